@@ -1,0 +1,23 @@
+"""Errors of the acquisition part: each says the value, the limit and the remedy in one sentence."""
+
+from __future__ import annotations
+
+from denoscope.runtime._errors import DenoscopeError
+
+__all__ = ["NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"]
+
+
+class SourceUnavailable(DenoscopeError, ConnectionError):
+    """A source of frames cannot be opened on this machine."""
+
+
+class SourceFailed(DenoscopeError, RuntimeError):
+    """A source that was delivering frames stopped answering."""
+
+
+class NoDiskSpace(DenoscopeError, OSError):
+    """The disk that the run folder lies on has too little free space."""
+
+
+class OutputExists(DenoscopeError, FileExistsError):
+    """The run folder already holds a recording, and recordings are never overwritten."""

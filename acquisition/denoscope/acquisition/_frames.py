@@ -1,0 +1,111 @@
+"""What a source hands on: one frame with its stamps, and what is known about the source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Frame", "SourceInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One camera frame as it left the source.
+
+    Parameters
+    ----------
+    pixels
+        ``(H, W)`` array in the camera's dtype; owned by the receiver.
+    number
+        The core's ``ImageNumber`` (0 for the first frame of a sequence); a jump means lost frames.
+    t_received_s
+        ``time.perf_counter()`` in seconds when the frame was popped.
+    camera
+        Label of the camera device.
+    tags
+        Every tag that the core attached, unchanged.
+    core_unix_s
+        The tag ``TimeReceivedByCore`` as seconds since 1970, or None where the core sent none.
+    agrees
+        False where the pixels' shape disagrees with the frame's ``Width`` and ``Height`` tags.
+    """
+
+    pixels: npt.NDArray[Any]
+    number: int
+    t_received_s: float
+    camera: str
+    tags: Mapping[str, Any]
+    core_unix_s: float | None = None
+    agrees: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What is known about a source before its first frame.
+
+    Parameters
+    ----------
+    kind
+        The row of the source table: ``demo``, ``config`` or ``bridge``.
+    name
+        What the user named: ``demo``, a configuration file or ``HOST:PORT``.
+    camera
+        Label of the camera device.
+    shape
+        ``(H, W)`` of the frames to come.
+    dtype
+        Their numpy dtype.
+    pixel_size_um
+        Edge of a pixel in micrometres, or None where Micro-Manager has no calibration.
+    exposure_s
+        Exposure in seconds, or None.
+    frame_rate_hz
+        Frames per second where the source knows it, else None.
+    frames
+        How many frames the source will deliver before it ends by itself, or None.
+    channel
+        Name of the channel, where one is set.
+    versions
+        Versions of the software behind the source.
+    details
+        Whatever else describes what is being recorded (for example which movie is replayed).
+    """
+
+    kind: str
+    name: str
+    camera: str
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    pixel_size_um: float | None = None
+    exposure_s: float | None = None
+    frame_rate_hz: float | None = None
+    frames: int | None = None
+    channel: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Size of one frame in bytes."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the description as JSON-ready values, SI units in the keys."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "camera": self.camera,
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "pixel_size_m": None if self.pixel_size_um is None else self.pixel_size_um * 1e-6,
+            "exposure_s": self.exposure_s,
+            "frame_rate_hz": self.frame_rate_hz,
+            "frames": self.frames,
+            "channel": self.channel,
+            "versions": dict(self.versions),
+            "details": dict(self.details),
+        }

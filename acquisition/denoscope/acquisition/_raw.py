@@ -1,0 +1,215 @@
+"""The raw recording: one BigTIFF page per frame and one JSON line per page, readable at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime._errors import InvalidInput
+
+from ._errors import OutputExists
+from ._frames import Frame, SourceInfo
+from ._pages import PageFile
+
+__all__ = ["RAW_MOVIE", "RAW_SIDECAR", "RawRecording", "RawWriter", "read_raw"]
+
+RAW_MOVIE = "raw.tif"
+RAW_SIDECAR = "raw.jsonl"
+_FORMAT = "denoscope-raw"
+_SCHEMA_VERSION = 1
+_SYNC_EVERY_S = 1.0
+
+
+class RawWriter:
+    """Append frames to ``raw.tif`` and their stamps to ``raw.jsonl`` so that a kill loses nothing written.
+
+    A page is written before its line, both unbuffered, and both files are handed to the disk about
+    once a second. So after ``kill -9`` there are as many complete pages as lines, or one page more;
+    `read_raw` reconciles them.
+
+    The first line of the sidecar is the header ``{"format", "schema_version", "denoscope",
+    "started_utc", "clock", "source"}``; each further line is one page ``{"page", "number",
+    "received_s", "core_unix_s", "shape", "dtype", "agrees", "tags"}``, ``received_s`` on the clock
+    whose zero the header's ``clock`` gives.
+
+    Parameters
+    ----------
+    folder
+        Run folder; it must exist and hold no recording.
+    source
+        What the frames come from.
+    version
+        Version of denoscope.
+
+    Raises
+    ------
+    OutputExists
+        When the folder already holds ``raw.tif`` or ``raw.jsonl``.
+    OSError
+        When the disk refuses; `written` says how many frames are complete.
+    """
+
+    def __init__(self, folder: Path, source: SourceInfo, version: str) -> None:
+        for name in (RAW_MOVIE, RAW_SIDECAR):
+            if (folder / name).exists():
+                raise OutputExists(f"{folder / name} exists and is never overwritten; name another --output folder.")
+        self.written = 0
+        self._pages = PageFile(folder / RAW_MOVIE, pixel_size_um=source.pixel_size_um)
+        self._lines = (folder / RAW_SIDECAR).open("xb", buffering=0)
+        self._synced_s = time.perf_counter()
+        now = datetime.now(UTC)
+        self._line(
+            {
+                "format": _FORMAT,
+                "schema_version": _SCHEMA_VERSION,
+                "denoscope": version,
+                "started_utc": now.isoformat(),
+                "clock": {"received_s": time.perf_counter(), "unix_s": now.timestamp()},
+                "source": source.as_json(),
+            }
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes written to both files."""
+        return self._pages.nbytes + self._lines.tell()
+
+    def _line(self, values: Mapping[str, Any]) -> None:
+        left = memoryview((json.dumps(values, default=str, separators=(",", ":")) + "\n").encode())
+        while left.nbytes:
+            left = left[self._lines.write(left) or 0 :]
+
+    def append(self, frame: Frame) -> int:
+        """Write one frame, then its line; return the page's index."""
+        page = self._pages.append(frame.pixels)
+        self.written += 1
+        self._line(
+            {
+                "page": page,
+                "number": frame.number,
+                "received_s": frame.t_received_s,
+                "core_unix_s": frame.core_unix_s,
+                "shape": list(frame.pixels.shape),
+                "dtype": frame.pixels.dtype.name,
+                "agrees": frame.agrees,
+                "camera": frame.camera,
+                "tags": dict(frame.tags),
+            }
+        )
+        if time.perf_counter() - self._synced_s >= _SYNC_EVERY_S:
+            self.sync()
+        return page
+
+    def sync(self) -> None:
+        """Wait until everything written so far is on the disk."""
+        self._pages.sync()
+        # The pages' fsync covers the pixels; the sidecar follows so that it never promises more.
+        os.fsync(self._lines.fileno())
+        self._synced_s = time.perf_counter()
+
+    def close(self) -> None:
+        """Close both files; a second call does nothing."""
+        try:
+            self._pages.close()
+        finally:
+            self._lines.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class RawRecording:
+    """A raw recording opened for reading, pages and sidecar reconciled.
+
+    Attributes
+    ----------
+    header
+        The sidecar's first line.
+    records
+        One mapping per frame, in order; ``len(records)`` frames can be read with their stamps.
+    pages
+        Complete pages in ``raw.tif``; at most one more than records after a kill.
+    notes
+        What was reconciled, in sentences; empty after a clean end.
+    """
+
+    path: Path
+    header: Mapping[str, Any]
+    records: tuple[Mapping[str, Any], ...]
+    pages: int
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return self.pages
+
+    def frames(self) -> Iterator[npt.NDArray[Any]]:
+        """Yield every complete page as an ``(H, W)`` array in the camera's dtype."""
+        import tifffile
+
+        with tifffile.TiffFile(self.path) as tiff:
+            for page in tiff.pages:
+                yield page.asarray()
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return the movie ``(T, H, W)``; all frames must have one shape."""
+        return np.stack(list(self.frames())) if self.pages else np.empty((0, 0, 0), np.uint16)
+
+
+def read_raw(folder: Path | str) -> RawRecording:
+    """Open the raw recording of a run folder, also after a crash.
+
+    Parameters
+    ----------
+    folder
+        Run folder with ``raw.tif`` and ``raw.jsonl``.
+
+    Raises
+    ------
+    InvalidInput
+        When one of the files is missing or is not a raw recording.
+    """
+    import tifffile
+
+    movie, sidecar = Path(folder) / RAW_MOVIE, Path(folder) / RAW_SIDECAR
+    for path in (movie, sidecar):
+        if not path.is_file():
+            raise InvalidInput(f"{path} is missing, so {folder} is not a run folder of denoscope.")
+    notes: list[str] = []
+    lines = sidecar.read_bytes().split(b"\n")
+    if lines[-1]:
+        notes.append("the sidecar's last line was cut off and is ignored")
+    try:
+        parsed = [json.loads(line) for line in lines[:-1]]
+    except ValueError as error:
+        raise InvalidInput(f"{sidecar} holds a line that is not JSON: {error}.") from error
+    if not parsed or parsed[0].get("format") != _FORMAT:
+        raise InvalidInput(f"{sidecar} does not start with the header of a denoscope recording.")
+    try:
+        with tifffile.TiffFile(movie) as tiff:
+            # A recording that ended before its first frame has a header and no page.
+            pages = len(tiff.pages) if tiff.pages.first is not None else 0
+    except (tifffile.TiffFileError, IndexError):
+        pages = 0
+    header, records = parsed[0], parsed[1:]
+    if pages > len(records):
+        notes.append(f"{pages - len(records)} last page(s) have no line in the sidecar")
+    if len(records) > pages:
+        notes.append(f"{len(records) - pages} last line(s) of the sidecar have no page and are ignored")
+        records = records[:pages]
+    return RawRecording(movie, header, tuple(records), pages, tuple(notes))
