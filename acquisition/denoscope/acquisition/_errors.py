@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from denoscope.runtime._errors import DenoscopeError
+from denoscope.runtime import DenoscopeError
 
 __all__ = ["NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"]
 

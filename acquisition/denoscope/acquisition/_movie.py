@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime._errors import InvalidInput
+from denoscope.runtime import InvalidInput
 
 __all__ = ["Movie", "demo_movie", "read_movie"]
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime._errors import InvalidInput
+from denoscope.runtime import InvalidInput
 
 from ._errors import OutputExists
 from ._frames import Frame, SourceInfo

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from denoscope.runtime._errors import InvalidInput
+from denoscope.runtime import InvalidInput
 
 from .._movie import Movie, demo_movie
 from ._base import Source

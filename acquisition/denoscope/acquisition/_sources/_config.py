@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from denoscope.runtime._errors import InvalidInput
+from denoscope.runtime import InvalidInput
 
 from .._errors import SourceUnavailable
 from .._frames import SourceInfo

@@ -1,0 +1,59 @@
+"""The console script ``denoscope``: a table of commands, each in a module imported only when needed."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+__all__ = ["COMMANDS", "main"]
+
+# Name in the shell, and the module with a function of the same name that typer turns into it.
+# A command of another part goes here with a module under `_commands/` that imports that part late.
+COMMANDS: dict[str, str] = {
+    "demo": "denoscope.acquisition._commands.demo",
+    "live": "denoscope.acquisition._commands.live",
+    "bundles": "denoscope.acquisition._commands.bundles",
+}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from ._live import package_version
+
+        print(f"denoscope {package_version()}")
+        raise typer.Exit
+
+
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave."),
+    ] = False,
+) -> None:
+    """Denoise microscope movies while they are being recorded, without ever losing a raw frame."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the shell.
+
+    Parameters
+    ----------
+    arguments
+        Words after the program's name; None for those of the process.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    named = next((word for word in words if not word.startswith("-")), None)
+    app = typer.Typer(name="denoscope", add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+    app.callback()(_root)
+    for name, module in COMMANDS.items():
+        # Importing one command only keeps the start fast; help and a misspelt name need all.
+        if named not in COMMANDS or named == name:
+            app.command(name)(getattr(import_module(module), name))
+    app(words)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""``denoscope live``: record from a microscope and denoise while recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .._shell import DebugOption, JsonOption, QuietOption, Shell
+
+__all__ = ["live", "record"]
+
+
+def record(shell: Shell, **values: Any) -> None:
+    """Run one session with these settings, shown on the screen, and leave with its exit code."""
+
+    def action() -> tuple[dict[str, Any], int]:
+        from .._live import live as run
+        from .._report import summary
+        from .._screen import Screen
+        from .._settings import make_settings
+
+        settings = make_settings(**values)
+        with Screen(shell) as screen:
+            report = run(settings, on_status=screen)
+        shell.say(summary(report))
+        shell.say(f"Run folder: {settings.output}")
+        return report, int(report["outcome"]["exit_code"])
+
+    shell.run(action)
+
+
+def live(
+    core: Annotated[
+        str,
+        typer.Option(help="demo, HOST:PORT of a running Micro-Manager, or FILE.cfg for a core of our own."),
+    ],
+    output: Annotated[Path, typer.Option(help="Run folder; it must not hold a recording yet.")],
+    bundle: Annotated[str, typer.Option(help="Bundle folder, or the name of a shipped bundle.")] = "live",
+    look_ahead: Annotated[int | None, typer.Option(help="Frames to wait for after each frame.")] = None,
+    backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Threads of the backend.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
+    movie: Annotated[Path | None, typer.Option(help="TIFF that --core demo replays.")] = None,
+    fps: Annotated[float, typer.Option(help="Frames per second of --core demo.")] = 30.0,
+    mm_dir: Annotated[Path | None, typer.Option(help="Folder with the device adapters for FILE.cfg.")] = None,
+    buffer_mb: Annotated[int, typer.Option(help="Size of the core's circular buffer in MB.")] = 512,
+    reserve_mb: Annotated[float, typer.Option(help="Disk space in MB that must stay free.")] = 200.0,
+    picture: Annotated[bool, typer.Option(help="Draw report.png at the end.")] = True,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Record from a microscope and denoise while recording; Ctrl-C ends cleanly."""
+    record(
+        Shell(json=json, quiet=quiet, debug=debug),
+        core=core,
+        output=output,
+        bundle=bundle,
+        look_ahead=look_ahead,
+        backend=backend,
+        threads=threads,
+        frames=frames,
+        seconds=seconds,
+        movie=movie,
+        fps=fps,
+        mm_dir=mm_dir,
+        buffer_mb=buffer_mb,
+        reserve_mb=reserve_mb,
+        picture=picture,
+    )

@@ -1,0 +1,262 @@
+"""Record live: open everything, run the session, write the report."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._disk import check_space, free_bytes
+from ._errors import OutputExists
+from ._frames import SourceInfo
+from ._lane import DenoiseLane, Denoiser
+from ._log import EventLog
+from ._movie import Movie, read_movie
+from ._ome import DENOISED_MOVIE, DenoisedWriter
+from ._raw import RAW_MOVIE, RAW_SIDECAR, RawWriter
+from ._report import REPORT, build_report, write_report
+from ._session import Session
+from ._settings import LiveSettings
+from ._signals import interrupts
+from ._sources import Source, open_source
+from ._states import FinishReason, SessionStatus
+
+if TYPE_CHECKING:
+    from denoscope.runtime import Bundle, Stream
+
+__all__ = ["live", "package_version"]
+
+_POLL_S = 0.1
+_STATUS_EVERY_S = 0.25
+_DISK_EVERY_S = 1.0
+_DENOISE_QUEUE = 64
+
+
+def package_version() -> str:
+    """Return the installed version of denoscope, or ``unknown`` in a checkout that is not installed."""
+    try:
+        return version("denoscope")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _refuse_existing(output: Path) -> None:
+    for name in (RAW_MOVIE, RAW_SIDECAR, DENOISED_MOVIE, REPORT):
+        if (output / name).exists():
+            raise OutputExists(f"{output / name} exists and recordings are never overwritten; name another --output.")
+    if output.exists() and not output.is_dir():
+        raise OutputExists(f"--output {output} is a file; name a folder.")
+
+
+def _existing_parent(folder: Path) -> Path:
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _bundle_digest(bundle: Bundle) -> str:
+    return hashlib.sha256((Path(bundle.path) / "bundle.json").read_bytes()).hexdigest()
+
+
+def _provenance(bundle: Bundle, stream: Stream, choice: Any) -> dict[str, Any]:
+    return {
+        "version": package_version(),
+        "bundle": bundle.manifest.name,
+        "bundle_sha256": _bundle_digest(bundle),
+        "method": bundle.manifest.method,
+        "window": bundle.manifest.window,
+        "look_ahead": stream.look_ahead,
+        "backend": choice.name,
+        "backend_reason": choice.reason,
+        "backends_rejected": dict(choice.rejected),
+        "platform": platform.platform(),
+    }
+
+
+class _Run:
+    """Everything that is open during one recording."""
+
+    def __init__(
+        self,
+        settings: LiveSettings,
+        on_status: Callable[[SessionStatus, SourceInfo, dict[str, Any]], None] | None,
+        wrap: Callable[[Any], Denoiser] | None,
+    ) -> None:
+        self.settings = settings
+        self.on_status = on_status
+        self.wrap = wrap
+        self.started_utc = datetime.now(UTC).isoformat()
+        self.notes: list[str] = []
+
+    def open(self, stack: ExitStack) -> None:
+        """Open source, model and files, cheapest refusals first."""
+        from denoscope.runtime import Bundle, Stream, choose_backend
+
+        settings = self.settings
+        _refuse_existing(settings.output)
+        bundle = Bundle.load(settings.bundle)
+        backend, choice = choose_backend(settings.backend, threads=settings.threads)
+        self.stream = stack.enter_context(Stream(bundle, backend, look_ahead=settings.look_ahead))
+        self.provenance = _provenance(bundle, self.stream, choice)
+        movie: Movie | None = read_movie(settings.movie) if settings.movie else None
+        self.source: Source = open_source(
+            settings.core,
+            movie=movie,
+            fps=settings.fps,
+            frames=settings.frame_limit,
+            mm_dir=settings.mm_dir,
+            buffer_mb=settings.buffer_mb,
+        )
+        stack.callback(self._close_source)
+        self.info = self.source.open()
+        reserve = int(settings.reserve_mb * 1e6)
+        check_space(_existing_parent(settings.output), self.info, settings.frame_limit, reserve)
+        settings.output.mkdir(parents=True, exist_ok=True)
+        self.log = EventLog(settings.output / "log.jsonl")
+        self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)
+        raw = stack.enter_context(RawWriter(settings.output, self.info, package_version()))
+        self.writer = DenoisedWriter(settings.output, self.info, self.provenance)
+        self.lane = DenoiseLane(
+            self.wrap(self.stream) if self.wrap else self.stream,
+            self.writer,
+            queue_frames=_DENOISE_QUEUE,
+            lag_s=settings.lag_s,
+            finish_s=settings.finish_s,
+        )
+        queued = settings.raw_queue_mb * 2**20 // self.info.frame_bytes
+        self.session = Session(
+            self.source,
+            raw,
+            self.lane,
+            frames=settings.frame_limit,
+            raw_queue_frames=min(max(queued, 4), 4096),
+        )
+
+    def _close_source(self) -> None:
+        try:
+            self.source.close()
+        except Exception as error:  # noqa: BLE001  nothing can be lost any more; say it and go on
+            self.notes.append(f"the source did not close cleanly: {error}")
+
+    def record(self) -> None:
+        """Run the session to its end."""
+        self.session.start()
+        self.log.write("recording")
+        shown_s = checked_s = time.perf_counter()
+        while not self.session.wait(_POLL_S):
+            now_s = time.perf_counter()
+            if now_s - shown_s >= _STATUS_EVERY_S:
+                shown_s = now_s
+                self._watch()
+            if now_s - checked_s >= _DISK_EVERY_S:
+                checked_s = now_s
+                self._check_disk()
+        self._watch()
+
+    def _watch(self) -> None:
+        status = self.session.status()
+        limit_s = self.settings.seconds
+        if limit_s is not None and self.settings.frame_limit is None and status.elapsed_s >= limit_s:
+            self.session.request_stop(FinishReason.TIME_REACHED)
+        if self.on_status is not None:
+            self.on_status(status, self.info, self.provenance)
+
+    def _check_disk(self) -> None:
+        free = free_bytes(self.settings.output)
+        if free < self.settings.reserve_mb * 1e6 / 2:
+            self.session.stop_for(
+                FinishReason.DISK_LOW,
+                f"the recording was ended because only {free / 1e6:.0f} MB are free on the disk of {self.settings.output} "
+                f"(--reserve-mb {self.settings.reserve_mb:g}); free space before the next one",
+            )
+
+    def finish(self) -> dict[str, Any]:
+        """Wait for the backlog, close the denoised movie, build and write the report."""
+        self.writer.length = self.session.status().received
+        status = self.session.finish()
+        intensity = self.stream.intensity if self.lane.ended else None
+        self.provenance["intensity"] = intensity.model_dump() if intensity is not None else None
+        if self.lane.ended:
+            try:
+                self.writer.close()
+            except Exception as error:  # noqa: BLE001  the raw recording is complete; the report says this
+                self.session.add_problem(f"the denoised movie could not be finished: {error}")
+        status = self.session.status()
+        if self.log.problem:
+            self.notes.append(self.log.problem)
+        return build_report(
+            self.session,
+            status,
+            self.info,
+            self.provenance,
+            self.lane.latency,
+            self.lane.processing,
+            latency_from=self.lane.latency_from,
+            output=self.settings.output,
+            started_utc=self.started_utc,
+            notes=self.notes,
+        )
+
+
+def live(
+    settings: LiveSettings,
+    *,
+    on_status: Callable[[SessionStatus, SourceInfo, dict[str, Any]], None] | None = None,
+    wrap: Callable[[Any], Denoiser] | None = None,
+) -> dict[str, Any]:
+    """Record from a microscope, denoising while recording, until a limit, the camera or Ctrl-C ends it.
+
+    Parameters
+    ----------
+    settings
+        What to record and where to.
+    on_status
+        Called about four times a second with the status, the source and the denoiser's provenance.
+    wrap
+        Called with the stream; returns what takes its place. For measurements.
+
+    Returns
+    -------
+    dict
+        The report, as written to ``report.json`` (see `denoscope.acquisition._report.build_report`).
+
+    Raises
+    ------
+    DenoscopeError
+        Before anything is recorded, when the settings, the bundle, the backend, the source or the disk
+        do not allow it. Once the camera runs, nothing is raised: the report says what happened.
+    """
+    with interrupts() as caught, ExitStack() as stack:
+        run = _Run(settings, on_status, wrap)
+        run.open(stack)
+        caught.listener = lambda: run.session.request_stop(FinishReason.INTERRUPTED)
+        run.record()
+        report = run.finish()
+        if settings.picture and caught.count < 2:
+            _draw(settings.output, report)
+        try:
+            write_report(report, settings.output)
+        except OSError as error:
+            report["outcome"]["notes"].append(f"report.json could not be written: {error}")
+        run.log.write("finished", outcome=report["outcome"], frames=report["frames"])
+        return report
+
+
+def _draw(output: Path, report: dict[str, Any]) -> None:
+    notes = report["outcome"]["notes"]
+    try:
+        from ._picture import draw_report
+    except ImportError as error:
+        notes.append(f"report.png was not drawn ({error}); install it with: pip install 'denoscope[report]'")
+        return
+    try:
+        draw_report(output, report)
+    except Exception as error:  # noqa: BLE001  a picture must not hide the report
+        notes.append(f"report.png was not drawn ({type(error).__name__}: {error})")

@@ -1,0 +1,141 @@
+"""The report of a session: ``report.json``, one object with SI units in its keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ._frames import SourceInfo
+from ._latency import LatencyHistogram
+from ._session import Session
+from ._states import FinishReason, SessionStatus
+
+__all__ = ["REPORT", "build_report", "exit_code", "summary", "write_report"]
+
+REPORT = "report.json"
+_SCHEMA_VERSION = 1
+
+
+def exit_code(status: SessionStatus) -> int:
+    """Return the shell's exit code: the reason's, or 1 where a session that ended well had problems."""
+    code = status.reason.exit_code if status.reason else 0
+    return code or int(status.degraded)
+
+
+def _histogram(latency: LatencyHistogram) -> dict[str, list[float]]:
+    """Return the histogram in bins 10 % apart, empty ends cut off."""
+    width = 10
+    counts = latency.counts[: len(latency.counts) // width * width].reshape(-1, width).sum(1)
+    used = counts.nonzero()[0]
+    if not len(used):
+        return {"edge_s": [], "frames": []}
+    first, last = int(used[0]), int(used[-1]) + 1
+    edges = latency.edges_s()[::width][first : last + 1]
+    return {"edge_s": [round(float(edge), 7) for edge in edges], "frames": [int(n) for n in counts[first:last]]}
+
+
+def build_report(
+    session: Session,
+    status: SessionStatus,
+    source: SourceInfo,
+    provenance: Mapping[str, Any],
+    latency: LatencyHistogram,
+    processing: LatencyHistogram,
+    *,
+    latency_from: str,
+    output: Path,
+    started_utc: str,
+    notes: list[str],
+) -> dict[str, Any]:
+    """Return the report as a JSON-ready object.
+
+    Keys
+    ----
+    schema_version, denoscope, started_utc, output
+        Of what this is the report.
+    outcome
+        ``reason``, ``message``, ``degraded``, ``exit_code``, ``problems``, ``notes``.
+    source
+        `SourceInfo.as_json`.
+    denoiser
+        Bundle, SHA-256, backend, why that backend, intensity transform, look-ahead.
+    frames
+        ``received``, ``written_raw``, ``not_written_raw``, ``left_in_core``, ``missing_numbers``,
+        ``denoised``, ``dropped`` (by reason), ``in_flight``. ``received == written_raw +
+        not_written_raw`` and ``received == denoised + sum(dropped) + in_flight``.
+    timing
+        ``duration_s``, ``fps_in_hz``, ``fps_out_hz``, ``latency_from``, ``latency_p50_s``,
+        ``latency_p95_s``, ``latency_p99_s``, ``latency_mean_s``, ``latency_max_s``, ``fuse_p50_s``,
+        ``fuse_p99_s``, ``latency_histogram`` (``edge_s``, ``frames``). Quantiles are exact to 1 %.
+    """
+    seconds = status.elapsed_s
+    fuse = processing.quantiles_s()
+    return {
+        "schema_version": _SCHEMA_VERSION,
+        "denoscope": provenance.get("version", ""),
+        "started_utc": started_utc,
+        "output": str(output),
+        "outcome": {
+            "reason": status.reason.name.lower() if status.reason else None,
+            "message": status.reason.value if status.reason else None,
+            "degraded": status.degraded,
+            "exit_code": exit_code(status),
+            "problems": list(status.problems),
+            "notes": notes,
+        },
+        "source": source.as_json(),
+        "denoiser": dict(provenance),
+        "frames": {
+            "received": status.received,
+            "written_raw": status.written_raw,
+            "not_written_raw": status.received - status.written_raw,
+            "left_in_core": session.left_in_core,
+            "missing_numbers": status.missing,
+            "denoised": status.emitted,
+            "dropped": dict(status.dropped),
+            "in_flight": status.in_flight,
+        },
+        "timing": {
+            "duration_s": seconds,
+            "fps_in_hz": status.received / seconds if seconds else 0.0,
+            "fps_out_hz": status.emitted / seconds if seconds else 0.0,
+            "latency_from": latency_from,
+            **{f"latency_{name}_s": value for name, value in status.latency_s.items()},
+            **{f"fuse_{name}_s": fuse[name] for name in ("p50", "p99") if name in fuse},
+            "latency_histogram": _histogram(latency),
+        },
+    }
+
+
+def write_report(report: Mapping[str, Any], output: Path) -> None:
+    """Write ``report.json`` into the run folder.
+
+    Raises
+    ------
+    OSError
+        When the disk refuses.
+    """
+    (output / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """Return the outcome as one or more plain sentences."""
+    outcome, frames, timing = report["outcome"], report["frames"], report["timing"]
+    dropped = ", ".join(f"{count} {reason}" for reason, count in frames["dropped"].items()) or "none"
+    lines = [
+        f"Ended because {outcome['message']}: {frames['received']} frames received, {frames['written_raw']} written raw, "
+        f"{frames['denoised']} denoised, not denoised: {dropped}."
+    ]
+    if outcome["reason"] == FinishReason.INTERRUPTED.name.lower():
+        lines.append("Everything received is on disk.")
+    if "latency_p50_s" in timing:
+        lines.append(
+            f"Camera to denoised frame: {timing['latency_p50_s'] * 1e3:.0f} ms (median), "
+            f"{timing['latency_p99_s'] * 1e3:.0f} ms (99 %); {timing['fps_in_hz']:.1f} frames/s in, "
+            f"{timing['fps_out_hz']:.1f} out."
+        )
+    lines += [f"Problem: {problem}." for problem in outcome["problems"]]
+    lines += [f"Note: {note}." for note in outcome["notes"]]
+    return "\n".join(lines)

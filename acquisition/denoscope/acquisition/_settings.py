@@ -1,0 +1,100 @@
+"""Settings of a live session: one validated object, unknown names refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from denoscope.runtime import InvalidInput
+
+__all__ = ["LiveSettings", "make_settings"]
+
+
+class LiveSettings(BaseModel):
+    """What to record, with which bundle, and where to.
+
+    Attributes
+    ----------
+    core
+        ``demo``, ``HOST:PORT`` or ``FILE.cfg``.
+    output
+        Run folder; created, and refused where it already holds a recording.
+    bundle
+        Folder or name of a shipped bundle.
+    look_ahead
+        Frames to wait for after each frame; None for the bundle's own.
+    backend
+        Name of a backend, or ``auto``.
+    threads
+        Threads of the backend; None for its default.
+    frames, seconds
+        Where to stop; neither for no end, and not both.
+    movie
+        What ``demo`` replays; None for the movie that ships with the package.
+    fps
+        Frames per second of ``demo``.
+    mm_dir
+        Folder with the adapters for ``FILE.cfg``.
+    buffer_mb
+        Size of the core's circular buffer in MB.
+    raw_queue_mb
+        Frames that may wait for the disk outside the core, in MB.
+    lag_s
+        Seconds that a frame may wait for the denoiser before outputs are skipped.
+    finish_s
+        Seconds that the denoiser may take for its backlog after the recording ended.
+    reserve_mb
+        Disk space in MB that must stay free; below half of it a recording is ended.
+    picture
+        Draw ``report.png``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    core: str
+    output: Path
+    bundle: str = "live"
+    look_ahead: int | None = Field(None, ge=0)
+    backend: str = "auto"
+    threads: int | None = Field(None, ge=1)
+    frames: int | None = Field(None, ge=1, le=2**31 - 1)
+    seconds: float | None = Field(None, gt=0, le=1e7)
+    movie: Path | None = None
+    fps: float = Field(30.0, gt=0, le=10_000)
+    mm_dir: Path | None = None
+    buffer_mb: int = Field(512, ge=1, le=1_000_000)
+    raw_queue_mb: int = Field(256, ge=1)
+    lag_s: float = Field(0.5, gt=0)
+    finish_s: float = Field(5.0, gt=0)
+    reserve_mb: float = Field(200.0, ge=0)
+    picture: bool = True
+
+    @property
+    def frame_limit(self) -> int | None:
+        """Frames after which to stop, seconds converted where the frame rate is ours; None for no end."""
+        if self.frames is None and self.seconds is not None and self.core == "demo":
+            return max(1, round(self.seconds * self.fps))
+        return self.frames
+
+
+def make_settings(**values: Any) -> LiveSettings:
+    """Return validated settings.
+
+    Raises
+    ------
+    InvalidInput
+        One sentence naming the setting, its value and what is accepted.
+    """
+    try:
+        settings = LiveSettings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise InvalidInput(f"--{name} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}.") from error
+    if settings.frames is not None and settings.seconds is not None:
+        raise InvalidInput(f"--frames {settings.frames} and --seconds {settings.seconds:g} exclude each other; give one.")
+    if settings.movie is not None and settings.core != "demo":
+        raise InvalidInput(f"--movie {settings.movie} is replayed by --core demo, not by --core {settings.core}.")
+    return settings
