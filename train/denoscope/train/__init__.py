@@ -1,0 +1,43 @@
+"""Learn: networks, simulator, training and metrics (needs the extra `train`)."""
+
+from __future__ import annotations
+
+from denoscope.train._data import TrainingMovie, movie_from_file, open_movie, simulated_movies
+from denoscope.train._fit import FitProgress, FitResult, FitSettings, fit, self_supervised_score
+from denoscope.train._live import LiveNet, LiveSettings, Prediction
+from denoscope.train._metrics import Score, best_gaussian, best_temporal_average, score
+from denoscope.train._reference import denoise_movie
+from denoscope.train._simulate import (
+    CameraSettings,
+    SceneSettings,
+    SimulatedMovie,
+    random_settings,
+    simulate,
+    test_movie,
+)
+
+__all__ = [
+    "CameraSettings",
+    "FitProgress",
+    "FitResult",
+    "FitSettings",
+    "LiveNet",
+    "LiveSettings",
+    "Prediction",
+    "SceneSettings",
+    "Score",
+    "SimulatedMovie",
+    "TrainingMovie",
+    "best_gaussian",
+    "best_temporal_average",
+    "denoise_movie",
+    "fit",
+    "movie_from_file",
+    "open_movie",
+    "random_settings",
+    "score",
+    "self_supervised_score",
+    "simulate",
+    "simulated_movies",
+    "test_movie",
+]

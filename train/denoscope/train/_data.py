@@ -1,0 +1,225 @@
+"""Movies to train on: files checked before they are read, simulated scenes, and random windows of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from denoscope.runtime import Intensity, InvalidInput, estimate_intensity
+from denoscope.train._live import LiveSettings
+from denoscope.train._simulate import random_settings, simulate
+
+__all__ = ["Batch", "TrainingMovie", "draw_batch", "movie_from_file", "open_movie", "simulated_movies"]
+
+_CALIBRATION_FRAMES = 32
+_LONGEST_PAST = 400  # frames that a drawn window remembers at most
+_MINIMUM_FRAMES = 10
+_DTYPES = ("uint8", "uint16", "int16", "float32")
+
+AnyMovie = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.int16] | npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TrainingMovie:
+    """One movie with what is known about it.
+
+    Attributes
+    ----------
+    name
+        Shown in logs and on the bundle's card.
+    frames
+        (T, H, W) raw counts; may be memory-mapped.
+    clean
+        (T, H, W) expected counts where they are known (simulation), else None.
+    intensity
+        Transform and noise model, estimated as a live session would.
+    """
+
+    name: str
+    frames: AnyMovie
+    clean: npt.NDArray[np.float32] | None
+    intensity: Intensity
+
+    def part(self, start: int, stop: int) -> TrainingMovie:
+        """Return the frames `start` to `stop` (exclusive) with the same intensity transform."""
+        clean = None if self.clean is None else self.clean[start:stop]
+        return TrainingMovie(self.name, self.frames[start:stop], clean, self.intensity)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Random windows in normalised units, all float32.
+
+    Attributes
+    ----------
+    window
+        (B, N, h, w) frames around the centre; missing ones are zero.
+    valid
+        (B, N): 1 where the frame exists.
+    memory, weight
+        (B, m, h, w) exponential averages of what came before, and (B, m) their weights.
+    noise
+        (B, 2) slope and floor of the noise variance.
+    clean
+        (B, 1, h, w) truth; meaningless where `supervised` is 0.
+    supervised
+        (B,): 1 where the truth is known.
+    """
+
+    window: npt.NDArray[np.float32]
+    valid: npt.NDArray[np.float32]
+    memory: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32]
+    noise: npt.NDArray[np.float32]
+    clean: npt.NDArray[np.float32]
+    supervised: npt.NDArray[np.float32]
+
+
+def open_movie(path: Path, *, limit_bytes: int = 64 * 2**30) -> AnyMovie:
+    """Open a TIFF movie (TIFF, BigTIFF, OME-TIFF, ImageJ) as (T, H, W), memory-mapped where it can be.
+
+    Parameters
+    ----------
+    path
+        The file.
+    limit_bytes
+        Largest decoded size accepted; checked against the header and the file before anything is read.
+
+    Raises
+    ------
+    InvalidInput
+        If the file is missing, no TIFF, empty, claims more data than it can hold, or is not one
+        channel of one plane over time in uint8, uint16, int16 or float32.
+    """
+    if not path.is_file():
+        raise InvalidInput(f"There is no movie at {path}: give the path of a TIFF file.")
+    try:
+        with tifffile.TiffFile(path) as tif:
+            if not tif.series:
+                raise InvalidInput(f"{path} holds no images: give a movie of at least one frame.")
+            series = tif.series[0]
+            shape = tuple(n for n in series.shape if n != 1)
+            size, dtype = math.prod(series.shape) * series.dtype.itemsize, series.dtype
+            compressed = series.keyframe.compression != 1
+            dense = series.dataoffset is not None
+    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, OSError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(f"{path} cannot be read as a TIFF movie ({error}): check that it opens in Fiji.") from error
+    if len(shape) != 3:
+        raise InvalidInput(
+            f"{path} has the shape {series.shape}; denoscope takes one channel and one plane over time "
+            f"(T, H, W): split channels and planes first."
+        )
+    if dtype.name not in _DTYPES:
+        raise InvalidInput(f"{path} holds {dtype.name}; save it as one of {', '.join(_DTYPES)}.")
+    if size > limit_bytes or (not compressed and size > path.stat().st_size):
+        raise InvalidInput(
+            f"{path} claims {size / 1e6:.0f} MB of pixels in a file of {path.stat().st_size / 1e6:.1f} MB "
+            f"(limit {limit_bytes / 1e6:.0f} MB): the file is damaged or too large to read at once."
+        )
+    if dense and not compressed:
+        mapped: AnyMovie = tifffile.memmap(path, mode="r").reshape(shape)
+        return mapped
+    movie: AnyMovie = tifffile.imread(path).reshape(shape)
+    return movie
+
+
+def movie_from_file(path: Path, frames: slice = slice(None)) -> TrainingMovie:
+    """Open the movie at `path`, cut to `frames`, with its noise model estimated."""
+    movie = open_movie(path)[frames]
+    if len(movie) < _MINIMUM_FRAMES:
+        raise InvalidInput(
+            f"{path.name} has {len(movie)} frames in the chosen range; training needs {_MINIMUM_FRAMES} or more."
+        )
+    if min(movie.shape[1:]) < 32:
+        raise InvalidInput(f"{path.name} is {movie.shape[1]} x {movie.shape[2]} pixels; the least is 32 x 32.")
+    return TrainingMovie(path.name, movie, None, estimate_intensity(np.asarray(movie[:_CALIBRATION_FRAMES])))
+
+
+def simulated_movies(
+    count: int, *, frames: int = 420, size: int = 96, seed: int, progress: Callable[[int], None] = lambda _: None
+) -> list[TrainingMovie]:
+    """Simulate `count` varied two-photon movies of `size` x `size` pixels with truth."""
+    movies = []
+    for index in range(count):
+        rng = np.random.default_rng((seed, index))
+        scene, camera = random_settings(rng, frames=frames, height=size, width=size)
+        movie = simulate(scene, camera, seed=int(rng.integers(2**31)))
+        noisy = np.rint(movie.noisy)
+        intensity = estimate_intensity(noisy[:_CALIBRATION_FRAMES])
+        movies.append(TrainingMovie(f"simulated-{seed}-{index}", noisy, movie.clean, intensity))
+        progress(index + 1)
+    return movies
+
+
+def draw_batch(
+    movies: Sequence[TrainingMovie],
+    shares: npt.NDArray[np.float64],
+    settings: LiveSettings,
+    *,
+    size: int,
+    crop: int,
+    rng: np.random.Generator,
+) -> Batch:
+    """Draw random windows as a live session could meet them.
+
+    Starts of sessions, ends, gaps and shorter look-aheads all occur, so one set of weights serves
+    every look-ahead and every frame of a movie.
+
+    Parameters
+    ----------
+    movies, shares
+        What to draw from and with which probabilities.
+    settings
+        Gives window and memory.
+    size, crop
+        Number of windows and their edge in pixels.
+    rng
+        Source of every choice.
+    """
+    n, keep = settings.window, np.exp(-1.0 / np.asarray(settings.memory_decay))
+    window = np.zeros((size, n, crop, crop), np.float32)
+    valid = np.zeros((size, n), np.float32)
+    memory = np.zeros((size, len(keep), crop, crop), np.float32)
+    weight = np.zeros((size, len(keep)), np.float32)
+    noise = np.zeros((size, 2), np.float32)
+    clean = np.zeros((size, 1, crop, crop), np.float32)
+    supervised = np.zeros(size, np.float32)
+    for b, choice in enumerate(rng.choice(len(movies), size=size, p=shares)):
+        movie = movies[choice]
+        unit = movie.intensity
+        length, height, width = movie.frames.shape
+        centre = int(rng.integers(length))
+        first = max(0, centre - int(rng.integers(0, 24))) if rng.random() < 0.3 else 0
+        look_ahead = int(rng.integers(0, settings.look_ahead + 1)) if rng.random() < 0.6 else settings.look_ahead
+        y, x = int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
+        area = np.s_[y : y + crop, x : x + crop]
+        flip_y, flip_x = int(rng.integers(2)) * 2 - 1, int(rng.integers(2)) * 2 - 1
+        for i in range(n):
+            index = centre + i - n // 2
+            exists = first <= index < length and index <= centre + look_ahead
+            if index == centre or (exists and rng.random() > 0.03):
+                window[b, i] = (movie.frames[index][area] - unit.offset) / unit.scale
+                valid[b, i] = 1
+        stop = centre - n // 2
+        start = max(first, stop - _LONGEST_PAST)
+        if stop > start:
+            age = np.arange(stop - start - 1, -1, -1)
+            share = ((1 - keep)[:, None] * keep[:, None] ** age).astype(np.float32)
+            past = np.asarray(movie.frames[start:stop, area[0], area[1]], np.float32).reshape(stop - start, -1)
+            weight[b] = share.sum(1)
+            memory[b] = ((share @ past).reshape(-1, crop, crop) - unit.offset * weight[b, :, None, None]) / unit.scale
+        noise[b] = unit.noise_slope, unit.noise_floor
+        if movie.clean is not None:
+            clean[b, 0] = (movie.clean[centre][area] - unit.offset) / unit.scale
+            supervised[b] = 1
+        for array in (window, memory, clean):
+            array[b] = array[b, :, ::flip_y, ::flip_x]
+    return Batch(window, valid, memory, weight, noise, clean, supervised)
