@@ -1,0 +1,120 @@
+"""Run a trained bundle on a live movie: one frame in, one denoised frame out.
+
+Importing this package loads nothing heavy: each public name is imported when it is first used.
+
+Examples
+--------
+>>> from denoscope.runtime import FrameMeta, StreamKey
+>>> FrameMeta(number=3, t_received_s=0.25).key == StreamKey()
+True
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._backends import (
+        Backend,
+        Buffer,
+        Choice,
+        Graph,
+        choose_backend,
+        default_threads,
+        list_backends,
+        register_backend,
+    )
+    from ._bundle import Bundle, BundleManifest, QualityRecord, list_bundles, write_bundle
+    from ._errors import (
+        BackendUnavailable,
+        BundleDamaged,
+        BundleNotFound,
+        DenoscopeError,
+        FrameMismatch,
+        InvalidInput,
+    )
+    from ._noise import Intensity, estimate_intensity
+    from ._stream import Stream
+    from ._types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
+
+# A literal, for type checkers and star imports; a test holds it equal to the table below.
+__all__ = [
+    "Backend",
+    "BackendUnavailable",
+    "Buffer",
+    "Bundle",
+    "BundleDamaged",
+    "BundleManifest",
+    "BundleNotFound",
+    "Choice",
+    "Denoised",
+    "DenoscopeError",
+    "FrameMeta",
+    "FrameMismatch",
+    "Graph",
+    "Intensity",
+    "InvalidInput",
+    "QualityRecord",
+    "Rebind",
+    "StageSeconds",
+    "StageTimes",
+    "Stream",
+    "StreamCounters",
+    "StreamKey",
+    "choose_backend",
+    "default_threads",
+    "estimate_intensity",
+    "list_backends",
+    "list_bundles",
+    "register_backend",
+    "write_bundle",
+]
+
+_HOME = {
+    "Backend": "_backends",
+    "Buffer": "_backends",
+    "Choice": "_backends",
+    "Graph": "_backends",
+    "choose_backend": "_backends",
+    "default_threads": "_backends",
+    "list_backends": "_backends",
+    "register_backend": "_backends",
+    "Bundle": "_bundle",
+    "BundleManifest": "_bundle",
+    "QualityRecord": "_bundle",
+    "list_bundles": "_bundle",
+    "write_bundle": "_bundle",
+    "BackendUnavailable": "_errors",
+    "BundleDamaged": "_errors",
+    "BundleNotFound": "_errors",
+    "DenoscopeError": "_errors",
+    "FrameMismatch": "_errors",
+    "InvalidInput": "_errors",
+    "Intensity": "_noise",
+    "estimate_intensity": "_noise",
+    "Stream": "_stream",
+    "Denoised": "_types",
+    "FrameMeta": "_types",
+    "Rebind": "_types",
+    "StageSeconds": "_types",
+    "StageTimes": "_types",
+    "StreamCounters": "_types",
+    "StreamKey": "_types",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module when it is first used."""
+    try:
+        home = _HOME[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

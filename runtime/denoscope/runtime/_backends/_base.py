@@ -1,0 +1,188 @@
+"""The small interface that every backend implements: compile, bind fixed buffers, run, close."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from .._errors import InvalidInput
+
+__all__ = ["Backend", "Buffer", "Graph", "HostBuffer", "check_names", "default_threads"]
+
+Float32 = npt.NDArray[np.float32]
+
+_ALIGNMENT = 64
+
+
+class Buffer(ABC):
+    """Fixed float32 memory where a backend computes.
+
+    Attributes
+    ----------
+    shape
+        Shape of the tensor it holds.
+    """
+
+    shape: tuple[int, ...]
+
+    @property
+    def array(self) -> Float32 | None:
+        """The memory itself when the processor can read and write it, else None."""
+        return None
+
+    @abstractmethod
+    def upload(self, source: Float32) -> None:
+        """Copy a float32 array of this shape into the buffer."""
+
+    @abstractmethod
+    def download(self, out: Float32) -> None:
+        """Copy the buffer into a float32 array of this shape."""
+
+
+class Graph(ABC):
+    """One compiled ONNX graph.
+
+    Attributes
+    ----------
+    inputs, outputs
+        Names, in the graph's order.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @abstractmethod
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Callable[[], None]:
+        """Tie every input and output to a buffer of the same backend.
+
+        Parameters
+        ----------
+        inputs, outputs
+            A buffer for each name; an output buffer must not be an input buffer as well.
+
+        Returns
+        -------
+        Callable
+            Runs the graph on what the buffers hold at that time; returns when the outputs are there.
+
+        Raises
+        ------
+        InvalidInput
+            If a name is missing or unknown.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the graph; callables bound to it must not be used any more. Safe to call twice."""
+
+
+class Backend(ABC):
+    """What executes a bundle's graphs on this machine.
+
+    Parameters
+    ----------
+    threads
+        Threads for one graph; None leaves it to `default_threads`.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, *, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise InvalidInput(
+                f"{threads} threads were asked for; give 1 or more, or leave it out for the default."
+            )
+        self.threads = default_threads() if threads is None else threads
+
+    @classmethod
+    @abstractmethod
+    def unavailable(cls) -> str | None:
+        """Return why this backend cannot run here and what to install, or None when it can."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, str]:
+        """Return what a report should say: library, version, device, precision, threads."""
+
+    @abstractmethod
+    def compile(self, onnx: bytes) -> Graph:
+        """Make a graph ready for this machine.
+
+        Parameters
+        ----------
+        onnx
+            A serialised ONNX model with its weights inside, float32 inputs and outputs.
+
+        Raises
+        ------
+        BackendUnavailable
+            If the library refuses the graph.
+        """
+
+    @abstractmethod
+    def buffer(self, shape: Sequence[int]) -> Buffer:
+        """Return new float32 memory for this shape, filled with zeros."""
+
+    def close(self) -> None:
+        """Release what the backend holds. Safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class HostBuffer(Buffer):
+    """Memory of the processor, aligned so that libraries can use it without a copy."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.shape = tuple(int(n) for n in shape)
+        size = int(np.prod(self.shape, dtype=np.int64))
+        raw = np.zeros(size * 4 + _ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % _ALIGNMENT
+        self._array = raw[start : start + size * 4].view(np.float32).reshape(self.shape)
+
+    @property
+    def array(self) -> Float32:
+        return self._array
+
+    def upload(self, source: Float32) -> None:
+        _same_shape(self.shape, source.shape)
+        np.copyto(self._array, source)
+
+    def download(self, out: Float32) -> None:
+        _same_shape(self.shape, out.shape)
+        np.copyto(out, self._array)
+
+
+def check_names(kind: str, expected: Sequence[str], given: Mapping[str, Buffer]) -> None:
+    """Raise InvalidInput unless a buffer is given for each name and for no other."""
+    missing = [n for n in expected if n not in given]
+    unknown = [n for n in given if n not in expected]
+    if missing or unknown:
+        raise InvalidInput(
+            f"The graph's {kind} are {', '.join(expected)}; missing: {', '.join(missing) or 'none'}; "
+            f"unknown: {', '.join(unknown) or 'none'}: bind each name once."
+        )
+
+
+def default_threads() -> int:
+    """Return how many threads a graph gets: all cores up to three, one fewer from four on.
+
+    The core left free takes the threads of camera and disk. With two or three cores those threads
+    sleep most of the time and no backend spins while it waits, so the scheduler serves them.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if cores < 4 else cores - 1
+
+
+def _same_shape(expected: tuple[int, ...], given: tuple[int, ...]) -> None:
+    if expected != given:
+        raise InvalidInput(
+            f"An array of shape {given} does not fit a buffer of shape {expected}: give equal shapes."
+        )

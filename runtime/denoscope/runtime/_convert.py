@@ -1,0 +1,91 @@
+"""Between raw counts and normalised units, in fixed memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._errors import FrameMismatch
+from ._noise import Intensity
+
+__all__ = ["DTYPES", "SMALLEST", "check_frame", "normalise_into", "restore", "restore_std"]
+
+Float32 = npt.NDArray[np.float32]
+
+DTYPES = ("uint8", "uint16", "int16", "float32")
+SMALLEST = 16
+
+
+def check_frame(frame: npt.NDArray[Any], number: int) -> None:
+    """Raise FrameMismatch unless a stream can take the frame: (H, W), known dtype, finite, not tiny."""
+    if not isinstance(frame, np.ndarray) or frame.ndim != 2:
+        shape = getattr(frame, "shape", type(frame).__name__)
+        raise FrameMismatch(
+            f"Frame {number} is {shape}, not a two-dimensional array (H, W): push one frame at a time."
+        )
+    if frame.dtype.name not in DTYPES:
+        raise FrameMismatch(
+            f"Frame {number} has the dtype {frame.dtype.name}; streams take {', '.join(DTYPES)}: "
+            "convert the movie to one of them."
+        )
+    if min(frame.shape) < SMALLEST:
+        raise FrameMismatch(
+            f"Frame {number} has {frame.shape[0]} x {frame.shape[1]} pixels; "
+            f"at least {SMALLEST} x {SMALLEST} are needed: choose a larger region of interest."
+        )
+    # One pass without a temporary; a NaN would stay in the long memory for good.
+    if frame.dtype.kind == "f" and not np.isfinite(frame.sum(dtype=np.float64)):
+        raise FrameMismatch(
+            f"Frame {number} holds NaN or infinite values: replace them before they are pushed."
+        )
+
+
+def normalise_into(frame: npt.NDArray[Any], intensity: Intensity, out: Float32) -> None:
+    """Write `(frame - offset) / scale` into `out` (>= frame's size) and replicate the last row and column.
+
+    Parameters
+    ----------
+    frame
+        (H, W) raw counts.
+    intensity
+        The session's transform.
+    out
+        (H', W') float32, H' >= H and W' >= W; overwritten whole.
+    """
+    height, width = frame.shape
+    view = out[:height, :width]
+    np.subtract(frame, np.float32(intensity.offset), out=view, dtype=np.float32)
+    np.multiply(view, np.float32(1 / intensity.scale), out=view)
+    out[:height, width:] = view[:, -1:]
+    out[height:] = out[height - 1]
+
+
+def restore(z: Float32, intensity: Intensity, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return `z * scale + offset` as a new array of `dtype`; integers rounded half to even and clipped.
+
+    Parameters
+    ----------
+    z
+        (H, W) float32, normalised; used as scratch memory.
+    intensity
+        The session's transform.
+    dtype
+        Of the raw frames.
+    """
+    out = np.empty(z.shape, dtype)
+    np.multiply(z, np.float32(intensity.scale), out=z)
+    if dtype.kind == "f":
+        return np.add(z, np.float32(intensity.offset), out=out)
+    limits = np.iinfo(dtype)
+    np.add(z, np.float32(intensity.offset), out=z)
+    np.clip(z, np.float32(limits.min), np.float32(limits.max), out=z)
+    np.rint(z, out=z)
+    np.copyto(out, z, casting="unsafe")
+    return out
+
+
+def restore_std(z: Float32, intensity: Intensity) -> Float32:
+    """Return the standard deviation (H, W) float32 in raw counts as a new array."""
+    return np.multiply(z, np.float32(intensity.scale))

@@ -1,0 +1,117 @@
+"""What a bundle's ONNX graphs must be before any engine may see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ._errors import BundleDamaged
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["check_graph", "expected_names"]
+
+
+def expected_names(graph: str, window: int, *, memory: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the input and output names that a graph of a bundle must have.
+
+    Parameters
+    ----------
+    graph
+        `encode`, `remember` or `fuse`.
+    window
+        Frames in the window.
+    memory
+        Whether the bundle has a long memory.
+    """
+    state = ("memory", "weight") if memory else ()
+    if graph == "encode":
+        return ("frame", "noise"), ("features",)
+    if graph == "remember":
+        return ("features", *state), ("memory_out", "weight_out")
+    return (*(f"features_{i}" for i in range(window)), "valid", *state, "noise"), ("mean", "std")
+
+
+def check_graph(file: str, data: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+    """Refuse a graph that is unreadable, points outside itself, or has other inputs and outputs.
+
+    Parameters
+    ----------
+    file
+        Its file name, for the message.
+    data
+        The serialised model.
+    inputs, outputs
+        The names it must have; all must be float32.
+
+    Raises
+    ------
+    BundleDamaged
+        For each of these.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise BundleDamaged(f"{file} is not an ONNX model ({error}): export the bundle again.") from error
+    for tensor in _tensors_of_model(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            place = next((e.value for e in tensor.external_data if e.key == "location"), "an unnamed file")
+            raise BundleDamaged(
+                f"{file} keeps the tensor {tensor.name!r} outside itself, in {place!r}, which a bundle may not: "
+                "export it again with all weights inside the file."
+            )
+    initial = {t.name for t in model.graph.initializer}
+    found_inputs = [i for i in model.graph.input if i.name not in initial]
+    for kind, wanted, found in (
+        ("inputs", inputs, found_inputs),
+        ("outputs", outputs, list(model.graph.output)),
+    ):
+        names = {value.name for value in found}
+        if names != set(wanted):
+            raise BundleDamaged(
+                f"{file} has the {kind} {', '.join(sorted(names)) or 'none'} instead of {', '.join(wanted)}: "
+                "export the bundle again with this version of denoscope."
+            )
+        for value in found:
+            if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+                raise BundleDamaged(
+                    f"{file} has {value.name!r} in another type than float32: export it with float32 {kind}."
+                )
+
+
+def _tensors_of_model(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from _tensors_of_graph(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _tensors_of_node(node)
+    for training in model.training_info:
+        yield from _tensors_of_graph(training.initialization)
+        yield from _tensors_of_graph(training.algorithm)
+
+
+def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _tensors_of_node(node)
+
+
+def _tensors_of_node(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        sparse = [
+            *attribute.sparse_tensors,
+            *([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []),
+        ]
+        for tensor in sparse:
+            yield from (tensor.values, tensor.indices)
+        graphs = [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+        for graph in graphs:
+            yield from _tensors_of_graph(graph)

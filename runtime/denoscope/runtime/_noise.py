@@ -1,0 +1,198 @@
+"""The session's intensity transform and camera noise, estimated from its first frames (numpy only)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from ._errors import InvalidInput
+
+__all__ = ["Intensity", "estimate_intensity"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_BINS = 32
+_GROUP = 16  # pixels averaged before the median, so that few photons do not skew it
+_MOST_PIXELS = 1 << 18
+_ROUNDING_VARIANCE = 1 / 12  # of a count rounded to an integer
+_LEAST_FLOOR = 0.02  # of the variance at the median
+_ITERATIONS = 20
+
+
+class Intensity(BaseModel):
+    """An affine transform to normalised units and the camera's noise in them, frozen for a session.
+
+    A raw count `x` becomes `z = (x - offset) / scale`. A pixel whose clean value is `z` varies with
+    `max(noise_slope * z + 1, noise_floor)`: shot noise grows with the light, and a pixel at `offset`
+    (the movie's median) has the variance 1.
+
+    Attributes
+    ----------
+    offset
+        Raw counts that become 0.
+    scale
+        Raw counts that become 1; the standard deviation of the noise at `offset`.
+    noise_slope
+        Growth of the variance with the clean value, normalised units; 0 for pure read noise.
+    noise_floor
+        Least variance, normalised units: what the darkest pixels keep.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    offset: FiniteFloat
+    scale: Annotated[FiniteFloat, Field(gt=0)]
+    noise_slope: Annotated[FiniteFloat, Field(ge=0)]
+    noise_floor: Annotated[FiniteFloat, Field(gt=0)]
+
+    @property
+    def gain(self) -> float:
+        """Raw counts per detected photon, the slope of the photon-transfer line."""
+        return self.noise_slope * self.scale
+
+
+def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
+    """Estimate the transform and the noise from a few frames, by a photon-transfer fit.
+
+    The noise variance of a pixel is half the mean squared difference of successive frames (von
+    Neumann 1941), which slow changes hardly touch. Over bins of equal brightness the medians of that
+    variance, robust to active and moving structures, lie on the line `variance = gain * mean + c`
+    (photon transfer, Janesick 2007). Pixels are put into bins by the mean of their neighbours, so
+    that a pixel's own noise does not choose its bin; saturated pixels are left out.
+
+    Parameters
+    ----------
+    frames
+        (T, H, W) raw counts, T >= 1. With one frame the differences between diagonal neighbours
+        take the place of time; fine structure then counts as noise.
+
+    Returns
+    -------
+    Intensity
+        Offset is the median of the mean image. A movie that does not vary at all gets the rounding
+        error of its counts as noise.
+
+    Raises
+    ------
+    InvalidInput
+        If `frames` is not three-dimensional, is empty, or holds NaN or infinite values.
+    """
+    movie = np.asarray(frames)
+    if movie.ndim != 3 or movie.size == 0:
+        raise InvalidInput(
+            f"Frames of shape {movie.shape} cannot be calibrated: give at least one frame as an array (T, H, W)."
+        )
+    mean, variance, usable, largest = _moments(movie)
+    if not np.isfinite(largest):
+        raise InvalidInput("The frames hold NaN or infinite values: replace them before they are calibrated.")
+    if np.issubdtype(movie.dtype, np.integer):
+        least = _ROUNDING_VARIANCE
+    else:
+        least = (1e-4 * (largest or 1.0)) ** 2
+    gain, constant, darkest = _photon_transfer(mean, variance, usable)
+    offset = float(np.median(mean))
+    scale = float(np.sqrt(max(gain * offset + constant, least)))
+    floor = max(gain * darkest + constant, _LEAST_FLOOR * scale**2, least)
+    return Intensity(
+        offset=offset, scale=scale, noise_slope=gain / scale, noise_floor=min(floor, scale**2) / scale**2
+    )
+
+
+def _moments(movie: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_], float]:
+    """Return mean and noise variance of each pixel, which pixels never saturate, and the largest |value|."""
+    length = len(movie)
+    rows = _some_rows(movie.shape[1], movie.shape[2])
+    ceiling = np.iinfo(movie.dtype).max if np.issubdtype(movie.dtype, np.integer) else np.inf
+    previous = np.asarray(movie[0][rows], np.float64)
+    usable = previous < ceiling
+    largest = float(np.abs(previous).max())
+    if length == 1:
+        return _moments_of_one(previous, usable, largest)
+    total, squares = previous.copy(), np.zeros_like(previous)
+    for t in range(1, length):
+        current = np.asarray(movie[t][rows], np.float64)
+        largest = max(largest, float(np.abs(current).max()))
+        usable &= current < ceiling
+        total += current
+        np.subtract(current, previous, out=previous)
+        squares += np.square(previous, out=previous)
+        previous = current
+    return total / length, squares / (2 * (length - 1)), usable, largest
+
+
+def _moments_of_one(
+    frame: FloatArray, usable: npt.NDArray[np.bool_], largest: float
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_], float]:
+    if min(frame.shape) < 2:
+        return frame, np.zeros_like(frame), usable, largest
+    a, b, c, d = frame[:-1, :-1], frame[:-1, 1:], frame[1:, :-1], frame[1:, 1:]
+    ok = usable[:-1, :-1] & usable[:-1, 1:] & usable[1:, :-1] & usable[1:, 1:]
+    return (a + b + c + d) / 4, np.square(a - b - c + d) / 4, ok, largest
+
+
+def _some_rows(height: int, width: int) -> npt.NDArray[np.intp]:
+    """Choose bands of eight rows spread over the frame, all rows when the frame is small."""
+    every = max(1, height * width // _MOST_PIXELS)
+    rows = np.arange(height)
+    return rows[(rows // 8) % every == 0]
+
+
+def _photon_transfer(
+    mean: FloatArray, variance: FloatArray, usable: npt.NDArray[np.bool_]
+) -> tuple[float, float, float]:
+    """Fit variance = gain * mean + constant over brightness bins; also return the darkest bin's mean."""
+    chosen = np.flatnonzero(usable.ravel())
+    if chosen.size == 0:  # everything saturated: only rounding noise can be claimed
+        return 0.0, 0.0, float(mean.min())
+    brightness = _neighbour_mean(mean).ravel()[chosen]
+    m, v = mean.ravel()[chosen], variance.ravel()[chosen]
+    bins = int(np.clip(chosen.size // (4 * _GROUP), 1, _BINS))
+    means, variances, counts = np.empty(bins), np.empty(bins), np.empty(bins)
+    for i, members in enumerate(np.array_split(np.argsort(brightness, kind="stable"), bins)):
+        # In the order of the frame, so that an active structure fills few groups, not all of them.
+        members.sort()
+        groups = max(1, members.size // _GROUP)
+        means[i] = m[members].mean()
+        variances[i] = np.median([g.mean() for g in np.array_split(v[members], groups)])
+        counts[i] = groups
+    gain, constant = _robust_line(means, variances, counts)
+    return gain, constant, float(means.min())
+
+
+def _neighbour_mean(image: FloatArray) -> FloatArray:
+    """Return the mean of the eight neighbours of each pixel, edges replicated."""
+    padded = np.pad(image, 1, mode="edge")
+    height, width = image.shape
+    total = np.zeros_like(image)
+    for dy in range(3):
+        for dx in range(3):
+            if (dy, dx) != (1, 1):
+                total += padded[dy : dy + height, dx : dx + width]
+    return total / 8
+
+
+def _robust_line(x: FloatArray, y: FloatArray, counts: FloatArray) -> tuple[float, float]:
+    """Fit y = slope * x + constant, slope >= 0, by Huber's reweighting with relative errors."""
+    centre = float(np.average(x, weights=counts))
+    typical = float(np.median(y))
+    sigma = np.maximum(y, max(0.05 * typical, 1e-30))
+    trust = np.ones_like(y)
+    slope, level = 0.0, typical
+    for _ in range(_ITERATIONS):
+        w = counts * trust / sigma**2
+        total = float(w.sum())
+        centre = float((w * x).sum() / total)
+        level = float((w * y).sum() / total)
+        spread = float((w * (x - centre) ** 2).sum())
+        # Brightness that hardly varies cannot show a slope.
+        flat = spread <= 1e-12 * total * max(centre**2, 1e-30)
+        slope = 0.0 if flat else max(0.0, float((w * (x - centre) * (y - level)).sum()) / spread)
+        fitted = slope * (x - centre) + level
+        sigma = np.maximum(fitted, max(0.05 * typical, 1e-30))
+        residual = np.abs(y - fitted) / sigma
+        limit = 1.5 * max(1.48 * float(np.median(residual)), 1e-6)
+        trust = np.minimum(1.0, limit / np.maximum(residual, 1e-30))
+    return slope, level - slope * centre

@@ -1,0 +1,92 @@
+"""The N-frame ring: which slot a frame goes to, which centre becomes due, which frame leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Ring", "Step"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[T]):
+    """What follows from one frame, or one missing frame, entering the ring.
+
+    Attributes
+    ----------
+    rotation
+        Slot of the oldest frame of the centre's window; it is the next one to be overwritten.
+    centre
+        The frame that became due, None when it is missing or the movie has not begun.
+    leaving
+        Whether the oldest slot holds a frame, which leaves the window with this step.
+    """
+
+    rotation: int
+    centre: T | None
+    leaving: bool
+
+
+class Ring(Generic[T]):
+    """Bookkeeping of `N // 2 + look_ahead + 1` slots; it holds no pixels.
+
+    The frame entered last is `look_ahead` after the centre; the slots hold exactly the centre's
+    window, so that the windows are the rotations of one cycle and buffers can be bound once.
+
+    Parameters
+    ----------
+    window
+        N, odd.
+    look_ahead
+        Frames after the centre, at most N // 2.
+    """
+
+    def __init__(self, window: int, look_ahead: int) -> None:
+        self.window = window
+        self.size = window // 2 + look_ahead + 1
+        self.look_ahead = look_ahead
+        self._entries: list[T | None] = [None] * self.size
+        self._presence = np.zeros(self.size, np.float32)
+        self._entered = 0
+        self._waiting = 0
+
+    @property
+    def slot(self) -> int:
+        """Slot that the next frame goes to."""
+        return self._entered % self.size
+
+    @property
+    def waiting(self) -> int:
+        """Frames entered whose turn as the centre has not come."""
+        return self._waiting
+
+    def enter(self, entry: T | None) -> Step[T]:
+        """Put a frame into `slot`, or a gap where `entry` is None."""
+        slot = self.slot
+        self._entries[slot] = entry
+        self._presence[slot] = entry is not None
+        self._entered += 1
+        self._waiting += entry is not None
+        oldest = self.slot
+        due = self._entries[(slot - self.look_ahead) % self.size] if self._entered > self.look_ahead else None
+        self._waiting -= due is not None
+        return Step(oldest, due, self._entries[oldest] is not None)
+
+    def write_validity(self, out: npt.NDArray[np.float32]) -> None:
+        """Write 1 for each frame of the centre's window (N,) that is there, else 0; oldest first."""
+        oldest = self.slot
+        tail = self.size - oldest
+        out[:tail] = self._presence[oldest:]
+        out[tail : self.size] = self._presence[:oldest]
+        out[self.size :] = 0
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries = [None] * self.size
+        self._presence[:] = 0
+        self._entered = self._waiting = 0

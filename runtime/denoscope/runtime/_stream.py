@@ -1,0 +1,428 @@
+"""The stream: push one frame in, get denoised frames out, each input accounted for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ._backends import Backend, Choice, choose_backend
+from ._bundle import Bundle
+from ._convert import check_frame, normalise_into, restore, restore_std
+from ._errors import InvalidInput
+from ._noise import Intensity, estimate_intensity
+from ._ring import Ring, Step
+from ._types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
+from ._window import BoundWindow
+
+__all__ = ["FAILED", "Stream"]
+
+FAILED = "failed"  # the drop reason of frames that were in flight when the backend raised
+
+Frame = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    meta: FrameMeta
+    pushed: float
+    encoded: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    frame: Frame
+    meta: FrameMeta
+    pushed: float
+
+
+@dataclass(slots=True)
+class _Seconds:
+    pushes: int = 0
+    outputs: int = 0
+    normalise: float = 0.0
+    encode: float = 0.0
+    fuse: float = 0.0
+    convert: float = 0.0
+    remember: float = 0.0
+    bind: float = 0.0
+    calibrate: float = 0.0
+    total: float = 0.0
+
+
+class Stream:
+    """Denoise one movie frame by frame with a bundle.
+
+    A frame's output is returned by the push of the frame `look_ahead` later, in order; `flush` returns
+    the rest. Each frame is encoded once. A stream belongs to one thread at a time.
+
+    Parameters
+    ----------
+    bundle
+        What to run: a `Bundle`, or what `Bundle.load` takes.
+    backend
+        `auto`, a backend's name, or an open `Backend`, which the stream then does not close.
+    look_ahead
+        Frames after the centre to wait for, 0 to the bundle's; None for the bundle's.
+    intensity
+        The movie's transform and noise. None takes the bundle's or, if it has none, estimates it from
+        the first `calibration_frames` frames, which are held until then, and freezes it.
+    std
+        Whether outputs carry their predicted standard deviation.
+    threads
+        Threads for one graph; None for `default_threads()`.
+
+    Raises
+    ------
+    InvalidInput
+        If the look-ahead is out of range, the backend unknown, or threads are given with an open backend.
+    BackendUnavailable
+        If the named backend cannot run here or refuses the bundle's graphs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from denoscope.runtime import FrameMeta, Stream
+    >>> with Stream("live") as stream:  # doctest: +SKIP
+    ...     outputs = stream.push(np.zeros((64, 64), np.uint16), FrameMeta(number=0, t_received_s=0.0))
+    ...     outputs += stream.flush()
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | os.PathLike[str],
+        backend: str | Backend = "auto",
+        *,
+        look_ahead: int | None = None,
+        intensity: Intensity | None = None,
+        std: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        manifest = self.bundle.manifest
+        self.look_ahead = manifest.look_ahead if look_ahead is None else look_ahead
+        if not 0 <= self.look_ahead <= manifest.look_ahead:
+            raise InvalidInput(
+                f"A look-ahead of {look_ahead} frames was asked for; the bundle {manifest.name} offers 0 to "
+                f"{manifest.look_ahead}: choose one of these."
+            )
+        self._given = intensity if intensity is not None else manifest.intensity
+        self._intensity = self._given
+        self._std = std
+        self._owns_backend = not isinstance(backend, Backend)
+        if isinstance(backend, Backend):
+            if threads is not None:
+                raise InvalidInput(
+                    f"{threads} threads were asked for with an open backend: set them where it is opened."
+                )
+            self._backend, self._choice = backend, Choice(backend.name, "it was given by the caller")
+        else:
+            self._backend, self._choice = choose_backend(backend, threads=threads)
+        self._graphs = {g: self._backend.compile(self.bundle.graph_bytes(g)) for g in manifest.graphs}
+        self._ring: Ring[_Entry] = Ring(manifest.window, self.look_ahead)
+        self._window: BoundWindow | None = None
+        self._shape: tuple[int, int] | None = None  # that the window is bound to
+        self._kind: tuple[tuple[int, int], np.dtype[Any]] | None = None  # of the movie in the ring
+        self._key: StreamKey | None = None
+        self._last_pushed: int | None = None
+        self._last_entered: int | None = None
+        self._held: list[_Held] = []
+        self._received = self._emitted = self._missing = 0
+        self._dropped: dict[str, int] = {}
+        self._rebinds: list[Rebind] = []
+        self._seconds = _Seconds()
+        self._unusable: str | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """Which backend runs the graphs, and why it was chosen."""
+        return self._choice
+
+    @property
+    def backend_info(self) -> dict[str, str]:
+        """Library, version, device, precision and threads of the backend."""
+        return self._backend.describe()
+
+    @property
+    def intensity(self) -> Intensity | None:
+        """The frozen transform; None until it has been estimated."""
+        return self._intensity
+
+    @property
+    def counters(self) -> StreamCounters:
+        """Where every pushed frame is now."""
+        in_flight = self._ring.waiting + len(self._held)
+        return StreamCounters(self._received, self._emitted, dict(self._dropped), in_flight)
+
+    @property
+    def missing(self) -> int:
+        """Frames that never arrived, by the gaps in the numbers."""
+        return self._missing
+
+    @property
+    def rebinds(self) -> tuple[Rebind, ...]:
+        """Each change of shape or dtype so far."""
+        return tuple(self._rebinds)
+
+    @property
+    def stage_seconds(self) -> StageSeconds:
+        """What each stage has cost so far."""
+        s = self._seconds
+        return StageSeconds(
+            pushes=s.pushes,
+            outputs=s.outputs,
+            normalise_s=s.normalise,
+            encode_s=s.encode,
+            fuse_s=s.fuse,
+            convert_s=s.convert,
+            remember_s=s.remember,
+            bind_s=s.bind,
+            calibrate_s=s.calibrate,
+            total_s=s.total,
+        )
+
+    def prepare(self, shape: tuple[int, int]) -> None:
+        """Bind and warm the graphs for frames of a shape (H, W), before the first arrives.
+
+        Without it the first push does so, which takes longer than a frame. Has no effect once
+        frames have been pushed.
+        """
+        self._check_usable()
+        if self._kind is None:
+            self._bind((int(shape[0]), int(shape[1])))
+
+    def push(self, frame: Frame, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        """Take one frame and return the outputs that became due, oldest first.
+
+        Parameters
+        ----------
+        frame
+            (H, W), at least 16 x 16, uint8, uint16, int16 or float32 (finite). It is not kept: its
+            memory may be reused after the call. Another shape or dtype than before drains the stream
+            and starts it anew, see `rebinds`.
+        meta
+            Its number, greater than the last one's, and what travels with it. Numbers left out are
+            missing frames: they are not emitted, and their neighbours do without them.
+        skip
+            A reason not to compute the outputs that become due with this push; they are counted in
+            `counters.dropped` under it. The frame itself is encoded all the same, so that its
+            neighbours do not suffer.
+
+        Raises
+        ------
+        FrameMismatch
+            If a stream cannot take the frame.
+        InvalidInput
+            If the number does not grow, the frame belongs to another movie, or the stream is closed
+            or has failed. The stream is unchanged after this and after FrameMismatch.
+
+        Notes
+        -----
+        When the backend raises, the error passes through, the frames in flight are counted as dropped
+        for the reason `failed`, and the stream takes no more frames.
+        """
+        start = perf_counter()
+        self._check_usable()
+        check_frame(frame, meta.number)
+        self._check_order(meta)
+        if self._last_pushed is not None:
+            self._missing += meta.number - self._last_pushed - 1
+        self._received += 1
+        self._last_pushed, self._key = meta.number, meta.key
+        outputs: list[Denoised] = []
+        try:
+            self._take(frame, meta, start, skip, outputs)
+        except BaseException:
+            self._fail()
+            raise
+        self._emitted += len(outputs)
+        self._seconds.total += perf_counter() - start
+        return outputs
+
+    def flush(self, *, skip: str | None = None) -> list[Denoised]:
+        """Return the outputs of all frames in flight and forget the movie; another may follow.
+
+        Parameters
+        ----------
+        skip
+            A reason not to compute them; they are counted in `counters.dropped` under it.
+
+        Notes
+        -----
+        The intensity transform stays frozen, numbers may start anew, the long memory is emptied.
+        """
+        start = perf_counter()
+        self._check_usable()
+        outputs: list[Denoised] = []
+        try:
+            self._drain(skip, outputs)
+        except BaseException:
+            self._fail()
+            raise
+        self._last_pushed = self._key = None
+        self._emitted += len(outputs)
+        self._seconds.total += perf_counter() - start
+        return outputs
+
+    def close(self) -> None:
+        """Release the graphs, and the backend if the stream opened it. Safe to call twice."""
+        if self._unusable != "is closed":
+            self._unusable = "is closed"
+            self._window = None
+            for graph in self._graphs.values():
+                graph.close()
+            if self._owns_backend:
+                self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_usable(self) -> None:
+        if self._unusable is not None:
+            raise InvalidInput(f"The stream {self._unusable} and takes no more frames: open a new one.")
+
+    def _check_order(self, meta: FrameMeta) -> None:
+        if self._last_pushed is not None and meta.number <= self._last_pushed:
+            raise InvalidInput(
+                f"Frame {meta.number} came after frame {self._last_pushed}; numbers must grow: "
+                "call flush() before another movie begins."
+            )
+        if self._key is not None and meta.key != self._key:
+            raise InvalidInput(
+                f"Frame {meta.number} belongs to {meta.key}, but this stream holds {self._key}: "
+                "open one stream for each camera, channel, z and position."
+            )
+
+    def _take(
+        self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
+    ) -> None:
+        kind = ((frame.shape[0], frame.shape[1]), frame.dtype.newbyteorder("="))
+        if kind != self._kind:
+            self._change_kind(kind, meta.number, skip, outputs)
+        if self._intensity is None:
+            self._held.append(_Held(frame.copy(), meta, pushed))
+            if len(self._held) >= self.bundle.manifest.calibration_frames:
+                self._calibrate(skip, outputs)
+        else:
+            self._enter(frame, meta, pushed, skip, outputs)
+
+    def _change_kind(
+        self,
+        kind: tuple[tuple[int, int], np.dtype[Any]],
+        number: int,
+        skip: str | None,
+        outputs: list[Denoised],
+    ) -> None:
+        if self._kind is not None:
+            (old_shape, old_dtype), (shape, dtype) = self._kind, kind
+            if self._ring.waiting or self._held or self._last_entered is not None:
+                self._drain(skip, outputs)
+            self._rebinds.append(Rebind(number, old_shape, shape, old_dtype.name, dtype.name))
+            if dtype != old_dtype and self._given is None:
+                self._intensity = None  # another dtype is another scale
+        self._bind(kind[0])
+        self._kind = kind
+
+    def _bind(self, shape: tuple[int, int]) -> None:
+        if shape == self._shape:
+            return
+        started = perf_counter()
+        self._window = None  # release the old buffers first
+        self._window = BoundWindow(self._backend, self._graphs, self.bundle.manifest, self.look_ahead, shape)
+        self._shape = shape
+        if self._intensity is not None:
+            self._window.set_noise(self._intensity)
+        self._seconds.bind += perf_counter() - started
+
+    def _calibrate(self, skip: str | None, outputs: list[Denoised]) -> None:
+        """Estimate and freeze the transform from the held frames, then process them."""
+        started = perf_counter()
+        self._intensity = estimate_intensity(np.stack([h.frame for h in self._held]))
+        self._bound.set_noise(self._intensity)
+        self._seconds.calibrate += perf_counter() - started
+        held, self._held = self._held, []
+        for h in held:
+            self._enter(h.frame, h.meta, h.pushed, skip, outputs)
+
+    def _enter(
+        self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
+    ) -> None:
+        """Encode a frame into the ring, after a gap for each frame missing before it."""
+        assert self._intensity is not None
+        window, seconds = self._bound, self._seconds
+        gap = 0 if self._last_entered is None else meta.number - self._last_entered - 1
+        for _ in range(min(gap, self._ring.size)):
+            self._follow(self._ring.enter(None), skip, outputs)
+        started = perf_counter()
+        normalise_into(frame, self._intensity, window.frame)
+        normalised = perf_counter()
+        window.encode(self._ring.slot)
+        encoded = perf_counter()
+        seconds.normalise += normalised - started
+        seconds.encode += encoded - normalised
+        seconds.pushes += 1
+        self._last_entered = meta.number
+        self._follow(self._ring.enter(_Entry(meta, pushed, encoded)), skip, outputs)
+
+    def _follow(self, step: Step[_Entry], skip: str | None, outputs: list[Denoised]) -> None:
+        """Emit or drop the centre that became due, then absorb the frame that leaves the window."""
+        if step.centre is not None:
+            if skip is None:
+                outputs.append(self._fuse(step.centre, step.rotation))
+            else:
+                self._dropped[skip] = self._dropped.get(skip, 0) + 1
+        if step.leaving:
+            started = perf_counter()
+            self._bound.remember(step.rotation)
+            self._seconds.remember += perf_counter() - started
+
+    def _fuse(self, entry: _Entry, rotation: int) -> Denoised:
+        assert self._intensity is not None
+        assert self._kind is not None
+        window, seconds = self._bound, self._seconds
+        self._ring.write_validity(window.valid)
+        started = perf_counter()
+        window.fuse(rotation)
+        fused = perf_counter()
+        frame = restore(window.mean, self._intensity, self._kind[1])
+        std = None
+        if self._std:
+            window.fetch_std()
+            std = restore_std(window.std, self._intensity)
+        emitted = perf_counter()
+        seconds.fuse += fused - started
+        seconds.convert += emitted - fused
+        seconds.outputs += 1
+        times = StageTimes(entry.meta.t_received_s, entry.pushed, entry.encoded, started, fused, emitted)
+        return Denoised(frame, std, entry.meta, times)
+
+    def _drain(self, skip: str | None, outputs: list[Denoised]) -> None:
+        """Finish every frame in flight and leave the ring and the memory empty."""
+        if self._held:
+            self._calibrate(skip, outputs)
+        if self._last_entered is None:
+            return
+        while self._ring.waiting:
+            self._follow(self._ring.enter(None), skip, outputs)
+        self._ring.clear()
+        self._bound.forget()
+        self._last_entered = None
+
+    def _fail(self) -> None:
+        lost = self._received - self._emitted - sum(self._dropped.values())
+        self._dropped[FAILED] = self._dropped.get(FAILED, 0) + lost
+        self._ring.clear()
+        self._held.clear()
+        self._unusable = "has failed"
+
+    @property
+    def _bound(self) -> BoundWindow:
+        assert self._window is not None
+        return self._window

@@ -1,0 +1,205 @@
+"""What goes into a stream with a frame, and what comes out with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Denoised", "FrameMeta", "Rebind", "StageSeconds", "StageTimes", "StreamCounters", "StreamKey"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamKey:
+    """Which of a session's interleaved movies a frame belongs to; a `Stream` holds one of them.
+
+    Attributes
+    ----------
+    camera, channel
+        Names, empty when there is only one.
+    z, position
+        Indices of the slice and the stage position, from 0.
+    """
+
+    camera: str = ""
+    channel: str = ""
+    z: int = 0
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FrameMeta:
+    """What travels with a frame from the source to the sinks.
+
+    Attributes
+    ----------
+    number
+        Position of the frame in its movie, from 0 or any other start; a gap in the numbers is a
+        frame that never arrived.
+    t_received_s
+        `time.perf_counter()` in seconds when the source handed the frame over.
+    key
+        The movie it belongs to.
+    tags
+        The source's own metadata, handed through untouched.
+    """
+
+    number: int
+    t_received_s: float
+    key: StreamKey = field(default_factory=StreamKey)
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """When one frame passed each stage, in seconds of `time.perf_counter()`.
+
+    Attributes
+    ----------
+    received
+        The source handed the frame over (`FrameMeta.t_received_s`).
+    pushed
+        `Stream.push` began with it.
+    encoded
+        Its features were ready.
+    fuse_start
+        The last frame it had to wait for was encoded, and fusing began.
+    fused
+        The backend had its denoised frame.
+    emitted
+        It was converted to the input's dtype and scale, ready to be returned.
+    """
+
+    received: float
+    pushed: float
+    encoded: float
+    fuse_start: float
+    fused: float
+    emitted: float
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds from the source to the denoised frame, the wait for the look-ahead included."""
+        return self.emitted - self.received
+
+    def durations(self) -> dict[str, float]:
+        """Return the seconds between the stages: queued, encode, wait, fuse and convert."""
+        return {
+            "queued_s": self.pushed - self.received,
+            "encode_s": self.encoded - self.pushed,
+            "wait_s": self.fuse_start - self.encoded,
+            "fuse_s": self.fused - self.fuse_start,
+            "convert_s": self.emitted - self.fused,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Denoised:
+    """One denoised frame.
+
+    Attributes
+    ----------
+    frame
+        (H, W), dtype and scale of the input frame; integers are rounded half to even and clipped to
+        the range of the dtype.
+    std
+        (H, W) float32, the predicted standard deviation of `frame` in the input's units; None when
+        the stream was opened without `std=True`.
+    meta
+        What was pushed with the frame.
+    times
+        When it passed each stage.
+    """
+
+    frame: npt.NDArray[np.generic]
+    std: npt.NDArray[np.float32] | None
+    meta: FrameMeta
+    times: StageTimes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCounters:
+    """Where every pushed frame is now: `received == emitted + sum(dropped.values()) + in_flight`.
+
+    Attributes
+    ----------
+    received
+        Frames accepted by `Stream.push`.
+    emitted
+        Denoised frames returned.
+    dropped
+        Frames deliberately not denoised, by reason.
+    in_flight
+        Frames that wait for their look-ahead or for the calibration.
+    """
+
+    received: int
+    emitted: int
+    dropped: Mapping[str, int]
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageSeconds:
+    """What a stream has spent so far, in seconds summed over its frames.
+
+    `encode_s`, `fuse_s` and `remember_s` are the backend's; the rest is the runtime's own.
+
+    Attributes
+    ----------
+    pushes, outputs
+        How many frames were encoded and fused.
+    normalise_s, encode_s
+        Conversion and padding of the incoming frames; their features.
+    fuse_s, convert_s
+        Fusing; conversion of the results to the input's dtype and scale.
+    remember_s
+        Absorbing the frames that left the window.
+    bind_s, calibrate_s
+        Binding and warming the backend's graphs; estimating the intensity transform. Neither recurs
+        from frame to frame.
+    total_s
+        All time inside `push` and `flush`.
+    """
+
+    pushes: int
+    outputs: int
+    normalise_s: float
+    encode_s: float
+    fuse_s: float
+    convert_s: float
+    remember_s: float
+    bind_s: float
+    calibrate_s: float
+    total_s: float
+
+    @property
+    def own_s(self) -> float:
+        """Seconds that recur with each frame and are not the backend's."""
+        backend = self.encode_s + self.fuse_s + self.remember_s
+        return self.total_s - backend - self.bind_s - self.calibrate_s
+
+
+@dataclass(frozen=True, slots=True)
+class Rebind:
+    """A stream met frames of another shape or dtype and started anew for them.
+
+    Attributes
+    ----------
+    number
+        First frame of the new kind.
+    old_shape, new_shape
+        (H, W) before and from then on.
+    old_dtype, new_dtype
+        Names of the dtypes.
+    """
+
+    number: int
+    old_shape: tuple[int, int]
+    new_shape: tuple[int, int]
+    old_dtype: str
+    new_dtype: str

@@ -1,0 +1,204 @@
+"""A small bundle with a known answer, built without torch: a weighted mean of the window and the memory.
+
+Frame i of the window (0 oldest) has the weight i + 1, every frame before the window the weight 1, so
+that an output shows which frames were in which place. `expected_movie` is the same in numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+from safetensors.numpy import save
+
+from denoscope.runtime import Bundle, BundleManifest, Intensity, write_bundle
+
+__all__ = ["IDENTITY", "expected_movie", "stamped", "tiny_bundle", "tiny_files", "tiny_manifest"]
+
+IDENTITY = Intensity(offset=0.0, scale=1.0, noise_slope=0.0, noise_floor=1.0)
+
+SCALE = 2
+STRIDE = 8
+CHANNELS = SCALE * SCALE
+
+
+def tiny_manifest(
+    *,
+    window: int = 7,
+    look_ahead: int | None = None,
+    memory: bool = True,
+    intensity: Intensity | None = IDENTITY,
+    calibration_frames: int = 32,
+    name: str = "tiny",
+) -> BundleManifest:
+    """Return the manifest of a tiny bundle; `files` and `checksum` are filled in when it is written."""
+    return BundleManifest(
+        schema_version=1,
+        name=name,
+        method="live",
+        window=window,
+        look_ahead=window // 2 if look_ahead is None else look_ahead,
+        stride=STRIDE,
+        scale=SCALE,
+        feature_channels=CHANNELS,
+        memory_decay=(4.0,) if memory else (),
+        memory_channels=CHANNELS if memory else 0,
+        calibration_frames=calibration_frames,
+        intensity=intensity,
+        trained_on=["nothing: a known answer for the tests"],
+        created="2026-01-01T00:00:00+00:00",
+        license="BSD-3-Clause",
+    )
+
+
+def tiny_bundle(folder: str | Path, **settings: Any) -> Bundle:
+    """Write a tiny bundle (see `tiny_manifest` for the settings) to `folder` and load it."""
+    manifest = tiny_manifest(**settings)
+    write_bundle(folder, manifest, tiny_files(manifest))
+    return Bundle.load(Path(folder))
+
+
+def tiny_files(manifest: BundleManifest) -> dict[str, bytes]:
+    """Return the files of a tiny bundle by name."""
+    window, memory = manifest.window, bool(manifest.memory_decay)
+    places = np.arange(1, window + 1, dtype=np.float32)
+    files = {
+        "encode.onnx": _encode(),
+        "fuse.onnx": _fuse(window, places, memory=memory),
+        "weights.safetensors": save({"places": places}),
+        "README.md": b"# tiny\n\nA known answer for the tests.\n",
+    }
+    return {**files, "remember.onnx": _remember()} if memory else files
+
+
+def stamped(
+    number: int, shape: tuple[int, int] = (24, 32), dtype: npt.DTypeLike = np.uint16
+) -> npt.NDArray[Any]:
+    """Return a frame whose content tells its number, with a gradient that tells its orientation."""
+    rows, columns = np.indices(shape)
+    return (3 * (number % 60) + (rows * 2 + columns) % 64).astype(dtype)
+
+
+def expected_movie(
+    frames: Mapping[int, npt.NDArray[Any]],
+    *,
+    window: int,
+    look_ahead: int,
+    memory: bool = True,
+    intensity: Intensity = IDENTITY,
+) -> dict[int, npt.NDArray[Any]]:
+    """Return what a tiny bundle must make of one uninterrupted movie, by frame number."""
+    half = window // 2
+    outputs = {}
+    for centre, raw in frames.items():
+        total, weight = np.zeros(raw.shape, np.float64), 0.0
+        for number, frame in frames.items():
+            place = number - centre + half
+            share = 0.0
+            if place < 0:
+                share = 1.0 if memory else 0.0
+            elif place <= half + look_ahead:
+                share = place + 1.0
+            total += share * ((frame.astype(np.float64) - intensity.offset) / intensity.scale)
+            weight += share
+        value = total / weight * intensity.scale + intensity.offset
+        if raw.dtype.kind in "iu":
+            limits = np.iinfo(raw.dtype)
+            value = np.rint(value).clip(limits.min, limits.max)
+        outputs[centre] = value.astype(raw.dtype)
+    return outputs
+
+
+def _encode() -> bytes:
+    # The noise takes part with the weight 0: some engines remove inputs that are not used.
+    nodes = [
+        helper.make_node("SpaceToDepth", ["frame"], ["cells"], blocksize=SCALE),
+        *_nothing("noise"),
+        helper.make_node("Add", ["cells", "nothing"], ["features"]),
+    ]
+    return _model(
+        "encode",
+        nodes,
+        {"frame": (1, 1, "H", "W"), "noise": (2,)},
+        {"features": (1, CHANNELS, "h", "w")},
+        {"zero": np.zeros((), np.float32)},
+    )
+
+
+def _remember() -> bytes:
+    nodes = [
+        helper.make_node("Add", ["memory", "features"], ["memory_out"]),
+        helper.make_node("Add", ["weight", "one"], ["weight_out"]),
+    ]
+    cells = (1, CHANNELS, "h", "w")
+    return _model(
+        "remember",
+        nodes,
+        {"features": cells, "memory": cells, "weight": (1,)},
+        {"memory_out": cells, "weight_out": (1,)},
+        {"one": np.ones(1, np.float32)},
+    )
+
+
+def _fuse(window: int, places: npt.NDArray[np.float32], *, memory: bool) -> bytes:
+    cells = (1, CHANNELS, "h", "w")
+    nodes = [helper.make_node("Mul", ["valid", "places"], ["shares"])]
+    slices = [f"share_{i}" for i in range(window)]
+    nodes.append(helper.make_node("Split", ["shares"], slices, axis=0, num_outputs=window))
+    nodes += [helper.make_node("Mul", [f"features_{i}", slices[i]], [f"part_{i}"]) for i in range(window)]
+    parts, weights = [f"part_{i}" for i in range(window)], ["in_window"]
+    nodes.append(helper.make_node("ReduceSum", ["shares"], ["in_window"], keepdims=1))
+    inputs: dict[str, Sequence[int | str]] = {f"features_{i}": cells for i in range(window)}
+    inputs["valid"] = (window,)
+    if memory:
+        inputs |= {"memory": cells, "weight": (1,)}
+        parts.append("memory")
+        weights.append("weight")
+    inputs["noise"] = (2,)
+    nodes += [
+        helper.make_node("Sum", parts, ["total"]),
+        helper.make_node("Sum", weights, ["sum_of_weights"]),
+        helper.make_node("Max", ["sum_of_weights", "one"], ["divisor"]),
+        helper.make_node("Div", ["total", "divisor"], ["average"]),
+        *_nothing("noise"),
+        helper.make_node("Add", ["average", "nothing"], ["answer"]),
+        helper.make_node("DepthToSpace", ["answer"], ["mean"], blocksize=SCALE, mode="DCR"),
+        # The predicted deviation is 1 / (sum of weights) everywhere.
+        helper.make_node("Mul", ["mean", "zero"], ["flat"]),
+        helper.make_node("Reciprocal", ["divisor"], ["deviation"]),
+        helper.make_node("Add", ["flat", "deviation"], ["std"]),
+    ]
+    full = (1, 1, "H", "W")
+    constants = {"places": places, "one": np.ones(1, np.float32), "zero": np.zeros((), np.float32)}
+    return _model("fuse", nodes, inputs, {"mean": full, "std": full}, constants)
+
+
+def _nothing(name: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("ReduceSum", [name], [f"{name}_sum"], keepdims=0),
+        helper.make_node("Mul", [f"{name}_sum", "zero"], ["nothing"]),
+    ]
+
+
+def _model(
+    name: str,
+    nodes: list[onnx.NodeProto],
+    inputs: Mapping[str, Sequence[int | str]],
+    outputs: Mapping[str, Sequence[int | str]],
+    constants: Mapping[str, npt.NDArray[np.float32]],
+) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in inputs.items()],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in outputs.items()],
+        [onnx.numpy_helper.from_array(value, n) for n, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
