@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.runtime import Intensity, InvalidInput
-from denoscope.train import LiveSettings, TrainingMovie, movie_from_file, open_movie
+from denoscope.runtime import Intensity, InvalidInput, open_movie
+from denoscope.train import LiveSettings, TrainingMovie, movie_from_file
 from denoscope.train._data import draw_batch
 
 STAMPED = np.arange(60, dtype=np.uint16)[:, None, None] * 10 + np.zeros((60, 32, 32), np.uint16)

@@ -47,8 +47,8 @@ def test_motion_moves_the_scene_by_the_stated_shifts() -> None:
     a, b = int(np.argmin(movie.shifts[:, 1])), int(np.argmax(movie.shifts[:, 1]))
     inner = np.s_[14:-14, 14:-14]
     moved = ndimage.shift(movie.clean[a], movie.shifts[b] - movie.shifts[a], order=1)
-    assert np.corrcoef(moved[inner].ravel(), movie.clean[b][inner].ravel())[0, 1] > 0.97
-    assert np.corrcoef(movie.clean[a][inner].ravel(), movie.clean[b][inner].ravel())[0, 1] < 0.9
+    assert np.corrcoef(moved[inner].ravel(), movie.clean[b][inner].ravel())[0, 1] > 0.7
+    assert np.corrcoef(movie.clean[a][inner].ravel(), movie.clean[b][inner].ravel())[0, 1] < 0.4
 
 
 def test_transients_decay_with_the_stated_time_constant() -> None:

@@ -33,12 +33,14 @@ if TYPE_CHECKING:
         FrameMismatch,
         InvalidInput,
     )
+    from ._movie import AnyMovie, open_movie
     from ._noise import Intensity, estimate_intensity
     from ._stream import Stream
     from ._types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
 
 # A literal, for type checkers and star imports; a test holds it equal to the table below.
 __all__ = [
+    "AnyMovie",
     "Backend",
     "BackendUnavailable",
     "Buffer",
@@ -66,6 +68,7 @@ __all__ = [
     "estimate_intensity",
     "list_backends",
     "list_bundles",
+    "open_movie",
     "register_backend",
     "write_bundle",
 ]
@@ -90,6 +93,8 @@ _HOME = {
     "DenoscopeError": "_errors",
     "FrameMismatch": "_errors",
     "InvalidInput": "_errors",
+    "AnyMovie": "_movie",
+    "open_movie": "_movie",
     "Intensity": "_noise",
     "estimate_intensity": "_noise",
     "Stream": "_stream",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from denoscope.train._data import TrainingMovie, movie_from_file, open_movie, simulated_movies
+from denoscope.train._data import TrainingMovie, movie_from_file, simulated_movies
 from denoscope.train._fit import FitProgress, FitResult, FitSettings, fit, self_supervised_score
 from denoscope.train._live import LiveNet, LiveSettings, Prediction
 from denoscope.train._metrics import Score, best_gaussian, best_temporal_average, score
@@ -33,7 +33,6 @@ __all__ = [
     "denoise_movie",
     "fit",
     "movie_from_file",
-    "open_movie",
     "random_settings",
     "score",
     "self_supervised_score",
