@@ -3,9 +3,9 @@
     python benchmarks/make_demo_movie.py real_2p_gcamp_codes.tif
 
 The recording (MIT, datajoint/anscombe-transform, examples/test.zarr, commit 7caf8a72) is stored as
-variance-stabilised codes in steps of 0.5 sigma, gain 96.995, zero level 86. The published inverse
-(`make_inverse_lookup` in that package, 1.0.0) gives each code the middle of the intensities that map to it. The
-demo keeps frames 150 to 299; the frames before are for training.
+variance-stabilised codes in steps of 0.5 sigma, gain 96.995, zero level 86. The inverse published in
+that package (1.0.0, `make_inverse_lookup`) gives each code the middle of the intensities that map to
+it. The demo keeps frames 150 to 299; the frames before are for training.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def main() -> None:
             data = io.BytesIO()
             np.lib.format.write_array(data, array, allow_pickle=False)
             # A fixed date, so that the same input gives the same file.
-            file.writestr(zipfile.ZipInfo(f"{name}.npy", (2020, 1, 1, 0, 0, 0)), data.getvalue(), zipfile.ZIP_LZMA)
+            file.writestr(
+                zipfile.ZipInfo(f"{name}.npy", (2020, 1, 1, 0, 0, 0)), data.getvalue(), zipfile.ZIP_LZMA
+            )
     print(f"{arguments.output}: {codes.shape} frames, {arguments.output.stat().st_size / 1e6:.2f} MB")
 
 

@@ -30,7 +30,9 @@ def _print_version(wanted: bool) -> None:
 def _root(
     _version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
     ] = False,
 ) -> None:
     """Denoise microscope movies while they are being recorded, without ever losing a raw frame."""
@@ -46,7 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
     """
     words = sys.argv[1:] if arguments is None else arguments
     named = next((word for word in words if not word.startswith("-")), None)
-    app = typer.Typer(name="denoscope", add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+    app = typer.Typer(
+        name="denoscope", add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True
+    )
     app.callback()(_root)
     for name, module in COMMANDS.items():
         # Importing one command only keeps the start fast; help and a misspelt name need all.

@@ -48,7 +48,11 @@ def check_space(folder: Path, source: SourceInfo, frames: int | None, reserve: i
     if free >= needed:
         return
     height, width = source.shape
-    what = f"{frames} frames of {height}x{width} {source.dtype.name}, raw and denoised," if frames else "a recording"
+    what = (
+        f"{frames} frames of {height}x{width} {source.dtype.name}, raw and denoised,"
+        if frames
+        else "a recording"
+    )
     raise NoDiskSpace(
         f"{folder} has {free / 1e9:.2f} GB free, and {what} needs {needed / 1e9:.2f} GB with the reserve of "
         f"{reserve / 1e9:.2f} GB; free space, record fewer frames, or name --output on another disk."

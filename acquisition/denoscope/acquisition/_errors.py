@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from denoscope.runtime import DenoscopeError
 
-__all__ = ["NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"]
+__all__ = ["NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable", "one_line"]
 
 
 class SourceUnavailable(DenoscopeError, ConnectionError):
@@ -21,3 +21,8 @@ class NoDiskSpace(DenoscopeError, OSError):
 
 class OutputExists(DenoscopeError, FileExistsError):
     """The run folder already holds a recording, and recordings are never overwritten."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's text on one line, without a full stop at its end."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,4 +1,4 @@
-"""The denoising lane: a bounded queue and one thread that may fall behind or fail, but never hold the raw data."""
+"""The denoising lane: a bounded queue and a thread that may fall behind or fail, away from the raw data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ._errors import one_line
 from ._frames import Frame
 from ._latency import LatencyHistogram
 
@@ -154,7 +155,9 @@ class DenoiseLane:
                     break
         self._thread.join(2 * self._finish_s + 20)
         if self._thread.is_alive():
-            self.problem = f"the denoiser did not come back within {2 * self._finish_s + 20:g} s and was left behind"
+            self.problem = (
+                f"the denoiser did not come back within {2 * self._finish_s + 20:g} s and was left behind"
+            )
         emitted, dropped = self.counts()
         left = self._received - emitted - sum(dropped.values())
         self._drop("denoiser failed" if self.problem else "end of session", left)
@@ -169,7 +172,8 @@ class DenoiseLane:
 
     def _fail(self, error: Exception) -> None:
         if self.problem is None:
-            self.problem = f"denoising failed ({type(error).__name__}: {error}); the raw recording is not affected"
+            what = f"{type(error).__name__}: {one_line(error)}"
+            self.problem = f"denoising failed ({what}); the raw recording is not affected"
         while True:
             # Frames that wait are counted at the end; emptying the queue lets the memory go.
             try:
@@ -187,7 +191,9 @@ class DenoiseLane:
         # Frames held for calibration come out in one burst: catching up after it is not falling behind.
         started = self._first_output_s is not None and frame.t_received_s > self._first_output_s
         skip = "keep-up" if started and lag_s > self._lag_s else None
-        self._waiting[frame.number] = Stamp(index, frame.t_received_s, frame.core_unix_s, self._core_lag_s(frame))
+        self._waiting[frame.number] = Stamp(
+            index, frame.t_received_s, frame.core_unix_s, self._core_lag_s(frame)
+        )
         if len(self._waiting) > _STAMPS:
             del self._waiting[next(iter(self._waiting))]
         meta = FrameMeta(

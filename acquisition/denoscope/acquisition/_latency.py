@@ -42,7 +42,9 @@ class LatencyHistogram:
         below = np.cumsum(self.counts)
         centres = self.edges_s() * _STEP**0.5
         values = {
-            f"p{percent}": float(min(centres[int(np.searchsorted(below, total * percent / 100))], self._largest_s))
+            f"p{percent}": float(
+                min(centres[int(np.searchsorted(below, total * percent / 100))], self._largest_s)
+            )
             for percent in (50, 95, 99)
         }
         return {**values, "mean": self._sum_s / total, "max": self._largest_s}

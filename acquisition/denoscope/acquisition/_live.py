@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._disk import check_space, free_bytes
-from ._errors import OutputExists
+from ._errors import OutputExists, one_line
 from ._frames import SourceInfo
 from ._lane import DenoiseLane, Denoiser
 from ._log import EventLog
@@ -49,7 +48,9 @@ def package_version() -> str:
 def _refuse_existing(output: Path) -> None:
     for name in (RAW_MOVIE, RAW_SIDECAR, DENOISED_MOVIE, REPORT):
         if (output / name).exists():
-            raise OutputExists(f"{output / name} exists and recordings are never overwritten; name another --output.")
+            raise OutputExists(
+                f"{output / name} exists and recordings are never overwritten; name another --output."
+            )
     if output.exists() and not output.is_dir():
         raise OutputExists(f"--output {output} is a file; name a folder.")
 
@@ -61,15 +62,11 @@ def _existing_parent(folder: Path) -> Path:
     return folder
 
 
-def _bundle_digest(bundle: Bundle) -> str:
-    return hashlib.sha256((Path(bundle.path) / "bundle.json").read_bytes()).hexdigest()
-
-
 def _provenance(bundle: Bundle, stream: Stream, choice: Any) -> dict[str, Any]:
     return {
         "version": package_version(),
         "bundle": bundle.manifest.name,
-        "bundle_sha256": _bundle_digest(bundle),
+        "bundle_sha256": bundle.digest,
         "method": bundle.manifest.method,
         "window": bundle.manifest.window,
         "look_ahead": stream.look_ahead,
@@ -143,7 +140,7 @@ class _Run:
         try:
             self.source.close()
         except Exception as error:  # noqa: BLE001  nothing can be lost any more; say it and go on
-            self.notes.append(f"the source did not close cleanly: {error}")
+            self.notes.append(f"the source did not close cleanly: {one_line(error)}")
 
     def record(self) -> None:
         """Run the session to its end."""
@@ -173,7 +170,8 @@ class _Run:
         if free < self.settings.reserve_mb * 1e6 / 2:
             self.session.stop_for(
                 FinishReason.DISK_LOW,
-                f"the recording was ended because only {free / 1e6:.0f} MB are free on the disk of {self.settings.output} "
+                f"the recording was ended because only {free / 1e6:.0f} MB are free on the disk of "
+                f"{self.settings.output} "
                 f"(--reserve-mb {self.settings.reserve_mb:g}); free space before the next one",
             )
 
@@ -187,7 +185,7 @@ class _Run:
             try:
                 self.writer.close()
             except Exception as error:  # noqa: BLE001  the raw recording is complete; the report says this
-                self.session.add_problem(f"the denoised movie could not be finished: {error}")
+                self.session.add_problem(f"the denoised movie could not be finished: {one_line(error)}")
         status = self.session.status()
         if self.log.problem:
             self.notes.append(self.log.problem)
@@ -259,4 +257,4 @@ def _draw(output: Path, report: dict[str, Any]) -> None:
     try:
         draw_report(output, report)
     except Exception as error:  # noqa: BLE001  a picture must not hide the report
-        notes.append(f"report.png was not drawn ({type(error).__name__}: {error})")
+        notes.append(f"report.png was not drawn ({type(error).__name__}: {one_line(error)})")

@@ -44,7 +44,10 @@ def demo_movie() -> Movie:
 
     Stored as one byte a pixel and a table of the 16-bit intensity each byte stands for.
     """
-    with resources.files(__package__).joinpath(_DEMO).open("rb") as file, np.load(file, allow_pickle=False) as data:
+    with (
+        resources.files(__package__).joinpath(_DEMO).open("rb") as file,
+        np.load(file, allow_pickle=False) as data,
+    ):
         return Movie(data["levels"][data["codes"]], "demo_2p_gcamp", str(data["note"]))
 
 
@@ -69,11 +72,14 @@ def read_movie(path: Path) -> Movie:
     if frames.ndim == 2:
         frames = frames[None]
     if frames.ndim != 3 or frames.size == 0:
-        raise InvalidInput(f"the movie {path} has shape {frames.shape}, and a movie has the three axes (T, H, W).")
+        raise InvalidInput(
+            f"the movie {path} has shape {frames.shape}, and a movie has the three axes (T, H, W)."
+        )
     if frames.dtype == np.int16 and frames.min() >= 0:
         frames = frames.astype(np.uint16)
     if frames.dtype not in (np.uint8, np.uint16):
         raise InvalidInput(
-            f"the movie {path} is {frames.dtype}, and a camera sends uint8 or uint16; convert it without negative values."
+            f"the movie {path} is {frames.dtype}, and a camera sends uint8 or uint16; convert it without "
+            "negative values."
         )
     return Movie(frames, path.name, f"read from {path}")

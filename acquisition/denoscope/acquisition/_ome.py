@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,9 @@ _NAMESPACE = "denoscope.dev/provenance"
 class _Segment:
     """Pages of one shape and dtype: one OME image."""
 
-    def __init__(self, shape: tuple[int, int], dtype: np.dtype[Any], first_page: int, first_index: int) -> None:
+    def __init__(
+        self, shape: tuple[int, int], dtype: np.dtype[Any], first_page: int, first_index: int
+    ) -> None:
         self.shape = shape
         self.dtype = dtype
         self.first_page = first_page
@@ -62,7 +65,7 @@ class DenoisedWriter:
         When the disk refuses.
     """
 
-    def __init__(self, folder: Path, source: SourceInfo, provenance: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, source: SourceInfo, provenance: Mapping[str, Any]) -> None:
         path = folder / DENOISED_MOVIE
         if path.exists():
             raise OutputExists(f"{path} exists and is never overwritten; name another --output folder.")
@@ -105,10 +108,12 @@ class DenoisedWriter:
 
     def _ome(self) -> OME:
         from ome_types import OME
-        from ome_types.model import MapAnnotation, StructuredAnnotations
-        from ome_types.model.map import M, Map
+        from ome_types.model import Map, MapAnnotation, StructuredAnnotations
 
-        pairs = [M(k=key, value=value) for key, value in self._provenance.items()]
+        pairs = [
+            Map.M(k=key, value=value if isinstance(value, str) else json.dumps(value, default=str))
+            for key, value in self._provenance.items()
+        ]
         annotation = MapAnnotation(id="Annotation:0", namespace=_NAMESPACE, value=Map(ms=pairs))
         last = len(self._segments) - 1
         return OME(
@@ -121,7 +126,16 @@ class DenoisedWriter:
         )
 
     def _image(self, number: int, segment: _Segment, *, open_ended: bool) -> Any:
-        from ome_types.model import AnnotationRef, Channel, Image, Pixels, Plane, TiffData
+        from ome_types.model import (
+            AnnotationRef,
+            Channel,
+            Image,
+            Pixels,
+            Pixels_DimensionOrder,
+            PixelType,
+            Plane,
+            TiffData,
+        )
 
         length = segment.indices[-1] + 1
         if open_ended:
@@ -132,8 +146,14 @@ class DenoisedWriter:
             for index, time_s in zip(segment.indices, segment.times_s, strict=True)
         ]
         blocks = [
-            TiffData(ifd=segment.first_page + page, first_c=0, first_z=0, first_t=segment.indices[page], plane_count=1)
-            for page in range(len(segment.indices))
+            TiffData(
+                ifd=segment.first_page + first,
+                first_c=0,
+                first_z=0,
+                first_t=segment.indices[first],
+                plane_count=count,
+            )
+            for first, count in _runs(segment.indices)
         ]
         rate = self._source.frame_rate_hz
         return Image(
@@ -141,8 +161,8 @@ class DenoisedWriter:
             name=f"{self._source.name} denoised",
             pixels=Pixels(
                 id=f"Pixels:{number}",
-                dimension_order="XYCZT",
-                type=_OME_TYPES.get(segment.dtype.name, segment.dtype.name),
+                dimension_order=Pixels_DimensionOrder.XYCZT,
+                type=PixelType(_OME_TYPES.get(segment.dtype.name, segment.dtype.name)),
                 size_x=segment.shape[1],
                 size_y=segment.shape[0],
                 size_c=1,
@@ -152,7 +172,11 @@ class DenoisedWriter:
                 physical_size_y=size_um,
                 time_increment=None if rate is None else 1 / rate,
                 channels=[
-                    Channel(id=f"Channel:{number}:0", name=self._source.channel or self._source.camera, samples_per_pixel=1)
+                    Channel(
+                        id=f"Channel:{number}:0",
+                        name=self._source.channel or self._source.camera,
+                        samples_per_pixel=1,
+                    )
                 ],
                 tiff_data_blocks=blocks,
                 planes=planes,
@@ -162,3 +186,9 @@ class DenoisedWriter:
 
 
 _OME_TYPES = {"float32": "float"}
+
+
+def _runs(indices: list[int]) -> list[tuple[int, int]]:
+    """Return start and length of each stretch of consecutive values in `indices`."""
+    starts = [at for at, value in enumerate(indices) if at == 0 or value != indices[at - 1] + 1]
+    return [(first, end - first) for first, end in zip(starts, [*starts[1:], len(indices)], strict=True)]

@@ -128,7 +128,7 @@ class PageFile:
         directory = self._directory(frame, data_at)
         if padding:
             self._write(b"\0" * padding)
-        self._write(memoryview(frame))
+        self._write(frame.reshape(-1).view(np.uint8).data)
         self._write(b"\0" * (directory_at - data_at - frame.nbytes) + directory)
         self._file.seek(self._link_at)
         self._write(struct.pack("<Q", directory_at))

@@ -30,8 +30,13 @@ def _read_pairs(output: Path) -> tuple[_Movie, _Movie, list[int]]:
 
     with tifffile.TiffFile(output / DENOISED_MOVIE) as denoised, tifffile.TiffFile(output / RAW_MOVIE) as raw:
         pixels = from_tiff(output / DENOISED_MOVIE).images[0].pixels
-        indices = [block.first_t for block in pixels.tiff_data_blocks][-_FRAMES:]
-        first = len(pixels.tiff_data_blocks) - len(indices)
+        every = [
+            block.first_t + plane
+            for block in pixels.tiff_data_blocks
+            for plane in range(block.plane_count or 1)
+        ]
+        indices = every[-_FRAMES:]
+        first = len(every) - len(indices)
         clean = np.stack([denoised.pages[first + page].asarray() for page in range(len(indices))])
         noisy = np.stack([raw.pages[index].asarray() for index in indices])
     return noisy.astype(np.float32), clean.astype(np.float32), indices
@@ -43,7 +48,8 @@ def _smooth(image: _Movie, width: int) -> _Movie:
     total = np.pad(image.astype(np.float64), half + 1, mode="edge").cumsum(0).cumsum(1)
     size = image.shape
     box = total[width:, width:] - total[:-width, width:] - total[width:, :-width] + total[:-width, :-width]
-    return (box[: size[0], : size[1]] / width**2).astype(np.float32)
+    mean: _Movie = (box[: size[0], : size[1]] / width**2).astype(np.float32)
+    return mean
 
 
 def _pick_rois(std: _Movie) -> list[tuple[int, int]]:
@@ -93,8 +99,8 @@ def draw_report(output: Path, report: dict[str, Any]) -> Path:
         raise ValueError("no frame was denoised")
     noisy, clean, indices = _read_pairs(output)
     middle = len(indices) // 2
-    figure = Figure(figsize=(14, 9.2), layout="constrained")
-    grid = figure.add_gridspec(3, 4, height_ratios=(3, 1.3, 1.3))
+    figure = Figure(figsize=(14, 8.8), layout="constrained")
+    grid = figure.add_gridspec(4, 4, height_ratios=(4, 1, 1, 1))
     low, high = (float(value) for value in np.percentile(noisy[middle], (1, 99.7)))
     std_raw, std_clean = noisy.std(0), clean.std(0)
     std_high = float(np.percentile(std_raw, 99.7))
@@ -107,7 +113,9 @@ def draw_report(output: Path, report: dict[str, Any]) -> Path:
     ]
     for column, (title, image, (bottom, top), colours) in enumerate(panels):
         axes = figure.add_subplot(grid[0, column])
-        shown = axes.imshow(image, cmap=colours, vmin=bottom, vmax=max(top, bottom + 1e-6), interpolation="nearest")
+        shown = axes.imshow(
+            image, cmap=colours, vmin=bottom, vmax=max(top, bottom + 1e-6), interpolation="nearest"
+        )
         axes.set_title(title, fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -119,7 +127,8 @@ def draw_report(output: Path, report: dict[str, Any]) -> Path:
     frames, denoiser = report["frames"], report["denoiser"]
     dropped = sum(frames["dropped"].values())
     figure.suptitle(
-        f"{report['source']['name']}: {frames['received']} frames received, {frames['written_raw']} written raw, "
+        f"{report['source']['name']}: {frames['received']} frames received, {frames['written_raw']} "
+        "written raw, "
         f"{frames['denoised']} denoised, {dropped} not denoised   |   bundle {denoiser.get('bundle')}, "
         f"{denoiser.get('backend')}",
         fontsize=11,
@@ -140,13 +149,13 @@ def _draw_traces(
 ) -> None:
     rate = report["source"]["frame_rate_hz"] or report["timing"]["fps_in_hz"] or 1.0
     times_s = np.asarray(indices) / rate
-    places = [grid[1, 0:3], grid[2, 0:2], grid[2, 2]]
     for number, ((row, column), colour) in enumerate(zip(rois, _COLOURS, strict=False)):
-        axes = figure.add_subplot(places[number])
+        axes = figure.add_subplot(grid[1 + number, 0:3])
         axes.plot(times_s, _trace(noisy, row, column), color="0.7", lw=0.8, label="raw")
         axes.plot(times_s, _trace(clean, row, column), color=colour, lw=1.4, label="denoised")
-        axes.set_title(f"mean of {_ROI}x{_ROI} pixels at ({row}, {column})", fontsize=9)
-        axes.set_xlabel("time (s)", fontsize=8)
+        axes.set_title(f"mean of {_ROI}x{_ROI} pixels at ({row}, {column})", fontsize=9, loc="left")
+        if number == len(rois) - 1:
+            axes.set_xlabel("time (s)", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.legend(fontsize=7, loc="upper right")
 

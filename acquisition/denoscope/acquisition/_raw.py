@@ -62,7 +62,9 @@ class RawWriter:
     def __init__(self, folder: Path, source: SourceInfo, version: str) -> None:
         for name in (RAW_MOVIE, RAW_SIDECAR):
             if (folder / name).exists():
-                raise OutputExists(f"{folder / name} exists and is never overwritten; name another --output folder.")
+                raise OutputExists(
+                    f"{folder / name} exists and is never overwritten; name another --output folder."
+                )
         self.written = 0
         self._pages = PageFile(folder / RAW_MOVIE, pixel_size_um=source.pixel_size_um)
         self._lines = (folder / RAW_SIDECAR).open("xb", buffering=0)

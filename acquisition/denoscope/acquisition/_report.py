@@ -33,7 +33,10 @@ def _histogram(latency: LatencyHistogram) -> dict[str, list[float]]:
         return {"edge_s": [], "frames": []}
     first, last = int(used[0]), int(used[-1]) + 1
     edges = latency.edges_s()[::width][first : last + 1]
-    return {"edge_s": [round(float(edge), 7) for edge in edges], "frames": [int(n) for n in counts[first:last]]}
+    return {
+        "edge_s": [round(float(edge), 7) for edge in edges],
+        "frames": [int(n) for n in counts[first:last]],
+    }
 
 
 def build_report(
@@ -125,7 +128,8 @@ def summary(report: Mapping[str, Any]) -> str:
     outcome, frames, timing = report["outcome"], report["frames"], report["timing"]
     dropped = ", ".join(f"{count} {reason}" for reason, count in frames["dropped"].items()) or "none"
     lines = [
-        f"Ended because {outcome['message']}: {frames['received']} frames received, {frames['written_raw']} written raw, "
+        f"Ended because {outcome['message']}: {frames['received']} frames received, "
+        f"{frames['written_raw']} written raw, "
         f"{frames['denoised']} denoised, not denoised: {dropped}."
     ]
     if outcome["reason"] == FinishReason.INTERRUPTED.name.lower():

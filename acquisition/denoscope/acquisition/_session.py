@@ -1,9 +1,9 @@
-"""A live session: source, raw recording and denoising lane, each on a thread of its own.
+r"""A live session: source, raw recording and denoising lane, each on a thread of its own.
 
 ::
 
     core's buffer -> pop thread -> bounded raw queue (blocking put)      -> raw writer thread
-                               \\-> bounded denoise queue (never blocks) -> denoise thread -> denoised writer
+                               \-> bounded denoise queue (never blocks) -> denoise thread -> denoised writer
 
 A slow disk lets the raw queue fill, then the core's buffer, which ends loudly when it overflows. A
 slow or failed denoiser costs denoised frames, counted with their reason, and nothing else.
@@ -15,6 +15,7 @@ import queue
 import threading
 import time
 
+from ._errors import one_line
 from ._frames import Frame
 from ._lane import DenoiseLane
 from ._latency import Rate
@@ -146,11 +147,15 @@ class Session:
             if self._source.overflowed():
                 self._end(
                     FinishReason.CORE_OVERFLOW,
-                    f"the core's buffer overflowed and the camera stopped after {self._received} frames, all of which are "
+                    f"the core's buffer overflowed and the camera stopped after {self._received} frames, "
+                    "all of which are "
                     "recorded; raise --buffer-mb, lower the frame rate or write to a faster disk",
                 )
         except Exception as error:  # noqa: BLE001  whatever the driver raised, what was received is kept
-            self._end(FinishReason.SOURCE_FAILED, f"the source failed after {self._received} frames: {error}")
+            self._end(
+                FinishReason.SOURCE_FAILED,
+                f"the source failed after {self._received} frames: {one_line(error)}",
+            )
         finally:
             self.request_stop(FinishReason.SOURCE_ENDED)
             self._state = SessionState.STOPPING
@@ -222,11 +227,15 @@ class Session:
                 self._raw_failed.set()
                 self._end(
                     FinishReason.RAW_WRITE_FAILED,
-                    f"writing raw frame {self._raw.written} failed ({error}); the {self._raw.written} frames before it are "
+                    f"writing raw frame {self._raw.written} failed ({one_line(error)}); the "
+                    f"{self._raw.written} frames before it are "
                     "complete",
                 )
         try:
             self._raw.sync()
         except OSError as error:
-            self._end(FinishReason.RAW_WRITE_FAILED, f"the disk did not confirm the last second of raw data: {error}")
+            self._end(
+                FinishReason.RAW_WRITE_FAILED,
+                f"the disk did not confirm the last second of raw data: {one_line(error)}",
+            )
         self._raw.close()

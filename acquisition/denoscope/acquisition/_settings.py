@@ -92,9 +92,15 @@ def make_settings(**values: Any) -> LiveSettings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]).replace("_", "-")
-        raise InvalidInput(f"--{name} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}.") from error
+        raise InvalidInput(
+            f"--{name} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}."
+        ) from error
     if settings.frames is not None and settings.seconds is not None:
-        raise InvalidInput(f"--frames {settings.frames} and --seconds {settings.seconds:g} exclude each other; give one.")
+        raise InvalidInput(
+            f"--frames {settings.frames} and --seconds {settings.seconds:g} exclude each other; give one."
+        )
     if settings.movie is not None and settings.core != "demo":
-        raise InvalidInput(f"--movie {settings.movie} is replayed by --core demo, not by --core {settings.core}.")
+        raise InvalidInput(
+            f"--movie {settings.movie} is replayed by --core demo, not by --core {settings.core}."
+        )
     return settings

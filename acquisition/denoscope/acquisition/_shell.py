@@ -13,10 +13,16 @@ import typer
 
 from denoscope.runtime import DenoscopeError
 
+from ._errors import one_line
+
 __all__ = ["DebugOption", "JsonOption", "QuietOption", "Shell"]
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last thing on standard output.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors (and what --json asks for).")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object as the last thing on standard output.")
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", help="Print nothing but errors (and what --json asks for).")
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
 
 
@@ -65,7 +71,7 @@ class Shell:
             result, code = self._failed("interrupted before anything was recorded", 130)
         except Exception as error:  # noqa: BLE001  the user gets a sentence, --debug the traceback
             hint = "" if self.debug else " (run again with --debug for the traceback)"
-            result, code = self._failed(f"unexpected {type(error).__name__}: {error}{hint}", 1)
+            result, code = self._failed(f"unexpected {type(error).__name__}: {one_line(error)}{hint}", 1)
         if self.json:
             print(json.dumps(result, default=str), flush=True)
         raise typer.Exit(code)

@@ -21,7 +21,7 @@ class Interrupts:
         self.count = 0
         self.listener: Callable[[], None] | None = None
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
         """Take a signal."""
         self.count += 1
         if self.listener is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._shell import DebugOption, JsonOption, QuietOption, Shell
+from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
 __all__ = ["bundles"]
 
@@ -31,7 +31,8 @@ def bundles(json: JsonOption = False, quiet: QuietOption = False, debug: DebugOp
                 }
             )
             shell.say(
-                f"{name}: {manifest.method}, window of {manifest.window} frames, look-ahead {manifest.look_ahead}, "
+                f"{name}: {manifest.method}, window of {manifest.window} frames, look-ahead "
+                f"{manifest.look_ahead}, "
                 f"trained on {', '.join(manifest.trained_on)}"
             )
         if not found:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .._shell import DebugOption, JsonOption, QuietOption, Shell
+from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
+
 from .live import record
 
 __all__ = ["demo"]
@@ -18,7 +19,9 @@ def demo(
     output: Annotated[
         Path | None, typer.Option(help="Run folder; by default a new one, denoscope-demo-DATE-TIME, here.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="How long to replay; the movie is repeated as needed.")] = 20.0,
+    seconds: Annotated[
+        float, typer.Option(help="How long to replay; the movie is repeated as needed.")
+    ] = 20.0,
     bundle: Annotated[str, typer.Option(help="Bundle folder, or the name of a shipped bundle.")] = "live",
     backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
     movie: Annotated[Path | None, typer.Option(help="Your own TIFF to replay instead.")] = None,
@@ -30,7 +33,9 @@ def demo(
     """Replay a real two-photon movie through a real Micro-Manager core and denoise it live."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
     folder = output or Path(f"denoscope-demo-{datetime.now():%Y%m%d-%H%M%S}")
-    shell.say(f"Replaying {movie or 'a real two-photon movie'} at {fps:g} frames/s for {seconds:g} s into {folder}")
+    shell.say(
+        f"Replaying {movie or 'a real two-photon movie'} at {fps:g} frames/s for {seconds:g} s into {folder}"
+    )
     record(
         shell,
         core="demo",

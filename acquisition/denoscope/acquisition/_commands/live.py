@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .._shell import DebugOption, JsonOption, QuietOption, Shell
+from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
 __all__ = ["live", "record"]
 
@@ -16,10 +16,10 @@ def record(shell: Shell, **values: Any) -> None:
     """Run one session with these settings, shown on the screen, and leave with its exit code."""
 
     def action() -> tuple[dict[str, Any], int]:
-        from .._live import live as run
-        from .._report import summary
-        from .._screen import Screen
-        from .._settings import make_settings
+        from denoscope.acquisition._live import live as run
+        from denoscope.acquisition._report import summary
+        from denoscope.acquisition._screen import Screen
+        from denoscope.acquisition._settings import make_settings
 
         settings = make_settings(**values)
         with Screen(shell) as screen:

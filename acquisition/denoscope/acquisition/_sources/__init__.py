@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from denoscope.acquisition._movie import Movie, demo_movie
 from denoscope.runtime import InvalidInput
 
-from .._movie import Movie, demo_movie
 from ._base import Source
 
 __all__ = ["Source", "open_source"]

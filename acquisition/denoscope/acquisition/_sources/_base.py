@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from .._frames import Frame, SourceInfo
+from denoscope.acquisition._frames import Frame, SourceInfo
 
 __all__ = ["Source"]
 

@@ -9,8 +9,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .._errors import SourceFailed, SourceUnavailable
-from .._frames import Frame, SourceInfo
+from denoscope.acquisition._errors import SourceFailed, SourceUnavailable
+from denoscope.acquisition._frames import Frame, SourceInfo
+
 from ._config import import_pycromanager
 from ._core import CoreSource
 
@@ -52,7 +53,8 @@ class _Guard:
         except queue.Empty:
             self.dead = True
             raise SourceFailed(
-                f"Micro-Manager at {self._name} did not answer for {self._timeout_s:g} s; it was closed or hangs."
+                f"Micro-Manager at {self._name} did not answer for {self._timeout_s:g} s; it was closed or "
+                "hangs."
             ) from None
         if error is not None:
             raise error
@@ -78,13 +80,15 @@ def _probe(host: str, port: int) -> str:
         raise SourceUnavailable(f"nothing listens at {name} ({error}); {_TURN_ON}.") from error
     import zmq
 
-    with zmq.Context.instance().socket(zmq.REQ) as probe:
+    context: zmq.Context[Any] = zmq.Context.instance()
+    with context.socket(zmq.REQ) as probe:
         probe.setsockopt(zmq.LINGER, 0)
         probe.connect(f"tcp://{name}")
         probe.send_json({"command": "connect", "debug": False})
         if not probe.poll(int(_CONNECT_S * 1000)):
             raise SourceUnavailable(
-                f"what listens at {name} did not answer as a Micro-Manager server within {_CONNECT_S:g} s; {_TURN_ON}."
+                f"what listens at {name} did not answer as a Micro-Manager server within {_CONNECT_S:g} s; "
+                f"{_TURN_ON}."
             )
         reply = probe.recv_json()
     if not isinstance(reply, dict):
@@ -152,7 +156,8 @@ class BridgeSource(CoreSource):
         if rate > _CEILING_MB_S * 1e6:
             raise SourceUnavailable(
                 f"the camera sends up to {rate / 1e6:.0f} MB/s, and the bridge to {self._name} carries about "
-                f"{_CEILING_MB_S:.0f} MB/s; use --core FILE.cfg (the Python backend), a longer exposure or a smaller ROI."
+                f"{_CEILING_MB_S:.0f} MB/s; use --core FILE.cfg (the Python backend), a longer exposure or "
+                "a smaller ROI."
             )
         return info
 

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from denoscope.acquisition._errors import SourceUnavailable
+from denoscope.acquisition._frames import SourceInfo
 from denoscope.runtime import InvalidInput
 
-from .._errors import SourceUnavailable
-from .._frames import SourceInfo
 from ._core import CoreSource
 
 __all__ = ["ConfigSource", "adapter_folder", "explain_load_error", "import_pycromanager"]
@@ -30,7 +30,9 @@ def import_pycromanager() -> Any:
         import mmpycorex
         import pycromanager  # noqa: F401
     except ImportError as error:
-        raise SourceUnavailable(f"Micro-Manager's Python packages are missing ({error}); {_INSTALL}.") from error
+        raise SourceUnavailable(
+            f"Micro-Manager's Python packages are missing ({error}); {_INSTALL}."
+        ) from error
     return mmpycorex
 
 
@@ -46,13 +48,16 @@ def adapter_folder(chosen: Path | None) -> Path:
     """
     if chosen is not None:
         if not chosen.is_dir():
-            raise InvalidInput(f"--mm-dir {chosen} is not a folder; name the folder that holds Micro-Manager's adapters.")
+            raise InvalidInput(
+                f"--mm-dir {chosen} is not a folder; name the folder that holds Micro-Manager's adapters."
+            )
         return chosen
     try:
-        from mm_test_adapters import device_adapter_path
+        from mm_test_adapters import device_adapter_path  # type: ignore[import-untyped]
     except ImportError as error:
         raise SourceUnavailable(
-            f"no folder with device adapters is known: name Micro-Manager's with --mm-dir, or for the demo adapters {_INSTALL}."
+            "no folder with device adapters is known: name Micro-Manager's with --mm-dir, or for the demo "
+            f"adapters {_INSTALL}."
         ) from error
     return Path(device_adapter_path())
 
@@ -75,7 +80,8 @@ def explain_load_error(error: Exception, config: Path, folder: Path, required: s
     if found:
         return SourceUnavailable(
             f"the adapters in {folder} have device interface {found[2]}, and the installed pymmcore needs "
-            f"{found[1]}; install the pymmcore release whose version ends in .{found[2]}.0, or a Micro-Manager build "
+            f"{found[1]}; install the pymmcore release whose version ends in .{found[2]}.0, or a "
+            "Micro-Manager build "
             f"with device interface {found[1]}."
         )
     reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.acquisition._frames import Frame, SourceInfo
 from denoscope.runtime import InvalidInput
 
-from .._frames import Frame, SourceInfo
 from ._base import Source
 
 __all__ = ["CoreSource", "frame_from", "image_dtype"]
 
 _ENDLESS = 2**31 - 1
-_DTYPES = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)}
+_DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)}
 
 
 def image_dtype(bytes_per_pixel: int, components: int) -> np.dtype[Any]:
@@ -31,7 +31,8 @@ def image_dtype(bytes_per_pixel: int, components: int) -> np.dtype[Any]:
     """
     if components != 1 or bytes_per_pixel not in _DTYPES:
         raise InvalidInput(
-            f"the camera sends {components} component(s) in {bytes_per_pixel} byte(s) a pixel, and denoscope takes "
+            f"the camera sends {components} component(s) in {bytes_per_pixel} byte(s) a pixel, and "
+            "denoscope takes "
             "one component of 8 or 16 bits; choose the camera's pixel type 8bit or 16bit."
         )
     return _DTYPES[bytes_per_pixel]
@@ -101,7 +102,9 @@ class CoreSource(Source):
         core = self._core
         self._camera = str(core.get_camera_device())
         if not self._camera:
-            raise InvalidInput(f"{name} sets no camera; add a 'Property,Core,Camera,LABEL' line to the configuration.")
+            raise InvalidInput(
+                f"{name} sets no camera; add a 'Property,Core,Camera,LABEL' line to the configuration."
+            )
         pixel_size = float(core.get_pixel_size_um())
         exposure_ms = float(core.get_exposure())
         components = int(core.get_number_of_components())
@@ -117,7 +120,8 @@ class CoreSource(Source):
         )
         if info.frame_bytes * 4 > self._buffer_mb * 2**20:
             raise InvalidInput(
-                f"the core's buffer of {self._buffer_mb} MB holds fewer than 4 frames of {info.frame_bytes / 2**20:.1f} MB; "
+                f"the core's buffer of {self._buffer_mb} MB holds fewer than 4 frames of "
+                f"{info.frame_bytes / 2**20:.1f} MB; "
                 "raise --buffer-mb."
             )
         return info

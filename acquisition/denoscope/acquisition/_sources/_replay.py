@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import SourceUnavailable
-from .._frames import SourceInfo
-from .._movie import Movie
+from denoscope.acquisition._errors import SourceUnavailable
+from denoscope.acquisition._frames import SourceInfo
+from denoscope.acquisition._movie import Movie
+
 from ._config import import_pycromanager
 from ._core import CoreSource
 
@@ -40,7 +41,8 @@ def _import_unicore() -> Any:
         from pymmcore_plus.experimental import unicore
     except ImportError as error:
         raise SourceUnavailable(
-            f"the replay camera needs pymmcore-plus ({error}); install it with: pip install 'denoscope[micromanager]'."
+            f"the replay camera needs pymmcore-plus ({error}); install it with: pip install "
+            "'denoscope[micromanager]'."
         ) from error
     finally:
         root.setLevel(level)
@@ -197,5 +199,10 @@ class ReplaySource(CoreSource):
         """Stop the camera and unload it."""
         if self._core is not None:
             self.stop()
+            # The core's own thread must not call into an interpreter that is ending.
+            # pymmcore-plus takes its callback away only in a destructor that may never run.
+            import pymmcore
+
+            pymmcore.CMMCore.registerCallback(self._core, None)
             self._core = None
             self._package.terminate_core_instances()
