@@ -180,7 +180,7 @@ class Bundle:
         required = {WEIGHTS, *(f"{g}.onnx" for g in manifest.graphs)}
         _check_listing(folder, manifest, required)
         files = {name: _read_checked(folder, name, digest) for name, digest in manifest.files.items()}
-        graphs = {}
+        graphs: dict[str, bytes] = {}
         for graph in manifest.graphs:
             inputs, outputs = expected_names(graph, manifest.window, memory=bool(manifest.memory_decay))
             check_graph(f"{graph}.onnx", files[f"{graph}.onnx"], inputs, outputs)
@@ -197,7 +197,8 @@ class Bundle:
         """Return a graph as serialised ONNX; `graph` is `encode`, `remember` or `fuse`."""
         if graph not in self._graphs:
             raise InvalidInput(
-                f"The bundle {self.manifest.name} has no graph {graph!r}: choose one of {', '.join(self._graphs)}."
+                f"The bundle {self.manifest.name} has no graph {graph!r}: "
+                f"choose one of {', '.join(self._graphs)}."
             )
         return self._graphs[graph]
 
@@ -241,7 +242,8 @@ def write_bundle(
     if missing or unknown:
         raise InvalidInput(
             f"A bundle of this kind holds {', '.join(sorted(required))} and may hold {CARD}; "
-            f"missing: {', '.join(sorted(missing)) or 'none'}; unknown: {', '.join(sorted(unknown)) or 'none'}."
+            f"missing: {', '.join(sorted(missing)) or 'none'}; "
+            f"unknown: {', '.join(sorted(unknown)) or 'none'}."
         )
     if target.exists() and not (target / MANIFEST).is_file():
         raise InvalidInput(
@@ -303,7 +305,8 @@ def _read_manifest(folder: Path) -> BundleManifest:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > 1:
         raise BundleDamaged(
-            f"The bundle {folder} has schema version {version}; this denoscope reads version 1: update denoscope."
+            f"The bundle {folder} has schema version {version}; this denoscope reads version 1: "
+            "update denoscope."
         )
     try:
         manifest = BundleManifest.model_validate_json(raw)
@@ -337,7 +340,8 @@ def _check_listing(folder: Path, manifest: BundleManifest, required: set[str]) -
         )
     if surplus := (present | listed) - required - {CARD}:
         raise BundleDamaged(
-            f"The bundle {folder} holds {', '.join(sorted(surplus))}, which belong to no bundle: move them elsewhere."
+            f"The bundle {folder} holds {', '.join(sorted(surplus))}, which belong to no bundle: "
+            "move them elsewhere."
         )
     if surplus := present - listed:
         raise BundleDamaged(
@@ -360,7 +364,7 @@ def _check_weights(data: bytes) -> None:
     from safetensors import SafetensorError, deserialize
 
     try:
-        deserialize(data)
+        deserialize(data)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise BundleDamaged(
             f"{WEIGHTS} is not a safetensors file ({error}): export the bundle again."

@@ -51,18 +51,17 @@ def check_graph(file: str, data: bytes, inputs: tuple[str, ...], outputs: tuple[
         For each of these.
     """
     import onnx
-    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load_model_from_string(data)
-    except DecodeError as error:
+    except Exception as error:  # protobuf's two implementations raise different ones
         raise BundleDamaged(f"{file} is not an ONNX model ({error}): export the bundle again.") from error
     for tensor in _tensors_of_model(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             place = next((e.value for e in tensor.external_data if e.key == "location"), "an unnamed file")
             raise BundleDamaged(
-                f"{file} keeps the tensor {tensor.name!r} outside itself, in {place!r}, which a bundle may not: "
-                "export it again with all weights inside the file."
+                f"{file} keeps the tensor {tensor.name!r} outside itself, in {place!r}, "
+                "which a bundle may not: export it again with all weights inside the file."
             )
     initial = {t.name for t in model.graph.initializer}
     found_inputs = [i for i in model.graph.input if i.name not in initial]

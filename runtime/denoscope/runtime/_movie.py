@@ -48,7 +48,9 @@ def open_movie(path: Path, *, limit_bytes: int = 64 * 2**30) -> AnyMovie:
     except (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, OSError) as error:
         if isinstance(error, InvalidInput):
             raise
-        raise InvalidInput(f"{path} cannot be read as a TIFF movie ({error}): check that it opens in Fiji.") from error
+        raise InvalidInput(
+            f"{path} cannot be read as a TIFF movie ({error}): check that it opens in Fiji."
+        ) from error
     if len(shape) != 3:
         raise InvalidInput(
             f"{path} has the shape {series.shape}; denoscope takes one channel and one plane over time "

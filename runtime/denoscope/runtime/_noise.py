@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,15 +83,14 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
     movie = np.asarray(frames)
     if movie.ndim != 3 or movie.size == 0:
         raise InvalidInput(
-            f"Frames of shape {movie.shape} cannot be calibrated: give at least one frame as an array (T, H, W)."
+            f"Frames of shape {movie.shape} cannot be calibrated: "
+            "give at least one frame as an array (T, H, W)."
         )
     mean, variance, usable, largest = _moments(movie)
     if not np.isfinite(largest):
         raise InvalidInput("The frames hold NaN or infinite values: replace them before they are calibrated.")
-    if np.issubdtype(movie.dtype, np.integer):
-        least = _ROUNDING_VARIANCE
-    else:
-        least = (1e-4 * (largest or 1.0)) ** 2
+    # Floating-point counts may have any unit, so that only a share of the largest can be claimed.
+    least = _ROUNDING_VARIANCE if movie.dtype.kind in "iu" else (1e-4 * (largest or 1.0)) ** 2
     gain, constant, darkest = _photon_transfer(mean, variance, usable)
     offset = float(np.median(mean))
     scale = float(np.sqrt(max(gain * offset + constant, least)))
@@ -105,7 +104,8 @@ def _moments(movie: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray, np
     """Return mean and noise variance of each pixel, which pixels never saturate, and the largest |value|."""
     length = len(movie)
     rows = _some_rows(movie.shape[1], movie.shape[2])
-    ceiling = np.iinfo(movie.dtype).max if np.issubdtype(movie.dtype, np.integer) else np.inf
+    dtype: Any = movie.dtype
+    ceiling = np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
     previous = np.asarray(movie[0][rows], np.float64)
     usable = previous < ceiling
     largest = float(np.abs(previous).max())
@@ -137,7 +137,7 @@ def _some_rows(height: int, width: int) -> npt.NDArray[np.intp]:
     """Choose bands of eight rows spread over the frame, all rows when the frame is small."""
     every = max(1, height * width // _MOST_PIXELS)
     rows = np.arange(height)
-    return rows[(rows // 8) % every == 0]
+    return np.flatnonzero((rows // 8) % every == 0)
 
 
 def _photon_transfer(

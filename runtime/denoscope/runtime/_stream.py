@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Self
@@ -10,9 +11,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ._backends import Backend, Choice, choose_backend
+from ._backends import Backend, Choice, Graph, choose_backend
 from ._bundle import Bundle
-from ._convert import check_frame, normalise_into, restore, restore_std
+from ._convert import SMALLEST, check_frame, normalise_into, restore, restore_std
 from ._errors import InvalidInput
 from ._noise import Intensity, estimate_intensity
 from ._ring import Ring, Step
@@ -22,6 +23,7 @@ from ._window import BoundWindow
 __all__ = ["FAILED", "Stream"]
 
 FAILED = "failed"  # the drop reason of frames that were in flight when the backend raised
+_CATCH_UP = 2  # held frames processed per push after the calibration, so that no push takes long
 
 Frame = npt.NDArray[Any]
 
@@ -31,6 +33,8 @@ class _Entry:
     meta: FrameMeta
     pushed: float
     encoded: float
+    dtype: np.dtype[Any]
+    intensity: Intensity
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,8 @@ class Stream:
         Frames after the centre to wait for, 0 to the bundle's; None for the bundle's.
     intensity
         The movie's transform and noise. None takes the bundle's or, if it has none, estimates it from
-        the first `calibration_frames` frames, which are held until then, and freezes it.
+        the first `calibration_frames` frames and freezes it. Frames are held until then and
+        afterwards processed two a push, so that the camera's queue does not fill meanwhile.
     std
         Whether outputs carry their predicted standard deviation.
     threads
@@ -122,7 +127,9 @@ class Stream:
             self._backend, self._choice = backend, Choice(backend.name, "it was given by the caller")
         else:
             self._backend, self._choice = choose_backend(backend, threads=threads)
-        self._graphs = {g: self._backend.compile(self.bundle.graph_bytes(g)) for g in manifest.graphs}
+        self._graphs: dict[str, Graph] = {
+            g: self._backend.compile(self.bundle.graph_bytes(g)) for g in manifest.graphs
+        }
         self._ring: Ring[_Entry] = Ring(manifest.window, self.look_ahead)
         self._window: BoundWindow | None = None
         self._shape: tuple[int, int] | None = None  # that the window is bound to
@@ -130,7 +137,7 @@ class Stream:
         self._key: StreamKey | None = None
         self._last_pushed: int | None = None
         self._last_entered: int | None = None
-        self._held: list[_Held] = []
+        self._held: deque[_Held] = deque()  # never more than the calibration's frames
         self._received = self._emitted = self._missing = 0
         self._dropped: dict[str, int] = {}
         self._rebinds: list[Rebind] = []
@@ -192,8 +199,14 @@ class Stream:
         frames have been pushed.
         """
         self._check_usable()
+        height, width = (int(n) for n in shape)
+        if min(height, width) < SMALLEST:
+            raise InvalidInput(
+                f"Frames of {height} x {width} pixels cannot be denoised: "
+                f"at least {SMALLEST} x {SMALLEST} are needed, choose a larger region of interest."
+            )
         if self._kind is None:
-            self._bind((int(shape[0]), int(shape[1])))
+            self._bind((height, width))
 
     def push(self, frame: Frame, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
         """Take one frame and return the outputs that became due, oldest first.
@@ -306,12 +319,15 @@ class Stream:
         kind = ((frame.shape[0], frame.shape[1]), frame.dtype.newbyteorder("="))
         if kind != self._kind:
             self._change_kind(kind, meta.number, skip, outputs)
-        if self._intensity is None:
-            self._held.append(_Held(frame.copy(), meta, pushed))
-            if len(self._held) >= self.bundle.manifest.calibration_frames:
-                self._calibrate(skip, outputs)
-        else:
-            self._enter(frame, meta, pushed, skip, outputs)
+        if self._intensity is not None and not self._held:
+            self._enter(_Held(frame, meta, pushed), self._intensity, skip, outputs)
+            return
+        self._held.append(_Held(frame.copy(), meta, pushed))
+        if self._intensity is None and len(self._held) >= self.bundle.manifest.calibration_frames:
+            self._calibrate()
+        if self._intensity is not None:
+            for _ in range(min(_CATCH_UP, len(self._held))):
+                self._enter(self._held.popleft(), self._intensity, skip, outputs)
 
     def _change_kind(
         self,
@@ -322,8 +338,7 @@ class Stream:
     ) -> None:
         if self._kind is not None:
             (old_shape, old_dtype), (shape, dtype) = self._kind, kind
-            if self._ring.waiting or self._held or self._last_entered is not None:
-                self._drain(skip, outputs)
+            self._drain(skip, outputs)
             self._rebinds.append(Rebind(number, old_shape, shape, old_dtype.name, dtype.name))
             if dtype != old_dtype and self._given is None:
                 self._intensity = None  # another dtype is another scale
@@ -334,42 +349,40 @@ class Stream:
         if shape == self._shape:
             return
         started = perf_counter()
-        self._window = None  # release the old buffers first
+        self._window = self._shape = None  # release the old buffers first
         self._window = BoundWindow(self._backend, self._graphs, self.bundle.manifest, self.look_ahead, shape)
         self._shape = shape
         if self._intensity is not None:
             self._window.set_noise(self._intensity)
         self._seconds.bind += perf_counter() - started
 
-    def _calibrate(self, skip: str | None, outputs: list[Denoised]) -> None:
-        """Estimate and freeze the transform from the held frames, then process them."""
+    def _calibrate(self) -> Intensity:
+        """Estimate the transform from the held frames and freeze it."""
         started = perf_counter()
-        self._intensity = estimate_intensity(np.stack([h.frame for h in self._held]))
-        self._bound.set_noise(self._intensity)
+        intensity = estimate_intensity(np.stack([h.frame for h in self._held]))
+        self._bound.set_noise(intensity)
+        self._intensity = intensity
         self._seconds.calibrate += perf_counter() - started
-        held, self._held = self._held, []
-        for h in held:
-            self._enter(h.frame, h.meta, h.pushed, skip, outputs)
+        return intensity
 
-    def _enter(
-        self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
-    ) -> None:
+    def _enter(self, arrival: _Held, intensity: Intensity, skip: str | None, outputs: list[Denoised]) -> None:
         """Encode a frame into the ring, after a gap for each frame missing before it."""
-        assert self._intensity is not None
-        window, seconds = self._bound, self._seconds
-        gap = 0 if self._last_entered is None else meta.number - self._last_entered - 1
+        window, seconds, number = self._bound, self._seconds, arrival.meta.number
+        gap = 0 if self._last_entered is None else number - self._last_entered - 1
         for _ in range(min(gap, self._ring.size)):
             self._follow(self._ring.enter(None), skip, outputs)
         started = perf_counter()
-        normalise_into(frame, self._intensity, window.frame)
+        normalise_into(arrival.frame, intensity, window.frame)
         normalised = perf_counter()
         window.encode(self._ring.slot)
         encoded = perf_counter()
         seconds.normalise += normalised - started
         seconds.encode += encoded - normalised
         seconds.pushes += 1
-        self._last_entered = meta.number
-        self._follow(self._ring.enter(_Entry(meta, pushed, encoded)), skip, outputs)
+        self._last_entered = number
+        dtype = arrival.frame.dtype.newbyteorder("=")
+        entry = _Entry(arrival.meta, arrival.pushed, encoded, dtype, intensity)
+        self._follow(self._ring.enter(entry), skip, outputs)
 
     def _follow(self, step: Step[_Entry], skip: str | None, outputs: list[Denoised]) -> None:
         """Emit or drop the centre that became due, then absorb the frame that leaves the window."""
@@ -384,18 +397,16 @@ class Stream:
             self._seconds.remember += perf_counter() - started
 
     def _fuse(self, entry: _Entry, rotation: int) -> Denoised:
-        assert self._intensity is not None
-        assert self._kind is not None
         window, seconds = self._bound, self._seconds
         self._ring.write_validity(window.valid)
         started = perf_counter()
         window.fuse(rotation)
         fused = perf_counter()
-        frame = restore(window.mean, self._intensity, self._kind[1])
+        frame = restore(window.mean, entry.intensity, entry.dtype)
         std = None
         if self._std:
             window.fetch_std()
-            std = restore_std(window.std, self._intensity)
+            std = restore_std(window.std, entry.intensity)
         emitted = perf_counter()
         seconds.fuse += fused - started
         seconds.convert += emitted - fused
@@ -406,7 +417,9 @@ class Stream:
     def _drain(self, skip: str | None, outputs: list[Denoised]) -> None:
         """Finish every frame in flight and leave the ring and the memory empty."""
         if self._held:
-            self._calibrate(skip, outputs)
+            intensity = self._calibrate() if self._intensity is None else self._intensity
+            while self._held:
+                self._enter(self._held.popleft(), intensity, skip, outputs)
         if self._last_entered is None:
             return
         while self._ring.waiting:
@@ -424,5 +437,6 @@ class Stream:
 
     @property
     def _bound(self) -> BoundWindow:
-        assert self._window is not None
+        if self._window is None:
+            raise RuntimeError("No frame size is bound.")
         return self._window

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
-from .._errors import BackendUnavailable, InvalidInput
+from denoscope.runtime._errors import BackendUnavailable, InvalidInput
+
 from ._base import Backend, Buffer, Graph, HostBuffer, default_threads
 
 __all__ = [
@@ -54,7 +55,8 @@ class BackendEntry:
             loaded = getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise BackendUnavailable(
-                f"Backend {self.name} cannot be imported from {self.target} ({error}): reinstall the package it is from."
+                f"Backend {self.name} cannot be imported from {self.target} ({error}): "
+                "reinstall the package it is from."
             ) from error
         if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
             raise BackendUnavailable(

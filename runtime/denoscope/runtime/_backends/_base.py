@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import InvalidInput
+from denoscope.runtime._errors import InvalidInput
 
 __all__ = ["Backend", "Buffer", "Graph", "HostBuffer", "check_names", "default_threads"]
 
@@ -127,6 +127,7 @@ class Backend(ABC):
     def buffer(self, shape: Sequence[int]) -> Buffer:
         """Return new float32 memory for this shape, filled with zeros."""
 
+    @abstractmethod
     def close(self) -> None:
         """Release what the backend holds. Safe to call twice."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from .._errors import BackendUnavailable, InvalidInput
+from denoscope.runtime._errors import BackendUnavailable, InvalidInput
+
 from ._base import Backend, Buffer, Graph, HostBuffer, check_names
 
 __all__ = ["OnnxRuntimeCpu"]
@@ -63,6 +64,9 @@ class OnnxRuntimeCpu(Backend):
 
     def buffer(self, shape: Sequence[int]) -> Buffer:
         return _OrtBuffer(shape)
+
+    def close(self) -> None:
+        """Do nothing: sessions belong to their graphs."""
 
 
 class _OrtBuffer(HostBuffer):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from .._errors import BackendUnavailable, InvalidInput
+from denoscope.runtime._errors import BackendUnavailable, InvalidInput
+
 from ._base import Backend, Buffer, Graph, HostBuffer, check_names
 
 __all__ = ["OpenVino", "OpenVinoBf16"]
@@ -61,9 +62,12 @@ class OpenVino(Backend):
     def buffer(self, shape: Sequence[int]) -> Buffer:
         return _OvBuffer(shape)
 
+    def close(self) -> None:
+        """Do nothing: compiled models belong to their graphs."""
+
 
 class OpenVinoBf16(OpenVino):
-    """OpenVINO in bfloat16: several times faster on processors with AMX, at a small loss; never picked by `auto`."""
+    """OpenVINO in bfloat16: faster where the processor has AMX, at a small loss; never picked by `auto`."""
 
     name: ClassVar[str] = "openvino-bf16"
     precision: ClassVar[str] = "bf16"
@@ -108,7 +112,8 @@ class _Graph(Graph):
                 request.set_tensor(name, _tensor(buffer))
         except RuntimeError as error:
             raise InvalidInput(
-                f"A buffer does not fit the graph ({str(error).splitlines()[-1].strip()}): give the graph's shapes."
+                f"A buffer does not fit the graph ({str(error).splitlines()[-1].strip()}): "
+                "give buffers of the graph's shapes."
             ) from error
         keep = (dict(inputs), dict(outputs))  # the request does not own the buffers' memory
 
