@@ -192,7 +192,7 @@ def _inspect(row: Row, run_folder: Path, code: int, said: list[str], killed_unix
         "reason": report["outcome"]["reason"] if report else None,
         "exit_code": code,
         "expected_exit_code": row.exit_code,
-        "message": " ".join(report["outcome"]["problems"]) if report else " ".join(said[1:]),
+        "message": "; ".join(report["outcome"]["problems"]) if report else " ".join(said[1:]),
     }
 
 

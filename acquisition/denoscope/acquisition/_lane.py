@@ -103,6 +103,7 @@ class DenoiseLane:
         self._first_output_s: float | None = None
         self._camera: str | None = None
         self.latency = LatencyHistogram()
+        self.startup = LatencyHistogram()
         self.processing = LatencyHistogram()
         self.latency_from = "TimeReceivedByCore"
         self.problem: str | None = None
@@ -224,7 +225,10 @@ class DenoiseLane:
             self._sink.append(output, stamp)
             now_s = time.perf_counter()
             self._first_output_s = self._first_output_s or now_s
-            self.latency.add(now_s - stamp.t_received_s + stamp.core_lag_s)
+            latency_s = now_s - stamp.t_received_s + stamp.core_lag_s
+            # Frames held for calibration say nothing about the latency of the rest.
+            held = stamp.t_received_s <= self._first_output_s
+            (self.startup if held else self.latency).add(latency_s)
             self.processing.add(output.times.fused - output.times.fuse_start)
             with self._lock:
                 self._emitted += 1

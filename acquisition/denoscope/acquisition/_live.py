@@ -27,7 +27,7 @@ from ._sources import Source, open_source
 from ._states import FinishReason, SessionStatus
 
 if TYPE_CHECKING:
-    from denoscope.runtime import Bundle, Stream
+    from denoscope.runtime import Stream
 
 __all__ = ["live", "package_version"]
 
@@ -62,7 +62,8 @@ def _existing_parent(folder: Path) -> Path:
     return folder
 
 
-def _provenance(bundle: Bundle, stream: Stream, choice: Any) -> dict[str, Any]:
+def _provenance(stream: Stream) -> dict[str, Any]:
+    bundle, choice = stream.bundle, stream.choice
     return {
         "version": package_version(),
         "bundle": bundle.manifest.name,
@@ -73,6 +74,7 @@ def _provenance(bundle: Bundle, stream: Stream, choice: Any) -> dict[str, Any]:
         "backend": choice.name,
         "backend_reason": choice.reason,
         "backends_rejected": dict(choice.rejected),
+        "backend_details": dict(stream.backend_info),
         "platform": platform.platform(),
     }
 
@@ -94,14 +96,16 @@ class _Run:
 
     def open(self, stack: ExitStack) -> None:
         """Open source, model and files, cheapest refusals first."""
-        from denoscope.runtime import Bundle, Stream, choose_backend
+        from denoscope.runtime import Stream
 
         settings = self.settings
         _refuse_existing(settings.output)
-        bundle = Bundle.load(settings.bundle)
-        backend, choice = choose_backend(settings.backend, threads=settings.threads)
-        self.stream = stack.enter_context(Stream(bundle, backend, look_ahead=settings.look_ahead))
-        self.provenance = _provenance(bundle, self.stream, choice)
+        self.stream = stack.enter_context(
+            Stream(
+                settings.bundle, settings.backend, look_ahead=settings.look_ahead, threads=settings.threads
+            )
+        )
+        self.provenance = _provenance(self.stream)
         movie: Movie | None = read_movie(settings.movie) if settings.movie else None
         self.source: Source = open_source(
             settings.core,
@@ -115,6 +119,8 @@ class _Run:
         self.info = self.source.open()
         reserve = int(settings.reserve_mb * 1e6)
         check_space(_existing_parent(settings.output), self.info, settings.frame_limit, reserve)
+        # Before the camera is armed, because it takes longer than a frame.
+        self.stream.prepare(self.info.shape)
         settings.output.mkdir(parents=True, exist_ok=True)
         self.log = EventLog(settings.output / "log.jsonl")
         self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)
@@ -194,9 +200,7 @@ class _Run:
             status,
             self.info,
             self.provenance,
-            self.lane.latency,
-            self.lane.processing,
-            latency_from=self.lane.latency_from,
+            self.lane,
             output=self.settings.output,
             started_utc=self.started_utc,
             notes=self.notes,

@@ -164,6 +164,10 @@ def _draw_latencies(axes: Any, report: dict[str, Any]) -> None:
     timing = report["timing"]
     histogram = timing["latency_histogram"]
     edges = np.asarray(histogram["edge_s"]) * 1e3
+    if not len(edges):
+        axes.set_axis_off()
+        axes.set_title("no frame after calibration: no latency", fontsize=9)
+        return
     axes.bar(edges[:-1], histogram["frames"], width=np.diff(edges), align="edge", color="0.5")
     axes.set_xscale("log")
     for name, colour in (("p50", _COLOURS[1]), ("p95", _COLOURS[2]), ("p99", _COLOURS[0])):

@@ -204,9 +204,9 @@ def read_raw(folder: Path | str) -> RawRecording:
         raise InvalidInput(f"{sidecar} does not start with the header of a denoscope recording.")
     try:
         with tifffile.TiffFile(movie) as tiff:
-            # A recording that ended before its first frame has a header and no page.
-            pages = len(tiff.pages) if tiff.pages.first is not None else 0
-    except (tifffile.TiffFileError, IndexError):
+            pages = len(tiff.pages)
+    except tifffile.TiffFileError:
+        # Killed before the file's first 16 bytes.
         pages = 0
     header, records = parsed[0], parsed[1:]
     if pages > len(records):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ._frames import SourceInfo
+from ._lane import DenoiseLane
 from ._latency import LatencyHistogram
 from ._session import Session
 from ._states import FinishReason, SessionStatus
@@ -44,10 +45,8 @@ def build_report(
     status: SessionStatus,
     source: SourceInfo,
     provenance: Mapping[str, Any],
-    latency: LatencyHistogram,
-    processing: LatencyHistogram,
+    lane: DenoiseLane,
     *,
-    latency_from: str,
     output: Path,
     started_utc: str,
     notes: list[str],
@@ -71,10 +70,12 @@ def build_report(
     timing
         ``duration_s``, ``fps_in_hz``, ``fps_out_hz``, ``latency_from``, ``latency_p50_s``,
         ``latency_p95_s``, ``latency_p99_s``, ``latency_mean_s``, ``latency_max_s``, ``fuse_p50_s``,
-        ``fuse_p99_s``, ``latency_histogram`` (``edge_s``, ``frames``). Quantiles are exact to 1 %.
+        ``fuse_p99_s``, ``latency_histogram`` (``edge_s``, ``frames``). Quantiles are exact to 1 %, and
+        over the frames that arrived after the first output; ``startup_frames`` came before it, while the
+        intensity was being calibrated, and waited up to ``startup_max_s``.
     """
     seconds = status.elapsed_s
-    fuse = processing.quantiles_s()
+    fuse, startup = lane.processing.quantiles_s(), lane.startup.quantiles_s()
     return {
         "schema_version": _SCHEMA_VERSION,
         "denoscope": provenance.get("version", ""),
@@ -104,10 +105,12 @@ def build_report(
             "duration_s": seconds,
             "fps_in_hz": status.received / seconds if seconds else 0.0,
             "fps_out_hz": status.emitted / seconds if seconds else 0.0,
-            "latency_from": latency_from,
+            "latency_from": lane.latency_from,
             **{f"latency_{name}_s": value for name, value in status.latency_s.items()},
             **{f"fuse_{name}_s": fuse[name] for name in ("p50", "p99") if name in fuse},
-            "latency_histogram": _histogram(latency),
+            "startup_frames": int(lane.startup.counts.sum()),
+            "startup_max_s": startup.get("max"),
+            "latency_histogram": _histogram(lane.latency),
         },
     }
 

@@ -124,7 +124,7 @@ class BridgeSource(CoreSource):
         import_pycromanager()
         version = _probe(self._host, self._port)
         from pycromanager import Core
-        from pyjavaz import Bridge
+        from pyjavaz.bridge import Bridge
 
         def connect() -> Any:
             with warnings.catch_warnings():

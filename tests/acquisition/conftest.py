@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from support.tiny_bundle import tiny_bundle
+
+ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def environment() -> dict[str, str]:
+    parts = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*parts, os.environ.get("PYTHONPATH", "")])}
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "tiny.denoscope"
+    tiny_bundle(folder, intensity=None, calibration_frames=8)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("movies") / "movie.tif"
+    frames = np.random.default_rng(3).poisson(150, (40, 48, 56)).astype(np.uint16)
+    tifffile.imwrite(path, frames)
+    return path
+
+
+@pytest.fixture
+def denoscope() -> Run:
+    """Run the shell in a process of its own: one core a process."""
+
+    def run(*arguments: object, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "denoscope.acquisition._cli", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            env=environment(),
+            check=False,
+        )
+
+    return run

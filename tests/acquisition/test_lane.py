@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from denoscope.acquisition import Frame
+from denoscope.acquisition._lane import DenoiseLane, Stamp
+from denoscope.acquisition._latency import LatencyHistogram, Rate
+from denoscope.runtime import Denoised, FrameMeta, StageTimes, StreamCounters
+
+PIXELS = np.zeros((4, 4), np.uint16)
+
+
+class Echo:
+    """A denoiser with a look-ahead of two frames; `before` is called at each push."""
+
+    def __init__(self, before: Any = lambda _number: None) -> None:
+        self.before = before
+        self.held: list[FrameMeta] = []
+        self.skips: list[int] = []
+        self.counters = StreamCounters(0, 0, {}, 0)
+
+    def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        self.before(meta.number)
+        self.held.append(meta)
+        if len(self.held) < 3:
+            return []
+        due = self.held.pop(0)
+        if skip:
+            self.skips.append(due.number)
+            self.counters = StreamCounters(0, 0, {skip: len(self.skips)}, 0)
+            return []
+        return [self.emit(due)]
+
+    def emit(self, meta: FrameMeta) -> Denoised:
+        now_s = time.perf_counter()
+        times = StageTimes(meta.t_received_s, now_s, now_s, now_s, now_s, now_s)
+        return Denoised(PIXELS, None, meta, times)
+
+    def flush(self) -> list[Denoised]:
+        held, self.held = self.held, []
+        return [self.emit(meta) for meta in held]
+
+
+class Sink:
+    def __init__(self, fail_on: int = -1) -> None:
+        self.indices: list[int] = []
+        self.fail_on = fail_on
+
+    def append(self, output: Denoised, stamp: Stamp) -> None:
+        if stamp.index == self.fail_on:
+            raise OSError(28, "No space left on device")
+        self.indices.append(stamp.index)
+
+
+def feed(lane: DenoiseLane, count: int, interval_s: float = 0.0, **changes: Any) -> None:
+    lane.start()
+    for number in range(count):
+        values: dict[str, Any] = {"camera": "Cam", **changes}
+        lane.offer(number, Frame(PIXELS, number, time.perf_counter(), tags={}, **values))
+        time.sleep(interval_s)
+    lane.finish()
+
+
+def balanced(lane: DenoiseLane, received: int) -> dict[str, int]:
+    emitted, dropped = lane.counts()
+    assert emitted + sum(dropped.values()) == received
+    return dict(dropped)
+
+
+def make(denoiser: Any, sink: Any, **changes: Any) -> DenoiseLane:
+    return DenoiseLane(denoiser, sink, **{"queue_frames": 64, "lag_s": 10.0, "finish_s": 2.0, **changes})
+
+
+def test_every_frame_comes_out_in_order() -> None:
+    sink = Sink()
+    lane = make(Echo(), sink)
+    feed(lane, 50)
+    assert sink.indices == list(range(50))
+    assert balanced(lane, 50) == {}
+    assert lane.problem is None
+    assert lane.ended
+
+
+def test_a_full_queue_is_counted_and_never_blocks() -> None:
+    gate = threading.Event()
+    lane = make(Echo(lambda _n: gate.wait(5)), Sink(), queue_frames=4)
+    lane.start()
+    began_s = time.perf_counter()
+    for number in range(40):
+        lane.offer(number, Frame(PIXELS, number, time.perf_counter(), "Cam", {}))
+    assert time.perf_counter() - began_s < 1
+    gate.set()
+    lane.finish()
+    assert balanced(lane, 40)["overrun"] >= 35
+
+
+def test_late_frames_are_encoded_but_their_outputs_skipped() -> None:
+    echo = Echo(lambda number: time.sleep(0.03 if 10 <= number < 20 else 0))
+    lane = make(echo, Sink(), lag_s=0.05)
+    feed(lane, 60, interval_s=0.005)
+    dropped = balanced(lane, 60)
+    assert dropped == {"keep-up": len(echo.skips)}
+    assert echo.skips
+
+
+@pytest.mark.parametrize(("denoiser", "sink"), [("fails", "good"), ("good", "fails")])
+def test_a_failure_is_said_and_every_later_frame_counted(denoiser: str, sink: str) -> None:
+    def explode(number: int) -> None:
+        if number == 20:
+            raise ValueError("a bad\nday")
+
+    lane = make(Echo(explode) if denoiser == "fails" else Echo(), Sink(18 if sink == "fails" else -1))
+    feed(lane, 60, interval_s=0.001)
+    assert balanced(lane, 60) == {"denoiser failed": 42}
+    assert lane.problem is not None
+    assert "\n" not in lane.problem
+    assert "not affected" in lane.problem
+
+
+def test_the_backlog_ends_with_its_time() -> None:
+    lane = make(Echo(lambda _n: time.sleep(0.1)), Sink(), finish_s=0.2)
+    feed(lane, 40)
+    assert balanced(lane, 40)["end of session"] > 20
+
+
+def test_frames_that_cannot_be_denoised_are_counted() -> None:
+    lane = make(Echo(), Sink())
+    lane.start()
+    now_s = time.perf_counter()
+    lane.offer(0, Frame(PIXELS, 0, now_s, "A", {}))
+    lane.offer(1, Frame(PIXELS, 1, now_s, "A", {}, agrees=False))
+    lane.offer(2, Frame(PIXELS, 0, now_s, "B", {}))
+    lane.finish()
+    assert balanced(lane, 3) == {"shape disagrees with its tags": 1, "another camera": 1}
+
+
+def test_latency_counts_from_the_cores_stamp() -> None:
+    lane = make(Echo(), Sink())
+    lane.start()
+    for number in range(20):
+        stamp = Frame(PIXELS, number, time.perf_counter(), "A", {}, core_unix_s=time.time() - 0.5)
+        lane.offer(number, stamp)
+        time.sleep(0.002)
+    lane.finish()
+    assert lane.latency.quantiles_s()["p50"] > 0.5
+    assert lane.latency_from == "TimeReceivedByCore"
+
+
+def test_clocks_that_cannot_be_compared_are_not() -> None:
+    lane = make(Echo(), Sink())
+    feed(lane, 10, core_unix_s=time.time() - 3600)
+    assert lane.latency_from == "pop"
+    assert {**lane.startup.quantiles_s(), **lane.latency.quantiles_s()}["max"] < 60
+
+
+def test_quantiles_are_exact_to_one_percent() -> None:
+    values = np.random.default_rng(5).lognormal(-3, 1, 5000)
+    histogram = LatencyHistogram()
+    for value in values:
+        histogram.add(float(value))
+    quantiles = histogram.quantiles_s()
+    for percent in (50, 95, 99):
+        assert quantiles[f"p{percent}"] == pytest.approx(np.percentile(values, percent), rel=0.015)
+    assert quantiles["max"] == values.max()
+    assert LatencyHistogram().quantiles_s() == {}
+
+
+def test_rate() -> None:
+    rate = Rate(window_s=2)
+    assert rate.sample(0.0, 0) == 0
+    assert [rate.sample(t / 10, 3 * t) for t in range(1, 60)][-1] == pytest.approx(30)

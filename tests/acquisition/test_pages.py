@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from denoscope.acquisition._pages import PageFile
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", ">u2"])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (64, 48)])
+def test_pages_come_back_as_written(tmp_path: Path, dtype: str, shape: tuple[int, int]) -> None:
+    frames = (np.random.default_rng(0).random((5, *shape)) * 100).astype(dtype)
+    with PageFile(tmp_path / "m.tif", pixel_size_um=0.65) as file:
+        assert [file.append(frame) for frame in frames] == [0, 1, 2, 3, 4]
+    with tifffile.TiffFile(tmp_path / "m.tif") as tiff:
+        assert tiff.is_bigtiff
+        assert len(tiff.pages) == 5
+        assert all(
+            np.array_equal(page.asarray(), frame) for page, frame in zip(tiff.pages, frames, strict=True)
+        )
+        numerator, denominator = tiff.pages[0].tags["XResolution"].value
+        assert numerator / denominator == pytest.approx(1e4 / 0.65, rel=1e-3)
+
+
+def test_pages_may_change_shape_and_dtype(tmp_path: Path) -> None:
+    with PageFile(tmp_path / "m.tif") as file:
+        file.append(np.ones((4, 6), np.uint16))
+        file.append(np.ones((3, 3), np.uint8)[:, ::-1])
+    with tifffile.TiffFile(tmp_path / "m.tif") as tiff:
+        assert [page.shape for page in tiff.pages] == [(4, 6), (3, 3)]
+
+
+def test_a_file_cut_by_a_kill_at_any_write_is_readable(tmp_path: Path) -> None:
+    """Replay every prefix of the writes: no state on disk may show a page that is not complete."""
+    frames = np.random.default_rng(1).integers(0, 999, (4, 9, 11)).astype(np.uint16)
+    path = tmp_path / "m.tif"
+    states: list[tuple[int, bytes]] = []
+    file = PageFile(path, describe=True)
+    write = file._write
+
+    def recording(data: bytes | memoryview) -> None:
+        half = memoryview(data).cast("B")[: len(memoryview(data).cast("B")) // 2]
+        at = file._file.tell()
+        # The link is eight bytes, which a disk takes at once; everything else may be cut in half.
+        if len(memoryview(data).cast("B")) != 8:
+            file._file.write(half)
+            states.append((file.pages, path.read_bytes()))
+            file._file.seek(at)
+        write(data)
+        states.append((file.pages, path.read_bytes()))
+
+    file._write = recording  # type: ignore[method-assign]
+    for frame in frames:
+        file.append(frame)
+    file.set_description("<done/>")
+    file.close()
+    assert len(states) > 20
+    for complete, content in states:
+        path.write_bytes(content)
+        with tifffile.TiffFile(path) as tiff:
+            pages = list(tiff.pages)
+            # A page counts as soon as it is linked, which is the last write of its append.
+            assert complete <= len(pages) <= complete + 1
+            assert all(
+                np.array_equal(page.asarray(), frame) for page, frame in zip(pages, frames, strict=False)
+            )
+
+
+def test_a_failed_write_keeps_the_pages_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = np.arange(30, dtype=np.uint16).reshape(5, 6)
+    file = PageFile(tmp_path / "m.tif")
+    file.append(frame)
+    write, calls = file._write, [0]
+
+    def failing(data: bytes | memoryview) -> None:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise OSError(28, "No space left on device")
+        write(data)
+
+    monkeypatch.setattr(file, "_write", failing)
+    with pytest.raises(OSError, match="No space"):
+        file.append(frame)
+    assert file.pages == 1
+    monkeypatch.undo()
+    file.append(frame + 1)
+    file.close()
+    assert np.array_equal(tifffile.imread(tmp_path / "m.tif"), np.stack([frame, frame + 1]))
+
+
+def test_description_is_the_first_pages(tmp_path: Path) -> None:
+    with PageFile(tmp_path / "m.tif", describe=True) as file:
+        for value in range(3):
+            file.append(np.full((4, 4), value, np.uint16))
+        file.set_description("grün " * 100)
+    with tifffile.TiffFile(tmp_path / "m.tif") as tiff:
+        assert re.match("(grün )+", tiff.pages[0].tags["ImageDescription"].value)
+        assert len(tiff.pages) == 3
+
+
+def test_refuses_what_is_no_page(tmp_path: Path) -> None:
+    with PageFile(tmp_path / "m.tif") as file:
+        with pytest.raises(ValueError, match="2-D"):
+            file.append(np.zeros((2, 2, 3), np.uint8))
+        with pytest.raises(ValueError, match="describe=True"):
+            file.set_description("x")
+    with pytest.raises(FileExistsError):
+        PageFile(tmp_path / "m.tif")

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from denoscope.acquisition import Frame, OutputExists, RawWriter, SourceInfo, read_raw
+from denoscope.acquisition._sources._core import frame_from, image_dtype
+from denoscope.runtime import InvalidInput
+
+INFO = SourceInfo("demo", "demo", "Cam", (6, 8), np.dtype(np.uint16), pixel_size_um=0.5, exposure_s=0.01)
+
+
+def frames(count: int) -> list[Frame]:
+    return [
+        Frame(
+            np.full((6, 8), number, np.uint16),
+            number,
+            number / 10,
+            "Cam",
+            {"ImageNumber": str(number)},
+            1e9 + number,
+        )
+        for number in range(count)
+    ]
+
+
+def record(folder: Path, count: int = 5) -> None:
+    with RawWriter(folder, INFO, "1.2.3") as writer:
+        for frame in frames(count):
+            writer.append(frame)
+        assert writer.written == count
+        assert writer.nbytes == sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    record(tmp_path)
+    recording = read_raw(tmp_path)
+    assert recording.notes == ()
+    assert np.array_equal(recording.read(), np.stack([frame.pixels for frame in frames(5)]))
+    assert [line["number"] for line in recording.records] == [0, 1, 2, 3, 4]
+    assert recording.records[3]["tags"] == {"ImageNumber": "3"}
+    assert recording.header["source"]["pixel_size_m"] == pytest.approx(5e-7)
+    assert recording.header["denoscope"] == "1.2.3"
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    record(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(OutputExists, match="never overwritten"):
+        RawWriter(tmp_path, INFO, "1.2.3")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("cut", [1, 20])
+def test_a_line_that_was_cut_off_is_ignored(tmp_path: Path, cut: int) -> None:
+    record(tmp_path)
+    sidecar = tmp_path / "raw.jsonl"
+    sidecar.write_bytes(sidecar.read_bytes()[:-cut])
+    recording = read_raw(tmp_path)
+    assert len(recording) == 5
+    assert len(recording.records) == 4
+    assert len(recording.notes) == 2
+
+
+def test_lines_without_pages_are_ignored(tmp_path: Path) -> None:
+    record(tmp_path)
+    with (tmp_path / "raw.jsonl").open("a") as file:
+        file.write(json.dumps({"page": 5, "number": 5}) + "\n")
+    recording = read_raw(tmp_path)
+    assert len(recording.records) == len(recording) == 5
+    assert "no page" in recording.notes[0]
+
+
+def test_empty_recording(tmp_path: Path) -> None:
+    record(tmp_path, 0)
+    recording = read_raw(tmp_path)
+    assert len(recording) == 0
+    assert recording.read().shape == (0, 0, 0)
+
+
+def test_what_is_no_recording(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="missing"):
+        read_raw(tmp_path)
+    record(tmp_path)
+    (tmp_path / "raw.jsonl").write_text('{"format": "other"}\n')
+    with pytest.raises(InvalidInput, match="header"):
+        read_raw(tmp_path)
+    (tmp_path / "raw.jsonl").write_text("no json\n")
+    with pytest.raises(InvalidInput, match="not JSON"):
+        read_raw(tmp_path)
+
+
+TAGS = {"Width": "8", "Height": "6", "ImageNumber": "4", "TimeReceivedByCore": "2026-01-02 03:04:05.5"}
+
+
+def test_flat_pixels_get_the_shape_of_their_tags() -> None:
+    frame = frame_from(np.arange(48, dtype=np.uint16), TAGS, "Cam", 9)
+    assert (frame.pixels.shape, frame.agrees, frame.number) == ((6, 8), True, 4)
+    assert frame.core_unix_s is not None
+    assert frame.core_unix_s % 1 == 0.5
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (3, 8), (40,)])
+def test_pixels_that_disagree_with_their_tags_are_kept_and_marked(shape: tuple[int, ...]) -> None:
+    pixels = np.arange(int(np.prod(shape)), dtype=np.uint16).reshape(shape)
+    frame = frame_from(pixels, TAGS, "Cam", 9)
+    assert not frame.agrees
+    assert np.array_equal(frame.pixels.ravel(), pixels.ravel())
+
+
+def test_tags_may_be_absent_or_strange() -> None:
+    frame = frame_from(np.zeros((6, 8), np.uint16), {"TimeReceivedByCore": "yesterday"}, "Cam", 9)
+    assert (frame.number, frame.camera, frame.core_unix_s, frame.agrees) == (9, "Cam", None, True)
+
+
+def test_colour_is_refused() -> None:
+    assert image_dtype(1, 1) == np.uint8
+    with pytest.raises(InvalidInput, match="4 component"):
+        image_dtype(4, 4)

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from acquisition.conftest import environment
+from denoscope.acquisition import make_settings, read_raw
+from denoscope.runtime import InvalidInput
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def refused(run: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert run.returncode == 2, run
+    assert "Traceback" not in run.stdout + run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1, run.stderr
+    for word in words:
+        assert word in run.stderr
+
+
+def test_version_help_and_unknown_commands(denoscope: Run) -> None:
+    assert denoscope("--version").stdout.startswith("denoscope ")
+    shown = denoscope("--help")
+    assert shown.returncode == 0
+    assert all(command in shown.stdout for command in ("live", "demo", "bundles"))
+    assert "--look-ahead" in denoscope("live", "--help").stdout
+    wrong = denoscope("liev")
+    assert wrong.returncode == 2
+    assert "Traceback" not in wrong.stderr
+
+
+def test_bundles(denoscope: Run) -> None:
+    run = denoscope("bundles", "--json", "--quiet")
+    assert run.returncode == 0
+    assert isinstance(json.loads(run.stdout)["bundles"], list)
+
+
+BAD_SETTINGS = {
+    "no frames": (["--frames", "0"], "--frames 0"),
+    "no rate": (["--fps", "0"], "--fps 0"),
+    "two ends": (["--frames", "3", "--seconds", "3"], "exclude each other"),
+    "unknown core": (["--core", "scope"], "--core scope"),
+    "movie and microscope": (["--core", "a.cfg", "--movie", "m.tif"], "--movie m.tif"),
+    "unknown backend": (["--backend", "abacus"], "abacus"),
+    "missing bundle": (["--bundle", "nowhere.denoscope"], "nowhere.denoscope"),
+    "look-ahead": (["--look-ahead", "9"], "look-ahead"),
+    "no disk space": (["--frames", str(2**31 - 1)], "GB free"),
+    "buffer": (["--movie", "large.tif", "--buffer-mb", "1"], "--buffer-mb"),
+    "empty movie": (["--movie", "empty.tif"], "is empty"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SETTINGS)
+def test_bad_input_is_one_sentence(denoscope: Run, bundle: Path, tmp_path: Path, case: str) -> None:
+    arguments, word = BAD_SETTINGS[case]
+    (tmp_path / "empty.tif").touch()
+    tifffile.imwrite(tmp_path / "large.tif", np.zeros((2, 600, 600), np.uint16))
+    placed = [str(tmp_path / word) if word in ("empty.tif", "large.tif") else word for word in arguments]
+    run = denoscope("live", "--core", "demo", "--bundle", bundle, "--output", tmp_path / "run", *placed)
+    refused(run, word)
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_bundles(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.denoscope"
+    shutil.copytree(bundle, damaged)
+    graph = bytearray((damaged / "fuse.onnx").read_bytes())
+    graph[len(graph) // 2] ^= 1
+    (damaged / "fuse.onnx").write_bytes(graph)
+    refused(denoscope("demo", "--bundle", damaged, "--output", tmp_path / "run", "--quiet"), "fuse.onnx")
+
+
+def test_an_error_as_json(denoscope: Run, tmp_path: Path) -> None:
+    run = denoscope("demo", "--bundle", tmp_path / "none", "--output", tmp_path / "run", "--json", "--quiet")
+    refused(run, "none")
+    assert json.loads(run.stdout)["exit_code"] == 2
+    debug = denoscope(
+        "demo", "--bundle", tmp_path / "none", "--output", tmp_path / "run", "--quiet", "--debug"
+    )
+    assert "Traceback" in debug.stderr
+
+
+def test_unknown_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="colour"):
+        make_settings(core="demo", output=tmp_path, colour="red")
+
+
+@pytest.mark.micromanager
+def test_a_demo_from_end_to_end(denoscope: Run, bundle: Path, movie: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+    pytest.importorskip("matplotlib", reason="needs the extra 'report'")
+    output = tmp_path / "run"
+    common = ("demo", "--output", output, "--bundle", bundle)
+    run = denoscope(*common, "--movie", movie, "--fps", "50", "--seconds", "2", "--json")
+    assert run.returncode == 0, run
+    report = json.loads(run.stdout)
+    assert report == json.loads((output / "report.json").read_text())
+    assert {path.name for path in output.iterdir()} == {
+        *("raw.tif", "raw.jsonl", "denoised.ome.tif", "report.json", "report.png", "log.jsonl"),
+    }
+    assert report["frames"]["received"] == report["frames"]["denoised"] == 100
+    assert report["frames"]["dropped"] == {}
+    assert report["outcome"]["notes"] == []
+    assert report["source"]["details"]["passes"] == 2.5
+    assert report["denoiser"]["intensity"]["scale"] > 0
+    timing = report["timing"]
+    # The look-ahead of three frames at 50 frames/s is in the latency.
+    assert 0.05 < timing["latency_p50_s"] <= timing["latency_p95_s"] <= timing["latency_p99_s"] < 5
+    assert timing["startup_frames"] + sum(timing["latency_histogram"]["frames"]) == 100
+    sent = tifffile.imread(movie)
+    assert np.array_equal(read_raw(output).read(), sent[np.arange(100) % 40])
+    assert tifffile.imread(output / "denoised.ome.tif").shape == (100, *sent.shape[1:])
+    assert (output / "report.png").read_bytes().startswith(b"\x89PNG")
+    events = [json.loads(line)["event"] for line in (output / "log.jsonl").read_text().splitlines()]
+    assert events == ["opened", "recording", "finished"]
+    for word in ("backend", "frames/s in", "latency p50", "raw frames written"):
+        assert word in run.stderr
+    again = {path: path.read_bytes() for path in output.iterdir()}
+    refused(denoscope(*common, "--quiet"), "never overwritten")
+    assert {path: path.read_bytes() for path in output.iterdir()} == again
+
+
+def test_nothing_heavy_is_imported() -> None:
+    script = (
+        "import sys, pkgutil, importlib, denoscope.acquisition as a\n"
+        "light = [m for m in ('numpy', 'pydantic', 'rich', 'tifffile') if m in sys.modules]\n"
+        "for m in pkgutil.iter_modules(a.__path__):\n"
+        "    m.name == '_picture' or importlib.import_module(f'{a.__name__}.{m.name}')\n"
+        "names = ('torch', 'matplotlib', 'pycromanager', 'pymmcore', 'ome_types')\n"
+        "heavy = [m for m in names if m in sys.modules]\n"
+        "print(light, heavy)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert run.stdout.strip() == "[] []"

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from denoscope.acquisition import demo_movie, open_source, read_movie, read_raw
+from denoscope.runtime import InvalidInput
+
+pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+pytestmark = pytest.mark.micromanager
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+MODULE = """
+#include <stdbool.h>
+long GetModuleVersion(void) { return 10; }
+long GetDeviceInterfaceVersion(void) { return 61; }
+unsigned GetNumberOfDevices(void) { return 0; }
+bool GetDeviceName(unsigned i, char *name, unsigned n) { return false; }
+bool GetDeviceType(const char *name, int *type) { return false; }
+bool GetDeviceDescription(const char *name, char *text, unsigned n) { return false; }
+void InitializeModuleData(void) {}
+void *CreateDevice(const char *name) { return 0; }
+void DeleteDevice(void *device) {}
+"""
+
+
+def one_sentence(run: subprocess.CompletedProcess[str]) -> str:
+    assert run.returncode == 2, run
+    assert "Traceback" not in run.stdout + run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1, run.stderr
+    return run.stderr
+
+
+def frames_of(count: int) -> np.ndarray[Any, np.dtype[np.uint16]]:
+    return np.random.default_rng(2).integers(0, 4000, (count, 24, 40)).astype(np.uint16)
+
+
+def test_the_demo_movie() -> None:
+    movie = demo_movie()
+    assert movie.frames.shape == (150, 200, 200)
+    assert movie.frames.dtype == np.uint16
+    # Codes 0 and 36 of the published inverse transform.
+    assert (movie.frames.min(), movie.frames.max()) == (7, 7714)
+    assert "MIT" in movie.note
+
+
+def test_movies_that_cannot_be_replayed(tmp_path: Path) -> None:
+    for name, content, what in (
+        ("empty.tif", b"", "empty"),
+        ("text.tif", b"no movie at all", "cannot be read"),
+        ("header.tif", b"II+\0\x08\0\0\0\0\0\0\0\0\0\0\0", "no"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InvalidInput, match=what):
+            read_movie(tmp_path / name)
+    with pytest.raises(InvalidInput, match="does not exist"):
+        read_movie(tmp_path / "none.tif")
+    for values, what in (
+        (np.zeros((2, 3, 4, 5), np.uint16), "axes"),
+        (np.zeros((3, 4, 5), np.float32), "float32"),
+        (np.full((3, 4, 5), -1, np.int16), "int16"),
+    ):
+        tifffile.imwrite(tmp_path / "bad.tif", values, photometric="minisblack")
+        with pytest.raises(InvalidInput, match=what):
+            read_movie(tmp_path / "bad.tif")
+
+
+@pytest.mark.parametrize("core", ["", "x", "host", "host:0", "host:99999", "C:4827", "demo:"])
+def test_unknown_cores(core: str) -> None:
+    with pytest.raises(InvalidInput, match="--core"):
+        open_source(core)
+
+
+def test_a_configuration_of_our_own(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    run = denoscope(
+        *("live", "--core", "MMConfig_demo.cfg", "--output", output, "--bundle", bundle, "--frames", 12),
+        *("--no-picture", "--json", "--quiet"),
+    )
+    assert run.returncode == 0, run
+    report = json.loads(run.stdout)
+    recording = read_raw(output)
+    assert len(recording) == 12
+    assert [record["tags"]["Camera"] for record in recording.records] == ["Camera"] * 12
+    assert report["source"]["pixel_size_m"] == pytest.approx(1e-6)
+    assert report["frames"]["denoised"] + sum(report["frames"]["dropped"].values()) == 12
+    with tifffile.TiffFile(output / "denoised.ome.tif") as tiff:
+        assert tiff.is_ome
+
+
+def test_an_adapter_of_another_device_interface(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs a C compiler on Linux to make an adapter of another interface")
+    (tmp_path / "old.c").write_text(MODULE)
+    library = tmp_path / "libmmgr_dal_Old.so.0"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "old.c"], check=True)
+    (tmp_path / "old.cfg").write_text("Device,Camera,Old,Cam\n")
+    run = denoscope(
+        *("live", "--core", tmp_path / "old.cfg", "--mm-dir", tmp_path, "--bundle", bundle),
+        *("--output", tmp_path / "run"),
+    )
+    message = one_sentence(run)
+    assert "61" in message
+    assert "75" in message
+    assert "install" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [("none.cfg", "neither"), ("broken.cfg", "did not load"), ("blind.cfg", "no camera")],
+)
+def test_configurations_that_do_not_work(
+    denoscope: Run, bundle: Path, tmp_path: Path, config: str, what: str
+) -> None:
+    (tmp_path / "broken.cfg").write_text("Device,Camera,Absent,Cam\n")
+    (tmp_path / "blind.cfg").write_text("Property,Core,Initialize,1\n")
+    run = denoscope(
+        "live", "--core", tmp_path / config, "--bundle", bundle, "--output", tmp_path / "run", "--frames", 3
+    )
+    assert what in one_sentence(run)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def bridge(denoscope: Run, bundle: Path, output: Path, port: int) -> subprocess.CompletedProcess[str]:
+    return denoscope(
+        *("live", "--core", f"127.0.0.1:{port}", "--bundle", bundle, "--output", output),
+        *("--no-picture", "--json", "--quiet"),
+    )
+
+
+def test_nothing_listens(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    message = one_sentence(bridge(denoscope, bundle, tmp_path / "run", free_port()))
+    assert "nothing listens" in message
+    assert "Tools > Options" in message
+
+
+def test_something_else_listens(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        run = bridge(denoscope, bundle, tmp_path / "run", server.getsockname()[1])
+    assert "did not answer as a Micro-Manager server" in one_sentence(run)
+
+
+def test_a_running_micro_manager(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    from acquisition.bridge_peer import Peer
+
+    peer = Peer(frames_of(25))
+    peer.start()
+    try:
+        run = bridge(denoscope, bundle, tmp_path / "run", peer.port)
+    finally:
+        peer.stop()
+    assert run.returncode == 0, run
+    assert peer.armed_with == [2**31 - 1, 0.0, True]
+    recording = read_raw(tmp_path / "run")
+    assert np.array_equal(recording.read(), peer.frames)
+    assert json.loads(run.stdout)["frames"]["denoised"] == 25
+
+
+def test_a_micro_manager_that_dies(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    from acquisition.bridge_peer import Peer
+
+    peer = Peer(frames_of(40), silent_after=15)
+    peer.start()
+    try:
+        run = bridge(denoscope, bundle, tmp_path / "run", peer.port)
+    finally:
+        peer.stop()
+    assert run.returncode == 1, run
+    report = json.loads(run.stdout)
+    assert report["outcome"]["reason"] == "source_failed"
+    assert "did not answer for" in report["outcome"]["problems"][0]
+    recording = read_raw(tmp_path / "run")
+    assert report["frames"]["received"] == report["frames"]["written_raw"] == len(recording) == 15
+    assert np.array_equal(recording.read(), peer.frames[:15])
