@@ -56,14 +56,14 @@ def main() -> None:
 
     movies = training_movies(arguments.data, arguments.simulated, arguments.seed)
     with Progress() as bar:
-        task = bar.add_task("training", total=None)
+        task = bar.add_task("training", total=1)
         result = fit(
             movies,
             arguments.checkpoint,
             settings=FitSettings(minutes=arguments.minutes, seed=arguments.seed),
             resume=arguments.resume,
             on_progress=lambda p: bar.update(
-                task, completed=p.step, total=p.steps or None, description=f"training, loss {p.loss:.3f}"
+                task, completed=p.done, description=f"training, step {p.step}, loss {p.loss:.3f}"
             ),
         )
     trained_on = [

@@ -15,6 +15,8 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, str] = {
     "demo": "denoscope.acquisition._commands.demo",
     "live": "denoscope.acquisition._commands.live",
+    "train": "denoscope.acquisition._commands.train",
+    "evaluate": "denoscope.acquisition._commands.evaluate",
     "bundles": "denoscope.acquisition._commands.bundles",
 }
 
@@ -38,6 +40,20 @@ def _root(
     """Denoise microscope movies while they are being recorded, without ever losing a raw frame."""
 
 
+def _spread_pairs(words: list[str]) -> list[str]:
+    """Write ``--pair NOISY CLEAN`` as ``--pair NOISY --pair CLEAN``: typer knows no repeated pairs."""
+    spread: list[str] = []
+    for word in words:
+        if len(spread) >= 2 and spread[-2] == "--pair" and not word.startswith("-") and _unpaired(spread):
+            spread.append("--pair")
+        spread.append(word)
+    return spread
+
+
+def _unpaired(words: list[str]) -> bool:
+    return words.count("--pair") % 2 == 1
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the shell.
 
@@ -56,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
         # Importing one command only keeps the start fast; help and a misspelt name need all.
         if named not in COMMANDS or named == name:
             app.command(name)(getattr(import_module(module), name))
-    app(words)
+    app(_spread_pairs(words))
 
 
 if __name__ == "__main__":

@@ -35,9 +35,10 @@ class FitSettings:
     Attributes
     ----------
     steps
-        Optimiser steps; the learning rate falls to zero over them.
+        Optimiser steps; the learning rate falls to zero over them. With steps, an interrupted and
+        resumed training ends with the same bits on a processor.
     minutes
-        Wall-clock budget; when given, `steps` follows from the measured speed of the first steps.
+        Wall-clock budget instead of steps; the learning rate falls to zero over it.
     batch, crop
         Windows per step and their edge in pixels.
     learning_rate
@@ -59,10 +60,10 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class FitProgress:
-    """One report from the loop: step out of steps, smoothed loss, elapsed and remaining seconds."""
+    """One report from the loop: steps done, share of the training done (0 to 1), smoothed loss, seconds."""
 
     step: int
-    steps: int
+    done: float
     loss: float
     elapsed_s: float
     remaining_s: float
@@ -146,14 +147,15 @@ def fit(
     initial = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     average = {name: value.clone() for name, value in model.state_dict().items()}
-    state = _State(step=0, steps=settings.steps if settings.minutes is None else 0, elapsed_s=0.0, losses=[])
+    state = _State(step=0, elapsed_s=0.0, losses=[])
     if resume:
         state, settings = _load_checkpoint(checkpoint, model, average, optimizer)
 
-    smoothed, began, saved, shown = math.nan, time.perf_counter() - state.elapsed_s, time.perf_counter(), 0.0
-    paced_from = (0, 0.0)
-    while not state.steps or state.step < state.steps:
-        rate = _learning_rate(state.step, state.steps, settings.learning_rate)
+    smoothed = state.losses[-1][1] if state.losses else math.nan
+    saved, shown = time.perf_counter(), 0.0
+    began = saved - state.elapsed_s
+    while (done := _share_done(state, settings)) < 1:
+        rate = _learning_rate(state.step, done, settings.learning_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate
         rng = np.random.default_rng((settings.seed, 1, state.step))
@@ -176,15 +178,9 @@ def fit(
             state.losses.append((state.step, smoothed))
         now = time.perf_counter()
         state.elapsed_s = now - began
-        if state.step == 5:
-            paced_from = (5, state.elapsed_s)
-        if not state.steps and settings.minutes is not None and (state.step == 40 or state.elapsed_s > 20):
-            pace = (state.elapsed_s - paced_from[1]) / max(state.step - paced_from[0], 1)
-            state.steps = state.step + max(1, int((60 * settings.minutes - state.elapsed_s) / pace))
         if now - shown > 1.0:
-            shown = now
-            remaining = state.elapsed_s / state.step * max(state.steps - state.step, 0)
-            on_progress(FitProgress(state.step, state.steps, smoothed, state.elapsed_s, remaining))
+            shown, done = now, _share_done(state, settings)
+            on_progress(FitProgress(state.step, done, smoothed, state.elapsed_s, state.elapsed_s * (1 / done - 1)))
         if now - saved > _CHECKPOINT_EVERY_S:
             saved = now
             _save_checkpoint(checkpoint, model, average, optimizer, state, settings)
@@ -323,10 +319,16 @@ def _per_window(x: Tensor) -> Tensor:
     return x.mean(dim=(1, 2, 3))
 
 
-def _learning_rate(step: int, steps: int, peak: float) -> float:
-    """Warm up over 100 steps (a tenth of a short training), then fall to zero along a half cosine."""
-    warm = min(1.0, (step + 1) / (min(100, steps // 10 + 1) if steps else 100))
-    return peak * warm * (0.5 * (1 + math.cos(math.pi * step / steps)) if steps else 1.0)
+def _share_done(state: _State, settings: FitSettings) -> float:
+    if settings.minutes is None:
+        return state.step / settings.steps
+    return state.elapsed_s / (60 * settings.minutes)
+
+
+def _learning_rate(step: int, done: float, peak: float) -> float:
+    """Warm up over the first steps or tenth of the training, then fall to zero along a half cosine."""
+    warm = min(1.0, max((step + 1) / 100, done / 0.1))
+    return peak * warm * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 def _update_average(average: dict[str, Tensor], model: LiveNet, step: int) -> None:
@@ -338,7 +340,6 @@ def _update_average(average: dict[str, Tensor], model: LiveNet, step: int) -> No
 @dataclass
 class _State:
     step: int
-    steps: int
     elapsed_s: float
     losses: list[tuple[int, float]]
 
