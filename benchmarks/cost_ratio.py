@@ -62,13 +62,18 @@ def frame_seconds(bundle: Bundle, backend: str, size: int, threads: int, frames:
             times.append(time.perf_counter() - started)
             assert len(outputs) == 1
         after = stream.stage_seconds
-    stages = {n: (getattr(after, n) - getattr(before, n)) / frames for n in ("encode_s", "fuse_s", "remember_s", "own_s")}
+    stages = {
+        n: (getattr(after, n) - getattr(before, n)) / frames
+        for n in ("encode_s", "fuse_s", "remember_s", "own_s")
+    }
     return {"frame_s": min(times), "frame_median_s": float(np.median(times)), **stages}
 
 
 def main() -> None:
     """Measure every backend that runs here and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bundle", default="live")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--frames", type=int, default=60)
@@ -87,8 +92,9 @@ def main() -> None:
         rows[name] = frame_seconds(bundle, name, arguments.size, arguments.threads, arguments.frames)
         unit = {k: min(v, unit[k]) for k, v in units(arguments.threads).items()}
     print(
-        f"{arguments.size} x {arguments.size}, {arguments.threads} threads; one 64 -> 64 3 x 3 convolution at 256 x 256: "
-        f"{unit['contiguous_s'] * 1e3:.1f} ms (torch default layout), {unit['channels_last_s'] * 1e3:.1f} ms (channels_last)"
+        f"{arguments.size} x {arguments.size}, {arguments.threads} threads; one 64 -> 64 3 x 3 convolution "
+        f"at 256 x 256: {unit['contiguous_s'] * 1e3:.1f} ms (torch default layout), "
+        f"{unit['channels_last_s'] * 1e3:.1f} ms (channels_last)"
     )
     for name, row in rows.items():
         print(

@@ -41,7 +41,9 @@ def main() -> None:
         print(f"base install: {len(packages)} packages, {(size_of(Path(folder)) - empty) / 1e6:.0f} MB")
         print("  " + ", ".join(packages))
         runs = [
-            json.loads(subprocess.run([python, "-c", PROBE], check=True, capture_output=True, text=True).stdout)
+            json.loads(
+                subprocess.run([python, "-c", PROBE], check=True, capture_output=True, text=True).stdout
+            )
             for _ in range(5)
         ]
         print(f"import denoscope.runtime: {min(r['import_s'] for r in runs) * 1e3:.1f} ms")

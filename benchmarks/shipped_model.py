@@ -36,7 +36,9 @@ def training_movies(data: Path, simulated: int, seed: int) -> list[TrainingMovie
         task = bar.add_task("simulating", total=simulated)
         movies = simulated_movies(simulated, seed=seed, progress=lambda n: bar.update(task, completed=n))
     movies += [movie_from_file(data / f"{name}.tif", slice(0, stop)) for name, stop in PARTS.items()]
-    levels = make_inverse_lookup(make_anscombe_lookup(GAIN, zero_level=ZERO_LEVEL, beta=BETA)).astype(np.uint16)
+    levels = make_inverse_lookup(make_anscombe_lookup(GAIN, zero_level=ZERO_LEVEL, beta=BETA)).astype(
+        np.uint16
+    )
     two_photon = levels[tifffile.imread(data / "real_2p_gcamp_codes.tif")[:TWO_PHOTON_FRAMES]]
     movies.append(TrainingMovie("real_2p_gcamp", two_photon, None, estimate_intensity(two_photon[:32])))
     return movies
@@ -44,7 +46,9 @@ def training_movies(data: Path, simulated: int, seed: int) -> list[TrainingMovie
 
 def main() -> None:
     """Train, export, measure, and export again with the measurements on the card."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--simulated", type=int, default=120)
@@ -67,7 +71,8 @@ def main() -> None:
             ),
         )
     trained_on = [
-        f"{arguments.simulated} simulated two-photon movies with truth (0.1 to 100 photons a pixel, seed {arguments.seed})",
+        f"{arguments.simulated} simulated two-photon movies with truth, "
+        f"0.1 to 100 photons a pixel, seed {arguments.seed}",
         *(f"{name}, frames 0 to {stop - 1}, without truth" for name, stop in PARTS.items()),
         f"real_2p_gcamp, frames 0 to {TWO_PHOTON_FRAMES - 1}, without truth",
         f"{result.steps} steps of {FitSettings.batch} windows in {result.seconds / 60:.0f} minutes on a CPU",
@@ -85,7 +90,12 @@ def main() -> None:
         for name, noisy, clean in pairs:
             pair = evaluate_pair(name, noisy, np.asarray(clean), [draft])
             scores = {row.method: row for row in pair.rows}
-            print(name, {m: round(r.score.psnr_db, 2) for m, r in scores.items()}, pair.coverage_68, pair.coverage_95)
+            print(
+                name,
+                {m: round(r.score.psnr_db, 2) for m, r in scores.items()},
+                pair.coverage_68,
+                pair.coverage_95,
+            )
             for metric, value, baseline in (
                 ("PSNR, dB (peak: maximum)", scores["live"].score.psnr_db, scores["gaussian"].score.psnr_db),
                 ("SSIM", scores["live"].score.ssim, scores["gaussian"].score.ssim),

@@ -1,6 +1,6 @@
 """Check what a wheel holds and print its size: nothing stray, the model within 2 MB, the demo movie within 3 MB.
 
-    python benchmarks/wheel_contents.py dist/*.whl
+python benchmarks/wheel_contents.py dist/*.whl
 """
 
 from __future__ import annotations

@@ -48,7 +48,9 @@ def test_graphs_are_self_contained_and_recent(graphs: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (36, 52), (64, 24)])
-def test_graphs_equal_torch_at_any_size(network: LiveNet, graphs: dict[str, bytes], size: tuple[int, int]) -> None:
+def test_graphs_equal_torch_at_any_size(
+    network: LiveNet, graphs: dict[str, bytes], size: tuple[int, int]
+) -> None:
     torch.manual_seed(5)
     h, w = size[0] // 2, size[1] // 2
     noise = torch.tensor([0.2, 0.3])
@@ -64,7 +66,9 @@ def test_graphs_equal_torch_at_any_size(network: LiveNet, graphs: dict[str, byte
 
     with torch.inference_mode():
         expected = network.encode(frame, noise)
-        torch.testing.assert_close(run("encode.onnx", frame=frame, noise=noise)[0], expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            run("encode.onnx", frame=frame, noise=noise)[0], expected, atol=1e-4, rtol=1e-4
+        )
         found = run("remember.onnx", features=window[0], memory=memory, weight=weight)
         for a, b in zip(found, network.remember(window[0], memory, weight), strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)

@@ -17,7 +17,9 @@ STAMPED = np.arange(60, dtype=np.uint16)[:, None, None] * 10 + np.zeros((60, 32,
 PLAIN = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=0.1)
 
 
-@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"compression": "zlib"}, {"ome": True}, {"imagej": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"bigtiff": True}, {"compression": "zlib"}, {"ome": True}, {"imagej": True}]
+)
 def test_reads_the_usual_tiff_kinds(tmp_path: Path, options: dict[str, object]) -> None:
     path = tmp_path / "movie.tif"
     tifffile.imwrite(path, STAMPED, photometric="minisblack", **options)
@@ -40,7 +42,10 @@ def bad_files(folder: Path) -> dict[str, Path]:
     with tifffile.TiffFile(claim, mode="r+") as tif:
         tif.pages.first.tags["ImageLength"].overwrite(40_000)
         tif.pages.first.tags["ImageWidth"].overwrite(40_000)
-    return {"missing": folder / "none.tif", **{p.stem: p for p in (text, empty, header, colour, double, claim)}}
+    return {
+        "missing": folder / "none.tif",
+        **{p.stem: p for p in (text, empty, header, colour, double, claim)},
+    }
 
 
 @pytest.mark.parametrize("kind", ["missing", "text", "empty", "header", "colour", "double", "claim"])

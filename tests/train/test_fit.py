@@ -16,12 +16,12 @@ from denoscope.train import (
     LiveSettings,
     SceneSettings,
     TrainingMovie,
+    _fit,
     fit,
     self_supervised_score,
     simulate,
     simulated_movies,
 )
-from denoscope.train import _fit
 
 TINY = LiveSettings(encode_channels=4, encode_width=6, trunk_width=8, deep_width=8, spatial_channels=3)
 QUICK = FitSettings(steps=12, batch=3, crop=16, seed=7)
@@ -34,7 +34,9 @@ def movies() -> list[TrainingMovie]:
 
 @pytest.fixture(scope="module")
 def real() -> TrainingMovie:
-    movie = simulate(SceneSettings(frames=60, height=32, width=32), CameraSettings(photons=3), seed=2).as_uint16()
+    movie = simulate(
+        SceneSettings(frames=60, height=32, width=32), CameraSettings(photons=3), seed=2
+    ).as_uint16()
     return TrainingMovie("movie", movie, None, estimate_intensity(movie[:32]))
 
 
@@ -79,9 +81,13 @@ def test_interrupted_training_resumes_to_the_same_bits(
 
 
 def test_adaptation_never_returns_worse_weights(real: TrainingMovie, tmp_path: Path) -> None:
-    good = fit([real], tmp_path / "a.safetensors", settings=FitSettings(steps=60, batch=4, crop=32), network=TINY)
+    good = fit(
+        [real], tmp_path / "a.safetensors", settings=FitSettings(steps=60, batch=4, crop=32), network=TINY
+    )
     destructive = FitSettings(steps=3, batch=2, crop=32, learning_rate=0.5)
-    result = fit([real], tmp_path / "b.safetensors", settings=destructive, network=TINY, start=weights_of(good.network))
+    result = fit(
+        [real], tmp_path / "b.safetensors", settings=destructive, network=TINY, start=weights_of(good.network)
+    )
     assert not result.improved
     for name, value in good.network.state_dict().items():
         torch.testing.assert_close(result.network.state_dict()[name], value, atol=0, rtol=0)

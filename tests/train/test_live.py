@@ -20,7 +20,9 @@ def network(**changes: object) -> LiveNet:
     return net.eval()
 
 
-def split_outputs(net: LiveNet, movie: torch.Tensor, centre: int, ahead: int) -> tuple[torch.Tensor, torch.Tensor]:
+def split_outputs(
+    net: LiveNet, movie: torch.Tensor, centre: int, ahead: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Denoise one frame of a movie (T, H, W) the streaming way."""
     n, half = net.settings.window, net.settings.window // 2
     features = [net.encode(frame[None, None], NOISE) for frame in movie]
@@ -54,7 +56,9 @@ def test_split_equals_whole_window(window: int, centre: int) -> None:
 
 
 @pytest.mark.parametrize("pixel", [(0, 0), (9, 10), (10, 9), (19, 27)])
-@pytest.mark.parametrize("present", [(1,) * 7, (0, 0, 0, 1, 1, 1, 1), (1, 1, 1, 1, 0, 0, 0), (0,) * 3 + (1,) + (0,) * 3])
+@pytest.mark.parametrize(
+    "present", [(1,) * 7, (0, 0, 0, 1, 1, 1, 1), (1, 1, 1, 1, 0, 0, 0), (0,) * 3 + (1,) + (0,) * 3]
+)
 def test_target_pixel_has_no_influence_on_the_blind_prediction(
     pixel: tuple[int, int], present: tuple[int, ...]
 ) -> None:

@@ -52,10 +52,14 @@ def test_motion_moves_the_scene_by_the_stated_shifts() -> None:
 
 
 def test_transients_decay_with_the_stated_time_constant() -> None:
-    scene = SceneSettings(frames=3000, height=16, width=16, frame_rate_hz=30, spike_rate_hz=0.02, decay_s=1.0, rise_s=0.01)
+    scene = SceneSettings(
+        frames=3000, height=16, width=16, frame_rate_hz=30, spike_rate_hz=0.02, decay_s=1.0, rise_s=0.01
+    )
     trace = simulate(scene, seed=4).traces[0]
     falling = np.diff(trace) < 0
-    rates = -np.diff(np.log(np.maximum(trace - trace.min(), 1e-3)))[falling & (trace[:-1] > trace.min() + 0.5)]
+    rates = -np.diff(np.log(np.maximum(trace - trace.min(), 1e-3)))[
+        falling & (trace[:-1] > trace.min() + 0.5)
+    ]
     assert np.median(rates) == pytest.approx(1 / 30, rel=0.1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +67,7 @@ def export_bundle(
         intensity=intensity,
         trained_on=list(trained_on),
         quality=list(quality),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         license="BSD-3-Clause",
         files={},
     )
@@ -85,7 +85,8 @@ def load_network(bundle: Bundle) -> LiveNet:
     """Return the torch network of a `live` bundle, to adapt it or to compare with its graphs."""
     if bundle.manifest.method != "live":
         raise InvalidInput(
-            f"The bundle {bundle.manifest.name} holds the method {bundle.manifest.method}; only `live` can be trained on."
+            f"The bundle {bundle.manifest.name} holds the method {bundle.manifest.method}; "
+            "only `live` can be trained on."
         )
     with safe_open(bundle.folder / "weights.safetensors", framework="pt") as file:
         stored = json.loads((file.metadata() or {})["settings"])
@@ -110,7 +111,8 @@ def _card(manifest: BundleManifest, network: LiveNet, notes: str) -> str:
     if manifest.quality:
         lines += ["", "## Measured", "", "| movie | metric | this model | baseline |", "|---|---|---|---|"]
         lines += [
-            f"| {q.movie} | {q.metric} | {q.value:.2f} | {q.baseline:.2f} ({q.baseline_name}) |" for q in manifest.quality
+            f"| {q.movie} | {q.metric} | {q.value:.2f} | {q.baseline:.2f} ({q.baseline_name}) |"
+            for q in manifest.quality
         ]
     if notes:
         lines += ["", notes]

@@ -128,7 +128,9 @@ def _export(
     _free_output_names(model)
     names = [i.name for i in model.graph.input], [o.name for o in model.graph.output]
     if names != (list(inputs), list(outputs)):
-        raise RuntimeError(f"The exporter wrote the inputs and outputs {names}; {inputs}, {outputs} are required.")
+        raise RuntimeError(
+            f"The exporter wrote the inputs and outputs {names}; {inputs}, {outputs} are required."
+        )
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())

@@ -84,12 +84,19 @@ def movie_from_file(path: Path, frames: slice = slice(None)) -> TrainingMovie:
             f"{path.name} has {len(movie)} frames in the chosen range; training needs {_MINIMUM_FRAMES} or more."
         )
     if min(movie.shape[1:]) < 32:
-        raise InvalidInput(f"{path.name} is {movie.shape[1]} x {movie.shape[2]} pixels; the least is 32 x 32.")
+        raise InvalidInput(
+            f"{path.name} is {movie.shape[1]} x {movie.shape[2]} pixels; the least is 32 x 32."
+        )
     return TrainingMovie(path.name, movie, None, estimate_intensity(np.asarray(movie[:_CALIBRATION_FRAMES])))
 
 
 def simulated_movies(
-    count: int, *, frames: int = 420, size: int = 96, seed: int, progress: Callable[[int], None] = lambda _: None
+    count: int,
+    *,
+    frames: int = 420,
+    size: int = 96,
+    seed: int,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> list[TrainingMovie]:
     """Simulate `count` varied two-photon movies of `size` x `size` pixels with truth."""
     movies = []
@@ -143,7 +150,9 @@ def draw_batch(
         length, height, width = movie.frames.shape
         centre = int(rng.integers(length))
         first = max(0, centre - int(rng.integers(0, 24))) if rng.random() < 0.3 else 0
-        look_ahead = int(rng.integers(0, settings.look_ahead + 1)) if rng.random() < 0.6 else settings.look_ahead
+        look_ahead = (
+            int(rng.integers(0, settings.look_ahead + 1)) if rng.random() < 0.6 else settings.look_ahead
+        )
         y, x = int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
         area = np.s_[y : y + crop, x : x + crop]
         flip_y, flip_x = int(rng.integers(2)) * 2 - 1, int(rng.integers(2)) * 2 - 1
@@ -158,9 +167,13 @@ def draw_batch(
         if stop > start:
             age = np.arange(stop - start - 1, -1, -1)
             share = ((1 - keep)[:, None] * keep[:, None] ** age).astype(np.float32)
-            past = np.asarray(movie.frames[start:stop, area[0], area[1]], np.float32).reshape(stop - start, -1)
+            past = np.asarray(movie.frames[start:stop, area[0], area[1]], np.float32).reshape(
+                stop - start, -1
+            )
             weight[b] = share.sum(1)
-            memory[b] = ((share @ past).reshape(-1, crop, crop) - unit.offset * weight[b, :, None, None]) / unit.scale
+            memory[b] = (
+                (share @ past).reshape(-1, crop, crop) - unit.offset * weight[b, :, None, None]
+            ) / unit.scale
         noise[b] = unit.noise_slope, unit.noise_floor
         if movie.clean is not None:
             clean[b, 0] = (movie.clean[centre][area] - unit.offset) / unit.scale

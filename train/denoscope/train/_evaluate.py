@@ -103,7 +103,9 @@ def denoise_offline(
     with Stream(bundle, backend=backend, look_ahead=look_ahead, std=True) as stream:
         for number in range(len(frames) + 1):
             if number < len(frames):
-                outputs = stream.push(frames[number], FrameMeta(number=number, t_received_s=time.perf_counter()))
+                outputs = stream.push(
+                    frames[number], FrameMeta(number=number, t_received_s=time.perf_counter())
+                )
             else:
                 outputs = stream.flush()
             for output in outputs:
@@ -146,7 +148,8 @@ def evaluate_pair(
     """
     if noisy.shape != clean.shape:
         raise InvalidInput(
-            f"The pair {name} has {noisy.shape} noisy and {clean.shape} clean frames x pixels: give two movies of one shape."
+            f"The pair {name} has {noisy.shape} noisy and {clean.shape} clean frames and pixels: "
+            "give two movies of one shape."
         )
     truth = np.asarray(clean, np.float32)
     gaussian, width = best_gaussian(truth, noisy)
@@ -196,7 +199,9 @@ def save_comparison(result: PairResult, clean: npt.NDArray[Any], path: Path) -> 
     axes = figure.add_subplot(grid[1, :])
     for label, movie in shown.items():
         style = {"noisy": ("0.8", 0.6, 0), "clean": ("black", 2.2, 5)}.get(label, (None, 1.1, 3))
-        axes.plot(movie[region].mean(axis=(1, 2)), label=label, color=style[0], linewidth=style[1], zorder=style[2])
+        axes.plot(
+            movie[region].mean(axis=(1, 2)), label=label, color=style[0], linewidth=style[1], zorder=style[2]
+        )
     axes.set(xlabel="frame", ylabel="counts", title=f"{result.name}: mean of 7 x 7 pixels at ({y}, {x})")
     axes.legend(ncols=len(shown), loc="upper right", fontsize="small")
     figure.savefig(path, dpi=110)

@@ -180,7 +180,9 @@ def fit(
         state.elapsed_s = now - began
         if now - shown > 1.0:
             shown, done = now, _share_done(state, settings)
-            on_progress(FitProgress(state.step, done, smoothed, state.elapsed_s, state.elapsed_s * (1 / done - 1)))
+            on_progress(
+                FitProgress(state.step, done, smoothed, state.elapsed_s, state.elapsed_s * (1 / done - 1))
+            )
         if now - saved > _CHECKPOINT_EVERY_S:
             saved = now
             _save_checkpoint(checkpoint, model, average, optimizer, state, settings)
@@ -259,7 +261,8 @@ def _shares(movies: Sequence[TrainingMovie], real_share: float) -> npt.NDArray[n
     real = np.array([m.clean is None for m in movies])
     if real.all() or not real.any():
         return np.full(len(movies), 1 / len(movies))
-    return np.where(real, real_share / real.sum(), (1 - real_share) / (~real).sum())
+    shares = np.where(real, real_share / real.sum(), (1 - real_share) / (~real).sum())
+    return np.asarray(shares, np.float64)
 
 
 def _tensors(batch: Batch) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage import metrics
 
 __all__ = ["Score", "best_gaussian", "best_temporal_average", "score"]
 
@@ -46,9 +46,11 @@ def score(clean: FloatArray, estimate: npt.NDArray[np.generic]) -> Score:
     # SSIM changes slowly along a movie; a hundred frames give it to three digits.
     sample = np.unique(np.linspace(0, len(clean) - 1, min(len(clean), 100)).astype(int))
     return Score(
-        psnr_db=float(peak_signal_noise_ratio(clean, estimate, data_range=peak)),
-        psnr_p999_db=float(peak_signal_noise_ratio(clean, estimate, data_range=robust)),
-        ssim=float(np.mean([structural_similarity(clean[t], estimate[t], data_range=peak) for t in sample])),
+        psnr_db=float(metrics.peak_signal_noise_ratio(clean, estimate, data_range=peak)),
+        psnr_p999_db=float(metrics.peak_signal_noise_ratio(clean, estimate, data_range=robust)),
+        ssim=float(
+            np.mean([metrics.structural_similarity(clean[t], estimate[t], data_range=peak) for t in sample])
+        ),
     )
 
 
@@ -64,7 +66,7 @@ def best_gaussian(clean: FloatArray, noisy: npt.NDArray[np.generic]) -> tuple[Fl
             along = ndimage.gaussian_filter1d(noisy, sigma_t, axis=0, mode="nearest") if sigma_t else noisy
             for sigma in _SIGMA_XY:
                 smooth = ndimage.gaussian_filter(along, (0, sigma, sigma)) if sigma else along
-                yield smooth, f"sigma {sigma_t:g} frames, {sigma:g} px"
+                yield np.asarray(smooth, np.float32), f"sigma {sigma_t:g} frames, {sigma:g} px"
 
     return _closest(clean, candidates())
 

@@ -52,7 +52,9 @@ def denoise_movie(
         for centre in range(length):
             while arrived < min(length, centre + ahead + 1):
                 z = (np.asarray(frames[arrived], np.float32) - intensity.offset) / intensity.scale
-                frame = functional.pad(torch.from_numpy(z.astype(np.float32))[None, None], pad, mode="replicate")
+                frame = functional.pad(
+                    torch.from_numpy(z.astype(np.float32))[None, None], pad, mode="replicate"
+                )
                 features[arrived] = network.encode(frame, noise)
                 arrived += 1
             if centre == 0:

@@ -36,7 +36,8 @@ def save_report(result: FitResult, movie: TrainingMovie, path: Path) -> None:
     )
     for column, (title, image, bottom, top) in enumerate(images):
         axes = figure.add_subplot(grid[0, column])
-        axes.imshow(image, cmap="gray" if column < 2 else "RdBu_r", vmin=bottom, vmax=top, interpolation="nearest")
+        colours = "gray" if column < 2 else "RdBu_r"
+        axes.imshow(image, cmap=colours, vmin=bottom, vmax=top, interpolation="nearest")
         axes.set_title(title)
         axes.set_axis_off()
     activity = denoised.std(axis=0)

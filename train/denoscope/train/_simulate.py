@@ -263,7 +263,12 @@ def _vessels(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
 
 
 def _disc(
-    shape: tuple[int, int], centre: npt.ArrayLike, radius: float, edge: float, stretch: float = 1.0, angle: float = 0.0
+    shape: tuple[int, int],
+    centre: npt.ArrayLike,
+    radius: float,
+    edge: float,
+    stretch: float = 1.0,
+    angle: float = 0.0,
 ) -> FloatArray:
     """Soft ellipse (H, W) in 0..1."""
     cy, cx = np.asarray(centre, float)
@@ -353,7 +358,7 @@ def _motion(scene: SceneSettings, rng: np.random.Generator) -> FloatArray:
     wander *= scene.motion_px / (wander.std() + 1e-9)
     jitter = rng.standard_normal((scene.frames, 2)) * scene.jitter_px / np.sqrt(2)
     limit = 3 * scene.motion_px + 3 * scene.jitter_px
-    return np.clip(wander + jitter, -limit, limit).astype(np.float32)
+    return np.asarray(np.clip(wander + jitter, -limit, limit), np.float32)
 
 
 def _move(movie: FloatArray, shifts: FloatArray, margin: int, scene: SceneSettings) -> FloatArray:

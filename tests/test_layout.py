@@ -1,0 +1,75 @@
+"""The layout keeps its promises: namespace package, import hygiene, pinned sets, README and CI agree."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("train", "export", "runtime", "acquisition")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_denoscope_is_a_namespace(part: str) -> None:
+    assert not (ROOT / part / "denoscope" / "__init__.py").exists()
+    assert [p.name for p in (ROOT / part / "denoscope").iterdir() if p.name != "__pycache__"] == [part]
+    assert (ROOT / part / "denoscope" / part / "__init__.py").is_file()
+    assert (ROOT / part / "denoscope" / part / "py.typed").is_file()
+
+
+def modules_of(part: str) -> list[str]:
+    source = ROOT / part
+    return [".".join(p.relative_to(source).with_suffix("").parts) for p in source.rglob("*.py")]
+
+
+def loaded_after(statements: str) -> set[str]:
+    code = f"import json, sys\n{statements}\nprint(json.dumps(sorted(sys.modules)))"
+    paths = json.dumps([str(ROOT / part) for part in PARTS])
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\nsys.path[:0] = {paths}\n{code}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("part", ["runtime", "acquisition"])
+def test_no_module_imports_torch(part: str) -> None:
+    names = [m.removesuffix(".__init__") for m in modules_of(part) if not m.endswith("__main__")]
+    assert len(names) > 10
+    assert "torch" not in loaded_after("\n".join(f"import {name}" for name in names))
+
+
+def test_importing_the_runtime_loads_nothing_heavy() -> None:
+    heavy = {"torch", "onnx", "onnxruntime", "openvino", "matplotlib", "pydantic", "tifffile", "ome_types"}
+    assert not heavy & loaded_after("import denoscope.runtime")
+
+
+def test_no_module_is_longer_than_five_hundred_lines() -> None:
+    long = {
+        str(p.relative_to(ROOT)): n
+        for part in PARTS
+        for p in (ROOT / part).rglob("*.py")
+        if (n := len(p.read_text(encoding="utf-8").splitlines())) > 500
+    }
+    assert not long
+
+
+def test_versions_that_belong_together_are_pinned() -> None:
+    pins = dict(line.split("==") for line in PROJECT["optional-dependencies"]["micromanager"])
+    interface = pins["pymmcore"].split(".")[3]
+    assert pins["mm-test-adapters"].split(".")[0] == interface
+    assert f"device-interface number must be {interface}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_base_install_has_no_torch() -> None:
+    names = {re.split(r"[<>=\[]", line)[0] for line in PROJECT["dependencies"]}
+    assert not names & {"torch", "openvino", "pycromanager", "matplotlib", "scipy", "scikit-image"}
