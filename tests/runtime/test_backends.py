@@ -1,0 +1,113 @@
+"""Both shipped backends keep the contract, and the choice among backends says what it does."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+
+import pytest
+from support.wrapped_backends import DeviceBackend
+
+import denoscope.runtime._backends as table
+from denoscope.runtime import (
+    BackendUnavailable,
+    InvalidInput,
+    choose_backend,
+    default_threads,
+    list_backends,
+    register_backend,
+)
+from denoscope.runtime._backends._onnxruntime import OnnxRuntimeCpu
+from denoscope.runtime._backends._openvino import OpenVino, OpenVinoBf16
+from denoscope.runtime.testing import BackendContract
+
+
+class TestOnnxRuntimeCpu(BackendContract):
+    backend_class = OnnxRuntimeCpu
+
+
+class TestOpenVino(BackendContract):
+    backend_class = OpenVino
+
+
+class TestOpenVinoBf16(BackendContract):
+    backend_class = OpenVinoBf16
+    tolerance = 1e-2
+
+
+class TestDeviceBackend(BackendContract):
+    backend_class = DeviceBackend
+
+
+def test_auto_takes_the_first_that_runs_and_says_why() -> None:
+    backend, choice = choose_backend()
+    with backend:
+        assert choice.name == backend.name == "openvino"
+        assert "float32" in choice.reason
+        assert choice.rejected == {}
+
+
+def test_auto_falls_through_and_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    backend, choice = choose_backend("auto", threads=1)
+    with backend:
+        assert choice.name == "onnxruntime-cpu"
+        assert "pip install" in choice.rejected["openvino"]
+
+
+def test_a_named_backend_fails_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(BackendUnavailable, match=r"openvino cannot run here.*pip install"):
+        choose_backend("openvino")
+    assert list_backends()["openvino"] is not None
+    assert list_backends()["onnxruntime-cpu"] is None
+
+
+def test_when_none_can_run_every_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendUnavailable, match=r"openvino: .*onnxruntime-cpu: "):
+        choose_backend()
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(
+        InvalidInput, match=r"no backend 'tensorflow'.*auto or one of onnxruntime-cpu, openvino"
+    ):
+        choose_backend("tensorflow")
+
+
+def test_a_registered_backend_is_chosen_by_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "_registered", {})
+    register_backend("device", "support.wrapped_backends:DeviceBackend")
+    assert "device" in list_backends()
+    assert choose_backend("device", threads=2)[0].threads == 2
+    assert choose_backend("auto")[1].name != "device"
+
+
+@pytest.mark.parametrize(
+    ("target", "complaint"),
+    [("no_such_module:X", "cannot be imported"), ("denoscope.runtime:Bundle", "no Backend class")],
+)
+def test_a_broken_entry_point_is_reported_when_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, target: str, complaint: str
+) -> None:
+    points = EntryPoints([EntryPoint("broken", target, "denoscope.backends")])
+    monkeypatch.setattr(table, "entry_points", lambda group: points.select(group=group))
+    with pytest.raises(BackendUnavailable, match=complaint):
+        choose_backend("broken")
+    backend, _ = choose_backend("auto")
+    backend.close()
+
+
+def test_shipped_names_cannot_be_taken() -> None:
+    with pytest.raises(InvalidInput, match="another name"):
+        register_backend("openvino", "somewhere:Else")
+    with pytest.raises(InvalidInput, match="module:class"):
+        register_backend("mine", "somewhere")
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 2), (3, 3), (4, 3), (16, 15)])
+def test_threads_leave_a_core_from_four_on(monkeypatch: pytest.MonkeyPatch, cores: int, threads: int) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert default_threads() == threads

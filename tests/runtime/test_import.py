@@ -1,0 +1,61 @@
+"""Importing the runtime loads nothing heavy, and every public name is really there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import denoscope.runtime
+from denoscope.runtime import backends
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "pydantic", "safetensors", "numpy", "tifffile", "rich"}
+PROBE = "import json, sys; sys.path.insert(0, {root!r}); {code}; print(json.dumps(sorted(sys.modules)))"
+
+
+def modules_after(code: str) -> set[str]:
+    probe = PROBE.format(root=str(ROOT / "runtime"), code=code)
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=120
+    )
+    return {name.partition(".")[0] for name in json.loads(done.stdout)}
+
+
+def test_importing_the_runtime_loads_nothing_heavy() -> None:
+    assert modules_after("import denoscope.runtime") & HEAVY == set()
+
+
+def test_using_the_types_loads_no_engine() -> None:
+    code = "from denoscope.runtime import Bundle, Stream, FrameMeta, Intensity, estimate_intensity, choose_backend"
+    assert (
+        modules_after(code) & {"torch", "onnx", "onnxruntime", "openvino", "safetensors", "pytest"} == set()
+    )
+
+
+@pytest.mark.parametrize("name", denoscope.runtime.__all__)
+def test_public_names_exist(name: str) -> None:
+    assert getattr(denoscope.runtime, name).__doc__
+    assert name in dir(denoscope.runtime)
+
+
+def test_the_list_of_names_is_the_table_of_homes() -> None:
+    assert list(denoscope.runtime.__all__) == sorted(denoscope.runtime._HOME)
+    assert all(hasattr(backends, name) for name in backends.__all__)
+
+
+def test_other_names_do_not_exist() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Denoiser'"):
+        _ = denoscope.runtime.Denoiser
+
+
+def test_product_code_does_not_import_the_contract_kit() -> None:
+    for part in ("runtime", "train", "export", "acquisition"):
+        for path in (ROOT / part).rglob("*.py"):
+            if path.name != "testing.py":
+                assert "runtime.testing" not in path.read_text(encoding="utf-8").replace(
+                    "`denoscope.runtime.testing", ""
+                )
