@@ -1,0 +1,186 @@
+"""Where each frame lies on the tissue: rigid displacement against a running reference, numpy only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._noise import Intensity
+
+__all__ = ["Registration", "moves"]
+
+Image = npt.NDArray[np.floating[Any]]
+Complex64 = npt.NDArray[np.complex64]
+
+_LARGEST = 256  # pixels of an edge after binning: accurate to a fraction of a pixel, and quick
+_FINEST_PX = 1.0  # structure below and above these scales does not count:
+_COARSEST_PX = 10.0  # noise, and brightness that changes with activity
+_MEMORY = 40.0  # frames, time constant of the reference
+_SIGMAS = 3.0  # evidence for moving, in standard deviations of what noise alone would do
+_WORTH = 0.5  # of the changes between frames that alignment must explain to be worth while
+
+
+class Registration:
+    """Follow the rigid displacement of a movie, frame by frame.
+
+    Cross-correlation of the band-passed frame with an exponential average of the aligned past, both
+    kept as spectra of a binned image, so that the cost hardly grows with the frame. A displacement
+    other than the last one is accepted only if it correlates better by several standard deviations of
+    what the camera's noise would do, so that a still movie is not moved at all.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the frames.
+    intensity
+        Transform and noise of the session.
+    reach
+        Largest displacement looked for, in pixels, in y and in x.
+    """
+
+    def __init__(self, shape: tuple[int, int], intensity: Intensity, reach: int) -> None:
+        self.reach = reach
+        self._unit = intensity
+        self._bin = max(1, -(-max(shape) // _LARGEST))
+        self._size = shape[0] // self._bin, shape[1] // self._bin
+        rows, columns = self._size
+        taper = np.hanning(rows + 2)[1:-1, None] * np.hanning(columns + 2)[None, 1:-1]
+        self._taper = taper.astype(np.float32)
+        self._fy = np.fft.fftfreq(rows)[:, None]
+        self._fx = np.fft.rfftfreq(columns)[None, :]
+        radius = np.hypot(self._fy, self._fx) / self._bin  # cycles per pixel of the frame
+        low = np.exp(-2 * (np.pi * radius * _FINEST_PX) ** 2)
+        high = 1 - np.exp(-2 * (np.pi * radius * _COARSEST_PX) ** 2)
+        self._band = (low * high).astype(np.float32)
+        self._taper_share = float(np.square(taper).mean())  # of white noise that passes the taper
+        twice = np.full(self._fx.shape, 2.0)  # half spectra hold each of these columns once for two
+        twice[0, 0] = 1.0
+        if columns % 2 == 0:
+            twice[0, -1] = 1.0
+        self._weights = (twice / (rows * columns)).astype(np.float32)
+        self._band_energy = float((np.square(self._band) * self._weights).sum()) * rows * columns
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the reference: the next frame has the displacement (0, 0)."""
+        self._reference: Complex64 | None = None
+        self._age = 0
+        self._shift = (0, 0)
+        self._changes = self._explained = 0.0
+
+    @property
+    def explained(self) -> float:
+        """Share of what changed between frames and reference, beyond noise, that alignment explains."""
+        return self._explained / self._changes if self._changes > 0 else 0.0
+
+    def follow(self, frame: npt.NDArray[Any]) -> tuple[int, int]:
+        """Return the displacement (y, x) of a frame from the reference, in whole pixels.
+
+        Parameters
+        ----------
+        frame
+            (H, W) raw counts.
+        """
+        image = self._binned(frame)
+        spectrum = np.fft.rfft2(image * self._taper).astype(np.complex64) * self._band
+        if self._reference is not None:
+            self._shift = self._displacement(spectrum, float(image.mean()))
+        self._update(spectrum)
+        return self._shift
+
+    def _binned(self, frame: npt.NDArray[Any]) -> Image:
+        b, (rows, columns) = self._bin, self._size
+        cut = frame[: rows * b, : columns * b]
+        image = cut.reshape(rows, b, columns, b).mean(axis=(1, 3), dtype=np.float32) if b > 1 else cut
+        return (np.asarray(image, np.float32) - np.float32(self._unit.offset)) / np.float32(self._unit.scale)
+
+    def _displacement(self, spectrum: Complex64, level: float) -> tuple[int, int]:
+        """Return the best displacement if it is better than the last one beyond doubt, else the last."""
+        assert self._reference is not None
+        b = self._bin
+        noise = max(self._unit.noise_slope * level + 1, self._unit.noise_floor) / b**2 * self._taper_share
+        correlation = np.fft.irfft2(spectrum * np.conj(self._reference), s=self._size)
+        chosen = self._choose(correlation, noise)
+        power = self._energy(spectrum) + self._energy(self._reference) - 2 * float(correlation[0, 0])
+        self._changes += power - noise * self._band_energy * (1 + 1 / self._age)
+        self._explained += 2 * (_at(correlation, chosen, b) - float(correlation[0, 0]))
+        return chosen
+
+    def _choose(self, correlation: Image, noise: float) -> tuple[int, int]:
+        assert self._reference is not None
+        found, b = self._peak(correlation), self._bin
+        if found == self._shift:
+            return found
+        gain = _at(correlation, found, b) - _at(correlation, self._shift, b)
+        # Given the reference, the frame's white noise gives the correlation this variance.
+        own = np.fft.irfft2(np.square(np.abs(self._reference) * self._band), s=self._size)
+        apart = found[0] - self._shift[0], found[1] - self._shift[1]
+        variance = 2 * noise * (own[0, 0] - _at(own, apart, b))
+        return found if gain > _SIGMAS * np.sqrt(max(variance, 0.0)) else self._shift
+
+    def _energy(self, spectrum: Complex64) -> float:
+        """Return the sum of squares of the image that has this half spectrum."""
+        return float((np.square(np.abs(spectrum)) * self._weights).sum())
+
+    def _peak(self, correlation: Image) -> tuple[int, int]:
+        """Return the lag of the highest correlation within reach, in pixels of the frame."""
+        b = self._bin
+        ry, rx = (min(self.reach // b, n // 2 - 1) for n in self._size)
+        near = np.roll(correlation, (ry, rx), axis=(0, 1))[: 2 * ry + 1, : 2 * rx + 1]
+        y, x = np.unravel_index(int(near.argmax()), near.shape)
+        fine_y, fine_x = y + _vertex(near[:, x], int(y)), x + _vertex(near[y], int(x))
+        return round(float(b * (fine_y - ry))), round(float(b * (fine_x - rx)))
+
+    def _update(self, spectrum: Complex64) -> None:
+        """Average the spectrum, moved back to the reference, into it."""
+        y, x = (s / self._bin for s in self._shift)
+        back = np.exp(2j * np.pi * (self._fy * y)) * np.exp(2j * np.pi * (self._fx * x))
+        aligned = (spectrum * back).astype(np.complex64)
+        self._age += 1
+        share = max(1 / self._age, 1 / _MEMORY)
+        if self._reference is None:
+            self._reference = aligned
+        else:
+            self._reference += np.float32(share) * (aligned - self._reference)
+
+
+def _at(correlation: Image, lag: tuple[int, int], binning: int) -> float:
+    """Return the correlation at a lag given in pixels of the frame, bilinear between bins."""
+    rows, columns = correlation.shape
+    y, x = lag[0] / binning, lag[1] / binning
+    top, left = int(np.floor(y)), int(np.floor(x))
+    v, u = y - top, x - left
+    corner = correlation[np.ix_([top % rows, (top + 1) % rows], [left % columns, (left + 1) % columns])]
+    return float(np.array([1 - v, v]) @ corner @ np.array([1 - u, u]))
+
+
+def _vertex(values: Image, peak: int) -> float:
+    """Return the offset of a parabola's top through the peak and its neighbours, -0.5 to 0.5."""
+    if not 0 < peak < len(values) - 1:
+        return 0.0
+    left, middle, right = (float(v) for v in values[peak - 1 : peak + 2])
+    bend = left - 2 * middle + right
+    return 0.0 if bend >= 0 else float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5))
+
+
+def moves(frames: npt.NDArray[Any], intensity: Intensity, reach: int) -> bool:
+    """Say whether the movie moves as a whole, so that aligning its frames is worth while.
+
+    Objects that each go their own way displace the correlation too, but following it explains
+    little of what changes between frames.
+
+    Parameters
+    ----------
+    frames
+        (T, H, W) raw counts, the first of the session.
+    intensity
+        Transform and noise of the session.
+    reach
+        As for `Registration`.
+    """
+    registration = Registration((frames.shape[1], frames.shape[2]), intensity, reach)
+    for frame in frames:
+        registration.follow(frame)
+    return registration.explained > _WORTH
