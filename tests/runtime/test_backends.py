@@ -6,7 +6,6 @@ import sys
 from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
-from support.wrapped_backends import DeviceBackend
 
 import denoscope.runtime._backends as table
 from denoscope.runtime import (
@@ -20,6 +19,7 @@ from denoscope.runtime import (
 from denoscope.runtime._backends._onnxruntime import OnnxRuntimeCpu
 from denoscope.runtime._backends._openvino import OpenVino, OpenVinoBf16
 from denoscope.runtime.testing import BackendContract
+from support.wrapped_backends import DeviceBackend
 
 
 class TestOnnxRuntimeCpu(BackendContract):

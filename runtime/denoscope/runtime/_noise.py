@@ -175,12 +175,16 @@ def _neighbour_mean(image: FloatArray) -> FloatArray:
 
 
 def _robust_line(x: FloatArray, y: FloatArray, counts: FloatArray) -> tuple[float, float]:
-    """Fit y = slope * x + constant, slope >= 0, by Huber's reweighting with relative errors."""
+    """Fit y = slope * x + constant, slope >= 0, by Huber's reweighting with relative errors.
+
+    A slope below two standard errors is set to 0: an evenly lit field cannot show one.
+    """
     centre = float(np.average(x, weights=counts))
     typical = float(np.median(y))
     sigma = np.maximum(y, max(0.05 * typical, 1e-30))
     trust = np.ones_like(y)
-    slope, level = 0.0, typical
+    slope, level, spread = 0.0, typical, 0.0
+    w, fitted = counts, np.full_like(y, typical)
     for _ in range(_ITERATIONS):
         w = counts * trust / sigma**2
         total = float(w.sum())
@@ -195,4 +199,8 @@ def _robust_line(x: FloatArray, y: FloatArray, counts: FloatArray) -> tuple[floa
         residual = np.abs(y - fitted) / sigma
         limit = 1.5 * max(1.48 * float(np.median(residual)), 1e-6)
         trust = np.minimum(1.0, limit / np.maximum(residual, 1e-30))
+    if len(y) > 2 and slope > 0:
+        error = np.sqrt(float((w * (y - fitted) ** 2).sum()) / (len(y) - 2) / spread)
+        if slope < 2 * error:
+            return 0.0, level
     return slope, level - slope * centre

@@ -13,9 +13,12 @@ In a test module of your package::
         backend_class = MyBackend
 """
 
+# ruff: noqa: D102  (a test's name says what it tests)
+
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +56,7 @@ class BackendContract:
     backend_class: ClassVar[type[Backend]]
     tolerance: ClassVar[float] = 1e-5
 
-    @pytest.fixture()
+    @pytest.fixture
     def backend(self) -> Iterator[Backend]:
         """An open backend with one thread."""
         reason = self.backend_class.unavailable()
@@ -73,7 +76,7 @@ class BackendContract:
 
     def test_refuses_no_threads(self, backend: Backend) -> None:
         with pytest.raises(InvalidInput, match="threads"):
-            self.backend_class(threads=0)
+            type(backend)(threads=0)
 
     def test_a_buffer_starts_with_zeros_and_holds_what_is_uploaded(self, backend: Backend) -> None:
         buffer = backend.buffer((1, 3, 5, 7))
@@ -153,7 +156,7 @@ class BackendContract:
     def test_bindings_of_one_graph_are_independent(self, backend: Backend) -> None:
         graph = backend.compile(_increment())
         chain = [backend.buffer((1, 1, 8, 8)) for _ in range(5)]
-        runs = [graph.bind({"x": a}, {"y": b}) for a, b in zip(chain, chain[1:], strict=False)]
+        runs = [graph.bind({"x": a}, {"y": b}) for a, b in itertools.pairwise(chain)]
         for run in runs:
             run()
         assert [float(_content(b).mean()) for b in chain] == [0, 1, 2, 3, 4]

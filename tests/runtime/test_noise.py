@@ -1,0 +1,135 @@
+"""The photon-transfer fit finds gain and read noise, whatever moves, and never divides by zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from pydantic import ValidationError
+
+from denoscope.runtime import Intensity, InvalidInput, estimate_intensity
+
+SHAPE = (96, 112)
+
+
+def tissue(rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Blobs of 2 to 40 photons on a background of 2."""
+    rows, columns = np.indices(SHAPE)
+    image = np.full(SHAPE, 2.0)
+    for _ in range(40):
+        y, x, size = rng.uniform(0, SHAPE[0]), rng.uniform(0, SHAPE[1]), rng.uniform(3, 9)
+        image += rng.uniform(2, 30) * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * size**2))
+    return image
+
+
+def record(
+    photons: npt.NDArray[np.float64], gain: float, read: float, rng: np.random.Generator, offset: float = 100
+) -> npt.NDArray[Any]:
+    counts = gain * rng.poisson(photons) + offset + rng.normal(0, read, photons.shape)
+    return np.rint(counts).clip(0, 65535).astype(np.uint16)
+
+
+@pytest.mark.parametrize("length", [4, 32])
+@pytest.mark.parametrize(("gain", "read"), [(2.0, 5.0), (10.0, 4.0), (50.0, 20.0)])
+def test_finds_gain_and_read_noise(gain: float, read: float, length: int) -> None:
+    rng = np.random.default_rng(3)
+    image = tissue(rng)
+    found = estimate_intensity(record(np.broadcast_to(image, (length, *SHAPE)), gain, read, rng))
+    assert found.gain == pytest.approx(gain, rel=0.1 if length == 32 else 0.2)
+    level = float(np.median(image))
+    assert found.offset == pytest.approx(100 + gain * level, rel=0.02)
+    assert found.scale == pytest.approx(np.sqrt(gain**2 * level + read**2), rel=0.05)
+    darkest = gain**2 * np.quantile(image, 1 / 64) + read**2
+    assert found.noise_floor * found.scale**2 == pytest.approx(darkest, rel=0.25)
+
+
+def test_finds_read_noise_alone() -> None:
+    rng = np.random.default_rng(4)
+    found = estimate_intensity(record(np.zeros((32, *SHAPE)), 1.0, 6.0, rng))
+    assert found.scale == pytest.approx(6.0, rel=0.05)
+    assert found.noise_slope * 10 < 1
+
+
+def test_few_photons_do_not_bias_it() -> None:
+    rng = np.random.default_rng(5)
+    image = 0.02 * tissue(rng)
+    found = estimate_intensity(record(np.broadcast_to(image, (32, *SHAPE)), 40.0, 2.0, rng))
+    assert found.gain == pytest.approx(40.0, rel=0.1)
+
+
+def test_activity_and_motion_hardly_move_it() -> None:
+    rng = np.random.default_rng(6)
+    image = tissue(rng)
+    movie = np.stack([np.roll(image, (t // 5, t // 7), (0, 1)) for t in range(32)])
+    movie[12:20, 20:32, 30:42] *= 3  # a cell fires
+    found = estimate_intensity(record(movie, 10.0, 4.0, rng))
+    assert found.gain == pytest.approx(10.0, rel=0.1)
+
+
+def test_saturated_pixels_are_left_out() -> None:
+    rng = np.random.default_rng(7)
+    image = tissue(rng)
+    image[:20] = 4000
+    counts = record(np.broadcast_to(image, (32, *SHAPE)), 20.0, 4.0, rng)
+    assert (counts == 65535).any()
+    assert estimate_intensity(counts).gain == pytest.approx(20.0, rel=0.1)
+
+
+def test_one_frame_is_enough_for_a_smooth_image() -> None:
+    rng = np.random.default_rng(8)
+    rows, columns = np.indices(SHAPE)
+    found = estimate_intensity(record((2 + rows + 0.3 * columns)[None], 10.0, 4.0, rng))
+    assert found.gain == pytest.approx(10.0, rel=0.15)
+
+
+def test_a_large_frame_is_sampled() -> None:
+    rng = np.random.default_rng(9)
+    image = np.tile(tissue(rng), (8, 8))
+    found = estimate_intensity(record(np.broadcast_to(image, (3, *image.shape)), 10.0, 4.0, rng))
+    assert found.gain == pytest.approx(10.0, rel=0.1)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-4])
+def test_floating_point_counts_may_have_any_unit(unit: float) -> None:
+    rng = np.random.default_rng(10)
+    movie = record(np.broadcast_to(tissue(rng), (32, *SHAPE)), 10.0, 4.0, rng)
+    found = estimate_intensity((movie * unit).astype(np.float32))
+    assert found.gain == pytest.approx(10.0 * unit, rel=0.1)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize("value", [0, 7, 127])
+@pytest.mark.parametrize("shape", [(32, 24, 24), (1, 16, 16), (2, 1, 1)])
+def test_a_constant_movie_works(dtype: str, value: int, shape: tuple[int, int, int]) -> None:
+    found = estimate_intensity(np.full(shape, value, dtype))
+    assert found.offset == value
+    assert found.scale > 0
+    assert found.noise_slope == 0
+    assert found.noise_floor == pytest.approx(1)
+
+
+def test_a_movie_saturated_throughout_works() -> None:
+    assert estimate_intensity(np.full((3, 20, 20), 255, np.uint8)).noise_slope == 0
+
+
+@pytest.mark.parametrize(
+    ("frames", "complaint"),
+    [
+        (np.zeros((16, 16)), "T, H, W"),
+        (np.zeros((0, 16, 16)), "at least one frame"),
+        (np.full((2, 16, 16), np.nan), "NaN"),
+    ],
+)
+def test_bad_movies_are_refused(frames: npt.NDArray[Any], complaint: str) -> None:
+    with pytest.raises(InvalidInput, match=complaint):
+        estimate_intensity(frames)
+
+
+@pytest.mark.parametrize("field", ["offset", "scale", "noise_slope", "noise_floor"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_intensity_is_finite(field: str, value: float) -> None:
+    good = {"offset": 0.0, "scale": 1.0, "noise_slope": 0.0, "noise_floor": 1.0}
+    with pytest.raises(ValidationError):
+        Intensity(**{**good, field: value})
