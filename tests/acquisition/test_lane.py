@@ -73,7 +73,9 @@ def balanced(lane: DenoiseLane, received: int) -> dict[str, int]:
 
 
 def make(denoiser: Any, sink: Any, **changes: Any) -> DenoiseLane:
-    return DenoiseLane(denoiser, sink, **{"queue_frames": 64, "lag_s": 10.0, "finish_s": 2.0, **changes})
+    return DenoiseLane(
+        denoiser, sink, **{"look_ahead": 2, "queue_frames": 64, "lag_s": 10.0, "finish_s": 2.0, **changes}
+    )
 
 
 def test_every_frame_comes_out_in_order() -> None:

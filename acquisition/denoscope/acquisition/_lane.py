@@ -15,7 +15,7 @@ from ._frames import Frame
 from ._latency import LatencyHistogram
 
 if TYPE_CHECKING:
-    from denoscope.runtime import Denoised, FrameMeta
+    from denoscope.runtime import Denoised, FrameMeta, StreamCounters
 
 __all__ = ["DenoiseLane", "DenoisedSink", "Denoiser", "Stamp"]
 
@@ -49,6 +49,10 @@ class Stamp:
 class Denoiser(Protocol):
     """What the lane needs of `denoscope.runtime.Stream`."""
 
+    @property
+    def counters(self) -> StreamCounters:
+        """Where every pushed frame is now."""
+
     def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
         """Take one frame; return the outputs that are due."""
 
@@ -77,6 +81,8 @@ class DenoiseLane:
         Takes frames, gives outputs; used by the lane's thread alone.
     sink
         Takes the outputs; used by the lane's thread alone until `finish` returned.
+    look_ahead
+        Frames that the denoiser holds when it is in step with the camera.
     queue_frames
         Frames that may wait.
     lag_s
@@ -86,10 +92,18 @@ class DenoiseLane:
     """
 
     def __init__(
-        self, denoiser: Denoiser, sink: DenoisedSink, *, queue_frames: int, lag_s: float, finish_s: float
+        self,
+        denoiser: Denoiser,
+        sink: DenoisedSink,
+        *,
+        look_ahead: int,
+        queue_frames: int,
+        lag_s: float,
+        finish_s: float,
     ) -> None:
         self._denoiser = denoiser
         self._sink = sink
+        self._look_ahead = look_ahead
         self._lag_s = lag_s
         self._finish_s = finish_s
         self._queue: queue.Queue[tuple[int, Frame] | None] = queue.Queue(queue_frames)
@@ -101,6 +115,7 @@ class DenoiseLane:
         self._emitted = 0
         self._deadline_s: float | None = None
         self._first_output_s: float | None = None
+        self._caught_up_s: float | None = None
         self._camera: str | None = None
         self.latency = LatencyHistogram()
         self.startup = LatencyHistogram()
@@ -204,6 +219,15 @@ class DenoiseLane:
             tags=frame.tags,
         )
         self._take(self._denoiser.push(frame.pixels, meta, skip=skip))
+        held = self._denoiser.counters.in_flight
+        # After the calibration the denoiser works off what it held; then it is in step with the camera.
+        if (
+            self._caught_up_s is None
+            and self._first_output_s
+            and held <= self._look_ahead
+            and self._queue.empty()
+        ):
+            self._caught_up_s = frame.t_received_s
 
     def _core_lag_s(self, frame: Frame) -> float:
         """Return the seconds a frame lay in the core's buffer, 0 where the clocks cannot be compared."""
@@ -226,17 +250,15 @@ class DenoiseLane:
             now_s = time.perf_counter()
             self._first_output_s = self._first_output_s or now_s
             latency_s = now_s - stamp.t_received_s + stamp.core_lag_s
-            # Frames held for calibration say nothing about the latency of the rest.
-            held = stamp.t_received_s <= self._first_output_s
-            (self.startup if held else self.latency).add(latency_s)
+            # Frames held for calibration, and those behind them, say nothing about the latency of the rest.
+            steady = self._caught_up_s is not None and stamp.t_received_s > self._caught_up_s
+            (self.latency if steady else self.startup).add(latency_s)
             self.processing.add(output.times.fused - output.times.fuse_start)
             with self._lock:
                 self._emitted += 1
         self._count_skips()
 
     def _count_skips(self) -> None:
-        counters = getattr(self._denoiser, "counters", None)
-        if counters is not None:
-            for reason, frames in counters.dropped.items():
-                self._drop(reason, frames - self._skips[reason])
-                self._skips[reason] = frames
+        for reason, frames in self._denoiser.counters.dropped.items():
+            self._drop(reason, frames - self._skips[reason])
+            self._skips[reason] = frames

@@ -129,6 +129,7 @@ class _Run:
         self.lane = DenoiseLane(
             self.wrap(self.stream) if self.wrap else self.stream,
             self.writer,
+            look_ahead=self.stream.look_ahead,
             queue_frames=_DENOISE_QUEUE,
             lag_s=settings.lag_s,
             finish_s=settings.finish_s,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from ._ome import DENOISED_MOVIE
 from ._raw import RAW_MOVIE
@@ -15,7 +16,7 @@ from ._raw import RAW_MOVIE
 __all__ = ["draw_report"]
 
 _FRAMES = 300
-_ROI = 9
+_ROI = 5
 _COLOURS = ("#d1495b", "#00798c", "#8a5a00")
 _Movie = npt.NDArray[np.float32]
 
@@ -121,7 +122,7 @@ def draw_report(output: Path, report: dict[str, Any]) -> Path:
         axes.set_yticks([])
         figure.colorbar(shown, ax=axes, orientation="horizontal", fraction=0.05, pad=0.02)
         for (row, col), colour in zip(rois, _COLOURS, strict=False):
-            axes.plot(col, row, "s", mfc="none", mec=colour, ms=8)
+            axes.plot(col, row, "s", mfc="none", mec=colour, ms=7)
     _draw_traces(figure, grid, noisy, clean, rois, indices, report)
     _draw_latencies(figure.add_subplot(grid[1:, 3]), report)
     frames, denoiser = report["frames"], report["denoiser"]
@@ -170,6 +171,9 @@ def _draw_latencies(axes: Any, report: dict[str, Any]) -> None:
         return
     axes.bar(edges[:-1], histogram["frames"], width=np.diff(edges), align="edge", color="0.5")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xticks(np.unique(np.geomspace(edges[0], edges[-1], 5).round().astype(int)))
     for name, colour in (("p50", _COLOURS[1]), ("p95", _COLOURS[2]), ("p99", _COLOURS[0])):
         value_ms = timing[f"latency_{name}_s"] * 1e3
         axes.axvline(value_ms, color=colour, lw=1.2, label=f"{name} {value_ms:.0f} ms")

@@ -71,8 +71,8 @@ def build_report(
         ``duration_s``, ``fps_in_hz``, ``fps_out_hz``, ``latency_from``, ``latency_p50_s``,
         ``latency_p95_s``, ``latency_p99_s``, ``latency_mean_s``, ``latency_max_s``, ``fuse_p50_s``,
         ``fuse_p99_s``, ``latency_histogram`` (``edge_s``, ``frames``). Quantiles are exact to 1 %, and
-        over the frames that arrived after the first output; ``startup_frames`` came before it, while the
-        intensity was being calibrated, and waited up to ``startup_max_s``.
+        over the frames that arrived after the denoiser had caught up with the camera; ``startup_frames``
+        came before, while the intensity was being calibrated, and waited up to ``startup_max_s``.
     """
     seconds = status.elapsed_s
     fuse, startup = lane.processing.quantiles_s(), lane.startup.quantiles_s()
@@ -142,6 +142,11 @@ def summary(report: Mapping[str, Any]) -> str:
             f"Camera to denoised frame: {timing['latency_p50_s'] * 1e3:.0f} ms (median), "
             f"{timing['latency_p99_s'] * 1e3:.0f} ms (99 %); {timing['fps_in_hz']:.1f} frames/s in, "
             f"{timing['fps_out_hz']:.1f} out."
+        )
+    if timing["startup_frames"]:
+        lines.append(
+            f"The first {timing['startup_frames']} frames waited for the calibration, up to "
+            f"{timing['startup_max_s'] * 1e3:.0f} ms."
         )
     lines += [f"Problem: {problem}." for problem in outcome["problems"]]
     lines += [f"Note: {note}." for note in outcome["notes"]]
