@@ -297,6 +297,7 @@ def test_held_frames_drain_when_the_shape_changes(unfrozen: Bundle) -> None:
 
 def test_stages_are_stamped_in_order_and_summed(bundle: Bundle) -> None:
     with WrappedBackend(fuse_delay_s=0.005) as slow, Stream(bundle, slow, look_ahead=1) as stream:
+        stream.prepare((24, 32))
         outputs = run(stream, {n: stamped(n) for n in range(6)})
         seconds = stream.stage_seconds
     for o in outputs:

@@ -206,7 +206,9 @@ class Stream:
                 f"at least {SMALLEST} x {SMALLEST} are needed, choose a larger region of interest."
             )
         if self._kind is None:
+            started = perf_counter()
             self._bind((height, width))
+            self._seconds.total += perf_counter() - started
 
     def push(self, frame: Frame, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
         """Take one frame and return the outputs that became due, oldest first.

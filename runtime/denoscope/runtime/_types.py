@@ -163,7 +163,7 @@ class StageSeconds:
         Binding and warming the backend's graphs; estimating the intensity transform. Neither recurs
         from frame to frame.
     total_s
-        All time inside `push` and `flush`.
+        All time inside `prepare`, `push` and `flush`.
     """
 
     pushes: int
