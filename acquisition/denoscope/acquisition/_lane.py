@@ -220,13 +220,10 @@ class DenoiseLane:
         )
         self._take(self._denoiser.push(frame.pixels, meta, skip=skip))
         held = self._denoiser.counters.in_flight
-        # After the calibration the denoiser works off what it held; then it is in step with the camera.
-        if (
-            self._caught_up_s is None
-            and self._first_output_s
-            and held <= self._look_ahead
-            and self._queue.empty()
-        ):
+        # After the calibration the denoiser works off what it held, until it is in step with the camera
+        # or, on a machine that is too slow, the first output is skipped.
+        in_step = self._first_output_s is not None and held <= self._look_ahead and self._queue.empty()
+        if self._caught_up_s is None and (in_step or skip):
             self._caught_up_s = frame.t_received_s
 
     def _core_lag_s(self, frame: Frame) -> float:
