@@ -21,7 +21,9 @@ def tissue(height: int, width: int, seed: int = 0) -> FloatArray:
     return np.exp(0.8 * field / field.std())
 
 
-def recorded(scene: FloatArray, shifts: npt.NDArray[np.int64], photons: float, seed: int = 1) -> npt.NDArray[np.uint16]:
+def recorded(
+    scene: FloatArray, shifts: npt.NDArray[np.int64], photons: float, seed: int = 1
+) -> npt.NDArray[np.uint16]:
     rng = np.random.default_rng(seed)
     margin = 20
     frames = [np.roll(scene, tuple(s), axis=(0, 1))[margin:-margin, margin:-margin] for s in shifts]
@@ -34,7 +36,9 @@ def random_walk(length: int, seed: int = 2) -> npt.NDArray[np.int64]:
     return np.clip(np.cumsum(steps, axis=0), -12, 12)
 
 
-@pytest.mark.parametrize(("size", "photons", "error_px"), [(120, 1.0, 0.15), (120, 10.0, 0.01), (300, 1.0, 0.3)])
+@pytest.mark.parametrize(
+    ("size", "photons", "error_px"), [(120, 1.0, 0.15), (120, 10.0, 0.01), (300, 1.0, 0.3)]
+)
 def test_follows_a_moving_scene(size: int, photons: float, error_px: float) -> None:
     shifts = random_walk(60)
     movie = recorded(tissue(size + 40, size + 52), shifts, photons)

@@ -42,8 +42,10 @@ def check_frame(frame: npt.NDArray[Any], number: int) -> None:
         )
 
 
-def normalise_into(frame: npt.NDArray[Any], intensity: Intensity, out: Float32) -> None:
-    """Write `(frame - offset) / scale` into `out` (>= frame's size) and replicate the last row and column.
+def normalise_into(
+    frame: npt.NDArray[Any], intensity: Intensity, out: Float32, origin: tuple[int, int] = (0, 0)
+) -> None:
+    """Write `(frame - offset) / scale` into `out` (>= frame's size) and replicate the edges around it.
 
     Parameters
     ----------
@@ -53,13 +55,18 @@ def normalise_into(frame: npt.NDArray[Any], intensity: Intensity, out: Float32) 
         The session's transform.
     out
         (H', W') float32, H' >= H and W' >= W; overwritten whole.
+    origin
+        Row and column of `out` where the frame begins.
     """
-    height, width = frame.shape
-    view = out[:height, :width]
+    (top, left), (height, width) = origin, frame.shape
+    bottom, right = top + height, left + width
+    view = out[top:bottom, left:right]
     np.subtract(frame, np.float32(intensity.offset), out=view, dtype=np.float32)
     np.multiply(view, np.float32(1 / intensity.scale), out=view)
-    out[:height, width:] = view[:, -1:]
-    out[height:] = out[height - 1]
+    out[top:bottom, :left] = view[:, :1]
+    out[top:bottom, right:] = view[:, -1:]
+    out[:top] = out[top]
+    out[bottom:] = out[bottom - 1]
 
 
 def restore(z: Float32, intensity: Intensity, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

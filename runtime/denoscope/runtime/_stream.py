@@ -16,6 +16,8 @@ from ._bundle import Bundle
 from ._convert import SMALLEST, check_frame, normalise_into, restore, restore_std
 from ._errors import InvalidInput
 from ._noise import Intensity, estimate_intensity
+from ._placement import REACH, Place, Placement
+from ._register import moves
 from ._ring import Ring, Step
 from ._types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
 from ._window import BoundWindow
@@ -35,6 +37,7 @@ class _Entry:
     encoded: float
     dtype: np.dtype[Any]
     intensity: Intensity
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class _Held:
 class _Seconds:
     pushes: int = 0
     outputs: int = 0
+    align: float = 0.0
     normalise: float = 0.0
     encode: float = 0.0
     fuse: float = 0.0
@@ -78,6 +82,9 @@ class Stream:
         afterwards processed two a push, so that the camera's queue does not fill meanwhile.
     std
         Whether outputs carry their predicted standard deviation.
+    align
+        Whether frames are aligned to follow the rigid motion of the scene, and outputs moved back. None
+        decides by the frames held for calibration, and against it when none are.
     threads
         Threads for one graph; None for `default_threads()`.
 
@@ -105,6 +112,7 @@ class Stream:
         look_ahead: int | None = None,
         intensity: Intensity | None = None,
         std: bool = False,
+        align: bool | None = None,
         threads: int | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
@@ -118,6 +126,8 @@ class Stream:
         self._given = intensity if intensity is not None else manifest.intensity
         self._intensity = self._given
         self._std = std
+        self._align = align
+        self._placement: Placement | None = None
         self._owns_backend = not isinstance(backend, Backend)
         if isinstance(backend, Backend):
             if threads is not None:
@@ -132,7 +142,7 @@ class Stream:
         }
         self._ring: Ring[_Entry] = Ring(manifest.window, self.look_ahead)
         self._window: BoundWindow | None = None
-        self._shape: tuple[int, int] | None = None  # that the window is bound to
+        self._canvas: tuple[int, int] | None = None  # that the window is bound to
         self._kind: tuple[tuple[int, int], np.dtype[Any]] | None = None  # of the movie in the ring
         self._key: StreamKey | None = None
         self._last_pushed: int | None = None
@@ -160,6 +170,11 @@ class Stream:
         return self._intensity
 
     @property
+    def aligned(self) -> bool:
+        """Whether the stream follows the motion of the scene."""
+        return self._placement is not None and self._placement.follows
+
+    @property
     def counters(self) -> StreamCounters:
         """Where every pushed frame is now."""
         in_flight = self._ring.waiting + len(self._held)
@@ -182,6 +197,7 @@ class Stream:
         return StageSeconds(
             pushes=s.pushes,
             outputs=s.outputs,
+            align_s=s.align,
             normalise_s=s.normalise,
             encode_s=s.encode,
             fuse_s=s.fuse,
@@ -344,28 +360,44 @@ class Stream:
             self._rebinds.append(Rebind(number, old_shape, shape, old_dtype.name, dtype.name))
             if dtype != old_dtype and self._given is None:
                 self._intensity = None  # another dtype is another scale
-        self._bind(kind[0])
         self._kind = kind
+        self._bind(kind[0], follow=self.aligned or bool(self._align))
 
-    def _bind(self, shape: tuple[int, int]) -> None:
-        if shape == self._shape:
+    def _bind(self, shape: tuple[int, int], *, follow: bool = False) -> None:
+        """Bind the graphs to a canvas for frames of a shape."""
+        self._placement = Placement(shape, self._intensity, follow=follow)
+        canvas = self._placement.canvas
+        if canvas == self._canvas:
             return
         started = perf_counter()
-        self._window = self._shape = None  # release the old buffers first
-        self._window = BoundWindow(self._backend, self._graphs, self.bundle.manifest, self.look_ahead, shape)
-        self._shape = shape
+        self._window = self._canvas = None  # release the old buffers first
+        self._window = BoundWindow(self._backend, self._graphs, self.bundle.manifest, self.look_ahead, canvas)
+        self._canvas = canvas
         if self._intensity is not None:
             self._window.set_noise(self._intensity)
         self._seconds.bind += perf_counter() - started
 
     def _calibrate(self) -> Intensity:
-        """Estimate the transform from the held frames and freeze it."""
+        """Estimate the transform from the held frames and freeze it; find out whether the scene moves."""
         started = perf_counter()
-        intensity = estimate_intensity(np.stack([h.frame for h in self._held]))
-        self._bound.set_noise(intensity)
-        self._intensity = intensity
+        frames = np.stack([h.frame for h in self._held])
+        self._intensity = intensity = estimate_intensity(frames)
+        follow = moves(frames, intensity, REACH) if self._align is None else self._align
         self._seconds.calibrate += perf_counter() - started
+        self._bind((frames.shape[1], frames.shape[2]), follow=follow)
+        self._bound.set_noise(intensity)
         return intensity
+
+    def _place(self, arrival: _Held, skip: str | None, outputs: list[Denoised]) -> Place:
+        """Find where on the canvas a frame lies; start anew when the scene has drifted off it."""
+        assert self._placement is not None
+        place, drifted = self._placement.find(arrival.frame)
+        if drifted:
+            self._end_movie(skip, outputs)
+            place, _ = self._placement.find(arrival.frame)
+            shape, dtype = self._placement.shape, arrival.frame.dtype.name
+            self._rebinds.append(Rebind(arrival.meta.number, shape, shape, dtype, dtype, drifted=True))
+        return place
 
     def _enter(self, arrival: _Held, intensity: Intensity, skip: str | None, outputs: list[Denoised]) -> None:
         """Encode a frame into the ring, after a gap for each frame missing before it."""
@@ -374,16 +406,19 @@ class Stream:
         for _ in range(min(gap, self._ring.size)):
             self._follow(self._ring.enter(None), skip, outputs)
         started = perf_counter()
-        normalise_into(arrival.frame, intensity, window.frame)
+        place = self._place(arrival, skip, outputs)
+        placed = perf_counter()
+        normalise_into(arrival.frame, intensity, window.frame, (place[0].start, place[1].start))
         normalised = perf_counter()
         window.encode(self._ring.slot)
         encoded = perf_counter()
-        seconds.normalise += normalised - started
+        seconds.align += placed - started
+        seconds.normalise += normalised - placed
         seconds.encode += encoded - normalised
         seconds.pushes += 1
         self._last_entered = number
         dtype = arrival.frame.dtype.newbyteorder("=")
-        entry = _Entry(arrival.meta, arrival.pushed, encoded, dtype, intensity)
+        entry = _Entry(arrival.meta, arrival.pushed, encoded, dtype, intensity, place)
         self._follow(self._ring.enter(entry), skip, outputs)
 
     def _follow(self, step: Step[_Entry], skip: str | None, outputs: list[Denoised]) -> None:
@@ -404,11 +439,11 @@ class Stream:
         started = perf_counter()
         window.fuse(rotation)
         fused = perf_counter()
-        frame = restore(window.mean, entry.intensity, entry.dtype)
+        frame = restore(window.mean[entry.place], entry.intensity, entry.dtype)
         std = None
         if self._std:
             window.fetch_std()
-            std = restore_std(window.std, entry.intensity)
+            std = restore_std(window.std[entry.place], entry.intensity)
         emitted = perf_counter()
         seconds.fuse += fused - started
         seconds.convert += emitted - fused
@@ -422,12 +457,18 @@ class Stream:
             intensity = self._calibrate() if self._intensity is None else self._intensity
             while self._held:
                 self._enter(self._held.popleft(), intensity, skip, outputs)
+        self._end_movie(skip, outputs)
+
+    def _end_movie(self, skip: str | None, outputs: list[Denoised]) -> None:
+        """Finish what is in the ring, then empty the ring and the memory."""
         if self._last_entered is None:
             return
         while self._ring.waiting:
             self._follow(self._ring.enter(None), skip, outputs)
         self._ring.clear()
         self._bound.forget()
+        if self._placement is not None:
+            self._placement.restart()
         self._last_entered = None
 
     def _fail(self) -> None:

@@ -153,8 +153,8 @@ class StageSeconds:
     ----------
     pushes, outputs
         How many frames were encoded and fused.
-    normalise_s, encode_s
-        Conversion and padding of the incoming frames; their features.
+    align_s, normalise_s, encode_s
+        Following the motion of the incoming frames; their conversion and padding; their features.
     fuse_s, convert_s
         Fusing; conversion of the results to the input's dtype and scale.
     remember_s
@@ -168,6 +168,7 @@ class StageSeconds:
 
     pushes: int
     outputs: int
+    align_s: float
     normalise_s: float
     encode_s: float
     fuse_s: float
@@ -186,16 +187,18 @@ class StageSeconds:
 
 @dataclass(frozen=True, slots=True)
 class Rebind:
-    """A stream met frames of another shape or dtype and started anew for them.
+    """A stream started anew: frames of another shape or dtype came, or the tissue drifted too far.
 
     Attributes
     ----------
     number
-        First frame of the new kind.
+        First frame after the new start.
     old_shape, new_shape
         (H, W) before and from then on.
     old_dtype, new_dtype
         Names of the dtypes.
+    drifted
+        Whether the scene had left the reach of the alignment; shape and dtype are the same then.
     """
 
     number: int
@@ -203,3 +206,4 @@ class Rebind:
     new_shape: tuple[int, int]
     old_dtype: str
     new_dtype: str
+    drifted: bool = False

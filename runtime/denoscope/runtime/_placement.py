@@ -1,0 +1,65 @@
+"""Where each frame lies on the canvas that the graphs see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from ._noise import Intensity
+from ._register import Registration
+
+__all__ = ["REACH", "Place", "Placement"]
+
+REACH = 16  # pixels that the scene may move from where it began
+_PATIENCE = 5  # frames in a row at the end of the reach: the scene has drifted off the canvas
+
+Place = tuple[slice, slice]
+
+
+class Placement:
+    """Keep the scene still on a canvas: put each frame where its part of the scene is.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the frames.
+    intensity
+        Transform and noise of the session; None while they are unknown.
+    follow
+        Whether to follow the scene; otherwise the canvas is the frame.
+    """
+
+    def __init__(self, shape: tuple[int, int], intensity: Intensity | None, *, follow: bool) -> None:
+        self.shape = shape
+        self.follows = follow
+        self._margin = REACH if follow else 0
+        self._registration = (
+            Registration(shape, intensity, REACH) if follow and intensity is not None else None
+        )
+        self._at_the_end = 0
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """Height and width of the canvas."""
+        return self.shape[0] + 2 * self._margin, self.shape[1] + 2 * self._margin
+
+    def find(self, frame: npt.NDArray[Any]) -> tuple[Place, bool]:
+        """Return where on the canvas a frame lies, and whether the scene has drifted off it.
+
+        Parameters
+        ----------
+        frame
+            (H, W) raw counts.
+        """
+        y, x = (0, 0) if self._registration is None else self._registration.follow(frame)
+        self._at_the_end = self._at_the_end + 1 if max(abs(y), abs(x)) >= REACH - 1 else 0
+        top, left = self._margin - y, self._margin - x
+        place = slice(top, top + self.shape[0]), slice(left, left + self.shape[1])
+        return place, self._at_the_end >= _PATIENCE
+
+    def restart(self) -> None:
+        """Take the next frame as the new rest position."""
+        self._at_the_end = 0
+        if self._registration is not None:
+            self._registration.restart()
