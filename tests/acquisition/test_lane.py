@@ -110,6 +110,27 @@ def test_late_frames_are_encoded_but_their_outputs_skipped() -> None:
     assert echo.skips
 
 
+def test_a_denoiser_that_is_too_slow_shows_the_newest_frames() -> None:
+    ages_s = []
+
+    class Dated(Sink):
+        def append(self, output: Denoised, stamp: Stamp) -> None:
+            super().append(output, stamp)
+            ages_s.append(time.perf_counter() - stamp.t_received_s)
+
+    class Slow(Echo):
+        def emit(self, meta: FrameMeta) -> Denoised:
+            time.sleep(0.03)
+            return super().emit(meta)
+
+    lane = make(Slow(), Dated(), lag_s=0.3)
+    feed(lane, 200, interval_s=0.01)
+    assert balanced(lane, 200)["keep-up"] > 30
+    # It falls behind up to the limit once, and then stays close to the camera.
+    assert max(ages_s) > 0.25
+    assert np.median(ages_s[-10:]) < 0.15
+
+
 @pytest.mark.parametrize(("denoiser", "sink"), [("fails", "good"), ("good", "fails")])
 def test_a_failure_is_said_and_every_later_frame_counted(denoiser: str, sink: str) -> None:
     def explode(number: int) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["DenoiseLane", "DenoisedSink", "Denoiser", "Stamp"]
 
 _CLOCKS_AGREE_S = 60.0
+_BEHIND_S = 2.0  # after the last skip the denoiser counts as too slow for so long
 # More than any window and calibration hold; stamps older than this belong to skipped outputs.
 _STAMPS = 4096
 
@@ -72,7 +73,8 @@ class DenoiseLane:
 
     A frame that finds the queue full is counted as ``overrun``. A frame that waited longer than
     `lag_s` is still encoded, so that the window stays whole, but the output that is due is skipped and
-    counted as ``keep-up``. A failure of the denoiser or of its file ends denoising, not the session:
+    counted as ``keep-up``; so is, for as long as that happens, every output while a newer frame waits:
+    a denoiser that is too slow then shows the newest frames rather than old ones. A failure of the denoiser or of its file ends denoising, not the session:
     every later frame is counted as ``denoiser failed``.
 
     Parameters
@@ -116,6 +118,7 @@ class DenoiseLane:
         self._deadline_s: float | None = None
         self._first_output_s: float | None = None
         self._caught_up_s: float | None = None
+        self._behind_until_s = 0.0
         self._camera: str | None = None
         self.latency = LatencyHistogram()
         self.startup = LatencyHistogram()
@@ -206,7 +209,7 @@ class DenoiseLane:
         lag_s = now_s - frame.t_received_s
         # Frames held for calibration come out in one burst: catching up after it is not falling behind.
         started = self._first_output_s is not None and frame.t_received_s > self._first_output_s
-        skip = "keep-up" if started and lag_s > self._lag_s else None
+        skip = "keep-up" if started and self._falls_behind(now_s, lag_s) else None
         self._waiting[frame.number] = Stamp(
             index, frame.t_received_s, frame.core_unix_s, self._core_lag_s(frame)
         )
@@ -225,6 +228,12 @@ class DenoiseLane:
         in_step = self._first_output_s is not None and held <= self._look_ahead and self._queue.empty()
         if self._caught_up_s is None and (in_step or skip):
             self._caught_up_s = frame.t_received_s
+
+    def _falls_behind(self, now_s: float, lag_s: float) -> bool:
+        behind = lag_s > self._lag_s or (now_s < self._behind_until_s and not self._queue.empty())
+        if behind:
+            self._behind_until_s = now_s + _BEHIND_S
+        return behind
 
     def _core_lag_s(self, frame: Frame) -> float:
         """Return the seconds a frame lay in the core's buffer, 0 where the clocks cannot be compared."""

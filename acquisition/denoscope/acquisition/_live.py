@@ -188,6 +188,7 @@ class _Run:
         status = self.session.finish()
         intensity = self.stream.intensity if self.lane.ended else None
         self.provenance["intensity"] = intensity.model_dump() if intensity is not None else None
+        self.provenance["aligned"] = self.stream.aligned if self.lane.ended else None
         if self.lane.ended:
             try:
                 self.writer.close()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import InvalidInput, open_movie
 
 __all__ = ["Movie", "demo_movie", "read_movie"]
 
@@ -57,24 +57,9 @@ def read_movie(path: Path) -> Movie:
     Raises
     ------
     InvalidInput
-        When the file is missing, empty, not a TIFF, or not a stack of 8- or 16-bit frames.
+        When the file is missing, not a TIFF, damaged, or not a stack of 8- or 16-bit frames.
     """
-    import tifffile
-
-    if not path.is_file():
-        raise InvalidInput(f"the movie {path} does not exist.")
-    if path.stat().st_size == 0:
-        raise InvalidInput(f"the movie {path} is empty (0 bytes).")
-    try:
-        frames = np.asarray(tifffile.imread(path))
-    except (tifffile.TiffFileError, ValueError, IndexError, OSError) as error:
-        raise InvalidInput(f"the movie {path} cannot be read as a TIFF: {error}.") from error
-    if frames.ndim == 2:
-        frames = frames[None]
-    if frames.ndim != 3 or frames.size == 0:
-        raise InvalidInput(
-            f"the movie {path} has shape {frames.shape}, and a movie has the three axes (T, H, W)."
-        )
+    frames: npt.NDArray[Any] = open_movie(path)
     if frames.dtype == np.int16 and frames.min() >= 0:
         frames = frames.astype(np.uint16)
     if frames.dtype not in (np.uint8, np.uint16):

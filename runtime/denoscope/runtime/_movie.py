@@ -51,6 +51,8 @@ def open_movie(path: Path, *, limit_bytes: int = 64 * 2**30) -> AnyMovie:
         raise InvalidInput(
             f"{path} cannot be read as a TIFF movie ({error}): check that it opens in Fiji."
         ) from error
+    if len(shape) == 2:
+        shape = (1, *shape)
     if len(shape) != 3:
         raise InvalidInput(
             f"{path} has the shape {series.shape}; denoscope takes one channel and one plane over time "
