@@ -2,7 +2,8 @@
 
     python benchmarks/page_writers.py [--frames 300] [--size 512]
 
-For each: MB/s, and how many of the pages handed over are readable by tifffile if the process dies without closing the file.
+For each: MB/s, and how many of the pages handed over tifffile can read after the process died without closing the
+file.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def run_and_die(write: Callable[[Path, np.ndarray, int], None], path: Path, size
 
 def main() -> None:
     """Run each writer in a process of its own that dies."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--size", type=int, default=512)
     arguments = parser.parse_args()

@@ -74,8 +74,9 @@ class DenoiseLane:
     A frame that finds the queue full is counted as ``overrun``. A frame that waited longer than
     `lag_s` is still encoded, so that the window stays whole, but the output that is due is skipped and
     counted as ``keep-up``; so is, for as long as that happens, every output while a newer frame waits:
-    a denoiser that is too slow then shows the newest frames rather than old ones. A failure of the denoiser or of its file ends denoising, not the session:
-    every later frame is counted as ``denoiser failed``.
+    a denoiser that is too slow then shows the newest frames rather than old ones. A failure of the
+    denoiser or of its file ends denoising, not the session: every later frame is counted as
+    ``denoiser failed``.
 
     Parameters
     ----------
