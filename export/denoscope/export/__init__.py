@@ -1,8 +1,71 @@
-"""Freeze: trained networks into bundles of ONNX graphs (needs the extra `train`)."""
+"""Freeze: trained networks into bundles of ONNX graphs (extra `train`), bundles into engines (extra `gpu`).
+
+Importing this package loads nothing heavy: each public name is imported when it is first used, and building
+engines needs no torch.
+"""
 
 from __future__ import annotations
 
-from denoscope.export._bundle import export_bundle, load_network
-from denoscope.export._onnx import OPSET, export_graphs
+from typing import TYPE_CHECKING
 
-__all__ = ["OPSET", "export_bundle", "export_graphs", "load_network"]
+if TYPE_CHECKING:
+    from ._bundle import export_bundle, load_network
+    from ._engines import EnginePlan, build_engine, installed_versions, plan_engines
+    from ._errors import BuilderUnavailable, EngineBuildFailed
+    from ._onnx import OPSET, export_graphs
+    from ._sizes import parse_range, parse_size
+    from ._targets import GPUS, Target, parse_targets
+
+# A literal, for type checkers and star imports; a test holds it equal to the table below.
+__all__ = [
+    "GPUS",
+    "OPSET",
+    "BuilderUnavailable",
+    "EngineBuildFailed",
+    "EnginePlan",
+    "Target",
+    "build_engine",
+    "export_bundle",
+    "export_graphs",
+    "installed_versions",
+    "load_network",
+    "parse_range",
+    "parse_size",
+    "parse_targets",
+    "plan_engines",
+]
+
+_HOME = {
+    "export_bundle": "_bundle",
+    "load_network": "_bundle",
+    "EnginePlan": "_engines",
+    "build_engine": "_engines",
+    "installed_versions": "_engines",
+    "plan_engines": "_engines",
+    "BuilderUnavailable": "_errors",
+    "EngineBuildFailed": "_errors",
+    "OPSET": "_onnx",
+    "export_graphs": "_onnx",
+    "parse_range": "_sizes",
+    "parse_size": "_sizes",
+    "GPUS": "_targets",
+    "Target": "_targets",
+    "parse_targets": "_targets",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module when it is first used."""
+    try:
+        home = _HOME[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,218 @@
+"""Build the engines of a bundle for GPUs that need not be here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from denoscope.export._build_process import build_in_process_of_its_own
+from denoscope.export._errors import BuilderUnavailable
+from denoscope.export._sizes import size_ranges
+from denoscope.export._targets import Target
+from denoscope.export._tensorrt import (
+    FLAVOURS,
+    BuildRequest,
+    Flavour,
+    installed,
+    load,
+    supported_targets,
+    version,
+)
+from denoscope.runtime import Bundle, InvalidInput
+from denoscope.runtime.engines import (
+    BuiltEngine,
+    CachedEngine,
+    EngineCache,
+    EngineContents,
+    EngineSpec,
+    LocalGpu,
+    SizeRange,
+    local_gpu,
+)
+
+__all__ = ["EnginePlan", "build_engine", "installed_versions", "plan_engines"]
+
+# Raised when the adapter builds differently from the same request, so that older engines are not used.
+_RECIPE = 1
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """One engine to be built.
+
+    Attributes
+    ----------
+    spec
+        What it will be.
+    onnx
+        The serialised graph.
+    bundle
+        The bundle's name.
+    target
+        Compute capability.
+    scale
+        Of the bundle's features.
+    why
+        Why this flavour was chosen.
+    """
+
+    spec: EngineSpec
+    onnx: bytes
+    bundle: str
+    target: Target
+    scale: int
+    why: str
+
+
+def plan_engines(
+    bundle: Bundle,
+    targets: Sequence[Target],
+    sizes: Sequence[tuple[int, int]],
+    *,
+    dynamic: tuple[int, int] | None = None,
+    flavour: Flavour | str = "auto",
+    tf32: bool = False,
+) -> tuple[EnginePlan, ...]:
+    """Decide on every engine before the first is built: each graph of the bundle for each target.
+
+    Parameters
+    ----------
+    bundle
+        What to build.
+    targets
+        GPUs, by compute capability.
+    sizes
+        Frame sizes (height, width) in pixels.
+    dynamic
+        Shortest and longest side of a frame in pixels, for one more range of sizes.
+    flavour
+        `tensorrt_rtx`, `tensorrt`, or `auto`: for each target the first of these that can build for it.
+    tf32
+        Let float32 convolutions round their factors to 10 bits (faster on RTX 30 and later).
+
+    Raises
+    ------
+    InvalidInput
+        If no size or an unknown flavour is given.
+    BuilderUnavailable
+        If a target cannot be built for here; the message says how it can be.
+    """
+    if flavour not in ("auto", *FLAVOURS):
+        raise InvalidInput(f"--flavour {flavour} is unknown: choose auto, {' or '.join(FLAVOURS)}.")
+    ranges = size_ranges(sizes, dynamic, bundle.manifest.stride)
+    wanted = [name for name in FLAVOURS if flavour in ("auto", name)]
+    plans = []
+    for target in targets:
+        chosen, place, why = _choose(target, wanted)
+        for graph in bundle.manifest.graphs:
+            onnx = bundle.graph_bytes(graph)
+            spec = EngineSpec(
+                graph=graph,
+                onnx_sha256=hashlib.sha256(onnx).hexdigest(),
+                flavour=chosen,
+                flavour_version=version(chosen),
+                target=place,
+                profiles=ranges,
+                options={"recipe": str(_RECIPE), "scale": str(bundle.manifest.scale), "tf32": str(tf32)},
+            )
+            plans.append(EnginePlan(spec, onnx, bundle.manifest.name, target, bundle.manifest.scale, why))
+    return tuple(plans)
+
+
+def build_engine(
+    plan: EnginePlan,
+    cache: EngineCache | None = None,
+    *,
+    on_progress: Callable[[float, str], None] | None = None,
+    on_wait: Callable[[], None] | None = None,
+) -> CachedEngine:
+    """Return the planned engine from the cache, built first if it is not there or not sound.
+
+    Parameters
+    ----------
+    plan
+        One of `plan_engines`.
+    cache
+        Where engines lie; None for the user's own.
+    on_progress
+        Called with the done share (0 to 1) and the builder's present phase.
+    on_wait
+        Called once if another process is building this engine.
+
+    Raises
+    ------
+    EngineBuildFailed
+        If TensorRT refuses the graph, or ends while it builds.
+    """
+    spec = plan.spec
+    request = BuildRequest(
+        flavour=spec.flavour,
+        version=spec.flavour_version,
+        graph=spec.graph,
+        target=(plan.target.major, plan.target.minor),
+        scale=plan.scale,
+        profiles=tuple(_corners(profile) for profile in spec.profiles),
+        tf32=spec.options["tf32"] == "True",
+    )
+
+    def build() -> BuiltEngine:
+        data, contents = build_in_process_of_its_own(plan.onnx, request, on_progress)
+        return BuiltEngine(data, EngineContents.model_validate(contents))
+
+    return (cache or EngineCache()).get_or_build(spec, build, bundle=plan.bundle, on_wait=on_wait)
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the version of each TensorRT that loads here, by flavour."""
+    return dict(_installed_versions())
+
+
+def _installed_versions() -> Iterator[tuple[str, str]]:
+    for flavour in FLAVOURS:
+        if installed(flavour):
+            yield flavour, version(flavour)
+
+
+def _corners(profile: SizeRange) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    return profile.minimum, profile.typical, profile.maximum
+
+
+def _choose(target: Target, wanted: Sequence[Flavour]) -> tuple[Flavour, str, str]:
+    """Return the flavour for a target, the engine's target and why; or raise with every reason against it."""
+    against: list[str] = []
+    for flavour in wanted:
+        place = _place(target, flavour)
+        if place.startswith("sm"):
+            passed = f", since {against[0]}" if against else ""
+            return flavour, place, f"{flavour} {version(flavour)} builds for {target}{passed}"
+        against.append(place)
+    remedy = (
+        "run denoscope build with --flavour tensorrt on the machine with that GPU"
+        if "tensorrt_rtx" in wanted and installed("tensorrt_rtx")
+        else f"run {FLAVOURS[wanted[0]]}"
+    )
+    raise BuilderUnavailable(
+        f"No engine can be built here for compute capability {target}: {'; '.join(against)}; {remedy}."
+    )
+
+
+def _place(target: Target, flavour: Flavour) -> str:
+    """Return where an engine of this flavour runs (`sm86`, `sm90 NVIDIA H200`), or why it cannot be built."""
+    if not installed(flavour):
+        return f"{flavour} is not installed"
+    gpu: LocalGpu | str | None = None
+    if flavour == "tensorrt":
+        # Its lean runtime ends the process where there is no driver, so the driver is asked first.
+        gpu = local_gpu()
+        if isinstance(gpu, str):
+            return f"tensorrt builds on the GPU itself, and {gpu}"
+        if gpu.capability != (target.major, target.minor):
+            return "tensorrt builds for the GPU of this machine, {} of {}.{}".format(
+                gpu.name, *gpu.capability
+            )
+        return f"{target.name} {gpu.name}"
+    supported = supported_targets(load(flavour))
+    if target not in supported:
+        return f"{flavour} {version(flavour)} builds for {', '.join(map(str, supported))} only"
+    return target.name

@@ -1,0 +1,67 @@
+"""Rewrite what a target's builder refuses into operators that it takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+__all__ = ["gemm_as_products"]
+
+
+def gemm_as_products(data: bytes) -> bytes:
+    """Write each product of a matrix with a constant as multiplications and a sum.
+
+    `tensorrt_rtx` 1.7 has no float32 matrix product for compute capability 7.5. The only one in a bundle
+    is a vector of a dozen numbers by a small constant matrix, once a frame: its cost does not matter.
+
+    Parameters
+    ----------
+    data
+        A serialised model.
+
+    Returns
+    -------
+    bytes
+        The model with `Gemm(A, B, C)`, where A is not transposed and B is a constant, as
+        `sum over k of alpha A[m, k] B[n, k] + beta C[n]`; every other operator is left as it is.
+    """
+    model = onnx.load_model_from_string(data)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type != "Gemm" or settings.get("transA") or node.input[1] not in constants:
+            nodes.append(node)
+            continue
+        matrix = numpy_helper.to_array(constants[node.input[1]])
+        rows = matrix if settings.get("transB") else matrix.T
+        nodes += _products(model.graph, node, settings, np.ascontiguousarray(rows))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return bytes(model.SerializeToString())
+
+
+def _products(
+    graph: onnx.GraphProto, gemm: onnx.NodeProto, settings: dict[str, float], rows: np.ndarray
+) -> list[onnx.NodeProto]:
+    name = f"products::{gemm.output[0]}"
+    scaled = (rows * np.asarray(settings.get("alpha", 1.0), rows.dtype))[None]
+    middle, last = np.array([1], np.int64), np.array([-1], np.int64)
+    for part, values in (("rows", scaled), ("middle", middle), ("last", last)):
+        graph.initializer.append(numpy_helper.from_array(values, f"{name}::{part}"))
+    added = len(gemm.input) > 2 and gemm.input[2] != ""
+    total = f"{name}::total" if added else gemm.output[0]
+    nodes = [
+        helper.make_node("Unsqueeze", [gemm.input[0], f"{name}::middle"], [f"{name}::left"]),
+        helper.make_node("Mul", [f"{name}::left", f"{name}::rows"], [f"{name}::terms"]),
+        helper.make_node("ReduceSum", [f"{name}::terms", f"{name}::last"], [total], keepdims=0),
+    ]
+    if added:
+        beta = np.asarray(settings.get("beta", 1.0), rows.dtype)
+        graph.initializer.append(numpy_helper.from_array(beta, f"{name}::beta"))
+        nodes += [
+            helper.make_node("Mul", [gemm.input[2], f"{name}::beta"], [f"{name}::added"]),
+            helper.make_node("Add", [total, f"{name}::added"], [gemm.output[0]]),
+        ]
+    return nodes

@@ -1,0 +1,22 @@
+"""Engines and the private cache that keeps them; nothing here imports TensorRT."""
+
+from __future__ import annotations
+
+from ._cache import BuiltEngine, CachedEngine, EngineCache, EngineState, default_cache_folder
+from ._driver import LocalGpu, local_gpu
+from ._records import EngineContents, EngineManifest, EngineSpec, SizeRange, TensorRecord
+
+__all__ = [
+    "BuiltEngine",
+    "CachedEngine",
+    "EngineCache",
+    "EngineContents",
+    "EngineManifest",
+    "EngineSpec",
+    "EngineState",
+    "LocalGpu",
+    "SizeRange",
+    "TensorRecord",
+    "default_cache_folder",
+    "local_gpu",
+]

@@ -1,0 +1,503 @@
+"""Engines are really built, with the real builder and no GPU, for every RTX generation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import denoscope.export as export
+from denoscope.export import (
+    GPUS,
+    BuilderUnavailable,
+    EngineBuildFailed,
+    Target,
+    build_engine,
+    parse_range,
+    parse_size,
+    parse_targets,
+    plan_engines,
+)
+from denoscope.export import _engines as engines_module
+from denoscope.export._build_process import build_in_process_of_its_own
+from denoscope.export._lowering import gemm_as_products
+from denoscope.export._sizes import size_ranges
+from denoscope.export._tensorrt import BuildRequest, Phases
+from denoscope.runtime import Bundle, InvalidInput, list_bundles
+from denoscope.runtime.engines import EngineCache, LocalGpu
+from support.damage import mutated
+from support.tiny_bundle import tiny_bundle
+
+ROOT = Path(__file__).parents[2]
+GENERATIONS = [Target(7, 5), Target(8, 0), Target(8, 6), Target(8, 9), Target(12, 0)]
+SQUARE = ((64, 64), (64, 64), (64, 64))
+
+needs_builder = pytest.mark.skipif(
+    not engines_module.installed("tensorrt_rtx"), reason="needs the extra 'gpu'"
+)
+
+
+def environment() -> dict[str, str]:
+    parts = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition", "tests")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*parts, os.environ.get("PYTHONPATH", "")])}
+
+
+def request_for(**changes: Any) -> BuildRequest:
+    version = engines_module.installed_versions().get("tensorrt_rtx", "")
+    defaults: dict[str, Any] = {
+        "flavour": "tensorrt_rtx",
+        "version": version,
+        "graph": "encode",
+        "target": (8, 6),
+        "scale": 2,
+        "profiles": (SQUARE,),
+    }
+    return BuildRequest(**{**defaults, **changes})
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny.denoscope")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EngineCache:
+    return EngineCache(tmp_path / "engines")
+
+
+# Names, sizes, targets.
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rtx3060", [(8, 6)]),
+        ("RTX 4090, sm120", [(8, 9), (12, 0)]),
+        ("NVIDIA GeForce RTX 3060 Laptop GPU", [(8, 6)]),
+        ("NVIDIA RTX 6000 Ada Generation,Quadro RTX 6000", [(8, 9), (7, 5)]),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", [(12, 0)]),
+        ("8.6,sm86,sm_86,rtx3090", [(8, 6)]),
+        ("12.1,sm100", [(12, 1), (10, 0)]),
+    ],
+)
+def test_gpus_are_known_by_the_names_people_use(text: str, expected: list[tuple[int, int]]) -> None:
+    assert [(t.major, t.minor) for t in parse_targets(text)] == expected
+
+
+def test_every_gpu_of_the_table_is_found_by_its_own_name() -> None:
+    for capability, names in GPUS.items():
+        for name in names:
+            assert parse_targets(name) == (Target(*capability),)
+    assert sum(map(len, GPUS.values())) == len({n for names in GPUS.values() for n in names})
+
+
+@pytest.mark.parametrize("text", ["", " , ", "rtx406", "8", "sm", "radeon", "sm86x"])
+def test_other_names_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"sm86|sm89"):
+        parse_targets(text)
+
+
+@pytest.mark.parametrize("text", ["512", "512x", "x", "512x512x3", "8x512", "512x100000", "-1x5", "٣x٣"])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="--size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["64", "64..", "2048..64", "1..64", "64..99999", "64-2048"])
+def test_other_ranges_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="--dynamic"):
+        parse_range(text)
+
+
+def test_sizes_are_padded_as_the_stream_pads_them() -> None:
+    found = size_ranges([parse_size("500x640"), (504, 640), (64, 64)], parse_range("60..2047"), 8)
+    assert [str(size) for size in found] == ["504x640", "64x64", "64x64..2048x2048"]
+    assert found[-1].typical == (504, 640), "fastest at the first size asked for"
+    assert size_ranges([], (64, 256), 8)[0].typical == (256, 256)
+    assert size_ranges([], (64, 2048), 8)[0].typical == (512, 512)
+    with pytest.raises(InvalidInput, match="No frame size"):
+        size_ranges([], None, 8)
+
+
+def test_progress_of_nested_phases_never_falls() -> None:
+    phases = Phases()
+    assert phases.step("unknown", 0) == 0
+    phases.start("all", None, 2)
+    phases.start("part", "all", 4)
+    shares = [phases.step("part", 0), phases.step("part", 3)]
+    phases.finish("part")
+    shares.append(phases.step("all", 0))
+    phases.start("rest", "all", 0)
+    shares += [phases.step("rest", 0), phases.step("all", 1), phases.step("all", 7)]
+    assert shares == [0.125, 0.5, 0.5, 1.0, 1.0, 1.0]
+
+
+# Which TensorRT.
+
+
+@needs_builder
+def test_what_cannot_be_built_here_says_how_it_can(tiny: Bundle) -> None:
+    with pytest.raises(
+        BuilderUnavailable, match=r"9\.0: tensorrt_rtx .* builds for 7\.5, .*--flavour tensorrt"
+    ):
+        plan_engines(tiny, parse_targets("h100"), [(512, 512)])
+    with pytest.raises(BuilderUnavailable, match=r"6\.1"):
+        plan_engines(tiny, parse_targets("rtx3060,gtx1080"), [(512, 512)])
+    with pytest.raises(InvalidInput, match="choose auto, tensorrt_rtx or tensorrt"):
+        plan_engines(tiny, GENERATIONS, [(512, 512)], flavour="tensorflow")
+
+
+def test_without_a_builder_the_remedy_is_named(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines_module, "installed", lambda flavour: False)
+    with pytest.raises(BuilderUnavailable, match=r"tensorrt_rtx is not installed.*denoscope\[gpu\]"):
+        plan_engines(tiny, GENERATIONS, [(512, 512)])
+
+
+@pytest.mark.parametrize(
+    ("gpu", "result"),
+    [
+        (LocalGpu("NVIDIA H200", (9, 0), (13, 0)), "sm90 NVIDIA H200"),
+        (LocalGpu("NVIDIA L4", (8, 9), (13, 0)), "for the GPU of this machine, NVIDIA L4 of 8.9"),
+        ("no NVIDIA driver is installed", "no NVIDIA driver is installed"),
+    ],
+)
+def test_tensorrt_builds_for_the_gpu_that_is_here(
+    tiny: Bundle, monkeypatch: pytest.MonkeyPatch, gpu: LocalGpu | str, result: str
+) -> None:
+    monkeypatch.setattr(engines_module, "installed", lambda flavour: flavour == "tensorrt")
+    monkeypatch.setattr(engines_module, "version", lambda flavour: "11.4.0")
+    monkeypatch.setattr(engines_module, "local_gpu", lambda: gpu)
+    if result.startswith("sm90"):
+        plan = plan_engines(tiny, [Target(9, 0)], [(512, 512)])[0]
+        assert (plan.spec.flavour, plan.spec.target) == ("tensorrt", result)
+        assert "since tensorrt_rtx is not installed" in plan.why
+    else:
+        with pytest.raises(BuilderUnavailable, match=result):
+            plan_engines(tiny, [Target(9, 0)], [(512, 512)])
+
+
+# Real builds.
+
+
+def check_contents(bundle: Bundle, engine: Any) -> None:
+    graph = onnx.load_model_from_string(bundle.graph_bytes(engine.manifest.spec.graph)).graph
+    contents = engine.manifest.contents
+    for found, wanted in ((contents.inputs, graph.input), (contents.outputs, graph.output)):
+        assert [t.name for t in found] == [v.name for v in wanted]
+        for tensor, value in zip(found, wanted, strict=True):
+            assert tensor.dtype == "FLOAT"
+            dims = value.type.tensor_type.shape.dim
+            assert tensor.shape == tuple(d.dim_value if d.HasField("dim_value") else -1 for d in dims)
+    assert contents.layers == sum(contents.layer_types.values()) >= len(graph.node) // 2
+    assert engine.manifest.size == len(engine.data) > 10_000
+    assert not any("HALF" in kind or "BF16" in kind for kind in contents.layer_types)
+    convolutions = sum(node.op_type == "Conv" for node in graph.node)
+    assert contents.layer_types.get("CONVOLUTION/FLOAT", 0) == convolutions
+
+
+@needs_builder
+def test_engines_of_every_graph_for_every_generation(tiny: Bundle, cache: EngineCache) -> None:
+    plans = plan_engines(tiny, GENERATIONS, [(48, 64), (96, 96)], dynamic=(16, 128))
+    assert len(plans) == 3 * len(GENERATIONS)
+    shares: list[float] = []
+    engines = [build_engine(p, cache, on_progress=lambda done, phase: shares.append(done)) for p in plans]
+    assert all(engine.built for engine in engines)
+    for engine in engines:
+        check_contents(tiny, engine)
+    assert len({hashlib.sha256(engine.data).digest() for engine in engines}) == len(engines)
+    assert len(shares) > 3 * len(engines)
+    assert 0 <= min(shares) < max(shares) <= 1
+    assert not any(build_engine(plan, cache).built for plan in plans)
+
+
+@needs_builder
+@pytest.mark.parametrize("name", list_bundles())
+@pytest.mark.parametrize("target", GENERATIONS, ids=lambda target: target.name)
+def test_engines_of_the_shipped_bundles(name: str, target: Target, cache: EngineCache) -> None:
+    bundle = Bundle.load(name)
+    for plan in plan_engines(bundle, [target], [(512, 512)], dynamic=(64, 2048)):
+        engine = build_engine(plan, cache)
+        if plan.spec.graph != "fuse" or target != GENERATIONS[0]:
+            check_contents(bundle, engine)
+        assert len(engine.data) > len(plan.onnx), "the weights are inside"
+
+
+@needs_builder
+def test_tf32_is_chosen_not_assumed(tiny: Bundle, cache: EngineCache) -> None:
+    exact, rounded = (plan_engines(tiny, [Target(8, 9)], [(64, 64)], tf32=on)[0] for on in (False, True))
+    assert exact.spec.key != rounded.spec.key
+    assert build_engine(exact, cache).data != build_engine(rounded, cache).data
+
+
+@needs_builder
+def test_half_precision_graphs_build_without_a_float32_convolution(cache: EngineCache) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["frame"], ["half"], to=TensorProto.FLOAT16),
+            helper.make_node("Conv", ["half", "kernel"], ["sharp"], pads=[1, 1, 1, 1]),
+            helper.make_node("Cast", ["sharp"], ["features"], to=TensorProto.FLOAT),
+        ],
+        "encode",
+        [helper.make_tensor_value_info("frame", TensorProto.FLOAT, (1, 1, "H", "W"))],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, (1, 8, "H", "W"))],
+        [numpy_helper.from_array(np.ones((8, 1, 3, 3), np.float16), "kernel")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    _, contents = build_in_process_of_its_own(model.SerializeToString(), request_for())
+    assert contents["layer_types"]["CONVOLUTION/HALF"] == 1
+    assert "CONVOLUTION/FLOAT" not in contents["layer_types"]
+    assert [t["dtype"] for t in contents["inputs"] + contents["outputs"]] == ["FLOAT", "FLOAT"]
+
+
+# Graphs that the builder must refuse.
+
+
+CORPUS = """
+import json, sys
+from support.damage import mutated
+from denoscope.export import EngineBuildFailed
+from denoscope.export._tensorrt import BuildRequest, build, load
+fields = json.loads(sys.stdin.readline())
+data = bytes.fromhex(sys.stdin.readline())
+trt = load("tensorrt_rtx")
+request = BuildRequest(**fields)
+for seed in range(int(sys.argv[1]), int(sys.argv[2])):
+    print(seed, "begun", flush=True)
+    try:
+        build(trt, mutated(data, seed), request, lambda done, phase: True)
+    except EngineBuildFailed as error:
+        assert str(error).endswith(".") and "\\n" not in str(error)
+        print(seed, "refused", flush=True)
+    else:
+        print(seed, "built", flush=True)
+"""
+
+
+@needs_builder
+def test_two_hundred_damaged_graphs_end_in_a_sentence(tiny: Bundle) -> None:
+    """One process takes them all; those that end it are tried again as the product would build them."""
+    import dataclasses
+
+    data = tiny.graph_bytes("encode")
+    request = request_for()
+    outcomes: dict[int, str] = {}
+    ended: list[int] = []
+    start, total = 0, 200
+    while start < total:
+        child = subprocess.run(
+            [sys.executable, "-c", CORPUS, str(start), str(total)],
+            input=json.dumps(dataclasses.asdict(request)) + "\n" + data.hex() + "\n",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment(),
+            check=False,
+        )
+        lines = [line.split() for line in child.stdout.splitlines() if line[:1].isdigit()]
+        outcomes |= {int(seed): what for seed, what in lines}
+        assert lines, child.stderr
+        start = int(lines[-1][0]) + 1
+        if child.returncode:
+            assert lines[-1][1] == "begun", child.stderr
+            assert "Error" not in child.stderr.splitlines()[-1:], child.stderr
+            ended.append(start - 1)
+    assert len(outcomes) == total
+    assert sum(what == "refused" for what in outcomes.values()) > total // 2
+    for seed in [*ended, 0, 1, 3]:
+        try:
+            build_in_process_of_its_own(mutated(data, seed), request)
+        except EngineBuildFailed as error:
+            assert outcomes[seed] in ("begun", "refused")
+            assert "encode.onnx" in str(error)  # noqa: PT017
+        else:
+            assert outcomes[seed] == "built"
+
+
+@needs_builder
+def test_a_builder_that_crashes_is_an_error_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt.py").write_text(
+        "import os, sys\n__version__ = '11.4'\n"
+        "print('printed by the library', flush=True)\n"
+        "def Builder(log):\n    sys.stderr.write('core dumped\\n')\n    sys.stderr.flush()\n    os._exit(139)\n"
+        "class ILogger:\n    def __init__(self): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    request = request_for(flavour="tensorrt", version="11.4")
+    with pytest.raises(EngineBuildFailed, match=r"ended with the code 139 .*encode\.onnx \(core dumped\)"):
+        build_in_process_of_its_own(b"\0" * 2_000_000, request)
+    with pytest.raises(EngineBuildFailed, match=r"11\.4 in the process that builds and 11\.3"):
+        build_in_process_of_its_own(b"", request_for(flavour="tensorrt", version="11.3"))
+
+
+@needs_builder
+def test_a_target_or_a_shape_that_is_not_possible(tiny: Bundle) -> None:
+    data = tiny.graph_bytes("encode")
+    with pytest.raises(EngineBuildFailed, match=r"builds for 7\.5, .* not for 9\.0"):
+        build_in_process_of_its_own(data, request_for(target=(9, 0)))
+    model = onnx.load_model_from_string(data)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    with pytest.raises(EngineBuildFailed, match=r"only height and width may be free"):
+        build_in_process_of_its_own(model.SerializeToString(), request_for())
+
+
+@needs_builder
+def test_a_damaged_graph_builds_nothing_into_the_cache(tiny: Bundle, cache: EngineCache) -> None:
+    import dataclasses
+
+    plan = plan_engines(tiny, [Target(8, 6)], [(64, 64)])[0]
+    with pytest.raises(EngineBuildFailed, match=r"cannot read encode\.onnx"):
+        build_engine(dataclasses.replace(plan, onnx=plan.onnx[:100]), cache)
+    assert list(cache.verify()) == []
+    assert build_engine(plan, cache).built
+
+
+# The rewritten matrix product for compute capability 7.5.
+
+
+def run(model: bytes, inputs: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return [np.asarray(output) for output in session.run(None, inputs)]
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("added", [False, True])
+def test_a_matrix_product_as_multiplications_and_a_sum(transposed: int, added: bool) -> None:
+    chance = np.random.default_rng(0)
+    matrix = chance.normal(size=(5, 7) if transposed else (7, 5)).astype(np.float32)
+    constants = [numpy_helper.from_array(matrix, "matrix")]
+    if added:
+        constants.append(numpy_helper.from_array(chance.normal(size=5).astype(np.float32), "offset"))
+    names = ["left", "matrix", *(["offset"] if added else [])]
+    node = helper.make_node("Gemm", names, ["out"], transB=transposed, alpha=0.5, beta=2.0)
+    graph = helper.make_graph(
+        [node],
+        "product",
+        [helper.make_tensor_value_info("left", TensorProto.FLOAT, (3, 7))],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, (3, 5))],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    rewritten = gemm_as_products(model.SerializeToString())
+    onnx.checker.check_model(onnx.load_model_from_string(rewritten), full_check=True)
+    assert "Gemm" not in {n.op_type for n in onnx.load_model_from_string(rewritten).graph.node}
+    left = {"left": chance.normal(size=(3, 7)).astype(np.float32)}
+    np.testing.assert_allclose(
+        run(rewritten, left)[0], run(model.SerializeToString(), left)[0], rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", list_bundles())
+def test_the_rewritten_fuse_gives_the_same_frames(name: str) -> None:
+    bundle = Bundle.load(name)
+    before = bundle.graph_bytes("fuse")
+    m, chance = bundle.manifest, np.random.default_rng(1)
+    cells = {f"features_{i}": (1, m.feature_channels, 16, 24) for i in range(m.window)}
+    shapes = {**cells, "memory": (1, m.memory_channels, 16, 24)}
+    inputs = {key: chance.normal(size=shape).astype(np.float32) for key, shape in shapes.items()}
+    inputs["valid"] = np.ones(m.window, np.float32)
+    inputs["valid"][0] = 0
+    inputs["weight"] = np.linspace(0, 1, len(m.memory_decay), dtype=np.float32)
+    inputs["noise"] = np.array([0.1, 0.1], np.float32)
+    for new, old in zip(run(gemm_as_products(before), inputs), run(before, inputs), strict=True):
+        np.testing.assert_allclose(new, old, rtol=2e-5, atol=2e-5)
+
+
+# From the shell, in real processes.
+
+
+def denoscope(*words: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "denoscope.acquisition._cli", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
+def finished(child: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = child.communicate(timeout=120)
+    return child.returncode, out, err
+
+
+@needs_builder
+def test_build_list_verify_and_prune_from_the_shell(tiny: Bundle, cache: EngineCache) -> None:
+    words = ("build", tiny.folder, "--for", "rtx3060", "--size", "64x64", "--cache", cache.folder, "--json")
+    at_once = [finished(child) for child in [denoscope(*words), denoscope(*words)]]
+    assert [code for code, _, _ in at_once] == [0, 0], at_once
+    answers = [json.loads(out.splitlines()[-1])["engines"] for _, out, _ in at_once]
+    assert [[e["spec"]["graph"] for e in answer] for answer in answers] == [
+        ["encode", "remember", "fuse"]
+    ] * 2
+    assert sorted(e["built"] for answer in answers for e in answer) == [False] * 3 + [True] * 3
+    assert all("tensorrt_rtx" in err and "builds for 8.6" in err for _, _, err in at_once)
+
+    code, out, _ = finished(denoscope("engines", "list", "--cache", cache.folder))
+    assert (code, out.count(": good")) == (0, 3)
+    victim = Path(answers[0][1]["path"])
+    victim.write_bytes(victim.read_bytes()[:-1])
+    code, out, _ = finished(denoscope("engines", "verify", "--cache", cache.folder))
+    assert (code, out.count(": good")) == (1, 2)
+    assert "2 good, 1 unusable" in out
+    code, out, _ = finished(denoscope(*words, "--quiet"))
+    assert [e["built"] for e in json.loads(out)["engines"]] == [False, True, False]
+    code, out, _ = finished(denoscope("engines", "prune", "--all", "--cache", cache.folder, "--json"))
+    assert (code, len(json.loads(out.splitlines()[-1])["deleted"])) == (0, 3)
+    code, _, err = finished(denoscope("engines", "list", "--all", "--cache", cache.folder))
+    assert (code, "goes with prune" in err) == (2, True)
+    code, _, err = finished(denoscope("build", tiny.folder, "--for", "h100", "--size", "64x64"))
+    assert (code, len(err.strip().splitlines())) == (2, 1)
+
+
+@needs_builder
+@pytest.mark.skipif(sys.platform == "win32", reason="a Ctrl-C cannot be sent to one process there")
+def test_ctrl_c_ends_the_build_and_keeps_what_is_complete(tiny: Bundle, cache: EngineCache) -> None:
+    child = denoscope(
+        *("build", tiny.folder, "--for", "sm75,sm80,sm86,sm89,sm120", "--size", "64x64"),
+        *("--cache", cache.folder, "--json"),
+    )
+    while not list(cache.folder.glob("*.json")):
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    code, out, err = finished(child)
+    assert code == 130, err
+    done = json.loads(out.splitlines()[-1])["engines"]
+    assert 1 <= len(done) < 15
+    assert "interrupted: " in err
+    assert "Traceback" not in err
+    assert [state.problem for state in cache.verify()] == [None] * len(done)
+
+
+def test_building_engines_needs_no_torch() -> None:
+    script = (
+        "import sys, denoscope.export as e\n"
+        "assert 'onnx' not in sys.modules and 'tensorrt_rtx' not in sys.modules\n"
+        "for name in ('plan_engines', 'build_engine', 'parse_targets', 'EngineBuildFailed'): getattr(e, name)\n"
+        "import denoscope.export._build_process, denoscope.export._lowering\n"
+        "print(sorted({'torch', 'onnxruntime'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_of_the_part_are_the_table_of_homes() -> None:
+    assert set(export.__all__) == set(export._HOME)
+    assert all(hasattr(export, name) and name in dir(export) for name in export.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Engine'"):
+        _ = export.Engine
