@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "live": "denoscope.acquisition._commands.live",
     "train": "denoscope.acquisition._commands.train",
     "evaluate": "denoscope.acquisition._commands.evaluate",
+    "bench": "denoscope.acquisition._commands.bench",
     "bundles": "denoscope.acquisition._commands.bundles",
     "build": "denoscope.acquisition._commands.build",
     "engines": "denoscope.acquisition._commands.engines",
