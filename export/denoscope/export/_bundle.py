@@ -111,7 +111,7 @@ def _card(manifest: BundleManifest, network: LiveNet, notes: str) -> str:
     if manifest.quality:
         lines += ["", "## Measured", "", "| movie | metric | this model | baseline |", "|---|---|---|---|"]
         lines += [
-            f"| {q.movie} | {q.metric} | {q.value:.2f} | {q.baseline:.2f} ({q.baseline_name}) |"
+            f"| {q.movie} | {q.metric} | {q.value:.4g} | {q.baseline:.4g} ({q.baseline_name}) |"
             for q in manifest.quality
         ]
     if notes:
