@@ -462,6 +462,20 @@ def test_build_list_verify_and_prune_from_the_shell(tiny: Bundle, cache: EngineC
     assert (code, len(err.strip().splitlines())) == (2, 1)
 
 
+def test_export_from_the_shell(tiny: Bundle, tmp_path: Path) -> None:
+    output = tmp_path / "half.denoscope"
+    for words, message in (
+        ((tiny.folder,), "no float32 convolution"),
+        ((tiny.folder, "--precision", "int4"), "choose fp16"),
+        (("nowhere.denoscope",), "There is no bundle"),
+    ):
+        code, _, err = finished(denoscope("export", *words, "--output", output))
+        assert (code, message in err, len(err.strip().splitlines())) == (2, True, 1), err
+        assert not output.exists()
+    code, _, err = finished(denoscope("export", tiny.folder, "--output", tiny.folder))
+    assert (code, "exists: name another folder" in err) == (2, True)
+
+
 @needs_builder
 @pytest.mark.skipif(sys.platform == "win32", reason="a Ctrl-C cannot be sent to one process there")
 def test_ctrl_c_ends_the_build_and_keeps_what_is_complete(tiny: Bundle, cache: EngineCache) -> None:

@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "denoscope.acquisition._commands.evaluate",
     "bench": "denoscope.acquisition._commands.bench",
     "bundles": "denoscope.acquisition._commands.bundles",
+    "export": "denoscope.acquisition._commands.export",
     "build": "denoscope.acquisition._commands.build",
     "engines": "denoscope.acquisition._commands.engines",
 }

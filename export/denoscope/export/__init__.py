@@ -11,22 +11,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ._bundle import export_bundle, load_network
     from ._engines import EnginePlan, build_engine, installed_versions, plan_engines
-    from ._errors import BuilderUnavailable, EngineBuildFailed
+    from ._errors import BuilderUnavailable, EngineBuildFailed, PrecisionRefused
     from ._onnx import OPSET, export_graphs
+    from ._parity import LOSS_LIMIT_DB, ParityRow, export_precision
     from ._sizes import parse_range, parse_size
     from ._targets import GPUS, Target, parse_targets
 
 # A literal, for type checkers and star imports; a test holds it equal to the table below.
 __all__ = [
     "GPUS",
+    "LOSS_LIMIT_DB",
     "OPSET",
     "BuilderUnavailable",
     "EngineBuildFailed",
     "EnginePlan",
+    "ParityRow",
+    "PrecisionRefused",
     "Target",
     "build_engine",
     "export_bundle",
     "export_graphs",
+    "export_precision",
     "installed_versions",
     "load_network",
     "parse_range",
@@ -44,8 +49,12 @@ _HOME = {
     "plan_engines": "_engines",
     "BuilderUnavailable": "_errors",
     "EngineBuildFailed": "_errors",
+    "PrecisionRefused": "_errors",
     "OPSET": "_onnx",
     "export_graphs": "_onnx",
+    "LOSS_LIMIT_DB": "_parity",
+    "ParityRow": "_parity",
+    "export_precision": "_parity",
     "parse_range": "_sizes",
     "parse_size": "_sizes",
     "GPUS": "_targets",

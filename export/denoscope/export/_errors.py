@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from denoscope.runtime import DenoscopeError
 
-__all__ = ["BuilderUnavailable", "EngineBuildFailed"]
+__all__ = ["BuilderUnavailable", "EngineBuildFailed", "PrecisionRefused"]
 
 
 class BuilderUnavailable(DenoscopeError, RuntimeError):
@@ -13,3 +13,7 @@ class BuilderUnavailable(DenoscopeError, RuntimeError):
 
 class EngineBuildFailed(DenoscopeError, RuntimeError):
     """TensorRT refused a graph, or ended while it was building."""
+
+
+class PrecisionRefused(DenoscopeError, ValueError):
+    """A bundle loses more in a lower precision than is allowed."""

@@ -1,0 +1,196 @@
+"""Half precision: only convolutions change, the emulated rounding is a half's, and the loss has a limit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from denoscope.export import (
+    PrecisionRefused,
+    Target,
+    build_engine,
+    export_bundle,
+    export_precision,
+    plan_engines,
+)
+from denoscope.export import _engines as engines_module
+from denoscope.export import _parity as parity
+from denoscope.export._half import half_precision, rounded_like_half
+from denoscope.runtime import Bundle, InvalidInput, list_bundles
+from denoscope.runtime.engines import EngineCache
+from denoscope.train import LiveNet, LiveSettings
+from support.tiny_bundle import tiny_bundle
+
+SENSITIVE = {"Sqrt", "Exp", "Pow", "Div", "Max", "ReduceSum", "ReduceMean", "Gemm", "Mul", "Sub"}
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    import torch
+
+    torch.manual_seed(0)
+    network = LiveNet(LiveSettings())
+    folder = tmp_path_factory.mktemp("bundles") / "untrained.denoscope"
+    return export_bundle(network, folder, name="untrained", trained_on=["nothing"], notes="A note.")
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parity, "_SCENE", dataclasses.replace(parity._SCENE, frames=40, height=32, width=40))
+
+
+def run(model: bytes, **inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, inputs)[0])
+
+
+def two_convolutions(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> bytes:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "first"], ["a"]),
+            helper.make_node("Relu", ["a"], ["b"]),
+            helper.make_node("Conv", ["b", "second"], ["y"]),
+        ],
+        "two",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 8, "H", "W"))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 8, "H", "W"))],
+        [numpy_helper.from_array(first, "first"), numpy_helper.from_array(second, "second")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def test_the_emulated_rounding_is_that_of_a_half() -> None:
+    chance = np.random.default_rng(0)
+    first, second = (chance.normal(size=(8, 8, 1, 1)).astype(np.float32) for _ in range(2))
+    x = chance.normal(size=(1, 8, 16, 16)).astype(np.float32)
+
+    def half(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        return values.astype(np.float16).astype(np.float64)
+
+    def conv(values: npt.NDArray[Any], weights: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        return np.einsum("oi,bihw->bohw", half(weights)[:, :, 0, 0], values).astype(np.float32)
+
+    expected = half(conv(np.maximum(half(conv(half(x), first)), 0), second))
+    model = two_convolutions(first, second)
+    found = run(rounded_like_half(model), x=x)
+    # A sum's last float32 bit may turn a tie: the next half, in a few places.
+    assert (found == expected).mean() > 0.97
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
+    exact = run(model, x=x)
+    assert np.abs(found - exact).max() > 1e-3
+    np.testing.assert_allclose(run(half_precision(model), x=x), exact, rtol=2e-2, atol=2e-2)
+
+
+def test_what_a_half_cannot_hold_becomes_nan_not_a_number_that_looks_right() -> None:
+    large = np.full((8, 8, 1, 1), 300, np.float32)
+    x = np.full((1, 8, 4, 4), 100, np.float32)
+    model = two_convolutions(large, large)
+    assert np.isfinite(run(model, x=x)).all()
+    assert np.isnan(run(rounded_like_half(model), x=x)).all()
+
+
+def test_only_convolutions_and_what_lies_between_them_change(untrained: Bundle) -> None:
+    for name in untrained.manifest.graphs:
+        before = onnx.load_model_from_string(untrained.graph_bytes(name))
+        after = onnx.shape_inference.infer_shapes(
+            onnx.load_model_from_string(half_precision(untrained.graph_bytes(name))), strict_mode=True
+        )
+        for old, new in ((before.graph.input, after.graph.input), (before.graph.output, after.graph.output)):
+            assert [(v.name, v.type) for v in old] == [(v.name, v.type) for v in new]
+        types = {v.name: v.type.tensor_type.elem_type for v in [*after.graph.value_info, *after.graph.input]}
+        types |= {t.name: t.data_type for t in after.graph.initializer}
+        convolutions = [n for n in after.graph.node if n.op_type == "Conv"]
+        assert len(convolutions) == sum(n.op_type == "Conv" for n in before.graph.node)
+        for node in convolutions:
+            assert {types[i] for i in node.input} == {TensorProto.FLOAT16}, node.name
+        for node in after.graph.node:
+            if node.op_type in SENSITIVE:
+                assert TensorProto.FLOAT16 not in {types.get(i) for i in node.input}, node.name
+        for op in SENSITIVE:
+            assert sum(n.op_type == op for n in after.graph.node) == sum(
+                n.op_type == op for n in before.graph.node
+            )
+        if not convolutions:
+            assert b"::half" not in after.SerializeToString()
+
+
+def test_a_bundle_in_half_precision_says_what_it_lost(untrained: Bundle, tmp_path: Path, short: None) -> None:
+    seen: list[parity.ParityRow] = []
+    written, rows = export_precision(
+        untrained, tmp_path / "small.denoscope", on_movie=seen.append, force=True
+    )
+    assert seen == rows
+    assert len(rows) == 3
+    assert written.manifest.name == "small"
+    assert [record.value for record in written.manifest.quality] == [row.lower_db for row in rows]
+    assert all(0 < row.rms_error <= row.max_error < 0.1 for row in rows)
+    assert all(abs(row.lost_db) < 0.05 for row in rows)
+    card = (written.folder / "README.md").read_text(encoding="utf-8")
+    assert "A note." in card
+    assert all(row.movie in card for row in rows)
+    assert written.graph_bytes("encode") != untrained.graph_bytes("encode")
+    json.dumps([row.to_dict() for row in rows])
+    with pytest.raises(InvalidInput, match="start from the bundle that was trained"):
+        export_precision(written, tmp_path / "again.denoscope")
+
+
+def test_a_loss_above_the_limit_is_refused_with_the_number(
+    untrained: Bundle, tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(parity.LOSS_LIMIT_DB, "fp16", -1.0)
+    folder = tmp_path / "refused.denoscope"
+    with pytest.raises(PrecisionRefused, match=r"loses -?\d\.\d{3} dB in fp16, and -1 dB is the limit"):
+        export_precision(untrained, folder)
+    assert not folder.exists()
+
+
+def test_a_loss_that_is_no_number_is_refused(
+    untrained: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worst = parity.ParityRow("a movie", 30.0, float("nan"), float("nan"), float("nan"))
+    good = parity.ParityRow("another", 30.0, 30.0, 0.0, 0.0)
+    answers = iter([good, worst, good])
+    monkeypatch.setattr(parity, "_compare", lambda *_: next(answers))
+    monkeypatch.setattr(parity, "simulate", lambda *_, **__: None)
+    with pytest.raises(PrecisionRefused, match="loses nan dB"):
+        export_precision(untrained, tmp_path / "refused.denoscope")
+
+
+def test_what_has_no_convolution_and_what_is_unknown(tmp_path: Path) -> None:
+    tiny = tiny_bundle(tmp_path / "tiny.denoscope")
+    with pytest.raises(InvalidInput, match="no float32 convolution"):
+        export_precision(tiny, tmp_path / "half.denoscope")
+    with pytest.raises(InvalidInput, match="--precision int4 is unknown: choose fp16"):
+        export_precision(tiny, tmp_path / "half.denoscope", "int4")
+
+
+@pytest.mark.parametrize("name", list_bundles())
+def test_the_shipped_bundles_lose_little(name: str, tmp_path: Path, short: None) -> None:
+    _, rows = export_precision(Bundle.load(name), tmp_path / "half.denoscope")
+    assert max(row.lost_db for row in rows) < 0.05
+
+
+@pytest.mark.skipif(not engines_module.installed("tensorrt_rtx"), reason="needs the extra 'gpu'")
+def test_engines_in_half_precision_have_no_float32_convolution(untrained: Bundle, tmp_path: Path) -> None:
+    files = {name: half_precision(untrained.graph_bytes(name)) for name in untrained.manifest.graphs}
+    half = Bundle(untrained.folder, untrained.manifest, files)
+    cache = EngineCache(tmp_path / "engines")
+    targets = [Target(7, 5), Target(8, 0), Target(8, 6), Target(8, 9), Target(12, 0)]
+    for plan in plan_engines(half, targets, [(64, 64)]):
+        engine = build_engine(plan, cache)
+        kinds = engine.manifest.contents.layer_types
+        nodes = onnx.load_model_from_string(plan.onnx).graph.node
+        assert kinds.get("CONVOLUTION/HALF", 0) == sum(node.op_type == "Conv" for node in nodes)
+        assert "CONVOLUTION/FLOAT" not in kinds
+        io = (*engine.manifest.contents.inputs, *engine.manifest.contents.outputs)
+        assert {tensor.dtype for tensor in io} == {"FLOAT"}
