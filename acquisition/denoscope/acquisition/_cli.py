@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "train": "denoscope.acquisition._commands.train",
     "evaluate": "denoscope.acquisition._commands.evaluate",
     "bench": "denoscope.acquisition._commands.bench",
+    "doctor": "denoscope.acquisition._commands.doctor",
     "bundles": "denoscope.acquisition._commands.bundles",
     "export": "denoscope.acquisition._commands.export",
     "build": "denoscope.acquisition._commands.build",

@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cores", "cpu_name", "git_commit", "installed", "load_average", "provenance"]
+from denoscope.acquisition._machine import cores, cpu_name, installed, load_average
+
+__all__ = ["git_commit", "provenance"]
 
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "pydantic", "safetensors")
 _GIT_S = 10
-
-
-def installed(package: str) -> str | None:
-    """Return the installed version of a distribution, None when there is none."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def cpu_name() -> str:
-    """Return the processor's name as its maker writes it, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def cores() -> dict[str, int]:
-    """Return how many logical cores there are and how many this process may use."""
-    total = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
-    return {"logical": total, "usable": usable}
-
-
-def load_average() -> float | None:
-    """Return the mean number of busy threads in the last minute, None where the system does not say."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def git_commit(file: Path) -> dict[str, Any] | None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from denoscope.acquisition._errors import OutputExists, one_line
+from denoscope.acquisition._machine import load_average
 
 from ._against import SCHEMA, compare, read_report
 from ._cases import Case
 from ._play import KEEP_UP
-from ._provenance import load_average, provenance
+from ._provenance import provenance
 from ._tables import markdown
 
 __all__ = ["PICTURE", "REPORT", "TABLES", "TIMELINES", "bench"]

@@ -123,9 +123,9 @@ def _stages(results: Sequence[Mapping[str, Any]]) -> str:
         for r in results
     ]
     note = (
-        "Of delivered frames. Clock: the camera's thread was late. Queue: until the denoising thread took the frame. Encode: with "
-        "conversion. Wait: for the look-ahead. Deliver: until the sink had it, and the window had moved on. "
-        "Per frame they add up to the latency."
+        "Of delivered frames. Clock: the camera's thread was late. Queue: until the denoising thread took the "
+        "frame. Encode: with conversion. Wait: for the look-ahead. Deliver: until the sink had it, and the "
+        "window had moved on. Per frame they add up to the latency."
     )
     return f"## Stages (ms, p50 / p99)\n\n{_table(['case', *STAGES], rows)}\n\n{note}"
 
