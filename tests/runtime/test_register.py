@@ -71,6 +71,14 @@ def test_objects_that_go_their_own_ways_are_no_motion_of_the_frame() -> None:
     assert not moves(movie, estimate_intensity(movie), 16)
 
 
+@pytest.mark.parametrize("photons", [0.2, 20.0])
+@pytest.mark.parametrize("size", [48, 128, 256])
+def test_light_without_structure_does_not_move(photons: float, size: int) -> None:
+    for seed in range(3):
+        movie = np.random.default_rng(seed).poisson(photons, (32, size, size)).astype(np.uint16)
+        assert not moves(movie, estimate_intensity(movie), 16)
+
+
 def test_a_constant_movie_does_not_move() -> None:
     movie = np.full((20, 40, 40), 7, np.uint16)
     assert not moves(movie, estimate_intensity(movie), 16)

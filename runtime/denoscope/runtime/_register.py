@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ _LARGEST = 256  # pixels of an edge after binning: accurate to a fraction of a p
 _FINEST_PX = 1.0  # structure below and above these scales does not count:
 _COARSEST_PX = 10.0  # noise, and brightness that changes with activity
 _MEMORY = 40.0  # frames, time constant of the reference
-_SIGMAS = 3.0  # evidence for moving, in standard deviations of what noise alone would do
+_SIGMAS = 1.6  # evidence for moving, in standard deviations of what noise alone would do,
+_SIGMAS_AT_FIRST = 4.5  # and while nothing says yet that there is a scene to follow
 _WORTH = 0.5  # of the changes between frames that alignment must explain to be worth while
 
 
@@ -38,10 +40,15 @@ class Registration:
         Transform and noise of the session.
     reach
         Largest displacement looked for, in pixels, in y and in x.
+    sigmas
+        Standard deviations by which another displacement must correlate better.
     """
 
-    def __init__(self, shape: tuple[int, int], intensity: Intensity, reach: int) -> None:
+    def __init__(
+        self, shape: tuple[int, int], intensity: Intensity, reach: int, *, sigmas: float = _SIGMAS
+    ) -> None:
         self.reach = reach
+        self._sigmas = sigmas
         self._unit = intensity
         self._bin = max(1, -(-max(shape) // _LARGEST))
         self._size = shape[0] // self._bin, shape[1] // self._bin
@@ -54,7 +61,9 @@ class Registration:
         low = np.exp(-2 * (np.pi * radius * _FINEST_PX) ** 2)
         high = 1 - np.exp(-2 * (np.pi * radius * _COARSEST_PX) ** 2)
         self._band = (low * high).astype(np.float32)
-        self._taper_share = float(np.square(taper).mean())  # of white noise that passes the taper
+        self._taper_share = float(np.square(taper).mean())  # of white noise that passes the taper,
+        # and of its product with a scene that has passed it too
+        self._taper_twice = float((taper**4).mean()) / self._taper_share
         twice = np.full(self._fx.shape, 2.0)  # half spectra hold each of these columns once for two
         twice[0, 0] = 1.0
         if columns % 2 == 0:
@@ -100,11 +109,11 @@ class Registration:
         """Return the best displacement if it is better than the last one beyond doubt, else the last."""
         assert self._reference is not None
         b = self._bin
-        noise = max(self._unit.noise_slope * level + 1, self._unit.noise_floor) / b**2 * self._taper_share
+        noise = max(self._unit.noise_slope * level + 1, self._unit.noise_floor) / b**2
         correlation = np.fft.irfft2(spectrum * np.conj(self._reference), s=self._size)
         chosen = self._choose(correlation, noise)
         power = self._energy(spectrum) + self._energy(self._reference) - 2 * float(correlation[0, 0])
-        self._changes += power - noise * self._band_energy * (1 + 1 / self._age)
+        self._changes += power - noise * self._taper_share * self._band_energy * (1 + 1 / self._age)
         self._explained += 2 * (_at(correlation, chosen, b) - float(correlation[0, 0]))
         return chosen
 
@@ -117,8 +126,8 @@ class Registration:
         # Given the reference, the frame's white noise gives the correlation this variance.
         own = np.fft.irfft2(np.square(np.abs(self._reference) * self._band), s=self._size)
         apart = found[0] - self._shift[0], found[1] - self._shift[1]
-        variance = 2 * noise * (own[0, 0] - _at(own, apart, b))
-        return found if gain > _SIGMAS * np.sqrt(max(variance, 0.0)) else self._shift
+        variance = 2 * noise * self._taper_twice * (own[0, 0] - _at(own, apart, b))
+        return found if gain > self._sigmas * np.sqrt(max(variance, 0.0)) else self._shift
 
     def _energy(self, spectrum: Complex64) -> float:
         """Return the sum of squares of the image that has this half spectrum."""
@@ -180,7 +189,8 @@ def moves(frames: npt.NDArray[Any], intensity: Intensity, reach: int) -> bool:
     reach
         As for `Registration`.
     """
-    registration = Registration((frames.shape[1], frames.shape[2]), intensity, reach)
-    for frame in frames:
-        registration.follow(frame)
-    return registration.explained > _WORTH
+    shape = (frames.shape[1], frames.shape[2])
+    registration = Registration(shape, intensity, reach, sigmas=_SIGMAS_AT_FIRST)
+    shifts = [registration.follow(frame) for frame in frames]
+    steps = sum(a != b for a, b in pairwise(shifts))
+    return steps > 1 and registration.explained > _WORTH
