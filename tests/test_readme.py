@@ -52,7 +52,7 @@ def test_the_readme_has_the_two_commands() -> None:
 @pytest.mark.timeout(900)
 def test_every_shell_command_of_the_readme(tmp_path: Path) -> None:
     lines = shell_lines()
-    assert [line.split()[1] for line in lines] == ["demo", "train", "live", "evaluate"]
+    assert [line.split()[1] for line in lines] == ["demo", "train", "live", "evaluate", "doctor", "bench"]
     for line in lines:
         done = denoscope(line, tmp_path)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
@@ -61,8 +61,11 @@ def test_every_shell_command_of_the_readme(tmp_path: Path) -> None:
         assert (run_folder / name).stat().st_size > 0
     assert json.loads((run_folder / "report.json").read_text(encoding="utf-8"))["outcome"]["exit_code"] == 0
     assert (tmp_path / "mine-report.png").stat().st_size > 10_000
-    margins = json.loads((tmp_path / "comparison" / "evaluation.json").read_text(encoding="utf-8"))["margin_db"]
+    margins = json.loads((tmp_path / "comparison" / "evaluation.json").read_text(encoding="utf-8"))[
+        "margin_db"
+    ]
     assert margins["simulated test movie"]["live"] >= 1.0
+    assert (tmp_path / "speed" / "bench.md").stat().st_size > 0
 
 
 @pytest.mark.parametrize("code", [text for _, kind, text in BLOCKS if kind == "python"])

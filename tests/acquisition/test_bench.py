@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from acquisition.conftest import environment
+from denoscope.acquisition._bench import _run
 from denoscope.acquisition._bench._against import compare
 from denoscope.acquisition._bench._cases import Case, parse_size, plan_cases
 from denoscope.acquisition._bench._memory import peak_bytes, resident_bytes
@@ -107,6 +108,7 @@ def test_a_hand_made_timeline() -> None:
     assert summary["push"]["own"]["p50_s"] == pytest.approx(0.007)
     assert summary["busy"] == pytest.approx(0.008 * 10)
     assert summary["warm_up_latency"]["max_s"] == pytest.approx(0.109)
+    assert summary["clock_late_max_s"] == pytest.approx(0.001)
     assert_accounts(timeline)
 
 
@@ -122,6 +124,15 @@ def test_dropped_frames_are_counted_as_never_delivered() -> None:
     assert summary["latency_with_drops"]["p50_s"] == pytest.approx(0.109 + 0.005)
     assert summary["latency_with_drops"]["p95_s"] is None
     assert_accounts(timeline)
+
+
+def test_skipped_outputs_do_not_make_a_push_look_cheap() -> None:
+    timeline = made([DELIVERED] * 12)
+    timeline.work["fuse"][4:9] = 0.0
+    timeline.work["total"][4:9] = 0.001
+    summary = summarise(timeline)
+    assert summary["push"]["total"]["p50_s"] == pytest.approx(0.008)
+    assert summary["busy"] == pytest.approx((5 * 0.008 + 5 * 0.001) / 10 * 10)
 
 
 def test_a_growing_queue_is_not_sustained() -> None:
@@ -320,6 +331,33 @@ def test_a_case_that_cannot_be_run_is_reported(
     assert "gone.denoscope" in report["cases"][0]["problem"]
     assert "gone.denoscope" in (tmp_path / "run" / "bench.md").read_text(encoding="utf-8")
     assert not (tmp_path / "run" / "bench.png").exists()
+
+
+def test_a_computer_that_stood_still_is_said(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = {"case": case_of(bundle).model_dump(), "label": "a", "problem": None, "clock_late_max_s": 17.45}
+    monkeypatch.setattr(_run, "_measure", lambda _: dict(late))
+    report = bench([case_of(bundle)], tmp_path / "run")
+    assert any("up to 17.45 s late" in note for note in report["notes"])
+
+
+def test_an_interrupted_run_keeps_its_cases(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = case_of(bundle), case_of(bundle, look_ahead=0)
+
+    def measure(case: Case) -> dict[str, Any]:
+        if case == second:
+            raise KeyboardInterrupt
+        return {"case": case.model_dump(), "label": case.label, "problem": "it was not run"}
+
+    monkeypatch.setattr(_run, "_measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        bench([first, second], tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "bench.json").read_text(encoding="utf-8"))
+    assert [case["label"] for case in report["cases"]] == [first.label]
+    assert any("interrupted after 1 of 2" in note for note in report["notes"])
 
 
 def test_the_command_from_end_to_end(denoscope: Run, bundle: Path, tmp_path: Path) -> None:

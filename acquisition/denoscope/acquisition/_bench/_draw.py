@@ -47,7 +47,7 @@ def draw(report: Mapping[str, Any], timelines: Sequence[Mapping[str, Any]], path
     if not cases:
         raise ValueError("no case was measured")
     sizes = list(dict.fromkeys((r["case"]["height"], r["case"]["width"]) for r, _ in cases))
-    bars = 1.2 + 0.3 * len(cases)
+    bars = 1.6 + 0.3 * len(cases)
     figure = Figure(figsize=(14, 3.6 * len(sizes) + bars), layout="constrained")
     grid = figure.add_gridspec(len(sizes) + 1, 5, height_ratios=[3.6] * len(sizes) + [bars])
     for row, (height, width) in enumerate(sizes):

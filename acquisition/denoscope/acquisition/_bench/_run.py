@@ -22,6 +22,7 @@ __all__ = ["PICTURE", "REPORT", "TABLES", "TIMELINES", "bench"]
 
 REPORT, TIMELINES, TABLES, PICTURE = "bench.json", "timelines.json", "bench.md", "bench.png"
 
+_CLOCK_LATE_S = 0.1
 _LONGEST_S = 3600.0  # beyond what the frames themselves take; a search over slow rates is long
 
 
@@ -60,6 +61,8 @@ def bench(
         If the folder holds a benchmark.
     InvalidInput
         If `against` is no benchmark.
+    KeyboardInterrupt
+        When it was interrupted; the cases measured until then are written first.
     """
     for name in (REPORT, TIMELINES, TABLES, PICTURE):
         if (output / name).exists():
@@ -77,7 +80,24 @@ def bench(
         "comparison": None,
         "notes": [],
     }
-    timelines = []
+    timelines: list[dict[str, Any]] = []
+    try:
+        _measure_all(cases, report, timelines, on_case)
+    except KeyboardInterrupt:
+        done = len(report["cases"])
+        report["notes"].append(f"interrupted after {done} of {len(cases)} cases, which are all there is")
+        _write(report, timelines, output, earlier, against)
+        raise
+    _write(report, timelines, output, earlier, against)
+    return report
+
+
+def _measure_all(
+    cases: Sequence[Case],
+    report: dict[str, Any],
+    timelines: list[dict[str, Any]],
+    on_case: Callable[[int, Case, Mapping[str, Any] | None], None] | None,
+) -> None:
     for position, case in enumerate(cases):
         if on_case is not None:
             on_case(position, case, None)
@@ -86,15 +106,29 @@ def bench(
         result["load_average_1min_before"] = load
         timelines.append({"label": case.label, "timeline": result.pop("timeline", None)})
         report["cases"].append(result)
+        late_s = result.get("clock_late_max_s", 0.0)
+        if late_s > _CLOCK_LATE_S:
+            report["notes"].append(
+                f"{case.label}: the clock itself was up to {late_s:.2f} s late, so the computer stood still or "
+                "was overloaded, and the percentiles are those of the interruption; run it again"
+            )
         if on_case is not None:
             on_case(position, case, result)
+
+
+def _write(
+    report: dict[str, Any],
+    timelines: list[dict[str, Any]],
+    output: Path,
+    earlier: Mapping[str, Any] | None,
+    against: Path | None,
+) -> None:
     if earlier is not None:
         report["comparison"] = compare(report, earlier, str(against))
     (output / TIMELINES).write_text(json.dumps(timelines) + "\n", encoding="utf-8")
     _draw(report, timelines, output / PICTURE)
     (output / TABLES).write_text(markdown(report), encoding="utf-8")
     (output / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return report
 
 
 def _measure(case: Case) -> dict[str, Any]:

@@ -81,15 +81,18 @@ def summarise(timeline: Timeline) -> dict[str, Any]:
         ``latency_with_drops``: the same over all measured frames, a dropped one never being delivered;
         None stands for never. ``beyond_look_ahead``: the latency without the time until the last frame
         that the output has to wait for was due. ``stages``: percentiles of each of `STAGES`.
-        ``push``: percentiles of what the pushes of the measured frames spent on each of `WORK`.
+        ``push``: percentiles of what the pushes of the measured frames spent on each of `WORK`, of those that
+        gave an output.
+        ``clock_late_max_s``: how late the camera's thread was at most, over all frames.
         ``busy``: the share of the measured time that the denoising thread worked.
     """
     counted = timeline.plan.counted
     latency = (timeline.delivered - timeline.scheduled)[counted]
     came = ~np.isnan(latency)
-    taken = ~np.isnan(timeline.taken[counted])
+    total, fuse = timeline.work["total"][counted], timeline.work["fuse"][counted]
     warm_up = (timeline.delivered - timeline.scheduled)[: timeline.plan.warm_up]
-    spent = {name: timeline.work[name][counted][taken] for name in WORK}
+    # A push whose output was skipped costs less, and would hide what an output costs.
+    spent = {name: timeline.work[name][counted][fuse > 0] for name in WORK}
     return {
         "frames": {
             "measured": accounts(timeline, counted),
@@ -102,5 +105,6 @@ def summarise(timeline: Timeline) -> dict[str, Any]:
         "warm_up_latency": percentiles(warm_up[~np.isnan(warm_up)]),
         "stages": {name: percentiles(seconds[counted][came]) for name, seconds in _stages(timeline).items()},
         "push": {name: percentiles(seconds) for name, seconds in spent.items()},
-        "busy": float(spent["total"].sum()) * timeline.plan.fps / timeline.plan.measured,
+        "clock_late_max_s": float(np.max(timeline.offered - timeline.scheduled)),
+        "busy": float(np.nansum(total)) * timeline.plan.fps / timeline.plan.measured,
     }

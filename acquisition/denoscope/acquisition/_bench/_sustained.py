@@ -120,7 +120,7 @@ def highest_rate(run: Callable[[float], Trial], guess_fps: float) -> Search:
         else:
             high = fps
         if high == float("inf"):
-            fps = low * 1.5
+            fps = low * 2
         elif low == 0.0:
             fps = high / 2
         else:

@@ -142,7 +142,7 @@ def _pushes(results: Sequence[Mapping[str, Any]]) -> str:
         for r in results
     ]
     note = (
-        "Own: everything that is not the backend's encode, fuse and remember. "
+        "Of pushes that gave an output. Own: everything that is not the backend's encode, fuse and remember. "
         "Busy: the share of the time that the denoising thread worked."
     )
     titles = ["case", *names, "own p99", "busy"]
@@ -165,7 +165,7 @@ def _resources(results: Sequence[Mapping[str, Any]]) -> str:
         )
     titles = [
         *("case", "load bundle (s)", "open backend (s)", "prepare (s)", "start-up (s)"),
-        *("slowest of the warm-up (ms)", "memory before (MB)", "ready (MB)", "peak (MB)", "backend"),
+        *("slowest of the warm-up (ms)", "host memory before (MB)", "ready (MB)", "peak (MB)", "backend"),
     ]
     return f"## Start-up and memory\n\n{_table(titles, rows)}"
 

@@ -97,14 +97,16 @@ def run_case(case: Case, backend: Backend | None = None) -> dict[str, Any]:
 
 
 def _search(stream: Stream, scene: Scene, timeline: Timeline, window: int) -> Search:
-    spent = timeline.work["total"][timeline.plan.counted]
-    mean_s = float(np.nanmean(spent)) if not np.isnan(spent).all() else 1 / timeline.plan.fps
+    counted = timeline.plan.counted
+    total, fuse = timeline.work["total"][counted], timeline.work["fuse"][counted]
+    # The median, because one long interruption must not send the search to rates far below.
+    push_s = float(np.median(total[fuse > 0])) if np.any(fuse > 0) else 1 / timeline.plan.fps
 
     def trial(fps: float) -> Any:
         frames = int(np.clip(fps * _TRIAL_S, _FEWEST, _MOST))
         return judge(play(stream, scene, Plan(fps, window, frames, stream.look_ahead)))
 
-    return highest_rate(trial, 0.9 / mean_s)
+    return highest_rate(trial, 0.9 / push_s)
 
 
 def _listed(timeline: Timeline) -> dict[str, Any]:
