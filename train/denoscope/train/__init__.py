@@ -15,6 +15,16 @@ from denoscope.train._simulate import (
     simulate,
     test_movie,
 )
+from denoscope.train._umvd import (
+    Umvd,
+    UmvdFit,
+    UmvdFitSettings,
+    UmvdSettings,
+    denoise_umvd,
+    fit_umvd,
+    running_baseline,
+    temporal_weights,
+)
 
 __all__ = [
     "CameraSettings",
@@ -28,15 +38,23 @@ __all__ = [
     "Score",
     "SimulatedMovie",
     "TrainingMovie",
+    "Umvd",
+    "UmvdFit",
+    "UmvdFitSettings",
+    "UmvdSettings",
     "best_gaussian",
     "best_temporal_average",
     "denoise_movie",
+    "denoise_umvd",
     "fit",
+    "fit_umvd",
     "movie_from_file",
     "random_settings",
+    "running_baseline",
     "score",
     "self_supervised_score",
     "simulate",
     "simulated_movies",
+    "temporal_weights",
     "test_movie",
 ]

@@ -1,0 +1,477 @@
+"""UMVD, the first published method: neighbours weighted by a DeepTemporal filter, then a U-Net.
+
+Aiyetigbo et al. 2024, "Unsupervised Microscopy Video Denoising": three 3 x 3 convolutions make
+features of every frame alone, a fixed filter weights them by their distance to the centre (zero for
+the centre itself), a U-Net predicts the centre from all of them, and the loss is the squared error
+to the noisy centre. Because the centre never enters, its noise cannot be copied.
+
+The paper's pre-processing for one-photon movies is not public. Here it is the removal of a causal
+running baseline, undone after denoising (`running_baseline`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from denoscope.runtime import AnyMovie, Intensity, InvalidInput
+from denoscope.train._data import TrainingMovie
+
+__all__ = [
+    "FeatureGenerator",
+    "Umvd",
+    "UmvdFit",
+    "UmvdFitSettings",
+    "UmvdSettings",
+    "denoise_umvd",
+    "fit_umvd",
+    "next_baseline",
+    "running_baseline",
+    "temporal_weights",
+]
+
+FloatArray = npt.NDArray[np.float32]
+
+STRIDE = 4  # two halvings
+_LONGEST_PAST = 5  # time constants of the baseline that training reads back: all but 0.7 % of its weight
+
+
+def temporal_weights(window: int, level: float = 1.0, kappa: float = 0.0) -> tuple[float, ...]:
+    """Weights of the DeepTemporal filter (slides, "Weighted Temporal Sampling").
+
+    ``w_t = kappa + (1 - kappa) (1 - (t / C)^L)`` for t <= C = N // 2, mirrored after.
+
+    Parameters
+    ----------
+    window
+        Number of frames N, odd, at least 3.
+    level
+        L: 1 falls linearly (slides), 64 is a step with only the centre at `kappa` (released code).
+    kappa
+        Weight of the centre; 0 hides it.
+
+    Returns
+    -------
+    tuple of float
+        N weights; 1 at both ends, `kappa` in the middle.
+    """
+    if window < 3 or window % 2 == 0:
+        raise InvalidInput(f"A window of {window} frames has no centre: choose an odd number from 3 on.")
+    if level <= 0 or not 0 <= kappa <= 1:
+        raise InvalidInput(
+            f"The temporal filter takes L above 0 and kappa from 0 to 1, not L = {level:g} and kappa = {kappa:g}."
+        )
+    c = window // 2
+    return tuple(kappa + (1 - kappa) * (1 - (min(t, 2 * c - t) / c) ** level) for t in range(window))
+
+
+@dataclass(frozen=True)
+class UmvdSettings:
+    """Shape of the network; the defaults are the published one with 1,786,191 parameters.
+
+    Attributes
+    ----------
+    window
+        Frames N that one output sees, any odd number from 3 on.
+    level, kappa
+        L and kappa of `temporal_weights`. With kappa 0 the centre has no influence.
+    features
+        Channels of a frame's features.
+    width, wide
+        Channels of the encoder levels and of the decoder levels.
+    head
+        Channels inside the 1 x 1 head.
+    baseline_frames
+        Time constant of the running baseline that is removed first, in frames; None for two-photon
+        movies, whose background is low.
+    """
+
+    window: int = 7
+    level: float = 1.0
+    kappa: float = 0.0
+    features: int = 21
+    width: int = 48
+    wide: int = 96
+    head: int = 384
+    baseline_frames: float | None = None
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate", bias=False)
+    return nn.Sequential(convolution, nn.ReLU())
+
+
+def _level(inputs: int, inside: int, outputs: int, count: int) -> nn.Sequential:
+    widths = [inputs, *[inside] * (count - 1), outputs]
+    return nn.Sequential(*(_convolution(a, b) for a, b in itertools.pairwise(widths)))
+
+
+class FeatureGenerator(nn.Module):
+    """Three 3 x 3 convolutions on each frame alone, the same weights for every frame.
+
+    With one input channel this is what the published group convolution does.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            _convolution(1, features), _convolution(features, features), _convolution(features, features)
+        )
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Map frames (B, N, H, W) to features (B, N, C, H, W)."""
+        b, n, h, w = frames.shape
+        maps: Tensor = self.layers(frames.reshape(b * n, 1, h, w))
+        return maps.reshape(b, n, -1, h, w)
+
+
+class UNetDenoiser(nn.Module):
+    """U-Net of three encoder and two decoder levels, replicate padding, nearest upsampling, no bias."""
+
+    def __init__(self, inputs: int, width: int, wide: int, head: int) -> None:
+        super().__init__()
+        self.encoder1 = _level(inputs, width, width, 5)
+        self.encoder2 = _level(width, width, width, 5)
+        self.encoder3 = _level(width, wide, width, 5)
+        self.decoder2 = _level(2 * width, wide, wide, 6)
+        self.decoder1 = _level(wide + inputs, wide, wide, 6)
+        self.head = nn.Sequential(
+            nn.Conv2d(wide, head, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(head, wide, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(wide, 1, 1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features (B, C, H, W) to one frame (B, 1, H, W); H and W multiples of 4."""
+        half = functional.max_pool2d(self.encoder1(x), 2)
+        deep = self.encoder3(functional.max_pool2d(self.encoder2(half), 2))
+        middle = self.decoder2(torch.cat([_double(deep), half], dim=1))
+        full = self.decoder1(torch.cat([_double(middle), x], dim=1))
+        frame: Tensor = self.head(full)
+        return frame
+
+
+def _double(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Umvd(nn.Module):
+    """The published network.
+
+    With kappa 0 the centre's features are multiplied by exactly zero, so no pixel of the centre frame
+    has any influence on the output; nor has a missing frame, whose features are multiplied by zero too.
+
+    Parameters
+    ----------
+    settings
+        Shape of the network.
+    """
+
+    def __init__(self, settings: UmvdSettings | None = None) -> None:
+        super().__init__()
+        self.settings = s = settings or UmvdSettings()
+        self.generator = FeatureGenerator(s.features)
+        self.denoiser = UNetDenoiser(s.window * s.features, s.width, s.wide, s.head)
+        weights = torch.tensor(temporal_weights(s.window, s.level, s.kappa))
+        self.register_buffer("weights", weights, persistent=False)
+        initialise(self)
+
+    def forward(self, window: Tensor, valid: Tensor) -> Tensor:
+        """Predict the centre of a window.
+
+        Parameters
+        ----------
+        window
+            (B, N, H, W) normalised frames, H and W multiples of 4; missing frames hold anything finite.
+        valid
+            (B, N): 1 where the frame exists, 0 where it is missing.
+
+        Returns
+        -------
+        Tensor
+            (B, 1, H, W), normalised.
+        """
+        assert isinstance(self.weights, Tensor)
+        features = self.generator(window) * (self.weights * valid)[:, :, None, None, None]
+        frame: Tensor = self.denoiser(features.flatten(1, 2))
+        return frame
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw every convolution for ReLU after it (He et al. 2015), so that twenty layers pass a signal."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+            if module.out_channels == 1:
+                module.weight.data.mul_(0.1)  # the first prediction is near the movie's median
+
+
+def next_baseline(baseline: FloatArray, frame: npt.NDArray[np.generic], baseline_frames: float) -> FloatArray:
+    """Move a running baseline (H, W) by one frame: ``b + (1 - exp(-1 / tau)) (V - b)``."""
+    rate = -math.expm1(-1 / baseline_frames)
+    return np.asarray(baseline + rate * (np.asarray(frame, np.float32) - baseline), np.float32)
+
+
+def running_baseline(frames: AnyMovie, baseline_frames: float, start: float) -> FloatArray:
+    """Baseline of what came before the frame that follows `frames`, causally.
+
+    A window is denoised as ``network(V - b) + b`` with one b for all its frames, made of the frames
+    before the window. So the operation is undone exactly whatever the network does, runs live, and
+    carries nothing of the centre past the network, which a baseline of each frame's own past would.
+
+    Parameters
+    ----------
+    frames
+        (T, H, W) raw counts before the window; T may be 0.
+    baseline_frames
+        Time constant tau.
+    start
+        Baseline before the first frame: the movie's median, so that the baseline of a young session
+        is smooth rather than one noisy frame.
+
+    Returns
+    -------
+    ndarray
+        (H, W) float32 in raw counts.
+    """
+    baseline = np.full(frames.shape[1:], start, np.float32)
+    for frame in frames:
+        baseline = next_baseline(baseline, frame, baseline_frames)
+    return baseline
+
+
+@dataclass(frozen=True)
+class UmvdFitSettings:
+    """How long and how to train.
+
+    Attributes
+    ----------
+    steps
+        Optimiser steps; with steps the same seed gives the same weights on a processor.
+    minutes
+        Wall-clock budget instead of steps.
+    batch, crop
+        Windows per step and their edge in pixels.
+    learning_rate
+        Peak rate of Adam; it falls to zero along a half cosine.
+    end_share
+        Share of windows that are cut as at a movie's start or end, so that the ends are learned.
+    seed
+        Seed of the initial weights and of every window.
+    """
+
+    steps: int = 2000
+    minutes: float | None = None
+    batch: int = 4
+    crop: int = 64
+    learning_rate: float = 1e-3
+    end_share: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class UmvdFit:
+    """What training gave: the network, steps, seconds and (step, smoothed loss) every ten steps."""
+
+    network: Umvd
+    steps: int
+    seconds: float
+    losses: list[tuple[int, float]] = field(default_factory=list)
+
+
+def fit_umvd(
+    movies: Sequence[TrainingMovie],
+    *,
+    settings: UmvdFitSettings | None = None,
+    network: UmvdSettings | None = None,
+    on_progress: Callable[[int, float], None] = lambda _step, _loss: None,
+) -> UmvdFit:
+    """Train UMVD on noisy movies; a movie's truth is never looked at.
+
+    Parameters
+    ----------
+    movies
+        What to train on.
+    settings, network
+        How to train and what.
+    on_progress
+        Called after every step with the steps done and the smoothed loss.
+
+    Raises
+    ------
+    InvalidInput
+        If there is no movie, a movie has fewer than two frames or is too small, or the loss is not finite.
+    """
+    settings, network = settings or UmvdFitSettings(), network or UmvdSettings()
+    crop = training_crop(movies, settings.crop)
+    torch.manual_seed(settings.seed)
+    model = Umvd(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    began, step, smoothed = time.perf_counter(), 0, math.nan
+    losses: list[tuple[int, float]] = []
+    while True:
+        spent = time.perf_counter() - began
+        done = step / settings.steps if settings.minutes is None else spent / (60 * settings.minutes)
+        if done >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        rng = np.random.default_rng((settings.seed, step))
+        drawn = [_draw(movies, network, crop, settings.end_share, rng) for _ in range(settings.batch)]
+        window = torch.from_numpy(np.stack([w for w, _ in drawn]))
+        valid = torch.from_numpy(np.stack([v for _, v in drawn]))
+        centre = network.window // 2
+        loss = functional.mse_loss(model(window, valid), window[:, centre : centre + 1])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        step += 1
+        smoothed = smooth_loss(smoothed, float(loss.detach()), step)
+        if step % 10 == 0:
+            losses.append((step, smoothed))
+        on_progress(step, smoothed)
+    return UmvdFit(model.eval(), step, time.perf_counter() - began, losses)
+
+
+def denoise_umvd(network: Umvd, frames: AnyMovie, intensity: Intensity) -> FloatArray:
+    """Denoise every frame of a movie, the ends too.
+
+    Neighbours before the first and after the last frame are missing: their features count as zero and
+    no frame stands in for them.
+
+    Parameters
+    ----------
+    network
+        The trained network.
+    frames
+        (T, H, W) raw counts.
+    intensity
+        The transform that the network was trained with.
+
+    Returns
+    -------
+    ndarray
+        (T, H, W) float32 in raw counts.
+    """
+    s, result = network.settings, np.empty(frames.shape, np.float32)
+    half, offset = s.window // 2, np.float32(intensity.offset)
+    baseline = np.full(frames.shape[1:], offset, np.float32)
+    network.eval()
+    for centre in range(len(frames)):
+        if s.baseline_frames is not None and centre > half:
+            baseline = next_baseline(baseline, frames[centre - half - 1], s.baseline_frames)
+        window, valid = cut_window(frames, centre, s.window)
+        z = torch.from_numpy((window - baseline) / np.float32(intensity.scale))[None]
+        with torch.inference_mode():
+            predicted = network(pad_to_stride(z), torch.from_numpy(valid)[None])
+        frame = predicted[0, 0, : frames.shape[1], : frames.shape[2]].numpy()
+        result[centre] = frame * intensity.scale + baseline
+    return result
+
+
+def training_crop(movies: Sequence[TrainingMovie], crop: int) -> int:
+    """Return the largest usable edge of a crop up to `crop`, after checking the movies."""
+    if not movies:
+        raise InvalidInput("There is no movie to train on: give at least one.")
+    for movie in movies:
+        if len(movie.frames) < 2 or min(movie.frames.shape[1:]) < STRIDE:
+            raise InvalidInput(
+                f"{movie.name} is {' x '.join(map(str, movie.frames.shape))} (frames, rows, columns); training "
+                f"needs two frames and {STRIDE} pixels each way."
+            )
+    smallest = min(int(min(movie.frames.shape[1:])) for movie in movies)
+    return min(crop, smallest) // STRIDE * STRIDE
+
+
+def cut_window(
+    frames: AnyMovie,
+    centre: int,
+    window: int,
+    area: tuple[slice, slice] = (slice(None), slice(None)),
+    first: int = 0,
+    stop: int | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Cut the window round `centre`; frames outside `first` to `stop` are missing.
+
+    Returns
+    -------
+    window, valid
+        (N, h, w) raw counts as float32, 0 where missing, and (N,): 1 where the frame exists.
+    """
+    stop = len(frames) if stop is None else stop
+    indices = range(centre - window // 2, centre + window // 2 + 1)
+    valid = np.array([first <= i < stop for i in indices], np.float32)
+    shape = frames[centre][area].shape
+    cut = np.zeros((window, *shape), np.float32)
+    for place, index in enumerate(indices):
+        if valid[place]:
+            cut[place] = frames[index][area]
+    return cut, valid
+
+
+def random_area(movie: TrainingMovie, crop: int, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Choose a square of `crop` pixels of a movie."""
+    height, width = movie.frames.shape[1:]
+    y, x = int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
+    return slice(y, y + crop), slice(x, x + crop)
+
+
+def pad_to_stride(x: Tensor) -> Tensor:
+    """Pad (..., H, W) below and at the right to multiples of the network's stride."""
+    height, width = x.shape[-2:]
+    return functional.pad(x, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+
+
+def smooth_loss(smoothed: float, value: float, step: int) -> float:
+    """Return the running mean of the loss, or say that the training diverged."""
+    if not math.isfinite(value):
+        raise InvalidInput(
+            f"Training diverged at step {step} (loss {value}): lower the learning rate or check the movie for "
+            f"constant or saturated frames."
+        )
+    return value if math.isnan(smoothed) else 0.95 * smoothed + 0.05 * value
+
+
+def _draw(
+    movies: Sequence[TrainingMovie],
+    network: UmvdSettings,
+    crop: int,
+    end_share: float,
+    rng: np.random.Generator,
+) -> tuple[FloatArray, FloatArray]:
+    """Draw one window, normalised, with its mask of existing frames."""
+    movie = movies[int(rng.integers(len(movies)))]
+    length, half = len(movie.frames), network.window // 2
+    centre, area = int(rng.integers(length)), random_area(movie, crop, rng)
+    first, stop = 0, length
+    if rng.random() < end_share:  # as if the movie began or ended here; one neighbour is left at least
+        if rng.random() < 0.5 and centre + 1 < length:
+            first = max(0, centre - int(rng.integers(half)))
+        elif centre > 0:
+            stop = min(length, centre + 1 + int(rng.integers(half)))
+    window, valid = cut_window(movie.frames, centre, network.window, area, first, stop)
+    baseline: FloatArray | float = movie.intensity.offset
+    if network.baseline_frames is not None:
+        end = max(first, centre - half)
+        start = max(first, end - math.ceil(_LONGEST_PAST * network.baseline_frames))
+        past = movie.frames[start:end, area[0], area[1]]
+        baseline = running_baseline(past, network.baseline_frames, movie.intensity.offset)
+    z = np.asarray((window - baseline) / movie.intensity.scale, np.float32)
+    return z[:, :: _flip(rng), :: _flip(rng)].copy(), valid
+
+
+def _flip(rng: np.random.Generator) -> int:
+    return 1 if rng.random() < 0.5 else -1
