@@ -15,6 +15,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, str] = {
     "demo": "denoscope.acquisition._commands.demo",
     "live": "denoscope.acquisition._commands.live",
+    "denoise": "denoscope.acquisition._commands.denoise",
     "train": "denoscope.acquisition._commands.train",
     "evaluate": "denoscope.acquisition._commands.evaluate",
     "bench": "denoscope.acquisition._commands.bench",

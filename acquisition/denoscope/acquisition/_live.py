@@ -29,7 +29,7 @@ from ._states import FinishReason, SessionStatus
 if TYPE_CHECKING:
     from denoscope.runtime import Stream
 
-__all__ = ["live", "package_version"]
+__all__ = ["live", "package_version", "provenance_of"]
 
 _POLL_S = 0.1
 _STATUS_EVERY_S = 0.25
@@ -62,7 +62,8 @@ def _existing_parent(folder: Path) -> Path:
     return folder
 
 
-def _provenance(stream: Stream) -> dict[str, Any]:
+def provenance_of(stream: Stream) -> dict[str, Any]:
+    """Return what produced the denoised frames, as it goes into reports and OME-XML."""
     bundle, choice = stream.bundle, stream.choice
     return {
         "version": package_version(),
@@ -105,7 +106,7 @@ class _Run:
                 settings.bundle, settings.backend, look_ahead=settings.look_ahead, threads=settings.threads
             )
         )
-        self.provenance = _provenance(self.stream)
+        self.provenance = provenance_of(self.stream)
         movie: Movie | None = read_movie(settings.movie) if settings.movie else None
         self.source: Source = open_source(
             settings.core,

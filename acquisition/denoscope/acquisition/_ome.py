@@ -56,6 +56,10 @@ class DenoisedWriter:
     provenance
         Names and values for the annotation (bundle, its SHA-256, backend, intensity, version);
         `close` reads it, so that values known late can be added until then.
+    file_name
+        Of the movie in the folder.
+    timed
+        Whether the stamps' times are real, so that planes get a ``DeltaT``.
 
     Raises
     ------
@@ -65,13 +69,22 @@ class DenoisedWriter:
         When the disk refuses.
     """
 
-    def __init__(self, folder: Path, source: SourceInfo, provenance: Mapping[str, Any]) -> None:
-        path = folder / DENOISED_MOVIE
+    def __init__(
+        self,
+        folder: Path,
+        source: SourceInfo,
+        provenance: Mapping[str, Any],
+        *,
+        file_name: str = DENOISED_MOVIE,
+        timed: bool = True,
+    ) -> None:
+        path = folder / file_name
         if path.exists():
             raise OutputExists(f"{path} exists and is never overwritten; name another --output folder.")
         self.path = path
         self._source = source
         self._provenance = provenance
+        self._timed = timed
         self._pages = PageFile(path, pixel_size_um=source.pixel_size_um, describe=True)
         self._segments: list[_Segment] = []
         self._zero_s: float | None = None
@@ -142,7 +155,13 @@ class DenoisedWriter:
             length = max(length, self.length - segment.first_index)
         size_um, exposure_s = self._source.pixel_size_um, self._source.exposure_s
         planes = [
-            Plane(the_c=0, the_z=0, the_t=index, delta_t=time_s, exposure_time=exposure_s)
+            Plane(
+                the_c=0,
+                the_z=0,
+                the_t=index,
+                delta_t=time_s if self._timed else None,
+                exposure_time=exposure_s,
+            )
             for index, time_s in zip(segment.indices, segment.times_s, strict=True)
         ]
         blocks = [

@@ -36,6 +36,8 @@ def open_movie(path: Path, *, limit_bytes: int = 64 * 2**30) -> AnyMovie:
     """
     if not path.is_file():
         raise InvalidInput(f"There is no movie at {path}: give the path of a TIFF file.")
+    if path.stat().st_size == 0:
+        raise InvalidInput(f"{path} is empty (0 bytes): the recording was not written; choose another file.")
     try:
         with tifffile.TiffFile(path) as tif:
             if not tif.series:

@@ -1,0 +1,54 @@
+"""``denoscope denoise``: a movie that was recorded earlier, every frame of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
+
+__all__ = ["denoise"]
+
+
+def denoise(
+    movie: Annotated[Path, typer.Argument(help="TIFF movie, for example raw.tif of a run.")],
+    output: Annotated[Path, typer.Option(help="OME-TIFF to write; it must not exist yet.")],
+    bundle: Annotated[str, typer.Option(help="Bundle folder, or the name of a shipped bundle.")] = "live",
+    backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
+    look_ahead: Annotated[int | None, typer.Option(help="Frames after each frame to use.")] = None,
+    std: Annotated[
+        Path | None, typer.Option(help="TIFF to write with the predicted standard deviation.")
+    ] = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Denoise a recorded movie: every frame, in its own dtype and scale."""
+    shell = Shell(json=json, quiet=quiet, debug=debug)
+
+    def action() -> tuple[dict[str, Any], int]:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from denoscope.acquisition._offline import denoise_movie
+
+        with Progress(console=Console(file=shell.stream), disable=shell.quiet) as bar:
+            task = bar.add_task("denoising", total=None)
+            result = denoise_movie(
+                movie,
+                output,
+                bundle=bundle,
+                backend=backend,
+                look_ahead=look_ahead,
+                std=std,
+                on_frame=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        shell.say(
+            f"{result['frames']} frames, {result['frame_s'] * 1e3:.1f} ms each with "
+            f"{result['denoiser']['backend']}: {result['output']}"
+        )
+        return result, 0
+
+    shell.run(action)

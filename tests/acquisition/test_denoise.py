@@ -1,0 +1,60 @@
+"""`denoscope denoise`: every frame, the same as the stream gives, with the deviations beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from denoscope.runtime import FrameMeta, Stream
+
+from .conftest import Run
+
+
+def test_the_whole_movie_comes_out_as_the_stream_gives_it(
+    denoscope: Run, bundle: Path, movie: Path, tmp_path: Path
+) -> None:
+    out, std = tmp_path / "out.ome.tif", tmp_path / "std.tif"
+    done = denoscope("denoise", movie, "--output", out, "--std", std, "--bundle", bundle, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    frames = tifffile.imread(movie)
+    assert result["frames"] == len(frames)
+    outputs = []
+    with Stream(bundle, std=True) as stream:
+        for number, frame in enumerate(frames):
+            outputs += stream.push(frame, FrameMeta(number=number, t_received_s=0.0))
+        outputs += stream.flush()
+    np.testing.assert_array_equal(tifffile.imread(out), np.stack([o.frame for o in outputs]))
+    np.testing.assert_array_equal(
+        tifffile.imread(std), np.stack([o.std for o in outputs if o.std is not None])
+    )
+    with tifffile.TiffFile(out) as tif:
+        assert tif.is_ome
+        assert tif.series[0].axes == "TYX"
+        assert "provenance" in (tif.ome_metadata or "")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.ome.tif", "std.tif"]
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["{folder}/none.tif", "--output", "{folder}/o.tif"], "no movie at"),
+        (["{movie}", "--output", "{movie}"], "never overwritten"),
+        (["{movie}", "--output", "{folder}/no/o.tif"], "does not exist; make it first"),
+        (["{movie}", "--output", "{folder}/o.tif", "--look-ahead", "9"], "look-ahead of 9"),
+        (["{movie}", "--output", "{folder}/o.tif", "--backend", "abacus"], "abacus"),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(
+    denoscope: Run, bundle: Path, movie: Path, tmp_path: Path, words: list[str], what: str
+) -> None:
+    filled = [w.format(folder=tmp_path, movie=movie) for w in words]
+    done = denoscope("denoise", *filled, "--bundle", bundle)
+    assert done.returncode == 2
+    assert what in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
