@@ -52,7 +52,15 @@ def test_the_readme_has_the_two_commands() -> None:
 @pytest.mark.timeout(900)
 def test_every_shell_command_of_the_readme(tmp_path: Path) -> None:
     lines = shell_lines()
-    assert [line.split()[1] for line in lines] == ["demo", "train", "live", "denoise", "evaluate", "doctor", "bench"]
+    assert [line.split()[1] for line in lines] == [
+        "demo",
+        "train",
+        "live",
+        "denoise",
+        "evaluate",
+        "doctor",
+        "bench",
+    ]
     for line in lines:
         done = denoscope(line, tmp_path)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
