@@ -50,7 +50,7 @@ def save_report(result: FitResult, movie: TrainingMovie, path: Path) -> None:
     axes.legend()
     axes = figure.add_subplot(grid[1, 2:])
     if result.losses:
-        axes.plot(*zip(*result.losses, strict=True))
+        axes.plot(*zip(*result.losses, strict=True), marker=".", markersize=3)
     axes.set(
         title=f"loss; held-out score {result.score_before:.4f} -> {result.score_after:.4f}", xlabel="step"
     )
