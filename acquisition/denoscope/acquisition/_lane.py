@@ -208,9 +208,7 @@ class DenoiseLane:
         if self._deadline_s is not None and now_s > self._deadline_s:
             return
         lag_s = now_s - frame.t_received_s
-        # Frames held for calibration come out in one burst: catching up after it is not falling behind.
-        started = self._first_output_s is not None and frame.t_received_s > self._first_output_s
-        skip = "keep-up" if started and self._falls_behind(now_s, lag_s) else None
+        skip = "keep-up" if self._falls_behind(now_s, lag_s) else None
         self._waiting[frame.number] = Stamp(
             index, frame.t_received_s, frame.core_unix_s, self._core_lag_s(frame)
         )
@@ -231,6 +229,9 @@ class DenoiseLane:
             self._caught_up_s = frame.t_received_s
 
     def _falls_behind(self, now_s: float, lag_s: float) -> bool:
+        if self._caught_up_s is None:
+            # Working off the frames held for calibration is not falling behind, while there is room for it.
+            return self._first_output_s is not None and self._queue.qsize() > self._queue.maxsize // 2
         behind = lag_s > self._lag_s or (now_s < self._behind_until_s and not self._queue.empty())
         if behind:
             self._behind_until_s = now_s + _BEHIND_S
