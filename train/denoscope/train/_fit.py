@@ -6,9 +6,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,7 +134,7 @@ def fit(
     if not movies:
         raise InvalidInput("There is no movie to train on: give at least one movie, or --simulate N.")
     smallest = min(min(m.frames.shape[1:]) for m in movies)
-    settings = _with(settings, crop=min(settings.crop, smallest // LiveNet.stride * LiveNet.stride))
+    settings = replace(settings, crop=min(settings.crop, smallest // LiveNet.stride * LiveNet.stride))
     training, held_out = _split(movies)
     shares = _shares(training, settings.real_share)
 
@@ -232,10 +231,6 @@ def self_supervised_score(
             measured = window[:, model.settings.window // 2].unsqueeze(1)
             total += float(_negative_log_likelihood(measured - p.blind_mean, p, p.noise_variance).mean())
     return total / _VALIDATION_BATCHES
-
-
-def _with(settings: FitSettings, **changes: Any) -> FitSettings:
-    return FitSettings(**{**asdict(settings), **changes})
 
 
 def _split(movies: Sequence[TrainingMovie]) -> tuple[list[TrainingMovie], list[TrainingMovie]]:
