@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -28,17 +26,10 @@ from denoscope.train._sts_uvd import (
     warp,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = StsUvdSettings(window=5, features=4, width=8, wide=8, head=16)
 QUICK = StsUvdFitSettings(epochs=2, steps_per_epoch=40, crop=16, learning_rate=1e-2, seed=3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors are slower on many threads, much slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiny_movie(frames: int = 12) -> TrainingMovie:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -21,17 +19,10 @@ from denoscope.train import (
 )
 from denoscope.train._umvd import next_baseline
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = UmvdSettings(window=5, features=3, width=4, wide=6, head=8)
 QUICK = UmvdFitSettings(steps=60, batch=4, crop=16, learning_rate=1e-2, seed=3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors are slower on many threads, much slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiny_movie(frames: int = 24) -> TrainingMovie:
