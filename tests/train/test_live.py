@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from denoscope.train import LiveNet, LiveSettings
+from denoscope.runtime import InvalidInput
+from denoscope.train import BLIND_SPOTS, SIZES, LiveNet, LiveSettings
 
 NOISE = torch.tensor([0.3, 0.2])
 SMALL = {"encode_channels": 4, "encode_width": 6, "trunk_width": 8, "deep_width": 8, "spatial_channels": 3}
@@ -75,13 +76,24 @@ def test_target_pixel_has_no_influence_on_the_blind_prediction(
     assert gradient[0, 3, y, x] > 0, "the posterior does use the measurement"
 
 
-def test_pixels_that_bleed_into_the_target_are_hidden_too() -> None:
-    net = network()
-    window = torch.randn(1, 7, 20, 28, requires_grad=True)
-    prediction = net(window, torch.ones(7), torch.zeros(1, 0, 20, 28), NOISE)
-    (gradient,) = torch.autograd.grad(prediction.blind_mean[0, 0, 10, 14], window)
-    assert (gradient[0, 3, 10, 13:16] == 0).all()
-    assert (gradient[0, 3, 8:13, 14] != 0).any(), "rows above and below are used"
+def hidden_pixels(**changes: object) -> torch.Tensor:
+    """Which pixels of the centre frame have no influence on the blind prediction of pixel (20, 20)."""
+    net = network(**changes)
+    window = torch.randn(1, 7, 40, 40, requires_grad=True)
+    prediction = net(window, torch.ones(7), torch.zeros(1, 0, 40, 40), NOISE)
+    (gradient,) = torch.autograd.grad(prediction.blind_mean[0, 0, 20, 20], window)
+    return gradient[0, 3] == 0
+
+
+@pytest.mark.parametrize("blind_spot", BLIND_SPOTS)
+def test_the_blind_spot_hides_what_shares_the_targets_noise(blind_spot: str) -> None:
+    hidden = hidden_pixels(blind_spot=blind_spot)
+    assert hidden[20:22, 20:22].all(), "the target's cell"
+    assert not hidden[12:30, 12:30].all(), "something around the target is used"
+    beside, above = hidden[20, [19, 22]], hidden[[19, 22], 20]
+    assert beside.all() == (blind_spot in ("bleed", "row", "neighbours"))
+    assert above.all() == (blind_spot == "neighbours")
+    assert hidden[20, [15, 16, 24, 25]].all() == (blind_spot == "row"), "cells two steps along the row"
 
 
 def test_missing_frames_may_hold_anything() -> None:
@@ -120,4 +132,64 @@ def test_an_exact_measurement_is_kept() -> None:
 
 def test_an_even_window_is_refused() -> None:
     with pytest.raises(ValueError, match="window 6 with look-ahead 3"):
-        LiveNet(LiveSettings(window=6))
+        LiveSettings(window=6)
+
+
+def test_sizes_are_ordered_by_their_parameters() -> None:
+    count = {s: sum(p.numel() for p in LiveNet(LiveSettings.preset(s)).parameters()) for s in SIZES}
+    assert count["fast"] < count["standard"] == 114_503 < count["hq"]
+    assert LiveSettings.preset("fast", window=5, look_ahead=2).encode_channels == 12
+    with pytest.raises(InvalidInput, match="no size `huge`: choose one of fast, standard, hq"):
+        LiveSettings.preset("huge")
+
+
+class KnownFlow(torch.nn.Module):
+    """A stand-in that returns the same flow for every pair."""
+
+    def __init__(self, rows: float, columns: float) -> None:
+        super().__init__()
+        self.register_buffer("flow", torch.tensor([rows, columns]).view(1, 2, 1, 1))
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        assert a.shape == b.shape
+        assert a.shape[1] == 1
+        flow = self.flow
+        assert isinstance(flow, torch.Tensor)
+        return flow.expand(len(a), 2, a.shape[2] // 4, a.shape[3] // 4)
+
+
+def guided(rows: float, columns: float) -> LiveNet:
+    torch.manual_seed(3)
+    return LiveNet(LiveSettings(**SMALL, guided=True), KnownFlow(rows, columns)).eval()  # type: ignore[arg-type]
+
+
+def test_a_guided_network_undoes_the_motion_it_is_told() -> None:
+    """A scene that moves two columns a frame looks still, away from the borders, once it is warped."""
+    scene = torch.nn.functional.avg_pool2d(torch.randn(1, 1, 72, 96) * 5, 5, 1, 2)[0, 0]
+    window = torch.stack([scene[:64, 16 + 2 * i : 80 + 2 * i] for i in range(7)])[None]
+    # frame_i(p + flow) = frame_{i+1}(p): the scene runs to the left, so the flow looks to the right.
+    net = guided(0.0, 2.0)
+    features = [net.encode(window[:, i : i + 1], NOISE) for i in range(7)]
+    warped, travelled = net._warped(features, net.flows_of(features, torch.ones(7), NOISE))
+    inner = (slice(None), slice(None), slice(4, -4), slice(8, -8))
+    for i, frame in enumerate(warped):
+        torch.testing.assert_close(frame[inner], features[3][inner], atol=2e-3, rtol=0)
+        torch.testing.assert_close(
+            travelled[i][inner].mean(), torch.tensor(2.0 * abs(i - 3)), atol=2e-3, rtol=0
+        )
+
+
+def test_a_guided_network_is_blind_for_given_flows_and_ignores_missing_frames() -> None:
+    net = guided(0.7, -1.3)
+    window = torch.randn(1, 7, 24, 24, requires_grad=True)
+    valid = torch.tensor([0.0, 1, 1, 1, 1, 1, 0])
+    prediction = net(window, valid, torch.randn(1, 3, 24, 24), NOISE)
+    (gradient,) = torch.autograd.grad(prediction.blind_mean[0, 0, 9, 14], window)
+    assert gradient[0, 3, 9, 14] == 0
+    assert (gradient[0, [0, 6]] == 0).all()
+    assert gradient[0, 2].abs().sum() > 0
+
+
+def test_a_network_is_guided_exactly_when_it_has_a_flow_estimator() -> None:
+    with pytest.raises(InvalidInput, match="needs a flow estimator"):
+        LiveNet(LiveSettings(guided=True))

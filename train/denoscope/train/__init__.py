@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from denoscope.train._data import TrainingMovie, movie_from_file, simulated_movies
 from denoscope.train._fit import FitProgress, FitResult, FitSettings, fit, self_supervised_score
-from denoscope.train._live import LiveNet, LiveSettings, Prediction
+from denoscope.train._live import LiveNet, Prediction
+from denoscope.train._live_settings import BLIND_SPOTS, SIZES, LiveSettings
 from denoscope.train._metrics import Score, best_gaussian, best_temporal_average, score
 from denoscope.train._reference import denoise_movie
 from denoscope.train._simulate import (
@@ -37,6 +38,8 @@ from denoscope.train._umvd import (
 )
 
 __all__ = [
+    "BLIND_SPOTS",
+    "SIZES",
     "CameraSettings",
     "FitProgress",
     "FitResult",

@@ -13,62 +13,25 @@ noise variance max(slope z + 1, floor).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from denoscope.runtime import InvalidInput
+from denoscope.train._guide import lead_to_centre, resize_flow, sample
+from denoscope.train._live_settings import CELL, LiveSettings
+
 __all__ = ["LiveNet", "LiveSettings", "Prediction"]
 
-_CELL = 4  # pixels in a cell
+FlowEstimator = Callable[[Tensor, Tensor, Tensor], Tensor]  # frames a, b and noise -> flow from a to b
+
+_DILATIONS = (1, 2, 4)
+
 _TINY = 1e-6
-
-
-@dataclass(frozen=True)
-class LiveSettings:
-    """Shape of the network.
-
-    Attributes
-    ----------
-    window
-        Number of frames N that one output sees, odd.
-    look_ahead
-        Frames after the centre, at most N // 2. Fewer may be used live with the same weights.
-    memory_decay
-        Time constants of the exponential averages of the past, in frames.
-    encode_channels
-        Learned features per frame.
-    encode_width, trunk_width, deep_width
-        Channels inside `encode`, of the half-resolution and of the quarter-resolution trunk.
-    spatial_channels
-        Features of each ring of spatial neighbours.
-    """
-
-    window: int = 7
-    look_ahead: int = 3
-    memory_decay: tuple[float, ...] = (4.0, 16.0, 64.0, 256.0)
-    encode_channels: int = 16
-    encode_width: int = 24
-    trunk_width: int = 32
-    deep_width: int = 48
-    spatial_channels: int = 8
-
-    @property
-    def feature_channels(self) -> int:
-        """Channels of one frame's features: the cell's four pixels, then the learned ones."""
-        return _CELL + self.encode_channels
-
-    @property
-    def memory_channels(self) -> int:
-        """Channels of the long memory."""
-        return _CELL * len(self.memory_decay)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -98,19 +61,20 @@ class Prediction:
 class _RingConvolution(nn.Module):
     """3 x 3 convolution over cells that never sees the centre cell.
 
-    The kernel is multiplied by a mask, so the centre's influence is exactly zero. With
-    `whole_row` the cells left and right are hidden too: pixel bleed correlates them with the target.
+    The kernel is multiplied by a mask, so the influence of what is hidden is exactly zero.
     """
 
-    def __init__(self, inputs: int, outputs: int, dilation: int, *, whole_row: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, dilation: int, blind_spot: str) -> None:
         super().__init__()
         self.dilation = dilation
         self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
         mask = torch.ones(1, 1, 3, 3)
         mask[..., 1, 1] = 0
-        if whole_row:
+        if blind_spot == "row" or (blind_spot == "bleed" and dilation == 1):
             mask[..., 1, :] = 0
+        if blind_spot == "neighbours" and dilation == 1:
+            mask[...] = 0
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,29 +90,33 @@ class LiveNet(nn.Module):
     ----------
     settings
         Shape of the network.
+    flow
+        What `motion` asks for the flow between two frames, if `settings.guided`: a function of frames
+        a and b (B, 1, H, W), normalised, and `noise` that returns (B, 2, H/4, W/4) in pixels. It is
+        trained by itself and its weights are this network's too.
     """
 
     stride = 4  # frame sizes must be multiples: two halvings
     scale = 2  # features are at half resolution
 
-    def __init__(self, settings: LiveSettings | None = None) -> None:
+    def __init__(self, settings: LiveSettings | None = None, flow: FlowEstimator | None = None) -> None:
         super().__init__()
         self.settings = s = settings or LiveSettings()
-        if s.window % 2 == 0 or not 0 <= s.look_ahead <= s.window // 2:
-            raise ValueError(
-                f"window {s.window} with look-ahead {s.look_ahead} cannot be built: the window must be odd "
-                f"and the look-ahead at most half of it."
+        if s.guided != (flow is not None):
+            raise InvalidInput(
+                "A guided network needs a flow estimator, any other takes none: give both or none."
             )
+        self.flow = flow
         neighbours = s.window - 1
         memories = len(s.memory_decay)
         self.encoder = nn.Sequential(
-            nn.Conv2d(_CELL, s.encode_width, 3, padding=1),
+            nn.Conv2d(CELL, s.encode_width, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(s.encode_width, s.encode_width, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(s.encode_width, s.encode_channels, 3, padding=1),
         )
-        context = neighbours * s.encode_channels + s.memory_channels + _CELL
+        context = neighbours * s.encode_channels + s.memory_channels + CELL + (1 if s.guided else 0)
         self.entry = nn.Conv2d(context, s.trunk_width, 1)
         self.presence = nn.Linear(s.window + memories, s.trunk_width, bias=False)
         self.before = nn.Sequential(
@@ -173,19 +141,22 @@ class LiveNet(nn.Module):
             nn.ReLU(),
         )
         self.candidates = neighbours + memories + 1
-        self.mix = nn.Conv2d(s.trunk_width, self.candidates + _CELL, 1)
+        self.mix = nn.Conv2d(s.trunk_width, self.candidates + CELL, 1)
         self.rings = nn.ModuleList(
-            _RingConvolution(_CELL, s.spatial_channels, d, whole_row=d == 1) for d in (1, 2, 4)
+            _RingConvolution(CELL, s.spatial_channels, d, s.blind_spot) for d in _DILATIONS
         )
         self.head = nn.Sequential(
-            nn.Conv2d(s.trunk_width + 3 * s.spatial_channels, s.deep_width, 1),
+            nn.Conv2d(s.trunk_width + len(_DILATIONS) * s.spatial_channels, s.deep_width, 1),
             nn.ReLU(),
             nn.Conv2d(s.deep_width, s.deep_width, 1),
             nn.ReLU(),
-            nn.Conv2d(s.deep_width, 2 * _CELL, 1),
+            nn.Conv2d(s.deep_width, 2 * CELL, 1),
         )
         keep = torch.exp(-1.0 / torch.tensor(s.memory_decay, dtype=torch.float32))
         self.register_buffer("keep", keep, persistent=False)
+        if s.guided:
+            # Logarithm of how much a pixel of displacement speaks against a neighbour.
+            self.distrust = nn.Parameter(torch.tensor(-1.0))
         self._start_as_average()
 
     def _start_as_average(self) -> None:
@@ -199,7 +170,7 @@ class LiveNet(nn.Module):
             assert last.bias is not None
             last.weight.mul_(0.1)
             last.bias.zero_()
-            last.bias[_CELL:] = -2.0
+            last.bias[CELL:] = -2.0
 
     def encode(self, frame: Tensor, noise: Tensor) -> Tensor:
         """Encode one frame on its own.
@@ -239,13 +210,37 @@ class LiveNet(nn.Module):
             After the frame, same shapes.
         """
         assert isinstance(self.keep, Tensor)
-        cells = features[:, :_CELL]
-        keep = self.keep.repeat_interleave(_CELL).view(1, -1, 1, 1)
+        cells = features[:, :CELL]
+        keep = self.keep.repeat_interleave(CELL).view(1, -1, 1, 1)
         repeated = torch.cat([cells] * len(self.settings.memory_decay), dim=1)
         return memory * keep + repeated * (1 - keep), weight * self.keep + (1 - self.keep)
 
+    def motion(self, a: Tensor, b: Tensor, noise: Tensor) -> Tensor:
+        """Estimate the flow between two neighbouring frames from their features.
+
+        Parameters
+        ----------
+        a, b
+            (B, F, h, w) features of a frame and of the next one.
+        noise
+            (B, 2) or (2,).
+
+        Returns
+        -------
+        Tensor
+            (B, 2, H/4, W/4) in pixels, on b's grid: ``a(p + flow(p)) = b(p)``.
+        """
+        assert self.flow is not None
+        return self.flow(_frame_of(a), _frame_of(b), noise)
+
     def fuse(
-        self, features: Sequence[Tensor], valid: Tensor, memory: Tensor, weight: Tensor, noise: Tensor
+        self,
+        features: Sequence[Tensor],
+        valid: Tensor,
+        memory: Tensor,
+        weight: Tensor,
+        noise: Tensor,
+        flows: Sequence[Tensor] = (),
     ) -> tuple[Tensor, Tensor]:
         """Denoise the centre of a window.
 
@@ -259,17 +254,25 @@ class LiveNet(nn.Module):
             State of `remember` before any frame of the window.
         noise
             (B, 2) or (2,).
+        flows
+            A guided network's N - 1 outputs of `motion`, zero beside a missing frame.
 
         Returns
         -------
         mean, std
             (B, 1, H, W): posterior mean and its predicted standard deviation, normalised units.
         """
-        p = self.predict(features, valid, memory, weight, noise)
+        p = self.predict(features, valid, memory, weight, noise, flows)
         return p.mean, torch.sqrt(p.variance)
 
     def predict(
-        self, features: Sequence[Tensor], valid: Tensor, memory: Tensor, weight: Tensor, noise: Tensor
+        self,
+        features: Sequence[Tensor],
+        valid: Tensor,
+        memory: Tensor,
+        weight: Tensor,
+        noise: Tensor,
+        flows: Sequence[Tensor] = (),
     ) -> Prediction:
         """Do what `fuse` does and keep the blind prediction; see there for the parameters."""
         s = self.settings
@@ -278,10 +281,11 @@ class LiveNet(nn.Module):
         weight = weight.reshape(-1, len(s.memory_decay))
         present = [valid[:, i].view(-1, 1, 1, 1) for i in range(s.window)]
         others = [i for i in range(s.window) if i != centre]
-        target = features[centre][:, :_CELL]
+        target = features[centre][:, :CELL]
+        features, travelled = self._warped(features, flows)
 
         averages = [
-            memory[:, _CELL * m : _CELL * (m + 1)] / weight[:, m].clamp_min(_TINY).view(-1, 1, 1, 1)
+            memory[:, CELL * m : CELL * (m + 1)] / weight[:, m].clamp_min(_TINY).view(-1, 1, 1, 1)
             for m in range(len(s.memory_decay))
         ]
         counts = [present[i] for i in others] + [
@@ -289,7 +293,7 @@ class LiveNet(nn.Module):
             (weight[:, m] * 2 * tau).view(-1, 1, 1, 1)
             for m, tau in enumerate(s.memory_decay)
         ]
-        frames = [features[i][:, :_CELL] * present[i] for i in others] + averages
+        frames = [features[i][:, :CELL] * present[i] for i in others] + averages
         total = torch.stack(counts).sum(0)
         average = sum((f * c for f, c in zip(frames, counts, strict=True)), torch.zeros_like(target))
         average = average / total.clamp_min(_TINY)
@@ -298,8 +302,10 @@ class LiveNet(nn.Module):
         )
         sigma = _noise_level(level, noise)
 
-        context = [features[i][:, _CELL:] * present[i] for i in others]
+        context = [features[i][:, CELL:] * present[i] for i in others]
         context += [a / sigma for a in averages] + [average / sigma]
+        if travelled:
+            context.append(torch.stack([travelled[i] for i in others]).mean(0))
         x = self.entry(torch.cat(context, dim=1))
         x = x + self.presence(torch.cat([valid, weight], dim=1)).unsqueeze(-1).unsqueeze(-1)
         x = self.before(functional.relu(x))
@@ -309,6 +315,10 @@ class LiveNet(nn.Module):
         mixed = self.mix(trunk)
         missing = torch.cat([(c <= 0).to(x.dtype) for c in counts], dim=1)
         logits = mixed[:, : self.candidates - 1] - 100.0 * missing
+        if travelled:
+            far = torch.cat([travelled[i] for i in others], dim=1)
+            still = torch.zeros_like(far[:, :1]).expand(-1, len(s.memory_decay), -1, -1)
+            logits = logits - torch.exp(self.distrust) * torch.cat([far, still], dim=1)
         logits = torch.cat([logits, mixed[:, self.candidates - 1 : self.candidates]], dim=1)
         share = torch.exp(logits.clamp(-30.0, 30.0))  # a softmax written out: faster over channels
         share = share / share.sum(1, keepdim=True)
@@ -319,8 +329,8 @@ class LiveNet(nn.Module):
         residual = (target - temporal) / sigma
         around = torch.cat([trunk] + [ring(residual) for ring in self.rings], dim=1)
         correction = self.head(around)
-        mu = temporal + sigma * correction[:, :_CELL]
-        variance = sigma * sigma * torch.exp(correction[:, _CELL:].clamp(-8.0, 6.0))
+        mu = temporal + sigma * correction[:, :CELL]
+        variance = sigma * sigma * torch.exp(correction[:, CELL:].clamp(-8.0, 6.0))
         noise_variance = _noise_level(mu, noise).square()
         share_of_measurement = variance / (variance + noise_variance)
         mean = mu + share_of_measurement * (target - mu)
@@ -333,6 +343,26 @@ class LiveNet(nn.Module):
             variance=up(share_of_measurement * noise_variance, self.scale),
             sigma=up(sigma.expand_as(mu), self.scale),
         )
+
+    def _warped(
+        self, features: Sequence[Tensor], flows: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Warp every neighbour's features onto the centre; also return how far each pixel travelled.
+
+        The four pixels of a cell are samples of one picture, so they are warped as that picture at
+        full resolution; the learned channels belong to whole cells.
+        """
+        if not self.settings.guided:
+            return list(features), []
+        centre, warped, travelled = self.settings.window // 2, list(features), []
+        for i, lead in enumerate(lead_to_centre(flows, centre, self.stride)):
+            at_cells = resize_flow(lead, self.stride / self.scale)
+            travelled.append(torch.sqrt(at_cells.square().sum(1, keepdim=True) + _TINY))
+            if i != centre:
+                frame = sample(_frame_of(features[i]), resize_flow(lead, self.stride))
+                learned = sample(features[i][:, CELL:], at_cells / self.scale)
+                warped[i] = torch.cat([functional.pixel_unshuffle(frame, self.scale), learned], dim=1)
+        return warped, travelled
 
     def forward(self, window: Tensor, valid: Tensor, past: Tensor, noise: Tensor) -> Prediction:
         """Compute the whole window at once: the reference that the streaming split must equal.
@@ -355,7 +385,16 @@ class LiveNet(nn.Module):
         """
         memory, weight = self.memory_of(past)
         features = [self.encode(window[:, i : i + 1], noise) for i in range(self.settings.window)]
-        return self.predict(features, valid, memory, weight, noise)
+        return self.predict(features, valid, memory, weight, noise, self.flows_of(features, valid, noise))
+
+    def flows_of(self, features: Sequence[Tensor], valid: Tensor, noise: Tensor) -> list[Tensor]:
+        """Return a guided network's flows between the frames of a window, zero beside a missing frame."""
+        if not self.settings.guided:
+            return []
+        valid = valid.reshape(-1, self.settings.window)
+        both = (valid[:, 1:] * valid[:, :-1])[:, :, None, None, None]
+        pairs = itertools.pairwise(features)
+        return [self.motion(a, b, noise) * both[:, i] for i, (a, b) in enumerate(pairs)]
 
     def memory_of(self, past: Tensor) -> tuple[Tensor, Tensor]:
         """Return the state that `remember` reaches after all frames of `past` (B, P, H, W)."""
@@ -365,6 +404,11 @@ class LiveNet(nn.Module):
         averages = torch.einsum("mp,bphw->bmhw", share, past)
         memory = functional.pixel_unshuffle(averages, self.scale)
         return memory, share.sum(1).expand(past.shape[0], -1)
+
+
+def _frame_of(features: Tensor) -> Tensor:
+    """Return the frame (B, 1, H, W) whose cells are the first channels of `features`."""
+    return functional.pixel_shuffle(features[:, :CELL], LiveNet.scale)
 
 
 def _noise_level(level: Tensor, noise: Tensor) -> Tensor:

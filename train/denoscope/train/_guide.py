@@ -1,0 +1,70 @@
+"""Flows of neighbouring frames composed to the centre of a window, and warping along them.
+
+A flow (B, 2, h, w), rows then columns in pixels of the full frame, leads from frame a to frame b:
+``a(p + flow(p)) = b(p)``. It may be given on a coarser grid than the frame, as `motion` returns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["lead_to_centre", "resize_flow", "sample"]
+
+_INVERSION_STEPS = 2
+
+
+def sample(x: Tensor, displacement: Tensor) -> Tensor:
+    """Sample `x` at p + displacement(p), bilinear, borders repeated.
+
+    Parameters
+    ----------
+    x
+        (B, C, h, w).
+    displacement
+        (B, 2, h, w), rows then columns, in steps of the grid of `x`.
+    """
+    height, width = x.shape[-2:]
+    rows = torch.arange(height, dtype=x.dtype, device=x.device).view(-1, 1) + displacement[:, 0]
+    columns = torch.arange(width, dtype=x.dtype, device=x.device) + displacement[:, 1]
+    # Cell centres at (2 i + 1) / n - 1: no division by n - 1, which is zero for a single row.
+    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
+    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def lead_to_centre(flows: Sequence[Tensor], centre: int, pixels: int) -> list[Tensor]:
+    """Compose neighbouring flows to displacements from every frame of a window to its centre.
+
+    Parameters
+    ----------
+    flows
+        N - 1 tensors (B, 2, h, w); number i leads from frame i to frame i + 1, in pixels.
+    centre
+        Index of the centre.
+    pixels
+        Pixels in one step of the flows' grid.
+
+    Returns
+    -------
+    list of Tensor
+        N displacements (B, 2, h, w) in pixels on the centre's grid: ``frame_i(p + d_i(p)) = centre(p)``.
+        Towards later frames each flow is inverted first, by fixed-point iteration.
+    """
+    still = torch.zeros_like(flows[0])
+    leads = [still] * (len(flows) + 1)
+    for i in range(centre - 1, -1, -1):
+        leads[i] = leads[i + 1] + sample(flows[i], leads[i + 1] / pixels)
+    for i in range(centre, len(flows)):
+        backward = -flows[i]
+        for _ in range(_INVERSION_STEPS):
+            backward = -sample(flows[i], backward / pixels)
+        leads[i + 1] = leads[i] + sample(backward, leads[i] / pixels)
+    return leads
+
+
+def resize_flow(flow: Tensor, scale: float) -> Tensor:
+    """Put a flow on a grid `scale` times as fine; its values stay pixels of the full frame."""
+    return functional.interpolate(flow, scale_factor=scale, mode="bilinear", align_corners=False)
