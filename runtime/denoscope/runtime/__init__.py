@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from ._movie import AnyMovie, open_movie
     from ._noise import Intensity, estimate_intensity
+    from ._noise_correlation import NoiseCorrelation, choose_blind_spot, measure_noise_correlation
     from ._stream import Stream
     from ._types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
 
@@ -56,6 +57,7 @@ __all__ = [
     "Graph",
     "Intensity",
     "InvalidInput",
+    "NoiseCorrelation",
     "QualityRecord",
     "Rebind",
     "StageSeconds",
@@ -64,10 +66,12 @@ __all__ = [
     "StreamCounters",
     "StreamKey",
     "choose_backend",
+    "choose_blind_spot",
     "default_threads",
     "estimate_intensity",
     "list_backends",
     "list_bundles",
+    "measure_noise_correlation",
     "open_movie",
     "register_backend",
     "write_bundle",
@@ -97,6 +101,9 @@ _HOME = {
     "open_movie": "_movie",
     "Intensity": "_noise",
     "estimate_intensity": "_noise",
+    "NoiseCorrelation": "_noise_correlation",
+    "choose_blind_spot": "_noise_correlation",
+    "measure_noise_correlation": "_noise_correlation",
     "Stream": "_stream",
     "Denoised": "_types",
     "FrameMeta": "_types",
