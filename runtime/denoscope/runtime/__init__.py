@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         FrameMismatch,
         InvalidInput,
     )
-    from ._movie import AnyMovie, open_movie
+    from ._movies import AnyMovie, LazyMovie, open_movie
     from ._noise import Intensity, estimate_intensity
     from ._noise_correlation import NoiseCorrelation, choose_blind_spot, measure_noise_correlation
     from ._stream import Stream
@@ -57,6 +57,7 @@ __all__ = [
     "Graph",
     "Intensity",
     "InvalidInput",
+    "LazyMovie",
     "NoiseCorrelation",
     "QualityRecord",
     "Rebind",
@@ -97,8 +98,9 @@ _HOME = {
     "DenoscopeError": "_errors",
     "FrameMismatch": "_errors",
     "InvalidInput": "_errors",
-    "AnyMovie": "_movie",
-    "open_movie": "_movie",
+    "AnyMovie": "_movies",
+    "LazyMovie": "_movies",
+    "open_movie": "_movies",
     "Intensity": "_noise",
     "estimate_intensity": "_noise",
     "NoiseCorrelation": "_noise_correlation",

@@ -1,0 +1,8 @@
+"""Movies of every format, checked before anything is read and never read whole."""
+
+from __future__ import annotations
+
+from ._lazy import LazyMovie
+from ._open import FORMATS, AnyMovie, MovieFormat, open_movie
+
+__all__ = ["FORMATS", "AnyMovie", "LazyMovie", "MovieFormat", "open_movie"]

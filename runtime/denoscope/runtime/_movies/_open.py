@@ -1,0 +1,150 @@
+"""Open a movie of any format: which one it is, told from the path, and what reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime._errors import InvalidInput
+
+from ._lazy import LazyMovie, Reader
+from ._pick import Wanted
+
+__all__ = ["FORMATS", "AnyMovie", "MovieFormat", "open_movie"]
+
+AnyMovie = (
+    npt.NDArray[np.uint8]
+    | npt.NDArray[np.uint16]
+    | npt.NDArray[np.int16]
+    | npt.NDArray[np.float32]
+    | LazyMovie
+)
+
+# Larger files are read, not mapped: mapped pages count as the process's own memory until others need it.
+_MAPPED_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class MovieFormat:
+    """One row of the table of formats.
+
+    Attributes
+    ----------
+    name
+        As users know it.
+    matches
+        Whether a path is of this format; looks at names and magic bytes only.
+    opener
+        ``module:function`` beside this module, imported when it is first needed.
+    needs
+        Library that the extra ``formats`` brings, or None.
+    """
+
+    name: str
+    matches: Callable[[Path], bool]
+    opener: str
+    needs: str | None = None
+
+
+def _starts_with(path: Path, *magic: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(8)
+    return any(head.startswith(m) for m in magic)
+
+
+def _is_ndtiff(path: Path) -> bool:
+    return (path / "NDTiff.index").is_file() or (path / "Full resolution" / "NDTiff.index").is_file()
+
+
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs"))
+
+
+def _split_dataset(path: Path) -> tuple[Path, str | None]:
+    file, colons, dataset = str(path).partition("::")
+    return (Path(file), dataset) if colons else (path, None)
+
+
+def _is_hdf5(path: Path) -> bool:
+    return _starts_with(_split_dataset(path)[0], b"\x89HDF\r\n\x1a\n")
+
+
+def _is_tiff(path: Path) -> bool:
+    return path.is_file()
+
+
+FORMATS: tuple[MovieFormat, ...] = (
+    MovieFormat("NDTiff", _is_ndtiff, "_ndtiff:open_ndtiff"),
+    MovieFormat("OME-Zarr", _is_zarr, "_zarr:open_zarr", "zarr"),
+    MovieFormat("HDF5", _is_hdf5, "_hdf5:open_hdf5", "h5py"),
+    MovieFormat("folder of images", Path.is_dir, "_folder:open_folder"),
+    MovieFormat("TIFF", _is_tiff, "_tiff:open_tiff"),
+)
+
+
+def open_movie(
+    path: Path,
+    *,
+    channel: int | str | None = None,
+    plane: int | str | None = None,
+    position: int | str | None = None,
+    limit_bytes: int = 16 * 2**30,
+) -> AnyMovie:
+    """Open a movie (T, H, W) of any format without reading it.
+
+    Small uncompressed files are memory-mapped; everything else is a `LazyMovie`, which reads what it is
+    indexed with.
+
+    Parameters
+    ----------
+    path
+        TIFF, BigTIFF, OME-TIFF, ImageJ, NDTiff, OME-Zarr, HDF5 (``FILE.h5::/dataset`` names one of several),
+        or a folder of numbered images.
+    channel, plane, position
+        Which, by number or name, where the file has several.
+    limit_bytes
+        Largest array that one read may give; a frame that is larger is refused here.
+
+    Raises
+    ------
+    InvalidInput
+        If the movie is missing, of no known format, empty, damaged, claims more data than it can hold,
+        or the choice of channel, plane or position is missing or wrong.
+    """
+    path = Path(path)
+    file, _ = _split_dataset(path)
+    if not path.exists() and not file.is_file():
+        raise InvalidInput(f"There is no movie at {path}: give the path of a file or folder of images.")
+    if file.is_file() and file.stat().st_size == 0:
+        raise InvalidInput(f"{path} is empty (0 bytes): the recording was not written; choose another file.")
+    kind = next((f for f in FORMATS if f.matches(path)), None)
+    if kind is None:
+        raise InvalidInput(f"{path} is no HDF5 file, and only those hold datasets after `::`.")
+    if kind.needs and find_spec(kind.needs) is None:
+        raise InvalidInput(
+            f"{path} is {kind.name}, and reading it needs {kind.needs}: run pip install 'denoscope[formats]'."
+        )
+    module, _, function = kind.opener.partition(":")
+    opener = getattr(import_module(f"{__package__}.{module}"), function)
+    reader: Reader = opener(path, Wanted(channel, plane, position), limit_bytes)
+    mapped = _mapped(reader)
+    return LazyMovie(reader, str(path), limit_bytes) if mapped is None else mapped
+
+
+def _mapped(reader: Reader) -> np.memmap[tuple[int, ...], np.dtype[np.uint16]] | None:
+    """Map a small file whose bytes are the array."""
+    from ._tiff import DenseReader
+
+    if not isinstance(reader, DenseReader) or not reader.mappable:
+        return None
+    if int(np.prod(reader.shape)) * reader.dtype.itemsize > _MAPPED_BYTES:
+        return None
+    return np.memmap(reader.path, reader.dtype, "r", offset=reader.offset, shape=reader.shape)

@@ -1,0 +1,383 @@
+"""TIFF of every kind: plain, BigTIFF, OME-TIFF of one and several files, ImageJ, tiled, compressed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from denoscope.runtime._errors import InvalidInput
+
+from ._check import check_claim, check_dtype, one_line
+from ._lazy import Reader
+from ._pick import Axis, Wanted, pick, pick_index
+
+__all__ = ["DenseReader", "open_tiff"]
+
+# Letters that tifffile gives axes.
+_KINDS = {"T": "time", "C": "channel", "Z": "plane", "R": "position", "P": "position"}
+# Files of these kinds say how their pages are arranged; pages of others follow each other in time.
+_ARRANGED = {
+    "bif", "dng", "epics", "eer", "fluoview", "gdal", "geotiff", "imagej", "indica", "lsm", "mmstack",
+    "micromanager", "mrc", "ndpi", "nih", "ome", "philips", "qpi", "scanimage", "scn", "shaped", "sis",
+    "stk", "svs", "vista",
+}  # fmt: skip
+_LEAST_IFD_BYTES = 18  # one entry in the shortest directory; a file cannot list more pages than that allows
+_MANY_PLANES = 1_000_000
+
+
+def open_tiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open a TIFF file as a reader of one channel, plane and position over time.
+
+    Raises
+    ------
+    InvalidInput
+        If it is no TIFF, damaged, claims more than it can hold, or the choice is ambiguous.
+    """
+    with _quiet(path):
+        tif = tifffile.TiffFile(path)
+    try:
+        with _quiet(path):
+            _check_plane_count(tif, path)
+            reader = _open_arranged(tif, path, wanted, limit_bytes)
+    except BaseException:
+        tif.close()
+        raise
+    if isinstance(reader, DenseReader):
+        tif.close()
+    else:
+        weakref.finalize(reader, tif.close)
+    return reader
+
+
+@contextmanager
+def _quiet(path: Path) -> Iterator[None]:
+    """Turn whatever a parser makes of a damaged file into one sentence, without its log lines."""
+    log = logging.getLogger("tifffile")
+    disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except Exception as error:
+        raise InvalidInput(
+            f"{path} cannot be read as a TIFF movie ({one_line(error)}): check that it opens in Fiji."
+        ) from error
+    finally:
+        log.disabled = disabled
+
+
+def _check_plane_count(tif: tifffile.TiffFile, path: Path) -> None:
+    """Refuse OME-XML that lists more planes than the files of the folder have room for."""
+    xml = tif.ome_metadata if tif.is_ome else None
+    if not xml:
+        return
+    planes = 0
+    for pixels in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", xml):
+        sizes = [int(n) for n in re.findall(r"\bSize[TCZ]\s*=\s*[\"'](\d{1,18})[\"']", pixels)]
+        planes += math.prod(sizes)
+    if planes > _MANY_PLANES:
+        room = sum(p.stat().st_size for p in path.parent.glob("*.tif*")) // _LEAST_IFD_BYTES
+        if planes > room:
+            raise InvalidInput(
+                f"{path} lists {planes} planes, and its files have room for {room}: its OME-XML is damaged; "
+                "save the movie again."
+            )
+
+
+def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    if not (tif.flags & _ARRANGED) and (reader := _open_plain(tif, path, wanted, limit_bytes)) is not None:
+        return reader
+    series = list(tif.series)
+    if not series:
+        raise InvalidInput(f"{path} holds no images: give a movie of at least one frame.")
+    index = 0
+    if len(series) > 1 or (wanted.position is not None and "R" not in series[0].axes):
+        labels = tuple(s.name or str(s.shape) for s in series)
+        index = pick_index(str(path), Axis("position", len(series), labels), wanted.position)
+        wanted = Wanted(wanted.channel, wanted.plane, None)
+    return _open_series(tif, series[index], index, path, wanted, limit_bytes)
+
+
+def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes: int) -> Reader | None:
+    """Open pages that follow each other in time without building an object for each of them."""
+    count = len(tif.pages)
+    first = tif.pages.first
+    if len(first.shape) != 2 or any(tif.pages[i].hash != first.hash for i in (count // 2, count - 1)):
+        return None
+    _check_file(path, (count, *first.shape), first, path.stat().st_size, limit_bytes)
+    pick(str(path), [Axis("time", count)], wanted)
+    tif.pages.cache = False
+    # The light form of a page leaves out its size, which only an uncompressed page's bytes prove.
+    tif.pages.useframes = first.compression == 1
+    if tif.pages.useframes:
+        tif.pages.set_keyframe(0)
+    return _PageReader(path, first, count, lambda t: tif.pages[t])
+
+
+def _open_series(
+    tif: tifffile.TiffFile,
+    series: tifffile.TiffPageSeries,
+    index: int,
+    path: Path,
+    wanted: Wanted,
+    limit_bytes: int,
+) -> Reader:
+    shape, letters = tuple(int(n) for n in series.shape), series.axes
+    if "S" in letters and shape[letters.index("S")] > 1:
+        raise InvalidInput(f"{path} holds colour pictures: give a movie of grey values, one channel a page.")
+    squeezed = [(letter, n) for letter, n in zip(letters, shape, strict=True) if letter != "S"]
+    if [letter for letter, _ in squeezed[-2:]] != ["Y", "X"]:
+        raise InvalidInput(
+            f"{path} has the axes {letters} of {shape}; denoscope takes frames of rows and columns, (T, H, W): "
+            "save it again from Fiji."
+        )
+    leading, (height, width) = squeezed[:-2], [n for _, n in squeezed[-2:]]
+    key = series.keyframe
+    parents = {p.parent for p in (series.pages[i] for i in range(len(series.pages))) if p is not None} | {tif}
+    stored = sum(parent.filehandle.size for parent in parents)
+    _check_file(path, (*(n for _, n in leading), height, width), key, stored, limit_bytes)
+    if math.prod(key.shape) != math.prod(shape[-len(key.shape) :] if key.shape else ()):
+        raise InvalidInput(f"{path} lists frames of another size than its pages: save it again from Fiji.")
+    names = _channel_names(tif, index)
+    axes = [
+        Axis(_KINDS.get(letter, "other"), n, names if letter == "C" and len(names) == n else ())
+        for letter, n in leading
+    ]
+    chosen = pick(str(path), axes, wanted)
+    planes = np.arange(math.prod(a.size for a in axes)).reshape([a.size for a in axes])
+    planes = np.atleast_1d(planes[tuple(slice(None) if i is None else i for i in chosen)])
+    offset = series.dataoffset
+    if offset is not None and key.compression == 1:
+        assert series.dtype is not None
+        stride = int(planes[1] - planes[0]) if len(planes) > 1 else 1
+        stored_dtype = series.dtype.newbyteorder(tif.byteorder)
+        frame_bytes = height * width * stored_dtype.itemsize
+        return DenseReader(
+            path,
+            (len(planes), height, width),
+            stored_dtype,
+            offset + int(planes[0]) * frame_bytes,
+            stride * frame_bytes,
+        )
+    pages_per_frame = key.size // (height * width)
+    if pages_per_frame != 1 or len(series.pages) != math.prod(a.size for a in axes):
+        raise InvalidInput(f"{path} packs several frames into a compressed page: save it again from Fiji.")
+    present = np.array([series.pages[int(i)] is not None for i in planes])
+    length = int(np.flatnonzero(present).max(initial=-1)) + 1
+    if not present[:length].all() or length == 0:
+        raise InvalidInput(
+            f"{path}: frame {int(np.argmin(present))} of {len(planes)} was never written: "
+            "a file of the recording is missing, or damaged."
+        )
+    note = "" if length == len(planes) else f"{path.name} ends at frame {length} of the {len(planes)} planned"
+    return _PageReader(path, key, length, lambda t: series.pages[int(planes[t])], note)
+
+
+def _check_file(
+    path: Path, shape: tuple[int, ...], key: tifffile.TiffPage, stored: int, limit_bytes: int
+) -> None:
+    """Check what the first page claims: dtype, size of it all, of one frame and of one strip or tile."""
+    if key.dtype is None or key.samplesperpixel != 1 or key.bitspersample != 8 * key.dtype.itemsize:
+        raise InvalidInput(
+            f"{path} holds {key.bitspersample}-bit pixels of {key.samplesperpixel} samples; save it as "
+            "uint8, uint16, int16 or float32, one grey value a pixel."
+        )
+    check_dtype(str(path), key.dtype)
+    compressed = key.compression != 1
+    if compressed and key.compression not in tifffile.TIFF.DECOMPRESSORS:
+        raise InvalidInput(
+            f"{path} is compressed with {tifffile.COMPRESSION(key.compression).name}, which needs imagecodecs: "
+            "run pip install 'denoscope[formats]'."
+        )
+    piece = (1, *key.chunks[-2:]) if compressed or key.is_tiled else (1, 1, 1)
+    check_claim(
+        str(path),
+        shape,
+        key.dtype.itemsize,
+        piece=piece,
+        stored_bytes=stored,
+        compressed=compressed,
+        limit_bytes=limit_bytes,
+    )
+
+
+def _channel_names(tif: tifffile.TiffFile, image: int) -> tuple[str, ...]:
+    """Return the names that the file gives the channels of an image, empty where it gives none."""
+    if tif.is_ome and tif.ome_metadata:
+        images = ET.fromstring(tif.ome_metadata).findall("{*}Image")  # noqa: S314 - expat bounds entities
+        if image < len(images):
+            channels = images[image].findall("{*}Pixels/{*}Channel")
+            names = tuple(c.get("Name", "") for c in channels)
+            return names if all(names) else ()
+    if tif.is_micromanager:
+        listed = (tif.micromanager_metadata or {}).get("Summary", {}).get("ChNames", ())
+        return tuple(map(str, listed)) if isinstance(listed, list) else ()
+    return ()
+
+
+class DenseReader:
+    """Uncompressed frames at even distances in one file; nothing is kept open or mapped.
+
+    Reading instead of mapping keeps the resident memory of a long training flat.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape
+        (T, H, W).
+    stored
+        dtype in the byte order of the file.
+    offset, stride
+        Byte where the first frame begins, and bytes from one frame to the next.
+    """
+
+    piece = (1, 1, 1)
+    note = ""
+
+    def __init__(
+        self, path: Path, shape: tuple[int, int, int], stored: np.dtype[Any], offset: int, stride: int
+    ) -> None:
+        self.shape = shape
+        self.dtype = check_dtype(str(path), stored)
+        self.path, self.stored, self.offset, self.stride = path, stored, offset, stride
+
+    @property
+    def mappable(self) -> bool:
+        """Whether the file can stand for an array in memory as it is."""
+        frame = self.shape[1] * self.shape[2] * self.stored.itemsize
+        return self.stored.isnative and self.stride == frame
+
+    def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        """Return (stop - start, rows, columns)."""
+        height, width = rows.stop - rows.start, self.shape[2]
+        lines = np.empty((stop - start, height, width), self.stored)
+        skip = rows.start * width * self.stored.itemsize
+        with self.path.open("rb", buffering=0) as file:
+            if height == self.shape[1] and self.mappable:
+                file.seek(self.offset + start * self.stride)
+                _read_into(file, lines)
+            else:
+                for i in range(stop - start):
+                    file.seek(self.offset + (start + i) * self.stride + skip)
+                    _read_into(file, lines[i])
+        if columns == slice(0, width):
+            return lines.astype(self.dtype, copy=False)
+        return lines[:, :, columns].astype(self.dtype)
+
+
+class _PageReader:
+    """Frames that are pages of their own, parsed when they are read."""
+
+    def __init__(
+        self, path: Path, key: tifffile.TiffPage, length: int, page: Callable[[int], Any], note: str = ""
+    ) -> None:
+        assert key.dtype is not None
+        self._path, self._key, self._page, self.note = path, key, page, note
+        self.shape = (length, int(key.shape[-2]), int(key.shape[-1]))
+        self.dtype = check_dtype(str(path), key.dtype)
+        self._plain = key.compression == 1 and key.predictor == 1 and key.fillorder == 1 and not key.is_tiled
+        self._stored = self.dtype.newbyteorder(key.parent.byteorder)
+        self.piece = (1, 1, 1) if self._plain else (1, int(key.chunks[-2]), int(key.chunks[-1]))
+        self._lock = threading.Lock()  # the file has one position
+
+    def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        """Return (stop - start, rows, columns)."""
+        result = np.empty((stop - start, rows.stop - rows.start, columns.stop - columns.start), self.dtype)
+        with self._lock:
+            for i, t in enumerate(range(start, stop)):
+                page = self._page(t)
+                if page.hash != self._key.hash:
+                    raise InvalidInput(
+                        f"{self._path}: frame {t} is {page.shape} {page.dtype}, the first is "
+                        f"{self._key.shape} {self._key.dtype}: split the movie where it changes."
+                    )
+                offsets, counts = self._segments(page)
+                if self._plain and _follow(offsets, counts):
+                    result[i] = self._rows(page, t, offsets[0], sum(counts), rows)[:, columns]
+                else:
+                    self._decode(page, t, offsets, counts, rows, columns, result[i])
+        return result
+
+    def _segments(self, page: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return tuple(page.dataoffsets), tuple(page.databytecounts)
+
+    def _rows(self, page: Any, t: int, offset: int, stored: int, rows: slice) -> npt.NDArray[Any]:
+        """Read rows of an uncompressed page."""
+        _, height, width = self.shape
+        line = width * self.dtype.itemsize
+        if stored != height * line:
+            raise InvalidInput(
+                f"{self._path}: frame {t} has {stored} bytes, the first has {height * line}: "
+                "split the movie where the size of its frames changes."
+            )
+        file = page.parent.filehandle
+        wanted = (rows.stop - rows.start) * line
+        if offset + rows.start * line + wanted > file.size:
+            raise EOFError(f"the file ends at byte {file.size}")
+        file.seek(offset + rows.start * line)
+        return np.frombuffer(file.read(wanted), self._stored).reshape(-1, width)
+
+    def _decode(
+        self,
+        page: Any,
+        t: int,
+        offsets: tuple[int, ...],
+        counts: tuple[int, ...],
+        rows: slice,
+        columns: slice,
+        out: npt.NDArray[Any],
+    ) -> None:
+        """Decode the strips or tiles that overlap the wanted area into `out`."""
+        key = self._key
+        across = -(-self.shape[2] // self.piece[2])
+        deep, wide = self.piece[1:]
+        if len(offsets) != len(counts) or len(offsets) != -(-self.shape[1] // deep) * across:
+            raise EOFError(f"{len(offsets)} strips or tiles, and {len(counts)} lengths of them")
+        file = page.parent.filehandle
+        for row in range(rows.start // deep, -(-rows.stop // deep)):
+            for column in range(columns.start // wide, -(-columns.stop // wide)):
+                index = row * across + column
+                offset, count = offsets[index], counts[index]
+                if count == 0 or offset + count > file.size:
+                    raise EOFError(f"strip or tile {index} of frame {t} is not in the file")
+                file.seek(offset)
+                data, _, _ = key.decode(file.read(count), index, jpegtables=key.jpegtables)
+                if data is None:
+                    raise EOFError(f"strip or tile {index} of frame {t} is empty")
+                top, left = row * deep, column * wide
+                segment = data[0, :, :, 0]
+                y0, y1 = max(top, rows.start), min(top + segment.shape[0], rows.stop)
+                x0, x1 = max(left, columns.start), min(left + segment.shape[1], columns.stop)
+                out[y0 - rows.start : y1 - rows.start, x0 - columns.start : x1 - columns.start] = segment[
+                    y0 - top : y1 - top, x0 - left : x1 - left
+                ]
+
+
+def _follow(offsets: tuple[int, ...], counts: tuple[int, ...]) -> bool:
+    """Whether the strips lie behind each other."""
+    return len(offsets) == len(counts) and all(
+        offsets[i] + counts[i] == offsets[i + 1] for i in range(len(offsets) - 1)
+    )
+
+
+def _read_into(file: Any, array: npt.NDArray[Any]) -> None:
+    """Fill `array` from the file."""
+    view, done = array.reshape(-1).view(np.uint8).data, 0
+    while done < view.nbytes:
+        got = file.readinto(view[done:])
+        if not got:
+            raise EOFError(f"the file is {view.nbytes - done} bytes too short")
+        done += got
