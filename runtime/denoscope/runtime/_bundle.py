@@ -27,7 +27,7 @@ _SHIPPED = Path(__file__).parent / "bundles"
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # file browsers leave these anywhere
 _MANIFEST_LIMIT = 1 << 20
 
-Graphs = Literal["encode", "remember", "fuse"]
+Graphs = Literal["encode", "motion", "remember", "fuse"]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -80,6 +80,11 @@ class BundleManifest(BaseModel):
         Time constants of the long memory, in frames; empty for none.
     memory_channels
         M, channels of the long memory; 0 for none.
+    flow_scale
+        Flows between neighbouring frames are (2, H / flow_scale, W / flow_scale); 0 for a bundle
+        without `motion`.
+    predicts_std
+        Whether `fuse` gives a standard deviation beside the mean.
     calibration_frames
         Frames from which a session estimates its intensity transform.
     intensity
@@ -110,6 +115,8 @@ class BundleManifest(BaseModel):
     feature_channels: Count
     memory_decay: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] = ()
     memory_channels: Annotated[int, Field(ge=0)] = 0
+    flow_scale: Annotated[int, Field(ge=0)] = 0
+    predicts_std: bool = True
     calibration_frames: Count = 32
     intensity: Intensity | None = None
     trained_on: list[str] = []
@@ -131,12 +138,22 @@ class BundleManifest(BaseModel):
             raise ValueError(f"stride is {self.stride}; it must be a multiple of scale = {self.scale}")
         if bool(self.memory_decay) != bool(self.memory_channels):
             raise ValueError("memory_decay and memory_channels must both be empty or both be given")
+        if self.flow_scale and self.stride % self.flow_scale:
+            raise ValueError(
+                f"stride is {self.stride}; it must be a multiple of flow_scale = {self.flow_scale}"
+            )
         return self
 
     @property
     def graphs(self) -> tuple[Graphs, ...]:
-        """The graphs of the bundle; `remember` only where there is a long memory."""
-        return ("encode", "remember", "fuse") if self.memory_decay else ("encode", "fuse")
+        """The graphs of the bundle; `motion` and `remember` only where it has flows and a long memory."""
+        present: dict[Graphs, bool] = {
+            "encode": True,
+            "motion": self.flow_scale > 0,
+            "remember": bool(self.memory_decay),
+            "fuse": True,
+        }
+        return tuple(name for name, there in present.items() if there)
 
 
 class Bundle:
@@ -182,8 +199,14 @@ class Bundle:
         files = {name: _read_checked(folder, name, digest) for name, digest in manifest.files.items()}
         graphs: dict[str, bytes] = {}
         for graph in manifest.graphs:
-            inputs, outputs = expected_names(graph, manifest.window, memory=bool(manifest.memory_decay))
-            check_graph(f"{graph}.onnx", files[f"{graph}.onnx"], inputs, outputs)
+            names = expected_names(
+                graph,
+                manifest.window,
+                memory=bool(manifest.memory_decay),
+                motion=manifest.flow_scale > 0,
+                std=manifest.predicts_std,
+            )
+            check_graph(f"{graph}.onnx", files[f"{graph}.onnx"], names)
             graphs[graph] = files[f"{graph}.onnx"]
         _check_weights(files[WEIGHTS])
         return cls(folder, manifest, graphs)
@@ -194,7 +217,7 @@ class Bundle:
         return self.manifest.checksum
 
     def graph_bytes(self, graph: str) -> bytes:
-        """Return a graph as serialised ONNX; `graph` is `encode`, `remember` or `fuse`."""
+        """Return a graph as serialised ONNX; `graph` is one of the manifest's `graphs`."""
         if graph not in self._graphs:
             raise InvalidInput(
                 f"The bundle {self.manifest.name} has no graph {graph!r}: "
@@ -228,8 +251,8 @@ def write_bundle(
     manifest
         Its `files` and `checksum` are filled in.
     files
-        Content by name: `weights.safetensors`, `encode.onnx`, `fuse.onnx`, `remember.onnx` when there
-        is a long memory, and `README.md`, the card, if wanted.
+        Content by name: `weights.safetensors`, `encode.onnx`, `fuse.onnx`, `motion.onnx` when there are
+        flows, `remember.onnx` when there is a long memory, and `README.md`, the card, if wanted.
 
     Raises
     ------

@@ -10,12 +10,34 @@ import numpy.typing as npt
 from ._errors import FrameMismatch
 from ._noise import Intensity
 
-__all__ = ["DTYPES", "SMALLEST", "check_frame", "normalise_into", "restore", "restore_std"]
+__all__ = [
+    "DTYPES",
+    "SMALLEST",
+    "Place",
+    "check_frame",
+    "cut_out",
+    "native",
+    "normalise_into",
+    "place_into",
+    "restore",
+    "restore_std",
+]
 
 Float32 = npt.NDArray[np.float32]
 
 DTYPES = ("uint8", "uint16", "int16", "float32")
 SMALLEST = 16
+
+# The property `name` of a dtype is Python code that takes as long as copying a small frame.
+_NATIVE = {np.dtype(name): np.dtype(name) for name in DTYPES}
+_TAKEN = _NATIVE | {dtype.newbyteorder(): dtype for dtype in _NATIVE}
+
+Place = tuple[slice, slice]
+
+
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return one of `DTYPES` in the machine's byte order."""
+    return _TAKEN[dtype]
 
 
 def check_frame(frame: npt.NDArray[Any], number: int) -> None:
@@ -25,7 +47,7 @@ def check_frame(frame: npt.NDArray[Any], number: int) -> None:
         raise FrameMismatch(
             f"Frame {number} is {shape}, not a two-dimensional array (H, W): push one frame at a time."
         )
-    if frame.dtype.name not in DTYPES:
+    if frame.dtype not in _TAKEN:
         raise FrameMismatch(
             f"Frame {number} has the dtype {frame.dtype.name}; streams take {', '.join(DTYPES)}: "
             "convert the movie to one of them."
@@ -42,9 +64,23 @@ def check_frame(frame: npt.NDArray[Any], number: int) -> None:
         )
 
 
-def normalise_into(
-    frame: npt.NDArray[Any], intensity: Intensity, out: Float32, origin: tuple[int, int] = (0, 0)
-) -> None:
+def place_into(frame: npt.NDArray[Any], out: npt.NDArray[Any], place: Place) -> None:
+    """Copy `frame` into `out` (>= frame's size) and replicate its edges around it.
+
+    Parameters
+    ----------
+    frame
+        (H, W).
+    out
+        (H', W') of the same dtype; overwritten whole.
+    place
+        Rows and columns of `out` that the frame takes.
+    """
+    np.copyto(out[place], frame)
+    _replicate(out, place)
+
+
+def normalise_into(frame: npt.NDArray[Any], intensity: Intensity, out: Float32, place: Place) -> None:
     """Write `(frame - offset) / scale` into `out` (>= frame's size) and replicate the edges around it.
 
     Parameters
@@ -54,19 +90,35 @@ def normalise_into(
     intensity
         The session's transform.
     out
-        (H', W') float32, H' >= H and W' >= W; overwritten whole.
-    origin
-        Row and column of `out` where the frame begins.
+        (H', W') float32; overwritten whole.
+    place
+        Rows and columns of `out` that the frame takes.
     """
-    (top, left), (height, width) = origin, frame.shape
-    bottom, right = top + height, left + width
-    view = out[top:bottom, left:right]
+    view = out[place]
     np.subtract(frame, np.float32(intensity.offset), out=view, dtype=np.float32)
     np.multiply(view, np.float32(1 / intensity.scale), out=view)
-    out[top:bottom, :left] = view[:, :1]
-    out[top:bottom, right:] = view[:, -1:]
-    out[:top] = out[top]
-    out[bottom:] = out[bottom - 1]
+    _replicate(out, place)
+
+
+def _replicate(out: npt.NDArray[Any], place: Place) -> None:
+    rows, columns = place
+    height, width = out.shape
+    if columns.start > 0:
+        out[rows, : columns.start] = out[rows, columns.start, None]
+    if columns.stop < width:
+        out[rows, columns.stop :] = out[rows, columns.stop - 1, None]
+    if rows.start > 0:
+        out[: rows.start] = out[rows.start]
+    if rows.stop < height:
+        out[rows.stop :] = out[rows.stop - 1]
+
+
+def cut_out(canvas: npt.NDArray[Any], place: Place) -> npt.NDArray[Any]:
+    """Return a new array with what lies at a place of the canvas (H', W')."""
+    view = canvas[place]
+    out = np.empty(view.shape, canvas.dtype)
+    np.copyto(out, view)
+    return out
 
 
 def restore(z: Float32, intensity: Intensity, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

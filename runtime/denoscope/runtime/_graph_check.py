@@ -3,37 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._errors import BundleDamaged
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["check_graph", "expected_names"]
+__all__ = ["GraphNames", "check_graph", "expected_names"]
 
 
-def expected_names(graph: str, window: int, *, memory: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+class GraphNames(NamedTuple):
+    """Names that a graph of a bundle has.
+
+    Attributes
+    ----------
+    inputs, outputs
+        All it may have.
+    optional
+        Inputs that it may leave out, because the method does not need them.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    optional: tuple[str, ...] = ("noise",)
+
+
+def expected_names(
+    graph: str, window: int, *, memory: bool, motion: bool = False, std: bool = True
+) -> GraphNames:
     """Return the input and output names that a graph of a bundle must have.
 
     Parameters
     ----------
     graph
-        `encode`, `remember` or `fuse`.
+        `encode`, `motion`, `remember` or `fuse`.
     window
         Frames in the window.
-    memory
-        Whether the bundle has a long memory.
+    memory, motion
+        Whether the bundle has a long memory, and flows between neighbouring frames.
+    std
+        Whether it predicts a standard deviation.
     """
     state = ("memory", "weight") if memory else ()
     if graph == "encode":
-        return ("frame", "noise"), ("features",)
+        return GraphNames(("frame", "noise"), ("features",))
+    if graph == "motion":
+        return GraphNames(("features_a", "features_b", "noise"), ("flow",))
     if graph == "remember":
-        return ("features", *state), ("memory_out", "weight_out")
-    return (*(f"features_{i}" for i in range(window)), "valid", *state, "noise"), ("mean", "std")
+        return GraphNames(("features", *state), ("memory_out", "weight_out"), ())
+    frames = tuple(f"features_{i}" for i in range(window))
+    flows = tuple(f"flow_{i}" for i in range(window - 1)) if motion else ()
+    outputs = ("mean", "std") if std else ("mean",)
+    return GraphNames((*frames, *flows, "valid", *state, "noise"), outputs, ("noise", "weight"))
 
 
-def check_graph(file: str, data: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+def check_graph(file: str, data: bytes, names: GraphNames) -> None:
     """Refuse a graph that is unreadable, points outside itself, or has other inputs and outputs.
 
     Parameters
@@ -42,8 +67,8 @@ def check_graph(file: str, data: bytes, inputs: tuple[str, ...], outputs: tuple[
         Its file name, for the message.
     data
         The serialised model.
-    inputs, outputs
-        The names it must have; all must be float32.
+    names
+        What it must have; all must be float32.
 
     Raises
     ------
@@ -66,13 +91,13 @@ def check_graph(file: str, data: bytes, inputs: tuple[str, ...], outputs: tuple[
     initial = {t.name for t in model.graph.initializer}
     found_inputs = [i for i in model.graph.input if i.name not in initial]
     for kind, wanted, found in (
-        ("inputs", inputs, found_inputs),
-        ("outputs", outputs, list(model.graph.output)),
+        ("inputs", names.inputs, found_inputs),
+        ("outputs", names.outputs, list(model.graph.output)),
     ):
-        names = {value.name for value in found}
-        if names != set(wanted):
+        there = {value.name for value in found}
+        if not set(wanted) - set(names.optional) <= there <= set(wanted):
             raise BundleDamaged(
-                f"{file} has the {kind} {', '.join(sorted(names)) or 'none'} instead of {', '.join(wanted)}: "
+                f"{file} has the {kind} {', '.join(sorted(there)) or 'none'} instead of {', '.join(wanted)}: "
                 "export the bundle again with this version of denoscope."
             )
         for value in found:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from ._convert import Place
 from ._noise import Intensity
 from ._register import Registration
 
@@ -13,8 +14,6 @@ __all__ = ["REACH", "Place", "Placement"]
 
 REACH = 16  # pixels that the scene may move from where it began
 _PATIENCE = 5  # frames in a row at the end of the reach: the scene has drifted off the canvas
-
-Place = tuple[slice, slice]
 
 
 class Placement:

@@ -61,6 +61,11 @@ class Ring(Generic[T]):
         return self._entered % self.size
 
     @property
+    def has_neighbour(self) -> bool:
+        """Whether the frame just before the one to enter `slot` is there."""
+        return self._entered > 0 and self._entries[self.slot - 1] is not None
+
+    @property
     def waiting(self) -> int:
         """Frames entered whose turn as the centre has not come."""
         return self._waiting

@@ -11,12 +11,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ._backends import Backend, Choice, Graph, choose_backend
+from ._backends import Backend, Choice, choose_backend
 from ._bundle import Bundle
-from ._convert import SMALLEST, check_frame, normalise_into, restore, restore_std
+from ._compiled import CompiledGraphs
+from ._convert import DTYPES, SMALLEST, Place, check_frame, native
 from ._errors import InvalidInput
 from ._noise import Intensity, estimate_intensity
-from ._placement import REACH, Place, Placement
+from ._placement import REACH, Placement
 from ._register import moves
 from ._ring import Ring, Step
 from ._types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
@@ -28,6 +29,7 @@ FAILED = "failed"  # the drop reason of frames that were in flight when the back
 _CATCH_UP = 2  # held frames processed per push after the calibration, so that no push takes long
 
 Frame = npt.NDArray[Any]
+_Kind = tuple[tuple[int, int], np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,6 @@ class _Entry:
     meta: FrameMeta
     pushed: float
     encoded: float
-    dtype: np.dtype[Any]
-    intensity: Intensity
     place: Place
 
 
@@ -54,6 +54,7 @@ class _Seconds:
     align: float = 0.0
     normalise: float = 0.0
     encode: float = 0.0
+    motion: float = 0.0
     fuse: float = 0.0
     convert: float = 0.0
     remember: float = 0.0
@@ -91,7 +92,8 @@ class Stream:
     Raises
     ------
     InvalidInput
-        If the look-ahead is out of range, the backend unknown, or threads are given with an open backend.
+        If the look-ahead is out of range, the backend unknown, the standard deviation asked of a method
+        that predicts none, or threads are given with an open backend.
     BackendUnavailable
         If the named backend cannot run here or refuses the bundle's graphs.
 
@@ -123,6 +125,11 @@ class Stream:
                 f"A look-ahead of {look_ahead} frames was asked for; the bundle {manifest.name} offers 0 to "
                 f"{manifest.look_ahead}: choose one of these."
             )
+        if std and not manifest.predicts_std:
+            raise InvalidInput(
+                f"The bundle {manifest.name} ({manifest.method}) predicts no standard deviation: "
+                "leave it out, or use a bundle of the method live."
+            )
         self._given = intensity if intensity is not None else manifest.intensity
         self._intensity = self._given
         self._std = std
@@ -137,13 +144,13 @@ class Stream:
             self._backend, self._choice = backend, Choice(backend.name, "it was given by the caller")
         else:
             self._backend, self._choice = choose_backend(backend, threads=threads)
-        self._graphs: dict[str, Graph] = {
-            g: self._backend.compile(self.bundle.graph_bytes(g)) for g in manifest.graphs
-        }
+        self._graphs = CompiledGraphs(self._backend, self.bundle)
+        self._graphs.of(np.dtype(np.uint16))  # what the backend refuses is better known now
+        self._moving = manifest.flow_scale > 0
         self._ring: Ring[_Entry] = Ring(manifest.window, self.look_ahead)
         self._window: BoundWindow | None = None
-        self._canvas: tuple[int, int] | None = None  # that the window is bound to
-        self._kind: tuple[tuple[int, int], np.dtype[Any]] | None = None  # of the movie in the ring
+        self._canvas: _Kind | None = None  # size and dtype that the window is bound to
+        self._kind: _Kind | None = None  # of the movie in the ring
         self._key: StreamKey | None = None
         self._last_pushed: int | None = None
         self._last_entered: int | None = None
@@ -200,6 +207,7 @@ class Stream:
             align_s=s.align,
             normalise_s=s.normalise,
             encode_s=s.encode,
+            motion_s=s.motion,
             fuse_s=s.fuse,
             convert_s=s.convert,
             remember_s=s.remember,
@@ -208,13 +216,19 @@ class Stream:
             total_s=s.total,
         )
 
-    def prepare(self, shape: tuple[int, int]) -> None:
-        """Bind and warm the graphs for frames of a shape (H, W), before the first arrives.
+    def prepare(self, shape: tuple[int, int], dtype: npt.DTypeLike = np.uint16) -> None:
+        """Bind and warm the graphs for frames of a shape (H, W) and a dtype, before the first arrives.
 
         Without it the first push does so, which takes longer than a frame. Has no effect once
         frames have been pushed.
         """
         self._check_usable()
+        wanted = np.dtype(dtype)
+        if wanted.name not in DTYPES:
+            raise InvalidInput(
+                f"Frames of the dtype {wanted.name} cannot be denoised: convert them to one of "
+                f"{', '.join(DTYPES)}."
+            )
         height, width = (int(n) for n in shape)
         if min(height, width) < SMALLEST:
             raise InvalidInput(
@@ -223,7 +237,7 @@ class Stream:
             )
         if self._kind is None:
             started = perf_counter()
-            self._bind((height, width))
+            self._bind(((height, width), native(wanted)))
             self._seconds.total += perf_counter() - started
 
     def push(self, frame: Frame, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
@@ -304,8 +318,7 @@ class Stream:
         if self._unusable != "is closed":
             self._unusable = "is closed"
             self._window = None
-            for graph in self._graphs.values():
-                graph.close()
+            self._graphs.close()
             if self._owns_backend:
                 self._backend.close()
 
@@ -334,22 +347,22 @@ class Stream:
     def _take(
         self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
     ) -> None:
-        kind = ((frame.shape[0], frame.shape[1]), frame.dtype.newbyteorder("="))
+        kind = ((frame.shape[0], frame.shape[1]), native(frame.dtype))
         if kind != self._kind:
             self._change_kind(kind, meta.number, skip, outputs)
         if self._intensity is not None and not self._held:
-            self._enter(_Held(frame, meta, pushed), self._intensity, skip, outputs)
+            self._enter(_Held(frame, meta, pushed), skip, outputs)
             return
         self._held.append(_Held(frame.copy(), meta, pushed))
         if self._intensity is None and len(self._held) >= self.bundle.manifest.calibration_frames:
             self._calibrate()
         if self._intensity is not None:
             for _ in range(min(_CATCH_UP, len(self._held))):
-                self._enter(self._held.popleft(), self._intensity, skip, outputs)
+                self._enter(self._held.popleft(), skip, outputs)
 
     def _change_kind(
         self,
-        kind: tuple[tuple[int, int], np.dtype[Any]],
+        kind: _Kind,
         number: int,
         skip: str | None,
         outputs: list[Denoised],
@@ -361,32 +374,36 @@ class Stream:
             if dtype != old_dtype and self._given is None:
                 self._intensity = None  # another dtype is another scale
         self._kind = kind
-        self._bind(kind[0], follow=self.aligned or bool(self._align))
+        self._bind(kind, follow=self.aligned or bool(self._align))
 
-    def _bind(self, shape: tuple[int, int], *, follow: bool = False) -> None:
-        """Bind the graphs to a canvas for frames of a shape."""
+    def _bind(self, kind: _Kind, *, follow: bool = False) -> None:
+        """Bind the graphs to a canvas for frames of a shape and dtype."""
+        shape, dtype = kind
         self._placement = Placement(shape, self._intensity, follow=follow)
-        canvas = self._placement.canvas
+        canvas = (self._placement.canvas, dtype)
         if canvas == self._canvas:
+            if self._intensity is not None:
+                self._bound.set_intensity(self._intensity)
             return
         started = perf_counter()
         self._window = self._canvas = None  # release the old buffers first
-        self._window = BoundWindow(self._backend, self._graphs, self.bundle.manifest, self.look_ahead, canvas)
+        graphs = self._graphs.of(dtype)
+        manifest = self.bundle.manifest
+        self._window = BoundWindow(self._backend, graphs, manifest, self.look_ahead, *canvas)
         self._canvas = canvas
         if self._intensity is not None:
-            self._window.set_noise(self._intensity)
+            self._window.set_intensity(self._intensity)
         self._seconds.bind += perf_counter() - started
 
-    def _calibrate(self) -> Intensity:
+    def _calibrate(self) -> None:
         """Estimate the transform from the held frames and freeze it; find out whether the scene moves."""
         started = perf_counter()
         frames = np.stack([h.frame for h in self._held])
         self._intensity = intensity = estimate_intensity(frames)
         follow = moves(frames, intensity, REACH) if self._align is None else self._align
         self._seconds.calibrate += perf_counter() - started
-        self._bind((frames.shape[1], frames.shape[2]), follow=follow)
-        self._bound.set_noise(intensity)
-        return intensity
+        assert self._kind is not None
+        self._bind(self._kind, follow=follow)
 
     def _place(self, arrival: _Held, skip: str | None, outputs: list[Denoised]) -> Place:
         """Find where on the canvas a frame lies; start anew when the scene has drifted off it."""
@@ -399,27 +416,39 @@ class Stream:
             self._rebinds.append(Rebind(arrival.meta.number, shape, shape, dtype, dtype, drifted=True))
         return place
 
-    def _enter(self, arrival: _Held, intensity: Intensity, skip: str | None, outputs: list[Denoised]) -> None:
+    def _enter(self, arrival: _Held, skip: str | None, outputs: list[Denoised]) -> None:
         """Encode a frame into the ring, after a gap for each frame missing before it."""
         window, seconds, number = self._bound, self._seconds, arrival.meta.number
         gap = 0 if self._last_entered is None else number - self._last_entered - 1
         for _ in range(min(gap, self._ring.size)):
-            self._follow(self._ring.enter(None), skip, outputs)
+            self._miss(skip, outputs)
         started = perf_counter()
         place = self._place(arrival, skip, outputs)
         placed = perf_counter()
-        normalise_into(arrival.frame, intensity, window.frame, (place[0].start, place[1].start))
+        window.write(arrival.frame, place)
         normalised = perf_counter()
-        window.encode(self._ring.slot)
-        encoded = perf_counter()
+        slot = self._ring.slot
+        window.encode(slot)
+        encoded = related = perf_counter()
+        if self._moving:
+            if self._ring.has_neighbour:
+                window.relate(slot)
+            else:
+                window.unrelate(slot)
+            related = perf_counter()
+            seconds.motion += related - encoded
         seconds.align += placed - started
         seconds.normalise += normalised - placed
         seconds.encode += encoded - normalised
         seconds.pushes += 1
         self._last_entered = number
-        dtype = arrival.frame.dtype.newbyteorder("=")
-        entry = _Entry(arrival.meta, arrival.pushed, encoded, dtype, intensity, place)
+        entry = _Entry(arrival.meta, arrival.pushed, related, place)
         self._follow(self._ring.enter(entry), skip, outputs)
+
+    def _miss(self, skip: str | None, outputs: list[Denoised]) -> None:
+        """Let a frame that is not there enter the ring."""
+        self._bound.unrelate(self._ring.slot)
+        self._follow(self._ring.enter(None), skip, outputs)
 
     def _follow(self, step: Step[_Entry], skip: str | None, outputs: list[Denoised]) -> None:
         """Emit or drop the centre that became due, then absorb the frame that leaves the window."""
@@ -439,11 +468,8 @@ class Stream:
         started = perf_counter()
         window.fuse(rotation)
         fused = perf_counter()
-        frame = restore(window.mean[entry.place], entry.intensity, entry.dtype)
-        std = None
-        if self._std:
-            window.fetch_std()
-            std = restore_std(window.std[entry.place], entry.intensity)
+        frame = window.read(entry.place)
+        std = window.read_std(entry.place) if self._std else None
         emitted = perf_counter()
         seconds.fuse += fused - started
         seconds.convert += emitted - fused
@@ -454,9 +480,10 @@ class Stream:
     def _drain(self, skip: str | None, outputs: list[Denoised]) -> None:
         """Finish every frame in flight and leave the ring and the memory empty."""
         if self._held:
-            intensity = self._calibrate() if self._intensity is None else self._intensity
+            if self._intensity is None:
+                self._calibrate()
             while self._held:
-                self._enter(self._held.popleft(), intensity, skip, outputs)
+                self._enter(self._held.popleft(), skip, outputs)
         self._end_movie(skip, outputs)
 
     def _end_movie(self, skip: str | None, outputs: list[Denoised]) -> None:
@@ -464,7 +491,7 @@ class Stream:
         if self._last_entered is None:
             return
         while self._ring.waiting:
-            self._follow(self._ring.enter(None), skip, outputs)
+            self._miss(skip, outputs)
         self._ring.clear()
         self._bound.forget()
         if self._placement is not None:

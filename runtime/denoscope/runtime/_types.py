@@ -65,7 +65,7 @@ class StageTimes:
     pushed
         `Stream.push` began with it.
     encoded
-        Its features were ready.
+        Its features, and its flow from the frame before, were ready.
     fuse_start
         The last frame it had to wait for was encoded, and fusing began.
     fused
@@ -147,16 +147,20 @@ class StreamCounters:
 class StageSeconds:
     """What a stream has spent so far, in seconds summed over its frames.
 
-    `encode_s`, `fuse_s` and `remember_s` are the backend's; the rest is the runtime's own.
+    `encode_s`, `motion_s`, `fuse_s` and `remember_s` are the backend's; the rest is the runtime's own.
 
     Attributes
     ----------
     pushes, outputs
         How many frames were encoded and fused.
     align_s, normalise_s, encode_s
-        Following the motion of the incoming frames; their conversion and padding; their features.
+        Following the motion of the incoming frames; their way onto the canvas, with the conversion
+        where the backend does not do it; their features.
+    motion_s
+        Flows between neighbouring frames.
     fuse_s, convert_s
-        Fusing; conversion of the results to the input's dtype and scale.
+        Fusing; copy of the results out of the backend's memory, with the conversion where the
+        backend does not do it.
     remember_s
         Absorbing the frames that left the window.
     bind_s, calibrate_s
@@ -177,11 +181,12 @@ class StageSeconds:
     bind_s: float
     calibrate_s: float
     total_s: float
+    motion_s: float = 0.0
 
     @property
     def own_s(self) -> float:
         """Seconds that recur with each frame and are not the backend's."""
-        backend = self.encode_s + self.fuse_s + self.remember_s
+        backend = self.encode_s + self.motion_s + self.fuse_s + self.remember_s
         return self.total_s - backend - self.bind_s - self.calibrate_s
 
 

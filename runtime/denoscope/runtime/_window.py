@@ -1,30 +1,37 @@
-"""A bundle's graphs bound to fixed buffers for one frame size: every rotation of the ring, once."""
+"""A bundle's graphs bound to fixed buffers for one kind of frame: every rotation of the ring, once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ._backends import Backend, Buffer, Graph
 from ._bundle import BundleManifest
+from ._convert import cut_out, normalise_into, place_into, restore, restore_std
 from ._noise import Intensity
+from ._placement import Place
+from ._raw import FACTOR, OFFSET, RAW
 
 __all__ = ["BoundWindow"]
 
-Float32 = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 Call = Callable[[], None]
+
+_UNIT = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=1)
 
 
 class _Port:
     """A buffer with the host array that is written or read for it; one and the same on a processor."""
 
-    def __init__(self, backend: Backend, shape: tuple[int, ...]) -> None:
-        self.buffer = backend.buffer(shape)
+    def __init__(self, backend: Backend, shape: tuple[int, ...], dtype: str = "float32") -> None:
+        # Third-party backends that know nothing of raw frames need not know of the argument.
+        self.buffer = backend.buffer(shape) if dtype == "float32" else backend.buffer(shape, dtype)
         direct = self.buffer.array
         self.direct = direct is not None
-        self.host: Float32 = np.zeros(shape, np.float32) if direct is None else direct
+        self.host: Array = np.zeros(shape, dtype) if direct is None else direct
 
     def send(self) -> None:
         if not self.direct:
@@ -34,8 +41,8 @@ class _Port:
         if not self.direct:
             self.buffer.download(self.host)
 
-    def clear(self) -> None:
-        self.host[...] = 0
+    def fill(self, *values: float) -> None:
+        self.host[...] = values
         self.send()
 
 
@@ -47,22 +54,21 @@ class BoundWindow:
     backend
         Owns the buffers.
     graphs
-        Compiled `encode`, `fuse` and, with a long memory, `remember`.
+        Compiled graphs of the bundle; `encode` and `fuse` with raw frames or with normalised ones
+        (see `_raw`).
     manifest
         Of the bundle.
     look_ahead
         Of the stream; the window's later places are bound to an empty frame.
     shape
-        (H, W) of the raw frames; padded up to the bundle's stride.
+        (H, W) of the canvas; padded up to the bundle's stride.
+    dtype
+        Of the frames.
 
     Attributes
     ----------
-    frame
-        (H', W') float32 where the next frame is written, normalised.
     valid
         (N,) float32, 1 for each frame of the window that is there.
-    mean, std
-        (H, W) float32 views of the last result, normalised.
     """
 
     def __init__(
@@ -72,32 +78,46 @@ class BoundWindow:
         manifest: BundleManifest,
         look_ahead: int,
         shape: tuple[int, int],
+        dtype: np.dtype[Any],
     ) -> None:
         height, width = (n + -n % manifest.stride for n in shape)
         cells = (height // manifest.scale, width // manifest.scale)
         channels, state = manifest.feature_channels, manifest.memory_channels
-        self._frame = _Port(backend, (1, 1, height, width))
+        self._raw = RAW in graphs["encode"].inputs
+        self._dtype = dtype
+        kind = dtype.name if self._raw else "float32"
+        self._intensity = _UNIT
+        self._frame = _Port(backend, (1, 1, height, width), kind)
+        self._mean = _Port(backend, (1, 1, height, width), kind)
+        self._std = _Port(backend, (1, 1, height, width)) if manifest.predicts_std else None
         self._noise = _Port(backend, (2,))
+        self._offset, self._factor, self._scale = (_Port(backend, (1,)) for _ in range(3))
         self._valid = _Port(backend, (manifest.window,))
-        self._mean, self._std = _Port(backend, (1, 1, height, width)), _Port(backend, (1, 1, height, width))
-        self._slots = [
-            _Port(backend, (1, channels, *cells)) for _ in range(manifest.window // 2 + look_ahead + 1)
-        ]
+        size = manifest.window // 2 + look_ahead + 1
+        self._slots = [_Port(backend, (1, channels, *cells)) for _ in range(size)]
         self._blank = backend.buffer((1, channels, *cells))
+        # A flow lies in the slot of its later frame; that of the window's oldest frame is not read.
+        self._flows: list[_Port] = []
+        if manifest.flow_scale:
+            flow = (1, 2, height // manifest.flow_scale, width // manifest.flow_scale)
+            self._flows = [_Port(backend, flow) for _ in range(size)]
+            self._still = backend.buffer(flow)
         # Two of each, written in turn: a graph must not read what it writes.
         pairs = 2 if manifest.memory_decay else 0
         self._memory = [_Port(backend, (1, state, *cells)) for _ in range(pairs)]
         self._weight = [_Port(backend, (len(manifest.memory_decay),)) for _ in range(pairs)]
         self._now = 0
 
-        self.frame = self._frame.host[0, 0]
         self.valid = self._valid.host
-        self.mean, self.std = (p.host[0, 0, : shape[0], : shape[1]] for p in (self._mean, self._std))
         self._encode = [self._bind_encode(graphs["encode"], slot) for slot in self._slots]
+        self._relate = [
+            self._bind_motion(graphs["motion"], self._slots[place - 1], slot, self._flows[place])
+            for place, slot in enumerate(self._slots)
+            if self._flows
+        ]
         phases = range(max(1, pairs))
         self._fuse = [
-            [self._bind_fuse(graphs["fuse"], manifest.window, r, now) for r in range(len(self._slots))]
-            for now in phases
+            [self._bind_fuse(graphs["fuse"], manifest.window, r, now) for r in range(size)] for now in phases
         ]
         self._remember = [
             [self._bind_remember(graphs["remember"], slot, now) for slot in self._slots]
@@ -106,25 +126,54 @@ class BoundWindow:
         ]
         self._warm()
 
-    def set_noise(self, intensity: Intensity) -> None:
-        """Give the graphs the camera's noise model."""
-        self._noise.host[:] = intensity.noise_slope, intensity.noise_floor
-        self._noise.send()
+    def set_intensity(self, intensity: Intensity) -> None:
+        """Take the session's transform, and give the graphs the camera's noise model."""
+        self._intensity = intensity
+        self._noise.fill(intensity.noise_slope, intensity.noise_floor)
+        self._offset.fill(intensity.offset)
+        self._factor.fill(float(np.float32(1 / intensity.scale)))
+        self._scale.fill(intensity.scale)
+
+    def write(self, frame: Array, place: Place) -> None:
+        """Put a frame (H, W) of the window's dtype onto the canvas, its edges repeated around it."""
+        if self._raw:
+            place_into(frame, self._frame.host[0, 0], place)
+        else:
+            normalise_into(frame, self._intensity, self._frame.host[0, 0], place)
 
     def encode(self, slot: int) -> None:
-        """Compute the features of `frame` into a slot."""
+        """Compute the features of the written frame into a slot."""
         self._frame.send()
         self._encode[slot]()
 
+    def relate(self, slot: int) -> None:
+        """Compute the flow from the frame in the slot before to the one in `slot`."""
+        if self._relate:
+            self._relate[slot]()
+
+    def unrelate(self, slot: int) -> None:
+        """Take back the flow to a slot whose frame, or the one before it, is missing."""
+        if self._flows:
+            self._flows[slot].fill(0)
+
     def fuse(self, rotation: int) -> None:
-        """Compute mean and standard deviation of the centre of the window whose oldest slot is `rotation`."""
+        """Denoise the centre of the window whose oldest slot is `rotation`."""
         self._valid.send()
         self._fuse[self._now][rotation]()
         self._mean.fetch()
 
-    def fetch_std(self) -> None:
-        """Bring the last standard deviation to the host."""
+    def read(self, place: Place) -> Array:
+        """Return a new array with what `fuse` made of the frame at a place, in its dtype and scale."""
+        mean = self._mean.host[0, 0]
+        if self._raw:
+            return cut_out(mean, place)
+        return restore(mean[place], self._intensity, self._dtype)
+
+    def read_std(self, place: Place) -> npt.NDArray[np.float32]:
+        """Return a new array with the standard deviation there, in raw counts."""
+        assert self._std is not None
         self._std.fetch()
+        return restore_std(self._std.host[0, 0][place], self._intensity)
 
     def remember(self, slot: int) -> None:
         """Absorb a slot's frame into the long memory."""
@@ -133,15 +182,19 @@ class BoundWindow:
             self._now = 1 - self._now
 
     def forget(self) -> None:
-        """Empty the long memory."""
+        """Empty the long memory and forget all flows."""
         self._now = 0
-        for port in (*self._memory[:1], *self._weight[:1]):
-            port.clear()
+        for port in (*self._memory[:1], *self._weight[:1], *self._flows):
+            port.fill(0)
 
     def _bind_encode(self, graph: Graph, slot: _Port) -> Call:
-        return graph.bind(
-            {"frame": self._frame.buffer, "noise": self._noise.buffer}, {"features": slot.buffer}
-        )
+        frame = {RAW if self._raw else "frame": self._frame.buffer}
+        inputs = {**frame, "noise": self._noise.buffer, **self._numbers(self._factor)}
+        return graph.bind(_wanted(graph, inputs), {"features": slot.buffer})
+
+    def _bind_motion(self, graph: Graph, before: _Port, after: _Port, flow: _Port) -> Call:
+        inputs = {"features_a": before.buffer, "features_b": after.buffer, "noise": self._noise.buffer}
+        return graph.bind(_wanted(graph, inputs), {"flow": flow.buffer})
 
     def _bind_fuse(self, graph: Graph, window: int, rotation: int, now: int) -> Call:
         size = len(self._slots)
@@ -149,10 +202,18 @@ class BoundWindow:
             f"features_{i}": self._slots[(rotation + i) % size].buffer if i < size else self._blank
             for i in range(window)
         }
-        inputs |= {"valid": self._valid.buffer, "noise": self._noise.buffer}
+        if self._flows:
+            inputs |= {
+                f"flow_{i}": self._flows[(rotation + i + 1) % size].buffer if i + 1 < size else self._still
+                for i in range(window - 1)
+            }
+        inputs |= {"valid": self._valid.buffer, "noise": self._noise.buffer, **self._numbers(self._scale)}
         if self._memory:
             inputs |= {"memory": self._memory[now].buffer, "weight": self._weight[now].buffer}
-        return graph.bind(inputs, {"mean": self._mean.buffer, "std": self._std.buffer})
+        outputs = {RAW if self._raw else "mean": self._mean.buffer}
+        if self._std is not None:
+            outputs["std"] = self._std.buffer
+        return graph.bind(_wanted(graph, inputs), outputs)
 
     def _bind_remember(self, graph: Graph, slot: _Port, now: int) -> Call:
         return graph.bind(
@@ -164,12 +225,20 @@ class BoundWindow:
             {"memory_out": self._memory[1 - now].buffer, "weight_out": self._weight[1 - now].buffer},
         )
 
+    def _numbers(self, factor: _Port) -> dict[str, Buffer]:
+        return {OFFSET: self._offset.buffer, FACTOR: factor.buffer}
+
     def _warm(self) -> None:
         """Run each graph once, so that the first frame does not pay for the library's preparations."""
-        self._noise.host[:] = 0, 1
-        self._noise.send()
-        self._valid.clear()
+        self.set_intensity(_UNIT)
+        self._valid.fill(0)
         self.encode(0)
+        self.relate(0)
         self.fuse(0)
         self.remember(0)
         self.forget()
+
+
+def _wanted(graph: Graph, buffers: Mapping[str, Buffer]) -> dict[str, Buffer]:
+    """Return the buffers of the inputs that a graph has; a method may do without some."""
+    return {name: buffer for name, buffer in buffers.items() if name in graph.inputs}

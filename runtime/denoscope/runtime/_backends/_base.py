@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime._errors import InvalidInput
 
-__all__ = ["Backend", "Buffer", "Graph", "HostBuffer", "check_names", "default_threads"]
+__all__ = ["Backend", "Buffer", "Graph", "HostBuffer", "check_dtype", "check_names", "default_threads"]
 
-Float32 = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 
 _ALIGNMENT = 64
 
 
 class Buffer(ABC):
-    """Fixed float32 memory where a backend computes.
+    """Fixed memory of one element type where a backend computes.
 
     Attributes
     ----------
@@ -31,17 +31,17 @@ class Buffer(ABC):
     shape: tuple[int, ...]
 
     @property
-    def array(self) -> Float32 | None:
+    def array(self) -> Array | None:
         """The memory itself when the processor can read and write it, else None."""
         return None
 
     @abstractmethod
-    def upload(self, source: Float32) -> None:
-        """Copy a float32 array of this shape into the buffer."""
+    def upload(self, source: Array) -> None:
+        """Copy an array of this shape and element type into the buffer."""
 
     @abstractmethod
-    def download(self, out: Float32) -> None:
-        """Copy the buffer into a float32 array of this shape."""
+    def download(self, out: Array) -> None:
+        """Copy the buffer into an array of this shape and element type."""
 
 
 class Graph(ABC):
@@ -88,9 +88,16 @@ class Backend(ABC):
     ----------
     threads
         Threads for one graph; None leaves it to `default_threads`.
+
+    Attributes
+    ----------
+    raw_dtypes
+        Integer types that graphs may read and write beside float32. Frames of these are converted to
+        normalised units and back inside the graphs, all others by the processor around them.
     """
 
     name: ClassVar[str]
+    raw_dtypes: frozenset[str] = frozenset()
 
     def __init__(self, *, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
@@ -115,7 +122,8 @@ class Backend(ABC):
         Parameters
         ----------
         onnx
-            A serialised ONNX model with its weights inside, float32 inputs and outputs.
+            A serialised ONNX model with its weights inside; inputs and outputs are float32, but for a
+            raw frame in `encode` and in `fuse`, which may be one of `raw_dtypes`.
 
         Raises
         ------
@@ -124,8 +132,21 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def buffer(self, shape: Sequence[int]) -> Buffer:
-        """Return new float32 memory for this shape, filled with zeros."""
+    def buffer(self, shape: Sequence[int], dtype: str = "float32") -> Buffer:
+        """Return new memory for this shape, filled with zeros.
+
+        Parameters
+        ----------
+        shape
+            Of the tensor.
+        dtype
+            `float32` or one of `raw_dtypes`.
+
+        Raises
+        ------
+        InvalidInput
+            For another dtype.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -141,24 +162,38 @@ class Backend(ABC):
 class HostBuffer(Buffer):
     """Memory of the processor, aligned so that libraries can use it without a copy."""
 
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, shape: Sequence[int], dtype: str = "float32") -> None:
         self.shape = tuple(int(n) for n in shape)
-        size = int(np.prod(self.shape, dtype=np.int64))
-        raw = np.zeros(size * 4 + _ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % _ALIGNMENT
-        self._array = raw[start : start + size * 4].view(np.float32).reshape(self.shape)
+        size = int(np.prod(self.shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        memory = np.zeros(size + _ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % _ALIGNMENT
+        self._array: Array = memory[start : start + size].view(dtype).reshape(self.shape)
 
     @property
-    def array(self) -> Float32:
+    def array(self) -> Array:
         return self._array
 
-    def upload(self, source: Float32) -> None:
-        _same_shape(self.shape, source.shape)
+    def upload(self, source: Array) -> None:
+        self._check(source)
         np.copyto(self._array, source)
 
-    def download(self, out: Float32) -> None:
-        _same_shape(self.shape, out.shape)
+    def download(self, out: Array) -> None:
+        self._check(out)
         np.copyto(out, self._array)
+
+    def _check(self, array: Array) -> None:
+        if array.shape != self.shape or array.dtype != self._array.dtype:
+            raise InvalidInput(
+                f"An array of shape {array.shape} and type {array.dtype} does not fit a buffer of shape "
+                f"{self.shape} and type {self._array.dtype}: give equal ones."
+            )
+
+
+def check_dtype(backend: Backend, dtype: str) -> None:
+    """Raise InvalidInput unless a backend's buffers may hold the dtype."""
+    if dtype != "float32" and dtype not in backend.raw_dtypes:
+        known = ", ".join(("float32", *sorted(backend.raw_dtypes)))
+        raise InvalidInput(f"Buffers of {backend.name} hold {known}, not {dtype}: choose one of these.")
 
 
 def check_names(kind: str, expected: Sequence[str], given: Mapping[str, Buffer]) -> None:
@@ -180,10 +215,3 @@ def default_threads() -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if cores < 4 else cores - 1
-
-
-def _same_shape(expected: tuple[int, ...], given: tuple[int, ...]) -> None:
-    if expected != given:
-        raise InvalidInput(
-            f"An array of shape {given} does not fit a buffer of shape {expected}: give equal shapes."
-        )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from denoscope.runtime._errors import BackendUnavailable, InvalidInput
 
-from ._base import Backend, Buffer, Graph, HostBuffer, check_names
+from ._base import Backend, Buffer, Graph, HostBuffer, check_dtype, check_names
 
 __all__ = ["OnnxRuntimeCpu"]
 
@@ -16,6 +16,7 @@ class OnnxRuntimeCpu(Backend):
     """ONNX Runtime's CPU execution provider in float32, buffers bound without copies."""
 
     name: ClassVar[str] = "onnxruntime-cpu"
+    raw_dtypes = frozenset({"uint8", "uint16", "int16"})
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -62,18 +63,19 @@ class OnnxRuntimeCpu(Backend):
             )
         return _Graph(session)
 
-    def buffer(self, shape: Sequence[int]) -> Buffer:
-        return _OrtBuffer(shape)
+    def buffer(self, shape: Sequence[int], dtype: str = "float32") -> Buffer:
+        check_dtype(self, dtype)
+        return _OrtBuffer(shape, dtype)
 
     def close(self) -> None:
         """Do nothing: sessions belong to their graphs."""
 
 
 class _OrtBuffer(HostBuffer):
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, shape: Sequence[int], dtype: str) -> None:
         import onnxruntime
 
-        super().__init__(shape)
+        super().__init__(shape, dtype)
         # On the CPU the value shares the array's memory.
         self.value = onnxruntime.OrtValue.ortvalue_from_numpy(self.array)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from denoscope.runtime._errors import BackendUnavailable, InvalidInput
 
-from ._base import Backend, Buffer, Graph, HostBuffer, check_names
+from ._base import Backend, Buffer, Graph, HostBuffer, check_dtype, check_names
 
 __all__ = ["OpenVino", "OpenVinoBf16"]
 
@@ -16,6 +16,7 @@ class OpenVino(Backend):
     """OpenVINO's CPU plugin in float32, graphs compiled for the bound frame size."""
 
     name: ClassVar[str] = "openvino"
+    raw_dtypes = frozenset({"uint8", "uint16", "int16"})
     precision: ClassVar[str] = "f32"
 
     def __init__(self, *, threads: int | None = None) -> None:
@@ -59,8 +60,9 @@ class OpenVino(Backend):
         }
         return _Graph(self.name, self._core, model, config)
 
-    def buffer(self, shape: Sequence[int]) -> Buffer:
-        return _OvBuffer(shape)
+    def buffer(self, shape: Sequence[int], dtype: str = "float32") -> Buffer:
+        check_dtype(self, dtype)
+        return _OvBuffer(shape, dtype)
 
     def close(self) -> None:
         """Do nothing: compiled models belong to their graphs."""
@@ -71,6 +73,7 @@ class OpenVinoBf16(OpenVino):
 
     name: ClassVar[str] = "openvino-bf16"
     precision: ClassVar[str] = "bf16"
+    raw_dtypes = frozenset()  # raw counts need more than the 8 bits that the graphs compute with
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -85,10 +88,10 @@ class OpenVinoBf16(OpenVino):
 
 
 class _OvBuffer(HostBuffer):
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, shape: Sequence[int], dtype: str) -> None:
         import openvino
 
-        super().__init__(shape)
+        super().__init__(shape, dtype)
         self.tensor = openvino.Tensor(self.array, shared_memory=True)
 
 

@@ -1,0 +1,59 @@
+"""A bundle's graphs compiled by one backend, for the dtype of the frames that come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._backends import Backend, Graph
+from ._bundle import Bundle
+from ._raw import raw_encode, raw_fuse
+
+__all__ = ["CompiledGraphs"]
+
+_WRAPPERS = {"encode": raw_encode, "fuse": raw_fuse}
+
+
+class CompiledGraphs:
+    """The graphs of a bundle on a backend; only those that touch raw frames depend on their dtype.
+
+    Parameters
+    ----------
+    backend
+        Compiles them.
+    bundle
+        Whose graphs.
+    """
+
+    def __init__(self, backend: Backend, bundle: Bundle) -> None:
+        self._backend, self._bundle = backend, bundle
+        self._kind: str | None = None
+        self._graphs: dict[str, Graph] = {}
+
+    def of(self, dtype: np.dtype[Any]) -> dict[str, Graph]:
+        """Return the compiled graphs by name; those of another dtype are closed.
+
+        Parameters
+        ----------
+        dtype
+            Of the frames. Integers that the backend reads itself go into the graphs as they are.
+        """
+        kind = dtype.name if dtype.name in self._backend.raw_dtypes else "float32"
+        for name in self._bundle.manifest.graphs:
+            if name in self._graphs and (kind == self._kind or name not in _WRAPPERS):
+                continue
+            old = self._graphs.pop(name, None)
+            if old is not None:
+                old.close()
+            data = self._bundle.graph_bytes(name)
+            if kind != "float32" and name in _WRAPPERS:
+                data = _WRAPPERS[name](data, kind)
+            self._graphs[name] = self._backend.compile(data)
+        self._kind = kind
+        return self._graphs
+
+    def close(self) -> None:
+        """Release all graphs. Safe to call twice."""
+        for graph in self._graphs.values():
+            graph.close()
