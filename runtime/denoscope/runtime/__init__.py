@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._align import align_movie, follow_motion
     from ._backends import (
         Backend,
         Buffer,
@@ -66,10 +67,12 @@ __all__ = [
     "Stream",
     "StreamCounters",
     "StreamKey",
+    "align_movie",
     "choose_backend",
     "choose_blind_spot",
     "default_threads",
     "estimate_intensity",
+    "follow_motion",
     "list_backends",
     "list_bundles",
     "measure_noise_correlation",
@@ -79,6 +82,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "align_movie": "_align",
+    "follow_motion": "_align",
     "Backend": "_backends",
     "Buffer": "_backends",
     "Choice": "_backends",

@@ -1,0 +1,116 @@
+"""A recorded movie as the graphs would see it live: its rigid motion followed, whole pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._movies import AnyMovie, LazyMovie
+from ._noise import Intensity
+from ._placement import REACH, Placement
+from ._register import moves
+
+__all__ = ["align_movie", "follow_motion"]
+
+_KEPT_BYTES = 2**28  # a movie up to this size is aligned in memory, once
+
+
+def follow_motion(
+    movie: AnyMovie,
+    intensity: Intensity,
+    *,
+    calibration_frames: int = 32,
+    on_frame: Callable[[int], None] = lambda _done: None,
+) -> npt.NDArray[np.intp] | None:
+    """Return the displacement of each frame as a live session would find it, or None for a still movie.
+
+    Parameters
+    ----------
+    movie
+        (T, H, W) raw counts.
+    intensity
+        Its transform and noise.
+    calibration_frames
+        First frames that decide whether the movie moves at all.
+    on_frame
+        Called with the number of frames done.
+
+    Returns
+    -------
+    ndarray or None
+        (n, 2) rows and columns, ``frame_t(p + d_t) = scene(p)``. n is less than T when the scene drifts
+        farther than the canvas reaches: the frames before that.
+    """
+    height, width = movie.shape[1:]
+    if not moves(np.asarray(movie[:calibration_frames]), intensity, REACH):
+        return None
+    placement = Placement((height, width), intensity, follow=True)
+    found = []
+    for t in range(len(movie)):
+        (rows, columns), drifted = placement.find(movie[t])
+        if drifted:
+            break
+        found.append((REACH - rows.start, REACH - columns.start))
+        on_frame(t + 1)
+    return np.array(found, np.intp).reshape(-1, 2)
+
+
+def align_movie(movie: AnyMovie, displacements: npt.NDArray[np.intp], name: str) -> AnyMovie:
+    """Move every frame back to the rest position, borders repeated.
+
+    Parameters
+    ----------
+    movie
+        (T, H, W).
+    displacements
+        (n, 2) as `follow_motion` returns them, n at most T.
+    name
+        Said in errors.
+
+    Returns
+    -------
+    ndarray or LazyMovie
+        (n, H, W). A small movie is moved at once, a large one frame by frame when it is read.
+    """
+    reader = _Aligned(movie[: len(displacements)], displacements)
+    lazy = LazyMovie(reader, name, limit_bytes=max(_KEPT_BYTES, 2**34))
+    if not isinstance(movie, LazyMovie) and lazy.nbytes <= _KEPT_BYTES:
+        whole: AnyMovie = np.asarray(lazy)
+        return whole
+    return lazy
+
+
+class _Aligned:
+    """Reads another movie and moves what it reads; see `Reader`."""
+
+    def __init__(self, movie: AnyMovie, displacements: npt.NDArray[np.intp]) -> None:
+        self._movie = movie
+        self._displacements = displacements
+        self.shape: tuple[int, int, int] = (len(movie), movie.shape[1], movie.shape[2])
+        self.dtype: np.dtype[Any] = movie.dtype
+        self.piece = movie.piece if isinstance(movie, LazyMovie) else (1, 1, 1)
+        self.note = "aligned to its rest position, whole pixels"
+
+    def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        height, width = self.shape[1:]
+        moved = self._displacements[start:stop]
+        # Read once what all the frames need, then pick each frame's own part of it.
+        (top, left), (bottom, right) = moved.min(0), moved.max(0)
+        y0, y1 = _within(rows.start + top, rows.stop + bottom, height)
+        x0, x1 = _within(columns.start + left, columns.stop + right, width)
+        block = self._movie[start:stop, y0:y1, x0:x1]
+        result = np.empty((stop - start, rows.stop - rows.start, columns.stop - columns.start), self.dtype)
+        for frame, source, (y, x) in zip(result, block, moved, strict=True):
+            from_rows = np.clip(np.arange(rows.start, rows.stop) + y, 0, height - 1) - y0
+            from_columns = np.clip(np.arange(columns.start, columns.stop) + x, 0, width - 1) - x0
+            frame[...] = source[np.ix_(from_rows, from_columns)]
+        return result
+
+
+def _within(start: int, stop: int, length: int) -> tuple[int, int]:
+    """Return the part of an axis that a range needs when places beyond its ends repeat them."""
+    low = min(max(int(start), 0), length - 1)
+    return low, max(min(int(stop), length), low + 1)

@@ -1,0 +1,62 @@
+"""A recorded movie is aligned as a live session would align it."""
+
+from __future__ import annotations
+
+import numpy as np
+import tifffile
+
+from denoscope.runtime import LazyMovie, align_movie, estimate_intensity, follow_motion, open_movie
+
+
+def moving_movie(length: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    scene = np.kron(rng.random((40, 40)), np.ones((4, 4))) * 900 + 100
+    walk = np.clip(np.cumsum(rng.integers(-1, 2, (length, 2)), 0), -8, 8)
+    walk -= walk[0]
+    frames = [scene[20 + y : 116 + y, 20 + x : 124 + x] for y, x in walk]
+    return rng.poisson(np.array(frames)).astype(np.uint16), walk
+
+
+def test_the_walk_is_found_and_undone() -> None:
+    movie, walk = moving_movie()
+    found = follow_motion(movie, estimate_intensity(movie[:32]))
+    assert found is not None
+    # The scene is cut further down when the walk is positive, so it appears further up.
+    np.testing.assert_array_equal(found, -walk)
+    still = np.asarray(align_movie(movie, found, "walk"), float)[:, 16:-16, 16:-16]
+    changes = still.var(axis=0).mean() / still.mean()
+    assert 0.9 < changes < 1.1, "only shot noise is left"
+
+
+def test_a_still_movie_is_left_alone() -> None:
+    rng = np.random.default_rng(1)
+    still = rng.poisson(np.kron(rng.random((24, 24)) * 50 + 5, np.ones((4, 4))), (40, 96, 96))
+    assert follow_motion(still.astype(np.uint16), estimate_intensity(still[:32])) is None
+
+
+def test_a_lazy_movie_gives_the_same_pixels_as_one_in_memory(tmp_path) -> None:
+    movie, _ = moving_movie()
+    tifffile.imwrite(tmp_path / "walk.tif", movie, compression="zlib")
+    lazy = open_movie(tmp_path / "walk.tif")
+    found = np.random.default_rng(0).integers(-9, 10, (50, 2))
+    aligned = align_movie(lazy, found, "walk")
+    whole = np.asarray(align_movie(movie, found, "walk"))
+    assert isinstance(aligned, LazyMovie)
+    assert aligned.shape == whole.shape == (50, 96, 104)
+    for part in (np.s_[3:7, 10:50, 5:9], np.s_[0:1, 0:4, 100:104], np.s_[40:50, 90:96, 0:104]):
+        np.testing.assert_array_equal(aligned[part], whole[part])
+    np.testing.assert_array_equal(aligned[7], whole[7])
+    y, x = found[20]
+    rows, columns = np.clip(np.arange(96) + y, 0, 95), np.clip(np.arange(104) + x, 0, 103)
+    np.testing.assert_array_equal(whole[20], movie[20][np.ix_(rows, columns)])
+
+
+def test_a_scene_that_drifts_away_is_cut_there() -> None:
+    rng = np.random.default_rng(2)
+    scene = np.kron(rng.random((60, 60)), np.ones((4, 4))) * 900 + 100
+    frames = [scene[20:116, 20 + t : 124 + t] for t in range(60)]
+    movie = rng.poisson(np.array(frames)).astype(np.uint16)
+    found = follow_motion(movie, estimate_intensity(movie[:32]))
+    assert found is not None
+    assert 15 <= len(found) < 30
+    assert np.asarray(align_movie(movie, found, "drift")).shape == (len(found), 96, 104)
