@@ -54,11 +54,17 @@ def open_tiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     except BaseException:
         tif.close()
         raise
-    if isinstance(reader, DenseReader):
-        tif.close()
+    if isinstance(reader, _PageReader):
+        weakref.finalize(reader, _close, tif, reader.files)
     else:
-        weakref.finalize(reader, tif.close)
+        tif.close()
     return reader
+
+
+def _close(tif: tifffile.TiffFile, files: set[tifffile.FileHandle]) -> None:
+    tif.close()
+    for file in files:
+        file.close()
 
 
 @contextmanager
@@ -150,11 +156,11 @@ def _open_series(
     _check_file(path, (*(n for _, n in leading), height, width), key, stored, limit_bytes)
     if math.prod(key.shape) != math.prod(shape[-len(key.shape) :] if key.shape else ()):
         raise InvalidInput(f"{path} lists frames of another size than its pages: save it again from Fiji.")
-    names = _channel_names(tif, index)
-    axes = [
-        Axis(_KINDS.get(letter, "other"), n, names if letter == "C" and len(names) == n else ())
-        for letter, n in leading
-    ]
+    names = {"C": _channel_names(tif, index), "R": _position_names(tif)}
+    axes = []
+    for letter, n in leading:
+        labels = names.get(letter, ())
+        axes.append(Axis(_KINDS.get(letter, "other"), n, labels if len(labels) == n else ()))
     chosen = pick(str(path), axes, wanted)
     planes = np.arange(math.prod(a.size for a in axes)).reshape([a.size for a in axes])
     planes = np.atleast_1d(planes[tuple(slice(None) if i is None else i for i in chosen)])
@@ -227,6 +233,14 @@ def _channel_names(tif: tifffile.TiffFile, image: int) -> tuple[str, ...]:
     return ()
 
 
+def _position_names(tif: tifffile.TiffFile) -> tuple[str, ...]:
+    """Return the stage positions of a Micro-Manager file, empty where it lists none."""
+    if not tif.is_micromanager:
+        return ()
+    listed = (tif.micromanager_metadata or {}).get("Summary", {}).get("InitialPositionList") or ()
+    return tuple(str(p.get("Label", i)) for i, p in enumerate(listed))
+
+
 class DenseReader:
     """Uncompressed frames at even distances in one file; nothing is kept open or mapped.
 
@@ -291,7 +305,8 @@ class _PageReader:
         self._plain = key.compression == 1 and key.predictor == 1 and key.fillorder == 1 and not key.is_tiled
         self._stored = self.dtype.newbyteorder(key.parent.byteorder)
         self.piece = (1, 1, 1) if self._plain else (1, int(key.chunks[-2]), int(key.chunks[-1]))
-        self._lock = threading.Lock()  # the file has one position
+        self.files: set[tifffile.FileHandle] = set()  # of the other files of a movie in several
+        self._lock = threading.Lock()  # a file has one position
 
     def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Return (stop - start, rows, columns)."""
@@ -304,15 +319,15 @@ class _PageReader:
                         f"{self._path}: frame {t} is {page.shape} {page.dtype}, the first is "
                         f"{self._key.shape} {self._key.dtype}: split the movie where it changes."
                     )
-                offsets, counts = self._segments(page)
+                offsets, counts = tuple(page.dataoffsets), tuple(page.databytecounts)
+                if page.parent.filehandle.closed:
+                    page.parent.filehandle.open()
+                    self.files.add(page.parent.filehandle)
                 if self._plain and _follow(offsets, counts):
                     result[i] = self._rows(page, t, offsets[0], sum(counts), rows)[:, columns]
                 else:
                     self._decode(page, t, offsets, counts, rows, columns, result[i])
         return result
-
-    def _segments(self, page: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return tuple(page.dataoffsets), tuple(page.databytecounts)
 
     def _rows(self, page: Any, t: int, offset: int, stored: int, rows: slice) -> npt.NDArray[Any]:
         """Read rows of an uncompressed page."""
