@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._anscombe import GeneralisedAnscombe
     from ._align import align_movie, follow_motion
     from ._backends import (
         Backend,
@@ -55,6 +56,7 @@ __all__ = [
     "DenoscopeError",
     "FrameMeta",
     "FrameMismatch",
+    "GeneralisedAnscombe",
     "Graph",
     "Intensity",
     "InvalidInput",
@@ -82,6 +84,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "GeneralisedAnscombe": "_anscombe",
     "align_movie": "_align",
     "follow_motion": "_align",
     "Backend": "_backends",
