@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime import AnyMovie, Intensity, InvalidInput, estimate_intensity, open_movie
+from denoscope.runtime import AnyMovie, Intensity, InvalidInput, LazyMovie, estimate_intensity, open_movie
+from denoscope.train._clips import Clip, ClipPool
 from denoscope.train._live import LiveSettings
 from denoscope.train._simulate import random_settings, simulate
 
@@ -18,6 +19,7 @@ __all__ = ["Batch", "TrainingMovie", "draw_batch", "movie_from_file", "simulated
 _CALIBRATION_FRAMES = 32
 _LONGEST_PAST = 400  # frames that a drawn window remembers at most
 _MINIMUM_FRAMES = 10
+_IN_MEMORY_BYTES = 256 * 2**20  # files that cannot be mapped are read whole up to this size
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class TrainingMovie:
     name
         Shown in logs and on the bundle's card.
     frames
-        (T, H, W) raw counts; may be memory-mapped.
+        (T, H, W) raw counts; may be memory-mapped, or larger than memory.
     clean
         (T, H, W) expected counts where they are known (simulation), else None.
     intensity
@@ -40,11 +42,36 @@ class TrainingMovie:
     frames: AnyMovie
     clean: npt.NDArray[np.float32] | None
     intensity: Intensity
+    _pools: dict[tuple[int, int, int], ClipPool] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def part(self, start: int, stop: int) -> TrainingMovie:
         """Return the frames `start` to `stop` (exclusive) with the same intensity transform."""
         clean = None if self.clean is None else self.clean[start:stop]
         return TrainingMovie(self.name, self.frames[start:stop], clean, self.intensity)
+
+    def clip(self, *, crop: int, window: int, seed: int, step: int | None, rng: np.random.Generator) -> Clip:
+        """Return what to draw a window from: the movie, or a clip of it if it is on disk.
+
+        Parameters
+        ----------
+        crop, window
+            Edge of the windows in pixels, and their frames.
+        seed, step
+            Decide which clips are in memory, see `ClipPool`.
+        rng
+            Chooses among them; not used for movies in memory.
+        """
+        frames = self.frames
+        if not isinstance(frames, LazyMovie):
+            return Clip(frames, 0, range(len(frames)), (0, 0))
+        key = (crop, window, seed)
+        if key not in self._pools:
+            self._pools[key] = ClipPool(
+                frames, crop=crop, past=_LONGEST_PAST + window, ahead=window, seed=seed
+            )
+        return self._pools[key].draw(step, rng)
 
 
 @dataclass(frozen=True)
@@ -76,9 +103,21 @@ class Batch:
     supervised: npt.NDArray[np.float32]
 
 
-def movie_from_file(path: Path, frames: slice = slice(None)) -> TrainingMovie:
-    """Open the movie at `path`, cut to `frames`, with its noise model estimated."""
-    movie = open_movie(path)[frames]
+def movie_from_file(
+    path: Path,
+    frames: slice = slice(None),
+    *,
+    channel: int | str | None = None,
+    plane: int | str | None = None,
+    position: int | str | None = None,
+) -> TrainingMovie:
+    """Open the movie at `path`, cut to `frames`, with its noise model estimated.
+
+    `channel`, `plane` and `position` are those of `denoscope.runtime.open_movie`.
+    """
+    movie = open_movie(path, channel=channel, plane=plane, position=position)[frames]
+    if isinstance(movie, LazyMovie) and movie.nbytes <= _IN_MEMORY_BYTES:
+        movie = np.asarray(movie)
     if len(movie) < _MINIMUM_FRAMES:
         raise InvalidInput(
             f"{path.name} has {len(movie)} frames in the chosen range; training needs {_MINIMUM_FRAMES} or more."
@@ -119,6 +158,8 @@ def draw_batch(
     size: int,
     crop: int,
     rng: np.random.Generator,
+    seed: int = 0,
+    step: int | None = None,
 ) -> Batch:
     """Draw random windows as a live session could meet them.
 
@@ -135,6 +176,9 @@ def draw_batch(
         Number of windows and their edge in pixels.
     rng
         Source of every choice.
+    seed, step
+        Decide which parts of a movie that is larger than memory are drawn from; with no step, the
+        same ones always.
     """
     n, keep = settings.window, np.exp(-1.0 / np.asarray(settings.memory_decay))
     window = np.zeros((size, n, crop, crop), np.float32)
@@ -147,8 +191,10 @@ def draw_batch(
     for b, choice in enumerate(rng.choice(len(movies), size=size, p=shares)):
         movie = movies[choice]
         unit = movie.intensity
-        length, height, width = movie.frames.shape
-        centre = int(rng.integers(length))
+        clip = movie.clip(crop=crop, window=n, seed=seed, step=step, rng=rng)
+        frames, length = clip.frames, len(movie.frames)
+        height, width = frames.shape[1:]
+        centre = clip.centres[int(rng.integers(len(clip.centres)))]
         first = max(0, centre - int(rng.integers(0, 24))) if rng.random() < 0.3 else 0
         look_ahead = (
             int(rng.integers(0, settings.look_ahead + 1)) if rng.random() < 0.6 else settings.look_ahead
@@ -160,23 +206,25 @@ def draw_batch(
             index = centre + i - n // 2
             exists = first <= index < length and index <= centre + look_ahead
             if index == centre or (exists and rng.random() > 0.03):
-                window[b, i] = (movie.frames[index][area] - unit.offset) / unit.scale
+                window[b, i] = (frames[index - clip.first][area] - unit.offset) / unit.scale
                 valid[b, i] = 1
         stop = centre - n // 2
         start = max(first, stop - _LONGEST_PAST)
         if stop > start:
             age = np.arange(stop - start - 1, -1, -1)
             share = ((1 - keep)[:, None] * keep[:, None] ** age).astype(np.float32)
-            past = np.asarray(movie.frames[start:stop, area[0], area[1]], np.float32).reshape(
-                stop - start, -1
-            )
+            past = np.asarray(
+                frames[start - clip.first : stop - clip.first, area[0], area[1]], np.float32
+            ).reshape(stop - start, -1)
             weight[b] = share.sum(1)
             memory[b] = (
                 (share @ past).reshape(-1, crop, crop) - unit.offset * weight[b, :, None, None]
             ) / unit.scale
         noise[b] = unit.noise_slope, unit.noise_floor
         if movie.clean is not None:
-            clean[b, 0] = (movie.clean[centre][area] - unit.offset) / unit.scale
+            top, left = clip.corner
+            truth = movie.clean[centre, top + y : top + y + crop, left + x : left + x + crop]
+            clean[b, 0] = (truth - unit.offset) / unit.scale
             supervised[b] = 1
         for array in (window, memory, clean):
             array[b] = array[b, :, ::flip_y, ::flip_x]
