@@ -57,15 +57,19 @@ def check_claim(
     most = max(_ALWAYS_FINE_BYTES, _LARGEST_RATIO * stored_bytes) if compressed else stored_bytes
     if claimed > most:
         raise InvalidInput(
-            f"{name} claims {claimed / 1e6:.0f} MB of pixels in {stored_bytes / 1e6:.1f} MB on disk "
-            f"(limit {most / 1e6:.0f} MB): the file is damaged or was never filled; record or save it again."
+            f"{name} claims {_mb(claimed)} of pixels in {_mb(stored_bytes)} on disk "
+            f"(limit {_mb(most)}): the file is damaged or was never filled; record or save it again."
         )
     at_once = max(math.prod(shape[-2:]), math.prod(piece)) * itemsize
     if at_once > min(limit_bytes, max(most, _ALWAYS_FINE_BYTES)):
         raise InvalidInput(
-            f"{name} needs {at_once / 1e6:.0f} MB for a single frame or chunk "
-            f"(limit {min(limit_bytes, most) / 1e6:.0f} MB): crop it or save it with smaller chunks."
+            f"{name} needs {_mb(at_once)} for a single frame or chunk "
+            f"(limit {_mb(min(limit_bytes, most))}): crop it or save it with smaller chunks."
         )
+
+
+def _mb(count: int) -> str:
+    return f"{count / 1e6:.0f} MB" if count >= 10_000_000 else f"{count / 1e6:.2g} MB"
 
 
 def one_line(error: BaseException) -> str:

@@ -130,11 +130,11 @@ class _DataSet:
                 f"{name} is shorter than its data set {data.name}: it was cut short; copy it again."
             )
         # HDF5 names no axes: of more than three, only those of one entry can be left out.
-        chosen = pick(shown, [Axis("time" if n > 1 else "other", n) for n in shape[:-2]], wanted)
-        if sum(i is None for i in chosen) > 1 or sum(n > 1 for n in shape[:-2]) > 1:
+        if sum(n > 1 for n in shape[:-2]) > 1:
             raise InvalidInput(
-                f"{shown} has the shape {shape}; a movie is (T, H, W): save one channel and plane."
+                f"{shown} has the shape {shape}; a movie is (T, H, W): save one channel and plane of it."
             )
+        chosen = pick(shown, [Axis("time" if n > 1 else "other", n) for n in shape[:-2]], wanted)
         self._time = chosen.index(None) if None in chosen else 0
         self._leading = len(shape) - 2
         self.shape = (shape[self._time], shape[-2], shape[-1])

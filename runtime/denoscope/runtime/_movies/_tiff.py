@@ -45,10 +45,10 @@ def open_tiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     InvalidInput
         If it is no TIFF, damaged, claims more than it can hold, or the choice is ambiguous.
     """
-    with _quiet(path):
+    with _one_sentence(path):
         tif = tifffile.TiffFile(path)
     try:
-        with _quiet(path):
+        with _one_sentence(path):
             _check_plane_count(tif, path)
             reader = _open_arranged(tif, path, wanted, limit_bytes)
     except BaseException:
@@ -68,20 +68,28 @@ def _close(tif: tifffile.TiffFile, files: set[tifffile.FileHandle]) -> None:
 
 
 @contextmanager
-def _quiet(path: Path) -> Iterator[None]:
-    """Turn whatever a parser makes of a damaged file into one sentence, without its log lines."""
+def _silent() -> Iterator[None]:
+    """Keep tifffile from printing what it finds: what matters is raised."""
     log = logging.getLogger("tifffile")
     disabled, log.disabled = log.disabled, True
     try:
         yield
+    finally:
+        log.disabled = disabled
+
+
+@contextmanager
+def _one_sentence(path: Path) -> Iterator[None]:
+    """Turn whatever a parser makes of a damaged file into one sentence."""
+    try:
+        with _silent():
+            yield
     except InvalidInput:
         raise
     except Exception as error:
         raise InvalidInput(
             f"{path} cannot be read as a TIFF movie ({one_line(error)}): check that it opens in Fiji."
         ) from error
-    finally:
-        log.disabled = disabled
 
 
 def _check_plane_count(tif: tifffile.TiffFile, path: Path) -> None:
@@ -122,14 +130,24 @@ def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes:
     first = tif.pages.first
     if len(first.shape) != 2 or any(tif.pages[i].hash != first.hash for i in (count // 2, count - 1)):
         return None
-    _check_file(path, (count, *first.shape), first, path.stat().st_size, limit_bytes)
+    _check_file(path, first.shape, first, path.stat().st_size, limit_bytes)  # each page again when it is read
     pick(str(path), [Axis("time", count)], wanted)
     tif.pages.cache = False
     # The light form of a page leaves out its size, which only an uncompressed page's bytes prove.
     tif.pages.useframes = first.compression == 1
     if tif.pages.useframes:
         tif.pages.set_keyframe(0)
-    return _PageReader(path, first, count, lambda t: tif.pages[t])
+    return _PageReader(path, first, count, lambda t: _page(tif, first, t))
+
+
+def _page(tif: tifffile.TiffFile, first: tifffile.TiffPage, t: int) -> tifffile.TiffPage | tifffile.TiffFrame:
+    """Parse a page; of an uncompressed one only its place and its size in bytes."""
+    page = tif.pages[t]
+    if isinstance(page, tifffile.TiffFrame):
+        # With the first page as its key, a frame takes that page's size in bytes for its own.
+        alone = tifffile.TiffFrame(tif, t, offset=page.offset)
+        page.databytecounts = alone.databytecounts or first.databytecounts
+    return page
 
 
 def _open_series(
@@ -311,7 +329,7 @@ class _PageReader:
     def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Return (stop - start, rows, columns)."""
         result = np.empty((stop - start, rows.stop - rows.start, columns.stop - columns.start), self.dtype)
-        with self._lock:
+        with self._lock, _silent():
             for i, t in enumerate(range(start, stop)):
                 page = self._page(t)
                 if page.hash != self._key.hash:
