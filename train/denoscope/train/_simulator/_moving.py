@@ -6,6 +6,7 @@ blurred by interpolating twice. The flow at a pixel is that of its brightest con
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,9 +52,9 @@ class Spots:
         """Light of one spot, one at its centre."""
         centre, radius = self.paths[index, frame], float(self.radius[index])
         area = _area(centre, 4 * radius, shape)
-        y, x = (np.arange(s.start, s.stop) - c for s, c in zip(area, centre, strict=True))
-        spot = np.exp(-0.5 * (y / radius) ** 2)[:, None] * np.exp(-0.5 * (x / radius) ** 2)
-        return area, spot.astype(np.float32)
+        y = (np.arange(area[0].start, area[0].stop, dtype=np.float32) - centre[0]) / radius
+        x = (np.arange(area[1].start, area[1].stop, dtype=np.float32) - centre[1]) / radius
+        return area, np.exp(-0.5 * y * y)[:, None] * np.exp(-0.5 * x * x)
 
     def flow(self, index: int, a: int, b: int, area: Area) -> FloatArray:
         """Spots only shift."""
@@ -72,25 +73,26 @@ class Bodies:
 
     def patch(self, index: int, frame: int, shape: tuple[int, int]) -> tuple[Area, FloatArray]:
         """Light of one cell: its picture sampled at body coordinates."""
-        picture, pose = self.pictures[index], self.pose[index, frame]
+        picture, centre, pose = self.pictures[index], self.paths[index, frame], self.pose[index, frame]
         middle = len(picture) // 2
-        reach = middle * float(np.linalg.norm(pose, 2))
-        area = _area(self.paths[index, frame], reach, shape)
-        inside = np.tensordot(np.linalg.inv(pose), self._offsets(index, frame, area), 1)
-        light = ndimage.map_coordinates(picture, inside + middle, order=1, mode="constant")
+        area = _area(centre, middle * float(np.sqrt((pose**2).sum())), shape)
+        inverse = _inverse(pose)
+        light = ndimage.affine_transform(
+            picture,
+            inverse,
+            inverse @ (np.asarray((area[0].start, area[1].start)) - centre) + middle,
+            output_shape=(area[0].stop - area[0].start, area[1].stop - area[1].start),
+            order=1,
+        )
         return area, np.asarray(light, np.float32)
 
     def flow(self, index: int, a: int, b: int, area: Area) -> FloatArray:
         """The same point of the body, in frame a minus in frame b."""
-        at_b = self._offsets(index, b, area)
-        change = self.pose[index, a] @ np.linalg.inv(self.pose[index, b]) - np.eye(2)
+        grid = np.mgrid[area].astype(np.float32)
+        at_b = grid - self.paths[index, b][:, None, None]
+        change = self.pose[index, a] @ _inverse(self.pose[index, b]) - np.eye(2, dtype=np.float32)
         step = self.paths[index, a] - self.paths[index, b]
         return np.asarray(np.tensordot(change, at_b, 1) + step[:, None, None], np.float32)
-
-    def _offsets(self, index: int, frame: int, area: Area) -> FloatArray:
-        """Pixels of an area relative to the centre of a body, (2, h, w)."""
-        grid = np.mgrid[area].astype(np.float32)
-        return np.asarray(grid - self.paths[index, frame][:, None, None], np.float32)
 
 
 @dataclass(frozen=True)
@@ -261,8 +263,17 @@ def _reflected(paths: npt.NDArray[np.float64], shape: tuple[int, int]) -> FloatA
     return np.asarray(size - np.abs(np.mod(paths, 2 * size) - size), np.float32)
 
 
+def _inverse(pose: FloatArray) -> FloatArray:
+    """Inverse of a matrix (2, 2) of determinant -1 or 1, which keeps areas."""
+    (a, b), (c, d) = pose
+    return np.asarray(np.asarray([[d, -b], [-c, a]]) / (a * d - b * c), np.float32)
+
+
 def _area(centre: FloatArray, reach: float, shape: tuple[int, int]) -> Area:
-    """Pixels within `reach` of a point, cut at the borders."""
-    low = np.floor(centre - reach).astype(int).clip(0, np.asarray(shape) - 1)
-    high = np.ceil(centre + reach).astype(int).clip(0, np.asarray(shape) - 1)
-    return slice(int(low[0]), int(high[0]) + 1), slice(int(low[1]), int(high[1]) + 1)
+    """Pixels within `reach` of a point, cut at the borders; one pixel of the border if none is."""
+    y, x = float(centre[0]), float(centre[1])
+    top, left = max(math.floor(y - reach), 0), max(math.floor(x - reach), 0)
+    bottom, right = min(math.ceil(y + reach), shape[0] - 1), min(math.ceil(x + reach), shape[1] - 1)
+    return slice(min(top, shape[0] - 1), max(bottom, 0) + 1), slice(
+        min(left, shape[1] - 1), max(right, 0) + 1
+    )
