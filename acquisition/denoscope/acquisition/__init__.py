@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._errors import NoDiskSpace, OutputExists, SourceFailed, SourceUnavailable
     from ._frames import Frame, SourceInfo
+    from ._hook import Follower, FollowerStatus, hook
     from ._live import live
     from ._movie import Movie, demo_movie, read_movie
     from ._raw import RawRecording, RawWriter, read_raw
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FinishReason",
+    "Follower",
+    "FollowerStatus",
     "Frame",
     "LiveSettings",
     "Movie",
@@ -35,6 +38,7 @@ __all__ = [
     "SourceInfo",
     "SourceUnavailable",
     "demo_movie",
+    "hook",
     "live",
     "make_settings",
     "open_source",
@@ -45,6 +49,7 @@ __all__ = [
 _MODULES = {
     "_errors": ("NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"),
     "_frames": ("Frame", "SourceInfo"),
+    "_hook": ("Follower", "FollowerStatus", "hook"),
     "_live": ("live",),
     "_movie": ("Movie", "demo_movie", "read_movie"),
     "_raw": ("RawRecording", "RawWriter", "read_raw"),

@@ -50,9 +50,9 @@ class SourceInfo:
     Parameters
     ----------
     kind
-        The row of the source table: ``demo``, ``config`` or ``bridge``.
+        The row of the source table: ``demo``, ``config``, ``bridge``, ``replay``, ``watch`` or ``pipe``.
     name
-        What the user named: ``demo``, a configuration file or ``HOST:PORT``.
+        What the user named: ``demo``, a configuration file, ``HOST:PORT``, a file or a folder.
     camera
         Label of the camera device.
     shape
@@ -73,6 +73,8 @@ class SourceInfo:
         Versions of the software behind the source.
     details
         Whatever else describes what is being recorded (for example which movie is replayed).
+    clock
+        What the frames' ``core_unix_s`` is.
     """
 
     kind: str
@@ -87,6 +89,7 @@ class SourceInfo:
     channel: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    clock: str = "TimeReceivedByCore"
 
     @property
     def frame_bytes(self) -> int:

@@ -7,15 +7,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._errors import one_line
 from ._frames import Frame
 from ._latency import LatencyHistogram
+from ._routing import Change, Route, Routes
 
 if TYPE_CHECKING:
-    from denoscope.runtime import Denoised, FrameMeta, StreamCounters
+    from denoscope.runtime import Denoised, FrameMeta, StreamCounters, StreamKey
 
 __all__ = ["DenoiseLane", "DenoisedSink", "Denoiser", "Stamp"]
 
@@ -23,6 +24,8 @@ _CLOCKS_AGREE_S = 60.0
 _BEHIND_S = 2.0  # after the last skip the denoiser counts as too slow for so long
 # More than any window and calibration hold; stamps older than this belong to skipped outputs.
 _STAMPS = 4096
+_PATIENCE_S = 10.0  # a denoiser that takes no frame for so long is not waited for any more
+_CHANGES = 100  # described one by one; more are only counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,15 @@ class Stamp:
         When the core received it, seconds since 1970, or None.
     core_lag_s
         How long it lay in the core's buffer, in seconds; 0 where unknown.
+    time_index
+        How many frames of its stream came before it; None where `index` says so.
     """
 
     index: int
     t_received_s: float
     core_unix_s: float | None
     core_lag_s: float
+    time_index: int | None = None
 
 
 class Denoiser(Protocol):
@@ -59,6 +65,9 @@ class Denoiser(Protocol):
 
     def flush(self) -> list[Denoised]:
         """Return the outputs of all frames still held."""
+
+    # A denoiser of several streams, given to a lane with routes, also has
+    # ``restart(key, *, recalibrate) -> list[Denoised]``.
 
 
 class DenoisedSink(Protocol):
@@ -92,6 +101,11 @@ class DenoiseLane:
         Seconds that a frame may wait before outputs are skipped.
     finish_s
         Seconds that the lane may take for its backlog after the recording ended.
+    clock
+        What the frames' ``core_unix_s`` is, for the report.
+    routes
+        Says which stream a frame belongs to; the denoiser is a `Router` then. None for a denoiser of one
+        stream, where frames of any other camera are counted as ``another camera``.
     """
 
     def __init__(
@@ -103,15 +117,21 @@ class DenoiseLane:
         queue_frames: int,
         lag_s: float,
         finish_s: float,
+        clock: str = "TimeReceivedByCore",
+        routes: Routes | None = None,
     ) -> None:
-        self._denoiser = denoiser
+        self._denoiser: Any = denoiser
         self._sink = sink
         self._look_ahead = look_ahead
         self._lag_s = lag_s
         self._finish_s = finish_s
-        self._queue: queue.Queue[tuple[int, Frame] | None] = queue.Queue(queue_frames)
+        self._routes = routes
+        self._queue: queue.Queue[tuple[int, Frame, Route] | None] = queue.Queue(queue_frames)
         self._lock = threading.Lock()
-        self._waiting: dict[int, Stamp] = {}
+        self._patient = self._hangs = False
+        self._waiting: dict[tuple[StreamKey, int], Stamp] = {}
+        self._keys: set[StreamKey] = set()
+        self._unannounced: dict[StreamKey, Change] = {}
         self._dropped: Counter[str] = Counter()
         self._skips: Counter[str] = Counter()
         self._received = 0
@@ -124,7 +144,9 @@ class DenoiseLane:
         self.latency = LatencyHistogram()
         self.startup = LatencyHistogram()
         self.processing = LatencyHistogram()
-        self.latency_from = "TimeReceivedByCore"
+        self.latency_from = clock
+        self.changes: list[dict[str, Any]] = []
+        self.changes_count = 0
         self.problem: str | None = None
         self._thread = threading.Thread(target=self._run, name="denoscope-denoise", daemon=True)
 
@@ -147,21 +169,55 @@ class DenoiseLane:
             with self._lock:
                 self._dropped[reason] += frames
 
-    def offer(self, index: int, frame: Frame) -> None:
-        """Hand over the frame that will be page `index` of the raw recording; never blocks."""
+    def offer(self, index: int, frame: Frame, *, wait: bool = False) -> None:
+        """Hand over the frame that will be page `index` of the raw recording.
+
+        Parameters
+        ----------
+        index, frame
+            What is handed over.
+        wait
+            Wait for room, where frames can (see `Source.patient`), unless the denoiser stands still; else
+            this never blocks.
+        """
         self._received += 1
         self._camera = self._camera or frame.camera
         if self.problem is not None:
             self._drop("denoiser failed")
         elif not frame.agrees:
             self._drop("shape disagrees with its tags")
-        elif frame.camera != self._camera:
+        elif self._routes is None and frame.camera != self._camera:
             self._drop("another camera")
+        elif (route := self._route(index, frame)) is None:
+            self._drop("too many streams")
         else:
+            self._patient = wait
+            patience_s = _PATIENCE_S if wait and not self._hangs else 0.0
             try:
-                self._queue.put_nowait((index, frame))
+                self._queue.put((index, frame, route), patience_s > 0, patience_s)
+                self._hangs = False
             except queue.Full:
+                self._hangs = wait
                 self._drop("overrun")
+                if route.change is not None:
+                    self._unannounced[route.key] = route.change
+
+    def _route(self, index: int, frame: Frame) -> Route | None:
+        if self._routes is None:
+            from denoscope.runtime import StreamKey
+
+            return Route(StreamKey(camera=frame.camera), frame.number, index)
+        route = self._routes.of(frame)
+        if route is None:
+            return None
+        if route.change is not None:
+            self.changes_count += 1
+            if len(self.changes) < _CHANGES:
+                self.changes.append({"frame": index, **asdict(route.key), **asdict(route.change)})
+        elif (change := self._unannounced.pop(route.key, None)) is not None:
+            # The frame that brought the change found no room; the next one drains in its place.
+            route = replace(route, change=change)
+        return route
 
     def finish(self) -> None:
         """Say that no frame follows, and wait for the backlog, but not for ever."""
@@ -201,37 +257,45 @@ class DenoiseLane:
             except queue.Empty:
                 return
 
-    def _push(self, index: int, frame: Frame) -> None:
-        from denoscope.runtime import FrameMeta, StreamKey
+    def _push(self, index: int, frame: Frame, route: Route) -> None:
+        from denoscope.runtime import FrameMeta
 
         now_s = time.perf_counter()
         if self._deadline_s is not None and now_s > self._deadline_s:
             return
         lag_s = now_s - frame.t_received_s
         skip = "keep-up" if self._falls_behind(now_s, lag_s) else None
-        self._waiting[frame.number] = Stamp(
-            index, frame.t_received_s, frame.core_unix_s, self._core_lag_s(frame)
+        if route.change is not None:
+            self._take(self._denoiser.restart(route.key, recalibrate=route.change.recalibrate))
+        if route.key not in self._keys or (route.change is not None and route.change.recalibrate):
+            # A stream that opens and calibrates holds up the others; that is not falling behind either.
+            self._keys.add(route.key)
+            self._caught_up_s = None
+        self._waiting[route.key, route.number] = Stamp(
+            index, frame.t_received_s, frame.core_unix_s, self._core_lag_s(frame), route.index
         )
         if len(self._waiting) > _STAMPS:
             del self._waiting[next(iter(self._waiting))]
         meta = FrameMeta(
-            number=frame.number,
+            number=route.number,
             t_received_s=frame.t_received_s,
-            key=StreamKey(camera=frame.camera),
+            key=route.key,
             tags=frame.tags,
         )
         self._take(self._denoiser.push(frame.pixels, meta, skip=skip))
         held = self._denoiser.counters.in_flight
         # After the calibration the denoiser works off what it held, until it is in step with the camera
         # or, on a machine that is too slow, the first output is skipped.
-        in_step = self._first_output_s is not None and held <= self._look_ahead and self._queue.empty()
+        steady = self._look_ahead * len(self._keys)
+        in_step = self._first_output_s is not None and held <= steady and self._queue.empty()
         if self._caught_up_s is None and (in_step or skip):
             self._caught_up_s = frame.t_received_s
 
     def _falls_behind(self, now_s: float, lag_s: float) -> bool:
         if self._caught_up_s is None:
             # Working off the frames held for calibration is not falling behind, while there is room for it.
-            return self._first_output_s is not None and self._queue.qsize() > self._queue.maxsize // 2
+            crowded = self._queue.qsize() > self._queue.maxsize // 2
+            return self._first_output_s is not None and crowded and not self._patient
         behind = lag_s > self._lag_s or (now_s < self._behind_until_s and not self._queue.empty())
         if behind:
             self._behind_until_s = now_s + _BEHIND_S
@@ -249,11 +313,11 @@ class DenoiseLane:
 
     def _take(self, outputs: Iterable[Denoised]) -> None:
         for output in outputs:
-            number = output.meta.number
-            # Outputs come in order, so frames before this one were skipped.
-            for earlier in [waiting for waiting in self._waiting if waiting < number]:
+            key, number = output.meta.key, output.meta.number
+            # Outputs of a stream come in order, so frames before this one were skipped.
+            for earlier in [each for each in self._waiting if each[0] == key and each[1] < number]:
                 del self._waiting[earlier]
-            stamp = self._waiting.pop(number)
+            stamp = self._waiting.pop((key, number))
             self._sink.append(output, stamp)
             now_s = time.perf_counter()
             self._first_output_s = self._first_output_s or now_s

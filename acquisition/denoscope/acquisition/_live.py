@@ -18,8 +18,9 @@ from ._lane import DenoiseLane, Denoiser
 from ._log import EventLog
 from ._movie import Movie, read_movie
 from ._ome import DENOISED_MOVIE, DenoisedWriter
-from ._raw import RAW_MOVIE, RAW_SIDECAR, RawWriter
+from ._raw import RAW_MOVIE, RAW_SIDECAR, RawElsewhere, RawWriter
 from ._report import REPORT, build_report, write_report
+from ._routing import Router, Routes
 from ._session import Session
 from ._settings import LiveSettings
 from ._signals import interrupts
@@ -27,7 +28,7 @@ from ._sources import Source, open_source
 from ._states import FinishReason, SessionStatus
 
 if TYPE_CHECKING:
-    from denoscope.runtime import Stream
+    from denoscope.runtime import Choice, Stream
 
 __all__ = ["live", "package_version", "provenance_of"]
 
@@ -62,9 +63,17 @@ def _existing_parent(folder: Path) -> Path:
     return folder
 
 
-def provenance_of(stream: Stream) -> dict[str, Any]:
-    """Return what produced the denoised frames, as it goes into reports and OME-XML."""
-    bundle, choice = stream.bundle, stream.choice
+def provenance_of(stream: Stream, choice: Choice | None = None) -> dict[str, Any]:
+    """Return what produced the denoised frames, as it goes into reports and OME-XML.
+
+    Parameters
+    ----------
+    stream
+        What denoises.
+    choice
+        Which backend was chosen and why, where it was opened for the stream; None for the stream's own.
+    """
+    bundle, choice = stream.bundle, choice or stream.choice
     return {
         "version": package_version(),
         "bundle": bundle.manifest.name,
@@ -88,8 +97,10 @@ class _Run:
         settings: LiveSettings,
         on_status: Callable[[SessionStatus, SourceInfo, dict[str, Any]], None] | None,
         wrap: Callable[[Any], Denoiser] | None,
+        source: Source | None,
     ) -> None:
         self.settings = settings
+        self.given_source = source
         self.on_status = on_status
         self.wrap = wrap
         self.started_utc = datetime.now(UTC).isoformat()
@@ -97,24 +108,25 @@ class _Run:
 
     def open(self, stack: ExitStack) -> None:
         """Open source, model and files, cheapest refusals first."""
-        from denoscope.runtime import Stream
+        from denoscope.runtime import Bundle, Stream, choose_backend
 
         settings = self.settings
         _refuse_existing(settings.output)
-        self.stream = stack.enter_context(
-            Stream(
-                settings.bundle, settings.backend, look_ahead=settings.look_ahead, threads=settings.threads
-            )
-        )
-        self.provenance = provenance_of(self.stream)
+        bundle = Bundle.load(settings.bundle)
+        # All streams run on it, so it is the session's and not the first stream's.
+        self.backend, choice = choose_backend(settings.backend, threads=settings.threads)
+        stack.callback(self.backend.close)
+        self.stream = stack.enter_context(Stream(bundle, self.backend, look_ahead=settings.look_ahead))
+        self.provenance = provenance_of(self.stream, choice)
         movie: Movie | None = read_movie(settings.movie) if settings.movie else None
-        self.source: Source = open_source(
+        self.source: Source = self.given_source or open_source(
             settings.core,
             movie=movie,
             fps=settings.fps,
             frames=settings.frame_limit,
             mm_dir=settings.mm_dir,
             buffer_mb=settings.buffer_mb,
+            idle_s=settings.idle_s,
         )
         stack.callback(self._close_source)
         self.info = self.source.open()
@@ -125,15 +137,24 @@ class _Run:
         settings.output.mkdir(parents=True, exist_ok=True)
         self.log = EventLog(settings.output / "log.jsonl")
         self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)
-        raw = stack.enter_context(RawWriter(settings.output, self.info, package_version()))
+        raw: RawWriter | RawElsewhere = RawElsewhere()
+        if settings.keep_raw:
+            raw = stack.enter_context(RawWriter(settings.output, self.info, package_version()))
+        else:
+            self.notes.append("raw frames were not written here: whoever records keeps them")
         self.writer = DenoisedWriter(settings.output, self.info, self.provenance)
+        self.router = Router(self.stream, self._another_stream)
+        stack.callback(self.router.close)
+        self.routes = Routes(settings.streams)
         self.lane = DenoiseLane(
-            self.wrap(self.stream) if self.wrap else self.stream,
+            self.wrap(self.router) if self.wrap else self.router,
             self.writer,
             look_ahead=self.stream.look_ahead,
             queue_frames=_DENOISE_QUEUE,
             lag_s=settings.lag_s,
             finish_s=settings.finish_s,
+            clock=self.info.clock,
+            routes=self.routes,
         )
         queued = settings.raw_queue_mb * 2**20 // self.info.frame_bytes
         self.session = Session(
@@ -143,6 +164,11 @@ class _Run:
             frames=settings.frame_limit,
             raw_queue_frames=min(max(queued, 4), 4096),
         )
+
+    def _another_stream(self) -> Stream:
+        from denoscope.runtime import Stream
+
+        return Stream(self.stream.bundle, self.backend, look_ahead=self.stream.look_ahead)
 
     def _close_source(self) -> None:
         try:
@@ -185,8 +211,13 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         """Wait for the backlog, close the denoised movie, build and write the report."""
-        self.writer.length = self.session.status().received
         status = self.session.finish()
+        self.writer.length = max(self.routes.received.values(), default=status.received)
+        if self.routes.refused:
+            self.session.add_problem(
+                f"frames of {len(self.routes.refused)} more camera(s), channel(s), slice(s) or position(s) were not "
+                f"denoised: {self.routes.limit} streams are the limit; raise --streams"
+            )
         intensity = self.stream.intensity if self.lane.ended else None
         self.provenance["intensity"] = intensity.model_dump() if intensity is not None else None
         self.provenance["aligned"] = self.stream.aligned if self.lane.ended else None
@@ -207,6 +238,7 @@ class _Run:
             output=self.settings.output,
             started_utc=self.started_utc,
             notes=self.notes,
+            routes=self.routes,
         )
 
 
@@ -215,6 +247,7 @@ def live(
     *,
     on_status: Callable[[SessionStatus, SourceInfo, dict[str, Any]], None] | None = None,
     wrap: Callable[[Any], Denoiser] | None = None,
+    source: Source | None = None,
 ) -> dict[str, Any]:
     """Record from a microscope, denoising while recording, until a limit, the camera or Ctrl-C ends it.
 
@@ -226,6 +259,8 @@ def live(
         Called about four times a second with the status, the source and the denoiser's provenance.
     wrap
         Called with the stream; returns what takes its place. For measurements.
+    source
+        Not opened yet; takes the place of what ``settings.core`` names.
 
     Returns
     -------
@@ -239,13 +274,16 @@ def live(
         do not allow it. Once the camera runs, nothing is raised: the report says what happened.
     """
     with interrupts() as caught, ExitStack() as stack:
-        run = _Run(settings, on_status, wrap)
+        run = _Run(settings, on_status, wrap, source)
         run.open(stack)
         caught.listener = lambda: run.session.request_stop(FinishReason.INTERRUPTED)
         run.record()
         report = run.finish()
         if settings.picture and caught.count < 2:
-            _draw(settings.output, report)
+            if len(run.routes.received) > 1:
+                run.notes.append("report.png was not drawn: it shows recordings of one stream")
+            else:
+                _draw(settings.output, report)
         try:
             write_report(report, settings.output)
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ._pages import PageFile
 if TYPE_CHECKING:
     from ome_types import OME
 
-    from denoscope.runtime import Denoised
+    from denoscope.runtime import Denoised, StreamKey
 
 __all__ = ["DENOISED_MOVIE", "DenoisedWriter"]
 
@@ -25,18 +26,39 @@ DENOISED_MOVIE = "denoised.ome.tif"
 _NAMESPACE = "denoscope.dev/provenance"
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Where one page belongs in its image; channel and z are places in the segment's lists."""
+
+    page: int
+    channel: int
+    z: int
+    index: int
+    time_s: float
+
+
 class _Segment:
-    """Pages of one shape and dtype: one OME image."""
+    """Pages of one camera and position, of one shape and dtype: one OME image."""
 
     def __init__(
-        self, shape: tuple[int, int], dtype: np.dtype[Any], first_page: int, first_index: int
+        self, key: StreamKey, shape: tuple[int, int], dtype: np.dtype[Any], first_index: int
     ) -> None:
+        self.key = key
         self.shape = shape
         self.dtype = dtype
-        self.first_page = first_page
         self.first_index = first_index
-        self.indices: list[int] = []
-        self.times_s: list[float] = []
+        self.channels: list[str] = []
+        self.slices: list[int] = []
+        self.pages: list[_Page] = []
+
+    def add(self, page: int, key: StreamKey, index: int, time_s: float) -> None:
+        """Take one page; channels and slices are numbered as they first come."""
+        if key.channel not in self.channels:
+            self.channels.append(key.channel)
+        if key.z not in self.slices:
+            self.slices.append(key.z)
+        channel, z = self.channels.index(key.channel), self.slices.index(key.z)
+        self.pages.append(_Page(page, channel, z, index - self.first_index, time_s))
 
 
 class DenoisedWriter:
@@ -45,7 +67,8 @@ class DenoisedWriter:
     Each frame is one page, complete on its own (see `PageFile`). `close` puts the OME-XML into the
     first page: pixel size, channel, time of every plane (``DeltaT``, seconds since the first frame),
     exposure, and a map annotation with the provenance. A frame that was not denoised has no page and
-    keeps its index: the OME-XML's ``TiffData`` say which index each page has.
+    keeps its index: the OME-XML's ``TiffData`` say which index each page has. Each camera and stage
+    position is an image, with the channels and slices that came.
 
     Parameters
     ----------
@@ -87,25 +110,28 @@ class DenoisedWriter:
         self._timed = timed
         self._pages = PageFile(path, pixel_size_um=source.pixel_size_um, describe=True)
         self._segments: list[_Segment] = []
+        self._current: dict[tuple[str, int], _Segment] = {}
         self._zero_s: float | None = None
         self._closed = False
-        # Length of the time axis: frames received, set by the session before `close`.
+        # Length of the time axis: frames received (of the longest stream), set by the session before `close`.
         self.length = 0
 
     def append(self, output: Denoised, stamp: Stamp) -> None:
         """Write the denoised frame of raw page ``stamp.index``."""
-        index = stamp.index
+        index = stamp.index if stamp.time_index is None else stamp.time_index
         time_s = stamp.core_unix_s if stamp.core_unix_s is not None else stamp.t_received_s
         if self._zero_s is None:
             self._zero_s = time_s
         page = self._pages.append(output.frame)
         shape = (int(output.frame.shape[0]), int(output.frame.shape[1]))
-        last = self._segments[-1] if self._segments else None
+        key = output.meta.key
+        group = (key.camera, key.position)
+        last = self._current.get(group)
         if last is None or (last.shape, last.dtype) != (shape, output.frame.dtype):
-            last = _Segment(shape, output.frame.dtype, page, index if self._segments else 0)
+            last = _Segment(key, shape, output.frame.dtype, index if last is not None else 0)
+            self._current[group] = last
             self._segments.append(last)
-        last.indices.append(index - last.first_index)
-        last.times_s.append(time_s - self._zero_s)
+        last.add(page, key, index, time_s - self._zero_s)
 
     def close(self) -> None:
         """Write the OME-XML and close; a second call does nothing."""
@@ -128,11 +154,10 @@ class DenoisedWriter:
             for key, value in self._provenance.items()
         ]
         annotation = MapAnnotation(id="Annotation:0", namespace=_NAMESPACE, value=Map(ms=pairs))
-        last = len(self._segments) - 1
         return OME(
             creator=f"denoscope {self._provenance.get('version', '')}".strip(),
             images=[
-                self._image(number, segment, open_ended=number == last)
+                self._image(number, segment, open_ended=segment in self._current.values())
                 for number, segment in enumerate(self._segments)
             ],
             structured_annotations=StructuredAnnotations(map_annotations=[annotation]),
@@ -150,52 +175,60 @@ class DenoisedWriter:
             TiffData,
         )
 
-        length = segment.indices[-1] + 1
+        length = max(page.index for page in segment.pages) + 1
         if open_ended:
             length = max(length, self.length - segment.first_index)
         size_um, exposure_s = self._source.pixel_size_um, self._source.exposure_s
         planes = [
             Plane(
-                the_c=0,
-                the_z=0,
-                the_t=index,
-                delta_t=time_s if self._timed else None,
+                the_c=page.channel,
+                the_z=page.z,
+                the_t=page.index,
+                delta_t=page.time_s if self._timed else None,
                 exposure_time=exposure_s,
             )
-            for index, time_s in zip(segment.indices, segment.times_s, strict=True)
+            for page in segment.pages
         ]
         blocks = [
             TiffData(
-                ifd=segment.first_page + first,
-                first_c=0,
-                first_z=0,
-                first_t=segment.indices[first],
+                ifd=first.page,
+                first_c=first.channel,
+                first_z=first.z,
+                first_t=first.index,
                 plane_count=count,
             )
-            for first, count in _runs(segment.indices)
+            for first, count in _runs(
+                segment.pages, one_plane=len(segment.channels) * len(segment.slices) == 1
+            )
         ]
+        cameras = len({each.key.camera for each in self._segments}) > 1
+        places = len({each.key.position for each in self._segments}) > 1
+        named = [f"{self._source.name} denoised"]
+        named += [segment.key.camera] if cameras else []
+        named += [f"position {segment.key.position}"] if places else []
         rate = self._source.frame_rate_hz
         return Image(
             id=f"Image:{number}",
-            name=f"{self._source.name} denoised",
+            name=", ".join(named),
             pixels=Pixels(
                 id=f"Pixels:{number}",
                 dimension_order=Pixels_DimensionOrder.XYCZT,
                 type=PixelType(_OME_TYPES.get(segment.dtype.name, segment.dtype.name)),
                 size_x=segment.shape[1],
                 size_y=segment.shape[0],
-                size_c=1,
-                size_z=1,
+                size_c=len(segment.channels),
+                size_z=len(segment.slices),
                 size_t=length,
                 physical_size_x=size_um,
                 physical_size_y=size_um,
                 time_increment=None if rate is None else 1 / rate,
                 channels=[
                     Channel(
-                        id=f"Channel:{number}:0",
-                        name=self._source.channel or self._source.camera,
+                        id=f"Channel:{number}:{place}",
+                        name=name or self._source.channel or segment.key.camera or self._source.camera,
                         samples_per_pixel=1,
                     )
+                    for place, name in enumerate(segment.channels)
                 ],
                 tiff_data_blocks=blocks,
                 planes=planes,
@@ -207,7 +240,17 @@ class DenoisedWriter:
 _OME_TYPES = {"float32": "float"}
 
 
-def _runs(indices: list[int]) -> list[tuple[int, int]]:
-    """Return start and length of each stretch of consecutive values in `indices`."""
-    starts = [at for at, value in enumerate(indices) if at == 0 or value != indices[at - 1] + 1]
-    return [(first, end - first) for first, end in zip(starts, [*starts[1:], len(indices)], strict=True)]
+def _runs(pages: list[_Page], *, one_plane: bool) -> list[tuple[_Page, int]]:
+    """Return start and length of each stretch of pages that follow each other in the file and in time.
+
+    With more channels or slices than one, each page stands alone: OME counts on through them first.
+    """
+    runs: list[tuple[_Page, int]] = []
+    for page in pages:
+        if one_plane and runs:
+            first, count = runs[-1]
+            if (page.page, page.index) == (first.page + count, first.index + count):
+                runs[-1] = (first, count + 1)
+                continue
+        runs.append((page, 1))
+    return runs

@@ -21,7 +21,7 @@ from ._errors import OutputExists
 from ._frames import Frame, SourceInfo
 from ._pages import PageFile
 
-__all__ = ["RAW_MOVIE", "RAW_SIDECAR", "RawRecording", "RawWriter", "read_raw"]
+__all__ = ["RAW_MOVIE", "RAW_SIDECAR", "RawElsewhere", "RawRecording", "RawWriter", "read_raw"]
 
 RAW_MOVIE = "raw.tif"
 RAW_SIDECAR = "raw.jsonl"
@@ -133,6 +133,21 @@ class RawWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class RawElsewhere:
+    """Stands where a `RawWriter` would while somebody else keeps the raw frames; writes nothing."""
+
+    written = 0
+
+    def append(self, _frame: Frame) -> None:
+        """Let the frame go."""
+
+    def sync(self) -> None:
+        """Do nothing: nothing was written."""
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
 
 
 @dataclass(frozen=True)

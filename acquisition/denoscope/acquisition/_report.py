@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ._frames import SourceInfo
 from ._lane import DenoiseLane
 from ._latency import LatencyHistogram
+from ._routing import Routes
 from ._session import Session
 from ._states import FinishReason, SessionStatus
 
@@ -50,6 +52,7 @@ def build_report(
     output: Path,
     started_utc: str,
     notes: list[str],
+    routes: Routes,
 ) -> dict[str, Any]:
     """Return the report as a JSON-ready object.
 
@@ -67,6 +70,9 @@ def build_report(
         ``received``, ``written_raw``, ``not_written_raw``, ``left_in_core``, ``missing_numbers``,
         ``denoised``, ``dropped`` (by reason), ``in_flight``. ``received == written_raw +
         not_written_raw`` and ``received == denoised + sum(dropped) + in_flight``.
+    streams, changes, changes_count
+        Frames received by camera, channel, z and position; what changed in mid-run (at most 100 are
+        described), so that a stream was drained and began anew.
     timing
         ``duration_s``, ``fps_in_hz``, ``fps_out_hz``, ``latency_from``, ``latency_p50_s``,
         ``latency_p95_s``, ``latency_p99_s``, ``latency_mean_s``, ``latency_max_s``, ``fuse_p50_s``,
@@ -101,6 +107,9 @@ def build_report(
             "dropped": dict(status.dropped),
             "in_flight": status.in_flight,
         },
+        "streams": [{**asdict(key), "received": count} for key, count in routes.received.items()],
+        "changes": lane.changes,
+        "changes_count": lane.changes_count,
         "timing": {
             "duration_s": seconds,
             "fps_in_hz": status.received / seconds if seconds else 0.0,

@@ -19,7 +19,7 @@ from ._errors import one_line
 from ._frames import Frame
 from ._lane import DenoiseLane
 from ._latency import Rate
-from ._raw import RawWriter
+from ._raw import RawElsewhere, RawWriter
 from ._sources import Source
 from ._states import FinishReason, SessionState, SessionStatus
 
@@ -47,7 +47,13 @@ class Session:
     """
 
     def __init__(
-        self, source: Source, raw: RawWriter, lane: DenoiseLane, *, frames: int | None, raw_queue_frames: int
+        self,
+        source: Source,
+        raw: RawWriter | RawElsewhere,
+        lane: DenoiseLane,
+        *,
+        frames: int | None,
+        raw_queue_frames: int,
     ) -> None:
         self._source = source
         self._raw = raw
@@ -199,7 +205,7 @@ class Session:
         index = self._received
         self._received += 1
         self._put(frame)
-        self._lane.offer(index, frame)
+        self._lane.offer(index, frame, wait=self._source.patient)
 
     def _put(self, frame: Frame | None) -> None:
         while True:

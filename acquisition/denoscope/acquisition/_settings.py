@@ -18,7 +18,7 @@ class LiveSettings(BaseModel):
     Attributes
     ----------
     core
-        ``demo``, ``HOST:PORT`` or ``FILE.cfg``.
+        ``demo``, ``HOST:PORT``, ``FILE.cfg``, ``replay:PATH`` or ``watch:PATH``.
     output
         Run folder; created, and refused where it already holds a recording.
     bundle
@@ -34,7 +34,7 @@ class LiveSettings(BaseModel):
     movie
         What ``demo`` replays; None for the movie that ships with the package.
     fps
-        Frames per second of ``demo``.
+        Frames per second of ``demo`` and ``replay:PATH``.
     mm_dir
         Folder with the adapters for ``FILE.cfg``.
     buffer_mb
@@ -49,6 +49,12 @@ class LiveSettings(BaseModel):
         Disk space in MB that must stay free; below half of it a recording is ended.
     picture
         Draw ``report.png``.
+    keep_raw
+        Write ``raw.tif``; off only where somebody else keeps every raw frame.
+    streams
+        Movies that may be interleaved: cameras x channels x slices x positions.
+    idle_s
+        Seconds without a new frame after which a watched file counts as complete.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,11 +76,18 @@ class LiveSettings(BaseModel):
     finish_s: float = Field(5.0, gt=0)
     reserve_mb: float = Field(200.0, ge=0)
     picture: bool = True
+    keep_raw: bool = True
+    streams: int = Field(64, ge=1, le=4096)
+    idle_s: float = Field(10.0, gt=0)
+
+    @property
+    def _paced(self) -> bool:
+        return self.core == "demo" or self.core.startswith("replay:")
 
     @property
     def frame_limit(self) -> int | None:
         """Frames after which to stop, seconds converted where the frame rate is ours; None for no end."""
-        if self.frames is None and self.seconds is not None and self.core == "demo":
+        if self.frames is None and self.seconds is not None and self._paced:
             return max(1, round(self.seconds * self.fps))
         return self.frames
 

@@ -23,6 +23,7 @@ def open_source(
     frames: int | None = None,
     mm_dir: Path | None = None,
     buffer_mb: int = 512,
+    idle_s: float = 10.0,
 ) -> Source:
     """Return the source that `core` names; it still has to be opened.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from denoscope.acquisition._frames import Frame, SourceInfo
 
@@ -13,7 +14,15 @@ class Source(ABC):
     """Where frames come from: `open`, `start`, `pop` until `finished`, `stop`, `close`.
 
     One thread calls `pop`, `finished` and `stop`; `open` and `close` are called before and after it.
+
+    Attributes
+    ----------
+    patient
+        Whether frames that are not popped yet are safe for as long as it takes (in a file, or in the queue
+        of another process), so that a denoiser with a full queue may be waited for.
     """
+
+    patient: ClassVar[bool] = False
 
     @abstractmethod
     def open(self) -> SourceInfo:

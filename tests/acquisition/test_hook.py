@@ -1,0 +1,172 @@
+"""The hook on real pycromanager acquisitions: nothing that happens on our side reaches the user's data."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from ome_types import from_tiff
+
+from acquisition.conftest import environment
+from denoscope.acquisition import OutputExists, hook
+from denoscope.runtime import InvalidInput
+
+FRAMES = 60
+# Clocks; they differ between any two runs.
+CLOCKS = {"Time", "ElapsedTime-ms"}
+Dataset = dict[tuple[Any, ...], tuple[Any, dict[str, Any]]]
+
+
+def acquire(folder: Path, mode: str, bundle: Path) -> dict[str, Any] | None:
+    script = Path(__file__).with_name("acquire.py")
+    done = subprocess.run(
+        [sys.executable, script, folder, mode, bundle],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    result: dict[str, Any] | None = json.loads(done.stdout) if done.stdout.strip() else None
+    if result is not None:
+        assert result["seen"] == result["sent"] + sum(result["dropped"].values()) == FRAMES
+        assert json.loads((folder / "denoised" / "hook.json").read_text(encoding="utf-8")) == result
+    return result
+
+
+def dataset(folder: Path) -> Dataset:
+    from ndstorage import Dataset as Reader
+
+    with redirect_stdout(io.StringIO()), Reader(str(folder / "data_1")) as reader:
+        return {
+            tuple(sorted(axes.items())): (reader.read_image(**axes), reader.read_metadata(**axes))
+            for axes in reader.get_image_coordinates_list()
+        }
+
+
+@pytest.fixture(scope="module")
+def without_us(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Dataset:
+    pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+    folder = tmp_path_factory.mktemp("without") / "run"
+    acquire(folder, "none", bundle)
+    frames = dataset(folder)
+    assert len(frames) == FRAMES
+    assert len({pixels.tobytes() for pixels, _ in frames.values()}) > 5, "frames in another order would show"
+    return frames
+
+
+def assert_same(found: Dataset, expected: Dataset) -> None:
+    assert found.keys() == expected.keys()
+    for axes, (pixels, metadata) in expected.items():
+        np.testing.assert_array_equal(found[axes][0], pixels)
+        assert found[axes][1].keys() == metadata.keys()
+        assert {k: v for k, v in found[axes][1].items() if k not in CLOCKS} == {
+            k: v for k, v in metadata.items() if k not in CLOCKS
+        }
+
+
+@pytest.mark.micromanager
+@pytest.mark.parametrize("mode", ["plain", "raises", "hangs", "killed", "forgotten"])
+def test_the_users_dataset_is_the_one_without_us(
+    tmp_path: Path, bundle: Path, without_us: Dataset, mode: str
+) -> None:
+    if mode == "hangs" and sys.platform == "win32":
+        pytest.skip("Windows cannot stop a process as SIGSTOP does")
+    result = acquire(tmp_path / "run", mode, bundle)
+    assert_same(dataset(tmp_path / "run"), without_us)
+    output = tmp_path / "run" / "denoised"
+    if mode in ("plain", "forgotten"):
+        report = json.loads((output / "report.json").read_text(encoding="utf-8"))
+        assert report["frames"]["received"] == report["frames"]["denoised"] == FRAMES
+        assert [each["channel"] for each in report["streams"]] == ["DAPI", "FITC"]
+        pixels = from_tiff(output / "denoised.ome.tif").images[0].pixels
+        assert (pixels.size_c, pixels.size_t) == (2, FRAMES // 2)
+        assert tifffile.imread(output / "denoised.ome.tif").shape == (FRAMES // 2, 2, 48, 64)
+        assert not (output / "raw.tif").exists()
+    else:
+        assert result is not None
+        reason = {"raises": "hook failed", "hangs": "overrun", "killed": "denoiser ended"}[mode]
+        assert result["dropped"][reason] >= 20
+        word = {"raises": "a bad day", "hangs": "ended by force", "killed": "ended with code"}[mode]
+        assert word in result["problem"]
+
+
+def frames(count: int) -> list[np.ndarray[Any, np.dtype[np.uint16]]]:
+    return list(np.random.default_rng(0).poisson(100, (count, 32, 40)).astype(np.uint16))
+
+
+def test_it_returns_what_it_was_given_and_copies_at_once(tmp_path: Path, bundle: Path) -> None:
+    with hook(output=tmp_path / "out", bundle=bundle, keep_raw=True) as follower:
+        for number, image in enumerate(frames(20)):
+            kept = image.copy()
+            metadata = {"Axes": {"time": number}, "Camera": "A", "odd": {1, 2}}
+            given = follower(image, metadata)
+            assert given[0] is image
+            assert given[1] is metadata
+            np.testing.assert_array_equal(image, kept)
+            image[:] = 0  # as an acquisition that reuses its memory
+    result = follower.finish()
+    assert result["dropped"] == {}
+    assert result["report"]["frames"]["denoised"] == 20
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "raw.tif"), frames(20))
+    assert follower.finish() is result
+    assert follower(frames(1)[0], {})[1] == {}
+    assert follower.status.dropped == {"after the end": 1}
+
+
+def test_frames_that_cannot_be_denoised_are_counted(tmp_path: Path, bundle: Path) -> None:
+    with hook(output=tmp_path / "out", bundle=bundle) as follower:
+        for image in (np.zeros((4, 4, 3), np.uint8), np.zeros((20, 20), np.float32), None, frames(1)[0]):
+            assert follower(image, {"Axes": {}})[0] is image
+        assert follower("no image", 3) == ("no image", 3)
+    result = follower.finish()
+    assert result["dropped"] == {"not one channel of 8 or 16 bits": 2, "hook failed": 2}
+    assert (result["seen"], result["sent"]) == (5, 1)
+    assert "hook failed" in result["problem"]
+
+
+def test_the_call_does_not_wait(tmp_path: Path, bundle: Path) -> None:
+    image = np.zeros((512, 512), np.uint16)
+    with hook(output=tmp_path / "out", bundle=bundle, queue_mb=20) as follower:
+        took = []
+        for number in range(200):
+            began = time.perf_counter()
+            follower(image, {"Axes": {"time": number}})
+            took.append(time.perf_counter() - began)
+        assert np.median(took) < 0.005
+    result = follower.finish()
+    assert result["seen"] == 200 == result["sent"] + sum(result["dropped"].values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "what"),
+    [
+        ({"bundle": "nowhere"}, InvalidInput, "nowhere"),
+        ({"backend": "abacus"}, InvalidInput, "abacus"),
+        ({"queue_mb": 0}, InvalidInput, "queue_mb"),
+        ({"look_ahead": 99}, InvalidInput, "look-ahead"),
+    ],
+)
+def test_mistakes_are_said_before_the_acquisition(
+    tmp_path: Path, bundle: Path, settings: dict[str, Any], error: type[Exception], what: str
+) -> None:
+    with pytest.raises(error, match=what):
+        hook(**{"output": tmp_path / "out", "bundle": bundle, **settings})
+
+
+def test_a_folder_is_never_overwritten(tmp_path: Path, bundle: Path) -> None:
+    with hook(output=tmp_path, bundle=bundle) as follower:
+        follower(frames(1)[0], {})
+    with pytest.raises(OutputExists, match=r"hook\.json"):
+        hook(output=tmp_path, bundle=bundle)
