@@ -16,7 +16,6 @@ from denoscope.train import (
     fit_sts_uvd,
 )
 from denoscope.train._sts_uvd import (
-    _is_plateau,
     consistency_loss,
     estimate_flows,
     first_kappa,
@@ -25,6 +24,7 @@ from denoscope.train._sts_uvd import (
     spatial_probabilities,
     warp,
 )
+from denoscope.train._sts_uvd_task import _is_plateau
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

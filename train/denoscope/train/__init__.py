@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from denoscope.train._data import TrainingMovie, movie_from_file, simulated_movies
-from denoscope.train._fit import FitProgress, FitResult, FitSettings, fit, self_supervised_score
+from denoscope.train._fit import UmvdFit, fit, fit_sts_uvd, fit_umvd, self_supervised_score
+from denoscope.train._fit_settings import FitPlan, FitProgress, FitResult, FitSettings
 from denoscope.train._live import LiveNet, Prediction
 from denoscope.train._live_settings import BLIND_SPOTS, SIZES, LiveSettings
+from denoscope.train._methods import METHODS
 from denoscope.train._metrics import Score, best_gaussian, best_temporal_average, score
 from denoscope.train._reference import denoise_movie
 from denoscope.train._simulate import (
@@ -19,28 +21,26 @@ from denoscope.train._simulate import (
 from denoscope.train._sts_uvd import (
     Flows,
     StsUvd,
-    StsUvdFit,
-    StsUvdFitSettings,
     StsUvdSettings,
     denoise_sts_uvd,
     estimate_flows,
-    fit_sts_uvd,
 )
+from denoscope.train._sts_uvd_task import StsUvdFit, StsUvdFitSettings
 from denoscope.train._umvd import (
     Umvd,
-    UmvdFit,
     UmvdFitSettings,
     UmvdSettings,
     denoise_umvd,
-    fit_umvd,
     running_baseline,
     temporal_weights,
 )
 
 __all__ = [
     "BLIND_SPOTS",
+    "METHODS",
     "SIZES",
     "CameraSettings",
+    "FitPlan",
     "FitProgress",
     "FitResult",
     "FitSettings",

@@ -1,393 +1,564 @@
-"""The training loop: from movies to weights, resumable at any moment, within a budget of minutes."""
+"""The training loop, the same for every method: from movies to weights, resumable at any moment.
+
+`fit` checks what it is given and decides where to run; `_train` is the loop itself, from top to bottom.
+"""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from denoscope.runtime import InvalidInput
-from denoscope.train._data import Batch, TrainingMovie, draw_batch
-from denoscope.train._live import LiveNet, LiveSettings, Prediction
+from denoscope.train._checkpoint import (
+    digest_of,
+    load_tensors,
+    optimizer_tensors,
+    restore_optimizer,
+    save_tensors,
+    split,
+)
+from denoscope.train._data import TrainingMovie
+from denoscope.train._fit_settings import FitPlan, FitProgress, FitResult, FitSettings
+from denoscope.train._launch import on_devices
+from denoscope.train._live_task import self_supervised_score
+from denoscope.train._logs import TrainingLog
+from denoscope.train._methods import Method, method_named
+from denoscope.train._sts_uvd import FlowEstimator, StsUvdSettings, default_flow
+from denoscope.train._sts_uvd_task import StsUvdFit, StsUvdFitSettings, StsUvdTask
+from denoscope.train._task import Task, Tensors
+from denoscope.train._umvd import Umvd, UmvdFitSettings, UmvdSettings
 
-__all__ = ["FitProgress", "FitResult", "FitSettings", "fit", "self_supervised_score"]
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
-_VALIDATION_BATCHES = 6
-_CHECKPOINT_EVERY_S = 60.0
+__all__ = [
+    "FitPlan",
+    "FitProgress",
+    "FitResult",
+    "FitSettings",
+    "UmvdFit",
+    "fit",
+    "fit_sts_uvd",
+    "fit_umvd",
+    "self_supervised_score",
+]
+
+UmvdFit = FitResult[Umvd]
+Report = Callable[[FitPlan | FitProgress], None]
+
 _WEIGHT_AVERAGE = 0.998
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How long and how to train.
-
-    Attributes
-    ----------
-    steps
-        Optimiser steps; the learning rate falls to zero over them. With steps, an interrupted and
-        resumed training ends with the same bits on a processor.
-    minutes
-        Wall-clock budget instead of steps; the learning rate falls to zero over it.
-    batch, crop
-        Windows per step and their edge in pixels.
-    learning_rate
-        Peak rate of AdamW.
-    real_share
-        Share of windows drawn from real movies when simulated ones are there too.
-    seed
-        Seed of the initial weights and of every batch.
-    """
-
-    steps: int = 4000
-    minutes: float | None = None
-    batch: int = 12
-    crop: int = 64
-    learning_rate: float = 2e-3
-    real_share: float = 0.2
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class FitProgress:
-    """One report from the loop: steps done, share of the training done (0 to 1), smoothed loss, seconds."""
-
-    step: int
-    done: float
-    loss: float
-    elapsed_s: float
-    remaining_s: float
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What training gave.
-
-    Attributes
-    ----------
-    network
-        With the averaged weights; the start weights if those scored better.
-    steps, seconds
-        What was spent.
-    score_before, score_after
-        Held-out self-supervised score (lower is better) of the start and the end weights.
-    improved
-        Whether the new weights were kept.
-    losses
-        Smoothed loss every 20 steps as (step, loss).
-    """
-
-    network: LiveNet
-    steps: int
-    seconds: float
-    score_before: float
-    score_after: float
-    improved: bool
-    losses: list[tuple[int, float]] = field(default_factory=list)
+_LOG_STEPS = 10
+_LEAST_STEPS_BETWEEN_SCORES = 100
+_MOST_TIME_FOR_SCORES = 0.05
+_MEASURED_STEPS = 3
 
 
 def fit(
     movies: Sequence[TrainingMovie],
-    checkpoint: Path,
+    checkpoint: Path | None = None,
     *,
+    method: str = "live",
     settings: FitSettings | None = None,
-    network: LiveSettings | None = None,
+    network: Any = None,
     start: Mapping[str, Tensor] | None = None,
+    flow: nn.Module | None = None,
+    estimator: FlowEstimator = default_flow,
     resume: bool = False,
+    log: Path | None = None,
+    events: Path | None = None,
+    on_plan: Callable[[FitPlan], None] | None = None,
     on_progress: Callable[[FitProgress], None] = lambda _: None,
-) -> FitResult:
-    """Train a `live` network.
+) -> FitResult[Any]:
+    """Train a network on movies.
 
-    The last 15 % of every real movie are held out in time and never trained on. If weights to start
-    from are given, the result is never worse than they are on the held-out self-supervised score.
+    The last 15 % of every real movie are held out in time and never trained on. The result holds the
+    weights that scored best on them; if weights to start from are given, it is never worse than they
+    are by that score.
 
     Parameters
     ----------
     movies
-        Simulated movies (with truth) and real ones (without).
+        Noisy movies; simulated ones bring their truth, which only `live` looks at.
     checkpoint
         Safetensors file that holds the complete state; rewritten about once a minute and at the end.
+        None keeps none.
+    method
+        `live`, `umvd` or `sts-uvd`.
     settings, network
-        How to train and what.
+        How to train and what, of the method's own classes; None takes the defaults.
     start
         Weights to begin with (adaptation); random ones otherwise.
+    flow
+        The flow estimator of a guided `live` network; its weights are not trained here.
+    estimator
+        Of STS-UVD: function of (target, source) frames that returns the flow from source to target.
     resume
         Continue from `checkpoint`, with the settings stored there.
+    log, events
+        CSV file of the course of the training, and folder for TensorBoard events.
+    on_plan
+        Called once before the first step with what the training will take; a few steps are measured
+        for it.
     on_progress
         Called about once a second.
 
     Raises
     ------
     InvalidInput
-        If there is nothing to train on, a movie is smaller than a crop, or `checkpoint` is not one.
+        If there is nothing to train on, a movie is too small, `checkpoint` is not one of this training,
+        the precision or the devices are not there, or the loss is not finite.
     """
-    settings, network = settings or FitSettings(), network or LiveSettings()
-    if not movies:
-        raise InvalidInput("There is no movie to train on: give at least one movie, or --simulate N.")
-    smallest = min(min(m.frames.shape[1:]) for m in movies)
-    settings = replace(settings, crop=min(settings.crop, smallest // LiveNet.stride * LiveNet.stride))
-    training, held_out = _split(movies)
-    shares = _shares(training, settings.real_share)
-
-    torch.manual_seed(settings.seed)
-    model = LiveNet(network)
-    if start is not None:
-        model.load_state_dict(dict(start))
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    initial = {name: value.clone() for name, value in model.state_dict().items()}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
-    average = {name: value.clone() for name, value in model.state_dict().items()}
-    state = _State(step=0, elapsed_s=0.0, losses=[])
-    if resume:
-        state, settings = _load_checkpoint(checkpoint, model, average, optimizer)
-
-    smoothed = state.losses[-1][1] if state.losses else math.nan
-    saved, shown = time.perf_counter(), 0.0
-    began = saved - state.elapsed_s
-    while (done := _share_done(state, settings)) < 1:
-        rate = _learning_rate(state.step, done, settings.learning_rate)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        rng = np.random.default_rng((settings.seed, 1, state.step))
-        batch = draw_batch(training, shares, network, size=settings.batch, crop=settings.crop, rng=rng)
-        loss = _loss_of_batch(model, *_tensors(batch))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        _update_average(average, model, state.step)
-        state.step += 1
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise InvalidInput(
-                f"Training diverged at step {state.step} (loss {value}): lower the learning rate "
-                f"({settings.learning_rate:g}) or check the movie for constant or saturated frames."
-            )
-        smoothed = value if math.isnan(smoothed) else 0.98 * smoothed + 0.02 * value
-        if state.step % 20 == 0:
-            state.losses.append((state.step, smoothed))
-        now = time.perf_counter()
-        state.elapsed_s = now - began
-        if now - shown > 1.0:
-            shown, done = now, _share_done(state, settings)
-            on_progress(
-                FitProgress(state.step, done, smoothed, state.elapsed_s, state.elapsed_s * (1 / done - 1))
-            )
-        if now - saved > _CHECKPOINT_EVERY_S:
-            saved = now
-            _save_checkpoint(checkpoint, model, average, optimizer, state, settings)
-    _save_checkpoint(checkpoint, model, average, optimizer, state, settings)
-
-    before = LiveNet(network)
-    before.load_state_dict(initial)
-    after = LiveNet(network)
-    after.load_state_dict(average)
-    score_before = self_supervised_score(before, held_out, seed=settings.seed, crop=settings.crop)
-    score_after = self_supervised_score(after, held_out, seed=settings.seed, crop=settings.crop)
-    improved = start is None or score_after < score_before
-    return FitResult(
-        network=(after if improved else before).eval(),
-        steps=state.step,
-        seconds=state.elapsed_s,
-        score_before=score_before,
-        score_after=score_after,
-        improved=improved,
-        losses=state.losses,
+    kind = method_named(method)
+    settings = kind.settings() if settings is None else settings
+    network = kind.shape() if network is None else network
+    if not isinstance(settings, kind.settings) or not isinstance(network, kind.shape):
+        raise InvalidInput(
+            f"The method {method} takes {kind.settings.__name__} and {kind.shape.__name__}, not "
+            f"{type(settings).__name__} and {type(network).__name__}."
+        )
+    if resume and checkpoint is None:
+        raise InvalidInput("There is no checkpoint to go on from: name the file that the training wrote.")
+    settings = replace(settings, crop=_usable_crop(movies, settings.crop, kind))
+    job = _Job(
+        kind,
+        list(movies),
+        checkpoint,
+        settings,
+        network,
+        start,
+        flow,
+        estimator,
+        resume,
+        log,
+        events,
+        on_plan is not None,
     )
 
+    def report(news: FitPlan | FitProgress) -> None:
+        if isinstance(news, FitProgress):
+            on_progress(news)
+        elif on_plan is not None:
+            on_plan(news)
 
-def self_supervised_score(
-    model: LiveNet, movies: Sequence[TrainingMovie], *, seed: int = 0, crop: int = 64
-) -> float:
-    """Mean negative log-likelihood of measured pixels under their blind prediction; needs no truth.
-
-    Parameters
-    ----------
-    model
-        The network.
-    movies
-        Frames not trained on.
-    seed, crop
-        Choose the windows; the same seed compares two networks on the same ones.
-    """
-    model.eval()
-    total = 0.0
-    shares = np.full(len(movies), 1 / len(movies))
-    with torch.inference_mode():
-        for index in range(_VALIDATION_BATCHES):
-            rng = np.random.default_rng((seed, 2, index))
-            batch = draw_batch(movies, shares, model.settings, size=16, crop=crop, rng=rng)
-            window, valid, memory, weight, noise, *_ = _tensors(batch)
-            p = _predict(model, window, valid, memory, weight, noise)
-            measured = window[:, model.settings.window // 2].unsqueeze(1)
-            total += float(_negative_log_likelihood(measured - p.blind_mean, p, p.noise_variance).mean())
-    return total / _VALIDATION_BATCHES
+    return on_devices(_train, job, report)
 
 
-def _split(movies: Sequence[TrainingMovie]) -> tuple[list[TrainingMovie], list[TrainingMovie]]:
-    """Split every real movie in time, 85 % to train on and the rest held out.
-
-    Simulated movies are trained on whole; where there are no real ones, the last of them is held out.
-    """
-    training, held_out = [], []
-    for movie in movies:
-        if movie.clean is not None:
-            training.append(movie)
-            continue
-        length = len(movie.frames)
-        cut = length - max(3, round(0.15 * length))
-        training.append(movie.part(0, cut))
-        held_out.append(movie.part(cut, length))
-    if not held_out:
-        held_out = [training.pop()] if len(training) > 1 else list(training)
-    return training, held_out
+def fit_umvd(
+    movies: Sequence[TrainingMovie],
+    checkpoint: Path | None = None,
+    *,
+    settings: UmvdFitSettings | None = None,
+    network: UmvdSettings | None = None,
+    **options: Any,
+) -> UmvdFit:
+    """Train UMVD on noisy movies; see `fit` for the rest."""
+    return fit(movies, checkpoint, method="umvd", settings=settings, network=network, **options)
 
 
-def _shares(movies: Sequence[TrainingMovie], real_share: float) -> npt.NDArray[np.float64]:
-    real = np.array([m.clean is None for m in movies])
-    if real.all() or not real.any():
-        return np.full(len(movies), 1 / len(movies))
-    shares = np.where(real, real_share / real.sum(), (1 - real_share) / (~real).sum())
-    return np.asarray(shares, np.float64)
+def fit_sts_uvd(
+    movies: Sequence[TrainingMovie],
+    checkpoint: Path | None = None,
+    *,
+    settings: StsUvdFitSettings | None = None,
+    network: StsUvdSettings | None = None,
+    **options: Any,
+) -> StsUvdFit:
+    """Train STS-UVD on noisy movies; see `fit` for the rest."""
+    result = fit(movies, checkpoint, method="sts-uvd", settings=settings, network=network, **options)
+    assert isinstance(result, StsUvdFit)
+    return result
 
 
-def _tensors(batch: Batch) -> tuple[Tensor, ...]:
-    return tuple(torch.from_numpy(getattr(batch, f.name)) for f in fields(batch))
+@dataclass(frozen=True)
+class _Job:
+    """What `fit` was asked for, checked; travels to the processes of several devices."""
+
+    method: Method
+    movies: list[TrainingMovie]
+    checkpoint: Path | None
+    settings: FitSettings
+    shape: Any
+    start: Mapping[str, Tensor] | None
+    flow: nn.Module | None
+    estimator: FlowEstimator
+    resume: bool
+    log: Path | None
+    events: Path | None
+    plan: bool
+
+    def network(self) -> nn.Module:
+        """Return the network with the weights that training starts from."""
+        torch.manual_seed(self.settings.seed)
+        if self.flow is None:
+            network = self.method.build(self.shape)
+        else:
+            network = self.method.build(
+                self.shape, copy.deepcopy(self.flow).requires_grad_(requires_grad=False)
+            )
+        if self.start is not None:
+            network.load_state_dict(dict(self.start))
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def identity(self, initial: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return what a checkpoint must agree with to be one of this training."""
+        shape = json.loads(json.dumps(asdict(self.shape)))
+        movies = [f"{m.name} {list(m.frames.shape)} {m.intensity.offset:g}" for m in self.movies]
+        return {"method": self.method.name, "network": shape, "movies": movies, "start": digest_of(initial)}
+
+    def task(self, settings: FitSettings) -> Task:
+        """Return the method's own part of the training."""
+        if self.method.task is StsUvdTask:
+            assert isinstance(settings, StsUvdFitSettings)
+            return StsUvdTask(self.movies, settings, self.shape, self.estimator)
+        return self.method.task(self.movies, settings, self.shape)
 
 
-def _predict(
-    model: LiveNet, window: Tensor, valid: Tensor, memory: Tensor, weight: Tensor, noise: Tensor
-) -> Prediction:
-    """Run a batch of windows (B, N, H, W) with the averages (B, m, H, W) of their past."""
-    b, n, height, width = window.shape
-    frames = window.reshape(b * n, 1, height, width)
-    encoded = model.encode(frames, noise.repeat_interleave(n, dim=0))
-    encoded = encoded.reshape(b, n, *encoded.shape[1:])
-    cells = torch.nn.functional.pixel_unshuffle(memory, LiveNet.scale)
-    return model.predict([encoded[:, i] for i in range(n)], valid, cells, weight, noise)
+class _Hidden:
+    """Tensors that mixed precision must not round: frames, flows and targets stay in 32 bits."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.tensors = tensors
 
 
-def _negative_log_likelihood(error: Tensor, p: Prediction, extra_variance: Tensor | float) -> Tensor:
-    variance = p.blind_variance + extra_variance
-    return 0.5 * (error.square() / variance + torch.log(variance / p.sigma.square()))
+class _Objective(nn.Module):
+    """Network and loss as one module, so that precision and several devices wrap a single call."""
+
+    def __init__(self, network: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.network = network
+        self.task = task
+
+    def forward(self, batch: _Hidden) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.task.loss(self.network, batch.tensors)
 
 
-def _loss_of_batch(
-    model: LiveNet,
-    window: Tensor,
-    valid: Tensor,
-    memory: Tensor,
-    weight: Tensor,
-    noise: Tensor,
-    clean: Tensor,
-    supervised: Tensor,
-) -> Tensor:
-    """Loss of one batch.
+def _train(fabric: Fabric, job: _Job, report: Report) -> FitResult[Any]:
+    """Train on this process's device; with several, each runs this on batches of its own."""
+    method, network = job.method, job.network()
+    kept = _Kept(job, network)
+    settings, state, task = kept.settings, kept.state, kept.task
+    optimizer = kept.optimizer
+    objective, stepper = fabric.setup(_Objective(network, task), optimizer)
+    probe = job.network().to(fabric.device)
+    if job.resume:
+        kept.restore(fabric)
+    else:
+        kept.begin()
+        state.score_before = _score(task, probe, kept.average)
+    if not state.stopped and job.plan:
+        report(_plan(fabric, network, kept))
 
-    With truth: logarithm of each window's mean squared error, so every window counts in decibels
-    whatever its photon count, for the blind and for the posterior mean. Without truth: the same
-    for the blind mean against the measured pixel. The variance learns by likelihood from errors
-    that do not feed back into the mean, which keeps the mean as good as plain regression
-    (Stirn et al. 2023).
-    """
-    p = _predict(model, window, valid, memory, weight, noise)
-    centre = window.shape[1] // 2
-    measured = window[:, centre : centre + 1]
-    known = supervised.view(-1, 1, 1, 1)
-    target = known * clean + (1 - known) * measured
-    blind = _per_window((target - p.blind_mean).square() / p.sigma)
-    posterior = _per_window((target - p.mean).square() / p.sigma)
-    mean_loss = supervised * (torch.log(blind + 1e-5) + torch.log(posterior + 1e-5))
-    mean_loss = mean_loss + (1 - supervised) * 10.0 * torch.log(blind + 1e-5)
-    extra = (1 - known) * p.noise_variance.detach() + known * 1e-4 * p.sigma.square()
-    likelihood = _negative_log_likelihood((target - p.blind_mean).detach(), p, extra)
-    return (mean_loss + 0.2 * _per_window(likelihood)).mean()
+    began, processor_began = time.perf_counter() - state.elapsed_s, time.process_time() - state.processor_s
+    saved, shown = time.perf_counter(), 0.0
+    done = _agreed(fabric, settings.share_done(state.step, state.elapsed_s, state.processor_s))
+    first = fabric.is_global_zero
+    with TrainingLog(job.log if first else None, job.events if first else None, after=state.step) as log:
+        while not state.stopped:
+            epoch, within = divmod(state.step, settings.steps_per_epoch)
+            if within == 0:
+                task.begin_epoch(network, epoch, done)
+                network.train()
+            rate = _learning_rate(state.step, done, settings.learning_rate, warm_up=method.warm_up)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            batch = task.draw(_random(settings, state.step, fabric.global_rank), state.step)
+            loss, parts = objective(_Hidden(tuple(fabric.to_device(tensor) for tensor in batch)))
+            stepper.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            if method.clip is not None:
+                fabric.clip_gradients(objective, stepper, max_norm=method.clip, error_if_nonfinite=False)
+            stepper.step()
+            if method.average:
+                _update_average(kept.average, network, state.step)
+            state.step += 1
+            state.smoothed = _smoothed(state.smoothed, float(loss.detach()), state.step, settings)
+            task.note({name: float(part) for name, part in parts.items()})
 
-
-def _per_window(x: Tensor) -> Tensor:
-    return x.mean(dim=(1, 2, 3))
-
-
-def _share_done(state: _State, settings: FitSettings) -> float:
-    if settings.minutes is None:
-        return state.step / settings.steps
-    return state.elapsed_s / (60 * settings.minutes)
-
-
-def _learning_rate(step: int, done: float, peak: float) -> float:
-    """Warm up over the first steps or tenth of the training, then fall to zero along a half cosine."""
-    warm = min(1.0, max((step + 1) / 100, done / 0.1))
-    return peak * warm * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def _update_average(average: dict[str, Tensor], model: LiveNet, step: int) -> None:
-    keep = min(_WEIGHT_AVERAGE, (step + 1) / (step + 10))
-    for name, value in model.state_dict().items():
-        average[name].lerp_(value, 1 - keep)
+            now = time.perf_counter()
+            state.elapsed_s, state.processor_s = now - began, time.process_time() - processor_began
+            done = _agreed(fabric, settings.share_done(state.step, state.elapsed_s, state.processor_s))
+            row = {"learning_rate": rate, **task.log()}
+            if done >= 1:
+                state.stopped = "the budget is spent"
+            if done >= 1 or within + 1 == settings.steps_per_epoch:
+                plateau = _agreed(fabric, task.end_epoch())
+                state.stopped = state.stopped or plateau or ""
+            if state.step % _LOG_STEPS == 0:
+                row["loss"] = state.smoothed
+                state.losses.append((state.step, state.smoothed))
+            if _agreed(fabric, bool(state.stopped) or _score_is_due(state, settings, done)):
+                weights = kept.average if method.average else network.state_dict()
+                row["held_out_score"] = _agreed(fabric, _score(task, probe, weights))
+                if _is_better(state, settings, row["held_out_score"], done):
+                    kept.best = _copied(weights)
+                state.scoring_s += time.perf_counter() - now
+            if {"loss", "held_out_score"} & row.keys():
+                log.write({"step": state.step, "done": done, **_times(state), **row})
+            if first and (state.stopped or now - saved >= settings.checkpoint_s):
+                kept.save(fabric)
+                saved = time.perf_counter()
+            if state.stopped or now - shown > 1.0:
+                shown = now
+                report(_progress(state, min(done, 1.0)))
+    return kept.result()
 
 
 @dataclass
 class _State:
-    step: int
-    elapsed_s: float
-    losses: list[tuple[int, float]]
+    """Everything of a training that is neither weights nor moments nor the method's own."""
+
+    step: int = 0
+    elapsed_s: float = 0.0
+    processor_s: float = 0.0
+    scoring_s: float = 0.0
+    smoothed: float = math.nan
+    score_before: float = math.nan
+    best_score: float = math.inf
+    without_gain: int = 0
+    next_score: float = 0.0  # share of the training done at which a score is due
+    stopped: str = ""
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    scores: list[tuple[int, float]] = field(default_factory=list)
 
 
-def _save_checkpoint(
-    path: Path,
-    model: LiveNet,
-    average: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    state: _State,
-    settings: FitSettings,
-) -> None:
-    """Write the complete state to `path` in one step: a kill leaves the old file or the new one."""
-    tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
-    tensors |= {f"average.{k}": v.contiguous() for k, v in average.items()}
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v).contiguous() for k, v in values.items()}
-    metadata = {
-        "state": json.dumps(asdict(state)),
-        "settings": json.dumps(asdict(settings)),
-        "network": json.dumps(model.settings.to_dict()),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file({k: v.clone() for k, v in tensors.items()}, partial, metadata=metadata)
-    partial.replace(path)
+class _Kept:
+    """What a training keeps from step to step: all of it goes to the checkpoint and comes back."""
+
+    def __init__(self, job: _Job, network: nn.Module) -> None:
+        self.job, self.network, self.settings, self.state = job, network, job.settings, _State()
+        self._initial = _copied(network.state_dict())
+        self._identity = job.identity(self._initial)
+        self._stored: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+        self._epoch_saved = -1
+        if job.resume:
+            self._stored = self._load()
+            metadata = self._stored[1]
+            self.settings = type(job.settings)(**metadata["settings"])
+            pairs = {name: [tuple(p) for p in metadata["state"][name]] for name in ("losses", "scores")}
+            self.state = _State(**{**metadata["state"], **pairs})
+        self.task = job.task(self.settings)
+        trained = [p for p in network.parameters() if p.requires_grad]
+        self.optimizer = job.method.optimizer(trained, self.settings.learning_rate)
+        self.average: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+
+    def begin(self) -> None:
+        """Begin anew: the weights are where they will be trained by now."""
+        self.average, self.best = _copied(self.network.state_dict()), _copied(self.network.state_dict())
+        self.task.prepare()
+
+    def restore(self, fabric: Fabric) -> None:
+        """Take up the stored state."""
+        assert self._stored is not None
+        assert self.job.checkpoint is not None
+        tensors, metadata = self._stored
+        self.network.load_state_dict(split(tensors, "model"))
+        on_device = {name: value.to(fabric.device) for name, value in tensors.items()}
+        self.average, self.best = split(on_device, "average"), split(on_device, "best")
+        restore_optimizer(self.optimizer, split(tensors, "optimizer"))
+        fabric.strategy.precision.load_state_dict(metadata["scaler"])
+        large: dict[str, Tensor] = {}
+        if metadata["epoch_file"] is not None:
+            large, _ = load_tensors(self.job.checkpoint.with_name(metadata["epoch_file"]))
+            self._epoch_saved = metadata["epoch"]
+        self.task.restore(metadata["task"], large)
+        self._stored = None
+
+    def save(self, fabric: Fabric) -> None:
+        """Write the checkpoint; what changes with the epoch only has a file of its own, written once."""
+        path = self.job.checkpoint
+        if path is None:
+            return
+        epoch = (self.state.step - 1) // self.settings.steps_per_epoch
+        epoch_file = path.with_name(f"{path.stem}.epoch-{epoch}.safetensors")
+        large = self.task.tensors()
+        if large and epoch != self._epoch_saved:
+            save_tensors(epoch_file, large, {})
+            self._epoch_saved = epoch
+        parts = {
+            "model": self.network.state_dict(),
+            "average": self.average,
+            "best": self.best,
+            "optimizer": optimizer_tensors(self.optimizer),
+        }
+        metadata = {
+            "state": asdict(self.state),
+            "settings": asdict(self.settings),
+            "identity": self._identity,
+            "task": self.task.values(),
+            "scaler": fabric.strategy.precision.state_dict(),
+            "epoch": epoch,
+            "epoch_file": epoch_file.name if large else None,
+        }
+        tensors = {f"{part}.{name}": value for part, of in parts.items() for name, value in of.items()}
+        save_tensors(path, tensors, metadata)
+        for old in path.parent.glob(f"{path.stem}.epoch-*"):
+            if old.name != metadata["epoch_file"]:
+                old.unlink(missing_ok=True)
+
+    def result(self) -> FitResult[Any]:
+        """Return the network that scored best, on the processor."""
+        job, state = self.job, self.state
+        network = job.network().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        improved = job.start is None or state.best_score < state.score_before
+        network.load_state_dict(self.best if improved else self._initial)
+        common = FitResult(
+            network=network.eval(),
+            steps=state.step,
+            seconds=state.elapsed_s,
+            processor_s=state.processor_s,
+            score_before=state.score_before,
+            score_after=state.best_score,
+            improved=improved,
+            stopped=state.stopped,
+            losses=state.losses,
+            scores=state.scores,
+        )
+        return job.method.result.of(common, self.task.outcome())
+
+    def _load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        path = self.job.checkpoint
+        assert path is not None
+        tensors, metadata = load_tensors(path)
+        if "identity" not in metadata:
+            raise InvalidInput(f"{path} is not a checkpoint of a training: start anew without --resume.")
+        for what, now in self._identity.items():
+            then = metadata["identity"].get(what)
+            if then != now:
+                raise InvalidInput(
+                    f"{path} is the checkpoint of another training ({what} {then}, now {now}): "
+                    "give the same movies and options, or start anew without --resume."
+                )
+        return tensors, metadata
 
 
-def _load_checkpoint(
-    path: Path, model: LiveNet, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
-) -> tuple[_State, FitSettings]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        stored = json.loads(metadata["state"])
-        settings = FitSettings(**json.loads(metadata["settings"]))
-        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+def _plan(fabric: Fabric, network: nn.Module, kept: _Kept) -> FitPlan:
+    """Time a few steps on a copy of the network and add up what one keeps in memory."""
+    settings, task, state = kept.settings, kept.task, kept.state
+    copied = copy.deepcopy(network).train()
+    storages: dict[int, int] = {}
+
+    def weigh(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    lasted = []
+    for index in range(_MEASURED_STEPS):
+        began = time.perf_counter()
+        batch = task.draw(np.random.default_rng((settings.seed, 3, index)), index)
+        moved = tuple(fabric.to_device(tensor) for tensor in batch)
+        with torch.autograd.graph.saved_tensors_hooks(weigh, lambda t: t), fabric.autocast():
+            loss, _ = task.loss(copied, moved)
+        loss.backward()  # type: ignore[no-untyped-call]
+        float(loss.detach())
+        lasted.append(time.perf_counter() - began)
+    step_s = min(lasted)
+    weights = sum(t.numel() * t.element_size() for t in network.state_dict().values())
+    memory = 7 * weights + sum(storages.values()) + task.held_bytes()  # with gradient, 2 moments, 3 copies
+    if (total := settings.total_steps) is not None:
+        left = total - state.step
+        seconds = (
+            left * step_s / (1 - _MOST_TIME_FOR_SCORES) + left / settings.steps_per_epoch * task.epoch_s()
+        )
+        return FitPlan(left, seconds, step_s, memory, str(fabric.device))
+    minutes = min(m for m in (settings.minutes, settings.processor_minutes) if m is not None)
+    seconds = 60 * minutes * (1 - settings.share_done(state.step, state.elapsed_s, state.processor_s))
+    each = step_s + task.epoch_s() / settings.steps_per_epoch
+    return FitPlan(int(seconds / each), seconds, step_s, memory, str(fabric.device))
+
+
+def _score(task: Task, probe: nn.Module, weights: Mapping[str, Tensor]) -> float:
+    """Score some weights in a network of their own, in 32 bits."""
+    probe.load_state_dict(dict(weights))
+    return task.score(probe.eval())
+
+
+def _score_is_due(state: _State, settings: FitSettings, done: float) -> bool:
+    if done < state.next_score or state.step < _LEAST_STEPS_BETWEEN_SCORES:
+        return False
+    if settings.total_steps is not None:
+        return True  # decided by the step alone, so that a resumed training does the same
+    return state.scoring_s <= _MOST_TIME_FOR_SCORES * state.elapsed_s
+
+
+def _is_better(state: _State, settings: FitSettings, score: float, done: float) -> bool:
+    """Book a score; after too many without a gain the training stops."""
+    state.scores.append((state.step, score))
+    state.next_score = done + 1 / settings.validations
+    if settings.total_steps is not None:
+        state.next_score = max(state.next_score, done + _LEAST_STEPS_BETWEEN_SCORES / settings.total_steps)
+    better = score < state.best_score
+    state.best_score = min(score, state.best_score)
+    state.without_gain = 0 if better else state.without_gain + 1
+    if not state.stopped and settings.stop_after is not None and state.without_gain >= settings.stop_after:
+        state.stopped = f"the held-out score gained nothing in {state.without_gain} measurements"
+    return better
+
+
+def _agreed(fabric: Fabric, value: Any) -> Any:
+    """Return the first process's value, so that several never part."""
+    return value if fabric.world_size == 1 else fabric.broadcast(value)
+
+
+def _random(settings: FitSettings, step: int, rank: int) -> np.random.Generator:
+    return np.random.default_rng((settings.seed, 1, step) if rank == 0 else (settings.seed, 1, step, rank))
+
+
+def _learning_rate(step: int, done: float, peak: float, *, warm_up: bool) -> float:
+    """Rise over the first steps or tenth of the training if so wished, then fall to zero along a half cosine."""
+    warm = min(1.0, max((step + 1) / 100, done / 0.1)) if warm_up else 1.0
+    return peak * warm * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def _smoothed(smoothed: float, value: float, step: int, settings: FitSettings) -> float:
+    """Return the running mean of the loss, or say that the training diverged."""
+    if not math.isfinite(value):
         raise InvalidInput(
-            f"{path} is not a checkpoint of this training ({error}): start anew without --resume."
-        ) from error
-    average.update({k[8:]: v for k, v in tensors.items() if k.startswith("average.")})
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            moments.setdefault(int(index), {})[key] = value
-    complete = optimizer.state_dict()
-    complete["state"] = moments
-    optimizer.load_state_dict(complete)
-    state = _State(**{**stored, "losses": [(int(s), float(v)) for s, v in stored["losses"]]})
-    return state, settings
+            f"Training diverged at step {step} (loss {value}): lower the learning rate "
+            f"({settings.learning_rate:g}) or check the movie for constant or saturated frames."
+        )
+    return value if math.isnan(smoothed) else 0.95 * smoothed + 0.05 * value
+
+
+def _update_average(average: dict[str, Tensor], network: nn.Module, step: int) -> None:
+    keep = min(_WEIGHT_AVERAGE, (step + 1) / (step + 10))
+    for name, value in network.state_dict().items():
+        average[name].lerp_(value, 1 - keep)
+
+
+def _progress(state: _State, done: float) -> FitProgress:
+    remaining = state.elapsed_s * (1 / done - 1) if done > 0 else math.inf
+    newest = state.scores[-1][1] if state.scores else math.nan
+    return FitProgress(state.step, done, state.smoothed, state.elapsed_s, remaining, newest)
+
+
+def _times(state: _State) -> dict[str, float]:
+    return {"elapsed_s": state.elapsed_s, "processor_s": state.processor_s}
+
+
+def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in weights.items()}
+
+
+def _usable_crop(movies: Sequence[TrainingMovie], crop: int, method: Method) -> int:
+    """Return the largest usable edge of a crop up to `crop`, after checking the movies."""
+    if not movies:
+        raise InvalidInput("There is no movie to train on: give at least one movie, or --simulate N.")
+    for movie in movies:
+        if len(movie.frames) < method.least_frames or min(movie.frames.shape[1:]) < method.stride:
+            raise InvalidInput(
+                f"{movie.name} is {' x '.join(map(str, movie.frames.shape))} (frames, rows, columns); training "
+                f"needs two frames and {method.stride} pixels each way."
+            )
+    smallest = min(int(min(movie.frames.shape[1:])) for movie in movies)
+    return min(crop, smallest) // method.stride * method.stride

@@ -14,9 +14,8 @@ other flows of a window are composed from those.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,30 +26,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from denoscope.runtime import AnyMovie, Intensity
-from denoscope.train._data import TrainingMovie
+from denoscope.train._task import device_of
 from denoscope.train._umvd import (
     FeatureGenerator,
     UNetDenoiser,
     cut_window,
     initialise,
     pad_to_stride,
-    random_area,
-    smooth_loss,
     temporal_weights,
-    training_crop,
 )
 
 __all__ = [
+    "FlowEstimator",
     "Flows",
     "StsUvd",
-    "StsUvdFit",
-    "StsUvdFitSettings",
     "StsUvdSettings",
     "consistency_loss",
+    "default_flow",
     "denoise_sts_uvd",
     "estimate_flows",
     "first_kappa",
-    "fit_sts_uvd",
     "kappa_at",
     "replace_pixels",
     "spatial_probabilities",
@@ -59,9 +54,6 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float32]
 FlowEstimator = Callable[[FloatArray, FloatArray], FloatArray]  # (target, source) -> flow from source
-
-_LEAST_GAIN = 0.01  # of the consistency loss that an epoch must gain not to count as a plateau
-_MAGNITUDE_CENTRES = 16
 
 
 @dataclass(frozen=True)
@@ -121,8 +113,8 @@ def replace_pixels(
 def warp(x: Tensor, flow: Tensor) -> Tensor:
     """Sample (B, C, H, W) at p + flow(p), bilinear, the border repeated; flow (B, 2, H, W), rows first."""
     height, width = x.shape[-2:]
-    rows = torch.arange(height, dtype=x.dtype).view(-1, 1) + flow[:, 0]
-    columns = torch.arange(width, dtype=x.dtype) + flow[:, 1]
+    rows = torch.arange(height, dtype=flow.dtype, device=x.device).view(-1, 1) + flow[:, 0]
+    columns = torch.arange(width, dtype=flow.dtype, device=x.device) + flow[:, 1]
     grid = torch.stack([2 * columns / max(width - 1, 1) - 1, 2 * rows / max(height - 1, 1) - 1], -1)
     return functional.grid_sample(x, grid, padding_mode="border", align_corners=True)
 
@@ -256,145 +248,6 @@ def _pairs(frames: AnyMovie) -> list[tuple[npt.NDArray[np.generic], npt.NDArray[
     return [(frames[t], frames[t + 1]) for t in range(len(frames) - 1)]
 
 
-@dataclass(frozen=True)
-class StsUvdFitSettings:
-    """How long and how to train.
-
-    Attributes
-    ----------
-    epochs, steps_per_epoch
-        Length; with these the same seed gives the same weights on a processor.
-    minutes
-        Wall-clock budget instead of epochs; an epoch in progress ends with it.
-    batch, clip, crop
-        Clips per step, successive centres in a clip, their edge in pixels.
-    learning_rate
-        Peak rate of Adam; it falls to zero along a half cosine.
-    alpha, radius, replaced
-        Fall-off of P(q|p) per pixel, half-width of its window, share of pixels replaced in training.
-    eta
-        Growth of kappa_0 with the motion, per pixel.
-    patience
-        Epochs without a gain of 1 % in the consistency loss after which training stops.
-    seed
-        Seed of the initial weights and of every choice.
-    """
-
-    epochs: int = 10
-    steps_per_epoch: int = 200
-    minutes: float | None = None
-    batch: int = 2
-    clip: int = 2
-    crop: int = 64
-    learning_rate: float = 1e-3
-    alpha: float = 1.0
-    radius: int = 2
-    replaced: float = 0.1
-    eta: float = 1.0
-    patience: int = 3
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class StsUvdFit:
-    """What training gave.
-
-    Attributes
-    ----------
-    network, flows
-        The network, and the last flows of each movie, estimated from its denoised frames.
-    steps, seconds, kappa_0
-        What was spent, and the first weight of the centre.
-    losses, consistency
-        (step, smoothed loss) every ten steps; mean consistency loss of each epoch.
-    plateau
-        Whether the consistency loss ended the training.
-    """
-
-    network: StsUvd
-    flows: list[Flows]
-    steps: int
-    seconds: float
-    kappa_0: float
-    plateau: bool
-    losses: list[tuple[int, float]] = field(default_factory=list)
-    consistency: list[float] = field(default_factory=list)
-
-
-def fit_sts_uvd(
-    movies: Sequence[TrainingMovie],
-    *,
-    settings: StsUvdFitSettings | None = None,
-    network: StsUvdSettings | None = None,
-    estimator: FlowEstimator = default_flow,
-    on_progress: Callable[[int, float], None] = lambda _step, _loss: None,
-) -> StsUvdFit:
-    """Train STS-UVD on noisy movies; a movie's truth is never looked at.
-
-    Each movie is held in memory with its flows, and denoised whole after every epoch.
-
-    Parameters
-    ----------
-    movies
-        What to train on.
-    settings, network
-        How to train and what.
-    estimator
-        Function of (target, source) frames that returns the flow from source to target.
-    on_progress
-        Called after every step with the steps done and the smoothed loss.
-
-    Raises
-    ------
-    InvalidInput
-        If there is no movie, a movie has fewer than two frames or is too small, or the loss is not finite.
-    """
-    settings, network = settings or StsUvdFitSettings(), network or StsUvdSettings()
-    crop = training_crop(movies, settings.crop)
-    torch.manual_seed(settings.seed)
-    model = StsUvd(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
-    began, step, smoothed = time.perf_counter(), 0, math.nan
-
-    def share_done() -> float:
-        if settings.minutes is None:
-            return step / (settings.epochs * settings.steps_per_epoch)
-        return (time.perf_counter() - began) / (60 * settings.minutes)
-
-    flows = [estimate_flows(movie.frames, estimator) for movie in movies]
-    magnitude = float(np.mean([_mean_magnitude(f, network.window) for f in flows]))
-    kappa_0 = first_kappa(magnitude, settings.eta)
-    losses: list[tuple[int, float]] = []
-    consistency: list[float] = []
-    plateau = False
-    while share_done() < 1 and not plateau:
-        kappa = kappa_at(kappa_0, share_done())
-        of_epoch: list[float] = []
-        while len(of_epoch) < settings.steps_per_epoch and (done := share_done()) < 1:
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-            rng = np.random.default_rng((settings.seed, step))
-            first, second = _loss_of_batch(model, movies, flows, settings, crop, kappa, rng)
-            loss = first + second
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            step += 1
-            of_epoch.append(float(second.detach()))
-            smoothed = smooth_loss(smoothed, float(loss.detach()), step)
-            if step % 10 == 0:
-                losses.append((step, smoothed))
-            on_progress(step, smoothed)
-        if of_epoch:
-            consistency.append(float(np.mean(of_epoch)))
-        plateau = _is_plateau(consistency, settings.patience)
-        if share_done() < 1 and not plateau:
-            flows = [_refined(model, m, f, estimator) for m, f in zip(movies, flows, strict=True)]
-            model.train()
-    seconds = time.perf_counter() - began
-    return StsUvdFit(model.eval(), flows, step, seconds, kappa_0, plateau, losses, consistency)
-
-
 def denoise_sts_uvd(
     network: StsUvd,
     frames: AnyMovie,
@@ -427,68 +280,15 @@ def denoise_sts_uvd(
     if flows is None:
         rough = denoise_sts_uvd(network, frames, intensity, flows=estimate_flows(frames, estimator))
         flows = estimate_flows(rough, estimator)
-    s, result = network.settings, np.empty(frames.shape, np.float32)
+    s, result, device = network.settings, np.empty(frames.shape, np.float32), device_of(network)
     network.eval()
     for centre in range(len(frames)):
         window, valid = cut_window(frames, centre, s.window)
         z = torch.from_numpy((window - np.float32(intensity.offset)) / np.float32(intensity.scale))
         with torch.inference_mode():
             leading = pad_to_stride(flows.to_centre(centre, s.window))
-            predicted = network(pad_to_stride(z[None]), torch.from_numpy(valid)[None], leading[None])
-        frame = predicted[0, 0, : frames.shape[1], : frames.shape[2]].numpy()
+            batch = (pad_to_stride(z), torch.from_numpy(valid), leading)
+            predicted = network(*(tensor[None].to(device) for tensor in batch))
+        frame = predicted[0, 0, : frames.shape[1], : frames.shape[2]].cpu().numpy()
         result[centre] = frame * intensity.scale + intensity.offset
     return result
-
-
-def _refined(model: StsUvd, movie: TrainingMovie, flows: Flows, estimator: FlowEstimator) -> Flows:
-    """Estimate the flows anew from the denoised frames."""
-    return estimate_flows(denoise_sts_uvd(model, movie.frames, movie.intensity, flows=flows), estimator)
-
-
-def _mean_magnitude(flows: Flows, window: int) -> float:
-    """Mean length of the flows to the centre over windows spread along the movie, in pixels."""
-    length, half = len(flows.from_next) + 1, window // 2
-    lengths = []
-    for centre in np.unique(np.linspace(0, length - 1, _MAGNITUDE_CENTRES).astype(int)):
-        leading = flows.to_centre(int(centre), window)
-        present = [i for i in range(window) if i != half and 0 <= centre + i - half < length]
-        lengths.append(float(leading[present].square().sum(1).sqrt().mean()))
-    return float(np.mean(lengths))
-
-
-def _is_plateau(consistency: list[float], patience: int) -> bool:
-    if len(consistency) <= patience:
-        return False
-    return min(consistency[-patience:]) > (1 - _LEAST_GAIN) * min(consistency[:-patience])
-
-
-def _loss_of_batch(
-    model: StsUvd,
-    movies: Sequence[TrainingMovie],
-    flows: Sequence[Flows],
-    settings: StsUvdFitSettings,
-    crop: int,
-    kappa: float,
-    rng: np.random.Generator,
-) -> tuple[Tensor, Tensor]:
-    """L1 to the noisy centres, and the consistency loss between neighbouring denoised frames."""
-    n, windows, valids, leads, references, forwards = model.settings.window, [], [], [], [], []
-    k = min(settings.clip, *(len(m.frames) for m in movies))
-    for _ in range(settings.batch):
-        choice = int(rng.integers(len(movies)))
-        movie, flow = movies[choice], flows[choice]
-        first, area = int(rng.integers(len(movie.frames) - k + 1)), random_area(movie, crop, rng)
-        for centre in range(first, first + k):
-            raw, valid = cut_window(movie.frames, centre, n, area)
-            z = np.asarray((raw - movie.intensity.offset) / movie.intensity.scale, np.float32)
-            windows.append(replace_pixels(z, settings.replaced, settings.radius, settings.alpha, rng))
-            valids.append(valid)
-            leads.append(flow.to_centre(centre, n, area))
-            references.append(z[n // 2])
-        forwards.append(flow.from_next[first : first + k - 1, :, area[0], area[1]])
-    denoised = model(
-        torch.from_numpy(np.stack(windows)), torch.from_numpy(np.stack(valids)), torch.stack(leads), kappa
-    )
-    first_loss = functional.l1_loss(denoised[:, 0], torch.from_numpy(np.stack(references)))
-    clips = denoised.view(settings.batch, k, crop, crop)
-    return first_loss, consistency_loss(clips, torch.from_numpy(np.stack(forwards)))

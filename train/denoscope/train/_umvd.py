@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,23 +24,26 @@ from torch.nn import functional
 
 from denoscope.runtime import AnyMovie, Intensity, InvalidInput
 from denoscope.train._data import TrainingMovie
+from denoscope.train._fit_settings import FitSettings
+from denoscope.train._task import Task, Tensors, device_of, first_held_out
 
 __all__ = [
     "FeatureGenerator",
     "Umvd",
-    "UmvdFit",
     "UmvdFitSettings",
     "UmvdSettings",
+    "UmvdTask",
     "denoise_umvd",
-    "fit_umvd",
     "next_baseline",
     "running_baseline",
     "temporal_weights",
 ]
 
 FloatArray = npt.NDArray[np.float32]
+Place = tuple[TrainingMovie, range]  # where centres are drawn from
 
 STRIDE = 4  # two halvings
+SCORE_BATCHES, SCORE_WINDOWS = 6, 8
 _LONGEST_PAST = 5  # time constants of the baseline that training reads back: all but 0.7 % of its weight
 
 
@@ -254,52 +256,23 @@ def running_baseline(frames: AnyMovie, baseline_frames: float, start: float) -> 
 
 
 @dataclass(frozen=True)
-class UmvdFitSettings:
-    """How long and how to train.
+class UmvdFitSettings(FitSettings):
+    """How long and how to train; see `FitSettings` for the rest.
 
     Attributes
     ----------
-    steps
-        Optimiser steps; with steps the same seed gives the same weights on a processor.
-    minutes
-        Wall-clock budget instead of steps.
-    batch, crop
-        Windows per step and their edge in pixels.
-    learning_rate
-        Peak rate of Adam; it falls to zero along a half cosine.
     end_share
         Share of windows that are cut as at a movie's start or end, so that the ends are learned.
-    seed
-        Seed of the initial weights and of every window.
     """
 
     steps: int = 2000
-    minutes: float | None = None
     batch: int = 4
-    crop: int = 64
     learning_rate: float = 1e-3
     end_share: float = 0.1
-    seed: int = 0
 
 
-@dataclass(frozen=True)
-class UmvdFit:
-    """What training gave: the network, steps, seconds and (step, smoothed loss) every ten steps."""
-
-    network: Umvd
-    steps: int
-    seconds: float
-    losses: list[tuple[int, float]] = field(default_factory=list)
-
-
-def fit_umvd(
-    movies: Sequence[TrainingMovie],
-    *,
-    settings: UmvdFitSettings | None = None,
-    network: UmvdSettings | None = None,
-    on_progress: Callable[[int, float], None] = lambda _step, _loss: None,
-) -> UmvdFit:
-    """Train UMVD on noisy movies; a movie's truth is never looked at.
+class UmvdTask(Task):
+    """Windows of noisy movies, and the squared error to their noisy centres; no truth is looked at.
 
     Parameters
     ----------
@@ -307,43 +280,47 @@ def fit_umvd(
         What to train on.
     settings, network
         How to train and what.
-    on_progress
-        Called after every step with the steps done and the smoothed loss.
-
-    Raises
-    ------
-    InvalidInput
-        If there is no movie, a movie has fewer than two frames or is too small, or the loss is not finite.
     """
-    settings, network = settings or UmvdFitSettings(), network or UmvdSettings()
-    crop = training_crop(movies, settings.crop)
-    torch.manual_seed(settings.seed)
-    model = Umvd(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
-    began, step, smoothed = time.perf_counter(), 0, math.nan
-    losses: list[tuple[int, float]] = []
-    while True:
-        spent = time.perf_counter() - began
-        done = step / settings.steps if settings.minutes is None else spent / (60 * settings.minutes)
-        if done >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-        rng = np.random.default_rng((settings.seed, step))
-        drawn = [_draw(movies, network, crop, settings.end_share, rng) for _ in range(settings.batch)]
-        window = torch.from_numpy(np.stack([w for w, _ in drawn]))
-        valid = torch.from_numpy(np.stack([v for _, v in drawn]))
-        centre = network.window // 2
-        loss = functional.mse_loss(model(window, valid), window[:, centre : centre + 1])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        step += 1
-        smoothed = smooth_loss(smoothed, float(loss.detach()), step)
-        if step % 10 == 0:
-            losses.append((step, smoothed))
-        on_progress(step, smoothed)
-    return UmvdFit(model.eval(), step, time.perf_counter() - began, losses)
+
+    def __init__(
+        self, movies: Sequence[TrainingMovie], settings: UmvdFitSettings, network: UmvdSettings
+    ) -> None:
+        ends = [first_held_out(len(m.frames), settings.hold_out) for m in movies]
+        self._training = [(m.part(0, end), range(end)) for m, end in zip(movies, ends, strict=True)]
+        # Held-out centres see the frames before them, as a session would: the baseline comes from there.
+        self._held_out = [
+            (m, range(end if end < len(m.frames) else 0, len(m.frames)))
+            for m, end in zip(movies, ends, strict=True)
+        ]
+        self.settings, self.network = settings, network
+
+    def draw(self, rng: np.random.Generator, step: int) -> Tensors:  # noqa: ARG002
+        """Draw windows from the part that is trained on."""
+        return self._windows(self._training, self.settings.batch, self.settings.end_share, rng)
+
+    def loss(self, network: nn.Module, batch: Tensors) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean squared error to the noisy centre."""
+        window, valid = batch
+        centre = self.network.window // 2
+        return functional.mse_loss(network(window, valid), window[:, centre : centre + 1]), {}
+
+    def score(self, network: nn.Module) -> float:
+        """Return the squared error to held-out noisy centres, in variances of the noise at the median."""
+        total = 0.0
+        network.eval()
+        with torch.inference_mode():
+            for index in range(SCORE_BATCHES):
+                rng = np.random.default_rng((self.settings.seed, 2, index))
+                batch = self._windows(self._held_out, SCORE_WINDOWS, 0.0, rng)
+                total += float(self.loss(network, tuple(t.to(device_of(network)) for t in batch))[0])
+        return total / SCORE_BATCHES
+
+    def _windows(
+        self, places: Sequence[Place], count: int, end_share: float, rng: np.random.Generator
+    ) -> Tensors:
+        drawn = [_draw(places, self.network, self.settings.crop, end_share, rng) for _ in range(count)]
+        window, valid = (np.stack(part) for part in zip(*drawn, strict=True))
+        return torch.from_numpy(window), torch.from_numpy(valid)
 
 
 def denoise_umvd(network: Umvd, frames: AnyMovie, intensity: Intensity) -> FloatArray:
@@ -368,32 +345,18 @@ def denoise_umvd(network: Umvd, frames: AnyMovie, intensity: Intensity) -> Float
     """
     s, result = network.settings, np.empty(frames.shape, np.float32)
     half, offset = s.window // 2, np.float32(intensity.offset)
-    baseline = np.full(frames.shape[1:], offset, np.float32)
+    baseline, device = np.full(frames.shape[1:], offset, np.float32), device_of(network)
     network.eval()
     for centre in range(len(frames)):
         if s.baseline_frames is not None and centre > half:
             baseline = next_baseline(baseline, frames[centre - half - 1], s.baseline_frames)
         window, valid = cut_window(frames, centre, s.window)
-        z = torch.from_numpy((window - baseline) / np.float32(intensity.scale))[None]
+        z = torch.from_numpy((window - baseline) / np.float32(intensity.scale))[None].to(device)
         with torch.inference_mode():
-            predicted = network(pad_to_stride(z), torch.from_numpy(valid)[None])
-        frame = predicted[0, 0, : frames.shape[1], : frames.shape[2]].numpy()
+            predicted = network(pad_to_stride(z), torch.from_numpy(valid)[None].to(device))
+        frame = predicted[0, 0, : frames.shape[1], : frames.shape[2]].cpu().numpy()
         result[centre] = frame * intensity.scale + baseline
     return result
-
-
-def training_crop(movies: Sequence[TrainingMovie], crop: int) -> int:
-    """Return the largest usable edge of a crop up to `crop`, after checking the movies."""
-    if not movies:
-        raise InvalidInput("There is no movie to train on: give at least one.")
-    for movie in movies:
-        if len(movie.frames) < 2 or min(movie.frames.shape[1:]) < STRIDE:
-            raise InvalidInput(
-                f"{movie.name} is {' x '.join(map(str, movie.frames.shape))} (frames, rows, columns); training "
-                f"needs two frames and {STRIDE} pixels each way."
-            )
-    smallest = min(int(min(movie.frames.shape[1:])) for movie in movies)
-    return min(crop, smallest) // STRIDE * STRIDE
 
 
 def cut_window(
@@ -435,27 +398,17 @@ def pad_to_stride(x: Tensor) -> Tensor:
     return functional.pad(x, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
 
 
-def smooth_loss(smoothed: float, value: float, step: int) -> float:
-    """Return the running mean of the loss, or say that the training diverged."""
-    if not math.isfinite(value):
-        raise InvalidInput(
-            f"Training diverged at step {step} (loss {value}): lower the learning rate or check the movie for "
-            f"constant or saturated frames."
-        )
-    return value if math.isnan(smoothed) else 0.95 * smoothed + 0.05 * value
-
-
 def _draw(
-    movies: Sequence[TrainingMovie],
+    places: Sequence[Place],
     network: UmvdSettings,
     crop: int,
     end_share: float,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, FloatArray]:
     """Draw one window, normalised, with its mask of existing frames."""
-    movie = movies[int(rng.integers(len(movies)))]
+    movie, centres = places[int(rng.integers(len(places)))]
     length, half = len(movie.frames), network.window // 2
-    centre, area = int(rng.integers(length)), random_area(movie, crop, rng)
+    centre, area = int(rng.integers(centres.start, centres.stop)), random_area(movie, crop, rng)
     first, stop = 0, length
     if rng.random() < end_share:  # as if the movie began or ended here; one neighbour is left at least
         if rng.random() < 0.5 and centre + 1 < length:

@@ -1,0 +1,150 @@
+"""Training of the `live` network: random windows of a session, and the loss of their predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from denoscope.train._data import Batch, TrainingMovie, draw_batch
+from denoscope.train._fit_settings import FitSettings
+from denoscope.train._live import LiveNet, Prediction
+from denoscope.train._live_settings import LiveSettings
+from denoscope.train._task import Task, Tensors, device_of, split_in_time
+
+__all__ = ["LiveTask", "self_supervised_score"]
+
+_VALIDATION_BATCHES = 6
+_VALIDATION_WINDOWS = 16
+
+
+class LiveTask(Task):
+    """Windows as a live session could meet them, of simulated and real movies.
+
+    Parameters
+    ----------
+    movies
+        Simulated movies (with truth) and real ones (without).
+    settings, network
+        How to train and what.
+    """
+
+    def __init__(self, movies: Sequence[TrainingMovie], settings: FitSettings, network: LiveSettings) -> None:
+        self.training, self.held_out = split_in_time(movies, settings.hold_out)
+        self.settings, self.network = settings, network
+        self._shares = _shares(self.training, settings.real_share)
+
+    def draw(self, rng: np.random.Generator, step: int) -> Tensors:  # noqa: ARG002
+        """Draw windows from the part that is trained on."""
+        s = self.settings
+        return _tensors(
+            draw_batch(self.training, self._shares, self.network, size=s.batch, crop=s.crop, rng=rng)
+        )
+
+    def loss(self, network: nn.Module, batch: Tensors) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of one batch."""
+        assert isinstance(network, LiveNet)
+        return loss_of_batch(network, *batch), {}
+
+    def score(self, network: nn.Module) -> float:
+        """Return the negative log-likelihood of held-out measured pixels."""
+        assert isinstance(network, LiveNet)
+        return self_supervised_score(network, self.held_out, seed=self.settings.seed, crop=self.settings.crop)
+
+
+def self_supervised_score(
+    model: LiveNet, movies: Sequence[TrainingMovie], *, seed: int = 0, crop: int = 64
+) -> float:
+    """Mean negative log-likelihood of measured pixels under their blind prediction; needs no truth.
+
+    Parameters
+    ----------
+    model
+        The network.
+    movies
+        Frames not trained on.
+    seed, crop
+        Choose the windows; the same seed compares two networks on the same ones.
+    """
+    model.eval()
+    total = 0.0
+    shares = np.full(len(movies), 1 / len(movies))
+    with torch.inference_mode():
+        for index in range(_VALIDATION_BATCHES):
+            rng = np.random.default_rng((seed, 2, index))
+            batch = draw_batch(movies, shares, model.settings, size=_VALIDATION_WINDOWS, crop=crop, rng=rng)
+            window, valid, memory, weight, noise, *_ = (t.to(device_of(model)) for t in _tensors(batch))
+            p = _predict(model, window, valid, memory, weight, noise)
+            measured = window[:, model.settings.window // 2].unsqueeze(1)
+            total += float(_negative_log_likelihood(measured - p.blind_mean, p, p.noise_variance).mean())
+    return total / _VALIDATION_BATCHES
+
+
+def loss_of_batch(
+    model: LiveNet,
+    window: Tensor,
+    valid: Tensor,
+    memory: Tensor,
+    weight: Tensor,
+    noise: Tensor,
+    clean: Tensor,
+    supervised: Tensor,
+) -> Tensor:
+    """Loss of one batch.
+
+    With truth: logarithm of each window's mean squared error, so every window counts in decibels
+    whatever its photon count, for the blind and for the posterior mean. Without truth: the same
+    for the blind mean against the measured pixel. The variance learns by likelihood from errors
+    that do not feed back into the mean, which keeps the mean as good as plain regression
+    (Stirn et al. 2023).
+    """
+    p = _predict(model, window, valid, memory, weight, noise)
+    centre = window.shape[1] // 2
+    measured = window[:, centre : centre + 1]
+    known = supervised.view(-1, 1, 1, 1)
+    target = known * clean + (1 - known) * measured
+    blind = _per_window((target - p.blind_mean).square() / p.sigma)
+    posterior = _per_window((target - p.mean).square() / p.sigma)
+    mean_loss = supervised * (torch.log(blind + 1e-5) + torch.log(posterior + 1e-5))
+    mean_loss = mean_loss + (1 - supervised) * 10.0 * torch.log(blind + 1e-5)
+    extra = (1 - known) * p.noise_variance.detach() + known * 1e-4 * p.sigma.square()
+    likelihood = _negative_log_likelihood((target - p.blind_mean).detach(), p, extra)
+    return (mean_loss + 0.2 * _per_window(likelihood)).mean()
+
+
+def _shares(movies: Sequence[TrainingMovie], real_share: float) -> npt.NDArray[np.float64]:
+    real = np.array([m.clean is None for m in movies])
+    if real.all() or not real.any():
+        return np.full(len(movies), 1 / len(movies))
+    shares = np.where(real, real_share / real.sum(), (1 - real_share) / (~real).sum())
+    return np.asarray(shares, np.float64)
+
+
+def _tensors(batch: Batch) -> Tensors:
+    return tuple(torch.from_numpy(getattr(batch, f.name)) for f in fields(batch))
+
+
+def _predict(
+    model: LiveNet, window: Tensor, valid: Tensor, memory: Tensor, weight: Tensor, noise: Tensor
+) -> Prediction:
+    """Run a batch of windows (B, N, H, W) with the averages (B, m, H, W) of their past."""
+    b, n, height, width = window.shape
+    frames = window.reshape(b * n, 1, height, width)
+    encoded = model.encode(frames, noise.repeat_interleave(n, dim=0))
+    encoded = encoded.reshape(b, n, *encoded.shape[1:])
+    cells = torch.nn.functional.pixel_unshuffle(memory, LiveNet.scale)
+    features = [encoded[:, i] for i in range(n)]
+    return model.predict(features, valid, cells, weight, noise, model.flows_of(features, valid, noise))
+
+
+def _negative_log_likelihood(error: Tensor, p: Prediction, extra_variance: Tensor | float) -> Tensor:
+    variance = p.blind_variance + extra_variance
+    return 0.5 * (error.square() / variance + torch.log(variance / p.sigma.square()))
+
+
+def _per_window(x: Tensor) -> Tensor:
+    return x.mean(dim=(1, 2, 3))
