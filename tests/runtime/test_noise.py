@@ -68,6 +68,38 @@ def test_activity_and_motion_hardly_move_it() -> None:
     assert found.gain == pytest.approx(10.0, rel=0.1)
 
 
+@pytest.mark.parametrize("bleed", [0.0, 0.06])
+@pytest.mark.parametrize("light", [1.0, 30.0])
+@pytest.mark.parametrize("motion", [1.0, 3.0])
+def test_a_shaken_bright_scene_is_not_taken_for_noise(light: float, motion: float, bleed: float) -> None:
+    """At a thousand photons jumps of a pixel change it by many times its noise."""
+    rng = np.random.default_rng(11)
+    image = light * tissue(rng)
+    shifts = np.rint(rng.normal(0, motion, (32, 2))).astype(int)
+    expected = np.stack([np.roll(image, tuple(shift), (0, 1)) for shift in shifts])
+    counts = 10.0 * rng.poisson(expected) + 100.0
+    counts = (1 - bleed) * counts + bleed * np.roll(counts, 1, 2) + rng.normal(0, 4, counts.shape)
+    found = estimate_intensity(np.rint(counts).astype(np.uint16))
+    gain = 10.0 * ((1 - bleed) ** 2 + bleed**2)
+    assert found.gain == pytest.approx(gain, rel=0.12)
+    assert found.scale**2 == pytest.approx(gain * 10 * np.median(expected.mean(0)) + 16, rel=0.12)
+
+
+def test_noise_shared_by_rows_stays_in_the_estimate() -> None:
+    rng = np.random.default_rng(12)
+    image = tissue(rng)
+    movie = record(np.broadcast_to(image, (32, *SHAPE)), 1.0, 4.0, rng) + rng.normal(0, 4, (32, SHAPE[0], 1))
+    assert estimate_intensity(movie).scale == pytest.approx(np.sqrt(np.median(image) + 32), rel=0.05)
+
+
+def test_interpolated_noise_is_not_taken_for_motion() -> None:
+    rng = np.random.default_rng(13)
+    movie = record(np.broadcast_to(tissue(rng), (32, *SHAPE)), 10.0, 4.0, rng).astype(np.float32)
+    smooth = (movie + np.roll(movie, 1, 1)) / 2
+    smooth = (smooth + np.roll(smooth, 1, 2)) / 2
+    assert estimate_intensity(smooth).gain == pytest.approx(2.5, rel=0.1)
+
+
 def test_saturated_pixels_are_left_out() -> None:
     rng = np.random.default_rng(7)
     image = tissue(rng)

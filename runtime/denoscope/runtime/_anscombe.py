@@ -99,11 +99,12 @@ class GeneralisedAnscombe:
     def forward(self, counts: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the stabilised values of raw counts, any shape; float32, float64 for float64."""
         x = np.asarray(counts)
-        z = np.array(x, x.dtype if x.dtype in (np.float32, np.float64) else np.float32)
+        z: npt.NDArray[Any] = np.array(x, x.dtype if x.dtype in (np.float32, np.float64) else np.float32)
         z -= self.offset - (0.375 + self._sigma**2) * self.gain
         z *= 4 / self.gain
         np.maximum(z, 0, out=z)
-        return np.sqrt(z, out=z)
+        np.sqrt(z, out=z)
+        return z
 
     def inverse(self, denoised: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return expected counts of denoised values, any shape; float32, float64 for float64.
@@ -115,8 +116,8 @@ class GeneralisedAnscombe:
         darkest = expected[0]
         level = np.maximum(np.asarray(z, np.float64), darkest)
         photons = level**2 / 4 - 0.375 - self._sigma**2 + np.interp(level, expected, correction)
-        counts = np.maximum(photons, 0.0) * self.gain + self.offset
-        return counts.astype(np.float64 if z.dtype == np.float64 else np.float32)
+        counts: npt.NDArray[Any] = np.maximum(photons, 0.0) * self.gain + self.offset
+        return counts if z.dtype == np.float64 else counts.astype(np.float32)
 
     @property
     def _sigma(self) -> float:
@@ -142,9 +143,9 @@ def _table(sigma: float) -> tuple[FloatArray, FloatArray]:
 
 def _over_read_noise(n: npt.NDArray[np.int64], sigma: float) -> FloatArray:
     """Return the expected stabilised value of n photons, over the read noise."""
-    centre = n + 0.375 + sigma**2
+    centre: FloatArray = n.astype(np.float64) + (0.375 + sigma**2)
     if sigma == 0:
-        return 2 * np.sqrt(centre)
+        return np.asarray(2 * np.sqrt(centre))
     smooth = n > _FAR_FROM_ZERO * sigma
     result = np.empty(n.shape)
     nodes, weights = np.polynomial.hermite_e.hermegauss(_COARSE)
@@ -156,7 +157,7 @@ def _over_read_noise(n: npt.NDArray[np.int64], sigma: float) -> FloatArray:
     return result
 
 
-def _mean_root(centre: FloatArray, shifts: FloatArray, weights: FloatArray) -> FloatArray:
+def _mean_root(centre: FloatArray, shifts: npt.NDArray[Any], weights: npt.NDArray[Any]) -> FloatArray:
     mean = np.empty(centre.shape)
     for part in range(0, len(centre), 2048):  # so that the table of nodes stays small
         rows = slice(part, part + 2048)

@@ -30,10 +30,11 @@ _FAR_COLUMN: tuple[Lag, ...] = ((5, 0), (6, 0), (7, 0))
 _FAR: tuple[Lag, ...] = ((5, 5), (5, -5), (7, 6), (7, -6))
 _MARGIN = 7
 _BLOCK = 16
+LEAST_EDGE = _BLOCK + 2 * _MARGIN
 _BATCH = 8  # residual frames in one block
 _MOST_SAMPLES = 1 << 22
 _LONGEST_EDGE = 512  # of the middle of a larger frame
-_FEWEST_FRAMES = 4
+FEWEST_FRAMES = 4
 _FEWEST_QUIET = 8
 
 _LEAST = 0.015  # correlation below which noise counts as white
@@ -63,8 +64,7 @@ class NoiseCorrelation:
     samples
         Number of pixels times frames that were looked at.
     scene
-        Whether the scene moves so much, everywhere, that it cannot be told from correlated noise: then
-        `lags` are upper limits, and only differences between rows and columns count.
+        Whether the scene moves so much, everywhere, that its own correlation is in `lags`.
     """
 
     lags: FloatArray
@@ -86,6 +86,12 @@ class NoiseCorrelation:
         return float(self.lags[_REACH + 1, _REACH])
 
     @property
+    def bleed(self) -> float:
+        """Correlation with the next pixel of the row beyond that with the next row, where scenes show too."""
+        below = self.lags[_REACH + 1, _REACH - 1 : _REACH + 2]
+        return self.along_row - max(float(below.max()), 0.0)
+
+    @property
     def limit(self) -> float:
         """Correlation that white noise stays below."""
         return max(_LEAST, _SURE * self.error)
@@ -97,14 +103,14 @@ class NoiseCorrelation:
         ``neighbours`` is correlated in two dimensions, ``row`` shared by whole rows, ``bleed`` shared
         by neighbours along a row only.
         """
-        diagonal = float(max(self.lags[_REACH + 1, _REACH + 1], self.lags[_REACH + 1, _REACH - 1]))
-        isotropic = max(self.across_rows, diagonal)
-        if isotropic > self.limit and not self.scene:
+        # What a moving scene adds is smooth: it is at least half as strong two pixels away, where
+        # interpolated noise has lost its correlation.
+        beyond = float(self.lags[_REACH + 2, _REACH])
+        if self.across_rows - 2 * max(beyond, 0.0) > self.limit:
             return "neighbours"
         if self.row > self.limit:
             return "row"
-        along = self.along_row - (max(isotropic, 0.0) if self.scene else 0.0)
-        return "bleed" if along > self.limit else "white"
+        return "bleed" if self.bleed > self.limit else "white"
 
     def warning(self) -> str | None:
         """Return one sentence for the user where the noise is not white, else None."""
@@ -121,7 +127,7 @@ class NoiseCorrelation:
         sentences = {
             "white": unsure if self.scene else None,
             "bleed": (
-                f"noise is correlated along rows: {self.along_row:.2f} between neighbouring pixels "
+                f"noise is correlated along rows: {self.bleed:.2f} between neighbouring pixels "
                 f"(white noise: below {self.limit:.2g}): the blind spot hides them"
             ),
             "row": (
@@ -166,11 +172,10 @@ def measure_noise_correlation(frames: npt.ArrayLike) -> NoiseCorrelation:
         If there are too few frames or pixels, or values are NaN or infinite.
     """
     movie: Any = frames if hasattr(frames, "shape") else np.asarray(frames)
-    least = _BLOCK + 2 * _MARGIN
-    if len(movie.shape) != 3 or len(movie) < _FEWEST_FRAMES or min(movie.shape[1:]) < least:
+    if len(movie.shape) != 3 or len(movie) < FEWEST_FRAMES or min(movie.shape[1:]) < LEAST_EDGE:
         raise InvalidInput(
             f"The correlation of noise cannot be measured on frames of shape {movie.shape}: give at least "
-            f"{_FEWEST_FRAMES} frames of {least} x {least} pixels as (T, H, W)."
+            f"{FEWEST_FRAMES} frames of {LEAST_EDGE} x {LEAST_EDGE} pixels as (T, H, W)."
         )
     lags, far_lags = _half_plane(), [*_FAR_ROW, *_FAR_COLUMN, *_FAR]
     sums, following, samples = _block_sums(movie, [*lags, *far_lags])
