@@ -1,7 +1,9 @@
 """A small bundle with a known answer, built without torch: a weighted mean of the window and the memory.
 
 Frame i of the window (0 oldest) has the weight i + 1, every frame before the window the weight 1, so
-that an output shows which frames were in which place. `expected_movie` is the same in numpy.
+that an output shows which frames were in which place. With `motion`, the flow between two neighbours
+is the difference of their even rows, and i + 1 times the mean of flow i is added to the output.
+Without `std` it predicts no deviation. `expected_movie` is the same in numpy.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ IDENTITY = Intensity(offset=0.0, scale=1.0, noise_slope=0.0, noise_floor=1.0)
 
 SCALE = 2
 STRIDE = 8
+FLOW_SCALE = 4
 CHANNELS = SCALE * SCALE
 
 
@@ -40,6 +43,8 @@ def tiny_manifest(
     window: int = 7,
     look_ahead: int | None = None,
     memory: bool = True,
+    motion: bool = False,
+    std: bool = True,
     intensity: Intensity | None = IDENTITY,
     calibration_frames: int = 32,
     name: str = "tiny",
@@ -56,6 +61,8 @@ def tiny_manifest(
         feature_channels=CHANNELS,
         memory_decay=(4.0,) if memory else (),
         memory_channels=CHANNELS if memory else 0,
+        flow_scale=FLOW_SCALE if motion else 0,
+        predicts_std=std,
         calibration_frames=calibration_frames,
         intensity=intensity,
         trained_on=["nothing: a known answer for the tests"],
@@ -73,15 +80,19 @@ def tiny_bundle(folder: str | Path, **settings: Any) -> Bundle:
 
 def tiny_files(manifest: BundleManifest) -> dict[str, bytes]:
     """Return the files of a tiny bundle by name."""
-    window, memory = manifest.window, bool(manifest.memory_decay)
+    window, memory, motion = manifest.window, bool(manifest.memory_decay), manifest.flow_scale > 0
     places = np.arange(1, window + 1, dtype=np.float32)
     files = {
         "encode.onnx": _encode(),
-        "fuse.onnx": _fuse(window, places, memory=memory),
+        "fuse.onnx": _fuse(window, places, memory=memory, motion=motion, std=manifest.predicts_std),
         "weights.safetensors": save({"places": places}),
         "README.md": b"# tiny\n\nA known answer for the tests.\n",
     }
-    return {**files, "remember.onnx": _remember()} if memory else files
+    if memory:
+        files["remember.onnx"] = _remember()
+    if motion:
+        files["motion.onnx"] = _motion()
+    return files
 
 
 def stamped(
@@ -98,6 +109,7 @@ def expected_movie(
     window: int,
     look_ahead: int,
     memory: bool = True,
+    motion: bool = False,
     intensity: Intensity = IDENTITY,
 ) -> dict[int, npt.NDArray[np.float64]]:
     """Return what a tiny bundle must make of one uninterrupted movie, by frame number, not yet rounded."""
@@ -114,7 +126,13 @@ def expected_movie(
                 share = place + 1.0
             total += share * ((frame.astype(np.float64) - intensity.offset) / intensity.scale)
             weight += share
-        outputs[centre] = total / weight * intensity.scale + intensity.offset
+        answer = total / weight
+        for place in range(window - 1 if motion else 0):
+            before, after = centre - half + place, centre - half + place + 1
+            if before in frames and after in frames and after <= centre + look_ahead:
+                step = frames[after][::2].astype(np.float64) - frames[before][::2]
+                answer = answer + (place + 1) * step.mean() / intensity.scale
+        outputs[centre] = answer * intensity.scale + intensity.offset
     return outputs
 
 
@@ -159,7 +177,26 @@ def _remember() -> bytes:
     )
 
 
-def _fuse(window: int, places: npt.NDArray[np.float32], *, memory: bool) -> bytes:
+def _motion() -> bytes:
+    # Cells are (even row, even column), (even row, odd column), ...: the first two are the even rows.
+    pool = {"kernel_shape": [FLOW_SCALE // SCALE] * 2, "strides": [FLOW_SCALE // SCALE] * 2}
+    nodes = [
+        helper.make_node("Sub", ["features_b", "features_a"], ["step"]),
+        helper.make_node("Slice", ["step", "first", "last", "axis"], ["rows"]),
+        helper.make_node("AveragePool", ["rows"], ["flow"], **pool),
+    ]
+    cells = (1, CHANNELS, "h", "w")
+    places = {"first": [0], "last": [2], "axis": [1]}
+    return _model(
+        "motion",
+        nodes,
+        {"features_a": cells, "features_b": cells},
+        {"flow": (1, 2, "y", "x")},
+        {name: np.array(value, np.int64) for name, value in places.items()},
+    )
+
+
+def _fuse(window: int, places: npt.NDArray[np.float32], *, memory: bool, motion: bool, std: bool) -> bytes:
     cells = (1, CHANNELS, "h", "w")
     nodes = [helper.make_node("Mul", ["valid", "places"], ["shares"])]
     slices = [f"share_{i}" for i in range(window)]
@@ -168,6 +205,9 @@ def _fuse(window: int, places: npt.NDArray[np.float32], *, memory: bool) -> byte
     parts, weights = [f"part_{i}" for i in range(window)], ["in_window"]
     nodes.append(helper.make_node("ReduceSum", ["shares"], ["in_window"], keepdims=1))
     inputs: dict[str, Sequence[int | str]] = {f"features_{i}": cells for i in range(window)}
+    if motion:
+        flows = [f"flow_{i}" for i in range(window - 1)]
+        inputs |= dict.fromkeys(flows, (1, 2, "y", "x"))
     inputs["valid"] = (window,)
     if memory:
         inputs |= {"memory": cells, "weight": (1,)}
@@ -180,16 +220,34 @@ def _fuse(window: int, places: npt.NDArray[np.float32], *, memory: bool) -> byte
         helper.make_node("Max", ["sum_of_weights", "one"], ["divisor"]),
         helper.make_node("Div", ["total", "divisor"], ["average"]),
         *_nothing("noise"),
-        helper.make_node("Add", ["average", "nothing"], ["answer"]),
+        helper.make_node("Add", ["average", "nothing"], ["still"]),
+        *_moved(window - 1 if motion else 0),
         helper.make_node("DepthToSpace", ["answer"], ["mean"], blocksize=SCALE, mode="DCR"),
-        # The predicted deviation is 1 / (sum of weights) everywhere.
-        helper.make_node("Mul", ["mean", "zero"], ["flat"]),
-        helper.make_node("Reciprocal", ["divisor"], ["deviation"]),
-        helper.make_node("Add", ["flat", "deviation"], ["std"]),
     ]
     full = (1, 1, "H", "W")
+    outputs: dict[str, Sequence[int | str]] = {"mean": full}
+    if std:
+        # The predicted deviation is 1 / (sum of weights) everywhere.
+        nodes += [
+            helper.make_node("Mul", ["mean", "zero"], ["flat"]),
+            helper.make_node("Reciprocal", ["divisor"], ["deviation"]),
+            helper.make_node("Add", ["flat", "deviation"], ["std"]),
+        ]
+        outputs["std"] = full
     constants = {"places": places, "one": np.ones(1, np.float32), "zero": np.zeros((), np.float32)}
-    return _model("fuse", nodes, inputs, {"mean": full, "std": full}, constants)
+    constants |= {f"times_{i}": np.array(i + 1, np.float32) for i in range(window - 1 if motion else 0)}
+    return _model("fuse", nodes, inputs, outputs, constants)
+
+
+def _moved(flows: int) -> list[onnx.NodeProto]:
+    """Add i + 1 times the mean of flow i to `still`."""
+    nodes = []
+    for i in range(flows):
+        nodes += [
+            helper.make_node("ReduceMean", [f"flow_{i}"], [f"way_{i}"], keepdims=0),
+            helper.make_node("Mul", [f"way_{i}", f"times_{i}"], [f"far_{i}"]),
+        ]
+    return [*nodes, helper.make_node("Sum", ["still", *(f"far_{i}" for i in range(flows))], ["answer"])]
 
 
 def _nothing(name: str) -> list[onnx.NodeProto]:
@@ -204,7 +262,7 @@ def _model(
     nodes: list[onnx.NodeProto],
     inputs: Mapping[str, Sequence[int | str]],
     outputs: Mapping[str, Sequence[int | str]],
-    constants: Mapping[str, npt.NDArray[np.float32]],
+    constants: Mapping[str, npt.NDArray[Any]],
 ) -> bytes:
     graph = helper.make_graph(
         nodes,

@@ -10,15 +10,17 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.runtime._backends._base import check_dtype
 from denoscope.runtime.backends import Backend, Buffer, Graph, choose_backend
 
 __all__ = ["DeviceBackend", "WrappedBackend"]
 
-_FUSE_INPUT = "features_0"
+# An input that tells which graph it is; `encode` takes a frame, normalised or raw.
+_TELLING = {"features_0": "fuse", "features_a": "motion", "frame": "encode", "raw": "encode"}
 
 
 class WrappedBackend(Backend):
-    """Run another backend's graphs and count them as `encode`, `fuse` and `remember`.
+    """Run another backend's graphs and count them as `encode`, `motion`, `fuse` and `remember`.
 
     Parameters
     ----------
@@ -37,6 +39,7 @@ class WrappedBackend(Backend):
     ) -> None:
         super().__init__(threads=1)
         self._inner = choose_backend(name, threads=1)[0]
+        self.raw_dtypes = self._inner.raw_dtypes
         self._delay, self._fail_at = fuse_delay_s, fail_at
         self.runs: Counter[str] = Counter()
 
@@ -50,8 +53,8 @@ class WrappedBackend(Backend):
     def compile(self, onnx: bytes) -> Graph:
         return _WrappedGraph(self, self._inner.compile(onnx))
 
-    def buffer(self, shape: Sequence[int]) -> Buffer:
-        return self._inner.buffer(shape)
+    def buffer(self, shape: Sequence[int], dtype: str = "float32") -> Buffer:
+        return self._inner.buffer(shape, dtype)
 
     def close(self) -> None:
         self._inner.close()
@@ -69,9 +72,7 @@ class _WrappedGraph(Graph):
     def __init__(self, owner: WrappedBackend, inner: Graph) -> None:
         self._owner, self._inner = owner, inner
         self.inputs, self.outputs = inner.inputs, inner.outputs
-        self._kind = (
-            "encode" if "frame" in self.inputs else "fuse" if _FUSE_INPUT in self.inputs else "remember"
-        )
+        self._kind = next((kind for name, kind in _TELLING.items() if name in self.inputs), "remember")
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Callable[[], None]:
         execute = self._inner.bind(inputs, outputs)
@@ -110,7 +111,8 @@ class DeviceBackend(Backend):
         except BackendUnavailable as error:
             raise BackendUnavailable(f"{self.name}: {error}") from error
 
-    def buffer(self, shape: Sequence[int]) -> Buffer:
+    def buffer(self, shape: Sequence[int], dtype: str = "float32") -> Buffer:
+        check_dtype(self, dtype)
         return _DeviceBuffer(self._inner.buffer(shape))
 
     def close(self) -> None:
