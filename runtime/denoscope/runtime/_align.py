@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ._register import moves
 __all__ = ["align_movie", "follow_motion"]
 
 _KEPT_BYTES = 2**28  # a movie up to this size is aligned in memory, once
+_LIMIT_BYTES = 2**34  # of one read
 
 
 def follow_motion(
@@ -75,8 +77,8 @@ def align_movie(movie: AnyMovie, displacements: npt.NDArray[np.intp], name: str)
     ndarray or LazyMovie
         (n, H, W). A small movie is moved at once, a large one frame by frame when it is read.
     """
-    reader = _Aligned(movie[: len(displacements)], displacements)
-    lazy = LazyMovie(reader, name, limit_bytes=max(_KEPT_BYTES, 2**34))
+    reopen = partial(_Aligned, movie[: len(displacements)], displacements)
+    lazy = LazyMovie(reopen(), name, _LIMIT_BYTES, reopen)
     if not isinstance(movie, LazyMovie) and lazy.nbytes <= _KEPT_BYTES:
         whole: AnyMovie = np.asarray(lazy)
         return whole

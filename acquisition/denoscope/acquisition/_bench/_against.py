@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from denoscope.runtime import InvalidInput
 
-__all__ = ["SCHEMA", "compare", "read_report"]
+from ._whole_window import SUFFIX
+
+__all__ = ["SCHEMA", "compare", "compare_whole_window", "read_report"]
 
 SCHEMA = 1
 
@@ -25,6 +27,7 @@ _NUMBERS: dict[str, tuple[str, ...]] = {
     "fuse_p50": ("stages", "fuse", "p50_s"),
     "encode_p50": ("stages", "encode", "p50_s"),
     "own_p50": ("push", "own", "p50_s"),
+    "push_p50": ("push", "total", "p50_s"),
     "sustained_fps": ("sustained", "fps"),
     "peak_memory": ("memory", "peak_bytes"),
     "startup": ("startup", "total_s"),
@@ -82,6 +85,25 @@ def compare(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> dict[s
         "only_there": [result["label"] for key, result in then.items() if key not in now],
         "differences": _differences(new, old, now, then),
     }
+
+
+def compare_whole_window(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return whole window / streaming split for every case that was measured both ways in this run.
+
+    Returns
+    -------
+    list of dict
+        ``label`` of the split's case, and ``ratios`` as in `compare`.
+    """
+    split = {_key(result): result for result in results}
+    pairs = []
+    for result in results:
+        name, *rest = _key(result)
+        twin = split.get((name.removesuffix(SUFFIX), *rest)) if name.endswith(SUFFIX) else None
+        if twin is not None:
+            ratios = {n: _ratio(_at(result, path), _at(twin, path)) for n, path in _NUMBERS.items()}
+            pairs.append({"label": twin["label"], "ratios": ratios})
+    return pairs
 
 
 def _key(result: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 from denoscope.acquisition._errors import OutputExists, one_line
 from denoscope.acquisition._machine import load_average
 
-from ._against import SCHEMA, compare, read_report
+from ._against import SCHEMA, compare, compare_whole_window, read_report
 from ._cases import Case
 from ._play import KEEP_UP
 from ._provenance import provenance
@@ -78,6 +78,7 @@ def bench(
         "backends_left_out": dict(left_out or {}),
         "cases": [],
         "comparison": None,
+        "whole_window": [],
         "notes": [],
     }
     timelines: list[dict[str, Any]] = []
@@ -123,6 +124,7 @@ def _write(
     earlier: Mapping[str, Any] | None,
     against: Path | None,
 ) -> None:
+    report["whole_window"] = compare_whole_window(report["cases"])
     if earlier is not None:
         report["comparison"] = compare(report, earlier, str(against))
     (output / TIMELINES).write_text(json.dumps(timelines) + "\n", encoding="utf-8")

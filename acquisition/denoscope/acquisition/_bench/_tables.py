@@ -47,6 +47,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts = [_head(report)]
     if measured:
         parts += [_latencies(measured), _stages(measured), _pushes(measured), _resources(measured)]
+    if report["whole_window"]:
+        parts.append(_whole_window(report["whole_window"]))
     problems = [f"- {r['label']}: {r['problem']}" for r in report["cases"] if r.get("problem")]
     if problems:
         parts.append("## Problems\n\n" + "\n".join(problems))
@@ -168,6 +170,16 @@ def _resources(results: Sequence[Mapping[str, Any]]) -> str:
         *("slowest of the warm-up (ms)", "host memory before (MB)", "ready (MB)", "peak (MB)", "backend"),
     ]
     return f"## Start-up and memory\n\n{_table(titles, rows)}"
+
+
+def _whole_window(pairs: Sequence[Mapping[str, Any]]) -> str:
+    names = {"push_p50": "one push p50", "sustained_fps": "highest rate", "peak_memory": "peak memory"}
+    rows = [[pair["label"], *(_times(pair["ratios"][name]) for name in names)] for pair in pairs]
+    note = (
+        "The same graphs, weights and outputs without the streaming split: every output encodes all the "
+        "frames of its window again."
+    )
+    return f"## Whole window / streaming split\n\n{_table(['case', *names.values()], rows)}\n\n{note}"
 
 
 def _comparison(comparison: Mapping[str, Any]) -> str:

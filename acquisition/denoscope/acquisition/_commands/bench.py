@@ -36,6 +36,10 @@ def bench(
     threads: Annotated[int | None, typer.Option(help="Threads of the backend.")] = None,
     align: Annotated[bool, typer.Option("--align", help="Follow the motion of the scene too.")] = False,
     highest_rate: Annotated[bool, typer.Option(help="Search for the highest rate that is sustained.")] = True,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="`whole-window`: measure each bundle without the streaming split as well."),
+    ] = None,
     against: Annotated[
         Path | None, typer.Option(help="bench.json of an earlier run to compare with, as ratios.")
     ] = None,
@@ -51,9 +55,18 @@ def bench(
         from denoscope.acquisition._bench._run import PICTURE, REPORT, TABLES
         from denoscope.acquisition._bench._run import bench as run
         from denoscope.acquisition._bench._tables import line
+        from denoscope.acquisition._bench._whole_window import whole_window
+        from denoscope.runtime import Bundle, InvalidInput
 
+        if compare not in (None, "whole-window"):
+            raise InvalidInput(f"--compare {compare} is not known: the one comparison is whole-window.")
+        bundles: list[str | Path] = [*(bundle or ["live"])]
+        if compare is not None:
+            for split in [Bundle.load(b) for b in bundles]:
+                folder = output / "whole-window" / f"{split.manifest.name}.denoscope"
+                bundles.append(whole_window(split, folder).folder)
         cases, left_out = plan_cases(
-            bundle or ["live"],
+            bundles,
             backend or [],
             size or ["256x256", "512x512"],
             look_ahead or [],
@@ -77,6 +90,10 @@ def bench(
             shell.say(f"{name} was not measured: {reason}")
         for note in report["notes"]:
             shell.say(f"Note: {note}")
+        for pair in report["whole_window"]:
+            ratio = pair["ratios"]["push_p50"]
+            said = "not known: no push gave an output" if ratio is None else f"{ratio:.2f}"
+            shell.say(f"{pair['label']}, a push of the whole window / one with the streaming split: {said}")
         comparison = report["comparison"]
         if comparison is not None:
             for case in comparison["cases"]:
