@@ -65,7 +65,7 @@ class Spots:
 
 @dataclass(frozen=True)
 class Bodies:
-    """Cells: a picture of each, stretched and turned by `pose` (objects, T, 2, 2) about its path."""
+    """Cells: a picture of each, stretched by `pose` (objects, T, 2, 2) about its path."""
 
     paths: FloatArray
     pose: FloatArray
@@ -143,7 +143,7 @@ class MovingScene:
 
 
 def moving_cells(scene: SceneSettings, rng: np.random.Generator) -> tuple[FloatArray, MovingScene]:
-    """Cells that crawl, turn and stretch over an uneven background: movie (T, H, W) and truth."""
+    """Cells that crawl, turn about and stretch over an uneven background: movie (T, H, W) and truth."""
     shape = (scene.height, scene.width)
     count = max(1, int(rng.poisson(scene.somata_per_10000_px * scene.height * scene.width / 1e4)))
     turning = _wander(count, scene.frames, rng.uniform(20, 100), rng)
@@ -235,11 +235,12 @@ def _cell_picture(radius: float, rng: np.random.Generator) -> FloatArray:
 
 
 def _stretched(heading: npt.NDArray[np.float64], stretch: npt.NDArray[np.float64]) -> FloatArray:
-    """Matrices (..., 2, 2) that turn a body by `heading` and stretch it along it, area kept."""
+    """Matrices (..., 2, 2) that stretch a body along `heading` without turning it, area kept."""
     sine, cosine = np.sin(heading), np.cos(heading)
-    along = np.stack([sine, cosine], axis=-1) * np.exp(stretch)[..., None]
-    aside = np.stack([cosine, -sine], axis=-1) * np.exp(-stretch)[..., None]
-    return np.stack([along, aside], axis=-1).astype(np.float32)
+    along, aside = np.exp(stretch), np.exp(-stretch)
+    yy, xx = along * sine**2 + aside * cosine**2, along * cosine**2 + aside * sine**2
+    yx = (along - aside) * sine * cosine
+    return np.stack([yy, yx, yx, xx], axis=-1).reshape(*yy.shape, 2, 2).astype(np.float32)
 
 
 def _wander(count: int, frames: int, constant: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -264,7 +265,7 @@ def _reflected(paths: npt.NDArray[np.float64], shape: tuple[int, int]) -> FloatA
 
 
 def _inverse(pose: FloatArray) -> FloatArray:
-    """Inverse of a matrix (2, 2) of determinant -1 or 1, which keeps areas."""
+    """Inverse of a matrix (2, 2); quicker than the general one."""
     (a, b), (c, d) = pose
     return np.asarray(np.asarray([[d, -b], [-c, a]]) / (a * d - b * c), np.float32)
 

@@ -78,10 +78,10 @@ def one_photon(scene: SceneSettings, rng: np.random.Generator) -> tuple[FloatArr
     """Strong smooth background that changes slowly, vessel shadows, cells in and out of focus."""
     area = scene.height * scene.width / 1e4
     shape = (scene.height, scene.width)
-    shade = vessels(shape, rng)
+    scatter = rng.uniform(0.7, 2.0)  # tissue above spreads the light, of cells and of what shades them
+    shade = ndimage.gaussian_filter(vessels(shape, rng), scatter)
     count = max(1, int(rng.poisson(scene.somata_per_10000_px * area)))
     centres = rng.uniform((0, 0), shape, size=(count, 2)).astype(np.float32)
-    scatter = rng.uniform(0.7, 2.0)  # tissue above a cell spreads its light
     cells = [
         ndimage.gaussian_filter(soma(shape, c, scene.soma_radius_px, rng), scatter) * shade for c in centres
     ]
