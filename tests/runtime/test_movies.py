@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import pickle
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,15 @@ def test_one_channel_in_every_format(tmp_path: Path, kind: str) -> None:
 def test_small_uncompressed_stacks_are_mapped(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "m.tif", MOVIE[:, 0], photometric="minisblack")
     assert isinstance(open_movie(tmp_path / "m.tif"), np.memmap)
+
+
+@pytest.mark.parametrize("kind", ["ome of several files", "ome-zarr 0.5", "ndtiff"])
+def test_a_movie_travels_to_another_process(tmp_path: Path, kind: str) -> None:
+    movie = open_movie(STACKS[kind](tmp_path), channel=1)[1:5]
+    copy = pickle.loads(pickle.dumps(movie))
+    assert len(pickle.dumps(movie)) < 2000
+    np.testing.assert_array_equal(copy, MOVIE[1:5, 1])
+    gc.collect()
 
 
 def test_a_stack_without_time_is_the_movie(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.runtime import Intensity, InvalidInput, open_movie
+from denoscope.runtime import Intensity, InvalidInput, LazyMovie, open_movie
 from denoscope.train import LiveSettings, TrainingMovie, movie_from_file
-from denoscope.train._data import draw_batch
+from denoscope.train._clips import ClipPool
+from denoscope.train._data import Batch, draw_batch
 
 STAMPED = np.arange(60, dtype=np.uint16)[:, None, None] * 10 + np.zeros((60, 32, 32), np.uint16)
 PLAIN = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=0.1)
@@ -84,3 +85,115 @@ def test_windows_hold_the_right_frames_and_the_memory_none_of_them(look_ahead: i
     assert (average <= centre[remembered] - 4 + 1e-3).all(), "only frames before the window"
     assert (batch.weight[centre <= 3] == 0).all()
     assert (batch.supervised == 0).all()
+
+
+def stamped_file(folder: Path, frames: int, size: int = 160) -> Path:
+    """Write pages whose pixels are unlike any other: frame number, and place."""
+    place = np.arange(size * size, dtype=np.uint16).reshape(size, size) % 251
+    path = folder / f"{frames}.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for t in range(frames):
+            writer.write(place + np.uint16(t * 16), contiguous=False, metadata=None)
+    return path
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> LazyMovie:
+    movie = open_movie(stamped_file(tmp_path_factory.mktemp("large"), 1500))
+    assert isinstance(movie, LazyMovie)
+    return movie
+
+
+SETTINGS = LiveSettings(memory_decay=(4.0, 50.0))
+
+
+def drawn(movie: TrainingMovie, step: int | None, seed: int = 3) -> Batch:
+    rng = np.random.default_rng((seed, step or 0))
+    return draw_batch([movie], np.ones(1), SETTINGS, size=8, crop=32, rng=rng, seed=seed, step=step)
+
+
+def test_windows_of_a_large_movie_are_windows_of_that_movie(large: LazyMovie) -> None:
+    """Drawn from clips, they hold the frames, the places and the past that the whole movie has there."""
+    whole = np.asarray(large)
+    movie = TrainingMovie("large", large, None, PLAIN)
+    for step in (0, 900):
+        rng = np.random.default_rng(5)
+        clip = movie.clip(crop=32, window=7, seed=3, step=step, rng=rng)
+        y, x = clip.corner
+        height, width = clip.frames.shape[1:]
+        np.testing.assert_array_equal(
+            clip.frames, whole[clip.first : clip.first + len(clip.frames), y : y + height, x : x + width]
+        )
+        assert clip.first <= max(0, clip.centres[0] - 400 - 3)
+        assert clip.first + len(clip.frames) >= min(1500, clip.centres[-1] + 4)
+        batch = drawn(movie, step)
+        places = np.lib.stride_tricks.sliding_window_view(whole[0], (32, 32)).reshape(-1, 32, 32)
+        for b in range(2):
+            centre = batch.window[b, 3]
+            flips = [centre, centre[::-1], centre[:, ::-1], centre[::-1, ::-1]]
+            times = {round(float(f[0, 0] - p[0, 0])) for f in flips for p in places if np.ptp(f - p) == 0}
+            assert len(times) == 1, "one frame and place of the movie"
+            assert times.pop() % 16 == 0
+
+
+def test_a_large_movie_is_drawn_alike_after_a_restart(large: LazyMovie) -> None:
+    going = TrainingMovie("large", large, None, PLAIN)
+    batches = {step: drawn(going, step) for step in (0, 30, 500, 2000)}
+    for step in (2000, 30):
+        anew = drawn(TrainingMovie("large", large, None, PLAIN), step)
+        np.testing.assert_array_equal(anew.window, batches[step].window)
+        np.testing.assert_array_equal(anew.memory, batches[step].memory)
+    assert not np.array_equal(drawn(going, 30, seed=4).window, batches[30].window)
+
+
+def test_all_of_a_large_movie_is_drawn_in_time(large: LazyMovie) -> None:
+    pool = ClipPool(large, crop=32, past=407, ahead=7, seed=0)
+    assert pool.interval >= 25
+    seen = set()
+    for step in range(0, 40 * pool.interval, pool.interval):
+        numbers = pool.numbers(step)
+        assert len(numbers) <= pool.size
+        seen.update(pool.draw(step, np.random.default_rng(step)).centres)
+        assert len(pool.numbers(step + pool.interval)) >= len(numbers)
+    assert seen == set(range(1500))
+    assert pool.numbers(None) == range(pool.size)
+
+
+def test_a_pool_is_bounded_whatever_the_movie_is(tmp_path: Path) -> None:
+    class Huge:
+        shape, dtype, note = (400_000, 2048, 2048), np.dtype(np.uint16), ""
+
+        def __init__(self, piece: tuple[int, int, int]) -> None:
+            self.piece = piece
+
+        def read(self, start: int, stop: int, rows: slice, columns: slice) -> np.ndarray:
+            raise AssertionError("nothing is read before it is drawn")
+
+    slow = []
+    for piece in ((1, 1, 1), (1, 2048, 2048), (100, 256, 256), (1, 512, 512)):
+        movie = LazyMovie(Huge(piece), "huge", 2**34)
+        assert movie.nbytes > 3e12
+        pool = ClipPool(movie, crop=64, past=407, ahead=7, seed=0)
+        frames = 407 + 240 + 7
+        assert pool.size * frames * pool.region[0] * pool.region[1] * 2 <= 300 * 2**20
+        assert min(pool.region) >= 128
+        slow.append(pool.interval)
+    assert slow[1] > slow[0], "whole compressed frames cost more to read, so clips stay longer"
+
+
+def test_small_files_are_drawn_from_as_ever(tmp_path: Path) -> None:
+    path = stamped_file(tmp_path, 60, 48)
+    movie = movie_from_file(path)
+    assert isinstance(movie.frames, np.ndarray)
+    memory = TrainingMovie(movie.name, np.asarray(tifffile.imread(path)), None, movie.intensity)
+    for step in (None, 0, 700):
+        np.testing.assert_array_equal(drawn(movie, step).window, drawn(memory, step).window)
+
+
+def test_a_channel_is_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "c.tif"
+    two = np.stack([STAMPED, STAMPED + 1000], axis=1)
+    tifffile.imwrite(path, two, imagej=True, metadata={"axes": "TCYX"})
+    assert movie_from_file(path, channel=1).frames[0].min() == 1000
+    with pytest.raises(InvalidInput, match="2 channels"):
+        movie_from_file(path)

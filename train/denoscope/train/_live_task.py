@@ -38,12 +38,13 @@ class LiveTask(Task):
         self.settings, self.network = settings, network
         self._shares = _shares(self.training, settings.real_share)
 
-    def draw(self, rng: np.random.Generator, step: int) -> Tensors:  # noqa: ARG002
+    def draw(self, rng: np.random.Generator, step: int) -> Tensors:
         """Draw windows from the part that is trained on."""
-        s = self.settings
-        return _tensors(
-            draw_batch(self.training, self._shares, self.network, size=s.batch, crop=s.crop, rng=rng)
+        s, shares = self.settings, self._shares
+        batch = draw_batch(
+            self.training, shares, self.network, size=s.batch, crop=s.crop, rng=rng, seed=s.seed, step=step
         )
+        return _tensors(batch)
 
     def loss(self, network: nn.Module, batch: Tensors) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of one batch."""

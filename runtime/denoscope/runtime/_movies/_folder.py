@@ -13,7 +13,7 @@ import numpy.typing as npt
 from denoscope.runtime._errors import InvalidInput
 
 from ._check import check_claim
-from ._lazy import LazyMovie, Reader
+from ._lazy import Reader
 from ._pick import Axis, Wanted, pick
 from ._tiff import open_tiff
 
@@ -115,9 +115,10 @@ class _Images:
 
     def _decode(self, file: Path, rows: slice, columns: slice) -> npt.NDArray[Any]:
         if file.suffix.lower() in _TIFF:
-            return LazyMovie(open_tiff(file, Wanted(), self._limit_bytes), str(file), self._limit_bytes)[
-                0, rows, columns
+            frame: npt.NDArray[Any] = open_tiff(file, Wanted(), self._limit_bytes).read(0, 1, rows, columns)[
+                0
             ]
+            return frame
         import imagecodecs
 
         image: npt.NDArray[Any] = imagecodecs.png_decode(file.read_bytes())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, overload
 
 import numpy as np
@@ -58,6 +58,8 @@ class LazyMovie:
         Said in errors.
     limit_bytes
         Largest array that one read may give.
+    reopen
+        Gives the reader again in another process that the movie is sent to; None sends the reader.
     frames
         The reader's frames that the movie consists of; all of them by default.
 
@@ -74,8 +76,16 @@ class LazyMovie:
 
     ndim = 3
 
-    def __init__(self, reader: Reader, name: str, limit_bytes: int, frames: range | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        name: str,
+        limit_bytes: int,
+        reopen: Callable[[], Reader] | None = None,
+        frames: range | None = None,
+    ) -> None:
         self._reader = reader
+        self._reopen = reopen
         self._name = name
         self._limit_bytes = limit_bytes
         self._frames = range(reader.shape[0]) if frames is None else frames
@@ -116,6 +126,11 @@ class LazyMovie:
     def __len__(self) -> int:
         return len(self._frames)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._reopen is None:
+            return LazyMovie, (self._reader, self._name, self._limit_bytes, None, self._frames)
+        return _again, (self._reopen, self._name, self._limit_bytes, self._frames)
+
     def __repr__(self) -> str:
         return f"<LazyMovie {self._name} {self.shape} {self.dtype}>"
 
@@ -138,7 +153,7 @@ class LazyMovie:
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
-            return LazyMovie(self._reader, self._name, self._limit_bytes, self._frames[key])
+            return LazyMovie(self._reader, self._name, self._limit_bytes, self._reopen, self._frames[key])
         time, *area = key if isinstance(key, tuple) else (key,)
         if len(area) > 2:
             raise IndexError(f"a movie has 3 axes, and {len(area) + 1} were indexed")
@@ -194,6 +209,10 @@ class LazyMovie:
                 stop = min(first + deep, length)
                 self._block = first, self._reader.read(first, stop, slice(0, height), slice(0, width))
             return self._block[1][t - first : t - first + 1, rows, columns].copy()
+
+
+def _again(reopen: Callable[[], Reader], name: str, limit_bytes: int, frames: range) -> LazyMovie:
+    return LazyMovie(reopen(), name, limit_bytes, reopen, frames)
 
 
 def _bounds(index: Any, length: int) -> tuple[slice, Any]:

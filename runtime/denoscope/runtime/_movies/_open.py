@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -125,6 +126,14 @@ def open_movie(
         raise InvalidInput(f"There is no movie at {path}: give the path of a file or folder of images.")
     if file.is_file() and file.stat().st_size == 0:
         raise InvalidInput(f"{path} is empty (0 bytes): the recording was not written; choose another file.")
+    reopen = partial(_open, path, Wanted(channel, plane, position), limit_bytes)
+    reader = reopen()
+    mapped = _mapped(reader)
+    return LazyMovie(reader, str(path), limit_bytes, reopen) if mapped is None else mapped
+
+
+def _open(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Find the format of an existing file or folder and open it."""
     kind = next((f for f in FORMATS if f.matches(path)), None)
     if kind is None:
         raise InvalidInput(f"{path} is no HDF5 file, and only those hold datasets after `::`.")
@@ -134,9 +143,8 @@ def open_movie(
         )
     module, _, function = kind.opener.partition(":")
     opener = getattr(import_module(f"{__package__}.{module}"), function)
-    reader: Reader = opener(path, Wanted(channel, plane, position), limit_bytes)
-    mapped = _mapped(reader)
-    return LazyMovie(reader, str(path), limit_bytes) if mapped is None else mapped
+    reader: Reader = opener(path, wanted, limit_bytes)
+    return reader
 
 
 def _mapped(reader: Reader) -> np.memmap[tuple[int, ...], np.dtype[np.uint16]] | None:

@@ -188,13 +188,14 @@ def _open_series(
         stride = int(planes[1] - planes[0]) if len(planes) > 1 else 1
         stored_dtype = series.dtype.newbyteorder(tif.byteorder)
         frame_bytes = height * width * stored_dtype.itemsize
-        return DenseReader(
-            path,
-            (len(planes), height, width),
-            stored_dtype,
-            offset + int(planes[0]) * frame_bytes,
-            stride * frame_bytes,
-        )
+        begin = offset + int(planes[0]) * frame_bytes
+        end = begin + ((len(planes) - 1) * stride + 1) * frame_bytes
+        if end > tif.filehandle.size:
+            raise InvalidInput(
+                f"{path} ends at byte {tif.filehandle.size}, and its pixels at byte {end}: it was cut short or is "
+                "damaged; copy it again."
+            )
+        return DenseReader(path, (len(planes), height, width), stored_dtype, begin, stride * frame_bytes)
     pages_per_frame = key.size // (height * width)
     if pages_per_frame != 1 or len(series.pages) != math.prod(a.size for a in axes):
         raise InvalidInput(f"{path} packs several frames into a compressed page: save it again from Fiji.")
