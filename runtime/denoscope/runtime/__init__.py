@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._anscombe import GeneralisedAnscombe
     from ._align import align_movie, follow_motion
+    from ._anscombe import GeneralisedAnscombe
     from ._backends import (
         Backend,
         Buffer,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         register_backend,
     )
     from ._bundle import Bundle, BundleManifest, QualityRecord, list_bundles, write_bundle
+    from ._camera import CameraCalibration, CorrectedMovie
     from ._errors import (
         BackendUnavailable,
         BundleDamaged,
@@ -51,7 +52,9 @@ __all__ = [
     "BundleDamaged",
     "BundleManifest",
     "BundleNotFound",
+    "CameraCalibration",
     "Choice",
+    "CorrectedMovie",
     "Denoised",
     "DenoscopeError",
     "FrameMeta",
@@ -84,6 +87,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "CameraCalibration": "_camera",
+    "CorrectedMovie": "_camera",
     "GeneralisedAnscombe": "_anscombe",
     "align_movie": "_align",
     "follow_motion": "_align",
