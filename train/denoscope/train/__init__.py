@@ -5,6 +5,9 @@ from __future__ import annotations
 from denoscope.train._data import TrainingMovie, movie_from_file, simulated_movies
 from denoscope.train._fit import UmvdFit, fit, fit_sts_uvd, fit_umvd, self_supervised_score
 from denoscope.train._fit_settings import FitPlan, FitProgress, FitResult, FitSettings
+from denoscope.train._flow import FlowNet, Motion, estimate_flow, flow_estimator, load_flow
+from denoscope.train._flow_fit import FlowFit, FlowFitSettings, fit_flow
+from denoscope.train._flow_refine import FlowRefinement, RefineSettings, refine_flow
 from denoscope.train._live import LiveNet, Prediction
 from denoscope.train._live_settings import BLIND_SPOTS, SIZES, LiveSettings
 from denoscope.train._methods import METHODS
@@ -44,10 +47,16 @@ __all__ = [
     "FitProgress",
     "FitResult",
     "FitSettings",
+    "FlowFit",
+    "FlowFitSettings",
+    "FlowNet",
+    "FlowRefinement",
     "Flows",
     "LiveNet",
     "LiveSettings",
+    "Motion",
     "Prediction",
+    "RefineSettings",
     "SceneSettings",
     "Score",
     "SimulatedMovie",
@@ -65,12 +74,17 @@ __all__ = [
     "denoise_movie",
     "denoise_sts_uvd",
     "denoise_umvd",
+    "estimate_flow",
     "estimate_flows",
     "fit",
+    "fit_flow",
     "fit_sts_uvd",
     "fit_umvd",
+    "flow_estimator",
+    "load_flow",
     "movie_from_file",
     "random_settings",
+    "refine_flow",
     "running_baseline",
     "score",
     "self_supervised_score",
