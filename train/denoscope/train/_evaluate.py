@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime import Bundle, FrameMeta, InvalidInput, Stream
-from denoscope.train._metrics import Score, best_gaussian, best_temporal_average, score
+from denoscope.train._cells import find_objects, match_objects
+from denoscope.train._metrics import (
+    Reliability,
+    Score,
+    best_gaussian,
+    best_temporal_average,
+    reliability,
+    score,
+)
 
-__all__ = ["PairResult", "Row", "denoise_offline", "evaluate_pair", "save_comparison"]
+__all__ = ["Found", "PairResult", "Row", "denoise_offline", "evaluate_pair", "predicts_std", "unique_names"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -35,6 +42,25 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Found:
+    """Objects in the maximum projection beside those of the clean movie's.
+
+    Attributes
+    ----------
+    truth
+        How many the clean movie shows.
+    matched
+        How many of these are found.
+    surplus
+        Found where the clean movie shows none.
+    """
+
+    truth: int
+    matched: int
+    surplus: int
+
+
+@dataclass(frozen=True)
 class PairResult:
     """All methods on one pair.
 
@@ -47,7 +73,11 @@ class PairResult:
     estimates
         (T, H, W) of each row's method.
     coverage_68, coverage_95
-        Share of clean pixels inside the predicted interval, by bundle.
+        Share of clean pixels inside the predicted interval, by bundle that predicts one.
+    reliability
+        The same for every interval, and deviations beside errors.
+    found
+        Objects by method.
     """
 
     name: str
@@ -55,6 +85,8 @@ class PairResult:
     estimates: dict[str, FloatArray]
     coverage_68: dict[str, float]
     coverage_95: dict[str, float]
+    reliability: dict[str, Reliability] = field(default_factory=dict)
+    found: dict[str, Found] = field(default_factory=dict)
 
     def margin_db(self, method: str) -> float:
         """Return by how many dB (peak = maximum) a method beats the best baseline."""
@@ -68,7 +100,32 @@ class PairResult:
             "methods": [row.to_dict() for row in self.rows],
             "coverage_68": self.coverage_68,
             "coverage_95": self.coverage_95,
+            "reliability": {name: asdict(r) for name, r in self.reliability.items()},
+            "objects": {name: asdict(f) for name, f in self.found.items()},
         }
+
+
+def predicts_std(bundle: Bundle) -> bool:
+    """Say whether a bundle predicts the standard deviation of what it returns."""
+    return bundle.manifest.predicts_std
+
+
+def unique_names(bundles: Sequence[Bundle]) -> list[str]:
+    """Return the bundles' names; where two share one, the folder's name tells them apart.
+
+    Raises
+    ------
+    InvalidInput
+        If the same bundle is given twice.
+    """
+    names = [b.manifest.name for b in bundles]
+    names = [
+        n if names.count(n) == 1 else f"{n} ({b.folder.stem})" for n, b in zip(names, bundles, strict=True)
+    ]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInput(f"The bundle {name} is given {names.count(name)} times: give each once.")
+    return names
 
 
 def denoise_offline(
@@ -78,7 +135,7 @@ def denoise_offline(
     backend: str = "auto",
     look_ahead: int | None = None,
     on_frame: Callable[[int], None] = lambda _: None,
-) -> tuple[npt.NDArray[Any], FloatArray]:
+) -> tuple[npt.NDArray[Any], FloatArray | None]:
     """Denoise a movie through the runtime's stream, nothing skipped.
 
     Parameters
@@ -95,12 +152,14 @@ def denoise_offline(
     Returns
     -------
     mean, std
-        (T, H, W) in the input's dtype and scale, and float32 in the same units.
+        (T, H, W) in the input's dtype and scale, and float32 in the same units; None from a bundle
+        that predicts no deviation.
     """
     mean = np.empty(frames.shape, frames.dtype)
-    std = np.empty(frames.shape, np.float32)
+    wanted = predicts_std(bundle)
+    std = np.empty(frames.shape, np.float32) if wanted else None
     done = 0
-    with Stream(bundle, backend=backend, look_ahead=look_ahead, std=True) as stream:
+    with Stream(bundle, backend=backend, look_ahead=look_ahead, std=wanted) as stream:
         for number in range(len(frames) + 1):
             if number < len(frames):
                 outputs = stream.push(
@@ -110,8 +169,9 @@ def denoise_offline(
                 outputs = stream.flush()
             for output in outputs:
                 mean[output.meta.number] = output.frame
-                assert output.std is not None
-                std[output.meta.number] = output.std
+                if std is not None:
+                    assert output.std is not None
+                    std[output.meta.number] = output.std
                 done += 1
                 on_frame(done)
     return mean, std
@@ -124,6 +184,7 @@ def evaluate_pair(
     bundles: Sequence[Bundle],
     *,
     backend: str = "auto",
+    radius_px: float = 5.0,
     on_frame: Callable[[int], None] = lambda _: None,
 ) -> PairResult:
     """Score the noisy movie, baselines that know the truth, and each bundle.
@@ -138,6 +199,8 @@ def evaluate_pair(
         What to measure.
     backend
         As for `Stream`.
+    radius_px
+        Radius of the objects that are counted.
     on_frame
         Called with the number of frames done by the current bundle.
 
@@ -160,48 +223,32 @@ def evaluate_pair(
         Row("gaussian", f"tuned on the truth: {width}", score(truth, gaussian)),
         Row("temporal average", f"tuned on the truth: {length}", score(truth, average)),
     ]
-    coverage_68, coverage_95 = {}, {}
-    for bundle in bundles:
-        label = bundle.manifest.name
+    reliabilities: dict[str, Reliability] = {}
+    for bundle, label in zip(bundles, unique_names(bundles), strict=True):
         started = time.perf_counter()
         mean, std = denoise_offline(bundle, noisy, backend=backend, on_frame=on_frame)
         seconds = (time.perf_counter() - started) / len(noisy)
-        error = np.abs(np.asarray(mean, np.float32) - truth)
-        coverage_68[label] = float((error <= std).mean())
-        coverage_95[label] = float((error <= 1.96 * std).mean())
+        if std is not None:
+            reliabilities[label] = reliability(truth, mean, std)
         estimates[label] = np.asarray(mean, np.float32)
         setting = f"look-ahead {bundle.manifest.look_ahead}"
         rows.append(Row(label, setting, score(truth, mean), seconds))
-    return PairResult(name, rows, estimates, coverage_68, coverage_95)
+    return PairResult(
+        name,
+        rows,
+        estimates,
+        coverage_68={label: r.coverage(0.68) for label, r in reliabilities.items()},
+        coverage_95={label: r.coverage(0.95) for label, r in reliabilities.items()},
+        reliability=reliabilities,
+        found=_found(truth, estimates, radius_px),
+    )
 
 
-def save_comparison(result: PairResult, clean: npt.NDArray[Any], path: Path) -> None:
-    """Draw one frame, the brightest region's trace and the error of each method as a PNG at `path`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    truth = np.asarray(clean, np.float32)
-    frame = int(np.argmax(truth.reshape(len(truth), -1).std(axis=1)))
-    low, high = (float(np.percentile(truth[frame], q)) for q in (0.5, 99.7))
-    activity = truth.std(axis=0)
-    y, x = (int(i) for i in np.unravel_index(np.argmax(activity), activity.shape))
-    region = np.s_[:, max(0, y - 3) : y + 4, max(0, x - 3) : x + 4]
-    shown = {"clean": truth, **result.estimates}
-    figure = Figure(figsize=(3.0 * len(shown), 7.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, len(shown), height_ratios=(1.1, 1))
-    scores = {row.method: row.score.psnr_db for row in result.rows}
-    for column, (label, movie) in enumerate(shown.items()):
-        axes = figure.add_subplot(grid[0, column])
-        axes.imshow(movie[frame], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-        axes.set_title(label if label == "clean" else f"{label}\n{scores[label]:.1f} dB")
-        axes.set_axis_off()
-    axes = figure.add_subplot(grid[1, :])
-    for label, movie in shown.items():
-        style = {"noisy": ("0.8", 0.6, 0), "clean": ("black", 2.2, 5)}.get(label, (None, 1.1, 3))
-        axes.plot(
-            movie[region].mean(axis=(1, 2)), label=label, color=style[0], linewidth=style[1], zorder=style[2]
-        )
-    axes.set(xlabel="frame", ylabel="counts", title=f"{result.name}: mean of 7 x 7 pixels at ({y}, {x})")
-    axes.legend(ncols=len(shown), loc="upper right", fontsize="small")
-    figure.savefig(path, dpi=110)
+def _found(truth: FloatArray, estimates: dict[str, FloatArray], radius_px: float) -> dict[str, Found]:
+    real = find_objects(truth.max(axis=0), radius_px)
+    found = {}
+    for label, movie in estimates.items():
+        objects = find_objects(movie.max(axis=0), radius_px)
+        matched = match_objects(objects, real, radius_px)
+        found[label] = Found(len(real), matched, len(objects) - matched)
+    return found

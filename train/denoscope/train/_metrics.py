@@ -7,16 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage, stats
 from skimage import metrics
 
-__all__ = ["Score", "best_gaussian", "best_temporal_average", "score"]
+__all__ = ["Reliability", "Score", "best_gaussian", "best_temporal_average", "reliability", "score"]
 
 FloatArray = npt.NDArray[np.float32]
 
 _SIGMA_T = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0, 21.0)
 _SIGMA_XY = (0.0, 0.4, 0.7, 1.0, 1.4, 2.0, 3.0)
 _LENGTHS = (3, 5, 7, 11, 15, 21, 31, 61)
+_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.68, 0.8, 0.9, 0.95, 0.99)
+_DEVIATION_BINS = 12
+_MOST_PIXELS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,45 @@ def score(clean: FloatArray, estimate: npt.NDArray[np.generic]) -> Score:
             np.mean([metrics.structural_similarity(clean[t], estimate[t], data_range=peak) for t in sample])
         ),
     )
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Whether predicted deviations tell the truth about the errors.
+
+    Attributes
+    ----------
+    nominal, observed
+        Share of clean pixels that a normal distribution puts into the predicted interval, and the
+        share that lies there.
+    predicted, actual
+        Over bins of equal numbers of pixels: root mean square of the predicted deviation and of the
+        error, in raw counts.
+    """
+
+    nominal: tuple[float, ...]
+    observed: tuple[float, ...]
+    predicted: tuple[float, ...]
+    actual: tuple[float, ...]
+
+    def coverage(self, share: float) -> float:
+        """Return the observed share of one of the `nominal` intervals."""
+        return self.observed[self.nominal.index(share)]
+
+
+def reliability(clean: FloatArray, estimate: npt.NDArray[np.generic], std: FloatArray) -> Reliability:
+    """Compare predicted deviations with the errors, all (T, H, W) in raw counts."""
+    every = max(1, clean.size // _MOST_PIXELS)
+    deviation = np.asarray(std, np.float32).ravel()[::every]
+    error = np.abs(
+        np.asarray(estimate, np.float32).ravel()[::every] - np.asarray(clean, np.float32).ravel()[::every]
+    )
+    observed = tuple(float((error <= stats.norm.ppf((1 + p) / 2) * deviation).mean()) for p in _SHARES)
+    parts = np.array_split(np.argsort(deviation, kind="stable"), min(_DEVIATION_BINS, len(deviation)))
+    rms = [
+        (float(np.sqrt(np.mean(deviation[p] ** 2))), float(np.sqrt(np.mean(error[p] ** 2)))) for p in parts
+    ]
+    return Reliability(_SHARES, observed, tuple(r[0] for r in rms), tuple(r[1] for r in rms))
 
 
 def best_gaussian(clean: FloatArray, noisy: npt.NDArray[np.generic]) -> tuple[FloatArray, str]:

@@ -1,0 +1,62 @@
+"""`denoscope evaluate` on a movie without truth; pairs are in `test_learning_commands`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from denoscope.acquisition._cli import main
+
+from .conftest import Run
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ((), "nothing to evaluate on"),
+        (("--movie", "none.tif"), "none.tif"),
+        (("--movie", "{movie}", "--at-least", "1"), "--at-least 1 needs a truth"),
+        (("--movie", "{movie}", "--frames", "0:4"), "has 4 frames; without truth at least 8"),
+        (("--movie", "{movie}", "--frames", "90:99"), "has no frame in the chosen range"),
+        (("--movie", "{movie}", "--object-radius", "400"), "radius of 400 px does not fit"),
+    ],
+)
+def test_bad_input_gets_one_sentence(
+    capsys: pytest.CaptureFixture[str], movie: Path, tmp_path: Path, words: tuple[str, ...], what: str
+) -> None:
+    given = [word.format(movie=movie) for word in words]
+    with pytest.raises(SystemExit) as left:
+        main(["evaluate", "--output", str(tmp_path / "out"), *given])
+    said = capsys.readouterr().err
+    assert left.value.code == 2, said
+    assert what in said
+    assert "Traceback" not in said
+    assert said.strip().count("\n") == 0
+
+
+@pytest.mark.slow  # loads torch in a process of its own
+def test_two_movies_of_one_name(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        frames = rng.poisson(150, (24, 48, 56)).astype(np.uint16)
+        tifffile.imwrite(tmp_path / folder / "m.tif", frames, photometric="minisblack")
+    words = ["--movie", tmp_path / "a/m.tif", "--movie", tmp_path / "b/m.tif", "--bundle", bundle]
+    out = tmp_path / "out"
+    done = denoscope("evaluate", *words, "--output", out, "--json", "--backend", "onnxruntime-cpu")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report == json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    assert report["pairs"] == []
+    assert [m["movie"] for m in report["movies"]] == ["m", "m"]
+    noisy, tiny = report["movies"][0]["methods"]
+    assert noisy["residual"] is None
+    assert set(tiny["residual"]) >= {"excess_correlation", "variance_ratio", "baseline", "grid"}
+    assert "m: what was taken away" in done.stderr
+    assert (out / "evaluation.md").read_text(encoding="utf-8").count("### m: what can be seen") == 2
+    names = {p.name for p in out.glob("*.png")}
+    assert {"m_projections.png", "m_2_projections.png", "m_flow.png", "m_2_flow.png"} <= names
