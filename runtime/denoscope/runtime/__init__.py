@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         register_backend,
     )
     from ._bundle import Bundle, BundleManifest, QualityRecord, list_bundles, write_bundle
-    from ._camera import CameraCalibration, CorrectedMovie
+    from ._camera import CameraCalibration
     from ._errors import (
         BackendUnavailable,
         BundleDamaged,
@@ -54,7 +54,6 @@ __all__ = [
     "BundleNotFound",
     "CameraCalibration",
     "Choice",
-    "CorrectedMovie",
     "Denoised",
     "DenoscopeError",
     "FrameMeta",
@@ -88,7 +87,6 @@ __all__ = [
 
 _HOME = {
     "CameraCalibration": "_camera",
-    "CorrectedMovie": "_camera",
     "GeneralisedAnscombe": "_anscombe",
     "align_movie": "_align",
     "follow_motion": "_align",

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ._errors import InvalidInput
 
-__all__ = ["CameraCalibration", "CorrectedMovie", "Roi", "read_map"]
+if TYPE_CHECKING:
+    from ._movies import AnyMovie, LazyMovie
+
+__all__ = ["CameraCalibration", "Roi", "read_map"]
 
 Float32 = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
@@ -157,6 +160,14 @@ class CameraCalibration:
         out *= self._inverse_gain
         return out
 
+    def correct_movie(self, movie: AnyMovie) -> LazyMovie:
+        """Return a movie (T, H, W) of photo-electrons, float32, corrected where and when it is read."""
+        from ._movies import LazyMovie
+
+        self.check(movie.shape)
+        name, limit = getattr(movie, "_name", "the movie"), getattr(movie, "_limit_bytes", 64 * 2**30)
+        return LazyMovie(_CorrectedReader(movie, self), name, limit)
+
     def noise_variance(self, electrons: npt.NDArray[Any]) -> Float32:
         """Return the variance of corrected frames at expected photo-electrons: shot and read noise."""
         self.check(electrons.shape)
@@ -193,53 +204,23 @@ class CameraCalibration:
         return (1 / self.gain).astype(np.float32)
 
 
-class CorrectedMovie:
-    """A movie (T, H, W) whose frames are corrected when they are read.
+class _CorrectedReader:
+    """Reads from a movie of raw counts and corrects what was read; a `Reader` of a `LazyMovie`."""
 
-    Parameters
-    ----------
-    movie
-        Raw counts: an array, or anything that is indexed like one.
-    calibration
-        Of its pixels.
-    """
-
-    ndim = 3
     dtype = np.dtype(np.float32)
 
     def __init__(self, movie: Any, calibration: CameraCalibration) -> None:
-        calibration.check(movie.shape)
+        length, height, width = movie.shape
+        self.shape: tuple[int, int, int] = (length, height, width)
+        self.piece: tuple[int, int, int] = getattr(movie, "piece", (1, 1, width))
+        self.note: str = getattr(movie, "note", "")
         self._movie = movie
         self._calibration = calibration
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Frames, rows, columns."""
-        length, height, width = self._movie.shape
-        return (length, height, width)
-
-    @property
-    def nbytes(self) -> int:
-        """Size in memory, if it were read whole."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, slice):
-            return CorrectedMovie(self._movie[key], self._calibration)
-        _, *area = key if isinstance(key, tuple) else (key,)
-        index = (*area, slice(None), slice(None))[:2]
-        counts = np.asarray(self._movie[key])
-        offset, inverse = self._calibration._offset[index], self._calibration._inverse_gain[index]
-        return (counts.astype(np.float32) - offset) * inverse
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        if copy is False:
-            raise ValueError("Frames are corrected when they are read: an array of them is always a copy.")
-        whole = self._calibration.correct(np.asarray(self._movie))
-        return whole if dtype is None else whole.astype(dtype, copy=False)
+    def read(self, start: int, stop: int, rows: slice, columns: slice) -> Float32:
+        counts = np.asarray(self._movie[start:stop, rows, columns])
+        offset = self._calibration._offset[rows, columns]
+        return (counts.astype(np.float32) - offset) * self._calibration._inverse_gain[rows, columns]
 
 
 _BOUNDS = {"gain": " and above 0", "read variance": " and not negative"}
