@@ -11,8 +11,7 @@ from scipy import ndimage
 
 from denoscope import train
 from denoscope.runtime import InvalidInput
-from denoscope.train import CameraSettings, SceneSettings, random_settings, simulate
-from denoscope.train._simulate import ALL_KINDS
+from denoscope.train import ALL_KINDS, CameraSettings, SceneSettings, random_settings, simulate
 
 SCENE = SceneSettings(frames=120, height=64, width=80)
 PLAIN = CameraSettings(photons=20, gain=10, gain_spread=0, read_noise=5, bleed=0, offset=100)

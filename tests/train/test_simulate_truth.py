@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from denoscope.train import CameraSettings, SceneSettings, SimulatedMovie, simulate
+from denoscope.train import ALL_KINDS, TEST_MOVIES, CameraSettings, SceneSettings, SimulatedMovie, simulate
 from denoscope.train._displacement import warp
-from denoscope.train._simulate import ALL_KINDS, TEST_MOVIES
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -14,12 +14,15 @@ from denoscope.train._methods import METHODS
 from denoscope.train._metrics import Score, best_gaussian, best_temporal_average, score
 from denoscope.train._reference import denoise_movie
 from denoscope.train._simulate import (
+    ALL_KINDS,
+    TEST_MOVIES,
     CameraSettings,
     SceneSettings,
     SimulatedMovie,
     random_settings,
     simulate,
     test_movie,
+    test_movies,
 )
 from denoscope.train._sts_uvd import (
     Flows,
@@ -39,9 +42,11 @@ from denoscope.train._umvd import (
 )
 
 __all__ = [
+    "ALL_KINDS",
     "BLIND_SPOTS",
     "METHODS",
     "SIZES",
+    "TEST_MOVIES",
     "CameraSettings",
     "FitPlan",
     "FitProgress",
@@ -92,4 +97,5 @@ __all__ = [
     "simulated_movies",
     "temporal_weights",
     "test_movie",
+    "test_movies",
 ]

@@ -75,7 +75,9 @@ class Bodies:
         """Light of one cell: its picture sampled at body coordinates."""
         picture, centre, pose = self.pictures[index], self.paths[index, frame], self.pose[index, frame]
         middle = len(picture) // 2
-        area = _area(centre, middle * float(np.sqrt((pose**2).sum())), shape)
+        trace = float(pose[0, 0] + pose[1, 1])  # of a symmetric matrix of determinant one
+        longest = (trace + math.sqrt(max(trace * trace - 4, 0.0))) / 2
+        area = _area(centre, middle * longest, shape)
         inverse = _inverse(pose)
         light = ndimage.affine_transform(
             picture,
@@ -231,7 +233,9 @@ def _cell_picture(radius: float, rng: np.random.Generator) -> FloatArray:
         at = rng.normal(0, 0.45 * radius, 2)
         body += rng.uniform(0.3, 1.5) * np.exp(-0.5 * ((y - at[0]) ** 2 + (x - at[1]) ** 2) / 0.8)
     body[distance > middle - 1] = 0
-    return np.asarray(body, np.float32)
+    reach = int(np.ceil(distance[body > 1e-3 * body.max()].max())) + 1
+    cut = slice(middle - reach, middle + reach + 1) if reach < middle else slice(None)
+    return np.asarray(body[cut, cut], np.float32)
 
 
 def _stretched(heading: npt.NDArray[np.float64], stretch: npt.NDArray[np.float64]) -> FloatArray:
