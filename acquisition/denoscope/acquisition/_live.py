@@ -227,6 +227,7 @@ class _Run:
             except Exception as error:  # noqa: BLE001  the raw recording is complete; the report says this
                 self.session.add_problem(f"the denoised movie could not be finished: {one_line(error)}")
         status = self.session.status()
+        self.notes += self.source.notes()
         if self.log.problem:
             self.notes.append(self.log.problem)
         return build_report(

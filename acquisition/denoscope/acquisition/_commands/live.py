@@ -34,7 +34,10 @@ def record(shell: Shell, **values: Any) -> None:
 def live(
     core: Annotated[
         str,
-        typer.Option(help="demo, HOST:PORT of a running Micro-Manager, or FILE.cfg for a core of our own."),
+        typer.Option(
+            help="demo, HOST:PORT of a running Micro-Manager, FILE.cfg for a core of our own, watch:PATH for a "
+            "file or folder that other software writes, or replay:PATH."
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Run folder; it must not hold a recording yet.")],
     bundle: Annotated[str, typer.Option(help="Bundle folder, or the name of a shipped bundle.")] = "live",
@@ -44,7 +47,13 @@ def live(
     frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
     movie: Annotated[Path | None, typer.Option(help="TIFF that --core demo replays.")] = None,
-    fps: Annotated[float, typer.Option(help="Frames per second of --core demo.")] = 30.0,
+    fps: Annotated[float, typer.Option(help="Frames per second of --core demo and replay:PATH.")] = 30.0,
+    idle_s: Annotated[
+        float, typer.Option(help="Seconds without a change after which watch:PATH has ended.")
+    ] = 10.0,
+    streams: Annotated[
+        int, typer.Option(help="Movies that may be interleaved: cameras x channels x slices x positions.")
+    ] = 64,
     mm_dir: Annotated[Path | None, typer.Option(help="Folder with the device adapters for FILE.cfg.")] = None,
     buffer_mb: Annotated[int, typer.Option(help="Size of the core's circular buffer in MB.")] = 512,
     reserve_mb: Annotated[float, typer.Option(help="Disk space in MB that must stay free.")] = 200.0,
@@ -66,6 +75,8 @@ def live(
         seconds=seconds,
         movie=movie,
         fps=fps,
+        idle_s=idle_s,
+        streams=streams,
         mm_dir=mm_dir,
         buffer_mb=buffer_mb,
         reserve_mb=reserve_mb,

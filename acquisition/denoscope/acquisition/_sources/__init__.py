@@ -31,27 +31,39 @@ def open_source(
     ----------
     core
         ``demo`` (a movie replayed through a core in this process), ``HOST:PORT`` (a running
-        Micro-Manager) or ``FILE.cfg`` (a headless core with that configuration).
+        Micro-Manager), ``FILE.cfg`` (a headless core with that configuration), ``replay:PATH`` (a recorded
+        movie, without a core) or ``watch:PATH`` (a file or folder that other software is writing).
     movie
         What ``demo`` replays; None for the movie that ships with the package.
     fps
-        Frames per second of ``demo``.
+        Frames per second of ``demo`` and ``replay:PATH``.
     frames
-        How many frames ``demo`` replays; None for no end.
+        How many frames these replay; None for no end (``demo``) or the movie once (``replay:PATH``).
     mm_dir
         Folder with the adapters for ``FILE.cfg``; None for those of ``mm-test-adapters``.
     buffer_mb
         Size of the core's circular buffer in MB (of 1,048,576 bytes).
+    idle_s
+        Seconds without a new frame after which what ``watch:PATH`` names counts as finished.
 
     Raises
     ------
     InvalidInput
-        When `core` is none of the three.
+        When `core` is none of these.
     """
     if core == "demo":
         from ._replay import ReplaySource
 
         return ReplaySource(movie or demo_movie(), fps=fps, frames=frames, buffer_mb=buffer_mb)
+    kind, _, place = core.partition(":")
+    if kind == "replay" and place:
+        from ._file import FileSource
+
+        return FileSource(Path(place), fps=fps, frames=frames)
+    if kind == "watch" and place:
+        from ._watch import WatchSource
+
+        return WatchSource(Path(place), idle_s=idle_s)
     if core.lower().endswith(".cfg"):
         from ._config import ConfigSource
 
@@ -62,5 +74,6 @@ def open_source(
 
         return BridgeSource(address["host"].strip("[]"), int(address["port"]), buffer_mb=buffer_mb)
     raise InvalidInput(
-        f"--core {core} is not known: it is 'demo', HOST:PORT of a running Micro-Manager, or a FILE.cfg."
+        f"--core {core} is not known: it is 'demo', HOST:PORT of a running Micro-Manager, a FILE.cfg, "
+        "replay:PATH or watch:PATH."
     )

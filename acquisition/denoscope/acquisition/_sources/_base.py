@@ -60,6 +60,10 @@ class Source(ABC):
     def stop(self) -> None:
         """Stop the camera; what is buffered can still be popped."""
 
+    def notes(self) -> list[str]:
+        """Return what the user should know in the end, one sentence each without its full stop."""
+        return []
+
     @abstractmethod
     def close(self) -> None:
         """Let go of the source; a second call does nothing."""

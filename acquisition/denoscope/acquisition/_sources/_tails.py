@@ -1,0 +1,360 @@
+"""Read files while other software is still writing them: one frame at a time, each only when complete.
+
+A frame counts as complete when something that is written after it is there, or when nothing has changed
+for a moment (`settled`): a writer may have made room in the file for pixels that it has not written yet.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime import InvalidInput
+
+__all__ = ["FolderTail", "Grown", "Tail", "TiffTail", "natural", "open_tail"]
+
+_SUFFIXES = (".tif", ".tiff")
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+_ENDLESS = 1 << 62
+_ENTRIES = 4096  # more tags than this in one page is no page yet
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """One complete frame of a growing file.
+
+    Attributes
+    ----------
+    pixels
+        ``(H, W)``.
+    tags
+        What the file says about it.
+    lost
+        Frames before it that were left out because they were never written.
+    """
+
+    pixels: npt.NDArray[Any]
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    lost: int = 0
+
+
+class Tail(ABC):
+    """Reads on where it stopped."""
+
+    @abstractmethod
+    def read(self, *, settled: bool) -> Grown | None:
+        """Return the next frame if it is complete, else None.
+
+        Parameters
+        ----------
+        settled
+            Nothing has been written for a moment, so that what is there counts as complete.
+        """
+
+    @abstractmethod
+    def mark(self) -> object:
+        """Return something that differs after every write."""
+
+    @abstractmethod
+    def unfinished(self) -> bool:
+        """Say whether part of a further frame is there."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+def open_tail(path: Path) -> Tail | None:
+    """Return the reader for what lies at `path`, or None while nothing does.
+
+    Raises
+    ------
+    InvalidInput
+        When it is a file of a kind that cannot be read while it grows.
+    """
+    if path.is_dir():
+        if path.suffix.lower() == ".zarr" or any((path / name).exists() for name in _ZARR_MARKS):
+            from ._zarr_tail import ZarrTail
+
+            return ZarrTail(path)
+        return FolderTail(path)
+    if not path.exists():
+        return None
+    if path.suffix.lower() not in _SUFFIXES:
+        raise InvalidInput(
+            f"{path} cannot be watched while it grows: name a TIFF, a folder of TIFF or NDTiff files, or an "
+            "OME-Zarr."
+        )
+    return TiffTail(path)
+
+
+class TiffTail(Tail):
+    """Follow a TIFF or BigTIFF from page to page, or an ImageJ file of one page from frame to frame.
+
+    Only pointers are followed here; tifffile decodes the pages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._raw = path.open("rb", buffering=0)
+        # Unbuffered too: what was read ahead may have been written since.
+        self._decoded = path.open("rb", buffering=0)
+        self._file: Any = None
+        self._order = "<"
+        self._big = False
+        self._pointer_at = 0  # where the place of the next page is written
+        self._index = 0
+        self._described: _Contiguous | None = None
+        self._plain: _Contiguous | None = None
+
+    def mark(self) -> object:
+        """Return the file's size and time of change."""
+        stat = self._path.stat()
+        return stat.st_size, stat.st_mtime_ns
+
+    def read(self, *, settled: bool) -> Grown | None:
+        """Return the next page, or the next frame of an ImageJ file, if it is complete."""
+        if self._plain is not None:
+            return self._read_plain(self._plain, settled=settled)
+        if not self._pointer_at and not self._read_header():
+            return None
+        found = self._find(self._pointer_at)
+        if found is None:
+            return None
+        offset, pointer_at = found
+        sure = self._find(pointer_at) is not None
+        if not (sure or settled or self._index == 0):
+            return None
+        page = self._parse(offset)
+        if page is None:
+            return None
+        if self._index == 0:
+            self._described = _Contiguous.of(page)
+            if self._described is not None and not sure:
+                self._plain = self._described
+                return self._read_plain(self._plain, settled=settled)
+        if not (sure or settled) or not _has_pixels(page, self._size()):
+            return None
+        pixels = page.asarray()
+        if pixels.ndim != 2:
+            raise InvalidInput(
+                f"{self._path} has pages of the shape {pixels.shape}, and denoscope takes pages (H, W) of one "
+                "channel; save channels as pages."
+            )
+        axes = {} if self._described is None else self._described.axes(self._index)
+        self._index, self._pointer_at = self._index + 1, pointer_at
+        return Grown(pixels, {**({"Axes": axes} if axes else {}), **_tags_of(page)})
+
+    def unfinished(self) -> bool:
+        """Say whether part of a further frame is there."""
+        if self._plain is not None:
+            begin = self._plain.offset + self._index * self._plain.frame_bytes
+            return self._index < self._plain.frames and self._size() > begin
+        return self._size() > 0 if not self._pointer_at else self._find(self._pointer_at) is not None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+        self._raw.close()
+        self._decoded.close()
+
+    def _size(self) -> int:
+        return self._path.stat().st_size
+
+    def _bytes(self, offset: int, count: int) -> bytes:
+        self._raw.seek(offset)
+        return self._raw.read(count) or b""
+
+    def _read_header(self) -> bool:
+        head = self._bytes(0, 16)
+        if len(head) < 16:
+            return False
+        self._order = "<" if head[:2] == b"II" else ">"
+        version = struct.unpack_from(self._order + "H", head, 2)[0]
+        if head[:2] not in (b"II", b"MM") or version not in (42, 43):
+            if head == bytes(16):
+                return False  # room was made, nothing is written yet
+            raise InvalidInput(f"{self._path} is no TIFF: check that it opens in Fiji.")
+        self._big = version == 43
+        self._pointer_at = 8 if self._big else 4
+        return True
+
+    def _number(self, offset: int, small: str, big: str) -> int:
+        kind = struct.Struct(self._order + (big if self._big else small))
+        data = self._bytes(offset, kind.size)
+        return int(kind.unpack(data)[0]) if len(data) == kind.size else 0
+
+    def _find(self, pointer_at: int) -> tuple[int, int] | None:
+        """Return where the page lies to which a pointer leads, and where its own pointer is; None without one."""
+        offset = self._number(pointer_at, "I", "Q")
+        entries = self._number(offset, "H", "Q") if offset else 0
+        if not 0 < entries <= _ENTRIES:
+            return None
+        following = offset + (8 + 20 * entries if self._big else 2 + 12 * entries)
+        return (offset, following) if following + (8 if self._big else 4) <= self._size() else None
+
+    def _parse(self, offset: int) -> Any:
+        """Return the page at an offset as tifffile sees it, or None while it cannot."""
+        import tifffile
+
+        broken = (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, struct.error)
+        try:
+            if self._file is None:
+                # tifffile would keep to the size that the file has now.
+                self._file = tifffile.TiffFile(self._decoded, offset=0, size=_ENDLESS)
+            self._file.filehandle.seek(offset)
+            return tifffile.TiffPage(self._file, index=self._index)
+        except broken:
+            return None
+
+    def _read_plain(self, plain: _Contiguous, *, settled: bool) -> Grown | None:
+        end = plain.offset + (self._index + 1) * plain.frame_bytes
+        last = self._index + 1 >= plain.frames
+        size = self._size()
+        if self._index >= plain.frames or size < end or not (size > end or settled or last):
+            return None
+        data = self._bytes(end - plain.frame_bytes, plain.frame_bytes)
+        pixels = np.frombuffer(data, plain.dtype).reshape(plain.shape)
+        axes = plain.axes(self._index)
+        self._index += 1
+        return Grown(pixels.astype(plain.dtype.newbyteorder("=")), {"Axes": axes} if axes else {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Contiguous:
+    """An ImageJ file that describes all its frames in the first page and has them one behind the other."""
+
+    offset: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    frames: int
+    channels: int
+    slices: int
+
+    @classmethod
+    def of(cls, page: Any) -> _Contiguous | None:
+        """Return what the first page says, or None where it stands for itself alone."""
+        words = dict(re.findall(r"^(\w+)=(\d+)$", page.description, flags=re.MULTILINE))
+        frames = int(words.get("images", 1))
+        if not page.is_imagej or frames < 2 or page.compression != 1 or len(page.shape) != 2 or page.is_tiled:
+            return None
+        dtype = page.dtype.newbyteorder(page.parent.byteorder)
+        channels, slices = int(words.get("channels", 1)), int(words.get("slices", 1))
+        # ImageJ calls the time axis of a plain stack slices.
+        slices = slices if "frames" in words else 1
+        return cls(page.dataoffsets[0], page.shape, dtype, frames, channels, slices)
+
+    @property
+    def frame_bytes(self) -> int:
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+    def axes(self, index: int) -> dict[str, int]:
+        """Return channel, slice and time of one frame; empty where time is all there is."""
+        if self.channels * self.slices == 1:
+            return {}
+        rest, channel = divmod(index, self.channels)
+        time, z = divmod(rest, self.slices)
+        return {"time": time, "z": z, "channel": channel}
+
+
+def _has_pixels(page: Any, size: int) -> bool:
+    """Say whether every strip or tile of a page lies inside the file."""
+    ends = [
+        at + count for at, count in zip(page.dataoffsets, page.databytecounts, strict=False) if at and count
+    ]
+    return len(ends) == len(page.dataoffsets) > 0 and max(ends) <= size
+
+
+def _tags_of(page: Any) -> dict[str, Any]:
+    """Return Micro-Manager's metadata of a page, where it has any."""
+    tag = page.tags.get("MicroManagerMetadata")
+    value = None if tag is None else tag.value
+    if isinstance(value, str | bytes):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def natural(name: str) -> list[tuple[bool, int, str]]:
+    """Return what sorts names as people do: ``img2`` before ``img10``."""
+    parts = re.split(r"(\d+)", Path(name).stem.lower())
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts if part]
+
+
+class FolderTail(Tail):
+    """Follow a folder of TIFF files, numbered images or the files of one NDTiff, in the order of their names."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._done: set[str] = set()
+        self._name: str | None = None
+        self._tail: TiffTail | None = None
+        self._lost = 0
+        self.late = 0
+
+    def mark(self) -> object:
+        """Return how many files there are, and the mark of the one that is being read."""
+        return self._names(), None if self._tail is None else self._tail.mark()
+
+    def _names(self) -> tuple[str, ...]:
+        names = [each.name for each in self._path.iterdir() if each.suffix.lower() in _SUFFIXES]
+        return tuple(sorted(names, key=natural))
+
+    def read(self, *, settled: bool) -> Grown | None:
+        """Return the next complete frame of the file that is being read, or of the next one."""
+        while True:
+            if self._tail is None and not self._next_file():
+                return None
+            assert self._tail is not None
+            grown = self._tail.read(settled=settled)
+            if grown is not None:
+                lost, self._lost = self._lost, 0
+                return Grown(grown.pixels, grown.tags, lost)
+            following = [name for name in self._names() if natural(name) > natural(self._name or "")]
+            if not following:
+                return None
+            # The writer has gone on to another file, so this one is complete.
+            grown = self._tail.read(settled=True)
+            if grown is not None:
+                lost, self._lost = self._lost, 0
+                return Grown(grown.pixels, grown.tags, lost)
+            if self._tail.unfinished():
+                if not settled:
+                    return None  # files may be closed later than the next is begun
+                self._lost += 1
+            self._tail.close()
+            self._tail = None
+
+    def _next_file(self) -> bool:
+        last = natural(self._name) if self._name is not None else []
+        for name in self._names():
+            if name in self._done:
+                continue
+            self._done.add(name)
+            if natural(name) < last:
+                self.late += 1  # a file that came after a later one was read
+                continue
+            self._name, self._tail = name, TiffTail(self._path / name)
+            return True
+        return False
+
+    def unfinished(self) -> bool:
+        """Say whether part of a further frame is there."""
+        return self._tail is not None and self._tail.unfinished()
+
+    def close(self) -> None:
+        """Let go of the file that is being read."""
+        if self._tail is not None:
+            self._tail.close()

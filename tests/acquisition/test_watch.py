@@ -1,0 +1,397 @@
+"""Files that other software is writing, and files that are replayed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from denoscope.acquisition import Source, SourceFailed, SourceUnavailable, open_source, read_raw
+from denoscope.acquisition._sources._file import FileSource
+from denoscope.acquisition._sources._tails import natural
+from denoscope.acquisition._sources._watch import WatchSource
+from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
+from denoscope.runtime import InvalidInput
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Writer = Callable[[Path, Movie, Callable[[], None]], None]
+
+
+def big_tiff(path: Path, frames: Movie, between: Callable[[], None]) -> None:
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        for frame in frames:
+            writer.write(frame, photometric="minisblack", contiguous=False, metadata=None)
+            between()
+
+
+def compressed_tiff(path: Path, frames: Movie, between: Callable[[], None]) -> None:
+    with tifffile.TiffWriter(path, byteorder=">") as writer:
+        for frame in frames:
+            writer.write(
+                frame,
+                photometric="minisblack",
+                compression="zlib",
+                tile=(16, 16),
+                contiguous=False,
+                metadata=None,
+            )
+            between()
+
+
+def in_pieces(path: Path, frames: Movie, between: Callable[[], None], **options: Any) -> None:
+    """Write a file byte by byte as a slow disk would: torn inside of tags, strips and pointers."""
+    memory = io.BytesIO()
+    tifffile.imwrite(memory, frames, photometric="minisblack", **options)
+    data = memory.getvalue()
+    cuts = [0, 7, 15, 50, *sorted(np.random.default_rng(1).integers(51, len(data), 40).tolist()), len(data)]
+    with path.open("wb", buffering=0) as file:
+        for start, stop in pairwise(cuts):
+            file.write(data[start:stop])
+            between()
+
+
+def image_j(path: Path, frames: Movie, between: Callable[[], None]) -> None:
+    in_pieces(path, frames, between, imagej=True)
+
+
+def pages_in_pieces(path: Path, frames: Movie, between: Callable[[], None]) -> None:
+    memory = io.BytesIO()
+    with tifffile.TiffWriter(memory) as writer:
+        for frame in frames:
+            writer.write(frame, photometric="minisblack", contiguous=False, metadata=None)
+    data = memory.getvalue()
+    with path.open("wb", buffering=0) as file:
+        for start in range(0, len(data), 911):
+            file.write(data[start : start + 911])
+            between()
+
+
+def numbered(path: Path, frames: Movie, between: Callable[[], None]) -> None:
+    path.mkdir()
+    for number, frame in enumerate(frames):
+        tifffile.imwrite(path / f"img_{number}.tif", frame, photometric="minisblack")
+        between()
+
+
+def stacks(path: Path, frames: Movie, between: Callable[[], None]) -> None:
+    path.mkdir()
+    for number in range(0, len(frames), 5):
+        big_tiff(path / f"stack_{number}.tiff", frames[number : number + 5], between)
+
+
+def nd_tiff(path: Path, frames: Movie, between: Callable[[], None]) -> None:
+    storage = pytest.importorskip("ndstorage")
+    path.parent.mkdir(exist_ok=True)
+    with redirect_stdout(io.StringIO()):
+        dataset = storage.NDTiffDataset(str(path.parent), name=path.name, writable=True)
+        dataset.initialize({})
+        for number, frame in enumerate(frames):
+            dataset.put_image({"time": number}, frame, {"Axes": {"time": number}, "Camera": "Cam"})
+            between()
+        dataset.finish()
+        dataset.close()
+
+
+def _zarr(path: Path, frames: Movie, between: Callable[[], None], *, version: int, grows: bool) -> None:
+    zarr = pytest.importorskip("zarr")
+    axes = [{"name": name, "type": "time" if name == "t" else "space"} for name in "tyx"]
+    scale = [{"axes": axes, "datasets": [{"path": "0"}], "version": "0.4"}]
+    group = zarr.open_group(str(path), mode="w", zarr_format=version)
+    group.attrs.update(
+        {"ome": {"version": "0.5", "multiscales": scale}} if version == 3 else {"multiscales": scale}
+    )
+    array = group.create_array(
+        "0",
+        shape=(0 if grows else len(frames) + 3, *frames.shape[1:]),
+        chunks=(1, 16, 16),
+        dtype=frames.dtype,
+    )
+    for number, frame in enumerate(frames):
+        if grows:
+            array.resize((number + 1, *frames.shape[1:]))
+        array[number] = frame
+        between()
+
+
+def zarr_04(path: Path, frames: Movie, between: Callable[[], None]) -> None:
+    _zarr(path, frames, between, version=2, grows=True)
+
+
+def zarr_05(path: Path, frames: Movie, between: Callable[[], None]) -> None:
+    _zarr(path, frames, between, version=3, grows=False)
+
+
+WRITERS: dict[str, tuple[str, Writer]] = {
+    "big_tiff": ("movie.tif", big_tiff),
+    "compressed_tiff": ("movie.tif", compressed_tiff),
+    "pages_in_pieces": ("movie.tif", pages_in_pieces),
+    "image_j": ("movie.tif", image_j),
+    "numbered": ("images", numbered),
+    "stacks": ("stacks", stacks),
+    "nd_tiff": ("acq/data", nd_tiff),
+    "zarr_04": ("movie.ome.zarr", zarr_04),
+    "zarr_05": ("movie.ome.zarr", zarr_05),
+}
+
+
+def place_of(name: str, folder: Path) -> tuple[Path, Path]:
+    """Return where the writer writes, and what is to be watched."""
+    target = folder / WRITERS[name][0]
+    return target, (target.with_name("data_1") if name == "nd_tiff" else target)
+
+
+class Written:
+    """A thread that writes frames, with a pause after each step."""
+
+    def __init__(self, name: str, target: Path, frames: Movie, pause_s: float) -> None:
+        self.error: BaseException | None = None
+
+        def write() -> None:
+            try:
+                WRITERS[name][1](target, frames, lambda: time.sleep(pause_s))
+            except BaseException as error:  # noqa: BLE001  shown by the test that started it
+                self.error = error
+
+        self._thread = threading.Thread(target=write)
+        self._thread.start()
+
+    def join(self) -> None:
+        self._thread.join()
+        if self.error is not None:
+            raise self.error
+
+
+# ndstorage leaves its own files open.
+IGNORE = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@IGNORE
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_frame_of_a_growing_file_comes_once_and_whole(tmp_path: Path, name: str) -> None:
+    frames = numbered_frames(23)
+    target, watched = place_of(name, tmp_path)
+    source = WatchSource(watched, idle_s=1.0, start_s=20)
+    writer = Written(name, target, frames, 0.015)
+    try:
+        info = source.open()
+        assert (info.shape, info.dtype) == ((24, 32), np.uint16)
+        source.start()
+        popped = pop_all(source)
+    finally:
+        writer.join()
+        source.close()
+    np.testing.assert_array_equal([frame.pixels for frame in popped], frames)
+    assert [frame.number for frame in popped] == list(range(len(frames)))
+    assert source.notes() == []
+    if name == "nd_tiff":
+        assert [frame.tags["Axes"] for frame in popped] == [{"time": t} for t in range(len(frames))]
+        assert {frame.camera for frame in popped} == {"Cam"}
+
+
+class _WatchContract(SourceContract):
+    name = ""
+
+    def make(self, frames: Movie, folder: Path) -> Source:
+        target, watched = place_of(self.name, folder)
+        WRITERS[self.name][1](target, frames, lambda: None)
+        return WatchSource(watched, idle_s=0.6, start_s=5)
+
+    def make_absent(self, folder: Path) -> Source:
+        return WatchSource(folder / "absent.tif", start_s=0.2)
+
+
+class TestWatchTiff(_WatchContract):
+    name = "big_tiff"
+
+
+class TestWatchFolder(_WatchContract):
+    name = "numbered"
+
+
+@IGNORE
+class TestWatchNDTiff(_WatchContract):
+    name = "nd_tiff"
+
+
+class TestWatchZarr(_WatchContract):
+    name = "zarr_05"
+
+
+class TestReplay(SourceContract):
+    def make(self, frames: Movie, folder: Path) -> Source:
+        tifffile.imwrite(folder / "movie.tif", frames, photometric="minisblack")
+        return FileSource(folder / "movie.tif", fps=2000)
+
+    def make_absent(self, folder: Path) -> Source:
+        return FileSource(folder / "absent.tif", fps=10)
+
+
+@IGNORE
+@pytest.mark.parametrize("name", ["big_tiff", "image_j", "numbered", "nd_tiff", "zarr_04"])
+def test_replay_of_every_format(tmp_path: Path, name: str) -> None:
+    frames = numbered_frames(9)
+    target, written = place_of(name, tmp_path)
+    WRITERS[name][1](target, frames, lambda: None)
+    source = open_source(f"replay:{written}", fps=5000)
+    assert source.open().frames == len(frames)
+    source.start()
+    np.testing.assert_array_equal([frame.pixels for frame in pop_all(source)], frames)
+    source.close()
+
+
+def test_replay_keeps_its_rate_and_starts_again(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "movie.tif", numbered_frames(10).astype(np.int16), photometric="minisblack")
+    source = FileSource(tmp_path / "movie.tif", fps=100, frames=25)
+    assert source.open().dtype == np.uint16
+    source.start()
+    popped = pop_all(source)
+    source.close()
+    assert [int(frame.pixels[0, 0]) for frame in popped] == [*range(10), *range(10), *range(5)]
+    took_s = popped[-1].t_received_s - popped[0].t_received_s
+    assert took_s >= 0.239
+
+
+def test_negative_values_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "movie.tif", np.full((3, 20, 20), -1, np.int16), photometric="minisblack")
+    with pytest.raises(InvalidInput, match="negative"):
+        FileSource(tmp_path / "movie.tif", fps=1).open()
+
+
+def test_a_stop_file_ends_it(tmp_path: Path) -> None:
+    big_tiff(tmp_path / "movie.tif", numbered_frames(6), lambda: None)
+    (tmp_path / "movie.tif.stop").touch()
+    source = WatchSource(tmp_path / "movie.tif", idle_s=1000)
+    source.open()
+    source.start()
+    assert len(pop_all(source)) == 6
+    source.close()
+
+
+def test_a_last_page_that_is_never_completed_is_said(tmp_path: Path) -> None:
+    big_tiff(tmp_path / "whole.tif", numbered_frames(6), lambda: None)
+    data = (tmp_path / "whole.tif").read_bytes()
+    (tmp_path / "movie.tif").write_bytes(data[:-300])
+    source = WatchSource(tmp_path / "movie.tif", idle_s=0.6)
+    source.open()
+    source.start()
+    assert len(pop_all(source)) == 5
+    assert "never completed" in source.notes()[0]
+    source.close()
+
+
+def test_a_frame_that_was_never_written_to_a_zarr_is_a_gap(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    frames = numbered_frames(8)
+    array = zarr.create_array(
+        str(tmp_path / "a.zarr"), shape=frames.shape, chunks=(1, 24, 32), dtype="uint16"
+    )
+    for number in (0, 1, 2, 4, 5):
+        array[number] = frames[number]
+    source = WatchSource(tmp_path / "a.zarr", idle_s=0.6)
+    source.open()
+    source.start()
+    assert [frame.number for frame in pop_all(source)] == [0, 1, 2, 4, 5]
+    source.close()
+
+
+def test_channels_of_an_image_j_hyperstack_are_told_apart(tmp_path: Path) -> None:
+    frames = numbered_frames(12).reshape(3, 2, 2, 24, 32)
+    tifffile.imwrite(tmp_path / "movie.tif", frames, imagej=True, metadata={"axes": "TZCYX"})
+    source = WatchSource(tmp_path / "movie.tif", idle_s=0.5)
+    source.open()
+    source.start()
+    popped = pop_all(source)
+    source.close()
+    assert [tuple(frame.tags["Axes"].values()) for frame in popped] == [
+        (t, z, c) for t in range(3) for z in range(2) for c in range(2)
+    ]
+    np.testing.assert_array_equal([frame.pixels for frame in popped], frames.reshape(12, 24, 32))
+
+
+def test_late_files_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    numbered(folder, numbered_frames(4), lambda: None)
+    (folder / "img_1.tif").rename(tmp_path / "img_1.tif")
+    source = WatchSource(folder, idle_s=0.8)
+    source.open()
+    source.start()
+    assert [int(frame.pixels[0, 0]) for frame in pop_all(source, most=2)] == [0, 2]
+    (tmp_path / "img_1.tif").rename(folder / "img_1.tif")
+    assert [int(frame.pixels[0, 0]) for frame in pop_all(source)] == [3]
+    assert "1 file(s)" in source.notes()[0]
+    source.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove a file that is open")
+def test_a_folder_that_vanishes_is_said(tmp_path: Path) -> None:
+    numbered(tmp_path / "images", numbered_frames(3), lambda: None)
+    source = WatchSource(tmp_path / "images", idle_s=30)
+    source.open()
+    source.start()
+    pop_all(source, most=3)
+    for each in (tmp_path / "images").iterdir():
+        each.unlink()
+    (tmp_path / "images").rmdir()
+    with pytest.raises(SourceFailed, match="cannot be read any more after 3 frames"):
+        pop_all(source)
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "error", "what"),
+    [
+        (b"no TIFF, but long enough", "movie.tif", InvalidInput, "no TIFF"),
+        (b"", "movie.tif", SourceUnavailable, "no complete frame"),
+        (b"anything", "movie.mp4", InvalidInput, "cannot be watched"),
+    ],
+)
+def test_what_cannot_be_watched(
+    tmp_path: Path, content: bytes, name: str, error: type[Exception], what: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    source = WatchSource(tmp_path / name, start_s=0.5)
+    with pytest.raises(error, match=what):
+        source.open()
+    source.close()
+
+
+def test_colour_and_floats_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((2, 20, 20, 3), np.uint8), photometric="rgb")
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros((2, 20, 20), np.float32), photometric="minisblack")
+    with pytest.raises(InvalidInput, match="one channel"):
+        WatchSource(tmp_path / "rgb.tif", start_s=1).open()
+    with pytest.raises(InvalidInput, match="float32"):
+        WatchSource(tmp_path / "float.tif", start_s=1).open()
+
+
+def test_names_sort_as_people_do() -> None:
+    names = ["img_10.tif", "img_9.tif", "a_NDTiffStack_2.tif", "a_NDTiffStack.tif", "a_NDTiffStack_10.tif"]
+    assert sorted(names, key=natural) == [names[3], names[2], names[4], names[1], names[0]]
+
+
+def test_live_on_a_growing_file(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    frames = numbered_frames(40, (32, 40))
+    writer = Written("big_tiff", tmp_path / "movie.tif", frames, 0.05)
+    run = denoscope(
+        *("live", "--core", f"watch:{tmp_path / 'movie.tif'}", "--idle-s", 1, "--bundle", bundle),
+        *("--output", tmp_path / "run", "--no-picture", "--json", "--quiet"),
+    )
+    writer.join()
+    assert run.returncode == 0, run
+    report = json.loads(run.stdout)
+    assert report["frames"]["received"] == report["frames"]["denoised"] == 40
+    np.testing.assert_array_equal(read_raw(tmp_path / "run").read(), frames)
