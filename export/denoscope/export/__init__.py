@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._bundle import export_bundle, load_network
+    from ._bundle import export_bundle, load_bundle_flow, load_network
     from ._engines import EnginePlan, build_engine, installed_versions, plan_engines
     from ._errors import BuilderUnavailable, EngineBuildFailed, PrecisionRefused
     from ._onnx import OPSET, export_graphs
@@ -33,6 +33,7 @@ __all__ = [
     "export_graphs",
     "export_precision",
     "installed_versions",
+    "load_bundle_flow",
     "load_network",
     "parse_range",
     "parse_size",
@@ -42,6 +43,7 @@ __all__ = [
 
 _HOME = {
     "export_bundle": "_bundle",
+    "load_bundle_flow": "_bundle",
     "load_network": "_bundle",
     "EnginePlan": "_engines",
     "build_engine": "_engines",

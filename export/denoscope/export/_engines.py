@@ -51,8 +51,8 @@ class EnginePlan:
         The bundle's name.
     target
         Compute capability.
-    scale
-        Of the bundle's features.
+    scale, flow_scale
+        Of the bundle's features and of its flows.
     why
         Why this flavour was chosen.
     """
@@ -63,6 +63,7 @@ class EnginePlan:
     target: Target
     scale: int
     why: str
+    flow_scale: int = 0
 
 
 def plan_engines(
@@ -114,9 +115,10 @@ def plan_engines(
                 flavour_version=version(chosen),
                 target=place,
                 profiles=ranges,
-                options={"recipe": str(_RECIPE), "scale": str(bundle.manifest.scale), "tf32": str(tf32)},
+                options=_options(bundle, tf32=tf32),
             )
-            plans.append(EnginePlan(spec, onnx, bundle.manifest.name, target, bundle.manifest.scale, why))
+            m = bundle.manifest
+            plans.append(EnginePlan(spec, onnx, m.name, target, m.scale, why, m.flow_scale))
     return tuple(plans)
 
 
@@ -154,6 +156,7 @@ def build_engine(
         scale=plan.scale,
         profiles=tuple(_corners(profile) for profile in spec.profiles),
         tf32=spec.options["tf32"] == "True",
+        flow_scale=plan.flow_scale,
     )
 
     def build() -> BuiltEngine:
@@ -176,6 +179,13 @@ def _installed_versions() -> Iterator[tuple[str, str]]:
 
 def _corners(profile: SizeRange) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     return profile.minimum, profile.typical, profile.maximum
+
+
+def _options(bundle: Bundle, *, tf32: bool) -> dict[str, str]:
+    options = {"recipe": str(_RECIPE), "scale": str(bundle.manifest.scale), "tf32": str(tf32)}
+    if bundle.manifest.flow_scale:
+        options["flow_scale"] = str(bundle.manifest.flow_scale)
+    return options
 
 
 def _choose(target: Target, wanted: Sequence[Flavour]) -> tuple[Flavour, str, str]:

@@ -22,6 +22,7 @@ _CARRIED: dict[str, tuple[int, ...] | None] = {
     "DepthToSpace": (0,),
     "LeakyRelu": (0,),
     "MaxPool": (0,),
+    "Pad": (0,),
     "Relu": (0,),
     "Reshape": (0,),
     "Resize": (0,),
@@ -107,6 +108,8 @@ class _Rewriter:
             return range(len(node.input))
         if node.op_type not in _CARRIED:
             return None
+        if node.op_type == "Pad" and len(node.input) > 2 and node.input[2]:
+            return None  # the value that it fills in would have to be a half too
         places = _CARRIED[node.op_type]
         data = range(len(node.input)) if places is None else places
         native = [node.input[place] in self.native for place in data]

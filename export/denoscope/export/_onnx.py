@@ -1,4 +1,4 @@
-"""Freeze a trained network into the three ONNX graphs of a bundle."""
+"""Freeze a trained network into the ONNX graphs of a bundle."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import onnx
 import torch
 from torch import Tensor, nn
 
-from denoscope.train import LiveNet
+from denoscope.export._split import AnyNetwork, split
 
 __all__ = ["OPSET", "export_graphs"]
 
@@ -21,102 +23,96 @@ _RESERVED = "output::"  # the exporter names inner values after operators, and o
 _EXAMPLE = (48, 64)  # frame size the exporter traces with; the graphs take any multiple of the stride
 
 
-class _Encode(nn.Module):
-    def __init__(self, network: LiveNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, frame: Tensor, noise: Tensor) -> Tensor:
-        return self.network.encode(frame, noise)
-
-
-class _Remember(nn.Module):
-    def __init__(self, network: LiveNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, features: Tensor, memory: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network.remember(features, memory, weight)
-
-
-class _Fuse(nn.Module):
-    def __init__(self, network: LiveNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self, features: list[Tensor], valid: Tensor, memory: Tensor, weight: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        return self.network.fuse(features, valid, memory, weight, noise)
-
-
-def export_graphs(network: LiveNet) -> dict[str, bytes]:
-    """Export `encode`, `remember` and `fuse` with the weights inside and free height and width.
+def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[str, bytes]:
+    """Export the graphs of a bundle with the weights inside and free height and width.
 
     Parameters
     ----------
     network
-        The trained network; float32, on the CPU.
+        The trained network of any method; float32, on the CPU.
+    flow
+        STS-UVD only: the flow network that goes with it.
 
     Returns
     -------
     dict[str, bytes]
-        Serialised ONNX models by file name (`encode.onnx`, ...), checked with full shape inference.
+        Serialised ONNX models by file name (`encode.onnx`, `fuse.onnx`, and `motion.onnx` and
+        `remember.onnx` where the method has them), checked with full shape inference.
     """
-    network = network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    settings = network.settings
+    for module in (network, flow):
+        if module is not None:
+            module.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    parts = split(network, flow)
     height, width = _EXAMPLE
-    h, w = height // network.scale, width // network.scale
-    frame = torch.zeros(1, 1, height, width)
-    noise = torch.tensor([0.1, 0.1])
-    features = torch.zeros(1, settings.feature_channels, h, w)
-    memory = torch.zeros(1, settings.memory_channels, h, w)
-    weight = torch.zeros(len(settings.memory_decay))
-    valid = torch.ones(settings.window)
-
+    h, w = height // parts.scale, width // parts.scale
     rows, columns = torch.export.Dim("rows", min=4), torch.export.Dim("columns", min=4)
-    full = {2: network.stride * rows, 3: network.stride * columns}
-    per_cell = network.stride // network.scale
-    cells = {2: per_cell * rows, 3: per_cell * columns}
-    window = [features] * settings.window
-    slots = [f"features_{i}" for i in range(settings.window)]
-    return {
-        "encode.onnx": _export(
-            _Encode(network), (frame, noise), (full, None), ["frame", "noise"], ["features"]
-        ),
-        "remember.onnx": _export(
-            _Remember(network),
-            (features, memory, weight),
-            (cells, cells, None),
-            ["features", "memory", "weight"],
-            ["memory_out", "weight_out"],
-        ),
-        "fuse.onnx": _export(
-            _Fuse(network),
-            ([f.clone() for f in window], valid, memory, weight, noise),
-            ([cells] * settings.window, None, cells, None, None),
-            [*slots, "valid", "memory", "weight", "noise"],
-            ["mean", "std"],
-        ),
+
+    def free(scale: int) -> dict[int, Any]:
+        return {2: parts.stride // scale * rows, 3: parts.stride // scale * columns}
+
+    frame = _Input("frame", torch.zeros(1, 1, height, width), free(1))
+    noise = _Input("noise", torch.tensor([0.1, 0.1]))
+    features = torch.zeros(1, parts.feature_channels, h, w)
+    valid = _Input("valid", torch.ones(parts.window))
+    memory = _Input("memory", torch.zeros(1, parts.memory_channels, h, w), free(parts.scale))
+    weight = _Input("weight", torch.zeros(len(parts.memory_decay)))
+
+    def of_frame(name: str) -> _Input:
+        return _Input(name, features.clone(), free(parts.scale))
+
+    graphs = {
+        "encode.onnx": _export(parts.encode, [frame, *([noise] if parts.uses_noise else [])], ["features"])
     }
+    window: list[_Input | list[_Input]] = [[of_frame(f"features_{i}") for i in range(parts.window)]]
+    if parts.motion is not None:
+        graphs["motion.onnx"] = _export(
+            parts.motion, [of_frame("features_a"), of_frame("features_b"), noise], ["flow"]
+        )
+        grid = (height // parts.flow_scale, width // parts.flow_scale)
+        window.append(
+            [
+                _Input(f"flow_{i}", torch.zeros(1, 2, *grid), free(parts.flow_scale))
+                for i in range(parts.window - 1)
+            ]
+        )
+    window.append(valid)
+    if parts.remember is not None:
+        graphs["remember.onnx"] = _export(
+            parts.remember, [of_frame("features"), memory, weight], ["memory_out", "weight_out"]
+        )
+        window += [memory, *([weight] if parts.uses_weight else [])]
+    window += [noise] if parts.uses_noise else []
+    graphs["fuse.onnx"] = _export(parts.fuse, window, ["mean", "std"] if parts.predicts_std else ["mean"])
+    return graphs
 
 
-def _export(
-    module: nn.Module,
-    arguments: tuple[object, ...],
-    dynamic_shapes: tuple[object, ...],
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-) -> bytes:
+@dataclass(frozen=True)
+class _Input:
+    """An input of a graph: its name, an example, and which of its sizes are free."""
+
+    name: str
+    example: Tensor
+    free: dict[int, Any] | None = None
+
+
+def _export(module: nn.Module, arguments: Sequence[_Input | list[_Input]], outputs: Sequence[str]) -> bytes:
+    def each(field: str) -> tuple[Any, ...]:
+        return tuple(
+            [getattr(i, field) for i in argument] if isinstance(argument, list) else getattr(argument, field)
+            for argument in arguments
+        )
+
+    groups = (argument if isinstance(argument, list) else [argument] for argument in arguments)
+    inputs = [i.name for group in groups for i in group]
     with _quiet():
         program = torch.onnx.export(
             module.eval(),
-            arguments,
+            each("example"),
             dynamo=True,
             opset_version=OPSET,
-            input_names=list(inputs),
+            input_names=inputs,
             output_names=[_RESERVED + name for name in outputs],
-            dynamic_shapes=dynamic_shapes,
+            dynamic_shapes=each("free"),
             optimize=True,
             verbose=False,
         )
@@ -127,7 +123,7 @@ def _export(
             raise RuntimeError(f"The exporter wrote opset {opset.version}; {OPSET} or later is required.")
     _free_output_names(model)
     names = [i.name for i in model.graph.input], [o.name for o in model.graph.output]
-    if names != (list(inputs), list(outputs)):
+    if names != (inputs, list(outputs)):
         raise RuntimeError(
             f"The exporter wrote the inputs and outputs {names}; {inputs}, {outputs} are required."
         )

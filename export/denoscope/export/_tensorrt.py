@@ -48,11 +48,13 @@ class BuildRequest:
     target
         Compute capability (major, minor).
     scale
-        Inputs other than `frame` are this many times smaller than the frame.
+        Inputs other than `frame` and flows are this many times smaller than the frame.
     profiles
         Frame sizes ((min), (typical), (max)), each (height, width).
     tf32
         Let float32 convolutions round their factors to 10 bits.
+    flow_scale
+        Flows are this many times smaller than the frame; 0 for a bundle without any.
     """
 
     flavour: Flavour
@@ -62,6 +64,7 @@ class BuildRequest:
     scale: int
     profiles: tuple[tuple[tuple[int, int], tuple[int, int], tuple[int, int]], ...]
     tf32: bool = False
+    flow_scale: int = 0
 
 
 def installed(flavour: Flavour) -> bool:
@@ -180,7 +183,11 @@ def _profile(builder: Any, network: Any, profile: tuple[tuple[int, int], ...], r
                 f"The input {tensor.name} of {request.graph}.onnx has the shape {shape}; only height and width "
                 "may be free: export the bundle again with this version of denoscope."
             )
-        divisor = 1 if tensor.name == "frame" else request.scale
+        divisor = request.scale
+        if tensor.name == "frame":
+            divisor = 1
+        elif tensor.name.startswith("flow_"):
+            divisor = request.flow_scale
         made.set_shape(tensor.name, *((*shape[:2], h // divisor, w // divisor) for h, w in profile))
     return made
 

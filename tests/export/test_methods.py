@@ -1,0 +1,169 @@
+"""Bundles of the published methods run live as their networks do, whole window by whole window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+from torch.nn import functional
+
+from denoscope.export import export_bundle, load_bundle_flow, load_network
+from denoscope.export._half import half_precision, rounded_like_half
+from denoscope.runtime import Bundle, FrameMeta, Intensity, InvalidInput, Stream
+from denoscope.train import StsUvd, StsUvdSettings, Umvd, UmvdSettings, denoise_umvd
+from denoscope.train._flow import FlowNet
+from denoscope.train._guide import lead_to_centre, resize_flow
+from support.drift import Drift
+
+pytestmark = pytest.mark.slow  # the exporter takes ten seconds a graph
+
+SMALL = {"window": 3, "features": 3, "width": 4, "wide": 6, "head": 8}
+CAMERA = Intensity(offset=3.0, scale=2.0, noise_slope=0.3, noise_floor=0.2)
+METHODS = ("umvd", "umvd with a baseline", "sts-uvd")
+
+FloatArray = npt.NDArray[np.float32]
+Network = Umvd | StsUvd
+
+
+def untrained(method: str) -> Network:
+    torch.manual_seed(3)
+    if method == "sts-uvd":
+        return StsUvd(StsUvdSettings(**SMALL)).eval()
+    baseline = 4.0 if "baseline" in method else None
+    return Umvd(UmvdSettings(**SMALL, baseline_frames=baseline)).eval()
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Network, Bundle]]:
+    folder, made = tmp_path_factory.mktemp("bundles"), {}
+    for method in METHODS:
+        network = untrained(method)
+        flow = Drift() if method == "sts-uvd" else None
+        bundle = export_bundle(network, folder / method, name=method, trained_on=["nothing"], flow=flow)
+        made[method] = network, bundle
+    return made
+
+
+@pytest.fixture(scope="module")
+def movie() -> FloatArray:
+    """A slowly changing scene with noise, of an odd size."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((21, 30))
+    scene = [4 + 3 * np.sin(rows / 3 + t / 4) * np.cos(columns / 5) for t in range(12)]
+    return (np.stack(scene) + rng.normal(0, 1, (12, 21, 30))).astype(np.float32)
+
+
+def reference(network: Network, movie: FloatArray) -> FloatArray:
+    """What the torch network makes of each whole window."""
+    if isinstance(network, Umvd):
+        return denoise_umvd(network, movie, CAMERA)
+    length, height, width = movie.shape
+    z = torch.from_numpy((movie - CAMERA.offset) / np.float32(CAMERA.scale))[None]
+    z = functional.pad(z, (0, -width % 4, 0, -height % 4), mode="replicate")[0]
+    noise, window = torch.tensor([CAMERA.noise_slope, CAMERA.noise_floor]), network.settings.window
+    result, flow = np.empty_like(movie), Drift()
+    for centre in range(length):
+        indices = range(centre - window // 2, centre + window // 2 + 1)
+        there = [0 <= i < length for i in indices]
+        frames = torch.stack(
+            [z[i] if ok else torch.zeros_like(z[0]) for i, ok in zip(indices, there, strict=True)]
+        )
+        flows = [
+            flow(frames[i][None, None], frames[i + 1][None, None], noise) * float(there[i] and there[i + 1])
+            for i in range(window - 1)
+        ]
+        leads = torch.stack([resize_flow(d, 4.0) for d in lead_to_centre(flows, window // 2, 4)], 1)
+        with torch.inference_mode():
+            predicted = network(frames[None], torch.tensor([there]).float(), leads)
+        result[centre] = predicted[0, 0, :height, :width].numpy() * CAMERA.scale + CAMERA.offset
+    return result
+
+
+def streamed(bundle: Bundle, movie: npt.NDArray[Any], backend: str) -> npt.NDArray[Any]:
+    with Stream(bundle, backend, intensity=CAMERA, align=False, threads=1) as stream:
+        outputs = []
+        for number, frame in enumerate(movie):
+            outputs += stream.push(frame, FrameMeta(number, 0.0))
+        outputs += stream.flush()
+    assert [o.meta.number for o in outputs] == list(range(len(movie)))
+    return np.stack([o.frame for o in outputs])
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime-cpu", "openvino"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stream_equals_the_whole_windows(
+    bundles: dict[str, tuple[Network, Bundle]], movie: FloatArray, method: str, backend: str
+) -> None:
+    network, bundle = bundles[method]
+    expected = reference(network, movie)
+    found = streamed(bundle, movie, backend)
+    size = np.abs(expected - CAMERA.offset).max()
+    assert np.abs(found - expected).max() <= 1e-5 * size
+    counts = movie.clip(0, 255).astype(np.uint8)
+    rounded = streamed(bundle, counts, backend)
+    assert rounded.dtype == np.uint8
+    unrounded = reference(network, counts.astype(np.float32)).clip(0, 255)
+    assert np.abs(rounded - unrounded).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_manifest_says_what_the_method_has(
+    bundles: dict[str, tuple[Network, Bundle]], method: str
+) -> None:
+    manifest = bundles[method][1].manifest
+    assert manifest.method == method.split()[0]
+    assert not manifest.predicts_std
+    assert (manifest.window, manifest.look_ahead) == (3, 1)
+    graphs = {
+        "umvd": ("encode", "fuse"),
+        "umvd with a baseline": ("encode", "remember", "fuse"),
+        "sts-uvd": ("encode", "motion", "fuse"),
+    }
+    assert manifest.graphs == graphs[method]
+    with pytest.raises(InvalidInput, match="predicts no standard deviation"):
+        Stream(bundles[method][1], "onnxruntime-cpu", std=True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bundle_gives_its_network_back(bundles: dict[str, tuple[Network, Bundle]], method: str) -> None:
+    network, bundle = bundles[method]
+    again = load_network(Bundle.load(Path(bundle.folder)))
+    assert type(again) is type(network)
+    assert again.settings == network.settings
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, atol=0, rtol=0)
+    with pytest.raises(InvalidInput, match="has no flow network"):
+        load_bundle_flow(bundle)  # the stand-in has no weights to be kept
+
+
+def test_a_bundle_gives_its_flow_network_back(
+    bundles: dict[str, tuple[Network, Bundle]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, bundle = bundles["sts-uvd"]
+    graphs = {f"{name}.onnx": bundle.graph_bytes(name) for name in bundle.manifest.graphs}
+    monkeypatch.setattr("denoscope.export._bundle.export_graphs", lambda *_: graphs)  # it takes minutes
+    flow = FlowNet()
+    written = export_bundle(network, tmp_path / "b.denoscope", name="b", trained_on=["nothing"], flow=flow)
+    for found, kept in ((load_bundle_flow(written), flow), (load_network(written), network)):
+        for name, value in kept.state_dict().items():
+            torch.testing.assert_close(found.state_dict()[name], value, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_half_precision_keeps_the_flow_and_the_warp_in_float32(
+    bundles: dict[str, tuple[Network, Bundle]], movie: FloatArray, method: str
+) -> None:
+    bundle = bundles[method][1]
+    for name in bundle.manifest.graphs:
+        model = onnx.load_model_from_string(half_precision(bundle.graph_bytes(name)))
+        sampled = {n for node in model.graph.node if node.op_type == "GridSample" for n in node.input}
+        assert not any("half" in n for n in sampled)
+    graphs = {name: rounded_like_half(bundle.graph_bytes(name)) for name in bundle.manifest.graphs}
+    lower = streamed(Bundle(bundle.folder, bundle.manifest, graphs), movie, "onnxruntime-cpu")
+    difference = np.abs(lower - streamed(bundle, movie, "onnxruntime-cpu")).max()
+    assert 0 < difference < 0.05 * CAMERA.scale
