@@ -15,11 +15,12 @@ from ._errors import OutputExists
 from ._frames import SourceInfo
 from ._lane import Stamp
 from ._live import provenance_of
+from ._noise_check import check_noise
 from ._ome import DenoisedWriter
 from ._pages import PageFile
 
 if TYPE_CHECKING:
-    from denoscope.runtime import Denoised, Stream
+    from denoscope.runtime import CameraCalibration, Denoised, Stream
 
 __all__ = ["denoise_movie"]
 
@@ -34,27 +35,36 @@ def denoise_movie(
     backend: str = "auto",
     look_ahead: int | None = None,
     std: Path | None = None,
+    channel: str | None = None,
+    plane: str | None = None,
+    position: str | None = None,
+    camera: CameraCalibration | None = None,
     on_frame: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, Any]:
-    """Denoise a TIFF movie into an OME-TIFF of the same dtype and scale.
+    """Denoise a movie into an OME-TIFF of the same dtype and scale, frame by frame.
 
     Parameters
     ----------
     movie
-        One channel and plane over time; a recording's ``raw.tif`` is one.
+        Of any format that `denoscope.runtime.open_movie` opens; a recording's ``raw.tif`` is one.
     output
         OME-TIFF to write; it appears under this name when it is complete.
     bundle, backend, look_ahead
         As for `denoscope.runtime.Stream`.
     std
         BigTIFF to write with the predicted standard deviation, float32, in the movie's units.
+    channel, plane, position
+        Which, where the movie has several.
+    camera
+        Calibration to correct the frames with; the output then is float32, in photo-electrons.
     on_frame
         Called with the number of frames done, and of all.
 
     Returns
     -------
     dict
-        ``output``, ``std``, ``frames``, ``frame_s`` (mean time a frame), ``denoiser`` (provenance).
+        ``output``, ``std``, ``frames``, ``frame_s`` (mean time a frame), ``noise`` (see `check_noise`),
+        ``denoiser`` (provenance).
 
     Raises
     ------
@@ -68,7 +78,10 @@ def denoise_movie(
             raise OutputExists(f"{path} exists and is never overwritten; name another file.")
         if not path.parent.is_dir():
             raise OutputExists(f"the folder {path.parent} for {path.name} does not exist; make it first.")
-    frames = open_movie(movie)
+    frames = open_movie(movie, channel=channel, plane=plane, position=position)
+    noise = check_noise(frames)
+    if camera is not None:
+        frames = camera.correct_movie(frames)
     length = len(frames)
     info = SourceInfo("file", movie.name, "", (frames.shape[1], frames.shape[2]), frames.dtype, frames=length)
     per_frame = info.frame_bytes + (4 * info.shape[0] * info.shape[1] if std else 0)
@@ -82,7 +95,10 @@ def denoise_movie(
         )
         for path in filter(None, (partial, partial_std)):
             path.unlink(missing_ok=True)  # of a run that was interrupted
-        provenance = provenance_of(stream) | {"movie": movie.name}
+        provenance = provenance_of(stream) | {
+            "movie": movie.name,
+            "camera": None if camera is None else camera.describe(),
+        }
         writer = DenoisedWriter(output.parent, info, provenance, file_name=partial.name, timed=False)
         stack.callback(writer.close)
         deviations = None if partial_std is None else stack.enter_context(PageFile(partial_std))
@@ -113,5 +129,6 @@ def denoise_movie(
         "std": None if std is None else str(std),
         "frames": done,
         "frame_s": (time.perf_counter() - started) / max(done, 1),
+        "noise": noise,
         "denoiser": provenance,
     }

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime import AnyMovie, Intensity, InvalidInput, LazyMovie, estimate_intensity, open_movie
+from denoscope.runtime import (
+    AnyMovie,
+    CameraCalibration,
+    Intensity,
+    InvalidInput,
+    LazyMovie,
+    estimate_intensity,
+    open_movie,
+)
 from denoscope.train._clips import Clip, ClipPool
 from denoscope.train._live import LiveSettings
 from denoscope.train._simulate import random_settings, simulate
@@ -110,12 +118,16 @@ def movie_from_file(
     channel: int | str | None = None,
     plane: int | str | None = None,
     position: int | str | None = None,
+    camera: CameraCalibration | None = None,
 ) -> TrainingMovie:
     """Open the movie at `path`, cut to `frames`, with its noise model estimated.
 
-    `channel`, `plane` and `position` are those of `denoscope.runtime.open_movie`.
+    `channel`, `plane` and `position` are those of `denoscope.runtime.open_movie`; frames are corrected with
+    the calibration of the `camera`, if given.
     """
     movie = open_movie(path, channel=channel, plane=plane, position=position)[frames]
+    if camera is not None:
+        movie = camera.correct_movie(movie)
     if isinstance(movie, LazyMovie) and movie.nbytes <= _IN_MEMORY_BYTES:
         movie = np.asarray(movie)
     if len(movie) < _MINIMUM_FRAMES:

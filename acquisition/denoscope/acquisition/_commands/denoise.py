@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from denoscope.acquisition._camera_options import GainOption, OffsetOption, RoiOption, load_camera
+from denoscope.acquisition._movie_options import ChannelOption, PlaneOption, PositionOption
 from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
 __all__ = ["denoise"]
 
 
 def denoise(
-    movie: Annotated[Path, typer.Argument(help="TIFF movie, for example raw.tif of a run.")],
+    movie: Annotated[Path, typer.Argument(help="Movie of any format, for example raw.tif of a run.")],
     output: Annotated[Path, typer.Option(help="OME-TIFF to write; it must not exist yet.")],
     bundle: Annotated[str, typer.Option(help="Bundle folder, or the name of a shipped bundle.")] = "live",
     backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
@@ -21,6 +23,12 @@ def denoise(
     std: Annotated[
         Path | None, typer.Option(help="TIFF to write with the predicted standard deviation.")
     ] = None,
+    channel: ChannelOption = None,
+    plane: PlaneOption = None,
+    position: PositionOption = None,
+    camera_gain: GainOption = None,
+    camera_offset: OffsetOption = None,
+    camera_roi: RoiOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -34,6 +42,7 @@ def denoise(
 
         from denoscope.acquisition._offline import denoise_movie
 
+        camera = load_camera(camera_gain, camera_offset, camera_roi)
         with Progress(console=Console(file=shell.stream), disable=shell.quiet) as bar:
             task = bar.add_task("denoising", total=None)
             result = denoise_movie(
@@ -43,12 +52,18 @@ def denoise(
                 backend=backend,
                 look_ahead=look_ahead,
                 std=std,
+                channel=channel,
+                plane=plane,
+                position=position,
+                camera=camera,
                 on_frame=lambda done, total: bar.update(task, completed=done, total=total),
             )
         shell.say(
             f"{result['frames']} frames, {result['frame_s'] * 1e3:.1f} ms each with "
             f"{result['denoiser']['backend']}: {result['output']}"
         )
+        if result["noise"] is not None and result["noise"]["warning"]:
+            shell.say(f"Warning: {result['noise']['warning']}")
         return result, 0
 
     shell.run(action)

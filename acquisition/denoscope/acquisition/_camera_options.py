@@ -1,0 +1,89 @@
+"""The options that name a camera's calibration maps, the same for every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from denoscope.runtime import InvalidInput
+
+if TYPE_CHECKING:
+    from denoscope.runtime import CameraCalibration, Denoised, FrameMeta, StreamCounters
+
+    from ._lane import Denoiser
+
+__all__ = ["CorrectingDenoiser", "GainOption", "OffsetOption", "RoiOption", "load_camera"]
+
+GainOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--camera-gain",
+        help="Map of the camera's gain (.mat, .tif, .npy, .npz): work in photo-electrons.",
+    ),
+]
+OffsetOption = Annotated[
+    Path | None, typer.Option("--camera-offset", help="Map of the camera's offset in counts.")
+]
+RoiOption = Annotated[
+    str | None,
+    typer.Option("--camera-roi", help="Region x,y,width,height of the maps that the frames show."),
+]
+
+
+def load_camera(gain: Path | None, offset: Path | None, roi: str | None) -> CameraCalibration | None:
+    """Return the calibration that the options name, None without any.
+
+    Raises
+    ------
+    InvalidInput
+        If a map cannot be used, or the region is not four numbers or names no map.
+    """
+    from denoscope.runtime import CameraCalibration
+
+    if gain is None and offset is None:
+        if roi is not None:
+            raise InvalidInput(
+                f"--camera-roi {roi} crops calibration maps: give --camera-gain or --camera-offset."
+            )
+        return None
+    region = None
+    if roi is not None:
+        parts = roi.split(",")
+        if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+            raise InvalidInput(
+                f"--camera-roi {roi} is not four whole numbers: give x,y,width,height, like 128,0,512,512."
+            )
+        x, y, width, height = (int(part) for part in parts)
+        region = (x, y, width, height)
+    return CameraCalibration.load(gain, offset, roi=region)
+
+
+class CorrectingDenoiser:
+    """A denoiser that is given photo-electrons in place of counts.
+
+    Parameters
+    ----------
+    denoiser
+        Takes the corrected frames, float32.
+    calibration
+        Of the camera's pixels.
+    """
+
+    def __init__(self, denoiser: Denoiser, calibration: CameraCalibration) -> None:
+        self._denoiser = denoiser
+        self._calibration = calibration
+
+    @property
+    def counters(self) -> StreamCounters:
+        """Where every pushed frame is now."""
+        return self._denoiser.counters
+
+    def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        """Correct one frame and push it; return the outputs that are due."""
+        return self._denoiser.push(self._calibration.correct(frame), meta, skip=skip)
+
+    def flush(self) -> list[Denoised]:
+        """Return the outputs of all frames still held."""
+        return self._denoiser.flush()

@@ -1,0 +1,17 @@
+"""The options that say which movie of a file is meant, the same for every command that reads one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["ChannelOption", "PlaneOption", "PositionOption"]
+
+ChannelOption = Annotated[
+    str | None, typer.Option(help="Channel by number or name, where the file has several.")
+]
+PlaneOption = Annotated[str | None, typer.Option(help="Plane (z) by number, where the file has several.")]
+PositionOption = Annotated[
+    str | None, typer.Option(help="Position, series or image by number or name, where there are several.")
+]

@@ -1,0 +1,114 @@
+"""Calibration maps named on the command line: denoised in photo-electrons, and said in the results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+
+from denoscope.acquisition._camera_options import CorrectingDenoiser, load_camera
+from denoscope.acquisition._noise_check import check_noise
+from denoscope.runtime import CameraCalibration, FrameMeta, InvalidInput, StreamCounters
+from denoscope.train import movie_from_file
+
+from .conftest import Run
+
+SHAPE = (64, 72)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> tuple[Path, Path, Path, npt.NDArray[np.float64]]:
+    """A movie of a camera with a strong fixed pattern, and the larger camera's maps."""
+    rng = np.random.default_rng(0)
+    gain, offset = rng.uniform(1, 3, (80, 100)), rng.normal(200, 20, (80, 100))
+    light = np.broadcast_to(np.linspace(5, 40, SHAPE[1]), SHAPE)
+    area = np.s_[10:74, 20:92]
+    frames = rng.poisson(np.broadcast_to(light, (40, *SHAPE))) * gain[area] + offset[area]
+    np.save(tmp_path / "gain.npy", gain)
+    tifffile.imwrite(tmp_path / "offset.tif", offset.astype(np.float32))
+    tifffile.imwrite(tmp_path / "movie.tif", np.rint(frames).astype(np.uint16), photometric="minisblack")
+    return tmp_path / "movie.tif", tmp_path / "gain.npy", tmp_path / "offset.tif", light
+
+
+def test_denoise_works_in_photo_electrons(
+    denoscope: Run, recorded: tuple[Path, Path, Path, npt.NDArray[np.float64]], tmp_path: Path
+) -> None:
+    movie, gain, offset, light = recorded
+    output = tmp_path / "denoised.ome.tif"
+    command = ["denoise", movie, "--output", output, "--json"]
+    command += ["--camera-gain", gain, "--camera-offset", offset]
+    refused = denoscope(*command)
+    assert refused.returncode == 2
+    assert "frames are 64 x 72 and the calibration maps 80 x 100" in " ".join(refused.stderr.split())
+
+    done = denoscope(*command, "--camera-roi", "20,10,72,64")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    camera = result["denoiser"]["camera"]
+    assert (camera["source"], camera["height_px"]) == ("gain.npy, offset.tif at 20,10", 64)
+    assert result["noise"]["kind"] == "white"
+    frames = tifffile.imread(output)
+    assert (frames.dtype, frames.shape) == (np.float32, (40, *SHAPE))
+    assert frames[10:].mean() == pytest.approx(light.mean(), rel=0.02)
+    assert np.abs(frames[30] - light).mean() < 2
+
+
+def test_training_movies_are_corrected(
+    recorded: tuple[Path, Path, Path, npt.NDArray[np.float64]],
+) -> None:
+    movie, gain, offset, _ = recorded
+    camera = load_camera(gain, offset, "20,10,72,64")
+    loaded = movie_from_file(movie, camera=camera)
+    assert loaded.frames.dtype == np.float32
+    assert loaded.intensity.gain == pytest.approx(1, rel=0.15)
+
+
+def test_regions_are_checked(tmp_path: Path) -> None:
+    np.save(tmp_path / "gain.npy", np.ones((40, 40)))
+    assert load_camera(None, None, None) is None
+    with pytest.raises(InvalidInput, match="crops calibration maps"):
+        load_camera(None, None, "0,0,4,4")
+    for roi in ("1,2,3", "a,0,1,1", "-1,0,4,4", "1.5,0,4,4"):
+        with pytest.raises(InvalidInput, match="not four whole numbers"):
+            load_camera(tmp_path / "gain.npy", None, roi)
+
+
+def test_the_live_denoiser_is_given_photo_electrons() -> None:
+    class Inner:
+        counters = StreamCounters(3, 2, {}, 1)
+
+        def __init__(self) -> None:
+            self.pushed: list[tuple[Any, FrameMeta, str | None]] = []
+
+        def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Any]:
+            self.pushed.append((frame, meta, skip))
+            return ["out"]
+
+        def flush(self) -> list[Any]:
+            return ["last"]
+
+    inner, meta = Inner(), FrameMeta(number=4, t_received_s=0.0)
+    denoiser = CorrectingDenoiser(inner, CameraCalibration(np.full((4, 4), 2.0), np.full((4, 4), 100.0)))
+    assert denoiser.push(np.full((4, 4), 140, np.uint16), meta, skip="keep-up") == ["out"]
+    frame, passed, skip = inner.pushed[0]
+    assert (frame.dtype, passed, skip) == (np.float32, meta, "keep-up")
+    np.testing.assert_array_equal(frame, np.full((4, 4), 20.0))
+    assert denoiser.flush() == ["last"]
+    assert denoiser.counters is inner.counters
+
+
+def test_correlated_noise_is_said() -> None:
+    rng = np.random.default_rng(1)
+    white = rng.poisson(20, (40, 64, 64)).astype(np.uint16)
+    found = check_noise(white)
+    assert found is not None
+    assert (found["kind"], found["warning"]) == ("white", None)
+    found = check_noise((white + np.roll(white, 1, 2)) / 2)
+    assert found is not None
+    assert "noise is correlated along rows: 0.5" in found["warning"]
+    assert check_noise(white[:2]) is None
