@@ -68,7 +68,7 @@ def test_every_shell_command_of_the_readme(tmp_path: Path) -> None:
     for name in ("raw.tif", "raw.jsonl", "denoised.ome.tif", "report.png", "report.json", "log.jsonl"):
         assert (run_folder / name).stat().st_size > 0
     assert json.loads((run_folder / "report.json").read_text(encoding="utf-8"))["outcome"]["exit_code"] == 0
-    assert (tmp_path / "mine-report.png").stat().st_size > 10_000
+    assert (tmp_path / "mine-report.html").stat().st_size > 50_000
     margins = json.loads((tmp_path / "comparison" / "evaluation.json").read_text(encoding="utf-8"))[
         "margin_db"
     ]

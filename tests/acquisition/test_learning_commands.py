@@ -34,6 +34,21 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (["train", "{noisy}", "--output", "b.denoscope", "--frames", "5:2"], "--frames 5:2 is no range"),
         (["train", "{noisy}", "--output", "b.denoscope", "--frames", "0:4"], "4 frames in the chosen range"),
         (["train", "{noisy}", "--output", "{folder}"], "is not a bundle"),
+        (["train", "{noisy}", "--output", "b.denoscope", "--steps", "5", "--minutes", "1"], "give one"),
+        (["train", "{noisy}", "--output", "b.denoscope", "--from", "x.pt"], "is a pickle checkpoint"),
+        (
+            ["train", "{noisy}", "--output", "b.denoscope", "--from", "live", "--size", "fast"],
+            "leave them out",
+        ),
+        (
+            ["train", "{noisy}", "--output", "b.denoscope", "--from", "live", "--method", "umvd"],
+            "method live, not umvd",
+        ),
+        (
+            ["train", "{noisy}", "--output", "b.denoscope", "--method", "umvd", "--size", "hq"],
+            "for the method live",
+        ),
+        (["train", "{noisy}", "--output", "b.denoscope", "--resume"], "no checkpoint at"),
         (["evaluate", "--output", "out"], "nothing to evaluate on"),
         (["evaluate", "--output", "out", "--pair", "{noisy}"], "has no clean movie"),
         (["evaluate", "--output", "out", "--pair", "{noisy}", "{clean}", "--backend", "abacus"], "abacus"),
@@ -59,9 +74,13 @@ def test_train_then_evaluate(denoscope: Run, pair: tuple[Path, Path], tmp_path: 
     )
     assert trained.returncode == 0, trained.stderr
     result = json.loads(trained.stdout.splitlines()[-1])
+    assert result["method"] == "live"
     assert result["steps"] > 0
     assert result["improved"] == (result["score_after"] < result["score_before"])
-    assert Path(result["picture"]).stat().st_size > 10_000
+    assert Path(result["report"]) == tmp_path / "mine-report.html"
+    assert Path(result["report"]).stat().st_size > 50_000
+    assert Path(result["log"]).read_text().startswith("step,done,elapsed_s")
+    assert "about 0.1 min" in trained.stderr or "about 6 s" in trained.stderr
     assert not list(tmp_path.glob("*.checkpoint*"))
 
     words = ["evaluate", "--pair", noisy, clean, "--bundle", mine, "--output", tmp_path / "out", "--json"]
@@ -72,6 +91,62 @@ def test_train_then_evaluate(denoscope: Run, pair: tuple[Path, Path], tmp_path: 
     assert methods["mine"]["psnr_db"] > methods["noisy"]["psnr_db"] + 3
     assert (tmp_path / "out" / "noisy.png").stat().st_size > 10_000
     assert denoscope(*words, "--at-least", 100, timeout_s=240).returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["umvd", "sts-uvd"])
+def test_train_a_published_method_then_adapt_it(
+    method: str, denoscope: Run, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first, second, log = tmp_path / "a.denoscope", tmp_path / "b.denoscope", tmp_path / "log"
+    common = ["--frames", "0:12", "--steps", 2, "--json"]
+    trained = denoscope(
+        "train",
+        pair[0],
+        "--output",
+        first,
+        "--method",
+        method,
+        "--window",
+        3,
+        "--log",
+        log,
+        *common,
+        timeout_s=280,
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads(trained.stdout.splitlines()[-1])["method"] == method
+    assert (log / "training.csv").is_file()
+    assert json.loads((first / "bundle.json").read_text())["window"] == 3
+    adapted = denoscope("train", pair[0], "--output", second, "--from", first, *common, timeout_s=280)
+    assert adapted.returncode == 0, adapted.stderr
+    result = json.loads(adapted.stdout.splitlines()[-1])
+    assert result["method"] == method
+    assert result["score_before"] <= json.loads(trained.stdout.splitlines()[-1])["score_after"] + 0.5
+
+
+def test_the_blind_spot_follows_the_noise() -> None:
+    from denoscope.acquisition._commands.train import _Beginning, _choose_blind_spot
+    from denoscope.runtime import estimate_intensity
+    from denoscope.train import LiveSettings, TrainingMovie
+
+    white = 100 + 10 * np.random.default_rng(0).normal(size=(60, 64, 64)).astype(np.float32)
+    rows = white + 8 * np.random.default_rng(1).normal(size=(60, 64, 1)).astype(np.float32)
+
+    def choose(frames: np.ndarray, **options: object) -> tuple[str, list[str]]:
+        beginning = _Beginning("live", LiveSettings(), **options)  # type: ignore[arg-type]
+        movie = TrainingMovie("m.tif", frames, None, estimate_intensity(frames[:32]))
+        sentences = _choose_blind_spot(beginning, [movie])
+        return beginning.shape.blind_spot, sentences
+
+    assert choose(white) == ("cell", [])
+    spot, sentences = choose(rows)
+    assert spot == "row"
+    assert "shared by whole rows" in sentences[0]
+    spot, sentences = choose(rows, parent=object())
+    assert spot == "bleed", "a parent keeps its own"
+    assert "does not hide noise of the kind row" in sentences[1]
+    assert choose(white, parent=object()) == ("bleed", [])
 
 
 def test_pairs_may_be_repeated() -> None:

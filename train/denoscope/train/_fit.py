@@ -99,9 +99,10 @@ def fit(
     start
         Weights to begin with (adaptation); random ones otherwise.
     flow
-        The flow estimator of a guided `live` network; its weights are not trained here.
+        The flow network of a guided `live` network or of STS-UVD; it is not trained here.
     estimator
-        Of STS-UVD: function of (target, source) frames that returns the flow from source to target.
+        Of STS-UVD without `flow`: function of (target, source) frames that returns the flow from
+        source to target.
     resume
         Continue from `checkpoint`, with the settings stored there.
     log, events
@@ -199,7 +200,7 @@ class _Job:
     def network(self) -> nn.Module:
         """Return the network with the weights that training starts from."""
         torch.manual_seed(self.settings.seed)
-        if self.flow is None:
+        if self.flow is None or self.method.task is StsUvdTask:
             network = self.method.build(self.shape)
         else:
             network = self.method.build(
@@ -219,7 +220,7 @@ class _Job:
         """Return the method's own part of the training."""
         if self.method.task is StsUvdTask:
             assert isinstance(settings, StsUvdFitSettings)
-            return StsUvdTask(self.movies, settings, self.shape, self.estimator)
+            return StsUvdTask(self.movies, settings, self.shape, self.estimator, self.flow)
         return self.method.task(self.movies, settings, self.shape)
 
 
@@ -555,7 +556,7 @@ def _usable_crop(movies: Sequence[TrainingMovie], crop: int, method: Method) -> 
     if not movies:
         raise InvalidInput("There is no movie to train on: give at least one movie, or --simulate N.")
     for movie in movies:
-        if len(movie.frames) < method.least_frames or min(movie.frames.shape[1:]) < method.stride:
+        if len(movie.frames) < 2 or min(movie.frames.shape[1:]) < method.stride:
             raise InvalidInput(
                 f"{movie.name} is {' x '.join(map(str, movie.frames.shape))} (frames, rows, columns); training "
                 f"needs two frames and {method.stride} pixels each way."

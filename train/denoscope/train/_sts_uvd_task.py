@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import Intensity, InvalidInput
 from denoscope.train._data import TrainingMovie
 from denoscope.train._fit_settings import FitResult, FitSettings
 from denoscope.train._sts_uvd import (
@@ -32,7 +32,7 @@ from denoscope.train._sts_uvd import (
 from denoscope.train._task import Task, Tensors, device_of, first_held_out
 from denoscope.train._umvd import SCORE_BATCHES, SCORE_WINDOWS, cut_window, random_area
 
-__all__ = ["StsUvdFit", "StsUvdFitSettings", "StsUvdTask"]
+__all__ = ["StsUvdFit", "StsUvdFitSettings", "StsUvdTask", "estimator_for"]
 
 _LEAST_GAIN = 0.01  # of the consistency loss that an epoch must gain not to count as a plateau
 _MAGNITUDE_CENTRES = 16
@@ -88,6 +88,18 @@ class StsUvdFit(FitResult[StsUvd]):
     consistency: list[float] = field(default_factory=list)
 
 
+def estimator_for(
+    flow: nn.Module | None, intensity: Intensity, otherwise: FlowEstimator = default_flow
+) -> FlowEstimator:
+    """Return a flow network as the function of (target, source) frames of one movie; `otherwise` for None."""
+    if flow is None:
+        return otherwise
+    from denoscope.train._flow import FlowNet, flow_estimator
+
+    assert isinstance(flow, FlowNet)
+    return flow_estimator(flow, intensity)
+
+
 class StsUvdTask(Task):
     """Clips of noisy movies with their flows, estimated anew after every epoch; no truth is looked at.
 
@@ -102,6 +114,8 @@ class StsUvdTask(Task):
         How to train and what.
     estimator
         Function of (target, source) frames that returns the flow from source to target.
+    flow
+        A flow network instead.
     """
 
     def __init__(
@@ -110,8 +124,10 @@ class StsUvdTask(Task):
         settings: StsUvdFitSettings,
         network: StsUvdSettings,
         estimator: FlowEstimator = default_flow,
+        flow: nn.Module | None = None,
     ) -> None:
-        self.movies, self.settings, self.network, self.estimator = list(movies), settings, network, estimator
+        self.movies, self.settings, self.network = list(movies), settings, network
+        self._estimators = [estimator_for(flow, m.intensity, estimator) for m in self.movies]
         if self.held_bytes() > _MOST_FLOW_BYTES:
             raise InvalidInput(
                 f"The flows of these movies would take {self.held_bytes() / 2**30:.1f} GiB of memory and STS-UVD "
@@ -129,7 +145,8 @@ class StsUvdTask(Task):
     def prepare(self) -> None:
         """Estimate the flows between the noisy frames, and kappa_0 from their length."""
         began = time.perf_counter()
-        self._flows = [estimate_flows(movie.frames, self.estimator) for movie in self.movies]
+        pairs = zip(self.movies, self._estimators, strict=True)
+        self._flows = [estimate_flows(movie.frames, estimator) for movie, estimator in pairs]
         self._pair_s = (time.perf_counter() - began) / sum(len(m.frames) - 1 for m in self.movies)
         magnitude = float(np.mean([_mean_magnitude(f, self.network.window) for f in self._flows]))
         self._kappa_0 = first_kappa(magnitude, self.settings.eta)
@@ -140,7 +157,7 @@ class StsUvdTask(Task):
             assert isinstance(network, StsUvd)
             pairs = zip(self.movies, self._flows, strict=True)
             denoised = (denoise_sts_uvd(network, m.frames, m.intensity, flows=f) for m, f in pairs)
-            self._flows = [estimate_flows(frames, self.estimator) for frames in denoised]
+            self._flows = [estimate_flows(d, e) for d, e in zip(denoised, self._estimators, strict=True)]
         self._kappa = kappa_at(self._kappa_0, done)
 
     def draw(self, rng: np.random.Generator, step: int) -> Tensors:  # noqa: ARG002

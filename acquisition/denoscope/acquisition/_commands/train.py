@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,24 +14,67 @@ from denoscope.acquisition._extras import require
 from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
-    from denoscope.train import FitProgress, FitResult, TrainingMovie
+    from denoscope.runtime import Bundle
+    from denoscope.train import FitPlan, FitProgress, FitResult, FitSettings, TrainingMovie
 
 __all__ = ["train"]
 
+_DEFAULT_MINUTES = 2.0
+_ADAPTATION_RATE = 5e-4  # a quarter of the peak rate from nothing: what was learned is kept
+
+
+class MethodName(StrEnum):
+    """What can be trained."""
+
+    LIVE = "live"
+    STS_UVD = "sts-uvd"
+    UMVD = "umvd"
+
+
+class SizeName(StrEnum):
+    """Sizes of the `live` network."""
+
+    FAST = "fast"
+    STANDARD = "standard"
+    HQ = "hq"
+
+
+class PrecisionName(StrEnum):
+    """Arithmetic of the convolutions."""
+
+    FULL = "32"
+    BFLOAT = "bf16-mixed"
+    HALF = "16-mixed"
+
 
 def train(
-    movies: Annotated[
-        list[Path], typer.Argument(help="Noisy movies (TIFF), one channel and plane over time.")
-    ],
+    movies: Annotated[list[Path], typer.Argument(help="Noisy movies, one channel and plane over time.")],
     output: Annotated[Path, typer.Option(help="Bundle folder to write, NAME.denoscope.")],
+    method: Annotated[MethodName | None, typer.Option(help="What to train [default: live].")] = None,
+    size: Annotated[
+        SizeName | None, typer.Option(help="Size of a `live` network that starts from nothing.")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Frames that one output sees, odd; starts from nothing.", min=3)
+    ] = None,
     start: Annotated[
-        str, typer.Option("--from", help="Bundle to begin with (name or folder), or `nothing`.")
-    ] = "live",
-    minutes: Annotated[float, typer.Option(help="How long to train.", min=0.05)] = 2.0,
+        str | None,
+        typer.Option(
+            "--from",
+            help="Bundle to begin with (name or folder), or `nothing` [default: the shipped `live` for the "
+            "method live without --size and --window, else nothing].",
+        ),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="How long to train [default: 2].", min=0.05)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of 200 steps instead.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps instead.", min=1)] = None,
     frames: Annotated[str | None, typer.Option(help="Train on frames A:B only, for example 0:500.")] = None,
     simulated: Annotated[int, typer.Option(help="Simulated movies to learn from as well.", min=0)] = 0,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted training of this output.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    precision: Annotated[PrecisionName, typer.Option(help="Arithmetic.")] = PrecisionName.FULL,
+    devices: Annotated[int, typer.Option(help="Graphics cards to train on.", min=1)] = 1,
+    log: Annotated[Path | None, typer.Option(help="Folder for training.csv and TensorBoard events.")] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -39,106 +85,259 @@ def train(
     def action() -> tuple[dict[str, Any], int]:
         require("torch", extra="train", purpose="training")
         from denoscope.acquisition._range import frame_range
-        from denoscope.export import export_bundle, load_network
-        from denoscope.runtime import Bundle, InvalidInput, QualityRecord
-        from denoscope.train import FitSettings, fit, movie_from_file, simulated_movies
-        from denoscope.train._report import save_report
+        from denoscope.export import export_bundle
+        from denoscope.runtime import InvalidInput
+        from denoscope.train import METHODS, fit, movie_from_file, simulated_movies
+        from denoscope.train._checkpoint import remove_checkpoint
+        from denoscope.train._report import Report, save_report, verdict
 
         if output.exists() and not (output / "bundle.json").is_file():
             raise InvalidInput(f"--output {output} exists and is not a bundle: name another folder.")
-        parent = None if start == "nothing" else Bundle.load(start)
-        network = None if parent is None else load_network(parent)
+        if sum(budget is not None for budget in (minutes, epochs, steps)) > 1:
+            raise InvalidInput("--minutes, --epochs and --steps are three ways to say how long: give one.")
+        beginning = _beginning(method, size, window, start)
         loaded = [movie_from_file(path, frame_range(frames)) for path in movies]
-        checkpoint = output.with_name(output.name + ".checkpoint.safetensors")
-        _announce(shell, loaded, minutes, parent.manifest.name if parent else "nothing")
-        result = _fit_with_bar(
-            shell,
-            lambda on_progress: fit(
-                [*loaded, *simulated_movies(simulated, seed=seed)],
-                checkpoint,
-                settings=FitSettings(minutes=minutes, seed=seed, learning_rate=5e-4 if network else 2e-3),
-                network=network.settings if network else None,
-                start=network.state_dict() if network else None,
-                resume=resume,
-                on_progress=on_progress,
-            ),
-        )
+        warnings = _choose_blind_spot(beginning, loaded)
+        entry = METHODS[beginning.method]
+        changes: dict[str, Any] = {"learning_rate": _ADAPTATION_RATE} if beginning.parent else {}
+        if steps is not None:
+            changes |= {"steps": steps, "epochs": None}
+        elif epochs is not None:
+            changes["epochs"] = epochs
+        else:
+            changes["minutes"] = minutes or _DEFAULT_MINUTES
+        settings = entry.settings(seed=seed, precision=precision.value, devices=devices, **changes)
+
         name = output.name.removesuffix(".denoscope")
+        checkpoint = output.with_name(output.name + ".checkpoint.safetensors")
+        table = output.with_name(f"{name}-training.csv") if log is None else log / "training.csv"
+        _announce(shell, loaded, warnings, log)
+        try:
+            result = _fit_with_bar(
+                shell,
+                lambda on_progress: fit(
+                    [*loaded, *simulated_movies(simulated, seed=seed)],
+                    checkpoint,
+                    method=beginning.method,
+                    settings=settings,
+                    network=beginning.shape,
+                    start=beginning.weights,
+                    flow=beginning.flow,
+                    resume=resume,
+                    log=table,
+                    events=log,
+                    on_plan=lambda plan: shell.say(_outlook(plan, beginning, settings)),
+                    on_progress=on_progress,
+                ),
+            )
+        except KeyboardInterrupt:
+            saved = checkpoint.is_file()
+            remedy = (
+                "the same command with --resume goes on from the last checkpoint"
+                if saved
+                else "nothing was kept"
+            )
+            shell.say(f"Interrupted: {remedy}")
+            return {"error": f"interrupted: {remedy}", "exit_code": 130}, 130
+        with_flow = {"flow": beginning.flow} if beginning.method == "sts-uvd" else {}
         bundle = export_bundle(
             result.network,
             output,
             name=name,
             trained_on=[
-                *([f"started from {parent.manifest.name} ({parent.digest[:12]})"] if parent else []),
+                *([f"started from {beginning.name}"] if beginning.parent else []),
                 *(f"{m.name}, {len(m.frames)} frames, the last 15 % held out" for m in loaded),
                 *([f"{simulated} simulated movies"] if simulated else []),
                 f"{result.steps} steps in {result.seconds / 60:.1f} minutes",
             ],
-            quality=[
-                QualityRecord(
-                    movie=", ".join(m.name for m in loaded),
-                    metric="held-out negative log-likelihood of the measured pixels, lower is better",
-                    value=min(result.score_after, result.score_before) if parent else result.score_after,
-                    baseline=result.score_before,
-                    baseline_name="before training",
-                )
-            ],
+            quality=[_quality(result, loaded, entry.score)],
+            **with_flow,
         )
-        picture = output.with_name(f"{name}-report.png")
-        save_report(result, loaded[0], picture)
-        checkpoint.unlink(missing_ok=True)
-        shell.say(_verdict(result))
-        shell.say(f"Bundle: {output}\nPicture: {picture}")
+        page = output.with_name(f"{name}-report.html")
+        report = Report(name, entry, settings, beginning.shape, loaded, beginning.name, warnings)
+        save_report(result, report, page)
+        remove_checkpoint(checkpoint)
+        shell.say(verdict(result, entry))
+        shell.say(f"Bundle: {output}\nReport: {page}\nLog:    {table}")
         return {
             "bundle": str(output),
             "bundle_sha256": bundle.digest,
-            "picture": str(picture),
+            "report": str(page),
+            "log": str(table),
+            "method": entry.name,
             "steps": result.steps,
             "training_s": result.seconds,
+            "processor_s": result.processor_s,
+            "stopped": result.stopped,
+            "score": entry.score,
             "score_before": result.score_before,
             "score_after": result.score_after,
             "improved": result.improved,
+            "warnings": warnings,
         }, 0
 
     shell.run(action)
 
 
-def _announce(shell: Shell, movies: list[TrainingMovie], minutes: float, start: str) -> None:
+@dataclass
+class _Beginning:
+    """What training begins with."""
+
+    method: str
+    shape: Any
+    parent: Bundle | None = None
+    weights: dict[str, Any] | None = None
+    flow: Any = None
+
+    @property
+    def name(self) -> str:
+        """The parent in words."""
+        if self.parent is None:
+            return "nothing"
+        return f"{self.parent.manifest.name} ({self.parent.digest[:12]})"
+
+
+def _beginning(
+    method: MethodName | None, size: SizeName | None, window: int | None, start: str | None
+) -> _Beginning:
+    """Load the parent, or choose the shape of a network that starts from nothing."""
+    from denoscope.export import load_network
+    from denoscope.runtime import Bundle, InvalidInput
+    from denoscope.train import METHODS, LiveSettings
+    from denoscope.train._checkpoint import refuse_pickle
+    from denoscope.train._flow import load_flow
+
+    asked = "live" if method is None else method.value
+    if start is None:
+        start = "live" if asked == "live" and size is None and window is None else "nothing"
+    if start != "nothing":
+        if size is not None or window is not None:
+            raise InvalidInput(
+                f"--size and --window shape a network that starts from nothing, and --from {start} has its "
+                "shape already: leave them out, or give --from nothing."
+            )
+        refuse_pickle(Path(start))
+        parent = Bundle.load(start)
+        if method is not None and parent.manifest.method != asked:
+            raise InvalidInput(
+                f"--from {start} holds the method {parent.manifest.method}, not {asked}: choose another bundle "
+                "or leave --method out."
+            )
+        network = load_network(parent)
+        flow = _flow_of(parent, network)
+        return _Beginning(parent.manifest.method, network.settings, parent, network.state_dict(), flow)
+    if asked != "live" and size is not None:
+        raise InvalidInput(f"--size {size.value} is for the method live: leave it out for {asked}.")
+    changes: dict[str, Any] = {} if window is None else {"window": window}
+    if asked == "live":
+        if window is not None:
+            changes["look_ahead"] = min(3, window // 2)
+        shape = LiveSettings.preset(size.value if size else "standard", **changes)
+        return _Beginning(asked, shape, flow=load_flow() if shape.guided else None)
+    return _Beginning(
+        asked, METHODS[asked].shape(**changes), flow=load_flow() if asked == "sts-uvd" else None
+    )
+
+
+def _flow_of(parent: Bundle, network: Any) -> Any:
+    """Return the flow network that goes with a parent, None for a method without flow."""
+    if parent.manifest.method == "sts-uvd":
+        from denoscope.export import load_bundle_flow
+
+        return load_bundle_flow(parent)
+    return getattr(network, "flow", None)
+
+
+def _choose_blind_spot(beginning: _Beginning, movies: list[TrainingMovie]) -> list[str]:
+    """Measure the noise's correlation: the blind spot of a new network follows it, a parent's is checked."""
+    from dataclasses import replace
+
+    from denoscope.runtime import InvalidInput, choose_blind_spot, measure_noise_correlation
+    from denoscope.train import LiveSettings
+
+    try:
+        measured = [measure_noise_correlation(movie.frames[:200]) for movie in movies]
+    except InvalidInput as error:
+        return [f"the noise was not tested for correlation: {error}"]
+    sentences = [f"{m.name}: {w}" for m, c in zip(movies, measured, strict=True) if (w := c.warning())]
+    if not isinstance(beginning.shape, LiveSettings):
+        return sentences
+    covered = {"cell": set(), "bleed": {"cell"}, "row": {"cell", "bleed"}, "neighbours": {"cell", "bleed"}}
+    needed: set[str] = {choose_blind_spot(correlation) for correlation in measured}
+    needed -= set().union(*(covered[spot] for spot in needed))
+    if beginning.parent is None:
+        widest = "neighbours" if "neighbours" in needed else next(iter(needed))
+        beginning.shape = replace(beginning.shape, blind_spot=widest)
+        needed = needed - {widest}
+    missing = needed - {beginning.shape.blind_spot} - covered[beginning.shape.blind_spot]
+    if missing:
+        sentences.append(
+            f"the network's blind spot `{beginning.shape.blind_spot}` does not hide noise of the kind "
+            f"{', '.join(sorted(missing))}, so part of the noise may stay: train with --from nothing"
+        )
+    return sentences
+
+
+def _announce(shell: Shell, movies: list[TrainingMovie], warnings: list[str], log: Path | None) -> None:
+    from denoscope.train._logs import tensorboard_installed
+
     for movie in movies:
         unit = movie.intensity
         shell.say(
             f"{movie.name}: {len(movie.frames)} frames of {movie.frames.shape[1]} x {movie.frames.shape[2]}, "
             f"gain {unit.gain:.3g} counts a photon, noise {unit.scale:.3g} counts at the median {unit.offset:.4g}"
         )
-    shell.say(f"Training from {start} for {minutes:g} min, then half a minute of export and measurement")
+    for sentence in warnings:
+        shell.say(f"Warning: {sentence}")
+    if log is not None and not tensorboard_installed():
+        shell.say(
+            "TensorBoard is not installed (pip install 'denoscope[tensorboard]'): only the CSV log is written"
+        )
 
 
-def _fit_with_bar(shell: Shell, run: Any) -> FitResult:
-    """Run the training with a bar that shows the loss and the time left."""
+def _outlook(plan: FitPlan, beginning: _Beginning, settings: FitSettings) -> str:
+    return (
+        f"Training {beginning.method} from {beginning.name} on {plan.device}: about {plan.steps} steps of "
+        f"{plan.step_s * 1000:.0f} ms ({settings.batch} windows of {settings.crop} x {settings.crop} pixels), "
+        f"{_duration(plan.seconds)}, {plan.memory_bytes / 2**20:.0f} MiB of memory beside the program and the "
+        "movies; then half a minute of export and measurement"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.1f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def _fit_with_bar(
+    shell: Shell, run: Callable[[Callable[[FitProgress], None]], FitResult[Any]]
+) -> FitResult[Any]:
+    """Run the training with a bar that shows the loss, the held-out score and the time left."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(
-        *columns, TimeRemainingColumn(), console=Console(file=shell.stream), disable=shell.quiet
-    ) as bar:
+    with Progress(*columns, console=Console(file=shell.stream), disable=shell.quiet) as bar:
         task = bar.add_task("", total=1)
 
         def show(p: FitProgress) -> None:
-            bar.update(task, completed=p.done, description=f"step {p.step}, loss {p.loss:.3f}")
+            score = "" if p.score != p.score else f", held out {p.score:.3f}"
+            left = _duration(p.remaining_s).removeprefix("about ")
+            bar.update(
+                task, completed=p.done, description=f"step {p.step}, loss {p.loss:.3f}{score}, {left} left"
+            )
 
-        result: FitResult = run(show)
-    return result
+        return run(show)
 
 
-def _verdict(result: FitResult) -> str:
-    change = result.score_before - result.score_after
-    if result.improved:
-        return (
-            f"Held-out score {result.score_before:.4f} -> {result.score_after:.4f} nats a pixel "
-            f"(better by {change:.4f}): the new weights are in the bundle"
-        )
-    return (
-        f"Held-out score {result.score_before:.4f} -> {result.score_after:.4f} nats a pixel: training did not "
-        "help on frames it had not seen, so the bundle holds the weights it began with"
+def _quality(result: FitResult[Any], movies: list[TrainingMovie], score: str) -> Any:
+    from denoscope.runtime import QualityRecord
+
+    return QualityRecord(
+        movie=", ".join(m.name for m in movies),
+        metric=f"{score}, lower is better",
+        value=result.score_after if result.improved else result.score_before,
+        baseline=result.score_before,
+        baseline_name="before training",
     )
