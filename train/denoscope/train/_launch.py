@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -105,7 +106,7 @@ def _spawn(training: Training[AnyJob, Result], job: AnyJob, report: Report, *, c
     listener = threading.Thread(target=listen, name="training-news", daemon=True)
     listener.start()
     try:
-        _fabric(job.settings, cuda=cuda).launch(_in_process, training, job, news)  # type: ignore[arg-type]
+        _fabric(job.settings, cuda=cuda).launch(partial(_in_process, training, job, news))
     except ProcessRaisedException:
         news.put(None)
         listener.join()
@@ -118,7 +119,7 @@ def _spawn(training: Training[AnyJob, Result], job: AnyJob, report: Report, *, c
             listener.join()
 
 
-def _in_process(fabric: Fabric, training: Training[AnyJob, Result], job: AnyJob, news: Any) -> None:
+def _in_process(training: Training[AnyJob, Result], job: AnyJob, news: Any, fabric: Fabric) -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         training(fabric, job, news.put if fabric.is_global_zero else lambda _: None)
