@@ -58,3 +58,20 @@ def test_bad_input_leaves_nothing_behind(
     assert what in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_channel_of_a_movie_of_another_format(
+    denoscope: Run, bundle: Path, movie: Path, tmp_path: Path
+) -> None:
+    frames = tifffile.imread(movie)
+    both, alone = tmp_path / "both.tif", tmp_path / "alone.tif"
+    tifffile.imwrite(both, np.stack([frames[::-1], frames], axis=1), imagej=True, metadata={"axes": "TCYX"})
+    out, expected = tmp_path / "out.ome.tif", tmp_path / "expected.ome.tif"
+    refused = denoscope("denoise", both, "--output", out, "--bundle", bundle)
+    assert refused.returncode == 2
+    assert "has 2 channels: 0 to 1: choose with --channel" in " ".join(refused.stderr.split())
+    tifffile.imwrite(alone, frames, compression="zlib", tile=(16, 16))
+    for path, target, options in ((both, out, ["--channel", "1"]), (alone, expected, [])):
+        done = denoscope("denoise", path, "--output", target, "--bundle", bundle, *options)
+        assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(tifffile.imread(out), tifffile.imread(expected))

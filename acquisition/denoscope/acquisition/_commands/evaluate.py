@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoscope.acquisition._extras import require
+from denoscope.acquisition._movie_options import ChannelOption, PlaneOption, PositionOption
 from denoscope.acquisition._range import frame_range
 from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
@@ -41,6 +42,9 @@ def evaluate(
     frames: Annotated[
         str | None, typer.Option(metavar="A:B", help="Frames to use, of every movie; B is exclusive.")
     ] = None,
+    channel: ChannelOption = None,
+    plane: PlaneOption = None,
+    position: PositionOption = None,
     object_radius: Annotated[
         float, typer.Option(metavar="PX", help="Radius of the cells or particles that are counted.")
     ] = 5.0,
@@ -76,8 +80,9 @@ def evaluate(
             require_tracker()
         chosen = frame_range(frames)
         bundles = [Bundle.load(b) for b in bundle or ["live"]]
-        pairs = _pairs(pair or [], chosen, simulated=simulated)
-        movies = [(path.stem, _opened(path, chosen)) for path in movie or []]
+        choice = {"channel": channel, "plane": plane, "position": position}
+        pairs = _pairs(pair or [], chosen, choice, simulated=simulated)
+        movies = [(path.stem, _opened(path, chosen, choice)) for path in movie or []]
         output.mkdir(parents=True, exist_ok=True)
         evaluation = _Evaluation(shell, output, bundles, backend, object_radius, track)
         report: dict[str, Any] = {"pairs": [], "margin_db": {}, "movies": []}
@@ -100,7 +105,7 @@ def evaluate(
 
 
 def _pairs(
-    files: list[Path], chosen: slice, *, simulated: bool
+    files: list[Path], chosen: slice, choice: dict[str, str | None], *, simulated: bool
 ) -> list[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]]:
     from denoscope.runtime import InvalidInput
     from denoscope.train import test_movie
@@ -109,7 +114,7 @@ def _pairs(
     if len(noisy_files) != len(clean_files):
         raise InvalidInput(f"--pair {noisy_files[-1]} has no clean movie: give two files, NOISY CLEAN.")
     pairs = [
-        (noisy.stem, _opened(noisy, chosen), _opened(clean, chosen))
+        (noisy.stem, _opened(noisy, chosen, choice), _opened(clean, chosen, choice))
         for noisy, clean in zip(noisy_files, clean_files, strict=True)
     ]
     if simulated:
@@ -118,7 +123,7 @@ def _pairs(
     return pairs
 
 
-def _opened(path: Path, chosen: slice) -> npt.NDArray[Any]:
+def _opened(path: Path, chosen: slice, choice: dict[str, str | None]) -> npt.NDArray[Any]:
     """Read the chosen frames of a movie, refused before anything is read if memory cannot hold them."""
     import math
 
@@ -127,7 +132,7 @@ def _opened(path: Path, chosen: slice) -> npt.NDArray[Any]:
     from denoscope.runtime import InvalidInput, open_movie
     from denoscope.train._evaluate_real import MOST_PIXELS
 
-    part = open_movie(path)[chosen]
+    part = open_movie(path, **choice)[chosen]
     if not len(part):
         raise InvalidInput(f"{path} has no frame in the chosen range: give another --frames A:B.")
     if math.prod(part.shape) > MOST_PIXELS:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoscope.acquisition._extras import require
+from denoscope.acquisition._movie_options import ChannelOption, PlaneOption, PositionOption
 from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class PrecisionName(StrEnum):
 
 
 def train(
-    movies: Annotated[list[Path], typer.Argument(help="Noisy movies, one channel and plane over time.")],
+    movies: Annotated[list[Path], typer.Argument(help="Noisy movies of any format.")],
     output: Annotated[Path, typer.Option(help="Bundle folder to write, NAME.denoscope.")],
     method: Annotated[MethodName | None, typer.Option(help="What to train [default: live].")] = None,
     size: Annotated[
@@ -69,6 +70,9 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Epochs of 200 steps instead.", min=1)] = None,
     steps: Annotated[int | None, typer.Option(help="Steps instead.", min=1)] = None,
     frames: Annotated[str | None, typer.Option(help="Train on frames A:B only, for example 0:500.")] = None,
+    channel: ChannelOption = None,
+    plane: PlaneOption = None,
+    position: PositionOption = None,
     simulated: Annotated[int, typer.Option(help="Simulated movies to learn from as well.", min=0)] = 0,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted training of this output.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
@@ -96,7 +100,8 @@ def train(
         if sum(budget is not None for budget in (minutes, epochs, steps)) > 1:
             raise InvalidInput("--minutes, --epochs and --steps are three ways to say how long: give one.")
         beginning = _beginning(method, size, window, start)
-        loaded = [movie_from_file(path, frame_range(frames)) for path in movies]
+        choice = {"channel": channel, "plane": plane, "position": position}
+        loaded = [movie_from_file(path, frame_range(frames), **choice) for path in movies]
         warnings = _choose_blind_spot(beginning, loaded)
         entry = METHODS[beginning.method]
         changes: dict[str, Any] = {"learning_rate": _ADAPTATION_RATE} if beginning.parent else {}
