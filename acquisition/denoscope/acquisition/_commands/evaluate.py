@@ -80,7 +80,7 @@ def evaluate(
             require_tracker()
         chosen = frame_range(frames)
         bundles = [Bundle.load(b) for b in bundle or ["live"]]
-        choice = {"channel": channel, "plane": plane, "position": position}
+        choice: dict[str, Any] = {"channel": channel, "plane": plane, "position": position}
         pairs = _pairs(pair or [], chosen, choice, simulated=simulated)
         movies = [(path.stem, _opened(path, chosen, choice)) for path in movie or []]
         output.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def evaluate(
 
 
 def _pairs(
-    files: list[Path], chosen: slice, choice: dict[str, str | None], *, simulated: bool
+    files: list[Path], chosen: slice, choice: dict[str, Any], *, simulated: bool
 ) -> list[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]]:
     from denoscope.runtime import InvalidInput
     from denoscope.train import test_movie
@@ -123,7 +123,7 @@ def _pairs(
     return pairs
 
 
-def _opened(path: Path, chosen: slice, choice: dict[str, str | None]) -> npt.NDArray[Any]:
+def _opened(path: Path, chosen: slice, choice: dict[str, Any]) -> npt.NDArray[Any]:
     """Read the chosen frames of a movie, refused before anything is read if memory cannot hold them."""
     import math
 

@@ -100,7 +100,7 @@ def train(
         if sum(budget is not None for budget in (minutes, epochs, steps)) > 1:
             raise InvalidInput("--minutes, --epochs and --steps are three ways to say how long: give one.")
         beginning = _beginning(method, size, window, start)
-        choice = {"channel": channel, "plane": plane, "position": position}
+        choice: dict[str, Any] = {"channel": channel, "plane": plane, "position": position}
         loaded = [movie_from_file(path, frame_range(frames), **choice) for path in movies]
         warnings = _choose_blind_spot(beginning, loaded)
         entry = METHODS[beginning.method]
