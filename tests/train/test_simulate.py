@@ -214,6 +214,20 @@ def test_the_full_variety_is_drawn() -> None:
         assert 0.05 < np.mean([getattr(c, feature) > 0 for c in cameras]) < 0.6, feature
 
 
+def test_drawn_cameras_lose_little_at_the_ends_of_their_range() -> None:
+    rng = np.random.default_rng(2)
+    ends = []
+    for seed in range(40):
+        kind = ALL_KINDS[seed % 4]
+        scene, camera = random_settings(rng, frames=4, height=32, width=32, kinds=(kind, kind))
+        noisy = simulate(scene, camera, seed=seed).noisy
+        assert camera.bits is not None
+        ends.append(((noisy == 0).mean(), (noisy == 2**camera.bits - 1).mean()))
+    assert np.max(ends, axis=0)[0] < 0.05
+    assert np.mean(ends, axis=0)[1] < 0.01
+    assert np.max(ends, axis=0)[1] > 0  # but some do saturate
+
+
 def test_every_drawn_setting_can_be_simulated_at_odd_sizes() -> None:
     rng = np.random.default_rng(1)
     for seed in range(24):

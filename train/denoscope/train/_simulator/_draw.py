@@ -133,26 +133,36 @@ def _motion(rng: np.random.Generator, kind: str) -> dict[str, Any]:
 
 
 def _camera(rng: np.random.Generator, kind: str) -> CameraSettings:
-    """Photons, then a gain that puts the mean light at 0.3 to 25 % of what the converter can count."""
+    """Photons, then a gain that puts the mean light at 0.3 to 25 % of what the converter can count.
+
+    One photon is at most a fortieth of the range, and the offset keeps most of the dark noise above
+    zero: where counts end at zero their mean is no longer the expected count.
+    """
     photons = _log_uniform(rng, 0.1, 1000.0)
     bits = int(rng.choice(_BITS))
     full = 2.0**bits - 1
-    gain = float(np.clip(full * _log_uniform(rng, 0.003, 0.25) / photons, 0.02, 300.0))
+    gain = float(np.clip(full * _log_uniform(rng, 0.003, 0.25) / photons, 0.02, min(300.0, full / 40)))
     scanned = kind in _SCANNED
-    read = gain * float(rng.uniform(0.02, 0.8)) if scanned else gain * _log_uniform(rng, 0.5, 5.0)
+    electrons = float(rng.uniform(0.02, 0.8)) if scanned else _log_uniform(rng, 0.5, 5.0)
+    read = max(
+        gain * min(electrons, 1 + 2 * np.sqrt(photons)), 0.3
+    )  # below, the converter's steps are the noise
     spread = float(rng.uniform(0.0, 0.5)) if scanned else 0.0
-    shot = gain * np.sqrt(photons * (1 + spread**2))
+    noise = float(np.hypot(gain * np.sqrt(photons * (1 + spread**2)), read))
+    row = noise * float(rng.uniform(0.05, 0.5)) if rng.random() < 0.3 else 0.0
     uneven = not scanned and rng.random() < 0.5
+    pixel_offset = read * float(rng.uniform(0.0, 1.0)) if uneven else 0.0
+    dark = float(np.sqrt(read**2 + row**2 + pixel_offset**2))
     return CameraSettings(
         photons=photons,
         gain=gain,
         gain_spread=spread,
-        read_noise=max(read, 0.3),  # below a third of a count the steps of the converter would be the noise
+        read_noise=float(read),
         bleed=float(rng.uniform(0.0, 0.1)) if scanned and rng.random() < 0.5 else 0.0,
-        offset=full * float(rng.uniform(0.0, 0.05)),
-        row_noise=float(np.hypot(shot, read)) * float(rng.uniform(0.05, 0.5)) if rng.random() < 0.3 else 0.0,
+        offset=full * float(rng.uniform(0.0, 0.03)) + dark * float(rng.uniform(2.0, 4.0)),
+        row_noise=row,
         pixel_gain_spread=float(rng.uniform(0.0, 0.03)) if uneven else 0.0,
-        pixel_offset_spread=read * float(rng.uniform(0.0, 1.0)) if uneven else 0.0,
+        pixel_offset_spread=pixel_offset,
         bits=bits,
     )
 
