@@ -112,3 +112,24 @@ def test_correlated_noise_is_said() -> None:
     assert found is not None
     assert "noise is correlated along rows: 0.5" in found["warning"]
     assert check_noise(white[:2]) is None
+
+
+def test_live_denoises_photo_electrons_and_keeps_raw_counts(
+    denoscope: Run, recorded: tuple[Path, Path, Path, npt.NDArray[np.float64]], tmp_path: Path
+) -> None:
+    movie, gain, offset, light = recorded
+    run = tmp_path / "run"
+    command = ["live", "--core", f"replay:{movie}", "--fps", 100, "--output", run, "--no-picture"]
+    command += ["--camera-gain", gain, "--camera-offset", offset]
+    refused = denoscope(*command)
+    assert refused.returncode == 2
+    assert "--camera-roi" in " ".join(refused.stderr.split())
+    done = denoscope(*command, "--camera-roi", "20,10,72,64")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    assert report["denoiser"]["camera"]["source"] == "gain.npy, offset.tif at 20,10"
+    assert report["denoiser"]["noise"]["kind"] == "white"
+    np.testing.assert_array_equal(tifffile.imread(run / "raw.tif"), tifffile.imread(movie))
+    frames = tifffile.imread(run / "denoised.ome.tif")
+    assert frames.dtype == np.float32
+    assert frames.mean() == pytest.approx(light.mean(), rel=0.03)

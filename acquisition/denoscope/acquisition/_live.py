@@ -11,12 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._camera_options import CorrectingDenoiser, load_camera
 from ._disk import check_space, free_bytes
 from ._errors import OutputExists, one_line
 from ._frames import SourceInfo
 from ._lane import DenoiseLane, Denoiser
 from ._log import EventLog
 from ._movie import Movie, read_movie
+from ._noise_check import check_noise
 from ._ome import DENOISED_MOVIE, DenoisedWriter
 from ._raw import RAW_MOVIE, RAW_SIDECAR, RawElsewhere, RawWriter
 from ._report import REPORT, build_report, write_report
@@ -28,7 +30,7 @@ from ._sources import Source, open_source
 from ._states import FinishReason, SessionStatus
 
 if TYPE_CHECKING:
-    from denoscope.runtime import Choice, Stream
+    from denoscope.runtime import CameraCalibration, Choice, Stream
 
 __all__ = ["live", "package_version", "provenance_of"]
 
@@ -112,12 +114,14 @@ class _Run:
 
         settings = self.settings
         _refuse_existing(settings.output)
+        self.camera = load_camera(settings.camera_gain, settings.camera_offset, settings.camera_roi)
         bundle = Bundle.load(settings.bundle)
         # All streams run on it, so it is the session's and not the first stream's.
         self.backend, choice = choose_backend(settings.backend, threads=settings.threads)
         stack.callback(self.backend.close)
         self.stream = stack.enter_context(Stream(bundle, self.backend, look_ahead=settings.look_ahead))
         self.provenance = provenance_of(self.stream, choice)
+        self.provenance["camera"] = None if self.camera is None else self.camera.describe()
         movie: Movie | None = read_movie(settings.movie) if settings.movie else None
         self.source: Source = self.given_source or open_source(
             settings.core,
@@ -130,6 +134,8 @@ class _Run:
         )
         stack.callback(self._close_source)
         self.info = self.source.open()
+        if self.camera is not None:
+            self.camera.check(self.info.shape)
         reserve = int(settings.reserve_mb * 1e6)
         check_space(_existing_parent(settings.output), self.info, settings.frame_limit, reserve)
         # Before the camera is armed, because it takes longer than a frame.
@@ -146,8 +152,11 @@ class _Run:
         self.router = Router(self.stream, self._another_stream)
         stack.callback(self.router.close)
         self.routes = Routes(settings.streams)
+        denoiser: Denoiser = self.router
+        if self.camera is not None:
+            denoiser = CorrectingDenoiser(denoiser, self.camera)
         self.lane = DenoiseLane(
-            self.wrap(self.router) if self.wrap else self.router,
+            self.wrap(denoiser) if self.wrap else denoiser,
             self.writer,
             look_ahead=self.stream.look_ahead,
             queue_frames=_DENOISE_QUEUE,
@@ -228,6 +237,9 @@ class _Run:
                 self.session.add_problem(f"the denoised movie could not be finished: {one_line(error)}")
         status = self.session.status()
         self.notes += self.source.notes()
+        self.provenance["noise"] = noise = self._check_noise()
+        if noise is not None and noise["warning"]:
+            self.notes.append(noise["warning"])
         if self.log.problem:
             self.notes.append(self.log.problem)
         return build_report(
@@ -241,6 +253,17 @@ class _Run:
             notes=self.notes,
             routes=self.routes,
         )
+
+    def _check_noise(self) -> dict[str, Any] | None:
+        """Measure the noise's correlation in what was recorded, which costs the camera nothing."""
+        from denoscope.runtime import InvalidInput, open_movie
+
+        if not self.settings.keep_raw or len(self.routes.received) > 1:
+            return None
+        try:
+            return check_noise(open_movie(self.settings.output / RAW_MOVIE))
+        except InvalidInput:  # frames of several shapes
+            return None
 
 
 def live(
@@ -284,7 +307,7 @@ def live(
             if len(run.routes.received) > 1:
                 run.notes.append("report.png was not drawn: it shows recordings of one stream")
             else:
-                _draw(settings.output, report)
+                _draw(settings.output, report, run.camera)
         try:
             write_report(report, settings.output)
         except OSError as error:
@@ -293,7 +316,7 @@ def live(
         return report
 
 
-def _draw(output: Path, report: dict[str, Any]) -> None:
+def _draw(output: Path, report: dict[str, Any], camera: CameraCalibration | None) -> None:
     notes = report["outcome"]["notes"]
     try:
         from ._picture import draw_report
@@ -301,6 +324,6 @@ def _draw(output: Path, report: dict[str, Any]) -> None:
         notes.append(f"report.png was not drawn ({error}); install it with: pip install 'denoscope[report]'")
         return
     try:
-        draw_report(output, report)
+        draw_report(output, report, camera)
     except Exception as error:  # noqa: BLE001  a picture must not hide the report
         notes.append(f"report.png was not drawn ({type(error).__name__}: {one_line(error)})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from ._ome import DENOISED_MOVIE
 from ._raw import RAW_MOVIE
+
+if TYPE_CHECKING:
+    from denoscope.runtime import CameraCalibration
 
 __all__ = ["draw_report"]
 
@@ -78,7 +81,7 @@ def _trace(movie: _Movie, row: int, column: int) -> _Movie:
     return mean
 
 
-def draw_report(output: Path, report: dict[str, Any]) -> Path:
+def draw_report(output: Path, report: dict[str, Any], camera: CameraCalibration | None = None) -> Path:
     """Draw ``report.png`` into the run folder and return its path.
 
     One frame raw and denoised on the same scale, the standard deviation over time of both on the
@@ -90,6 +93,8 @@ def draw_report(output: Path, report: dict[str, Any]) -> Path:
         Run folder with ``raw.tif`` and a finished ``denoised.ome.tif``.
     report
         The session's report.
+    camera
+        What the frames were corrected with before they were denoised; raw frames are shown so too.
 
     Raises
     ------
@@ -99,6 +104,8 @@ def draw_report(output: Path, report: dict[str, Any]) -> Path:
     if not report["frames"]["denoised"]:
         raise ValueError("no frame was denoised")
     noisy, clean, indices = _read_pairs(output)
+    if camera is not None:
+        noisy = camera.correct(noisy)
     middle = len(indices) // 2
     figure = Figure(figsize=(14, 8.8), layout="constrained")
     grid = figure.add_gridspec(4, 4, height_ratios=(4, 1, 1, 1))

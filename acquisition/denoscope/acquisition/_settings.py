@@ -55,6 +55,9 @@ class LiveSettings(BaseModel):
         Movies that may be interleaved: cameras x channels x slices x positions.
     idle_s
         Seconds without a new frame after which a watched file counts as complete.
+    camera_gain, camera_offset, camera_roi
+        Calibration maps, and the region ``x,y,width,height`` of them that the frames show: frames are then
+        denoised in photo-electrons. The raw recording stays as the camera gave it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,6 +82,9 @@ class LiveSettings(BaseModel):
     keep_raw: bool = True
     streams: int = Field(64, ge=1, le=4096)
     idle_s: float = Field(10.0, gt=0)
+    camera_gain: Path | None = None
+    camera_offset: Path | None = None
+    camera_roi: str | None = None
 
     @property
     def _paced(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from denoscope.acquisition._camera_options import GainOption, OffsetOption, RoiOption
 from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
 __all__ = ["live", "record"]
@@ -58,6 +59,9 @@ def live(
     buffer_mb: Annotated[int, typer.Option(help="Size of the core's circular buffer in MB.")] = 512,
     reserve_mb: Annotated[float, typer.Option(help="Disk space in MB that must stay free.")] = 200.0,
     picture: Annotated[bool, typer.Option(help="Draw report.png at the end.")] = True,
+    camera_gain: GainOption = None,
+    camera_offset: OffsetOption = None,
+    camera_roi: RoiOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -81,4 +85,7 @@ def live(
         buffer_mb=buffer_mb,
         reserve_mb=reserve_mb,
         picture=picture,
+        camera_gain=camera_gain,
+        camera_offset=camera_offset,
+        camera_roi=camera_roi,
     )
