@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._errors import NoDiskSpace, OutputExists, SourceFailed, SourceUnavailable
+    from ._follow import follow
     from ._frames import Frame, SourceInfo
     from ._hook import Follower, FollowerStatus, hook
     from ._live import live
@@ -38,6 +39,7 @@ __all__ = [
     "SourceInfo",
     "SourceUnavailable",
     "demo_movie",
+    "follow",
     "hook",
     "live",
     "make_settings",
@@ -48,6 +50,7 @@ __all__ = [
 
 _MODULES = {
     "_errors": ("NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"),
+    "_follow": ("follow",),
     "_frames": ("Frame", "SourceInfo"),
     "_hook": ("Follower", "FollowerStatus", "hook"),
     "_live": ("live",),

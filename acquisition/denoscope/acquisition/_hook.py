@@ -42,6 +42,7 @@ __all__ = ["HOOK_REPORT", "Follower", "FollowerStatus", "hook", "open_follower"]
 
 HOOK_REPORT = "hook.json"
 _READY_S = 120.0
+_FAILED = "hook failed"
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 _Item = tuple[npt.NDArray[Any], int, float, Mapping[str, Any]]
 
@@ -96,7 +97,7 @@ class Follower:
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting_bytes = 0
-        self._seen = self._sent = 0
+        self._seen = self._sent = self._number = 0
         self._dropped: Counter[str] = Counter()
         self._problem: str | None = None
         self._report: dict[str, Any] | None = None
@@ -122,7 +123,7 @@ class Follower:
         self.push(image, metadata)
         return image, metadata
 
-    def push(self, image: Any, metadata: Mapping[str, Any]) -> None:
+    def push(self, image: Any, metadata: Mapping[str, Any], *, missing: int = 0) -> None:
         """Take over a copy of one frame; never waits and never raises.
 
         Parameters
@@ -131,17 +132,31 @@ class Follower:
             ``(H, W)``, uint8 or uint16.
         metadata
             Its tags; ``Axes`` (time, channel, z, position) say which movie the frame belongs to.
+        missing
+            Frames of the camera that were not seen since the last one.
         """
         with self._lock:
-            number, self._seen = self._seen, self._seen + 1
+            number = self._number + missing
+            self._number, self._seen = number + 1, self._seen + 1
         try:
             reason = self._take(image, metadata, number)
         except Exception as error:  # noqa: BLE001  whatever it is, the acquisition goes on
-            reason = "hook failed"
-            self._problem = self._problem or f"the hook failed ({type(error).__name__}: {one_line(error)})"
+            reason = _FAILED
+            self._say_failed(error)
         if reason is not None:
             with self._lock:
                 self._dropped[reason] += 1
+
+    def failed(self, error: Exception) -> None:
+        """Count a frame that could not even be taken over."""
+        self._say_failed(error)
+        with self._lock:
+            self._seen, self._number = self._seen + 1, self._number + 1
+            self._dropped[_FAILED] += 1
+
+    def _say_failed(self, error: Exception) -> None:
+        what = f"{type(error).__name__}: {one_line(error)}"
+        self._problem = self._problem or f"the hook failed ({what}); the acquisition was not affected"
 
     def _take(self, image: Any, metadata: Mapping[str, Any], number: int) -> str | None:
         """Queue a copy of the frame, or return the reason why not."""
@@ -183,10 +198,8 @@ class Follower:
                 except OSError:
                     pass  # counted below: it ended between the question and the answer
                 except Exception as error:  # noqa: BLE001  a frame with odd metadata costs that frame only
-                    reason = "hook failed"
-                    self._problem = self._problem or (
-                        f"a frame could not be sent ({type(error).__name__}: {one_line(error)})"
-                    )
+                    reason = _FAILED
+                    self._say_failed(error)
             with self._lock:
                 self._waiting_bytes -= pixels.nbytes
                 if reason is None:
