@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from denoscope.acquisition._camera_options import GainOption, OffsetOption, RoiOption, load_camera
 from denoscope.acquisition._extras import require
 from denoscope.acquisition._movie_options import ChannelOption, PlaneOption, PositionOption
 from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
@@ -73,6 +74,9 @@ def train(
     channel: ChannelOption = None,
     plane: PlaneOption = None,
     position: PositionOption = None,
+    camera_gain: GainOption = None,
+    camera_offset: OffsetOption = None,
+    camera_roi: RoiOption = None,
     simulated: Annotated[int, typer.Option(help="Simulated movies to learn from as well.", min=0)] = 0,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted training of this output.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
@@ -100,7 +104,8 @@ def train(
         if sum(budget is not None for budget in (minutes, epochs, steps)) > 1:
             raise InvalidInput("--minutes, --epochs and --steps are three ways to say how long: give one.")
         beginning = _beginning(method, size, window, start)
-        choice: dict[str, Any] = {"channel": channel, "plane": plane, "position": position}
+        camera = load_camera(camera_gain, camera_offset, camera_roi)
+        choice: dict[str, Any] = {"channel": channel, "plane": plane, "position": position, "camera": camera}
         loaded = [movie_from_file(path, frame_range(frames), **choice) for path in movies]
         warnings = _choose_blind_spot(beginning, loaded)
         entry = METHODS[beginning.method]
@@ -153,6 +158,7 @@ def train(
                 *([f"started from {beginning.name}"] if beginning.parent else []),
                 *(f"{m.name}, {len(m.frames)} frames, the last 15 % held out" for m in loaded),
                 *([f"{simulated} simulated movies"] if simulated else []),
+                *([f"corrected with {camera.source} ({camera.sha256[:12]})"] if camera else []),
                 f"{result.steps} steps in {result.seconds / 60:.1f} minutes",
             ],
             quality=[_quality(result, loaded, entry.score)],
@@ -179,6 +185,7 @@ def train(
             "score_after": result.score_after,
             "improved": result.improved,
             "warnings": warnings,
+            "camera": camera.describe() if camera else None,
         }, 0
 
     shell.run(action)
