@@ -20,7 +20,16 @@ from ._noise import Intensity, estimate_intensity
 from ._placement import REACH, Placement
 from ._register import moves
 from ._ring import Ring, Step
-from ._types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
+from ._types import (
+    Denoised,
+    FrameMeta,
+    Rebind,
+    StageClock,
+    StageSeconds,
+    StageTimes,
+    StreamCounters,
+    StreamKey,
+)
 from ._window import BoundWindow
 
 __all__ = ["FAILED", "Stream"]
@@ -45,22 +54,6 @@ class _Held:
     frame: Frame
     meta: FrameMeta
     pushed: float
-
-
-@dataclass(slots=True)
-class _Seconds:
-    pushes: int = 0
-    outputs: int = 0
-    align: float = 0.0
-    normalise: float = 0.0
-    encode: float = 0.0
-    motion: float = 0.0
-    fuse: float = 0.0
-    convert: float = 0.0
-    remember: float = 0.0
-    bind: float = 0.0
-    calibrate: float = 0.0
-    total: float = 0.0
 
 
 class Stream:
@@ -158,7 +151,7 @@ class Stream:
         self._received = self._emitted = self._missing = 0
         self._dropped: dict[str, int] = {}
         self._rebinds: list[Rebind] = []
-        self._seconds = _Seconds()
+        self._seconds = StageClock()
         self._unusable: str | None = None
 
     @property
@@ -200,21 +193,7 @@ class Stream:
     @property
     def stage_seconds(self) -> StageSeconds:
         """What each stage has cost so far."""
-        s = self._seconds
-        return StageSeconds(
-            pushes=s.pushes,
-            outputs=s.outputs,
-            align_s=s.align,
-            normalise_s=s.normalise,
-            encode_s=s.encode,
-            motion_s=s.motion,
-            fuse_s=s.fuse,
-            convert_s=s.convert,
-            remember_s=s.remember,
-            bind_s=s.bind,
-            calibrate_s=s.calibrate,
-            total_s=s.total,
-        )
+        return self._seconds.snapshot()
 
     def prepare(self, shape: tuple[int, int], dtype: npt.DTypeLike = np.uint16) -> None:
         """Bind and warm the graphs for frames of a shape (H, W) and a dtype, before the first arrives.

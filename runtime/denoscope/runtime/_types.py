@@ -10,7 +10,16 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Denoised", "FrameMeta", "Rebind", "StageSeconds", "StageTimes", "StreamCounters", "StreamKey"]
+__all__ = [
+    "Denoised",
+    "FrameMeta",
+    "Rebind",
+    "StageClock",
+    "StageSeconds",
+    "StageTimes",
+    "StreamCounters",
+    "StreamKey",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +197,41 @@ class StageSeconds:
         """Seconds that recur with each frame and are not the backend's."""
         backend = self.encode_s + self.motion_s + self.fuse_s + self.remember_s
         return self.total_s - backend - self.bind_s - self.calibrate_s
+
+
+@dataclass(slots=True)
+class StageClock:
+    """What a stream has spent so far, while it adds to it; see `StageSeconds` for the fields."""
+
+    pushes: int = 0
+    outputs: int = 0
+    align: float = 0.0
+    normalise: float = 0.0
+    encode: float = 0.0
+    motion: float = 0.0
+    fuse: float = 0.0
+    convert: float = 0.0
+    remember: float = 0.0
+    bind: float = 0.0
+    calibrate: float = 0.0
+    total: float = 0.0
+
+    def snapshot(self) -> StageSeconds:
+        """Return the present sums."""
+        return StageSeconds(
+            pushes=self.pushes,
+            outputs=self.outputs,
+            align_s=self.align,
+            normalise_s=self.normalise,
+            encode_s=self.encode,
+            motion_s=self.motion,
+            fuse_s=self.fuse,
+            convert_s=self.convert,
+            remember_s=self.remember,
+            bind_s=self.bind,
+            calibrate_s=self.calibrate,
+            total_s=self.total,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import itertools
 import threading
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from ._backends import Backend, Buffer, HostBuffer
+from ._convert import normalise_into, restore
 from ._errors import BackendUnavailable, InvalidInput
+from ._noise import Intensity
+from ._raw import FACTOR, OFFSET, RAW, raw_encode, raw_fuse
 
 __all__ = ["BackendContract", "make_graph"]
 
@@ -88,6 +91,40 @@ class BackendContract:
         buffer.upload(values)
         buffer.download(out)
         np.testing.assert_array_equal(out, values)
+
+    def test_a_buffer_of_raw_counts_holds_what_is_uploaded(self, backend: Backend) -> None:
+        for dtype in backend.raw_dtypes:
+            limits = np.iinfo(dtype)
+            counts = np.array([[limits.min, 0, 1], [limits.max - 1, limits.max, 7]], dtype)
+            buffer, out = backend.buffer(counts.shape, dtype), np.empty_like(counts)
+            buffer.upload(counts)
+            buffer.download(out)
+            np.testing.assert_array_equal(out, counts)
+
+    def test_raw_counts_are_converted_as_numpy_does(self, backend: Backend) -> None:
+        """Into normalised units and back: clipped, and rounded half to even."""
+        for dtype in backend.raw_dtypes:
+            limits, rng = np.iinfo(dtype), np.random.default_rng(0)
+            counts = rng.integers(limits.min, limits.max, (1, 1, 24, 40), endpoint=True).astype(dtype)
+            mean = rng.normal(0, limits.max, counts.shape).astype(np.float32)
+            mean[..., :8] = np.arange(-96, 96).reshape(24, 8) / 2  # halves: to the even neighbour
+            unit = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=1)
+            np.testing.assert_array_equal(_encoded(backend, counts, unit), counts)
+            np.testing.assert_array_equal(
+                _fused(backend, mean, unit, dtype)[0, 0], restore(mean[0, 0].copy(), unit, counts.dtype)
+            )
+            camera = Intensity(offset=37.3, scale=5.7, noise_slope=0, noise_floor=1)
+            normalised = np.empty(counts.shape, np.float32)
+            normalise_into(counts[0, 0], camera, normalised[0, 0], (slice(0, 24), slice(0, 40)))
+            np.testing.assert_allclose(_encoded(backend, counts, camera), normalised, rtol=1e-6)
+            found = _fused(backend, mean, camera, dtype).astype(np.float64)
+            exact = np.clip(mean.astype(np.float64) * 5.7 + 37.3, limits.min, limits.max)
+            # A fused multiply-add rounds once, which may turn a tie either way.
+            assert np.abs(found - exact).max() <= 0.5 + 1e-6 * limits.max
+
+    def test_refuses_a_type_that_graphs_cannot_have(self, backend: Backend) -> None:
+        with pytest.raises(InvalidInput, match="float64"):
+            backend.buffer((4, 4), "float64")
 
     def test_a_buffer_takes_no_other_shape(self, backend: Backend) -> None:
         buffer = backend.buffer((1, 1, 8, 8))
@@ -251,6 +288,37 @@ class BackendContract:
             graph.bind({"x": a}, {"y": b})
         backend.close()
         backend.close()
+
+
+def _encoded(backend: Backend, counts: npt.NDArray[Any], intensity: Intensity) -> Float32:
+    """Run `encode` on raw counts; its features are the frame."""
+    dtype = counts.dtype.name
+    node = helper.make_node("Identity", ["frame"], ["features"])
+    graph = backend.compile(raw_encode(make_graph([node], {"frame": _IMAGE}, {"features": _IMAGE}), dtype))
+    raw, features = backend.buffer(counts.shape, dtype), backend.buffer(counts.shape)
+    raw.upload(counts)
+    numbers = _numbers(backend, intensity.offset, 1 / intensity.scale)
+    graph.bind({RAW: raw, **numbers}, {"features": features})()
+    return _content(features)
+
+
+def _fused(backend: Backend, mean: Float32, intensity: Intensity, dtype: str) -> npt.NDArray[Any]:
+    """Run `fuse` to raw counts; its mean is its only input."""
+    node = helper.make_node("Identity", ["features_0"], ["mean"])
+    graph = backend.compile(raw_fuse(make_graph([node], {"features_0": _IMAGE}, {"mean": _IMAGE}), dtype))
+    given, raw = backend.buffer(mean.shape), backend.buffer(mean.shape, dtype)
+    given.upload(mean)
+    graph.bind({"features_0": given, **_numbers(backend, intensity.offset, intensity.scale)}, {RAW: raw})()
+    out = np.empty(mean.shape, dtype)
+    raw.download(out)
+    return out
+
+
+def _numbers(backend: Backend, offset: float, factor: float) -> dict[str, Buffer]:
+    buffers = {OFFSET: backend.buffer((1,)), FACTOR: backend.buffer((1,))}
+    for buffer, value in zip(buffers.values(), (offset, factor), strict=True):
+        buffer.upload(np.array([value], np.float32))
+    return buffers
 
 
 def make_graph(
