@@ -1,0 +1,83 @@
+"""How many frames a movie must have to be learned from: training from nothing on its first frames only.
+
+    python benchmarks/few_frames.py NOISY CLEAN
+        [--frames 10 20 50 600] [--minutes 10] [--methods live umvd sts-uvd] --output DIR
+
+Every training spends the same processor minutes, all threads together, so that the numbers are fair on
+a shared machine; each network then denoises the whole movie and is scored there. The clean movie is
+never seen by a training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from denoscope.runtime import estimate_intensity, open_movie
+from denoscope.train import TrainingMovie, best_gaussian, fit, score
+from denoscope.train._methods import METHODS, method_named
+
+
+def main() -> None:
+    """Train every method on every length, print the table and write it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("noisy", type=Path)
+    parser.add_argument("clean", type=Path)
+    parser.add_argument("--frames", type=int, nargs="+", default=[10, 20, 50, 600])
+    parser.add_argument("--minutes", type=float, default=10, help="processor minutes of each training")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=["live"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+
+    noisy, clean = np.asarray(open_movie(options.noisy)), np.asarray(open_movie(options.clean))
+    gaussian, widths = best_gaussian(clean, noisy)
+    rows: list[dict[str, Any]] = []
+    print(
+        f"| method | frames | steps | processor minutes | PSNR (dB) | at 99.9 % (dB) | SSIM |\n|{'---|' * 7}"
+    )
+
+    def add(method: str, frames: int, estimate: np.ndarray, steps: int = 0, minutes: float = 0.0) -> None:
+        s = score(clean, estimate)
+        rows.append(
+            {
+                "method": method,
+                "frames": frames,
+                "steps": steps,
+                "processor_s": minutes * 60,
+                "psnr_db": s.psnr_db,
+                "psnr_p999_db": s.psnr_p999_db,
+                "ssim": s.ssim,
+            }
+        )
+        spent = f"{steps} | {minutes:.1f}" if steps else " | "
+        print(
+            f"| {method} | {frames} | {spent} | {s.psnr_db:.2f} | {s.psnr_p999_db:.2f} | {s.ssim:.4f} |",
+            flush=True,
+        )
+
+    add("noisy", len(noisy), noisy)
+    add(f"gaussian tuned on the truth ({widths})", len(noisy), gaussian)
+    for name in options.methods:
+        method = method_named(name)
+        for frames in sorted({min(n, len(noisy)) for n in options.frames}):
+            movie = TrainingMovie("movie", noisy[:frames], None, estimate_intensity(noisy[:frames][:32]))
+            settings = method.settings(processor_minutes=options.minutes, stop_after=None, seed=options.seed)
+            with tempfile.TemporaryDirectory() as folder:
+                result = fit([movie], Path(folder) / "state.safetensors", settings=settings, method=name)
+            # The transform is the one it was trained with, as a bundle would carry it.
+            estimate = method.denoise(result.network, noisy, movie.intensity)
+            add(name, frames, estimate, result.steps, result.processor_s / 60)
+            options.output.mkdir(parents=True, exist_ok=True)
+            (options.output / "few_frames.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

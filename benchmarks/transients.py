@@ -1,0 +1,106 @@
+"""How much of short events a bundle keeps, and how often it shows one that is not there.
+
+    python benchmarks/transients.py [BUNDLE ...] [--photons 0.34 1.5 10] [--contrast 2] --output DIR
+
+Events of one frame, of three frames and of GCaMP's shape are added to a simulated still scene before
+its noise is drawn. Writes transients.json and transients.png and prints the tables as markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from denoscope.runtime import Bundle
+from denoscope.train._evaluate import unique_names
+from denoscope.train._transients import SHAPES, TransientSettings, measure_transients
+
+
+def main() -> None:
+    """Measure every bundle, print, write and draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundles", nargs="*", default=["live"], help="names or folders")
+    parser.add_argument("--photons", type=float, nargs="+", default=[0.34, 1.5, 10.0])
+    parser.add_argument("--contrast", type=float, default=2.0, help="peak of an event, dF/F")
+    parser.add_argument("--frames", type=int, default=360)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--look-ahead", type=int, default=None)
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+
+    bundles = [Bundle.load(b) for b in options.bundles]
+    settings = TransientSettings(frames=options.frames, contrast=options.contrast, seed=options.seed)
+    results = {}
+    for bundle, name in zip(bundles, unique_names(bundles), strict=True):
+        results[name] = measure_transients(
+            bundle,
+            tuple(options.photons),
+            settings=settings,
+            backend=options.backend,
+            look_ahead=options.look_ahead,
+            on_movie=lambda movie, name=name: print(f"{name}: {movie}", flush=True),
+        )
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "transients.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    for name, result in results.items():
+        print(table(name, result))
+    draw(results, options.output / "transients.png")
+
+
+def table(name: str, result: dict[str, Any]) -> str:
+    """Return one bundle's tables as markdown."""
+    lines = [
+        f"\n### {name}\n",
+        "| photons | event | SNR of its peak | peak kept | slope | events |",
+        "|---:|---|---:|---:|---:|---:|",
+    ]
+    for level in result["levels"]:
+        for shape, both in level["recovery"].items():
+            r = both["denoised"]
+            lines.append(
+                f"| {level['photons']:g} | {shape} | {r['snr']:.1f} "
+                f"| {r['peak_share']:.1%} +- {r['peak_share_se']:.1%} "
+                f"| {r['slope']:.3f} +- {r['slope_se']:.3f} | {r['events']} |"
+            )
+    lines += ["", "| photons | above 2, 3, 4 deviations in noise alone | nominal |", "|---:|---|---|"]
+    for level in result["levels"]:
+        if (quiet := level["false_events"]) is not None:
+            observed, nominal = (", ".join(f"{v:.4%}" for v in quiet[k]) for k in ("observed", "nominal"))
+            lines.append(f"| {level['photons']:g} | {observed} | {nominal} |")
+    return "\n".join(lines)
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Draw the mean course of each kind of event, true and as every bundle shows it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    levels = next(iter(results.values()))["levels"]
+    figure = Figure(figsize=(4.2 * len(SHAPES), 2.8 * len(levels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(levels), len(SHAPES), squeeze=False)
+    for row, level in enumerate(levels):
+        for column, shape in enumerate(SHAPES):
+            axes = grid[row, column]
+            true = level["recovery"][shape]["denoised"]["true_profile"]
+            axes.plot(range(-10, len(true) - 10), true, color="black", linewidth=2, label="true")
+            for name, result in results.items():
+                shown = result["levels"][row]["recovery"][shape]["denoised"]
+                axes.plot(
+                    range(-10, len(true) - 10),
+                    shown["profile"],
+                    marker=".",
+                    linewidth=1,
+                    label=f"{name}: {shown['peak_share']:.0%}",
+                )
+            axes.set_title(f"{shape}, {level['photons']:g} photons", fontsize="small")
+            axes.legend(fontsize="small")
+            axes.set_xlabel("frames from the event")
+    figure.savefig(path, dpi=100)
+
+
+if __name__ == "__main__":
+    main()
