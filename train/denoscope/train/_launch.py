@@ -7,7 +7,6 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -106,7 +105,7 @@ def _spawn(training: Training[AnyJob, Result], job: AnyJob, report: Report, *, c
     listener = threading.Thread(target=listen, name="training-news", daemon=True)
     listener.start()
     try:
-        _fabric(job.settings, cuda=cuda).launch(partial(_in_process, training, job, news))
+        _fabric(job.settings, cuda=cuda).launch(_InProcess(training, job, news))
     except ProcessRaisedException:
         news.put(None)
         listener.join()
@@ -119,10 +118,20 @@ def _spawn(training: Training[AnyJob, Result], job: AnyJob, report: Report, *, c
             listener.join()
 
 
-def _in_process(training: Training[AnyJob, Result], job: AnyJob, news: Any, fabric: Fabric) -> None:
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    try:
-        training(fabric, job, news.put if fabric.is_global_zero else lambda _: None)
-    except InvalidInput as error:
-        news.put(error)
-        raise
+class _InProcess:
+    """What one of several processes runs."""
+
+    def __init__(self, training: Training[AnyJob, Result], job: AnyJob, news: Any) -> None:
+        self._training, self._job, self._news = training, job, news
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # The first of our lines that the new process runs: before Fabric announces its processes.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        self.__dict__.update(state)
+
+    def __call__(self, fabric: Fabric) -> None:
+        try:
+            self._training(fabric, self._job, self._news.put if fabric.is_global_zero else lambda _: None)
+        except InvalidInput as error:
+            self._news.put(error)
+            raise
