@@ -12,9 +12,18 @@ import pytest
 import torch
 from torch.nn import functional
 
-from denoscope.export import export_bundle, load_bundle_flow, load_network
+from denoscope.export import (
+    Target,
+    build_engine,
+    export_bundle,
+    load_bundle_flow,
+    load_network,
+    plan_engines,
+)
+from denoscope.export._engines import installed
 from denoscope.export._half import half_precision, rounded_like_half
 from denoscope.runtime import Bundle, FrameMeta, Intensity, InvalidInput, Stream
+from denoscope.runtime.engines import EngineCache
 from denoscope.train import StsUvd, StsUvdSettings, Umvd, UmvdSettings, denoise_umvd
 from denoscope.train._flow import FlowNet
 from denoscope.train._guide import lead_to_centre, resize_flow
@@ -152,6 +161,26 @@ def test_a_bundle_gives_its_flow_network_back(
     for found, kept in ((load_bundle_flow(written), flow), (load_network(written), network)):
         for name, value in kept.state_dict().items():
             torch.testing.assert_close(found.state_dict()[name], value, atol=0, rtol=0)
+
+
+@pytest.mark.skipif(not installed("tensorrt_rtx"), reason="needs the extra 'gpu'")
+@pytest.mark.parametrize("method", METHODS)
+def test_engines_are_built_of_every_graph(
+    bundles: dict[str, tuple[Network, Bundle]], tmp_path: Path, method: str
+) -> None:
+    bundle, cache = bundles[method][1], EngineCache(tmp_path / "engines")
+    plans = plan_engines(bundle, [Target(8, 6)], [(48, 64)], dynamic=(16, 128))
+    assert [plan.spec.graph for plan in plans] == list(bundle.manifest.graphs)
+    for plan in plans:
+        contents = build_engine(plan, cache).manifest.contents
+        graph = onnx.load_model_from_string(plan.onnx).graph
+        assert [t.name for t in contents.inputs] == [v.name for v in graph.input]
+        assert [t.name for t in contents.outputs] == [v.name for v in graph.output]
+        assert {t.dtype for t in (*contents.inputs, *contents.outputs)} == {"FLOAT"}
+        assert contents.layer_types.get("CONVOLUTION/FLOAT", 0) == sum(
+            n.op_type == "Conv" for n in graph.node
+        )
+        assert not any("HALF" in kind or "BF16" in kind for kind in contents.layer_types)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -21,20 +21,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 import denoscope.export as export
 from denoscope.export import (
-    GPUS,
     BuilderUnavailable,
     EngineBuildFailed,
     Target,
     build_engine,
-    parse_range,
-    parse_size,
     parse_targets,
     plan_engines,
 )
 from denoscope.export import _engines as engines_module
 from denoscope.export._build_process import build_in_process_of_its_own
 from denoscope.export._lowering import gemm_as_products
-from denoscope.export._sizes import size_ranges
 from denoscope.export._tensorrt import BuildRequest, Phases
 from denoscope.runtime import Bundle, InvalidInput, list_bundles
 from denoscope.runtime.engines import EngineCache, LocalGpu
@@ -76,60 +72,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture
 def cache(tmp_path: Path) -> EngineCache:
     return EngineCache(tmp_path / "engines")
-
-
-# Names, sizes, targets.
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("rtx3060", [(8, 6)]),
-        ("RTX 4090, sm120", [(8, 9), (12, 0)]),
-        ("NVIDIA GeForce RTX 3060 Laptop GPU", [(8, 6)]),
-        ("NVIDIA RTX 6000 Ada Generation,Quadro RTX 6000", [(8, 9), (7, 5)]),
-        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", [(12, 0)]),
-        ("8.6,sm86,sm_86,rtx3090", [(8, 6)]),
-        ("12.1,sm100", [(12, 1), (10, 0)]),
-    ],
-)
-def test_gpus_are_known_by_the_names_people_use(text: str, expected: list[tuple[int, int]]) -> None:
-    assert [(t.major, t.minor) for t in parse_targets(text)] == expected
-
-
-def test_every_gpu_of_the_table_is_found_by_its_own_name() -> None:
-    for capability, names in GPUS.items():
-        for name in names:
-            assert parse_targets(name) == (Target(*capability),)
-    assert sum(map(len, GPUS.values())) == len({n for names in GPUS.values() for n in names})
-
-
-@pytest.mark.parametrize("text", ["", " , ", "rtx406", "8", "sm", "radeon", "sm86x"])
-def test_other_names_are_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match=r"sm86|sm89"):
-        parse_targets(text)
-
-
-@pytest.mark.parametrize("text", ["512", "512x", "x", "512x512x3", "8x512", "512x100000", "-1x5", "٣x٣"])
-def test_other_sizes_are_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match="--size"):
-        parse_size(text)
-
-
-@pytest.mark.parametrize("text", ["64", "64..", "2048..64", "1..64", "64..99999", "64-2048"])
-def test_other_ranges_are_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match="--dynamic"):
-        parse_range(text)
-
-
-def test_sizes_are_padded_as_the_stream_pads_them() -> None:
-    found = size_ranges([parse_size("500x640"), (504, 640), (64, 64)], parse_range("60..2047"), 8)
-    assert [str(size) for size in found] == ["504x640", "64x64", "64x64..2048x2048"]
-    assert found[-1].typical == (504, 640), "fastest at the first size asked for"
-    assert size_ranges([], (64, 256), 8)[0].typical == (256, 256)
-    assert size_ranges([], (64, 2048), 8)[0].typical == (512, 512)
-    with pytest.raises(InvalidInput, match="No frame size"):
-        size_ranges([], None, 8)
 
 
 def test_progress_of_nested_phases_never_falls() -> None:
