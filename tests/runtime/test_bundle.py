@@ -17,14 +17,23 @@ from denoscope.runtime import (
     BundleDamaged,
     BundleManifest,
     BundleNotFound,
+    FrameMeta,
     Intensity,
     InvalidInput,
     QualityRecord,
+    Stream,
     list_bundles,
     write_bundle,
 )
 from denoscope.runtime._bundle import _checksum
-from support.tiny_bundle import tiny_bundle, tiny_files, tiny_manifest
+from support.tiny_bundle import (
+    assert_answer,
+    expected_movie,
+    stamped,
+    tiny_bundle,
+    tiny_files,
+    tiny_manifest,
+)
 
 FILES = ["README.md", "bundle.json", "encode.onnx", "fuse.onnx", "remember.onnx", "weights.safetensors"]
 
@@ -254,3 +263,45 @@ def test_a_bundle_without_memory_has_no_remember_graph(tmp_path: Path) -> None:
 def test_a_copy_is_the_same_bundle(folder: Path, tmp_path: Path) -> None:
     bundle = Bundle.load(folder)
     assert bundle.save(tmp_path / "copy").digest == bundle.digest
+
+
+def test_a_bundle_says_which_graphs_and_outputs_it_has(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "b", motion=True, std=False)
+    assert bundle.manifest.graphs == ("encode", "motion", "remember", "fuse")
+    outputs = onnx.load_model_from_string(bundle.graph_bytes("fuse")).graph.output
+    assert [o.name for o in outputs] == ["mean"]
+    (bundle.folder / "motion.onnx").unlink()
+    refuse(bundle.folder, r"lacks motion\.onnx")
+
+
+def test_a_graph_must_give_what_the_manifest_says(tmp_path: Path) -> None:
+    without, with_std = tiny_manifest(std=False), tiny_manifest()
+    write_bundle(tmp_path / "a", without, tiny_files(with_std))
+    refuse(tmp_path / "a", r"fuse\.onnx has the outputs mean, std instead of mean")
+    write_bundle(tmp_path / "b", with_std, tiny_files(without))
+    refuse(tmp_path / "b", r"fuse\.onnx has the outputs mean instead of mean, std")
+
+
+def test_a_graph_may_do_without_the_noise_but_not_without_the_frame(tmp_path: Path) -> None:
+    manifest = tiny_manifest()
+    files = tiny_files(manifest)
+    cells = onnx.helper.make_node("SpaceToDepth", ["frame"], ["features"], blocksize=2)
+    model = onnx.load_model_from_string(files["encode.onnx"])
+    del model.graph.node[:], model.graph.input[1:]
+    model.graph.node.append(cells)
+    write_bundle(tmp_path / "a", manifest, {**files, "encode.onnx": model.SerializeToString()})
+    frames = {n: stamped(n) for n in range(10)}
+    with Stream(tmp_path / "a", "onnxruntime-cpu", align=False) as stream:
+        outputs = [o for n, frame in frames.items() for o in stream.push(frame, FrameMeta(n, 0.0))]
+        outputs += stream.flush()
+    expected = expected_movie(frames, window=7, look_ahead=3)
+    for output in outputs:
+        assert_answer(output.frame, expected[output.meta.number])
+    model.graph.input[0].name = "noise"
+    write_bundle(tmp_path / "b", manifest, {**files, "encode.onnx": model.SerializeToString()})
+    refuse(tmp_path / "b", r"encode\.onnx has the inputs noise instead of frame, noise")
+
+
+def test_flows_must_fit_the_stride() -> None:
+    with pytest.raises(ValidationError, match="a multiple of flow_scale = 3"):
+        BundleManifest.model_validate({**tiny_manifest().model_dump(), "flow_scale": 3})

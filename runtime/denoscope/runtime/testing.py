@@ -207,6 +207,20 @@ class BackendContract:
         assert (_content(a) == 20).all()
         assert (_content(b) == 19).all()
 
+    def test_samples_along_a_flow(self, backend: Backend) -> None:
+        """What `fuse` needs of a bundle with `motion`: bilinear, borders repeated, from cell to cell."""
+        node = helper.make_node("GridSample", ["x", "grid"], ["y"], padding_mode="border", align_corners=0)
+        shapes: Shapes = {"x": _IMAGE, "grid": (1, "H", "W", 2)}
+        graph = backend.compile(make_graph([node], shapes, {"y": _IMAGE}))
+        rows, columns = np.indices((8, 16), np.float32)
+        grid = np.stack([(2 * (columns + 2) + 1) / 16 - 1, (2 * (rows - 0.5) + 1) / 8 - 1], -1)[None]
+        x, where, y = backend.buffer((1, 1, 8, 16)), backend.buffer(grid.shape), backend.buffer((1, 1, 8, 16))
+        x.upload((rows * 2 + columns)[None, None])
+        where.upload(grid)
+        graph.bind({"x": x, "grid": where}, {"y": y})()
+        expected = np.maximum(rows - 0.5, 0) * 2 + np.minimum(columns + 2, 15)
+        np.testing.assert_allclose(_content(y)[0, 0], expected, atol=64 * self.tolerance)
+
     def test_two_frame_sizes_can_be_bound_at_once(self, backend: Backend) -> None:
         graph = backend.compile(_increment())
         runs, results = [], []
