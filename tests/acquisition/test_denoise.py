@@ -75,3 +75,24 @@ def test_a_channel_of_a_movie_of_another_format(
         done = denoscope("denoise", path, "--output", target, "--bundle", bundle, *options)
         assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(tifffile.imread(out), tifffile.imread(expected))
+
+
+def test_a_recording_that_ended_early_is_said_to_have(
+    denoscope: Run, bundle: Path, movie: Path, tmp_path: Path
+) -> None:
+    frames = tifffile.imread(movie)[:6]
+    xml = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="{frames.dtype}" SizeX="{frames.shape[2]}" '
+        f'SizeY="{frames.shape[1]}" SizeZ="1" SizeC="1" SizeT="9"><Channel ID="Channel:0:0"/>'
+        + "".join(f'<TiffData FirstT="{t}" IFD="{t}" PlaneCount="1"/>' for t in range(6))
+        + "</Pixels></Image></OME>"
+    )
+    with tifffile.TiffWriter(tmp_path / "early.tif") as writer:
+        for t, frame in enumerate(frames):
+            writer.write(frame, contiguous=False, metadata=None, description=xml if t == 0 else None)
+    out = tmp_path / "out.ome.tif"
+    done = denoscope("denoise", tmp_path / "early.tif", "--output", out, "--bundle", bundle, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "early.tif ends at frame 6 of the 9 planned" in " ".join(done.stderr.split())
+    assert json.loads(done.stdout.splitlines()[-1])["frames"] == 6

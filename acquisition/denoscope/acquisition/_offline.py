@@ -71,7 +71,7 @@ def denoise_movie(
     DenoscopeError
         If the movie, the bundle, the backend or the disk do not allow it.
     """
-    from denoscope.runtime import FrameMeta, Stream, open_movie
+    from denoscope.runtime import FrameMeta, LazyMovie, Stream, open_movie
 
     for path in filter(None, (output, std)):
         if path.exists():
@@ -79,7 +79,8 @@ def denoise_movie(
         if not path.parent.is_dir():
             raise OutputExists(f"the folder {path.parent} for {path.name} does not exist; make it first.")
     frames = open_movie(movie, channel=channel, plane=plane, position=position)
-    noise = check_noise(frames)
+    note = frames.note if isinstance(frames, LazyMovie) else ""
+    noise = check_noise(frames, camera)
     if camera is not None:
         frames = camera.correct_movie(frames)
     length = len(frames)
@@ -129,6 +130,7 @@ def denoise_movie(
         "std": None if std is None else str(std),
         "frames": done,
         "frame_s": (time.perf_counter() - started) / max(done, 1),
+        "movie_note": note,
         "noise": noise,
         "denoiser": provenance,
     }

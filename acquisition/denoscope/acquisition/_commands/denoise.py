@@ -62,6 +62,8 @@ def denoise(
             f"{result['frames']} frames, {result['frame_s'] * 1e3:.1f} ms each with "
             f"{result['denoiser']['backend']}: {result['output']}"
         )
+        if result["movie_note"]:
+            shell.say(f"Note: {result['movie_note']}")
         if result["noise"] is not None and result["noise"]["warning"]:
             shell.say(f"Warning: {result['noise']['warning']}")
         return result, 0

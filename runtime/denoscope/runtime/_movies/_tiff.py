@@ -169,9 +169,11 @@ def _open_series(
         )
     leading, (height, width) = squeezed[:-2], [n for _, n in squeezed[-2:]]
     key = series.keyframe
-    parents = {p.parent for p in (series.pages[i] for i in range(len(series.pages))) if p is not None} | {tif}
-    stored = sum(parent.filehandle.size for parent in parents)
-    _check_file(path, (*(n for _, n in leading), height, width), key, stored, limit_bytes)
+    written = [p for p in (series.pages[i] for i in range(len(series.pages))) if p is not None]
+    stored = sum(parent.filehandle.size for parent in {p.parent for p in written} | {tif})
+    # A recording that ended early planned more pages than it wrote; frames in one block have one page.
+    planes = math.prod(n for _, n in leading) if series.dataoffset is not None else len(written)
+    _check_file(path, (planes, height, width), key, stored, limit_bytes)
     if math.prod(key.shape) != math.prod(shape[-len(key.shape) :] if key.shape else ()):
         raise InvalidInput(f"{path} lists frames of another size than its pages: save it again from Fiji.")
     names = {"C": _channel_names(tif, index), "R": _position_names(tif)}
@@ -180,34 +182,34 @@ def _open_series(
         labels = names.get(letter, ())
         axes.append(Axis(_KINDS.get(letter, "other"), n, labels if len(labels) == n else ()))
     chosen = pick(str(path), axes, wanted)
-    planes = np.arange(math.prod(a.size for a in axes)).reshape([a.size for a in axes])
-    planes = np.atleast_1d(planes[tuple(slice(None) if i is None else i for i in chosen)])
+    numbered = np.arange(math.prod(a.size for a in axes)).reshape([a.size for a in axes])
+    places = np.atleast_1d(numbered[tuple(slice(None) if i is None else i for i in chosen)])
     offset = series.dataoffset
     if offset is not None and key.compression == 1:
         assert series.dtype is not None
-        stride = int(planes[1] - planes[0]) if len(planes) > 1 else 1
+        stride = int(places[1] - places[0]) if len(places) > 1 else 1
         stored_dtype = series.dtype.newbyteorder(tif.byteorder)
         frame_bytes = height * width * stored_dtype.itemsize
-        begin = offset + int(planes[0]) * frame_bytes
-        end = begin + ((len(planes) - 1) * stride + 1) * frame_bytes
+        begin = offset + int(places[0]) * frame_bytes
+        end = begin + ((len(places) - 1) * stride + 1) * frame_bytes
         if end > tif.filehandle.size:
             raise InvalidInput(
                 f"{path} ends at byte {tif.filehandle.size}, and its pixels at byte {end}: it was cut short or is "
                 "damaged; copy it again."
             )
-        return DenseReader(path, (len(planes), height, width), stored_dtype, begin, stride * frame_bytes)
+        return DenseReader(path, (len(places), height, width), stored_dtype, begin, stride * frame_bytes)
     pages_per_frame = key.size // (height * width)
     if pages_per_frame != 1 or len(series.pages) != math.prod(a.size for a in axes):
         raise InvalidInput(f"{path} packs several frames into a compressed page: save it again from Fiji.")
-    present = np.array([series.pages[int(i)] is not None for i in planes])
+    present = np.array([series.pages[int(i)] is not None for i in places])
     length = int(np.flatnonzero(present).max(initial=-1)) + 1
     if not present[:length].all() or length == 0:
         raise InvalidInput(
-            f"{path}: frame {int(np.argmin(present))} of {len(planes)} was never written: "
+            f"{path}: frame {int(np.argmin(present))} of {len(places)} was never written: "
             "a file of the recording is missing, or damaged."
         )
-    note = "" if length == len(planes) else f"{path.name} ends at frame {length} of the {len(planes)} planned"
-    return _PageReader(path, key, length, lambda t: series.pages[int(planes[t])], note)
+    note = "" if length == len(places) else f"{path.name} ends at frame {length} of the {len(places)} planned"
+    return _PageReader(path, key, length, lambda t: series.pages[int(places[t])], note)
 
 
 def _check_file(
