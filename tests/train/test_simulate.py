@@ -205,7 +205,8 @@ def test_the_full_variety_is_drawn() -> None:
     assert {c.bits for c in cameras} == {8, 10, 11, 12, 14, 16}
     assert min(c.photons for c in cameras) < 0.2
     assert max(c.photons for c in cameras) > 500
-    assert all(30 <= s.frame_rate_hz <= 1000 for s in scenes)
+    assert all(7 <= s.frame_rate_hz <= 1000 for s in scenes)
+    assert any(s.flashes for s in scenes)
     speeds = [np.hypot(s.jitter_px, s.local_motion_px) for s in scenes]
     assert max(speeds) <= 3.0 + 1e-9
     assert max(speeds) > 2.5

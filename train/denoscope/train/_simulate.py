@@ -25,6 +25,7 @@ from denoscope.train._simulator import (
     Motion,
     SceneSettings,
     SceneTruth,
+    add_flashes,
     margin_px,
     pixel_maps,
     random_settings,
@@ -159,6 +160,8 @@ def simulate(
     margin = margin_px(scene)
     padded = replace(scene, height=scene.height + 2 * margin, width=scene.width + 2 * margin)
     brightness, truth = SCENES[scene.kind](padded, rng)
+    if scene.flashes:
+        add_flashes(brightness, scene.flashes, rng)
     motion = Motion.draw(scene, margin, rng)
     if margin:
         brightness = np.stack([motion.apply(image, t) for t, image in enumerate(brightness)])

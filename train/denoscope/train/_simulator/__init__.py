@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from denoscope.train._simulator._camera import pixel_maps, record
 from denoscope.train._simulator._draw import random_settings
+from denoscope.train._simulator._flashes import add_flashes
 from denoscope.train._simulator._motion import Motion, margin_px
 from denoscope.train._simulator._scenes import SCENES, SceneTruth
 from denoscope.train._simulator._settings import ALL_KINDS, CameraSettings, SceneSettings
@@ -15,6 +16,7 @@ __all__ = [
     "Motion",
     "SceneSettings",
     "SceneTruth",
+    "add_flashes",
     "margin_px",
     "pixel_maps",
     "random_settings",

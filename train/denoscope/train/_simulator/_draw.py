@@ -16,6 +16,7 @@ __all__ = ["random_settings"]
 
 _SCANNED = ("two-photon", "confocal")
 _BITS = (8, 10, 11, 12, 14, 16)
+_WITH_FLASHES = 0.6  # of the movies
 _FASTEST_MOTION_PX = 3.0  # a frame
 _FARTHEST_LOCAL_PX = 6.0  # from rest, root mean square
 
@@ -39,8 +40,8 @@ def random_settings(
     kinds
         Kinds of scene to choose from. The default, two-photon alone, draws 7 to 120 Hz, 0.1 to 100
         photons a pixel, rigid motion, and a camera without limits. Any other choice draws the full
-        variety: 30 to 1,000 Hz, 0.1 to 1,000 photons, up to 3 pixels of motion a frame, rigid and local,
-        raster scans, 8 to 16 bits with saturation, bleed, row noise, unequal pixels.
+        variety: 7 to 1,000 Hz, 0.1 to 1,000 photons, up to 3 pixels of motion a frame, rigid and local,
+        raster scans, events of a single frame, 8 to 16 bits with saturation, bleed, row noise, unequal pixels.
     """
     unknown = [kind for kind in kinds if kind not in ALL_KINDS]
     if unknown or not kinds:
@@ -55,7 +56,7 @@ def random_settings(
     scene = replace(
         scene,
         kind=kind,
-        frame_rate_hz=_log_uniform(rng, 30.0, 1000.0),
+        frame_rate_hz=_log_uniform(rng, 7.0, 1000.0),
         background=_log_uniform(rng, 0.1, 3.0)
         if kind in ("moving-cells", "confocal")
         else _log_uniform(rng, 1, 30),
@@ -70,7 +71,9 @@ def random_settings(
         deformation=float(rng.uniform(0.0, 0.3)),
         **_motion(rng, kind),
     )
-    return scene, _camera(rng, kind)
+    camera = _camera(rng, kind)
+    flashes = _log_uniform(rng, 0.02, 1.0) if rng.random() < _WITH_FLASHES else 0.0
+    return replace(scene, flashes=flashes), camera
 
 
 def _plain_two_photon(

@@ -67,6 +67,9 @@ class SceneSettings:
         Share of the time that particles spend on directed runs.
     deformation
         Standard deviation of the logarithm of a crawling cell's stretch.
+    flashes
+        Mean number of short events, one to a few frames long, that begin in each frame and 100 x 100
+        pixels, see `add_flashes`.
     """
 
     frames: int = 400
@@ -100,6 +103,7 @@ class SceneSettings:
     diffusion_px: float = 0.4
     directed: float = 0.3
     deformation: float = 0.15
+    flashes: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in ALL_KINDS:
