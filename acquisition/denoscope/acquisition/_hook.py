@@ -267,7 +267,7 @@ class Follower:
             waiting = self._seen - self._sent - sum(self._dropped.values())
             return FollowerStatus(self._seen, self._sent, dict(self._dropped), waiting, self._problem)
 
-    def finish(self, timeout_s: float = 30.0) -> dict[str, Any]:
+    def finish(self, timeout_s: float = 120.0) -> dict[str, Any]:
         """Say that no frame follows, wait for the backlog, and return the report; never raises.
 
         Parameters
