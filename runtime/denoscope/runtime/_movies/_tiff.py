@@ -136,18 +136,10 @@ def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes:
     # The light form of a page leaves out its size, which only an uncompressed page's bytes prove.
     tif.pages.useframes = first.compression == 1
     if tif.pages.useframes:
+        # Pages of a contiguous key take its size in bytes for their own, which would hide a page that differs.
+        first.is_contiguous = False
         tif.pages.set_keyframe(0)
-    return _PageReader(path, first, count, lambda t: _page(tif, first, t))
-
-
-def _page(tif: tifffile.TiffFile, first: tifffile.TiffPage, t: int) -> tifffile.TiffPage | tifffile.TiffFrame:
-    """Parse a page; of an uncompressed one only its place and its size in bytes."""
-    page = tif.pages[t]
-    if isinstance(page, tifffile.TiffFrame):
-        # With the first page as its key, a frame takes that page's size in bytes for its own.
-        alone = tifffile.TiffFrame(tif, t, offset=page.offset)
-        page.databytecounts = alone.databytecounts or first.databytecounts
-    return page
+    return _PageReader(path, first, count, lambda t: tif.pages[t])
 
 
 def _open_series(
