@@ -1,6 +1,6 @@
 """Time per training step and memory as the movie grows: 1, 10 and 100 times.
 
-    python benchmarks/training_growth.py [--megabytes 30] [--steps 60] [--folder DIR] [--output FILE.json]
+    python benchmarks/training_growth.py [--megabytes 30] [--steps 320] [--folder DIR] [--output FILE.json]
 
 Each movie is a raw.tif of 256 x 256 uint16 as denoscope records it, trained on in a process of its own. The ratios
 within one run are what counts. `draw` is the part of a step that the movie decides: reading and cutting windows.
@@ -72,7 +72,7 @@ def train(path: Path, steps: int, answer: Any) -> None:
     from denoscope.train._live_task import LiveTask
 
     torch.set_num_threads(1)
-    settings, network = FitSettings(steps=steps, batch=4, crop=64), LiveSettings()
+    settings, network = FitSettings(steps=steps, batch=1, crop=64), LiveSettings()
     model = LiveNet(network)
     optimizer = torch.optim.AdamW(model.parameters())
     before, peak = psutil.Process().memory_info().rss, Peak()
@@ -108,7 +108,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--megabytes", type=float, default=30, help="size of the smallest movie")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=320, help="enough to fill the pool of clips")
     parser.add_argument("--folder", type=Path, default=None, help="where the movies are written")
     parser.add_argument("--output", type=Path, default=None, help="JSON file to write")
     arguments = parser.parse_args()
