@@ -26,7 +26,8 @@ from denoscope.train import (
     simulate,
     simulated_movies,
 )
-from denoscope.train._fit import _is_better, _State
+from denoscope.train._fit import _is_better
+from denoscope.train._kept import State
 from denoscope.train._logs import COLUMNS, TrainingLog, read_log
 from denoscope.train._task import first_held_out, split_in_time
 from support.tiny_training import TINY, same_weights
@@ -150,7 +151,7 @@ def test_adaptation_never_returns_worse_weights(real: TrainingMovie) -> None:
 
 
 def test_training_stops_when_the_held_out_score_gains_nothing() -> None:
-    state, settings = _State(), FitSettings(stop_after=2)
+    state, settings = State(), FitSettings(stop_after=2)
     kept = [_is_better(state, settings, score, 0.1 * i) for i, score in enumerate((3.0, 2.0, 2.5))]
     assert kept == [True, True, False]
     assert not state.stopped

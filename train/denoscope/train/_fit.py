@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from denoscope.runtime import InvalidInput
-from denoscope.train._checkpoint import (
-    digest_of,
-    load_tensors,
-    optimizer_tensors,
-    restore_optimizer,
-    save_tensors,
-    split,
-)
 from denoscope.train._data import TrainingMovie
 from denoscope.train._fit_settings import FitPlan, FitProgress, FitResult, FitSettings
+from denoscope.train._kept import Job, Kept, State, copied
 from denoscope.train._launch import on_devices
 from denoscope.train._live_task import self_supervised_score
 from denoscope.train._logs import TrainingLog
 from denoscope.train._methods import Method, method_named
 from denoscope.train._sts_uvd import FlowEstimator, StsUvdSettings, default_flow
-from denoscope.train._sts_uvd_task import StsUvdFit, StsUvdFitSettings, StsUvdTask
+from denoscope.train._sts_uvd_task import StsUvdFit, StsUvdFitSettings
 from denoscope.train._task import Task, Tensors
 from denoscope.train._umvd import Umvd, UmvdFitSettings, UmvdSettings
 
@@ -130,7 +122,7 @@ def fit(
     if resume and checkpoint is None:
         raise InvalidInput("There is no checkpoint to go on from: name the file that the training wrote.")
     settings = replace(settings, crop=_usable_crop(movies, settings.crop, kind))
-    job = _Job(
+    job = Job(
         kind,
         list(movies),
         checkpoint,
@@ -180,50 +172,6 @@ def fit_sts_uvd(
     return result
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What `fit` was asked for, checked; travels to the processes of several devices."""
-
-    method: Method
-    movies: list[TrainingMovie]
-    checkpoint: Path | None
-    settings: FitSettings
-    shape: Any
-    start: Mapping[str, Tensor] | None
-    flow: nn.Module | None
-    estimator: FlowEstimator
-    resume: bool
-    log: Path | None
-    events: Path | None
-    plan: bool
-
-    def network(self) -> nn.Module:
-        """Return the network with the weights that training starts from."""
-        torch.manual_seed(self.settings.seed)
-        if self.flow is None or self.method.task is StsUvdTask:
-            network = self.method.build(self.shape)
-        else:
-            network = self.method.build(
-                self.shape, copy.deepcopy(self.flow).requires_grad_(requires_grad=False)
-            )
-        if self.start is not None:
-            network.load_state_dict(dict(self.start))
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-    def identity(self, initial: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return what a checkpoint must agree with to be one of this training."""
-        shape = json.loads(json.dumps(asdict(self.shape)))
-        movies = [f"{m.name} {list(m.frames.shape)} {m.intensity.offset:g}" for m in self.movies]
-        return {"method": self.method.name, "network": shape, "movies": movies, "start": digest_of(initial)}
-
-    def task(self, settings: FitSettings) -> Task:
-        """Return the method's own part of the training."""
-        if self.method.task is StsUvdTask:
-            assert isinstance(settings, StsUvdFitSettings)
-            return StsUvdTask(self.movies, settings, self.shape, self.estimator, self.flow)
-        return self.method.task(self.movies, settings, self.shape)
-
-
 class _Hidden:
     """Tensors that mixed precision must not round: frames, flows and targets stay in 32 bits."""
 
@@ -243,10 +191,10 @@ class _Objective(nn.Module):
         return self.task.loss(self.network, batch.tensors)
 
 
-def _train(fabric: Fabric, job: _Job, report: Report) -> FitResult[Any]:
+def _train(fabric: Fabric, job: Job, report: Report) -> FitResult[Any]:
     """Train on this process's device; with several, each runs this on batches of its own."""
     method, network = job.method, job.network()
-    kept = _Kept(job, network)
+    kept = Kept(job, network)
     settings, state, task = kept.settings, kept.state, kept.task
     optimizer = kept.optimizer
     objective, stepper = fabric.setup(_Objective(network, task), optimizer)
@@ -301,7 +249,7 @@ def _train(fabric: Fabric, job: _Job, report: Report) -> FitResult[Any]:
                 weights = kept.average if method.average else network.state_dict()
                 row["held_out_score"] = _agreed(fabric, _score(task, probe, weights))
                 if _is_better(state, settings, row["held_out_score"], done):
-                    kept.best = _copied(weights)
+                    kept.best = copied(weights)
                 state.scoring_s += time.perf_counter() - now
             if {"loss", "held_out_score"} & row.keys():
                 log.write({"step": state.step, "done": done, **_times(state), **row})
@@ -314,136 +262,7 @@ def _train(fabric: Fabric, job: _Job, report: Report) -> FitResult[Any]:
     return kept.result()
 
 
-@dataclass
-class _State:
-    """Everything of a training that is neither weights nor moments nor the method's own."""
-
-    step: int = 0
-    elapsed_s: float = 0.0
-    processor_s: float = 0.0
-    scoring_s: float = 0.0
-    smoothed: float = math.nan
-    score_before: float = math.nan
-    best_score: float = math.inf
-    without_gain: int = 0
-    next_score: float = 0.0  # share of the training done at which a score is due
-    stopped: str = ""
-    losses: list[tuple[int, float]] = field(default_factory=list)
-    scores: list[tuple[int, float]] = field(default_factory=list)
-
-
-class _Kept:
-    """What a training keeps from step to step: all of it goes to the checkpoint and comes back."""
-
-    def __init__(self, job: _Job, network: nn.Module) -> None:
-        self.job, self.network, self.settings, self.state = job, network, job.settings, _State()
-        self._initial = _copied(network.state_dict())
-        self._identity = job.identity(self._initial)
-        self._stored: tuple[dict[str, Tensor], dict[str, Any]] | None = None
-        self._epoch_saved = -1
-        if job.resume:
-            self._stored = self._load()
-            metadata = self._stored[1]
-            self.settings = type(job.settings)(**metadata["settings"])
-            pairs = {name: [tuple(p) for p in metadata["state"][name]] for name in ("losses", "scores")}
-            self.state = _State(**{**metadata["state"], **pairs})
-        self.task = job.task(self.settings)
-        trained = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = job.method.optimizer(trained, self.settings.learning_rate)
-        self.average: dict[str, Tensor] = {}
-        self.best: dict[str, Tensor] = {}
-
-    def begin(self) -> None:
-        """Begin anew: the weights are where they will be trained by now."""
-        self.average, self.best = _copied(self.network.state_dict()), _copied(self.network.state_dict())
-        self.task.prepare()
-
-    def restore(self, fabric: Fabric) -> None:
-        """Take up the stored state."""
-        assert self._stored is not None
-        assert self.job.checkpoint is not None
-        tensors, metadata = self._stored
-        self.network.load_state_dict(split(tensors, "model"))
-        on_device = {name: value.to(fabric.device) for name, value in tensors.items()}
-        self.average, self.best = split(on_device, "average"), split(on_device, "best")
-        restore_optimizer(self.optimizer, split(tensors, "optimizer"))
-        fabric.strategy.precision.load_state_dict(metadata["scaler"])
-        large: dict[str, Tensor] = {}
-        if metadata["epoch_file"] is not None:
-            large, _ = load_tensors(self.job.checkpoint.with_name(metadata["epoch_file"]))
-            self._epoch_saved = metadata["epoch"]
-        self.task.restore(metadata["task"], large)
-        self._stored = None
-
-    def save(self, fabric: Fabric) -> None:
-        """Write the checkpoint; what changes with the epoch only has a file of its own, written once."""
-        path = self.job.checkpoint
-        if path is None:
-            return
-        epoch = (self.state.step - 1) // self.settings.steps_per_epoch
-        epoch_file = path.with_name(f"{path.stem}.epoch-{epoch}.safetensors")
-        large = self.task.tensors()
-        if large and epoch != self._epoch_saved:
-            save_tensors(epoch_file, large, {})
-            self._epoch_saved = epoch
-        parts = {
-            "model": self.network.state_dict(),
-            "average": self.average,
-            "best": self.best,
-            "optimizer": optimizer_tensors(self.optimizer),
-        }
-        metadata = {
-            "state": asdict(self.state),
-            "settings": asdict(self.settings),
-            "identity": self._identity,
-            "task": self.task.values(),
-            "scaler": fabric.strategy.precision.state_dict(),
-            "epoch": epoch,
-            "epoch_file": epoch_file.name if large else None,
-        }
-        tensors = {f"{part}.{name}": value for part, of in parts.items() for name, value in of.items()}
-        save_tensors(path, tensors, metadata)
-        for old in path.parent.glob(f"{path.stem}.epoch-*"):
-            if old.name != metadata["epoch_file"]:
-                old.unlink(missing_ok=True)
-
-    def result(self) -> FitResult[Any]:
-        """Return the network that scored best, on the processor."""
-        job, state = self.job, self.state
-        network = job.network().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        improved = job.start is None or state.best_score < state.score_before
-        network.load_state_dict(self.best if improved else self._initial)
-        common = FitResult(
-            network=network.eval(),
-            steps=state.step,
-            seconds=state.elapsed_s,
-            processor_s=state.processor_s,
-            score_before=state.score_before,
-            score_after=state.best_score,
-            improved=improved,
-            stopped=state.stopped,
-            losses=state.losses,
-            scores=state.scores,
-        )
-        return job.method.result.of(common, self.task.outcome())
-
-    def _load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        path = self.job.checkpoint
-        assert path is not None
-        tensors, metadata = load_tensors(path)
-        if "identity" not in metadata:
-            raise InvalidInput(f"{path} is not a checkpoint of a training: start anew without --resume.")
-        for what, now in self._identity.items():
-            then = metadata["identity"].get(what)
-            if then != now:
-                raise InvalidInput(
-                    f"{path} is the checkpoint of another training ({what} {then}, now {now}): "
-                    "give the same movies and options, or start anew without --resume."
-                )
-        return tensors, metadata
-
-
-def _plan(fabric: Fabric, network: nn.Module, kept: _Kept) -> FitPlan:
+def _plan(fabric: Fabric, network: nn.Module, kept: Kept) -> FitPlan:
     """Time a few steps on a copy of the network and add up what one keeps in memory."""
     settings, task, state = kept.settings, kept.task, kept.state
     copied = copy.deepcopy(network).train()
@@ -484,7 +303,7 @@ def _score(task: Task, probe: nn.Module, weights: Mapping[str, Tensor]) -> float
     return task.score(probe.eval())
 
 
-def _score_is_due(state: _State, settings: FitSettings, done: float) -> bool:
+def _score_is_due(state: State, settings: FitSettings, done: float) -> bool:
     if done < state.next_score or state.step < _LEAST_STEPS_BETWEEN_SCORES:
         return False
     if settings.total_steps is not None:
@@ -492,7 +311,7 @@ def _score_is_due(state: _State, settings: FitSettings, done: float) -> bool:
     return state.scoring_s <= _MOST_TIME_FOR_SCORES * state.elapsed_s
 
 
-def _is_better(state: _State, settings: FitSettings, score: float, done: float) -> bool:
+def _is_better(state: State, settings: FitSettings, score: float, done: float) -> bool:
     """Book a score; after too many without a gain the training stops."""
     state.scores.append((state.step, score))
     state.next_score = done + 1 / settings.validations
@@ -537,18 +356,14 @@ def _update_average(average: dict[str, Tensor], network: nn.Module, step: int) -
         average[name].lerp_(value, 1 - keep)
 
 
-def _progress(state: _State, done: float) -> FitProgress:
+def _progress(state: State, done: float) -> FitProgress:
     remaining = state.elapsed_s * (1 / done - 1) if done > 0 else math.inf
     newest = state.scores[-1][1] if state.scores else math.nan
     return FitProgress(state.step, done, state.smoothed, state.elapsed_s, remaining, newest)
 
 
-def _times(state: _State) -> dict[str, float]:
+def _times(state: State) -> dict[str, float]:
     return {"elapsed_s": state.elapsed_s, "processor_s": state.processor_s}
-
-
-def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in weights.items()}
 
 
 def _usable_crop(movies: Sequence[TrainingMovie], crop: int, method: Method) -> int:
