@@ -189,6 +189,8 @@ def flow_colours(flow: FloatArray, longest: float) -> npt.NDArray[np.float64]:
 
 def save_reliability(result: PairResult, path: Path) -> None:
     """Draw observed against nominal coverage, and errors against predicted deviations."""
+    from matplotlib.ticker import NullFormatter
+
     figure, axes = _grid(1, 2, size=4.2)
     spread, error = axes[0, 0], axes[0, 1]
     spread.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
@@ -201,6 +203,8 @@ def save_reliability(result: PairResult, path: Path) -> None:
     if extremes:
         error.plot([min(extremes), max(extremes)], [min(extremes), max(extremes)], color="0.6", linewidth=0.8)
         error.set(xscale="log", yscale="log")
+        for axis in (error.xaxis, error.yaxis):  # between powers of ten numbers run into each other
+            axis.set_minor_formatter(NullFormatter())
     error.set(
         xlabel="predicted deviation (counts)", ylabel="error, rms (counts)", title="by predicted deviation"
     )
