@@ -97,6 +97,20 @@ def test_the_fixed_pattern_goes() -> None:
     )
 
 
+def test_maps_that_do_not_fit_are_noticed() -> None:
+    rng = np.random.default_rng(6)
+    gain, offset = maps(7, (96, 96))
+    frames = np.rint(rng.poisson(20, (40, 96, 96)) * gain + offset).astype(np.uint16)
+    fitting = CameraCalibration(gain, offset, source="maps.mat")
+    before, after = fitting.fixed_pattern(frames)
+    assert before > 10 * after
+    assert fitting.warning(frames) is None
+    warning = CameraCalibration(gain.T, offset.T, source="maps.mat").warning(frames)
+    assert warning is not None
+    assert "(maps.mat) do not fit this movie: its fixed pattern grows" in warning
+    assert CameraCalibration(gain.T, offset.T).warning(frames[:4]) is None
+
+
 def test_a_movie_is_corrected_where_it_is_read() -> None:
     gain, offset = maps()
     frames = np.random.default_rng(5).integers(90, 300, (9, *SHAPE)).astype(np.uint16)

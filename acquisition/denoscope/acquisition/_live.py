@@ -261,7 +261,7 @@ class _Run:
         if not self.settings.keep_raw or len(self.routes.received) > 1:
             return None
         try:
-            return check_noise(open_movie(self.settings.output / RAW_MOVIE))
+            return check_noise(open_movie(self.settings.output / RAW_MOVIE), self.camera)
         except InvalidInput:  # frames of several shapes
             return None
 

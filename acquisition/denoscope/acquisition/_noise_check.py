@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from denoscope.runtime import CameraCalibration
 
 __all__ = ["check_noise"]
 
 
-def check_noise(frames: Any) -> dict[str, Any] | None:
+def check_noise(frames: Any, camera: CameraCalibration | None = None) -> dict[str, Any] | None:
     """Measure the noise's correlation, as it goes into reports; None where there are too few frames.
 
     Parameters
     ----------
     frames
         (T, H, W) raw counts; parts of them are read.
+    camera
+        Calibration that they are corrected with: a warning says if it does not fit them.
 
     Returns
     -------
@@ -26,6 +31,7 @@ def check_noise(frames: Any) -> dict[str, Any] | None:
         found = measure_noise_correlation(frames)
     except InvalidInput:  # a short or tiny movie is no reason to complain
         return None
+    sentences = [found.warning(), camera.warning(frames) if camera is not None else None]
     return {
         "kind": found.kind,
         "along_row": found.along_row,
@@ -33,5 +39,5 @@ def check_noise(frames: Any) -> dict[str, Any] | None:
         "row": found.row,
         "time": found.time,
         "limit": found.limit,
-        "warning": found.warning(),
+        "warning": "; ".join(filter(None, sentences)) or None,
     }

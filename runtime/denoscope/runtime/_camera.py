@@ -26,6 +26,8 @@ FloatArray = npt.NDArray[np.float64]
 Roi = tuple[int, int, int, int]
 
 _MOST_PIXELS = 1 << 27
+_PATTERN_FRAMES, _FEWEST_PATTERN_FRAMES = 64, 10
+_WORSE = 1.2  # times the fixed pattern before
 _NAMES = {
     "gain": ("gain", "gainmap", "gain_map", "g"),
     "offset": ("offset", "offsetmap", "offset_map", "o", "dark"),
@@ -168,6 +170,41 @@ class CameraCalibration:
         name, limit = getattr(movie, "_name", "the movie"), getattr(movie, "_limit_bytes", 64 * 2**30)
         return LazyMovie(_CorrectedReader(movie, self), name, limit)
 
+    def fixed_pattern(self, movie: AnyMovie) -> tuple[float, float]:
+        """Return the fixed pattern before and after correction, as a standard deviation in photo-electrons.
+
+        It is what the means of even and of odd frames share in the dark half of the image, after second
+        differences in both directions have removed the scene; temporal noise is in neither.
+
+        Parameters
+        ----------
+        movie
+            (T, H, W) raw counts, T >= 2; at most 64 frames are used.
+        """
+        self.check(movie.shape)
+        counts = np.asarray(movie[:_PATTERN_FRAMES], np.float32)
+        corrected = self.correct(counts)
+        plain = (counts - np.float32(np.median(self.offset))) / np.float32(np.median(self.gain))
+        mean = corrected.mean(0)
+        dark = (mean <= np.median(mean))[1:-1, 1:-1]
+        before, after = (
+            float(np.mean(_high_pass(frames[::2].mean(0))[dark] * _high_pass(frames[1::2].mean(0))[dark]))
+            for frames in (plain, corrected)
+        )
+        return math.sqrt(max(before, 0.0)), math.sqrt(max(after, 0.0))
+
+    def warning(self, movie: AnyMovie) -> str | None:
+        """Return one sentence if correction adds to the fixed pattern of a movie of counts, else None."""
+        if len(movie) < _FEWEST_PATTERN_FRAMES:
+            return None
+        before, after = self.fixed_pattern(movie)
+        if after <= _WORSE * before:
+            return None
+        return (
+            f"the calibration maps ({self.source}) do not fit this movie: its fixed pattern grows from {before:.2g} "
+            f"to {after:.2g} photo-electrons; check region, orientation, binning and exposure, or leave them out"
+        )
+
     def noise_variance(self, electrons: npt.NDArray[Any]) -> Float32:
         """Return the variance of corrected frames at expected photo-electrons: shot and read noise."""
         self.check(electrons.shape)
@@ -221,6 +258,13 @@ class _CorrectedReader:
         counts = np.asarray(self._movie[start:stop, rows, columns])
         offset = self._calibration._offset[rows, columns]
         return (counts.astype(np.float32) - offset) * self._calibration._inverse_gain[rows, columns]
+
+
+def _high_pass(image: Float32) -> Float32:
+    """Return second differences in both directions, scaled to keep the variance of white noise."""
+    rows = image[:-2] - 2 * image[1:-1] + image[2:]
+    both: Float32 = rows[:, :-2] - 2 * rows[:, 1:-1] + rows[:, 2:]
+    return both / np.float32(6)
 
 
 _BOUNDS = {"gain": " and above 0", "read variance": " and not negative"}

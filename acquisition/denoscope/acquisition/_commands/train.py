@@ -94,7 +94,7 @@ def train(
         require("torch", extra="train", purpose="training")
         from denoscope.acquisition._range import frame_range
         from denoscope.export import export_bundle
-        from denoscope.runtime import InvalidInput
+        from denoscope.runtime import InvalidInput, open_movie
         from denoscope.train import METHODS, fit, movie_from_file, simulated_movies
         from denoscope.train._checkpoint import remove_checkpoint
         from denoscope.train._report import Report, save_report, verdict
@@ -108,6 +108,9 @@ def train(
         choice: dict[str, Any] = {"channel": channel, "plane": plane, "position": position, "camera": camera}
         loaded = [movie_from_file(path, frame_range(frames), **choice) for path in movies]
         warnings = _choose_blind_spot(beginning, loaded)
+        if camera is not None:
+            where: dict[str, Any] = {"channel": channel, "plane": plane, "position": position}
+            warnings += filter(None, (camera.warning(open_movie(path, **where)) for path in movies))
         entry = METHODS[beginning.method]
         changes: dict[str, Any] = {"learning_rate": _ADAPTATION_RATE} if beginning.parent else {}
         if steps is not None:
