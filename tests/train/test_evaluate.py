@@ -28,6 +28,7 @@ from denoscope.train._pictures import (
     save_reliability,
 )
 from denoscope.train._tables import movie_tables, pair_tables
+from support.tiny_bundle import tiny_bundle
 
 RADIUS = 4.0
 
@@ -149,6 +150,21 @@ def test_bundles_of_one_name(bundle: Bundle) -> None:
     assert unique_names([bundle]) == ["live"]
     with pytest.raises(InvalidInput, match="given 2 times"):
         unique_names([bundle, bundle])
+
+
+def test_a_method_without_predicted_deviations(movie: SimulatedMovie, bundle: Bundle, tmp_path: Path) -> None:
+    silent = tiny_bundle(tmp_path / "silent.denoscope", std=False)
+    pair = evaluate_pair(
+        "p", movie.as_uint16(), movie.clean, [bundle, silent], backend="onnxruntime-cpu", radius_px=RADIUS
+    )
+    assert [row.method for row in pair.rows[3:]] == ["live", silent.manifest.name]
+    assert list(pair.reliability) == list(pair.coverage_68) == ["live"]
+    assert [row[0] for row in pair_tables(pair)[1].rows] == ["live"]
+    real = evaluate_movie("m", movie.as_uint16(), [silent], backend="onnxruntime-cpu", radius_px=RADIUS)
+    residual = real.methods[1].residual
+    assert residual is not None
+    assert residual.expected_ratio is None
+    assert "(" not in movie_tables(real)[0].rows[0][3]
 
 
 def test_too_short_a_movie(bundle: Bundle) -> None:
