@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.runtime import Intensity, InvalidInput, LazyMovie, open_movie
-from denoscope.train import LiveSettings, TrainingMovie, movie_from_file
+from denoscope.runtime import Intensity, InvalidInput, LazyMovie, estimate_intensity, open_movie
+from denoscope.train import (
+    CameraSettings,
+    LiveSettings,
+    SceneSettings,
+    TrainingMovie,
+    aligned,
+    movie_from_file,
+    simulate,
+)
 from denoscope.train._clips import ClipPool
 from denoscope.train._data import Batch, draw_batch
 
@@ -197,3 +205,18 @@ def test_a_channel_is_chosen(tmp_path: Path) -> None:
     assert movie_from_file(path, channel=1).frames[0].min() == 1000
     with pytest.raises(InvalidInput, match="2 channels"):
         movie_from_file(path)
+
+
+def test_a_movie_that_moves_is_trained_on_as_a_live_session_sees_it() -> None:
+    scene = SceneSettings(frames=60, height=96, width=96, motion_px=2.5, jitter_px=0.8, spike_rate_hz=0.01)
+    simulated = simulate(scene, CameraSettings(photons=30.0), seed=8)
+    noisy = np.rint(simulated.noisy)
+    moving = TrainingMovie("moving", noisy, simulated.clean, estimate_intensity(noisy[:32]))
+    still = aligned(moving)
+    assert still.clean is not None
+    inner = np.s_[:, 12:-12, 12:-12]
+    before, after = (np.asarray(m.clean)[inner].std(0).mean() for m in (moving, still))
+    assert after < 0.6 * before
+    noise = [np.asarray(m.frames)[inner] - np.asarray(m.clean)[inner] for m in (moving, still)]
+    assert noise[1].std() == pytest.approx(noise[0].std(), rel=0.02), "frames and truth move together"
+    assert aligned(still) is still

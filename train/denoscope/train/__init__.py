@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from denoscope.train._data import TrainingMovie, movie_from_file, simulated_movies
+from denoscope.train._data import TrainingMovie, aligned, movie_from_file, simulated_movies
 from denoscope.train._fit import UmvdFit, fit, fit_sts_uvd, fit_umvd, self_supervised_score
 from denoscope.train._fit_settings import FitPlan, FitProgress, FitResult, FitSettings
 from denoscope.train._flow import FlowNet, Motion, estimate_flow, flow_estimator, load_flow
@@ -74,6 +74,7 @@ __all__ = [
     "UmvdFit",
     "UmvdFitSettings",
     "UmvdSettings",
+    "aligned",
     "best_gaussian",
     "best_temporal_average",
     "denoise_movie",

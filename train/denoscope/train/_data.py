@@ -15,14 +15,16 @@ from denoscope.runtime import (
     Intensity,
     InvalidInput,
     LazyMovie,
+    align_movie,
     estimate_intensity,
+    follow_motion,
     open_movie,
 )
 from denoscope.train._clips import Clip, ClipPool
 from denoscope.train._live import LiveSettings
 from denoscope.train._simulate import random_settings, simulate
 
-__all__ = ["Batch", "TrainingMovie", "draw_batch", "movie_from_file", "simulated_movies"]
+__all__ = ["Batch", "TrainingMovie", "aligned", "draw_batch", "movie_from_file", "simulated_movies"]
 
 _CALIBRATION_FRAMES = 32
 _LONGEST_PAST = 400  # frames that a drawn window remembers at most
@@ -147,19 +149,53 @@ def simulated_movies(
     frames: int = 420,
     size: int = 96,
     seed: int,
+    kinds: Sequence[str] = ("two-photon",),
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[TrainingMovie]:
-    """Simulate `count` varied two-photon movies of `size` x `size` pixels with truth."""
+    """Simulate `count` varied movies of `size` x `size` pixels with truth.
+
+    Parameters
+    ----------
+    count, frames, size, seed
+        How many, how long, how large, and the seed of every choice.
+    kinds
+        Kinds of scene to choose from, see `random_settings`.
+    progress
+        Called with the number of movies done.
+    """
     movies = []
     for index in range(count):
         rng = np.random.default_rng((seed, index))
-        scene, camera = random_settings(rng, frames=frames, height=size, width=size)
-        movie = simulate(scene, camera, seed=int(rng.integers(2**31)))
-        noisy = np.rint(movie.noisy)
+        scene, camera = random_settings(rng, frames=frames, height=size, width=size, kinds=kinds)
+        simulated = simulate(scene, camera, seed=int(rng.integers(2**31)))
+        noisy = np.rint(simulated.noisy)
         intensity = estimate_intensity(noisy[:_CALIBRATION_FRAMES])
-        movies.append(TrainingMovie(f"simulated-{seed}-{index}", noisy, movie.clean, intensity))
+        movie = TrainingMovie(f"simulated-{seed}-{index}", noisy, simulated.clean, intensity)
+        movies.append(aligned(movie))
         progress(index + 1)
     return movies
+
+
+def aligned(movie: TrainingMovie, on_frame: Callable[[int], None] = lambda _: None) -> TrainingMovie:
+    """Return the movie as a live session sees it: moved to its rest position if it moves as a whole.
+
+    A movie whose scene drifts off the canvas ends there, unless less than half of it would be left.
+
+    Parameters
+    ----------
+    movie
+        A movie that moves is read once from end to end.
+    on_frame
+        Called with the number of frames done.
+    """
+    displacements = follow_motion(movie.frames, movie.intensity, on_frame=on_frame)
+    if displacements is None or len(displacements) < max(_MINIMUM_FRAMES, len(movie.frames) // 2):
+        return movie
+    clean = movie.clean
+    if clean is not None:
+        clean = np.asarray(align_movie(clean, displacements, movie.name), np.float32)
+    frames = align_movie(movie.frames, displacements, movie.name)
+    return TrainingMovie(movie.name, frames, clean, movie.intensity)
 
 
 def draw_batch(

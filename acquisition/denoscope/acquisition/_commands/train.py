@@ -112,6 +112,8 @@ def train(
             where: dict[str, Any] = {"channel": channel, "plane": plane, "position": position}
             warnings += filter(None, (camera.warning(open_movie(path, **where)) for path in movies))
         entry = METHODS[beginning.method]
+        if entry.name == "live":
+            loaded = [_as_seen_live(shell, movie) for movie in loaded]
         changes: dict[str, Any] = {"learning_rate": _ADAPTATION_RATE} if beginning.parent else {}
         if steps is not None:
             changes |= {"steps": steps, "epochs": None}
@@ -291,6 +293,18 @@ def _choose_blind_spot(beginning: _Beginning, movies: list[TrainingMovie]) -> li
             f"{', '.join(sorted(missing))}, so part of the noise may stay: train with --from nothing"
         )
     return sentences
+
+
+def _as_seen_live(shell: Shell, movie: TrainingMovie) -> TrainingMovie:
+    """Align a movie that moves as a whole, as a live session does before the network sees it."""
+    from denoscope.train import aligned
+
+    still = aligned(movie)
+    if still is not movie:
+        shell.say(
+            f"{movie.name} moves as a whole: {len(still.frames)} frames aligned as in a live session, whole pixels"
+        )
+    return still
 
 
 def _announce(shell: Shell, movies: list[TrainingMovie], warnings: list[str], log: Path | None) -> None:
