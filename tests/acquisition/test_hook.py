@@ -17,7 +17,9 @@ import tifffile
 from ome_types import from_tiff
 
 from acquisition.conftest import environment
-from denoscope.acquisition import OutputExists, hook
+from denoscope.acquisition import OutputExists, Source, SourceFailed, hook
+from denoscope.acquisition._sources._pipe import PipeSource, pack_end, pack_frame
+from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
 from denoscope.runtime import InvalidInput
 
 FRAMES = 60
@@ -170,3 +172,32 @@ def test_a_folder_is_never_overwritten(tmp_path: Path, bundle: Path) -> None:
         follower(frames(1)[0], {})
     with pytest.raises(OutputExists, match=r"hook\.json"):
         hook(output=tmp_path, bundle=bundle)
+
+
+def packed(movie: Movie) -> bytes:
+    messages = [pack_frame(frame, number, 0.0, {}) for number, frame in enumerate(movie)]
+    return b"".join(head + bytes(body) for head, body in messages) + pack_end({"seen": len(movie)})
+
+
+class TestPipe(SourceContract):
+    def make(self, frames: Movie, folder: Path) -> Source:
+        return PipeSource(io.BytesIO(packed(frames)))
+
+    def make_absent(self, folder: Path) -> Source:
+        return PipeSource(io.BytesIO(b""))
+
+
+@pytest.mark.parametrize(("cut", "complete"), [(-100, 5), (-1000, 5), (-2000, 4), (-5000, 2)])
+def test_a_pipe_that_breaks_gives_what_arrived_and_says_so(cut: int, complete: int) -> None:
+    source = PipeSource(io.BytesIO(packed(numbered_frames(6))[:cut]))
+    source.open()
+    source.start()
+    assert len(pop_all(source, most=complete)) == complete
+    with pytest.raises(SourceFailed, match="broke"):
+        pop_all(source)
+
+
+def test_a_pipe_of_something_else_is_refused() -> None:
+    source = PipeSource(io.BytesIO(b"GET / HTTP/1.1 and so on"))
+    with pytest.raises(ConnectionError, match="no frames"):
+        source.open()

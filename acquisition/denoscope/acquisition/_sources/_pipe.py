@@ -118,7 +118,9 @@ class PipeSource(UncoredSource):
 
     def finished(self) -> bool:
         """Say whether the sender has ended, or we were stopped, and every frame that arrived was popped."""
-        return self._first is None and (self._ended or (self._stopped.is_set() and self._queue.empty()))
+        if self._stopped.is_set() and self._queue.empty():
+            self._ended = True  # for good: a frame may still be on its way into the queue
+        return self._first is None and self._ended
 
     def stop(self) -> None:
         """Take no more frames; what the sender still sends is read and let go."""
