@@ -9,7 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-LIMITS = {"runtime/bundles/": 2_000_000, "acquisition/data/": 3_000_000}
+LIMITS = {"runtime/bundles/": 2_000_000, "acquisition/data/": 3_000_000, "train/weights/": 600_000}
 PARTS = ("train", "export", "runtime", "acquisition")
 
 

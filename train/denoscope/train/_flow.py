@@ -2,10 +2,10 @@
 
 The slides leave "lightweight optical flow models" to future work. This one compares learned features
 at a quarter, an eighth and a sixteenth of the resolution, coarse to fine: a cost volume of small
-radius round the motion found so far (Sun et al. 2018, PWC-Net), and products of linear features of
-both frames, which is what Lucas and Kanade (1981) average. It is trained on noise from 0.1 to 1,000
-photons a pixel with the distance to the true flow as its loss, so where a pair of frames says nothing
-it answers with no motion.
+radius round the motion found so far (Sun et al. 2018, PWC-Net), and the damped equations of Lucas and
+Kanade (1981) on learned features, whose answers a few convolutions choose between and correct. It is
+trained on noise from 0.1 to 1,000 photons a pixel with the distance to the true flow as its loss, so
+where a pair of frames says nothing it answers with no motion.
 
 Large displacements of the whole frame are found outside the graph, by phase correlation with a test
 of significance (`global_shift`); the network sees what is left.
@@ -47,6 +47,8 @@ __all__ = [
 FloatArray = npt.NDArray[np.float32]
 
 _CELL = 4  # pixels in a cell of 2 x 2
+_WINDOWS = (3, 7)  # of a level's own pixels, over which Lucas and Kanade's equations are averaged
+_LARGEST = 1.5  # pixels of a level that one step of theirs can go
 _WIDE = 15  # cells: what counts as background and as local contrast
 
 
@@ -58,18 +60,18 @@ class FlowSettings:
     ----------
     channels
         Features of a frame at each of the three levels.
-    products
-        Products of linear features of the two frames, at each level.
     width
         Channels inside the estimator of a level.
     radius
-        Reach of a level's cost volume, in its own pixels.
+        Reach of the cost volumes of the two coarser levels, in their own pixels.
+    passes
+        How often to estimate, each time from where the last pass has led; weights do not depend on it.
     """
 
     channels: int = 24
-    products: int = 16
-    width: int = 32
+    width: int = 24
     radius: int = 2
+    passes: int = 2
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values for JSON."""
@@ -92,33 +94,90 @@ def _twice(x: Tensor, like: Tensor) -> Tensor:
     return large[:, :, : like.shape[2], : like.shape[3]]
 
 
+class _LucasKanade(nn.Module):
+    """Solve for the step that explains the difference of two feature maps, over windows of several sizes.
+
+    The normal equations are damped, so that a window that holds little beyond noise gives a small step:
+    the posterior mean under a Gaussian prior. Weights of the channels and damping are learned.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.damping = nn.Parameter(torch.full((len(_WINDOWS),), -3.0))
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return a step (rows, columns) for each window, and how well each is determined."""
+        middle = functional.pad((a + b) / 2, (1, 1, 1, 1), mode="replicate")
+        rows = (middle[:, :, 2:, 1:-1] - middle[:, :, :-2, 1:-1]) / 2
+        columns = (middle[:, :, 1:-1, 2:] - middle[:, :, 1:-1, :-2]) / 2
+        change = b - a
+        weight = torch.softmax(self.weight, 0).view(1, -1, 1, 1)
+        products = torch.cat(
+            [
+                (weight * left * right).sum(1, keepdim=True)
+                for left, right in (
+                    (rows, rows),
+                    (columns, columns),
+                    (rows, columns),
+                    (rows, change),
+                    (columns, change),
+                )
+            ],
+            1,
+        )
+        damping = functional.softplus(self.damping)
+        results = []
+        for index, window in enumerate(_WINDOWS):
+            # Twice the mean over a square is close enough to a smooth window.
+            pooled = products
+            for _ in range(2):
+                pooled = functional.avg_pool2d(
+                    pooled, window, stride=1, padding=window // 2, count_include_pad=False
+                )
+            yy, xx, yx, y, x = (pooled[:, i : i + 1] for i in range(5))
+            yy, xx = yy + damping[index], xx + damping[index]
+            determinant = yy * xx - yx * yx
+            step = torch.cat([xx * y - yx * x, yy * x - yx * y], 1) / determinant
+            results += [_LARGEST * torch.tanh(step / _LARGEST), torch.log(determinant)]
+        return torch.cat(results, 1)
+
+
 class _Level(nn.Module):
     """Estimate what is left of the motion at one resolution."""
 
-    def __init__(self, s: FlowSettings, *, carried: int) -> None:
+    def __init__(self, s: FlowSettings, *, radius: int, carried: int) -> None:
         super().__init__()
-        self.radius = s.radius
-        self.left = nn.Conv2d(2 * s.channels, s.products, 1)
-        self.right = nn.Conv2d(2 * s.channels, s.products, 1)
-        costs = (2 * s.radius + 1) ** 2
-        self.entry = nn.Conv2d(costs + s.products + s.channels + carried, s.width, 1)
+        self.radius = radius
+        self.solve = _LucasKanade(s.channels)
+        costs = (2 * radius + 1) ** 2 if radius else 0
+        solved = 3 * len(_WINDOWS)
+        self.entry = nn.Conv2d(costs + solved + s.channels + carried, s.width, 1)
         self.body = nn.Sequential(
             nn.Conv2d(s.width, s.width, 3, padding=1),
             nn.LeakyReLU(0.1),
             nn.Conv2d(s.width, s.width, 3, padding=2, dilation=2),
             nn.LeakyReLU(0.1),
         )
-        self.step = nn.Conv2d(s.width, 2, 3, padding=1)
+        # A correction, and how far to trust the step of each window, or none.
+        self.step = nn.Conv2d(s.width, 2 + len(_WINDOWS) + 1, 3, padding=1)
 
     def forward(self, a: Tensor, b: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the step of the flow, in pixels of this level, and the state for the next one."""
-        both = torch.cat([a, b], 1)
-        parts = [self._costs(a, b), self.left(both) * self.right(both), b]
+        solved = self.solve(a, b)
+        parts = [solved, b]
+        if self.radius:
+            parts.append(self._costs(a, b))
         if carried is not None:
             parts.append(carried)
         x = functional.leaky_relu(self.entry(torch.cat(parts, 1)), 0.1)
         x = x + self.body(x)
-        return self.step(x), x
+        answer = self.step(x)
+        share = torch.softmax(answer[:, 2:], 1)
+        step = answer[:, :2]
+        for index in range(len(_WINDOWS)):
+            step = step + share[:, index : index + 1] * solved[:, 3 * index : 3 * index + 2]
+        return step, x
 
     def _costs(self, a: Tensor, b: Tensor) -> Tensor:
         """Correlate b's features with a's at every displacement within the radius."""
@@ -166,8 +225,14 @@ class FlowNet(nn.Module):
             )
             for _ in range(2)
         )
+        carried = s.width + 2
         self.levels = nn.ModuleList(
-            [_Level(s, carried=0), _Level(s, carried=s.width + 2), _Level(s, carried=s.width + 2)]
+            [
+                _Level(s, radius=s.radius, carried=0),
+                _Level(s, radius=s.radius, carried=carried),
+                _Level(s, radius=0, carried=carried),
+                _Level(s, radius=0, carried=carried),
+            ]
         )
         self._start_without_motion()
 
@@ -202,7 +267,17 @@ class FlowNet(nn.Module):
 
     def match(self, a: Tensor, b: Tensor, noise: Tensor) -> Tensor:
         """Do what `forward` does from the frames' cells (B, 4, H/2, W/2), as pixel unshuffling gives them."""
-        return self.pyramid(self.encode(a, noise), self.encode(b, noise))[-1]
+        there = self.encode(b, noise)
+        flow = self.pyramid(self.encode(a, noise), there)[-1]
+        frame = functional.pixel_shuffle(a, 2)
+        for _ in range(self.settings.passes - 1):
+            full = functional.interpolate(
+                flow, scale_factor=float(self.scale), mode="bilinear", align_corners=False
+            )
+            moved = functional.pixel_unshuffle(warp(frame, full), 2)
+            left = self.pyramid(self.encode(moved, noise), there)[-1]
+            flow = left + warp(flow, left / self.scale)
+        return flow
 
     def encode(self, cells: Tensor, noise: Tensor) -> list[Tensor]:
         """Return one frame's features at a quarter, an eighth and a sixteenth of the resolution."""
@@ -211,14 +286,15 @@ class FlowNet(nn.Module):
         return [quarter, eighth, self.sixteenth(eighth)]
 
     def pyramid(self, a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-        """Return the flows of the three levels, coarse to fine, each in pixels of the frame."""
+        """Return the flows after each step, coarse to fine, each in pixels of the frame."""
         flow, state = self.levels[0](a[2], b[2], None)
         flows = [flow * (4 * self.scale)]
-        for level, index in ((self.levels[1], 1), (self.levels[2], 0)):
+        # The finest level takes a second step from where the first one led.
+        for level, index, finer in zip(self.levels[1:], (1, 0, 0), (True, True, False), strict=True):
             near = b[index]
-            flow = 2 * _twice(flow, near)
-            moved = warp(a[index], flow)
-            step, state = level(moved, near, torch.cat([_twice(state, near), flow], 1))
+            if finer:
+                flow, state = 2 * _twice(flow, near), _twice(state, near)
+            step, state = level(warp(a[index], flow), near, torch.cat([state, flow], 1))
             flow = flow + step
             flows.append(flow * (self.scale * 2**index))
         return flows
@@ -292,20 +368,22 @@ def average_frames(frames: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     return frames.mean(1, keepdim=True) * root, noise * noise.new_tensor([1 / root, 1.0])
 
 
-def load_flow(path: Path | None = None) -> FlowNet:
+def load_flow(path: Path | None = None, *, passes: int = 2) -> FlowNet:
     """Load a flow network, ready to use.
 
     Parameters
     ----------
     path
         Safetensors file of `FlowNet`'s weights with the default settings; the shipped ones when None.
+    passes
+        As in `FlowSettings`: 1 for speed.
 
     Raises
     ------
     InvalidInput
         If the file is not there or holds something else.
     """
-    network = FlowNet()
+    network = FlowNet(FlowSettings(passes=passes))
     try:
         if path is not None:
             network.load_state_dict(load_file(path))

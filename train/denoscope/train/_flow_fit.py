@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ __all__ = ["FlowFit", "FlowFitSettings", "end_point_error", "fit_flow", "held_ou
 
 _CHECKPOINT_EVERY_S = 60.0
 _WEIGHT_AVERAGE = 0.998
-_LEVEL_SHARES = (0.1, 0.3, 1.0)  # of the three levels in the loss, coarse to fine
+_LEVEL_SHARES = (0.1, 0.2, 0.3, 1.0)  # of the steps in the loss, coarse to fine
 _ROUNDING_PX = 0.05  # errors well below this count by their square
 _HELD_OUT_BATCHES = 8
 _BRIGHT, _BRIGHT_SHARE = 20.0, 0.15  # photons, and share of the training until the darkest pairs come
@@ -56,9 +56,9 @@ class FlowFitSettings:
     steps: int = 6000
     minutes: float | None = None
     batch: int = 8
-    crop: int = 96
+    crop: int = 80
     learning_rate: float = 2e-3
-    scenes: int = 160
+    scenes: int = 96
     seed: int = 0
     pairs: PairSettings = field(default_factory=PairSettings)
 
@@ -100,6 +100,7 @@ def fit_flow(
     *,
     settings: FlowFitSettings | None = None,
     network: FlowSettings | None = None,
+    start: Mapping[str, Tensor] | None = None,
     resume: bool = False,
     on_progress: Callable[[int, float, float], None] = lambda _step, _done, _loss: None,
 ) -> FlowFit:
@@ -111,6 +112,8 @@ def fit_flow(
         Safetensors file of the complete state, rewritten once a minute and at the end.
     settings, network
         How to train and what.
+    start
+        Weights to begin with; random ones otherwise.
     resume
         Continue from `checkpoint` with the settings stored there.
     on_progress
@@ -123,7 +126,10 @@ def fit_flow(
     """
     settings = settings or FlowFitSettings()
     torch.manual_seed(settings.seed)
-    model = FlowNet(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = FlowNet(network)
+    if start is not None:
+        model.load_state_dict(dict(start))
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     average = {name: value.clone() for name, value in model.state_dict().items()}
     state = _State()
