@@ -99,6 +99,39 @@ def test_a_configuration_of_our_own(denoscope: Run, bundle: Path, tmp_path: Path
         assert tiff.is_ome
 
 
+TWO_CAMERAS = """
+Property,Core,Initialize,0
+Device,A,DemoCamera,DCam
+Device,B,DemoCamera,DCam
+Device,Both,Utilities,Multi Camera
+Property,Core,Initialize,1
+Property,Both,Physical Camera 1,A
+Property,Both,Physical Camera 2,B
+Property,A,PixelType,16bit
+Property,B,PixelType,16bit
+Property,A,Exposure,20
+Property,B,Exposure,20
+Property,Core,Camera,Both
+"""
+
+
+def test_two_cameras_at_once(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "two.cfg").write_text(TWO_CAMERAS.lstrip())
+    run = denoscope(
+        *("live", "--core", tmp_path / "two.cfg", "--output", tmp_path / "run", "--bundle", bundle),
+        *("--frames", 40, "--no-picture", "--json", "--quiet"),
+    )
+    assert run.returncode == 0, run
+    report = json.loads(run.stdout)
+    received = {each["camera"]: each["received"] for each in report["streams"]}
+    assert received.keys() == {"A", "B"}
+    assert sum(received.values()) == 40
+    assert min(received.values()) > 5
+    assert len(read_raw(tmp_path / "run")) == 40
+    assert report["frames"]["denoised"] + sum(report["frames"]["dropped"].values()) == 40
+    assert "another camera" not in report["frames"]["dropped"]
+
+
 def test_an_adapter_of_another_device_interface(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or sys.platform != "linux":

@@ -75,6 +75,8 @@ class SourceInfo:
         Whatever else describes what is being recorded (for example which movie is replayed).
     clock
         What the frames' ``core_unix_s`` is.
+    cameras
+        How many cameras send at once, as far as the source knows.
     """
 
     kind: str
@@ -90,6 +92,7 @@ class SourceInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     clock: str = "TimeReceivedByCore"
+    cameras: int = 1
 
     @property
     def frame_bytes(self) -> int:

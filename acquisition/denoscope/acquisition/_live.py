@@ -138,8 +138,10 @@ class _Run:
             self.camera.check(self.info.shape)
         reserve = int(settings.reserve_mb * 1e6)
         check_space(_existing_parent(settings.output), self.info, settings.frame_limit, reserve)
+        self.router = Router(self.stream, self._another_stream)
+        stack.callback(self.router.close)
         # Before the camera is armed, because it takes longer than a frame.
-        self.stream.prepare(self.info.shape)
+        self.router.prepare(self.info.shape, min(self.info.cameras, settings.streams))
         settings.output.mkdir(parents=True, exist_ok=True)
         self.log = EventLog(settings.output / "log.jsonl")
         self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)
@@ -149,8 +151,6 @@ class _Run:
         else:
             self.notes.append("raw frames were not written here: whoever records keeps them")
         self.writer = DenoisedWriter(settings.output, self.info, self.provenance)
-        self.router = Router(self.stream, self._another_stream)
-        stack.callback(self.router.close)
         self.routes = Routes(settings.streams)
         denoiser: Denoiser = self.router
         if self.camera is not None:

@@ -254,7 +254,7 @@ class Router:
     """
 
     def __init__(self, first: Stream, another: Callable[[], Stream]) -> None:
-        self._spare: Stream | None = first
+        self._spares = [first]
         self._another = another
         self._streams: dict[StreamKey, Stream] = {}
         self._retired = StreamCounters(0, 0, {}, 0)
@@ -279,11 +279,17 @@ class Router:
             sum(each.in_flight for each in every),
         )
 
+    def prepare(self, shape: tuple[int, int], streams: int) -> None:
+        """Open so many streams for frames of a shape now, because it takes longer than a frame."""
+        self._spares += [self._another() for _ in range(streams - len(self._spares))]
+        for stream in self._spares:
+            stream.prepare(shape)
+
     def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
         """Take one frame of the stream ``meta.key``; return the outputs that are due in it."""
         stream = self._streams.get(meta.key)
         if stream is None:
-            stream, self._spare = self._spare or self._another(), None
+            stream = self._spares.pop(0) if self._spares else self._another()
             self._streams[meta.key] = stream
         return stream.push(frame, meta, skip=skip)
 
@@ -323,5 +329,5 @@ class Router:
 
     def close(self) -> None:
         """Close every stream."""
-        for stream in filter(None, (self._spare, *self._streams.values())):
+        for stream in (*self._spares, *self._streams.values()):
             stream.close()

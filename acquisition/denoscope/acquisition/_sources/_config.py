@@ -131,6 +131,7 @@ class ConfigSource(CoreSource):
         return self._describe(
             "config",
             str(self._config),
+            cameras=max(int(self._core.get_number_of_camera_channels()), 1),
             versions={"mmcore": str(self._core.get_version_info()), "pymmcore": version},
             details={"config": str(config), "adapters": str(folder)},
         )
