@@ -157,6 +157,7 @@ def motion_onnx(shipped: FlowNet) -> bytes:
     return program.model_proto.SerializeToString()
 
 
+@pytest.mark.slow
 def test_onnx_has_standard_operators_only(motion_onnx: bytes) -> None:
     model = onnx.load_model_from_string(motion_onnx)
     onnx.checker.check_model(model, full_check=True)
@@ -165,6 +166,7 @@ def test_onnx_has_standard_operators_only(motion_onnx: bytes) -> None:
     assert not model.functions
 
 
+@pytest.mark.slow
 def test_onnx_equals_torch_at_every_size(shipped: FlowNet, motion_onnx: bytes) -> None:
     session = onnxruntime.InferenceSession(motion_onnx, providers=["CPUExecutionProvider"])
     for height, width in ((32, 32), (64, 96), (36, 132), (100, 44)):
