@@ -1,97 +1,156 @@
-"""UMVD, STS-UVD and live trained on one noisy movie for the same minutes, beside a Gaussian tuned on the truth.
+"""UMVD, STS-UVD and live, each trained on one noisy movie alone for the same processor time, then run as bundles.
 
-    python benchmarks/methods.py [--minutes 3] [--frames 150] [--size 64] [--photons 1.5] [--seed 0]
+    python benchmarks/methods.py FOLDER [--movies naomi_a_static_high ...] [--minutes 6] --output DIR
 
-The movie is simulated, so the truth is known; no method sees it. The minutes count training only,
-STS-UVD's flows included. PSNR's peak is the clean movie's maximum minus its minimum.
+FOLDER holds NAME_noisy.tif and NAME_clean.tif. Every method starts from random weights and never sees the clean
+movie; minutes are those of the processor, on one thread, so that a busy machine favours nobody. Each network is
+exported to a bundle and denoises the whole movie through the stream, as it would live; STS-UVD is also scored
+with the flows of its own training, as published. An interrupted run goes on where it stopped.
+
+The cost is that of one frame at 256 x 256 beside one 64 -> 64 3 x 3 float32 torch convolution there, same threads.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
-import time
-from collections.abc import Callable
+import json
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
+from cost_ratio import frame_seconds, units
 
-from denoscope.runtime import estimate_intensity
-from denoscope.train import (
-    CameraSettings,
-    FitSettings,
-    SceneSettings,
-    StsUvdFitSettings,
-    TrainingMovie,
-    UmvdFitSettings,
-    best_gaussian,
-    denoise_movie,
-    denoise_sts_uvd,
-    denoise_umvd,
-    fit,
-    fit_sts_uvd,
-    fit_umvd,
-    score,
-    simulate,
-)
+from denoscope.export import export_bundle
+from denoscope.runtime import Bundle, estimate_intensity, open_movie
+from denoscope.train import METHODS, TrainingMovie, aligned, fit, score
+from denoscope.train._evaluate import evaluate_pair
 
-FloatArray = npt.NDArray[np.float32]
+MOVIES = ("naomi_a_static_high", "naomi_a_static_mid", "naomi_a_motion_high")
+ANCHORS = {"noisy": "noisy", "gaussian": "3-D Gaussian tuned on the truth"}
 
 
 def main() -> None:
-    """Train, denoise and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--frames", type=int, default=150)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--photons", type=float, default=1.5)
+    """Train what is missing, score everything, print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--movies", nargs="+", default=list(MOVIES))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--minutes", type=float, default=6.0, help="of processor time for each training")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-
-    scene = SceneSettings(frames=options.frames, height=options.size, width=options.size)
-    simulated = simulate(scene, CameraSettings(photons=options.photons), seed=options.seed)
-    noisy, clean = simulated.as_uint16(), simulated.clean
-    movie = TrainingMovie("simulated", noisy, None, estimate_intensity(noisy[:32]))
-
-    def umvd() -> tuple[int, FloatArray]:
-        trained = fit_umvd([movie], settings=UmvdFitSettings(minutes=options.minutes, seed=options.seed))
-        return trained.steps, denoise_umvd(trained.network, noisy, movie.intensity)
-
-    def sts_uvd() -> tuple[int, FloatArray]:
-        settings = StsUvdFitSettings(minutes=options.minutes, seed=options.seed)
-        trained = fit_sts_uvd([movie], settings=settings)
-        denoised = denoise_sts_uvd(trained.network, noisy, movie.intensity, flows=trained.flows[0])
-        return trained.steps, denoised
-
-    def live() -> tuple[int, FloatArray]:
-        with tempfile.TemporaryDirectory() as folder:
-            settings = FitSettings(minutes=options.minutes, seed=options.seed)
-            trained = fit([movie], Path(folder) / "state.safetensors", settings=settings)
-        return trained.steps, denoise_movie(trained.network, noisy, movie.intensity)[0]
-
-    methods: dict[str, Callable[[], tuple[int, FloatArray]]] = {
-        "UMVD": umvd,
-        "STS-UVD": sts_uvd,
-        "live": live,
+    torch.set_num_threads(1)
+    options.output.mkdir(parents=True, exist_ok=True)
+    file = options.output / "methods.json"
+    report: dict[str, Any] = {
+        "minutes": options.minutes,
+        "seed": options.seed,
+        "commit": commit(),
+        "rows": [],
     }
-    print(
-        "| method | PSNR (dB) | SSIM | steps | seconds, denoising included |\n|---|---|---|---|---|",
-        flush=True,
+    if file.exists():
+        report = json.loads(file.read_text(encoding="utf-8"))
+        if report["minutes"] != options.minutes or report["seed"] != options.seed:
+            parser.error(f"{file} holds a run of {report['minutes']} minutes: name another --output.")
+
+    def keep(row: dict[str, Any]) -> None:
+        report["rows"].append(row)
+        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        print(line(row), flush=True)
+
+    print("| movie | method | PSNR (dB) | at 99.9 % (dB) | SSIM | steps |\n|---|---|---|---|---|---|")
+    for row in report["rows"]:
+        print(line(row))
+    for name in options.movies:
+        done = {row["method"] for row in report["rows"] if row["movie"] == name}
+        noisy = np.asarray(open_movie(options.folder / f"{name}_noisy.tif"))
+        clean = np.asarray(open_movie(options.folder / f"{name}_clean.tif"), np.float32)
+        movie = TrainingMovie(name, noisy, None, estimate_intensity(noisy[:32]))
+        for method in (m for m in options.methods if m not in done):
+            for row in train_and_score(movie, clean, method, options, anchors=not done):
+                keep(row)
+            done.add(method)
+    if "cost" not in report:
+        report["cost"] = costs(options.output)
+        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print("\n| method | cost of a frame at 256 x 256 (best backend here) |\n|---|---|")
+    for method, cost in report["cost"].items():
+        print(f"| {method} | {cost['ratio']:.2f} ({cost['backend']}) |")
+
+
+def train_and_score(
+    movie: TrainingMovie, clean: np.ndarray, method: str, options: argparse.Namespace, *, anchors: bool
+) -> list[dict[str, Any]]:
+    """Train one method, export it, and score its bundle; with `anchors` also what needs no training."""
+    entry = METHODS[method]
+    settings = entry.settings(
+        processor_minutes=options.minutes, seed=options.seed, hold_out=0.0, stop_after=None
+    )
+    checkpoint = options.output / "checkpoints" / f"{movie.name}-{method}.safetensors"
+    seen = aligned(movie) if method == "live" else movie
+    result = fit([seen], checkpoint, method=method, settings=settings, resume=checkpoint.exists())
+    folder = options.output / "bundles" / f"{movie.name}-{method}.denoscope"
+    trained_on = [f"{movie.name}, {options.minutes:g} minutes of the processor"]
+    bundle = export_bundle(result.network, folder, name=method, trained_on=trained_on)
+    scored = evaluate_pair(movie.name, movie.frames, clean, [bundle], backend="onnxruntime-cpu")
+    rows = []
+    for row in scored.rows:
+        if row.method == method:
+            spent = {"steps": result.steps, "processor_s": result.processor_s}
+            rows.append({"movie": movie.name, "method": method, **spent, **asdict(row.score)})
+        elif anchors and row.method in ANCHORS:
+            title = ANCHORS[row.method] + (f" ({row.setting})" if row.setting else "")
+            rows.append({"movie": movie.name, "method": title, **asdict(row.score)})
+    if method == "sts-uvd":
+        published = entry.denoise(result.network, movie.frames, movie.intensity, flows=result.flows[0])
+        title = "sts-uvd, flows of its training"
+        rows.append({"movie": movie.name, "method": title, **asdict(score(clean, published))})
+    return rows
+
+
+def costs(output: Path) -> dict[str, Any]:
+    """Return each method's cost of a frame in units, on the faster of the two float32 backends."""
+    found: dict[str, Any] = {}
+    for method in METHODS:
+        folders = sorted((output / "bundles").glob(f"*-{method}.denoscope"))
+        if folders:
+            unit = units(1)["contiguous_s"]
+            bundle = Bundle.load(folders[0])
+            seconds = {
+                b: frame_seconds(bundle, b, 256, 1, 12)["frame_s"] for b in ("openvino", "onnxruntime-cpu")
+            }
+            unit = min(unit, units(1)["contiguous_s"])
+            best = min(seconds, key=lambda b: seconds[b])
+            found[method] = {
+                "backend": best,
+                "frame_s": seconds[best],
+                "unit_s": unit,
+                "ratio": seconds[best] / unit,
+            }
+    return found
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a row of the table as markdown."""
+    return (
+        f"| {row['movie']} | {row['method']} | {row['psnr_db']:.2f} | {row['psnr_p999_db']:.2f} | "
+        f"{row['ssim']:.3f} | {row.get('steps', '')} |"
     )
 
-    def row(name: str, estimate: npt.NDArray[np.generic], steps: str = "", seconds: str = "") -> None:
-        reached = score(clean, estimate)
-        print(f"| {name} | {reached.psnr_db:.2f} | {reached.ssim:.3f} | {steps} | {seconds} |", flush=True)
 
-    row("noisy", noisy)
-    smoothed, widths = best_gaussian(clean, noisy)
-    row(f"Gaussian tuned on the truth ({widths})", smoothed)
-    for name, method in methods.items():
-        started = time.perf_counter()
-        steps, denoised = method()
-        row(name, denoised, str(steps), f"{time.perf_counter() - started:.0f}")
+def commit() -> str:
+    """Return the commit that this runs from."""
+    command = ["git", "describe", "--always", "--dirty"]
+    found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return found.stdout.strip()
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
     main()

@@ -139,6 +139,16 @@ def test_short_movies_are_not_split_and_longer_ones_are() -> None:
     assert len(training[0].frames) == len(held_out[0].frames) == 8
 
 
+def test_some_simulated_movies_are_held_out_when_asked(real: TrainingMovie) -> None:
+    simulated = [TrainingMovie(f"s{i}", real.frames, real.frames * 1.0, real.intensity) for i in range(10)]
+    training, held_out = split_in_time([*simulated, real], 0.15, 0.2)
+    assert [m.name for m in training] == [*(f"s{i}" for i in range(8)), real.name]
+    assert sorted(m.name for m in held_out) == sorted(["s8", "s9", real.name])
+    training, held_out = split_in_time([*simulated, real], 0.15)
+    assert len(training) == 11
+    assert [m.name for m in held_out] == [real.name]
+
+
 def test_adaptation_never_returns_worse_weights(real: TrainingMovie) -> None:
     shape = TINY["live"]
     good = fit([real], settings=settings_of("live", steps=60, batch=4, crop=32), network=shape)

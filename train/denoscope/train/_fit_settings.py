@@ -45,6 +45,9 @@ class FitSettings:
     hold_out
         Share of every real movie, at its end, that is scored and never trained on; 0 scores on what
         was trained on. A movie of fewer than ten frames is never split.
+    simulated_hold_out
+        Share of the simulated movies that is scored and never trained on (`live`); 0 where the score
+        is to be that of the real movies alone.
     validations, stop_after
         How often the held-out score is measured, at most, and after how many of them in a row
         without a better one the training stops; None trains to the end.
@@ -67,6 +70,7 @@ class FitSettings:
     real_share: float = 0.2
     seed: int = 0
     hold_out: float = 0.15
+    simulated_hold_out: float = 0.0
     validations: int = 20
     stop_after: int | None = 8
     precision: Precision = "32"
@@ -79,7 +83,8 @@ class FitSettings:
         for name in ("epochs", "minutes", "processor_minutes", "stop_after"):
             self._require(name, (getattr(self, name) or 1) > 0 and getattr(self, name) != 0, "above 0")
         self._require("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
-        self._require("hold_out", 0 <= self.hold_out <= 0.5, "0 to 0.5")
+        for name in ("hold_out", "simulated_hold_out"):
+            self._require(name, 0 <= getattr(self, name) <= 0.5, "0 to 0.5")
         self._require(
             "precision", self.precision in ("32", "bf16-mixed", "16-mixed"), "32, bf16-mixed, 16-mixed"
         )

@@ -34,9 +34,10 @@ class LiveTask(Task):
     """
 
     def __init__(self, movies: Sequence[TrainingMovie], settings: FitSettings, network: LiveSettings) -> None:
-        self.training, self.held_out = split_in_time(movies, settings.hold_out)
+        self.training, self.held_out = split_in_time(movies, settings.hold_out, settings.simulated_hold_out)
         self.settings, self.network = settings, network
         self._shares = _shares(self.training, settings.real_share)
+        self._held_out_shares = _shares(self.held_out, settings.real_share)
 
     def draw(self, rng: np.random.Generator, step: int) -> Tensors:
         """Draw windows from the part that is trained on."""
@@ -54,11 +55,19 @@ class LiveTask(Task):
     def score(self, network: nn.Module) -> float:
         """Return the negative log-likelihood of held-out measured pixels."""
         assert isinstance(network, LiveNet)
-        return self_supervised_score(network, self.held_out, seed=self.settings.seed, crop=self.settings.crop)
+        s = self.settings
+        return self_supervised_score(
+            network, self.held_out, seed=s.seed, crop=s.crop, shares=self._held_out_shares
+        )
 
 
 def self_supervised_score(
-    model: LiveNet, movies: Sequence[TrainingMovie], *, seed: int = 0, crop: int = 64
+    model: LiveNet,
+    movies: Sequence[TrainingMovie],
+    *,
+    seed: int = 0,
+    crop: int = 64,
+    shares: npt.NDArray[np.float64] | None = None,
 ) -> float:
     """Mean negative log-likelihood of measured pixels under their blind prediction; needs no truth.
 
@@ -70,10 +79,12 @@ def self_supervised_score(
         Frames not trained on.
     seed, crop
         Choose the windows; the same seed compares two networks on the same ones.
+    shares
+        How often each movie is drawn; all alike when None.
     """
     model.eval()
     total = 0.0
-    shares = np.full(len(movies), 1 / len(movies))
+    shares = np.full(len(movies), 1 / len(movies)) if shares is None else shares
     with torch.inference_mode():
         for index in range(_VALIDATION_BATCHES):
             rng = np.random.default_rng((seed, 2, index))

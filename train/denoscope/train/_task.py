@@ -81,12 +81,12 @@ class Task(ABC):
 
 
 def split_in_time(
-    movies: Sequence[TrainingMovie], hold_out: float
+    movies: Sequence[TrainingMovie], hold_out: float, simulated_hold_out: float = 0.0
 ) -> tuple[list[TrainingMovie], list[TrainingMovie]]:
     """Split every real movie in time: what to train on, and what is held out at its end.
 
-    Simulated movies are trained on whole; where there are no real ones, the last of them is held
-    out. A movie too short to split, or with `hold_out` 0, is in both parts.
+    Of the simulated movies the last ones are held out whole, `simulated_hold_out` of their number, or
+    one where nothing else is. A movie too short to split, or with `hold_out` 0, is in both parts.
     """
     if not movies:
         raise InvalidInput("There is no movie to train on: give at least one.")
@@ -98,6 +98,11 @@ def split_in_time(
         cut = first_held_out(len(movie.frames), hold_out)
         training.append(movie.part(0, cut))
         held_out.append(movie.part(cut if cut < len(movie.frames) else 0, len(movie.frames)))
+    simulated = [movie for movie in training if movie.clean is not None]
+    if count := round(simulated_hold_out * len(simulated)):
+        held_out += simulated[-count:]
+        kept = {id(movie) for movie in simulated[:-count]}
+        training = [movie for movie in training if movie.clean is None or id(movie) in kept]
     if not held_out:
         held_out = [training.pop()] if len(training) > 1 else list(training)
     return training, held_out
