@@ -4,7 +4,7 @@
 
 FOLDER holds NAME_noisy.tif and NAME_clean.tif. Every method starts from random weights and never sees the clean
 movie; minutes are those of the processor, on one thread, so that a busy machine favours nobody. Each network is
-exported to a bundle and denoises the whole movie through the stream, as it would live; STS-UVD is also scored
+exported to a bundle and denoises the movie's first frames through the stream, as it would live; STS-UVD is also scored
 with the flows of its own training, as published. An interrupted run goes on where it stopped.
 
 The cost is that of one frame at 256 x 256 beside one 64 -> 64 3 x 3 float32 torch convolution there, same threads.
@@ -26,7 +26,7 @@ from cost_ratio import frame_seconds, units
 
 from denoscope.export import export_bundle
 from denoscope.runtime import Bundle, estimate_intensity, open_movie
-from denoscope.train import METHODS, TrainingMovie, aligned, fit, score
+from denoscope.train import METHODS, TrainingMovie, aligned, fit, load_flow, score
 from denoscope.train._evaluate import evaluate_pair
 
 MOVIES = ("naomi_a_static_high", "naomi_a_static_mid", "naomi_a_motion_high")
@@ -42,13 +42,17 @@ def main() -> None:
     parser.add_argument("--movies", nargs="+", default=list(MOVIES))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--minutes", type=float, default=6.0, help="of processor time for each training")
+    parser.add_argument(
+        "--score-frames", type=int, default=120, help="denoised and scored; trained on are all"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / "methods.json"
-    report: dict[str, Any] = {
+    setting = {"minutes": options.minutes, "score_frames": options.score_frames, "seed": options.seed}
+    report: dict[str, Any] = {**setting, "commit": commit(), "rows": []}
         "minutes": options.minutes,
         "seed": options.seed,
         "commit": commit(),
@@ -56,8 +60,8 @@ def main() -> None:
     }
     if file.exists():
         report = json.loads(file.read_text(encoding="utf-8"))
-        if report["minutes"] != options.minutes or report["seed"] != options.seed:
-            parser.error(f"{file} holds a run of {report['minutes']} minutes: name another --output.")
+        if any(report[name] != value for name, value in setting.items()):
+            parser.error(f"{file} holds a run with other settings: name another --output.")
 
     def keep(row: dict[str, Any]) -> None:
         report["rows"].append(row)
@@ -95,20 +99,23 @@ def train_and_score(
     checkpoint = options.output / "checkpoints" / f"{movie.name}-{method}.safetensors"
     seen = aligned(movie) if method == "live" else movie
     result = fit([seen], checkpoint, method=method, settings=settings, resume=checkpoint.exists())
+    noisy, clean = movie.frames[: options.score_frames], clean[: options.score_frames]
     folder = options.output / "bundles" / f"{movie.name}-{method}.denoscope"
     trained_on = [f"{movie.name}, {options.minutes:g} minutes of the processor"]
-    bundle = export_bundle(result.network, folder, name=method, trained_on=trained_on)
-    scored = evaluate_pair(movie.name, movie.frames, clean, [bundle], backend="onnxruntime-cpu")
+    flow = load_flow(passes=1) if method == "sts-uvd" else None
+    bundle = export_bundle(result.network, folder, name=method, trained_on=trained_on, flow=flow)
+    scored = evaluate_pair(movie.name, noisy, clean, [bundle], backend="onnxruntime-cpu")
     rows = []
     for row in scored.rows:
         if row.method == method:
             spent = {"steps": result.steps, "processor_s": result.processor_s}
             rows.append({"movie": movie.name, "method": method, **spent, **asdict(row.score)})
         elif anchors and row.method in ANCHORS:
-            title = ANCHORS[row.method] + (f" ({row.setting})" if row.setting else "")
+            widths = row.setting.removeprefix("tuned on the truth: ")
+            title = ANCHORS[row.method] + (f" ({widths})" if widths else "")
             rows.append({"movie": movie.name, "method": title, **asdict(row.score)})
     if method == "sts-uvd":
-        published = entry.denoise(result.network, movie.frames, movie.intensity, flows=result.flows[0])
+        published = entry.denoise(result.network, noisy, movie.intensity, flows=result.flows[0])
         title = "sts-uvd, flows of its training"
         rows.append({"movie": movie.name, "method": title, **asdict(score(clean, published))})
     return rows

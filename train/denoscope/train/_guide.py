@@ -53,15 +53,21 @@ def lead_to_centre(flows: Sequence[Tensor], centre: int, pixels: int) -> list[Te
         N displacements (B, 2, h, w) in pixels on the centre's grid: ``frame_i(p + d_i(p)) = centre(p)``.
         Towards later frames each flow is inverted first, by fixed-point iteration.
     """
-    still = torch.zeros_like(flows[0])
-    leads = [still] * (len(flows) + 1)
+    batch, later = len(flows[0]), len(flows) - centre
+    leads = [torch.zeros_like(flows[0])] * (len(flows) + 1)
     for i in range(centre - 1, -1, -1):
-        leads[i] = leads[i + 1] + sample(flows[i], leads[i + 1] / pixels)
-    for i in range(centre, len(flows)):
-        backward = -flows[i]
+        onward = flows[i] if i == centre - 1 else sample(flows[i], leads[i + 1] / pixels)
+        leads[i] = leads[i + 1] + onward
+    if later:
+        # All at once: sampling is what costs, in time and in the size of an exported graph.
+        forward = torch.cat(list(flows[centre:]))
+        backward = -forward
         for _ in range(_INVERSION_STEPS):
-            backward = -sample(flows[i], backward / pixels)
-        leads[i + 1] = leads[i] + sample(backward, leads[i] / pixels)
+            backward = -sample(forward, backward / pixels)
+        for i in range(later):
+            step = backward[i * batch : (i + 1) * batch]
+            onward = step if i == 0 else sample(step, leads[centre + i] / pixels)
+            leads[centre + i + 1] = leads[centre + i] + onward
     return leads
 
 

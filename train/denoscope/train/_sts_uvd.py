@@ -61,7 +61,7 @@ class StsUvdSettings:
     """Shape of the network: the window, L of the temporal filter, and channels as in `UmvdSettings`."""
 
     window: int = 7
-    level: float = 1.0
+    level: float = 4.0
     features: int = 21
     width: int = 48
     wide: int = 96

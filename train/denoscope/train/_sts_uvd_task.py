@@ -59,10 +59,10 @@ class StsUvdFitSettings(FitSettings):
     batch: int = 2
     learning_rate: float = 1e-3
     clip: int = 2
-    alpha: float = 1.0
+    alpha: float = 0.5
     radius: int = 2
     replaced: float = 0.1
-    eta: float = 1.0
+    eta: float = 0.25
     patience: int = 3
 
 
