@@ -53,11 +53,6 @@ def main() -> None:
     file = options.output / "methods.json"
     setting = {"minutes": options.minutes, "score_frames": options.score_frames, "seed": options.seed}
     report: dict[str, Any] = {**setting, "commit": commit(), "rows": []}
-        "minutes": options.minutes,
-        "seed": options.seed,
-        "commit": commit(),
-        "rows": [],
-    }
     if file.exists():
         report = json.loads(file.read_text(encoding="utf-8"))
         if any(report[name] != value for name, value in setting.items()):
