@@ -1,9 +1,10 @@
-"""How many frames a movie must have to be learned from: training from nothing on its first frames only.
+"""How many frames a movie must have to be learned from: training on its first frames only.
 
     python benchmarks/few_frames.py NOISY CLEAN
-        [--frames 10 20 50 600] [--minutes 10] [--methods live umvd sts-uvd] --output DIR
+        [--frames 10 20 50 600] [--minutes 10] [--methods live umvd sts-uvd] [--from live] --output DIR
 
-Every training spends the same processor minutes, all threads together, so that the numbers are fair on
+Training starts from random weights, and once more from the bundle given with --from, as `denoscope train`
+does. Every training spends the same processor minutes, all threads together, so that the numbers are fair on
 a shared machine; each network then denoises the whole movie and is scored there. The clean movie is
 never seen by a training.
 """
@@ -12,15 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from denoscope.runtime import estimate_intensity, open_movie
-from denoscope.train import TrainingMovie, best_gaussian, fit, score
+from denoscope.export import load_network
+from denoscope.runtime import Bundle, estimate_intensity, open_movie
+from denoscope.train import LiveNet, TrainingMovie, aligned, best_gaussian, fit, score
 from denoscope.train._methods import METHODS, method_named
+
+ADAPTATION_RATE = 5e-4  # that of `denoscope train`
 
 
 def main() -> None:
@@ -33,6 +36,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="+", default=[10, 20, 50, 600])
     parser.add_argument("--minutes", type=float, default=10, help="processor minutes of each training")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=["live"])
+    parser.add_argument("--from", dest="start", help="live bundle to adapt as well")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
@@ -65,16 +69,29 @@ def main() -> None:
 
     add("noisy", len(noisy), noisy)
     add(f"gaussian tuned on the truth ({widths})", len(noisy), gaussian)
-    for name in options.methods:
+    trainings: list[tuple[str, str, LiveNet | None]] = [(m, m, None) for m in options.methods]
+    if options.start:
+        network = load_network(Bundle.load(options.start))
+        assert isinstance(network, LiveNet)
+        trainings.append((f"live, adapted from {options.start}", "live", network))
+    for title, name, start in trainings:
         method = method_named(name)
         for frames in sorted({min(n, len(noisy)) for n in options.frames}):
             movie = TrainingMovie("movie", noisy[:frames], None, estimate_intensity(noisy[:frames][:32]))
-            settings = method.settings(processor_minutes=options.minutes, stop_after=None, seed=options.seed)
-            with tempfile.TemporaryDirectory() as folder:
-                result = fit([movie], Path(folder) / "state.safetensors", settings=settings, method=name)
+            changes: dict[str, Any] = {"learning_rate": ADAPTATION_RATE} if start else {}
+            settings = method.settings(
+                processor_minutes=options.minutes, stop_after=None, seed=options.seed, **changes
+            )
+            result = fit(
+                [aligned(movie) if name == "live" else movie],
+                settings=settings,
+                method=name,
+                network=start.settings if start else None,
+                start=start.state_dict() if start else None,
+            )
             # The transform is the one it was trained with, as a bundle would carry it.
             estimate = method.denoise(result.network, noisy, movie.intensity)
-            add(name, frames, estimate, result.steps, result.processor_s / 60)
+            add(title, frames, estimate, result.steps, result.processor_s / 60)
             options.output.mkdir(parents=True, exist_ok=True)
             (options.output / "few_frames.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
