@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from denoscope.runtime import InvalidInput
-from denoscope.train import BLIND_SPOTS, SIZES, LiveNet, LiveSettings
+from denoscope.runtime import Intensity, InvalidInput
+from denoscope.train import BLIND_SPOTS, SIZES, LiveNet, LiveSettings, denoise_movie
 
 NOISE = torch.tensor([0.3, 0.2])
 SMALL = {"encode_channels": 4, "encode_width": 6, "trunk_width": 8, "deep_width": 8, "spatial_channels": 3}
@@ -188,6 +189,29 @@ def test_a_guided_network_is_blind_for_given_flows_and_ignores_missing_frames() 
     assert gradient[0, 3, 9, 14] == 0
     assert (gradient[0, [0, 6]] == 0).all()
     assert gradient[0, 2].abs().sum() > 0
+
+
+def test_a_guided_network_denoises_a_movie_that_it_is_told_how_to_follow() -> None:
+    """The reference finds the same flows at every place of the window, ends included."""
+    rng = np.random.default_rng(0)
+    net = guided(0.0, 1.0)
+    movie = rng.poisson(40.0, (9, 30, 34)).astype(np.uint16)
+    unit = Intensity(offset=40, scale=6, noise_slope=0.15, noise_floor=0.1)
+    mean, std = denoise_movie(net, movie, unit)
+    z = torch.nn.functional.pad(
+        torch.from_numpy((movie - 40.0).astype(np.float32) / 6)[:, None], (0, 2, 0, 2), mode="replicate"
+    )[:, 0]
+    noise = torch.tensor([0.15, 0.1])
+    for centre in (0, 4, 8):
+        valid = torch.tensor([float(0 <= i < 9) for i in range(centre - 3, centre + 4)])
+        window = torch.stack(
+            [z[i] if 0 <= i < 9 else torch.zeros_like(z[0]) for i in range(centre - 3, centre + 4)]
+        )
+        with torch.inference_mode():
+            whole = net(window[None], valid, z[None, : max(0, centre - 3)], noise)
+        expected = whole.mean[0, 0, :30, :34].numpy() * 6 + 40
+        np.testing.assert_allclose(mean[centre], expected, atol=2e-3)
+    assert (std > 0).all()
 
 
 def test_a_network_is_guided_exactly_when_it_has_a_flow_estimator() -> None:

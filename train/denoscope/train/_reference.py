@@ -39,16 +39,17 @@ def denoise_movie(
     n = network.settings.window
     ahead = network.settings.look_ahead if look_ahead is None else look_ahead
     length, height, width = frames.shape
-    stride = network.stride
+    stride, guided = network.stride, network.settings.guided
     pad = (0, -width % stride, 0, -height % stride)
     noise = torch.tensor([intensity.noise_slope, intensity.noise_floor], dtype=torch.float32)
     features: dict[int, torch.Tensor] = {}
+    flows: dict[int, torch.Tensor] = {}  # from the frame before
     mean = np.empty((length, height, width), np.float32)
     std = np.empty_like(mean)
     network.eval()
     with torch.inference_mode():
         arrived = 0
-        memory = weight = blank = torch.zeros(0)
+        memory = weight = blank = still = torch.zeros(0)
         for centre in range(length):
             while arrived < min(length, centre + ahead + 1):
                 z = (np.asarray(frames[arrived], np.float32) - intensity.offset) / intensity.scale
@@ -56,9 +57,12 @@ def denoise_movie(
                     torch.from_numpy(z.astype(np.float32))[None, None], pad, mode="replicate"
                 )
                 features[arrived] = network.encode(frame, noise)
+                if guided and arrived:
+                    flows[arrived] = network.motion(features[arrived - 1], features[arrived], noise)
                 arrived += 1
             if centre == 0:
                 blank = torch.zeros_like(features[0])
+                still = blank.new_zeros(1, 2, *(-(-n // stride) for n in (height, width)))
                 memory = blank.new_zeros(1, network.settings.memory_channels, *blank.shape[2:])
                 weight = blank.new_zeros(len(network.settings.memory_decay))
             leaving = features.pop(centre - n // 2 - 1, None)
@@ -66,7 +70,10 @@ def denoise_movie(
                 memory, weight = network.remember(leaving, memory, weight)
             window = range(centre - n // 2, centre + n // 2 + 1)
             valid = torch.tensor([float(i in features and i <= centre + ahead) for i in window])
-            mu, sd = network.fuse([features.get(i, blank) for i in window], valid, memory, weight, noise)
+            flows.pop(centre - n // 2, None)  # leads from a frame that has left the window
+            steps = [flows.get(i, still) for i in window[1:]] if guided else []
+            seen = [features.get(i, blank) for i in window]
+            mu, sd = network.fuse(seen, valid, memory, weight, noise, steps)
             mean[centre] = mu[0, 0, :height, :width].numpy() * intensity.scale + intensity.offset
             std[centre] = sd[0, 0, :height, :width].numpy() * intensity.scale
     return mean, std
