@@ -1,4 +1,4 @@
-"""Put a graph's convolutions, and what lies between them, into half precision; all else stays float32.
+"""Put a graph's convolutions, and what lies between them, into 16-bit floats; all else stays float32.
 
 Inputs and outputs keep float32. What is sensitive to rounding (noise levels, square roots, exponentials, the
 posterior) is left as it is: only convolutions and the operators of `_CARRIED` that follow them change.
@@ -7,12 +7,45 @@ posterior) is left as it is: only convolutions and the operators of `_CARRIED` t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["half_precision", "rounded_like_half"]
+__all__ = ["BF16", "FP16", "Format", "half_precision", "rounded_like_half"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A 16-bit floating-point format.
+
+    Attributes
+    ----------
+    element
+        ONNX element type.
+    bits
+        Of the significand, the hidden one included.
+    largest
+        Largest value.
+    opset
+        The first opset whose convolution takes it.
+    """
+
+    element: int
+    bits: int
+    largest: float
+    opset: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The format's numpy type."""
+        return helper.tensor_dtype_to_np_dtype(self.element)
+
+
+FP16 = Format(TensorProto.FLOAT16, bits=11, largest=65504.0, opset=11)
+BF16 = Format(TensorProto.BFLOAT16, bits=8, largest=float.fromhex("0x1.fep127"), opset=22)
 
 # Operators that only move values, pick among them or average a few, and which of their inputs are data.
 _CARRIED: dict[str, tuple[int, ...] | None] = {
@@ -31,29 +64,30 @@ _CARRIED: dict[str, tuple[int, ...] | None] = {
     "Transpose": (0,),
     "Unsqueeze": (0,),
 }
-_LARGEST = 65504.0
 
 
-def half_precision(data: bytes) -> bytes:
-    """Return a serialised model that computes its convolutions in float16, with explicit casts."""
-    return _Rewriter(data, emulate=False).result()
+def half_precision(data: bytes, form: Format = FP16) -> bytes:
+    """Return a serialised model that computes its convolutions in 16 bits, with explicit casts."""
+    return _Rewriter(data, form, emulate=False).result()
 
 
-def rounded_like_half(data: bytes) -> bytes:
-    """Return the same model in float32 with every half-precision value rounded to 11 bits by arithmetic.
+def rounded_like_half(data: bytes, form: Format = FP16) -> bytes:
+    """Return the same model in float32 with every 16-bit value rounded to 11 (8) bits by arithmetic.
 
     ONNX Runtime's CPU provider has no half-precision convolution: it computes in float32 and removes the
     casts in between, also with all optimisations off, so that a float16 graph seems better there than it
-    is. Here nothing can be removed. Rounding is Veltkamp's splitting (Dekker 1971): with c = (2^13 + 1) x,
-    c - (c - x) is x to 11 bits. Values beyond the largest half become NaN; values below the smallest
+    is; and no bfloat16 convolution at all. Here nothing can be removed. Rounding is Veltkamp's splitting
+    (Dekker 1971): with c = (2^13 + 1) x, c - (c - x) is x to 11 bits, and with 2^16 + 1 to 8. Values beyond
+    the largest of the format become NaN (bfloat16: those beyond 5e33 already); values below the smallest
     normal half (6e-5) keep more bits than a half has. Sums are accumulated in float32.
     """
-    return _Rewriter(data, emulate=True).result()
+    return _Rewriter(data, form, emulate=True).result()
 
 
 class _Rewriter:
-    def __init__(self, data: bytes, *, emulate: bool) -> None:
+    def __init__(self, data: bytes, form: Format, *, emulate: bool) -> None:
         self.model = onnx.load_model_from_string(data)
+        self.form = form
         self.emulate = emulate
         graph = self.model.graph
         self.constants = {t.name: t for t in graph.initializer}
@@ -75,6 +109,10 @@ class _Rewriter:
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(self.nodes)
         graph.initializer.extend(kept)
+        for opset in self.model.opset_import:
+            # What a bundle's graphs hold only gained types from opset 20 to 22; the check below agrees.
+            if opset.domain == "" and not self.emulate:
+                opset.version = max(opset.version, self.form.opset)
         onnx.checker.check_model(self.model, full_check=True)
         return bytes(self.model.SerializeToString())
 
@@ -124,13 +162,13 @@ class _Rewriter:
         if name in self.constants:
             values = numpy_helper.to_array(self.constants[name])
             with np.errstate(over="ignore"):
-                rounded = values.astype(np.float16)
+                rounded = values.astype(self.form.dtype)
             stored = rounded.astype(np.float32) if self.emulate else rounded
             self.added[half] = numpy_helper.from_array(stored, half)
         elif self.emulate:
             self._round(name, half)
         else:
-            self.nodes.append(helper.make_node("Cast", [name], [half], to=TensorProto.FLOAT16))
+            self.nodes.append(helper.make_node("Cast", [name], [half], to=self.form.element))
         return half
 
     def _full(self, name: str) -> None:
@@ -144,7 +182,8 @@ class _Rewriter:
             self.nodes.append(helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT))
 
     def _round(self, name: str, half: str) -> None:
-        for constant, value in (("splitter", 8193.0), ("largest", _LARGEST), ("nothing", np.nan)):
+        splitter = 2.0 ** (24 - self.form.bits) + 1
+        for constant, value in (("splitter", splitter), ("largest", self.form.largest), ("nothing", np.nan)):
             key = f"half::{constant}"
             self.added.setdefault(key, numpy_helper.from_array(np.array(value, np.float32), key))
         self.nodes += [
