@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._chunks import CHUNK, WARM_UP, Cut, calibrate, run_chunk
 from ._disk import check_space
 from ._errors import OutputExists
 from ._frames import SourceInfo
-from ._lane import Stamp
-from ._live import provenance_of
+from ._journal import Journal
+from ._live import package_version, provenance_of
 from ._noise_check import check_noise
-from ._ome import DenoisedWriter
 from ._pages import PageFile
+from ._sinks import Layout, MovieSink, Place, format_of, open_sink
 
 if TYPE_CHECKING:
-    from denoscope.runtime import CameraCalibration, Denoised, Stream
+    from denoscope.runtime import AnyMovie, CameraCalibration, Denoised, Stream
 
-__all__ = ["denoise_movie"]
+__all__ = ["check_output", "denoise_movie"]
 
 _RESERVE_BYTES = 200_000_000
+_SAVE_EVERY_S = 2.0
+
+
+def check_output(path: Path) -> None:
+    """Refuse an output that exists or has no folder.
+
+    Raises
+    ------
+    OutputExists
+        Which of the two.
+    """
+    if path.exists():
+        raise OutputExists(f"{path} exists and is never overwritten; name another file.")
+    if not path.parent.is_dir():
+        raise OutputExists(f"the folder {path.parent} for {path.name} does not exist; make it first.")
 
 
 def denoise_movie(
@@ -39,16 +56,20 @@ def denoise_movie(
     plane: str | None = None,
     position: str | None = None,
     camera: CameraCalibration | None = None,
+    resume: bool = False,
+    chunk: int = CHUNK,
+    warm_up: int = WARM_UP,
     on_frame: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, Any]:
-    """Denoise a movie into an OME-TIFF of the same dtype and scale, frame by frame.
+    """Denoise a movie into a file of the same dtype and scale, frame by frame.
 
     Parameters
     ----------
     movie
         Of any format that `denoscope.runtime.open_movie` opens; a recording's ``raw.tif`` is one.
     output
-        OME-TIFF to write; it appears under this name when it is complete.
+        What to write: OME-TIFF (``.tif``), OME-Zarr (``.zarr``) or NDTiff (``.ndtiff``). It appears under this
+        name when it is complete; until then it is ``OUTPUT.partial``, with a journal beside it.
     bundle, backend, look_ahead
         As for `denoscope.runtime.Stream`.
     std
@@ -57,80 +78,202 @@ def denoise_movie(
         Which, where the movie has several.
     camera
         Calibration to correct the frames with; the output then is float32, in photo-electrons.
+    resume
+        Go on where an interrupted run of the same job ended, if there is one; the result is the same to the bit.
+    chunk, warm_up
+        Frames of a chunk, and frames before it that its stream takes first (see `denoscope.acquisition._chunks`).
     on_frame
         Called with the number of frames done, and of all.
 
     Returns
     -------
     dict
-        ``output``, ``std``, ``frames``, ``frame_s`` (mean time a frame), ``noise`` (see `check_noise`),
-        ``denoiser`` (provenance).
+        ``output``, ``std``, ``frames``, ``frame_s`` (mean time a frame), ``resumed_from`` (frames that were there
+        already), ``noise`` (see `check_noise`), ``denoiser`` (provenance).
 
     Raises
     ------
     DenoscopeError
-        If the movie, the bundle, the backend or the disk do not allow it.
+        If the movie, the bundle, the backend or the disk do not allow it, or an interrupted run is in the
+        way or was another job.
     """
-    from denoscope.runtime import FrameMeta, LazyMovie, Stream, open_movie
-
-    for path in filter(None, (output, std)):
-        if path.exists():
-            raise OutputExists(f"{path} exists and is never overwritten; name another file.")
-        if not path.parent.is_dir():
-            raise OutputExists(f"the folder {path.parent} for {path.name} does not exist; make it first.")
-    frames = open_movie(movie, channel=channel, plane=plane, position=position)
-    note = frames.note if isinstance(frames, LazyMovie) else ""
-    noise = check_noise(frames, camera)
-    if camera is not None:
-        frames = camera.correct_movie(frames)
-    length = len(frames)
-    info = SourceInfo("file", movie.name, "", (frames.shape[1], frames.shape[2]), frames.dtype, frames=length)
-    per_frame = info.frame_bytes + (4 * info.shape[0] * info.shape[1] if std else 0)
-    check_space(output.parent, info, -(-length * per_frame // info.frame_bytes), _RESERVE_BYTES)
-    partial = output.with_name(output.name + ".partial")
-    partial_std = None if std is None else std.with_name(std.name + ".partial")
-    started = time.perf_counter()
+    work = _Work(movie, output, std, camera, Cut(0, chunk, warm_up), on_frame)
     with ExitStack() as stack:
-        stream: Stream = stack.enter_context(
-            Stream(bundle, backend, look_ahead=look_ahead, std=std is not None)
-        )
-        for path in filter(None, (partial, partial_std)):
-            path.unlink(missing_ok=True)  # of a run that was interrupted
-        provenance = provenance_of(stream) | {
-            "movie": movie.name,
-            "camera": None if camera is None else camera.describe(),
+        work.open_movie(channel, plane, position)
+        work.open_stream(stack, bundle, backend, look_ahead, resume=resume)
+        work.open_output(stack)
+        work.run()
+        return work.finish()
+
+
+class _Work:
+    """One run over a movie."""
+
+    def __init__(
+        self,
+        movie: Path,
+        output: Path,
+        std: Path | None,
+        camera: CameraCalibration | None,
+        cut: Cut,
+        on_frame: Callable[[int, int], None],
+    ) -> None:
+        for path in filter(None, (output, std)):
+            check_output(path)
+        format_of(output)
+        self.movie, self.output, self.std, self.camera = movie, output, std, camera
+        self.cut, self.on_frame = cut, on_frame
+        self.journal = Journal(output)
+        self.partial = output.with_name(output.name + ".partial")
+        self.partial_std = None if std is None else std.with_name(std.name + ".partial")
+        self.deviations: PageFile | None = None
+        self.resumed = False
+
+    def open_movie(self, channel: str | None, plane: str | None, position: str | None) -> None:
+        """Open the movie, and check its noise and the disk."""
+        from denoscope.runtime import LazyMovie, open_movie
+
+        frames = open_movie(self.movie, channel=channel, plane=plane, position=position)
+        self.note = frames.note if isinstance(frames, LazyMovie) else ""
+        self.noise = check_noise(frames, self.camera)
+        # What tells one movie from another, without reading all of it.
+        ends = [np.ascontiguousarray(frames[t]) for t in (0, len(frames) - 1)] if len(frames) else []
+        self.job: dict[str, Any] = {
+            "movie": self.movie.name,
+            "part": [channel, plane, position],
+            "frames": len(frames),
+            "shape": list(frames.shape[1:]),
+            "dtype": frames.dtype.name,
+            "first_and_last_frame": [hashlib.sha256(end.tobytes()).hexdigest() for end in ends],
+            "camera": None if self.camera is None else self.camera.describe(),
+            "standard_deviation": None if self.std is None else self.std.name,
+            "frames_a_chunk": [self.cut.chunk, self.cut.warm_up],
         }
-        writer = DenoisedWriter(output.parent, info, provenance, file_name=partial.name, timed=False)
-        stack.callback(writer.close)
-        deviations = None if partial_std is None else stack.enter_context(PageFile(partial_std))
-        done = 0
+        self.frames: AnyMovie = frames if self.camera is None else self.camera.correct_movie(frames)
+        self.length = len(frames)
+        self.cut = Cut(self.length, self.cut.chunk, self.cut.warm_up)
+        shape, dtype = (self.frames.shape[1], self.frames.shape[2]), self.frames.dtype
+        self.info = info = SourceInfo("file", self.movie.name, "", shape, dtype, frames=self.length)
+        per_frame = info.frame_bytes + (4 * shape[0] * shape[1] if self.std else 0)
+        check_space(self.output.parent, info, -(-self.length * per_frame // info.frame_bytes), _RESERVE_BYTES)
 
-        def write(outputs: Iterable[Denoised]) -> None:
-            nonlocal done
-            for out in outputs:
-                writer.append(out, Stamp(out.meta.number, 0.0, None, 0.0))
-                if deviations is not None:
-                    assert out.std is not None
-                    deviations.append(out.std)
-                done += 1
-                on_frame(done, length)
+    def open_stream(
+        self, stack: ExitStack, bundle: str, backend: str, look_ahead: int | None, *, resume: bool
+    ) -> None:
+        """Open the stream, calibrated by the movie's first frames or as the interrupted run was."""
+        from denoscope.runtime import Intensity, Stream
 
-        for number in range(length):
-            meta = FrameMeta(number=number, t_received_s=time.perf_counter())
-            write(stream.push(np.asarray(frames[number]), meta))
-        write(stream.flush())
-        writer.length = length
-        assert stream.intensity is not None
-        provenance |= {"intensity": stream.intensity.model_dump(), "aligned": stream.aligned}
-    partial.replace(output)
-    if std is not None and partial_std is not None:
-        partial_std.replace(std)
-    return {
-        "output": str(output),
-        "std": None if std is None else str(std),
-        "frames": done,
-        "frame_s": (time.perf_counter() - started) / max(done, 1),
-        "movie_note": note,
-        "noise": noise,
-        "denoiser": provenance,
-    }
+        journal, known = self.journal, {}
+        if not resume:
+            journal.refuse()
+        elif journal.exists():
+            self.resumed = True
+            journal.load()
+            known = {"intensity": Intensity(**journal.job["intensity"]), "align": journal.job["aligned"]}
+            backend = journal.job["backend"] if backend == "auto" else backend
+        self.stream: Stream = stack.enter_context(
+            Stream(bundle, backend, look_ahead=look_ahead, std=self.std is not None, **known)
+        )
+        if not self.resumed:
+            calibrate(self.stream, self.frames)
+        assert self.stream.intensity is not None
+        aligned = self.journal.job["aligned"] if self.resumed else self.stream.aligned
+        self.provenance = provenance_of(self.stream) | {
+            "movie": self.movie.name,
+            "camera": self.job["camera"],
+            "intensity": self.stream.intensity.model_dump(),
+            "aligned": aligned,
+            "chunk_frames": self.cut.chunk,
+            "warm_up_frames": self.cut.warm_up,
+        }
+        self.job |= {
+            "denoscope": package_version(),
+            "bundle": self.stream.bundle.digest,
+            "look_ahead": self.stream.look_ahead,
+            "backend": self.stream.choice.name,
+            "backend_details": dict(self.stream.backend_info),
+            "intensity": self.provenance["intensity"],
+            "aligned": aligned,
+        }
+        if self.resumed:
+            journal.check(self.job)
+        journal.job = self.job
+
+    def open_output(self, stack: ExitStack) -> None:
+        """Open the files, new or where the interrupted run left them."""
+        from denoscope.runtime import StreamKey
+
+        done = self.done = self._frames_on_disk()
+        keep = done if self.resumed else None
+        layout = Layout(self.info, (StreamKey(),), self.length)
+        self.sink: MovieSink = open_sink(self.output, self.partial, layout, keep=keep)
+        stack.callback(self.sink.close)
+        if self.partial_std is not None:
+            if keep is None:
+                self.partial_std.unlink(missing_ok=True)
+            self.deviations = stack.enter_context(PageFile(self.partial_std, keep=keep))
+        if not self.resumed:
+            self._save()
+
+    def _frames_on_disk(self) -> int:
+        finished = [chunk for chunk in self.cut if chunk.index in self.journal.chunks]
+        return sum(chunk.stop - chunk.start for chunk in finished) + self.journal.frames
+
+    def run(self) -> None:
+        """Denoise what is not there yet."""
+        self.resumed_from, self.started_s = self.done, time.perf_counter()
+        self.saved_s = self.started_s
+        try:
+            self._run_chunks()
+        except KeyboardInterrupt:
+            self._save()
+            raise
+
+    def _run_chunks(self) -> None:
+        for chunk in self.cut:
+            if chunk.index in self.journal.chunks:
+                continue
+            for out in run_chunk(self.stream, self.frames, chunk, chunk.start + self.journal.frames):
+                self._write(out)
+            self.journal.frames = 0
+            self.journal.chunks.add(chunk.index)
+            self._save()
+
+    def _write(self, out: Denoised) -> None:
+        self.sink.append(out.frame, Place(out.meta.key, out.meta.number, None, {}))
+        if self.deviations is not None:
+            assert out.std is not None
+            self.deviations.append(out.std)
+        self.done += 1
+        self.journal.frames += 1
+        self.on_frame(self.done, self.length)
+        if time.perf_counter() - self.saved_s >= _SAVE_EVERY_S:
+            self._save()
+
+    def _save(self) -> None:
+        """Put the frames on the disk, then the journal that promises them."""
+        self.sink.sync()
+        if self.deviations is not None:
+            self.deviations.sync()
+        self.journal.write()
+        self.saved_s = time.perf_counter()
+
+    def finish(self) -> dict[str, Any]:
+        """Complete the files and give them their names."""
+        self.sink.finish(self.provenance)
+        if self.std is not None and self.partial_std is not None and self.deviations is not None:
+            self.deviations.close()
+            self.partial_std.replace(self.std)
+        self.partial.replace(self.output)
+        self.journal.remove()
+        new = self.done - self.resumed_from
+        return {
+            "output": str(self.output),
+            "std": None if self.std is None else str(self.std),
+            "frames": self.done,
+            "frame_s": (time.perf_counter() - self.started_s) / max(new, 1),
+            "resumed_from": self.resumed_from,
+            "movie_note": self.note,
+            "noise": self.noise,
+            "denoiser": self.provenance,
+        }

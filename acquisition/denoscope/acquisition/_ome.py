@@ -83,6 +83,9 @@ class DenoisedWriter:
         Of the movie in the folder.
     timed
         Whether the stamps' times are real, so that planes get a ``DeltaT``.
+    keep
+        Go on with a movie of one stream whose file holds at least so many frames, cut off after them;
+        None for a new file.
 
     Raises
     ------
@@ -100,21 +103,38 @@ class DenoisedWriter:
         *,
         file_name: str = DENOISED_MOVIE,
         timed: bool = True,
+        keep: int | None = None,
     ) -> None:
         path = folder / file_name
-        if path.exists():
+        if path.exists() and keep is None:
             raise OutputExists(f"{path} exists and is never overwritten; name another --output folder.")
         self.path = path
         self._source = source
         self._provenance = provenance
         self._timed = timed
-        self._pages = PageFile(path, pixel_size_um=source.pixel_size_um, describe=True)
+        self._pages = PageFile(path, pixel_size_um=source.pixel_size_um, describe=True, keep=keep)
         self._segments: list[_Segment] = []
         self._current: dict[tuple[str, int], _Segment] = {}
         self._zero_s: float | None = None
         self._closed = False
         # Length of the time axis: frames received (of the longest stream), set by the session before `close`.
         self.length = 0
+        if keep:
+            self._take_over(keep)
+
+    def _take_over(self, frames: int) -> None:
+        """Know the pages that the file holds already."""
+        from denoscope.runtime import StreamKey
+
+        segment = _Segment(StreamKey(), self._source.shape, self._source.dtype, 0)
+        for page in range(frames):
+            segment.add(page, segment.key, page, 0.0)
+        self._segments.append(segment)
+        self._current[segment.key.camera, segment.key.position] = segment
+
+    def sync(self) -> None:
+        """Wait until every frame so far is on the disk."""
+        self._pages.sync()
 
     def append(self, output: Denoised, stamp: Stamp) -> None:
         """Write the denoised frame of raw page ``stamp.index``."""
@@ -132,6 +152,11 @@ class DenoisedWriter:
             self._current[group] = last
             self._segments.append(last)
         last.add(page, key, index, time_s - self._zero_s)
+
+    def abandon(self) -> None:
+        """Close without the OME-XML; after `close` this does nothing."""
+        self._closed = True
+        self._pages.close()
 
     def close(self) -> None:
         """Write the OME-XML and close; a second call does nothing."""

@@ -18,6 +18,8 @@ _TAG = struct.Struct("<HHQ8s")
 _ASCII, _SHORT, _LONG, _RATIONAL, _LONG8 = 2, 3, 4, 5, 16
 _SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
 _CENTIMETRE = 3
+# Six tags lie before the description; its count follows code and type.
+_DESCRIPTION_IN_DIRECTORY = 8 + 6 * _TAG.size + 4
 
 
 def _tag(code: int, kind: int, value: bytes, count: int = 1) -> bytes:
@@ -40,31 +42,74 @@ class PageFile:
         Written as the pages' resolution; None where unknown.
     describe
         Reserve an ``ImageDescription`` in the first page, to be filled by `set_description`.
+    keep
+        Open a file that this class wrote, perhaps until a kill, keep so many of its pages, cut off what
+        follows, and append. None for a new file.
 
     Raises
     ------
     FileExistsError
-        When the file exists.
+        When the file exists, and `keep` is None.
+    ValueError
+        When it has fewer complete pages than are to be kept.
     OSError
         When a write fails, for example on a full disk. The pages before it stay readable, and
         `pages` says how many there are.
     """
 
-    def __init__(self, path: Path, *, pixel_size_um: float | None = None, describe: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        pixel_size_um: float | None = None,
+        describe: bool = False,
+        keep: int | None = None,
+    ) -> None:
         self.path = Path(path)
         self.pages = 0
         self._pixel_size_um = pixel_size_um
         self._describe = describe
         self._description_at = 0
-        self._file = self.path.open("xb", buffering=0)
-        self._write(_HEADER.pack(b"II", 43, 8, 0, 0))
+        self._file = self.path.open("xb" if keep is None else "r+b", buffering=0)
         self._link_at = 8
         self._end = _HEADER.size
+        if keep is None:
+            self._write(_HEADER.pack(b"II", 43, 8, 0, 0))
+            return
+        try:
+            self._keep(keep)
+        except BaseException:
+            self._file.close()
+            raise
 
     @property
     def nbytes(self) -> int:
         """Size of the file in bytes, up to the last complete page."""
         return self._end
+
+    def _keep(self, pages: int) -> None:
+        """Follow the links over so many pages and end the file after them."""
+        size = self.path.stat().st_size
+        while self.pages < pages:
+            (directory_at,) = struct.unpack("<Q", self._read(self._link_at, 8))
+            (tags,) = struct.unpack("<Q", self._read(directory_at, 8)) if directory_at else (0,)
+            end = directory_at + 16 + tags * _TAG.size
+            if not self._end <= directory_at < end <= size:
+                raise ValueError(f"{self.path} has {self.pages} complete pages, and {pages} are to be kept")
+            if self._describe and self.pages == 0:
+                self._description_at = directory_at + _DESCRIPTION_IN_DIRECTORY
+            self._link_at, self._end = end - 8, end
+            self.pages += 1
+        self._file.truncate(self._end)
+        self._file.seek(self._link_at)
+        self._write(struct.pack("<Q", 0))
+
+    def _read(self, at: int, count: int) -> bytes:
+        self._file.seek(at)
+        data = self._file.read(count)
+        if len(data) < count:
+            raise ValueError(f"{self.path} ends at byte {at}, after {self.pages} complete pages")
+        return data
 
     def _write(self, data: bytes | memoryview) -> None:
         left = memoryview(data).cast("B")
@@ -133,8 +178,7 @@ class PageFile:
         self._file.seek(self._link_at)
         self._write(struct.pack("<Q", directory_at))
         if self._describe and self.pages == 0:
-            # Six tags of 20 bytes lie before the description; its count follows code and type.
-            self._description_at = directory_at + 8 + 6 * _TAG.size + 4
+            self._description_at = directory_at + _DESCRIPTION_IN_DIRECTORY
         self._link_at = directory_at + len(directory) - 8
         self._end = directory_at + len(directory)
         self.pages += 1

@@ -1,0 +1,107 @@
+"""A long movie in chunks that depend on nothing but the movie, so that they can be done anywhere and any time.
+
+What a stream remembers reaches back hundreds of frames. Work that is interrupted, or shared between machines,
+gives the same bits as work in one go only if all of it forgets at the same places: every chunk begins with an
+empty stream, which first takes a fixed number of frames before the chunk without giving outputs for them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from denoscope.runtime import AnyMovie, Denoised, Stream
+
+__all__ = ["CHUNK", "WARM_UP", "Chunk", "Cut", "calibrate", "run_chunk"]
+
+CHUNK = 2048
+"""Frames in a chunk."""
+WARM_UP = 512
+"""Frames before a chunk that its stream takes first: twice the longest time constant of a memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Frames `start` to `stop` - 1; their stream begins with frame `warm_from`."""
+
+    index: int
+    warm_from: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a movie is cut.
+
+    Parameters
+    ----------
+    length
+        Frames of the movie.
+    chunk, warm_up
+        Frames of a chunk, and before it.
+    """
+
+    length: int
+    chunk: int = CHUNK
+    warm_up: int = WARM_UP
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for index, start in enumerate(range(0, self.length, self.chunk)):
+            yield Chunk(index, max(start - self.warm_up, 0), start, min(start + self.chunk, self.length))
+
+
+def calibrate(stream: Stream, movie: AnyMovie) -> None:
+    """Let a stream find out the movie's intensities and whether it moves, from its first frames.
+
+    Afterwards it is empty and behaves like one that was opened with its `intensity` and `aligned`.
+    """
+    from denoscope.runtime import FrameMeta
+
+    if stream.intensity is not None:
+        return
+    for number in range(min(stream.bundle.manifest.calibration_frames, len(movie))):
+        stream.push(np.asarray(movie[number]), FrameMeta(number, 0.0), skip="calibration")
+    stream.flush(skip="calibration")
+
+
+def run_chunk(stream: Stream, movie: AnyMovie, chunk: Chunk, start: int | None = None) -> Iterator[Denoised]:
+    """Yield the outputs of a chunk's frames, in order.
+
+    Parameters
+    ----------
+    stream
+        Calibrated and empty; it is empty again afterwards.
+    movie
+        The whole movie.
+    chunk
+        Which frames.
+    start
+        First frame whose output is wanted, where the ones before are there already; None for all.
+    """
+    from denoscope.runtime import FrameMeta
+
+    start = chunk.start if start is None else start
+    # The last frames are denoised with the neighbours that follow the chunk.
+    end = min(chunk.stop + stream.look_ahead, len(movie))
+    for number in range(chunk.warm_from, end):
+        # A push gives outputs of frames up to its own, when the scene drifts away; so until `start` is
+        # pushed they can be skipped without looking.
+        outputs = stream.push(
+            np.asarray(movie[number]),
+            FrameMeta(number, time.perf_counter()),
+            skip="warm-up" if number < start else None,
+        )
+        yield from _within(outputs, start, chunk.stop)
+    # Where the movie goes on, every output of the chunk has come by now.
+    whole = end == chunk.stop + stream.look_ahead
+    yield from _within(stream.flush(skip="beyond" if whole else None), start, chunk.stop)
+
+
+def _within(outputs: list[Denoised], start: int, stop: int) -> list[Denoised]:
+    return [output for output in outputs if start <= output.meta.number < stop]
