@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,9 @@ def test_metadata(tmp_path: Path) -> None:
     assert [plane.delta_t for plane in pixels.planes] == pytest.approx([0, 0.02, 0.04, 0.06])
     assert {plane.exposure_time for plane in pixels.planes} == {0.02}
     annotation = {pair.k: pair.value for pair in ome.structured_annotations.map_annotations[0].value.ms}
+    assert json.loads(annotation.pop("streams")) == [
+        {"camera": "", "position": 0, "channels": [""], "slices": [0], "first_index": 0}
+    ]
     assert annotation == {"version": "1", "bundle": "tiny", "intensity": '{"offset": 3.0}'}
 
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from denoscope.runtime import Denoised, StreamKey
 
-__all__ = ["DENOISED_MOVIE", "DenoisedWriter"]
+__all__ = ["DENOISED_MOVIE", "PROVENANCE", "DenoisedWriter"]
 
 DENOISED_MOVIE = "denoised.ome.tif"
-_NAMESPACE = "denoscope.dev/provenance"
+PROVENANCE = "denoscope.dev/provenance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,12 @@ class _Segment:
     """Pages of one camera and position, of one shape and dtype: one OME image."""
 
     def __init__(
-        self, key: StreamKey, shape: tuple[int, int], dtype: np.dtype[Any], first_index: int
+        self, key: StreamKey, shape: tuple[int, int], dtype: np.dtype[Any], *, follows: bool
     ) -> None:
         self.key = key
         self.shape = shape
         self.dtype = dtype
-        self.first_index = first_index
+        self.follows = follows
         self.channels: list[str] = []
         self.slices: list[int] = []
         self.pages: list[_Page] = []
@@ -58,7 +58,12 @@ class _Segment:
         if key.z not in self.slices:
             self.slices.append(key.z)
         channel, z = self.channels.index(key.channel), self.slices.index(key.z)
-        self.pages.append(_Page(page, channel, z, index - self.first_index, time_s))
+        self.pages.append(_Page(page, channel, z, index, time_s))
+
+    @property
+    def first_index(self) -> int:
+        """Time index that is the image's 0: that of its earliest frame, where another image came before."""
+        return min(page.index for page in self.pages) if self.follows else 0
 
 
 class DenoisedWriter:
@@ -126,7 +131,7 @@ class DenoisedWriter:
         """Know the pages that the file holds already."""
         from denoscope.runtime import StreamKey
 
-        segment = _Segment(StreamKey(), self._source.shape, self._source.dtype, 0)
+        segment = _Segment(StreamKey(), self._source.shape, self._source.dtype, follows=False)
         for page in range(frames):
             segment.add(page, segment.key, page, 0.0)
         self._segments.append(segment)
@@ -148,7 +153,7 @@ class DenoisedWriter:
         group = (key.camera, key.position)
         last = self._current.get(group)
         if last is None or (last.shape, last.dtype) != (shape, output.frame.dtype):
-            last = _Segment(key, shape, output.frame.dtype, index if last is not None else 0)
+            last = _Segment(key, shape, output.frame.dtype, follows=last is not None)
             self._current[group] = last
             self._segments.append(last)
         last.add(page, key, index, time_s - self._zero_s)
@@ -176,9 +181,9 @@ class DenoisedWriter:
 
         pairs = [
             Map.M(k=key, value=value if isinstance(value, str) else json.dumps(value, default=str))
-            for key, value in self._provenance.items()
+            for key, value in {**self._provenance, "streams": self._streams()}.items()
         ]
-        annotation = MapAnnotation(id="Annotation:0", namespace=_NAMESPACE, value=Map(ms=pairs))
+        annotation = MapAnnotation(id="Annotation:0", namespace=PROVENANCE, value=Map(ms=pairs))
         return OME(
             creator=f"denoscope {self._provenance.get('version', '')}".strip(),
             images=[
@@ -187,6 +192,19 @@ class DenoisedWriter:
             ],
             structured_annotations=StructuredAnnotations(map_annotations=[annotation]),
         )
+
+    def _streams(self) -> list[dict[str, Any]]:
+        """Return which camera, position, channels and slices each image holds, and its first time index."""
+        return [
+            {
+                "camera": segment.key.camera,
+                "position": segment.key.position,
+                "channels": segment.channels,
+                "slices": segment.slices,
+                "first_index": segment.first_index,
+            }
+            for segment in self._segments
+        ]
 
     def _image(self, number: int, segment: _Segment, *, open_ended: bool) -> Any:
         from ome_types.model import (
@@ -200,15 +218,16 @@ class DenoisedWriter:
             TiffData,
         )
 
-        length = max(page.index for page in segment.pages) + 1
+        start = segment.first_index
+        length = max(page.index for page in segment.pages) + 1 - start
         if open_ended:
-            length = max(length, self.length - segment.first_index)
+            length = max(length, self.length - start)
         size_um, exposure_s = self._source.pixel_size_um, self._source.exposure_s
         planes = [
             Plane(
                 the_c=page.channel,
                 the_z=page.z,
-                the_t=page.index,
+                the_t=page.index - start,
                 delta_t=page.time_s if self._timed else None,
                 exposure_time=exposure_s,
             )
@@ -219,7 +238,7 @@ class DenoisedWriter:
                 ifd=first.page,
                 first_c=first.channel,
                 first_z=first.z,
-                first_t=first.index,
+                first_t=first.index - start,
                 plane_count=count,
             )
             for first, count in _runs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +15,27 @@ from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, S
 
 __all__ = ["denoise"]
 
+_Report = Callable[[int, int], None]
+
 
 def denoise(
-    movie: Annotated[Path, typer.Argument(help="Movie of any format, for example raw.tif of a run.")],
+    movie: Annotated[
+        Path | None, typer.Argument(help="Movie of any format, for example raw.tif of a run.")
+    ] = None,
     output: Annotated[
-        Path, typer.Option(help="What to write: .ome.tif, .ome.zarr or .ndtiff; it must not exist yet.")
-    ],
-    bundle: Annotated[str, typer.Option(help="Bundle folder, or the name of a shipped bundle.")] = "live",
+        Path | None,
+        typer.Option(help="What to write: .ome.tif, .ome.zarr or .ndtiff; it must not exist yet."),
+    ] = None,
+    fill: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder of a live session, in place of MOVIE: keep what was denoised, compute what was skipped."
+        ),
+    ] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option(help="Bundle folder, or the name of a shipped bundle; live, or the run's."),
+    ] = None,
     backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
     look_ahead: Annotated[int | None, typer.Option(help="Frames after each frame to use.")] = None,
     std: Annotated[
@@ -42,13 +57,52 @@ def denoise(
     """Denoise a recorded movie: every frame, in its own dtype and scale."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
+    def denoise_it(on_frame: _Report) -> dict[str, Any]:
+        from denoscope.acquisition._offline import denoise_movie
+        from denoscope.runtime import InvalidInput
+
+        if movie is None or output is None:
+            missing = "MOVIE" if movie is None else "--output"
+            raise InvalidInput(f"{missing} is missing: give MOVIE --output FILE, or --fill RUN.")
+        return denoise_movie(
+            movie,
+            output,
+            bundle=bundle or "live",
+            backend=backend,
+            look_ahead=look_ahead,
+            std=std,
+            channel=channel,
+            plane=plane,
+            position=position,
+            camera=load_camera(camera_gain, camera_offset, camera_roi),
+            resume=resume,
+            on_frame=on_frame,
+        )
+
+    def fill_it(run: Path, on_frame: _Report) -> dict[str, Any]:
+        from denoscope.acquisition._fill import fill_run
+
+        others: dict[str, object] = {
+            "MOVIE": movie,
+            "--look-ahead": look_ahead,
+            "--std": std,
+            "--channel": channel,
+        }
+        others |= {"--plane": plane, "--position": position, "--resume": resume or None}
+        _refuse(others)
+        return fill_run(
+            run,
+            output,
+            bundle=bundle,
+            backend=backend,
+            camera=load_camera(camera_gain, camera_offset, camera_roi),
+            on_frame=on_frame,
+        )
+
     def action() -> tuple[dict[str, Any], int]:
         from rich.console import Console
         from rich.progress import Progress
 
-        from denoscope.acquisition._offline import denoise_movie
-
-        camera = load_camera(camera_gain, camera_offset, camera_roi)
         done_of = (0, 0)
         with Progress(console=Console(file=shell.stream), disable=shell.quiet) as bar:
             task = bar.add_task("denoising", total=None)
@@ -59,34 +113,41 @@ def denoise(
                 bar.update(task, completed=done, total=total)
 
             try:
-                result = denoise_movie(
-                    movie,
-                    output,
-                    bundle=bundle,
-                    backend=backend,
-                    look_ahead=look_ahead,
-                    std=std,
-                    channel=channel,
-                    plane=plane,
-                    position=position,
-                    camera=camera,
-                    resume=resume,
-                    on_frame=on_frame,
-                )
+                result = denoise_it(on_frame) if fill is None else fill_it(fill, on_frame)
             except KeyboardInterrupt:
-                text = f"interrupted after {done_of[0]} of {done_of[1]} frames; add --resume to go on"
+                remedy = "add --resume to go on" if fill is None else "run it again to begin anew"
+                text = f"interrupted after {done_of[0]} of {done_of[1]} frames; {remedy}"
                 print(f"denoscope: {text}", file=sys.stderr, flush=True)
                 return {"error": text, "exit_code": 130}, 130
-        if result["resumed_from"]:
-            shell.say(f"{result['resumed_from']} frames were there already.")
-        shell.say(
-            f"{result['frames']} frames, {result['frame_s'] * 1e3:.1f} ms each with "
-            f"{result['denoiser']['backend']}: {result['output']}"
-        )
-        if result["movie_note"]:
-            shell.say(f"Note: {result['movie_note']}")
-        if result["noise"] is not None and result["noise"]["warning"]:
-            shell.say(f"Warning: {result['noise']['warning']}")
+        _say(shell, result)
         return result, 0
 
     shell.run(action)
+
+
+def _refuse(options: dict[str, object]) -> None:
+    from denoscope.runtime import InvalidInput
+
+    for name, value in options.items():
+        if value is not None:
+            raise InvalidInput(
+                f"{name} {value} does not go with --fill, which takes it from the run: leave it out."
+            )
+
+
+def _say(shell: Shell, result: dict[str, Any]) -> None:
+    if result.get("resumed_from"):
+        shell.say(f"{result['resumed_from']} frames were there already.")
+    shell.say(
+        f"{result['frames']} frames, {result['frame_s'] * 1e3:.1f} ms each with "
+        f"{result['denoiser']['backend']}: {result['output']}"
+    )
+    if "kept" in result:
+        shell.say(
+            f"{result['kept']} of them as they were denoised live, {result['computed']} computed now, "
+            f"{result['missing']} cannot be denoised."
+        )
+    for note in filter(None, [result.get("movie_note"), *result.get("notes", [])]):
+        shell.say(f"Note: {note}")
+    if result.get("noise") is not None and result["noise"]["warning"]:
+        shell.say(f"Warning: {result['noise']['warning']}")

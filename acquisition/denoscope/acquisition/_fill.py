@@ -1,0 +1,373 @@
+"""Complete the denoised movie of a live session: the outputs that were skipped, computed from the raw frames."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime import InvalidInput
+
+from ._disk import check_space
+from ._frames import Frame, SourceInfo
+from ._live import provenance_of
+from ._offline import check_output
+from ._ome import DENOISED_MOVIE, PROVENANCE
+from ._raw import RawRecording, read_raw
+from ._report import REPORT
+from ._routing import Route, Router, Routes
+from ._sinks import Layout, MovieSink, Place, open_sink
+
+if TYPE_CHECKING:
+    from denoscope.runtime import CameraCalibration, Denoised, Stream, StreamKey
+
+__all__ = ["FILLED_MOVIE", "fill_run"]
+
+FILLED_MOVIE = "denoised_complete.ome.tif"
+_RESERVE_BYTES = 200_000_000
+_STREAMS = 4096
+_KEPT = "kept"
+
+
+def fill_run(
+    run: Path,
+    output: Path | None = None,
+    *,
+    bundle: str | None = None,
+    backend: str = "auto",
+    camera: CameraCalibration | None = None,
+    on_frame: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[str, Any]:
+    """Write the complete denoised movie of a live session.
+
+    Frames that were denoised live are copied as they are. The others are computed by streams that take every raw
+    frame in the order of the recording, as a session that kept up would have: with the session's bundle, look-ahead,
+    intensity and alignment.
+
+    Parameters
+    ----------
+    run
+        Run folder, with ``raw.tif`` and ``raw.jsonl``; what else is missing after a crash is computed.
+    output
+        As for `denoise_movie`; None for ``denoised_complete.ome.tif`` in the run folder.
+    bundle, backend
+        None and ``auto`` for the session's.
+    camera
+        Calibration, where the session had one; it must be the same.
+    on_frame
+        Called with the number of raw frames done, and of all.
+
+    Returns
+    -------
+    dict
+        ``output``, ``frames`` (received), ``kept`` (as they were live), ``computed``, ``missing`` (whose shape
+        disagreed with their tags), ``frame_s``, ``notes``, ``denoiser`` (provenance).
+
+    Raises
+    ------
+    DenoscopeError
+        When the folder is no run, or the bundle, backend, calibration or disk do not allow it.
+    """
+    output = run / FILLED_MOVIE if output is None else output
+    check_output(output)
+    filling = _Filling(run, camera)
+    with ExitStack() as stack:
+        filling.open(stack, output, bundle, backend)
+        started_s = time.perf_counter()
+        for index, pixels in enumerate(filling.recording.frames()):
+            if index < len(filling.routes):
+                filling.take(index, pixels)
+            on_frame(index + 1, len(filling.routes))
+        return filling.finish(output, started_s)
+
+
+@dataclass
+class _Track:
+    """How far one stream is."""
+
+    places: list[int] = field(default_factory=list)
+    """Raw frame of each index of the stream."""
+    numbers: dict[int, int] = field(default_factory=dict)
+    """Index by number, for what is in flight."""
+    recent: deque[int] = field(default_factory=deque)
+    pushed: int = 0
+    shape: tuple[int, ...] | None = None
+    """Of the last frame pushed."""
+    written: int = 0
+    """Indices below this one are done."""
+
+
+class _Filling:
+    def __init__(self, run: Path, camera: CameraCalibration | None) -> None:
+        self.run, self.camera = run, camera
+        self.recording: RawRecording = read_raw(run)
+        self.notes = list(self.recording.notes)
+        self.report = self._read_report()
+        self.denoiser: Mapping[str, Any] = self.report.get("denoiser", {})
+        self._check_camera()
+        routes = Routes(_STREAMS)
+        self.routes = [_route(routes, record) for record in self.recording.records]
+        if not any(self.routes):
+            raise InvalidInput(f"{run} holds no frame that can be denoised: there is nothing to fill.")
+        self.tracks: dict[StreamKey, _Track] = {}
+        for index, route in enumerate(self.routes):
+            if route is not None:
+                self.tracks.setdefault(route.key, _Track()).places.append(index)
+        self.changed = any(route is not None and route.change is not None for route in self.routes)
+        self.kept = self.computed = 0
+
+    def _read_report(self) -> dict[str, Any]:
+        path = self.run / REPORT
+        try:
+            report = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            self.notes.append("the session left no report: bundle and intensity are those asked for now")
+            return {}
+        except ValueError as error:
+            raise InvalidInput(f"{path} is damaged ({error}); move it away to fill without it.") from error
+        return dict(report)
+
+    def _check_camera(self) -> None:
+        now = None if self.camera is None else json.loads(json.dumps(self.camera.describe()))
+        if self.report and self.denoiser.get("camera") != now:
+            raise InvalidInput(
+                f"the session's camera calibration was {self.denoiser.get('camera')}, now it is {now}: give the "
+                "same --camera-gain, --camera-offset and --camera-roi."
+            )
+
+    def open(self, stack: ExitStack, output: Path, bundle: str | None, backend: str) -> None:
+        """Open the denoiser, what was denoised live, and the output."""
+        from denoscope.runtime import Bundle, Intensity, Stream, choose_backend
+
+        model = Bundle.load(bundle or self.denoiser.get("bundle", "live"))
+        wanted = self.denoiser.get("bundle_sha256", model.digest)
+        if model.digest != wanted:
+            raise InvalidInput(
+                f"the session used the bundle {self.denoiser['bundle']} with SHA-256 {wanted[:12]}..., and this one "
+                f"has {model.digest[:12]}...: name the session's with --bundle."
+            )
+        if backend == "auto":
+            backend = self.denoiser.get("backend", "auto")
+        engine, choice = choose_backend(backend)
+        stack.callback(engine.close)
+        look_ahead = self.denoiser.get("look_ahead")
+        known: dict[str, Any] = {}
+        if self.denoiser.get("intensity") and not self.changed:
+            known = {
+                "intensity": Intensity(**self.denoiser["intensity"]),
+                "align": bool(self.denoiser["aligned"]),
+            }
+        self.first: Stream = stack.enter_context(Stream(model, engine, look_ahead=look_ahead, **known))
+        self.router = Router(self.first, lambda: Stream(model, engine, look_ahead=self.first.look_ahead))
+        stack.callback(self.router.close)
+        # An output comes this many frames of its stream later at most.
+        alone = bool(known) and len(self.tracks) == 1
+        self.delay = self.first.look_ahead + (0 if alone else model.manifest.calibration_frames + 1)
+        self.provenance = provenance_of(self.first, choice)
+        self.live: _LiveMovie = stack.enter_context(_live_movie(self.run / DENOISED_MOVIE, self.notes))
+        source = _source(self.recording, self.camera)
+        shapes = {(tuple(each["shape"]), each["dtype"]) for each in self.recording.records if each["agrees"]}
+        layout = Layout(
+            source,
+            tuple(self.tracks),
+            max(len(track.places) for track in self.tracks.values()),
+            one_shape=len(shapes) == 1,
+        )
+        check_space(output.parent, source, len(self.routes), _RESERVE_BYTES)
+        self.partial = output.with_name(output.name + ".partial")
+        self.sink: MovieSink = open_sink(output, self.partial, layout)
+        stack.callback(self.sink.close)
+
+    def take(self, index: int, pixels: npt.NDArray[Any]) -> None:
+        """Take one raw frame."""
+        from denoscope.runtime import FrameMeta
+
+        route = self.routes[index]
+        if route is None:
+            return
+        track = self.tracks[route.key]
+        if route.change is not None:
+            if route.change.what == "shape":
+                self._drain(route.key, pixels.shape)
+            self._emit(self.router.restart(route.key, recalibrate=route.change.recalibrate))
+        track.numbers[route.number] = route.index
+        track.recent.append(route.index)
+        track.pushed, track.shape = route.index + 1, pixels.shape
+        if len(track.recent) > self.delay + 1:
+            track.recent.popleft()
+        wanted = any((route.key, at) not in self.live.pages for at in track.recent)
+        frame = pixels if self.camera is None else self.camera.correct(pixels)
+        meta = FrameMeta(route.number, time.perf_counter(), route.key)
+        self._emit(self.router.push(frame, meta, skip=None if wanted else _KEPT))
+
+    def _drain(self, changed: StreamKey, shape: tuple[int, ...]) -> None:
+        """Write all that came before a change of shape, of every stream that shares an image with the changed one.
+
+        Their own next frames bring the change too, so this only comes a little early for them.
+        """
+        for key, track in self.tracks.items():
+            shares = (key.camera, key.position) == (changed.camera, changed.position)
+            if shares and track.shape != shape:
+                self._emit(self.router.restart(key, recalibrate=False))
+                self._copy(key, track.pushed)
+
+    def _emit(self, outputs: list[Denoised]) -> None:
+        """Write outputs that were not there, after what was kept before them."""
+        for output in outputs:
+            key = output.meta.key
+            track = self.tracks[key]
+            at = track.numbers[output.meta.number]
+            for number in [number for number in track.numbers if number <= output.meta.number]:
+                del track.numbers[number]
+            self._copy(key, at)
+            if (key, at) not in self.live.pages:
+                self.sink.append(output.frame, self._place(key, at))
+                self.computed += 1
+                track.written = at + 1
+
+    def _copy(self, key: StreamKey, stop: int) -> None:
+        """Copy what was denoised live, up to an index."""
+        track = self.tracks[key]
+        for at in range(track.written, stop):
+            page = self.live.pages.get((key, at))
+            if page is not None:
+                self.sink.append(self.live.read(page), self._place(key, at))
+                self.kept += 1
+        track.written = max(track.written, stop)
+
+    def _place(self, key: StreamKey, at: int) -> Place:
+        record = self.recording.records[self.tracks[key].places[at]]
+        time_s = record["core_unix_s"] if record["core_unix_s"] is not None else record["received_s"]
+        return Place(key, at, time_s, record["tags"])
+
+    def finish(self, output: Path, started_s: float) -> dict[str, Any]:
+        """Write what is left, and give the movie its name."""
+        self._emit(self.router.flush())
+        for key, track in self.tracks.items():
+            self._copy(key, len(track.places))
+        intensity = self.first.intensity
+        self.provenance |= {
+            "run": self.run.name,
+            "started_utc": self.recording.header.get("started_utc"),
+            "camera": self.denoiser.get("camera"),
+            "intensity": None if intensity is None else intensity.model_dump(),
+            "aligned": self.first.aligned,
+            "frames_kept_from_live": self.kept,
+            "frames_computed_afterwards": self.computed,
+            "backend_live": self.denoiser.get("backend"),
+        }
+        self.sink.finish(self.provenance)
+        self.partial.replace(output)
+        missing = len(self.routes) - self.kept - self.computed
+        return {
+            "output": str(output),
+            "frames": len(self.routes),
+            "kept": self.kept,
+            "computed": self.computed,
+            "missing": missing,
+            "frame_s": (time.perf_counter() - started_s) / len(self.routes),
+            "notes": self.notes,
+            "denoiser": self.provenance,
+        }
+
+
+def _route(routes: Routes, record: Mapping[str, Any]) -> Route | None:
+    """Return where a recorded frame went; None where the session did not denoise it either."""
+    if not record["agrees"]:
+        return None
+    # Of the pixels a route depends on shape and dtype only.
+    pixels = np.broadcast_to(np.zeros((), record["dtype"]), record["shape"])
+    return routes.of(
+        Frame(pixels, record["number"], record["received_s"], record.get("camera", ""), record["tags"])
+    )
+
+
+def _source(recording: RawRecording, camera: CameraCalibration | None) -> SourceInfo:
+    about = recording.header["source"]
+    first = next(record for record in recording.records if record["agrees"])
+    size_m = about.get("pixel_size_m")
+    source = SourceInfo(
+        about["kind"],
+        about["name"],
+        about["camera"],
+        (first["shape"][0], first["shape"][1]),
+        np.dtype(first["dtype"]),
+        pixel_size_um=None if size_m is None else size_m * 1e6,
+        exposure_s=about.get("exposure_s"),
+        frame_rate_hz=about.get("frame_rate_hz"),
+        channel=about.get("channel"),
+    )
+    return source if camera is None else replace(source, dtype=np.dtype(np.float32))
+
+
+class _LiveMovie:
+    """What was denoised live, by stream and index; nothing where no file says which is which."""
+
+    def __init__(self) -> None:
+        self.pages: dict[tuple[StreamKey, int], int] = {}
+        self._tiff: Any = None
+
+    def open(self, tiff: Any) -> None:
+        """Read which page is which frame from the OME-XML."""
+        from ome_types import from_xml
+
+        from denoscope.runtime import StreamKey
+
+        ome = from_xml(tiff.ome_metadata)
+        notes = ome.structured_annotations
+        pairs = {
+            pair.k: pair.value
+            for annotation in (notes.map_annotations if notes else [])
+            if annotation.namespace == PROVENANCE
+            for pair in annotation.value.ms
+        }
+        self._tiff = tiff
+        for image, stream in zip(ome.images, json.loads(pairs["streams"] or "[]"), strict=True):
+            for block in image.pixels.tiff_data_blocks:
+                key = StreamKey(
+                    stream["camera"],
+                    stream["channels"][block.first_c or 0],
+                    stream["slices"][block.first_z or 0],
+                    stream["position"],
+                )
+                for step in range(block.plane_count or 1):
+                    index = stream["first_index"] + (block.first_t or 0) + step
+                    self.pages[key, index] = (block.ifd or 0) + step
+
+    def read(self, page: int) -> npt.NDArray[Any]:
+        """Return one frame."""
+        frame: npt.NDArray[Any] = self._tiff.pages[page].asarray()
+        return frame
+
+
+@contextmanager
+def _live_movie(path: Path, notes: list[str]) -> Iterator[_LiveMovie]:
+    import tifffile
+
+    movie = _LiveMovie()
+    if not path.is_file():
+        notes.append(f"there is no {path.name}: every frame is computed")
+        yield movie
+        return
+    try:
+        tiff = tifffile.TiffFile(path)
+    except tifffile.TiffFileError:  # killed before its first page
+        notes.append(f"{path.name} holds no frame: every frame is computed")
+        yield movie
+        return
+    with tiff:
+        if tiff.ome_metadata:
+            movie.open(tiff)
+        else:
+            notes.append(
+                f"{path.name} was not finished and does not say which frames it holds: every frame is computed"
+            )
+        yield movie

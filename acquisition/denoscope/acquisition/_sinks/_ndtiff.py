@@ -1,0 +1,87 @@
+"""NDTiff: the format of Micro-Manager and pycromanager, written with their own library."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.acquisition._extras import require
+from denoscope.runtime import InvalidInput
+
+from ._base import Layout, Place
+
+__all__ = ["NDTiffSink"]
+
+_PROVENANCE = "denoscope.json"
+
+
+class NDTiffSink:
+    """Write an NDTiff dataset with the axes time, channel, z, position and camera; see `open_sink`.
+
+    Each frame keeps Micro-Manager's metadata. The provenance is known when all is done, and NDTiff writes its
+    summary first: it is ``denoscope.json`` in the folder.
+    """
+
+    def __init__(self, partial: Path, layout: Layout, *, keep: int | None) -> None:
+        require("ndstorage", extra="micromanager", purpose="writing NDTiff")
+        if keep is not None:
+            raise InvalidInput(
+                "An NDTiff that was interrupted has lost its index and cannot be continued: delete its .partial and "
+                ".partial.json, or write OME-TIFF (.ome.tif) or OME-Zarr (.ome.zarr)."
+            )
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir()
+        from ndstorage import NDTiffDataset
+
+        self._path = partial
+        self._keys = layout.keys
+        source = layout.source
+        self._size_um = source.pixel_size_um
+        summary: dict[str, Any] = {"Prefix": partial.stem, "source": source.as_json()}
+        if source.pixel_size_um:
+            summary["PixelSize_um"] = source.pixel_size_um
+        self._data: Any = NDTiffDataset(str(partial), summary_metadata=summary, writable=True)
+        self._open = True
+
+    def append(self, frame: npt.NDArray[Any], place: Place) -> None:
+        """Write one image."""
+        if frame.dtype not in (np.uint8, np.uint16):
+            raise InvalidInput(
+                f"NDTiff holds uint8 and uint16, and the frames are {frame.dtype}: write OME-TIFF (.ome.tif) or "
+                "OME-Zarr (.ome.zarr)."
+            )
+        metadata = json.loads(json.dumps(dict(place.tags), default=str))
+        metadata |= {"denoised": True, "time_s": place.time_s}
+        if self._size_um:
+            metadata.setdefault("PixelSizeUm", self._size_um)
+        self._data.put_image(self._axes(place), np.ascontiguousarray(frame), metadata)
+
+    def _axes(self, place: Place) -> dict[str, Any]:
+        """Return the frame's place on every axis that has more than one."""
+        key, axes = place.key, {"time": place.index}
+        each = {"channel": key.channel, "z": key.z, "position": key.position, "camera": key.camera}
+        several = {name for name in each if len({getattr(other, name) for other in self._keys}) > 1}
+        return axes | {name: value for name, value in each.items() if name in several}
+
+    def sync(self) -> None:
+        """Do nothing: the index is only complete at the end."""
+
+    def finish(self, provenance: Mapping[str, Any]) -> None:
+        """Write the provenance, and close."""
+        self.close()
+        text = json.dumps(provenance, indent=2, default=str)
+        (self._path / _PROVENANCE).write_text(text + "\n", encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the dataset; its index is complete then."""
+        if self._open:
+            self._open = False
+            self._data.finish()
+            self._data.close()

@@ -1,0 +1,168 @@
+"""`denoscope denoise --fill`: what a session skipped, computed as if it had kept up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from denoscope.acquisition import Frame, live, make_settings
+from denoscope.acquisition._errors import OutputExists
+from denoscope.acquisition._fill import FILLED_MOVIE, fill_run
+from denoscope.runtime import InvalidInput
+from support.tiny_bundle import tiny_bundle
+
+from .conftest import Run
+from .test_routing import Listed
+
+
+class Skipping:
+    """Passes on to a denoiser, and skips what is due with some pushes."""
+
+    def __init__(self, denoiser: Any, pushes: Iterable[int]) -> None:
+        self._denoiser, self._pushes, self._count = denoiser, set(pushes), -1
+
+    @property
+    def counters(self) -> Any:
+        return self._denoiser.counters
+
+    def push(self, frame: Any, meta: Any, *, skip: str | None = None) -> Any:
+        self._count += 1
+        return self._denoiser.push(frame, meta, skip="keep-up" if self._count in self._pushes else skip)
+
+    def flush(self) -> Any:
+        return self._denoiser.flush()
+
+    def restart(self, key: Any, *, recalibrate: bool) -> Any:
+        return self._denoiser.restart(key, recalibrate=recalibrate)
+
+
+def frames_of(count: int, channels: str = "", change_at: int | None = None) -> list[Frame]:
+    chance = np.random.default_rng(7)
+    found = []
+    for number in range(count):
+        height = 48 if change_at is None or number < change_at else 32
+        pixels = chance.poisson(200 + 3 * number, (height, 56)).astype(np.uint16)
+        tags: dict[str, Any] = {"Exposure": 10, "number": number}
+        if channels:
+            tags["Channel"] = channels[number % len(channels)]
+        found.append(Frame(pixels, number, 100.0 + number / 30, "Cam", tags, core_unix_s=1e9 + number / 30))
+    return found
+
+
+def record(folder: Path, frames: list[Frame], skipped: Iterable[int] = ()) -> dict[str, Any]:
+    bundle = folder.parent / "tiny.denoscope"
+    if not bundle.exists():
+        tiny_bundle(bundle, intensity=None, calibration_frames=8)
+    settings = make_settings(
+        core="demo", output=folder, bundle=str(bundle), picture=False, lag_s=60.0, finish_s=60.0
+    )
+    return live(settings, source=Listed(frames), wrap=lambda denoiser: Skipping(denoiser, skipped))
+
+
+def test_what_was_skipped_is_what_a_session_that_kept_up_gives(denoscope: Run, tmp_path: Path) -> None:
+    frames = frames_of(60)
+    whole = record(tmp_path / "whole", frames)
+    assert whole["frames"]["denoised"] == 60
+    skipped = [*range(25, 33), 40, 41, 57]
+    report = record(tmp_path / "run", frames, skipped)
+    assert report["frames"]["dropped"] == {"keep-up": len(skipped)}
+    before = (tmp_path / "run" / "denoised.ome.tif").read_bytes()
+    bundle = tmp_path / "tiny.denoscope"
+    done = denoscope("denoise", "--fill", tmp_path / "run", "--bundle", bundle, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["kept"], result["computed"], result["missing"]) == (60 - len(skipped), len(skipped), 0)
+    assert "11 computed now" in done.stderr
+    out = tmp_path / "run" / FILLED_MOVIE
+    np.testing.assert_array_equal(
+        tifffile.imread(out), tifffile.imread(tmp_path / "whole" / "denoised.ome.tif")
+    )
+    assert (tmp_path / "run" / "denoised.ome.tif").read_bytes() == before
+    with tifffile.TiffFile(out) as tif:
+        assert tif.series[0].shape == (60, 48, 56)
+        assert 'K="frames_computed_afterwards">11<' in (tif.ome_metadata or "")
+        assert 'K="frames_kept_from_live">49<' in (tif.ome_metadata or "")
+        assert 'DeltaT="0.5"' in (tif.ome_metadata or "")
+    with pytest.raises(OutputExists):
+        fill_run(tmp_path / "run", bundle=str(bundle))
+
+
+def test_frames_kept_are_copied_and_not_computed_anew(tmp_path: Path) -> None:
+    record(tmp_path / "run", frames_of(40), [20, 21])
+    path = tmp_path / "run" / "denoised.ome.tif"
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[5]
+        assert isinstance(page, tifffile.TiffPage)
+        at, count = page.dataoffsets[0], page.databytecounts[0]
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\7" * count)
+    fill_run(tmp_path / "run", bundle=str(tmp_path / "tiny.denoscope"))
+    filled = tifffile.imread(tmp_path / "run" / FILLED_MOVIE)
+    assert np.all(filled[5] == 0x0707)
+    assert not np.any(filled[6] == 0x0707)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("channels", "change_at"), [("ab", None), ("aab", 33)])
+def test_several_streams_and_changes(tmp_path: Path, channels: str, change_at: int | None) -> None:
+    frames = frames_of(72, channels, change_at)
+    whole = record(tmp_path / "whole", frames)
+    assert not whole["outcome"]["problems"]
+    record(tmp_path / "run", frames, [*range(28, 40), 50, 51, 52, 70])
+    result = fill_run(tmp_path / "run", bundle=str(tmp_path / "tiny.denoscope"))
+    assert result["missing"] == 0
+    assert result["computed"] > 10
+    assert images(tmp_path / "run" / FILLED_MOVIE) == images(tmp_path / "whole" / "denoised.ome.tif")
+
+
+def images(path: Path) -> dict[tuple[int, int, int, int], bytes]:
+    """Return every frame by image, channel, z and t."""
+    from ome_types import from_tiff
+
+    found = {}
+    with tifffile.TiffFile(path) as tif:
+        for number, image in enumerate(from_tiff(path).images):
+            for block in image.pixels.tiff_data_blocks:
+                for step in range(block.plane_count or 1):
+                    place = (number, block.first_c or 0, block.first_z or 0, (block.first_t or 0) + step)
+                    found[place] = tif.pages[(block.ifd or 0) + step].asarray().tobytes()
+    return found
+
+
+def test_after_a_crash_everything_is_computed(tmp_path: Path) -> None:
+    frames = frames_of(40)
+    record(tmp_path / "whole", frames)
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    for name in ("raw.tif", "raw.jsonl"):
+        shutil.copy(tmp_path / "whole" / name, crashed / name)
+    result = fill_run(crashed, tmp_path / "out.ome.tif", bundle=str(tmp_path / "tiny.denoscope"))
+    assert (result["kept"], result["computed"]) == (0, 40)
+    assert any("no report" in note for note in result["notes"])
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "out.ome.tif"), tifffile.imread(tmp_path / "whole" / "denoised.ome.tif")
+    )
+
+
+def test_what_does_not_fit_the_run_is_refused(denoscope: Run, tmp_path: Path) -> None:
+    record(tmp_path / "run", frames_of(20))
+    tiny_bundle(tmp_path / "other.denoscope", intensity=None, calibration_frames=9)
+    with pytest.raises(InvalidInput, match=r"the session used the bundle tiny .* name the session's"):
+        fill_run(tmp_path / "run", bundle=str(tmp_path / "other.denoscope"))
+    with pytest.raises(InvalidInput, match="is not a run folder"):
+        fill_run(tmp_path)
+    done = denoscope("denoise", "--fill", tmp_path / "run", "--std", tmp_path / "std.tif")
+    assert done.returncode == 2
+    assert "does not go with --fill" in done.stderr
+    done = denoscope("denoise", tmp_path / "run" / "raw.tif")
+    assert done.returncode == 2
+    assert "--output is missing" in done.stderr
+    assert not (tmp_path / "run" / FILLED_MOVIE).exists()
