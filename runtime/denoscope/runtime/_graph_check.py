@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = ["GraphNames", "check_graph", "expected_names"]
+
+_LARGEST_TENSOR = 1 << 28  # elements: 1 GiB in float32, a thousand times the largest network's
 
 
 class GraphNames(NamedTuple):
@@ -59,7 +62,9 @@ def expected_names(
 
 
 def check_graph(file: str, data: bytes, names: GraphNames) -> None:
-    """Refuse a graph that is unreadable, points outside itself, or has other inputs and outputs.
+    """Refuse a graph that is unreadable, points outside itself, or is not what an engine can be trusted with.
+
+    Engines do not survive every graph: a cycle, or a function that calls itself, keeps them busy for ever.
 
     Parameters
     ----------
@@ -88,6 +93,7 @@ def check_graph(file: str, data: bytes, names: GraphNames) -> None:
                 f"{file} keeps the tensor {tensor.name!r} outside itself, in {place!r}, "
                 "which a bundle may not: export it again with all weights inside the file."
             )
+    _check_simple(file, model)
     initial = {t.name for t in model.graph.initializer}
     found_inputs = [i for i in model.graph.input if i.name not in initial]
     for kind, wanted, found in (
@@ -105,6 +111,38 @@ def check_graph(file: str, data: bytes, names: GraphNames) -> None:
                 raise BundleDamaged(
                     f"{file} has {value.name!r} in another type than float32: export it with float32 {kind}."
                 )
+    # Order, operators and their types and shapes: with what was refused above out of the way.
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # the checker's and shape inference's share no other base
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise BundleDamaged(
+            f"{file} is no valid ONNX model ({reason.strip()[:200]}): export the bundle again."
+        ) from error
+
+
+def _check_simple(file: str, model: onnx.ModelProto) -> None:
+    """Refuse what no graph of a bundle has: other operators than ONNX's own, functions, graphs within graphs."""
+    domains = {o.domain for o in model.opset_import} | {n.domain for n in model.graph.node}
+    inner = any(a.HasField("g") or a.graphs for n in model.graph.node for a in n.attribute)
+    found = {
+        f"operators of {', '.join(sorted(domains - {'', 'ai.onnx'}))}": domains - {"", "ai.onnx"},
+        "functions": model.functions,
+        "training": model.training_info,
+        "sparse weights": model.graph.sparse_initializer,
+        "graphs within its graph": inner,
+    }
+    if kinds := [kind for kind, there in found.items() if there]:
+        raise BundleDamaged(
+            f"{file} holds {', '.join(kinds)}, which a bundle may not: export it again with standard operators."
+        )
+    for tensor in model.graph.initializer:
+        size = math.prod(tensor.dims)
+        if any(d < 0 for d in tensor.dims) or size > _LARGEST_TENSOR:
+            raise BundleDamaged(
+                f"{file} has the weights {tensor.name!r} of {size} elements, and 0 to {_LARGEST_TENSOR} are read: "
+                "export the bundle again."
+            )
 
 
 def _tensors_of_model(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ._backends import Backend, Buffer, Graph
 from ._bundle import BundleManifest
 from ._convert import cut_out, normalise_into, place_into, restore, restore_std
+from ._errors import BackendUnavailable
 from ._noise import Intensity
 from ._placement import Place
 from ._raw import FACTOR, OFFSET, RAW
@@ -85,6 +86,7 @@ class BoundWindow:
         channels, state = manifest.feature_channels, manifest.memory_channels
         self._raw = RAW in graphs["encode"].inputs
         self._dtype = dtype
+        self._backend_name = backend.name
         kind = dtype.name if self._raw else "float32"
         self._intensity = _UNIT
         self._frame = _Port(backend, (1, 1, height, width), kind)
@@ -232,10 +234,16 @@ class BoundWindow:
         """Run each graph once, so that the first frame does not pay for the library's preparations."""
         self.set_intensity(_UNIT)
         self._valid.fill(0)
-        self.encode(0)
-        self.relate(0)
-        self.fuse(0)
-        self.remember(0)
+        try:
+            self.encode(0)
+            self.relate(0)
+            self.fuse(0)
+            self.remember(0)
+        except Exception as error:  # what a library raises for a graph that cannot run has no common base
+            raise BackendUnavailable(
+                f"{self._backend_name} cannot run the bundle's graphs ({str(error).splitlines()[0][:200]}): "
+                "choose another backend, or export the bundle again."
+            ) from error
         self.forget()
 
 
