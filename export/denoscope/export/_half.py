@@ -1,7 +1,9 @@
 """Put a graph's convolutions, and what lies between them, into 16-bit floats; all else stays float32.
 
 Inputs and outputs keep float32. What is sensitive to rounding (noise levels, square roots, exponentials, the
-posterior) is left as it is: only convolutions and the operators of `_CARRIED` that follow them change.
+posterior) is left as it is: only convolutions and the operators of `_CARRIED` that follow them change. What
+leads from a convolution to a flow, or to the grid of a warp, stays float32 too: 11 bits place a pixel of a
+frame of 1024 to half a pixel.
 """
 
 from __future__ import annotations
@@ -84,6 +86,17 @@ def rounded_like_half(data: bytes, form: Format = FP16) -> bytes:
     return _Rewriter(data, form, emulate=True).result()
 
 
+def _places(graph: onnx.GraphProto) -> set[str]:
+    """Return the values that say where in a frame something is: grids, flows, and what they are made of."""
+    found = {o.name for o in graph.output if o.name == "flow"}
+    for node in reversed(graph.node):
+        if node.op_type == "GridSample":
+            found.add(node.input[1])
+        if node.op_type != "Conv" and found.intersection(node.output):
+            found.update(node.input)
+    return found
+
+
 class _Rewriter:
     def __init__(self, data: bytes, form: Format, *, emulate: bool) -> None:
         self.model = onnx.load_model_from_string(data)
@@ -97,6 +110,7 @@ class _Rewriter:
         self.native: set[str] = set()  # values that are computed in half precision
         self.halves: set[str] = set()  # values of which a half exists, computed or cast
         self.fulls: set[str] = set()  # native values of which a float32 exists too
+        self.places = _places(graph)
 
     def result(self) -> bytes:
         graph = self.model.graph
@@ -144,7 +158,7 @@ class _Rewriter:
             return None
         if node.op_type == "Conv":
             return range(len(node.input))
-        if node.op_type not in _CARRIED:
+        if node.op_type not in _CARRIED or node.output[0] in self.places:
             return None
         if node.op_type == "Pad" and len(node.input) > 2 and node.input[2]:
             return None  # the value that it fills in would have to be a half too

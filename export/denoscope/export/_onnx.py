@@ -66,7 +66,7 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
     window: list[_Input | list[_Input]] = [[of_frame(f"features_{i}") for i in range(parts.window)]]
     if parts.motion is not None:
         graphs["motion.onnx"] = _export(
-            parts.motion, [of_frame("features_a"), of_frame("features_b"), noise], ["flow"]
+            parts.motion, [of_frame("features_a"), of_frame("features_b"), noise], ["flow"], traced=True
         )
         grid = (height // parts.flow_scale, width // parts.flow_scale)
         window.append(
@@ -82,7 +82,8 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
         )
         window += [memory, *([weight] if parts.uses_weight else [])]
     window += [noise] if parts.uses_noise else []
-    graphs["fuse.onnx"] = _export(parts.fuse, window, ["mean", "std"] if parts.predicts_std else ["mean"])
+    results = ["mean", "std"] if parts.predicts_std else ["mean"]
+    graphs["fuse.onnx"] = _export(parts.fuse, window, results, traced=parts.motion is not None)
     return graphs
 
 
@@ -95,41 +96,88 @@ class _Input:
     free: dict[int, Any] | None = None
 
 
-def _export(module: nn.Module, arguments: Sequence[_Input | list[_Input]], outputs: Sequence[str]) -> bytes:
-    def each(field: str) -> tuple[Any, ...]:
-        return tuple(
-            [getattr(i, field) for i in argument] if isinstance(argument, list) else getattr(argument, field)
-            for argument in arguments
-        )
-
+def _export(
+    module: nn.Module,
+    arguments: Sequence[_Input | list[_Input]],
+    outputs: Sequence[str],
+    *,
+    traced: bool = False,
+) -> bytes:
     groups = (argument if isinstance(argument, list) else [argument] for argument in arguments)
-    inputs = [i.name for group in groups for i in group]
+    inputs = [i for group in groups for i in group]
     with _quiet():
-        program = torch.onnx.export(
-            module.eval(),
-            each("example"),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=inputs,
-            output_names=[_RESERVED + name for name in outputs],
-            dynamic_shapes=each("free"),
-            optimize=True,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
+        write = _written_from_trace if traced else _written
+        model = write(module.eval(), arguments, inputs, outputs)
     for opset in model.opset_import:
         if opset.domain == "" and opset.version < OPSET:
             raise RuntimeError(f"The exporter wrote opset {opset.version}; {OPSET} or later is required.")
-    _free_output_names(model)
     names = [i.name for i in model.graph.input], [o.name for o in model.graph.output]
-    if names != (inputs, list(outputs)):
-        raise RuntimeError(
-            f"The exporter wrote the inputs and outputs {names}; {inputs}, {outputs} are required."
-        )
+    wanted = [i.name for i in inputs], list(outputs)
+    if names != wanted:
+        raise RuntimeError(f"The exporter wrote the inputs and outputs {names}; {wanted} are required.")
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+def _each(arguments: Sequence[_Input | list[_Input]], field: str) -> tuple[Any, ...]:
+    return tuple(
+        [getattr(i, field) for i in argument] if isinstance(argument, list) else getattr(argument, field)
+        for argument in arguments
+    )
+
+
+def _written(
+    module: nn.Module,
+    arguments: Sequence[_Input | list[_Input]],
+    inputs: Sequence[_Input],
+    outputs: Sequence[str],
+) -> onnx.ModelProto:
+    program = torch.onnx.export(
+        module,
+        _each(arguments, "example"),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[i.name for i in inputs],
+        output_names=[_RESERVED + name for name in outputs],
+        dynamic_shapes=_each(arguments, "free"),
+        optimize=True,
+        verbose=False,
+    )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    _free_output_names(model)
+    return model
+
+
+def _written_from_trace(
+    module: nn.Module,
+    arguments: Sequence[_Input | list[_Input]],
+    inputs: Sequence[_Input],
+    outputs: Sequence[str],
+) -> onnx.ModelProto:
+    """Export a graph that estimates or follows flows from a recorded run.
+
+    The other way computes with sizes as symbols, again for every operator and in several passes: minutes
+    where this one takes seconds (decision 0009). A recorded run has one path, so this is for modules
+    that do not branch on values or sizes.
+    """
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        module,
+        _each(arguments, "example"),
+        buffer,
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=[i.name for i in inputs],
+        output_names=list(outputs),
+        dynamic_axes={
+            i.name: {axis: str(size.__name__) for axis, size in i.free.items()}
+            for i in inputs
+            if i.free is not None
+        },
+    )
+    return onnx.load_model_from_string(buffer.getvalue())
 
 
 def _free_output_names(model: onnx.ModelProto) -> None:
