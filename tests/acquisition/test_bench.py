@@ -105,8 +105,9 @@ def test_a_hand_made_timeline() -> None:
     assert {name: summary["stages"][name]["p99_s"] for name in STAGES if name != "queue"} == pytest.approx(
         {"clock": 0.001, "encode": 0.002, "wait": 0.1, "fuse": 0.004, "convert": 0.001, "deliver": 0.001}
     )
-    assert summary["push"]["own"]["p50_s"] == pytest.approx(0.007)
-    assert summary["busy"] == pytest.approx(0.008 * 10)
+    assert summary["push"]["motion"]["p50_s"] == pytest.approx(0.004)
+    assert summary["push"]["own"]["p50_s"] == pytest.approx(0.008)
+    assert summary["busy"] == pytest.approx(0.009 * 10)
     assert summary["warm_up_latency"]["max_s"] == pytest.approx(0.109)
     assert summary["clock_late_max_s"] == pytest.approx(0.001)
     assert_accounts(timeline)
@@ -131,8 +132,8 @@ def test_skipped_outputs_do_not_make_a_push_look_cheap() -> None:
     timeline.work["fuse"][4:9] = 0.0
     timeline.work["total"][4:9] = 0.001
     summary = summarise(timeline)
-    assert summary["push"]["total"]["p50_s"] == pytest.approx(0.008)
-    assert summary["busy"] == pytest.approx((5 * 0.008 + 5 * 0.001) / 10 * 10)
+    assert summary["push"]["total"]["p50_s"] == pytest.approx(0.009)
+    assert summary["busy"] == pytest.approx((5 * 0.009 + 5 * 0.001) / 10 * 10)
 
 
 def test_a_growing_queue_is_not_sustained() -> None:

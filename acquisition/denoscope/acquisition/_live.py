@@ -141,7 +141,7 @@ class _Run:
         self.router = Router(self.stream, self._another_stream)
         stack.callback(self.router.close)
         # Before the camera is armed, because it takes longer than a frame.
-        self.router.prepare(self.info.shape, min(self.info.cameras, settings.streams))
+        self.router.prepare(self.info.shape, self.info.dtype, min(self.info.cameras, settings.streams))
         settings.output.mkdir(parents=True, exist_ok=True)
         self.log = EventLog(settings.output / "log.jsonl")
         self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)

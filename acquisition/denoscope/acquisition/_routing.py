@@ -17,6 +17,8 @@ from denoscope.runtime import StreamCounters, StreamKey
 from ._frames import Frame
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from denoscope.runtime import Denoised, FrameMeta, Stream
 
 __all__ = ["STREAMS", "Change", "Route", "Router", "Routes"]
@@ -279,11 +281,11 @@ class Router:
             sum(each.in_flight for each in every),
         )
 
-    def prepare(self, shape: tuple[int, int], streams: int) -> None:
-        """Open so many streams for frames of a shape now, because it takes longer than a frame."""
+    def prepare(self, shape: tuple[int, int], dtype: npt.DTypeLike, streams: int) -> None:
+        """Open so many streams for frames of a shape and dtype now, because it takes longer than a frame."""
         self._spares += [self._another() for _ in range(streams - len(self._spares))]
         for stream in self._spares:
-            stream.prepare(shape)
+            stream.prepare(shape, dtype)
 
     def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
         """Take one frame of the stream ``meta.key``; return the outputs that are due in it."""

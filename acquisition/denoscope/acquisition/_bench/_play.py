@@ -27,7 +27,7 @@ DELIVERED = "delivered"
 OVERRUN = "overrun"
 
 # What a push spends its time on, by the fields of `StageSeconds`; "own" is the runtime's share.
-WORK = ("align", "normalise", "encode", "fuse", "convert", "remember", "own", "total")
+WORK = ("align", "normalise", "encode", "motion", "fuse", "convert", "remember", "own", "total")
 
 _LEAD_S = 0.05  # from the start of the lane's thread to the first frame
 

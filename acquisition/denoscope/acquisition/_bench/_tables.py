@@ -126,14 +126,14 @@ def _stages(results: Sequence[Mapping[str, Any]]) -> str:
     ]
     note = (
         "Of delivered frames. Clock: the camera's thread was late. Queue: until the denoising thread took the "
-        "frame. Encode: with conversion. Wait: for the look-ahead. Deliver: until the sink had it, and the "
-        "window had moved on. Per frame they add up to the latency."
+        "frame. Encode: with conversion, and with the flow from the frame before. Wait: for the look-ahead. "
+        "Deliver: until the sink had it, and the window had moved on. Per frame they add up to the latency."
     )
     return f"## Stages (ms, p50 / p99)\n\n{_table(['case', *STAGES], rows)}\n\n{note}"
 
 
 def _pushes(results: Sequence[Mapping[str, Any]]) -> str:
-    names = ("encode", "fuse", "remember", "align", "normalise", "convert", "own", "total")
+    names = ("encode", "motion", "fuse", "remember", "align", "normalise", "convert", "own", "total")
     rows = [
         [
             r["label"],
@@ -144,7 +144,7 @@ def _pushes(results: Sequence[Mapping[str, Any]]) -> str:
         for r in results
     ]
     note = (
-        "Of pushes that gave an output. Own: everything that is not the backend's encode, fuse and remember. "
+        "Of pushes that gave an output. Own: everything that is not the backend's encode, motion, fuse and remember. "
         "Busy: the share of the time that the denoising thread worked."
     )
     titles = ["case", *names, "own p99", "busy"]

@@ -59,7 +59,7 @@ def run_case(case: Case, backend: Backend | None = None) -> dict[str, Any]:
         threads=threads,
     ) as stream:
         opened = time.perf_counter()
-        stream.prepare(shape)
+        stream.prepare(shape, scene.frames[0].dtype)
         prepared = time.perf_counter()
         ready = resident_bytes()
         window = bundle.manifest.window
