@@ -48,6 +48,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             ["train", "{noisy}", "--output", "b.denoscope", "--method", "umvd", "--size", "hq"],
             "for the method live",
         ),
+        (
+            ["train", "{noisy}", "--output", "b.denoscope", "--method", "umvd", "--guided"],
+            "for the method live",
+        ),
+        (["train", "{noisy}", "--output", "b.denoscope", "--from", "live", "--guided"], "leave them out"),
         (["train", "{noisy}", "--output", "b.denoscope", "--resume"], "no checkpoint at"),
         (["evaluate", "--output", "out"], "nothing to evaluate on"),
         (["evaluate", "--output", "out", "--pair", "{noisy}"], "has no clean movie"),
@@ -123,6 +128,42 @@ def test_train_a_published_method_then_adapt_it(
     result = json.loads(adapted.stdout.splitlines()[-1])
     assert result["method"] == method
     assert result["score_before"] <= json.loads(trained.stdout.splitlines()[-1])["score_after"] + 0.5
+    denoised(denoscope, pair[0], second, tmp_path)
+
+
+@pytest.mark.slow
+def test_train_a_guided_network(denoscope: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    bundle = tmp_path / "guided.denoscope"
+    words = [
+        "train",
+        pair[0],
+        "--output",
+        bundle,
+        "--guided",
+        "--size",
+        "fast",
+        "--steps",
+        2,
+        "--frames",
+        "0:20",
+    ]
+    trained = denoscope(*words, "--json", timeout_s=280)
+    assert trained.returncode == 0, trained.stderr
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    assert (manifest["method"], manifest["flow_scale"]) == ("live", 4)
+    assert (bundle / "motion.onnx").is_file()
+    denoised(denoscope, pair[0], bundle, tmp_path)
+
+
+def denoised(denoscope: Run, noisy: Path, bundle: Path, folder: Path) -> None:
+    """Denoise a movie with a bundle, and see that something came out."""
+    output = folder / "out.ome.tif"
+    done = denoscope("denoise", noisy, "--bundle", bundle, "--output", output, timeout_s=280)
+    assert done.returncode == 0, done.stderr
+    result, movie = tifffile.imread(output), tifffile.imread(noisy)
+    assert (result.shape, result.dtype) == (movie.shape, movie.dtype)
+    assert result[20].std() < movie[20].std()
+    assert result[20].mean() > 0
 
 
 def test_the_blind_spot_follows_the_noise() -> None:

@@ -59,12 +59,18 @@ def train(
     window: Annotated[
         int | None, typer.Option(help="Frames that one output sees, odd; starts from nothing.", min=3)
     ] = None,
+    guided: Annotated[
+        bool,
+        typer.Option(
+            "--guided", help="Warp neighbours along the motion, in a `live` that starts from nothing."
+        ),
+    ] = False,
     start: Annotated[
         str | None,
         typer.Option(
             "--from",
             help="Bundle to begin with (name or folder), or `nothing` [default: the shipped `live` for the "
-            "method live without --size and --window, else nothing].",
+            "method live without --size, --window and --guided, else nothing].",
         ),
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="How long to train [default: 2].", min=0.05)] = None,
@@ -103,7 +109,7 @@ def train(
             raise InvalidInput(f"--output {output} exists and is not a bundle: name another folder.")
         if sum(budget is not None for budget in (minutes, epochs, steps)) > 1:
             raise InvalidInput("--minutes, --epochs and --steps are three ways to say how long: give one.")
-        beginning = _beginning(method, size, window, start)
+        beginning = _beginning(method, size, window, start, guided=guided)
         camera = load_camera(camera_gain, camera_offset, camera_roi)
         choice: dict[str, Any] = {"channel": channel, "plane": plane, "position": position, "camera": camera}
         loaded = [movie_from_file(path, frame_range(frames), **choice) for path in movies]
@@ -215,7 +221,12 @@ class _Beginning:
 
 
 def _beginning(
-    method: MethodName | None, size: SizeName | None, window: int | None, start: str | None
+    method: MethodName | None,
+    size: SizeName | None,
+    window: int | None,
+    start: str | None,
+    *,
+    guided: bool = False,
 ) -> _Beginning:
     """Load the parent, or choose the shape of a network that starts from nothing."""
     from denoscope.export import load_network
@@ -226,11 +237,12 @@ def _beginning(
 
     asked = "live" if method is None else method.value
     if start is None:
-        start = "live" if asked == "live" and size is None and window is None else "nothing"
+        shaped = size is not None or window is not None or guided
+        start = "live" if asked == "live" and not shaped else "nothing"
     if start != "nothing":
-        if size is not None or window is not None:
+        if size is not None or window is not None or guided:
             raise InvalidInput(
-                f"--size and --window shape a network that starts from nothing, and --from {start} has its "
+                f"--size, --window and --guided shape a network that starts from nothing, and --from {start} has its "
                 "shape already: leave them out, or give --from nothing."
             )
         refuse_pickle(Path(start))
@@ -245,12 +257,16 @@ def _beginning(
         return _Beginning(parent.manifest.method, network.settings, parent, network.state_dict(), flow)
     if asked != "live" and size is not None:
         raise InvalidInput(f"--size {size.value} is for the method live: leave it out for {asked}.")
+    if asked != "live" and guided:
+        raise InvalidInput(f"--guided is for the method live: leave it out for {asked}.")
     changes: dict[str, Any] = {} if window is None else {"window": window}
     if asked == "live":
+        changes["guided"] = guided
         if window is not None:
             changes["look_ahead"] = min(3, window // 2)
         shape = LiveSettings.preset(size.value if size else "standard", **changes)
-        return _Beginning(asked, shape, flow=load_flow() if shape.guided else None)
+        # One pass: the cost of the flow of every frame counts where frames come live.
+        return _Beginning(asked, shape, flow=load_flow(passes=1) if shape.guided else None)
     return _Beginning(
         asked, METHODS[asked].shape(**changes), flow=load_flow() if asked == "sts-uvd" else None
     )
