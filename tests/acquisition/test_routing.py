@@ -182,6 +182,31 @@ class Listed(Source):
         pass
 
 
+def test_streams_are_ready_for_the_cameras_dtype(tmp_path: Path) -> None:
+    spent: list[float] = []
+
+    def watch(router: Any) -> Any:
+        (watch.stream,) = router._spares  # type: ignore[attr-defined]
+        spent.append(watch.stream.stage_seconds.bind_s)  # type: ignore[attr-defined]
+        return router
+
+    bundle = tmp_path / "tiny.denoscope"
+    tiny_bundle(bundle, intensity=IDENTITY)
+    values = {
+        "core": "list",
+        "output": tmp_path / "run",
+        "bundle": str(bundle),
+        "picture": False,
+        "lag_s": 60.0,
+    }
+    frames = [frame(n, dtype=np.uint8) for n in range(4)]
+    live(make_settings(**values), wrap=watch, source=Listed(frames))
+    found = watch.stream.stage_seconds  # type: ignore[attr-defined]
+    assert found.pushes == 4
+    assert spent == [found.bind_s]
+    assert spent[0] > 0
+
+
 def record(frames: list[Frame], folder: Path, **settings: Any) -> dict[str, Any]:
     bundle = folder / "tiny.denoscope"
     tiny_bundle(bundle, intensity=IDENTITY)
