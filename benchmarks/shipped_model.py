@@ -70,6 +70,12 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--size", choices=list(NAMES), default="standard")
     parser.add_argument("--from", dest="start", help="bundle to begin with; random weights otherwise")
+    parser.add_argument(
+        "--blend",
+        type=float,
+        default=1.0,
+        help="share of the new weights; the rest are those of --from (Wortsman et al. 2022)",
+    )
     parser.add_argument("--processor-minutes", type=float, default=60)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--simulated", type=int, default=120)
@@ -105,8 +111,15 @@ def main() -> None:
                 task, completed=p.done, description=f"training, step {p.step}, loss {p.loss:.3f}"
             ),
         )
+    if start is not None:
+        old, new, share = start.state_dict(), result.network.state_dict(), arguments.blend
+        result.network.load_state_dict({k: (1 - share) * old[k] + share * new[k] for k in new})
     trained_on = [
-        *([f"started from {parent.manifest.name} ({parent.digest[:12]})"] if parent else []),
+        *(
+            [f"{lineage(parent)}, {arguments.blend:g} of the new weights averaged with its own"]
+            if parent
+            else []
+        ),
         f"{arguments.simulated} simulated movies with truth, two-photon, one-photon, moving cells and "
         f"confocal, 0.1 to 1,000 photons a pixel, seed {arguments.seed}",
         *(f"{movie}, frames 0 to {stop - 1}, without truth" for movie, stop in PARTS.items()),
@@ -121,6 +134,13 @@ def main() -> None:
         quality = measure(draft, arguments.data)
     export_bundle(result.network, output, name=name, trained_on=trained_on, quality=quality)
     print(f"wrote {output}")
+
+
+def lineage(parent: Bundle) -> str:
+    """Return a parent and what it was trained on, in words."""
+    return (
+        f"started from {parent.manifest.name} ({parent.digest[:12]}: {'; '.join(parent.manifest.trained_on)})"
+    )
 
 
 def measure(bundle: Bundle, data: Path) -> list[QualityRecord]:
