@@ -48,6 +48,8 @@ class NDTiffSink:
         if source.pixel_size_um:
             summary["PixelSize_um"] = source.pixel_size_um
         self._data: Any = NDTiffDataset(str(partial), summary_metadata=summary, writable=True)
+        # ndstorage leaves a reader of each file open, and Windows renames no folder with an open file.
+        self._readers: dict[int, Any] = {}
         self._open = True
 
     def append(self, frame: npt.NDArray[Any], place: Place) -> None:
@@ -62,6 +64,8 @@ class NDTiffSink:
         if self._size_um:
             metadata.setdefault("PixelSizeUm", self._size_um)
         self._data.put_image(self._axes(place), np.ascontiguousarray(frame), metadata)
+        reader = self._data.current_writer.reader
+        self._readers[id(reader)] = reader
 
     def _axes(self, place: Place) -> dict[str, Any]:
         """Return the frame's place on every axis that has more than one."""
@@ -85,3 +89,5 @@ class NDTiffSink:
             self._open = False
             self._data.finish()
             self._data.close()
+            for reader in self._readers.values():
+                reader.close()
