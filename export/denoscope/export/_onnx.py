@@ -166,7 +166,7 @@ def _written_from_trace(
     torch.onnx.export(
         module,
         _each(arguments, "example"),
-        buffer,
+        buffer,  # type: ignore[arg-type]  # this exporter writes to open files too
         dynamo=False,
         opset_version=OPSET,
         input_names=[i.name for i in inputs],
