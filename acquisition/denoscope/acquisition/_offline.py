@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._chunks import CHUNK, WARM_UP, Cut, calibrate, run_chunk
+from denoscope.runtime import InvalidInput
+
+from ._chunks import CHUNK, WARM_UP, Chunk, Cut, calibrate, run_chunk
 from ._disk import check_space
 from ._errors import OutputExists
 from ._frames import SourceInfo
@@ -57,6 +59,7 @@ def denoise_movie(
     position: str | None = None,
     camera: CameraCalibration | None = None,
     resume: bool = False,
+    dask: str | None = None,
     chunk: int = CHUNK,
     warm_up: int = WARM_UP,
     on_frame: Callable[[int, int], None] = lambda _done, _total: None,
@@ -80,6 +83,9 @@ def denoise_movie(
         Calibration to correct the frames with; the output then is float32, in photo-electrons.
     resume
         Go on where an interrupted run of the same job ended, if there is one; the result is the same to the bit.
+    dask
+        Scheduler of a Dask cluster that does the chunks, like ``tcp://10.0.0.5:8786``; movie and output, which then is
+        OME-Zarr, lie where all its workers see them under the same path.
     chunk, warm_up
         Frames of a chunk, and frames before it that its stream takes first (see `denoscope.acquisition._chunks`).
     on_frame
@@ -97,12 +103,19 @@ def denoise_movie(
         If the movie, the bundle, the backend or the disk do not allow it, or an interrupted run is in the
         way or was another job.
     """
+    if dask is not None and (std is not None or format_of(output) != "OME-Zarr"):
+        raise InvalidInput(
+            f"--dask writes OME-Zarr only, frames in any order: name --output {output.stem}.ome.zarr, without --std."
+        )
     work = _Work(movie, output, std, camera, Cut(0, chunk, warm_up), on_frame)
     with ExitStack() as stack:
         work.open_movie(channel, plane, position)
         work.open_stream(stack, bundle, backend, look_ahead, resume=resume)
         work.open_output(stack)
-        work.run()
+        if dask is None:
+            work.run()
+        else:
+            work.run_on_cluster(dask, bundle)
         return work.finish()
 
 
@@ -228,6 +241,39 @@ class _Work:
         except KeyboardInterrupt:
             self._save()
             raise
+
+    def run_on_cluster(self, url: str, bundle: str) -> None:
+        """Let a cluster do the chunks that are not there yet, a half chunk anew."""
+        from ._cluster import Task, run_on_cluster
+
+        self.done -= self.journal.frames
+        self.journal.frames = 0
+        self.resumed_from, self.started_s = self.done, time.perf_counter()
+        channel, plane, position = self.job["part"]
+        task = Task(
+            self.movie.absolute(),
+            channel,
+            plane,
+            position,
+            self.camera,
+            self.partial.absolute(),
+            str(Path(bundle).absolute()) if Path(bundle).is_dir() else bundle,
+            self.job["bundle"],
+            self.job["backend"],
+            self.job["backend_details"],
+            self.job["look_ahead"],
+            self.job["intensity"],
+            self.job["aligned"],
+        )
+
+        def on_chunk(chunk: Chunk) -> None:
+            self.journal.chunks.add(chunk.index)
+            self.done += chunk.stop - chunk.start
+            self._save()
+            self.on_frame(self.done, self.length)
+
+        waiting = [chunk for chunk in self.cut if chunk.index not in self.journal.chunks]
+        run_on_cluster(url, task, waiting, on_chunk)
 
     def _run_chunks(self) -> None:
         for chunk in self.cut:

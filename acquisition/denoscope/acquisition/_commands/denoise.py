@@ -44,6 +44,10 @@ def denoise(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an interrupted run ended, if there is one.")
     ] = False,
+    dask: Annotated[
+        str | None,
+        typer.Option(help="Scheduler of a Dask cluster that does the work, like tcp://10.0.0.5:8786."),
+    ] = None,
     channel: ChannelOption = None,
     plane: PlaneOption = None,
     position: PositionOption = None,
@@ -76,6 +80,7 @@ def denoise(
             position=position,
             camera=load_camera(camera_gain, camera_offset, camera_roi),
             resume=resume,
+            dask=dask,
             on_frame=on_frame,
         )
 
@@ -88,7 +93,7 @@ def denoise(
             "--std": std,
             "--channel": channel,
         }
-        others |= {"--plane": plane, "--position": position, "--resume": resume or None}
+        others |= {"--plane": plane, "--position": position, "--resume": resume or None, "--dask": dask}
         _refuse(others)
         return fill_run(
             run,
