@@ -13,7 +13,7 @@ import tifffile
 
 from denoscope.acquisition._camera_options import CorrectingDenoiser, load_camera
 from denoscope.acquisition._noise_check import check_noise
-from denoscope.runtime import CameraCalibration, FrameMeta, InvalidInput, StreamCounters
+from denoscope.runtime import CameraCalibration, FrameMeta, InvalidInput, StreamCounters, StreamKey
 from denoscope.train import movie_from_file
 
 from .conftest import Run
@@ -92,6 +92,9 @@ def test_the_live_denoiser_is_given_photo_electrons() -> None:
         def flush(self) -> list[Any]:
             return ["last"]
 
+        def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Any]:
+            return [key, recalibrate]
+
     inner, meta = Inner(), FrameMeta(number=4, t_received_s=0.0)
     denoiser = CorrectingDenoiser(inner, CameraCalibration(np.full((4, 4), 2.0), np.full((4, 4), 100.0)))
     assert denoiser.push(np.full((4, 4), 140, np.uint16), meta, skip="keep-up") == ["out"]
@@ -99,6 +102,7 @@ def test_the_live_denoiser_is_given_photo_electrons() -> None:
     assert (frame.dtype, passed, skip) == (np.float32, meta, "keep-up")
     np.testing.assert_array_equal(frame, np.full((4, 4), 20.0))
     assert denoiser.flush() == ["last"]
+    assert denoiser.restart(StreamKey(channel=2), recalibrate=True) == [StreamKey(channel=2), True]
     assert denoiser.counters is inner.counters
 
 

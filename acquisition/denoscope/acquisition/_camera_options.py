@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from denoscope.runtime import InvalidInput
 
 if TYPE_CHECKING:
-    from denoscope.runtime import CameraCalibration, Denoised, FrameMeta, StreamCounters
+    from denoscope.runtime import CameraCalibration, Denoised, FrameMeta, StreamCounters, StreamKey
 
     from ._lane import Denoiser
 
@@ -87,3 +88,12 @@ class CorrectingDenoiser:
     def flush(self) -> list[Denoised]:
         """Return the outputs of all frames still held."""
         return self._denoiser.flush()
+
+    def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
+        """Begin one of the denoiser's streams anew; return its outputs until then.
+
+        The calibration is that of the pixels the run began with: a changed ROI has another size, which
+        `CameraCalibration.correct` refuses.
+        """
+        restart: Callable[..., list[Denoised]] = self._denoiser.restart  # type: ignore[attr-defined]
+        return restart(key, recalibrate=recalibrate)
