@@ -103,7 +103,7 @@ def check_graph(file: str, data: bytes, names: GraphNames) -> None:
         there = {value.name for value in found}
         if not set(wanted) - set(names.optional) <= there <= set(wanted):
             raise BundleDamaged(
-                f"{file} has the {kind} {', '.join(sorted(there)) or 'none'} instead of {', '.join(wanted)}: "
+                f"{file} has the {kind} {_said(there)} instead of {', '.join(wanted)}: "
                 "export the bundle again with this version of denoscope."
             )
         for value in found:
@@ -143,6 +143,11 @@ def _check_simple(file: str, model: onnx.ModelProto) -> None:
                 f"{file} has the weights {tensor.name!r} of {size} elements, and 0 to {_LARGEST_TENSOR} are read: "
                 "export the bundle again."
             )
+
+
+def _said(names: set[str]) -> str:
+    """Return names in order for a sentence; a damaged file's may be of any length."""
+    return ", ".join(sorted(names))[:200] or "none"
 
 
 def _tensors_of_model(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
