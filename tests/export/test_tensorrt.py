@@ -408,7 +408,7 @@ def test_export_from_the_shell(tiny: Bundle, tmp_path: Path) -> None:
     output = tmp_path / "half.denoscope"
     for words, message in (
         ((tiny.folder,), "no float32 convolution"),
-        ((tiny.folder, "--precision", "int4"), "choose fp16"),
+        ((tiny.folder, "--precision", "int4"), "choose fp32 or fp16"),
         (("nowhere.denoscope",), "There is no bundle"),
     ):
         code, _, err = finished(denoscope("export", *words, "--output", output))
@@ -421,8 +421,10 @@ def test_export_from_the_shell(tiny: Bundle, tmp_path: Path) -> None:
 @needs_builder
 @pytest.mark.skipif(sys.platform == "win32", reason="a Ctrl-C cannot be sent to one process there")
 def test_ctrl_c_ends_the_build_and_keeps_what_is_complete(tiny: Bundle, cache: EngineCache) -> None:
+    # Many more than can be built before a busy computer delivers the signal.
+    sizes = [word for n in range(64, 193, 16) for word in ("--size", f"{n}x{n}")]
     child = denoscope(
-        *("build", tiny.folder, "--for", "sm75,sm80,sm86,sm89,sm120", "--size", "64x64"),
+        *("build", tiny.folder, "--for", "sm75,sm80,sm86,sm89,sm120", *sizes),
         *("--cache", cache.folder, "--json"),
     )
     while not list(cache.folder.glob("*.json")):
@@ -432,7 +434,7 @@ def test_ctrl_c_ends_the_build_and_keeps_what_is_complete(tiny: Bundle, cache: E
     code, out, err = finished(child)
     assert code == 130, err
     done = json.loads(out.splitlines()[-1])["engines"]
-    assert 1 <= len(done) < 15
+    assert 1 <= len(done) < 135
     assert "interrupted: " in err
     assert "Traceback" not in err
     assert [state.problem for state in cache.verify()] == [None] * len(done)
