@@ -91,6 +91,8 @@ def main() -> None:
     parent = Bundle.load(arguments.start) if arguments.start else None
     start = load_network(parent) if parent else None
     assert start is None or isinstance(start, LiveNet)
+    torch.manual_seed(arguments.seed)
+    shape = LiveSettings.preset(arguments.size)
     movies = training_movies(arguments.data, arguments.simulated, arguments.seed)
     with Progress() as bar:
         task = bar.add_task("training", total=1)
@@ -104,15 +106,15 @@ def main() -> None:
                 stop_after=None,
                 learning_rate=1e-3 if start else 2e-3,
             ),
-            network=start.settings if start else LiveSettings.preset(arguments.size),
-            start=start.state_dict() if start else None,
+            network=shape,
+            start=grown(start, LiveNet(shape)) if start else None,
             resume=arguments.resume,
             on_progress=lambda p: bar.update(
                 task, completed=p.done, description=f"training, step {p.step}, loss {p.loss:.3f}"
             ),
         )
-    if start is not None:
-        old, new, share = start.state_dict(), result.network.state_dict(), arguments.blend
+    if start is not None and arguments.blend < 1:
+        old, new, share = grown(start, LiveNet(shape)), result.network.state_dict(), arguments.blend
         result.network.load_state_dict({k: (1 - share) * old[k] + share * new[k] for k in new})
     trained_on = [
         *(
@@ -134,6 +136,21 @@ def main() -> None:
         quality = measure(draft, arguments.data)
     export_bundle(result.network, output, name=name, trained_on=trained_on, quality=quality)
     print(f"wrote {output}")
+
+
+def grown(start: LiveNet, larger: LiveNet) -> dict[str, torch.Tensor]:
+    """Return weights of a network with more parts that computes what `start` does (Chen et al. 2016).
+
+    What `start` lacks keeps its random weights, and what reads it begins at zero.
+    """
+    weights = larger.state_dict()
+    for name, old in start.state_dict().items():
+        if old.shape == weights[name].shape:
+            weights[name] = old
+        else:
+            weights[name] = torch.zeros_like(weights[name])
+            weights[name][:, : old.shape[1]] = old
+    return weights
 
 
 def lineage(parent: Bundle) -> str:

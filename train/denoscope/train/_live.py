@@ -83,6 +83,29 @@ class _RingConvolution(nn.Module):
         return functional.conv2d(x, self.weight * mask, padding=self.dilation, dilation=self.dilation)
 
 
+class _BlindView(nn.Module):
+    """Several convolutions over the current frame that together never see the centre cell.
+
+    The first is a ring; the others are dilated by two of its steps, so whatever they add up to stays
+    an odd number of steps away from the centre along a row or a column (Wu et al. 2020).
+    """
+
+    def __init__(self, inputs: int, trunk: int, width: int, depth: int, blind_spot: str) -> None:
+        super().__init__()
+        step = 3 if blind_spot == "neighbours" else 1  # that spot hides all cells one step away
+        self.ring = _RingConvolution(inputs, width, step, blind_spot)
+        self.context = nn.Conv2d(trunk, width, 1)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(width, width, 3, padding=2 * step, dilation=2 * step) for _ in range(depth)
+        )
+
+    def forward(self, residual: Tensor, trunk: Tensor) -> Tensor:
+        x = functional.relu(self.ring(residual) + self.context(trunk))
+        for layer in self.layers:
+            x = functional.relu(layer(x))
+        return x
+
+
 class LiveNet(nn.Module):
     """The network behind the methods `live-fast`, `live` and `live-hq`.
 
@@ -145,8 +168,14 @@ class LiveNet(nn.Module):
         self.rings = nn.ModuleList(
             _RingConvolution(CELL, s.spatial_channels, d, s.blind_spot) for d in _DILATIONS
         )
+        self.blind_view = (
+            _BlindView(CELL, s.trunk_width, s.blind_width, s.blind_depth, s.blind_spot)
+            if s.blind_depth
+            else None
+        )
+        seen = s.trunk_width + len(_DILATIONS) * s.spatial_channels + (s.blind_width if s.blind_depth else 0)
         self.head = nn.Sequential(
-            nn.Conv2d(s.trunk_width + len(_DILATIONS) * s.spatial_channels, s.deep_width, 1),
+            nn.Conv2d(seen, s.deep_width, 1),
             nn.ReLU(),
             nn.Conv2d(s.deep_width, s.deep_width, 1),
             nn.ReLU(),
@@ -327,8 +356,10 @@ class LiveNet(nn.Module):
             temporal = temporal + frame * share[:, index : index + 1]
 
         residual = (target - temporal) / sigma
-        around = torch.cat([trunk] + [ring(residual) for ring in self.rings], dim=1)
-        correction = self.head(around)
+        around = [trunk] + [ring(residual) for ring in self.rings]
+        if self.blind_view is not None:
+            around.append(self.blind_view(residual, trunk))
+        correction = self.head(torch.cat(around, dim=1))
         mu = temporal + sigma * correction[:, :CELL]
         variance = sigma * sigma * torch.exp(correction[:, CELL:].clamp(-8.0, 6.0))
         noise_variance = _noise_level(mu, noise).square()

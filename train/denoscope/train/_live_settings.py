@@ -33,6 +33,9 @@ class LiveSettings:
         Channels inside `encode`, of the half-resolution and of the quarter-resolution trunk.
     spatial_channels
         Features of each ring of spatial neighbours.
+    blind_width, blind_depth
+        Channels of the deep view of the current frame, and its convolutions after the first; 0 of them
+        leave the rings alone.
     blind_spot
         What the rings hide besides the target's cell of 2 x 2 pixels: `cell` nothing (white noise),
         `bleed` the cells left and right (a detector that bleeds along a row), `row` the whole row
@@ -49,6 +52,8 @@ class LiveSettings:
     trunk_width: int = 32
     deep_width: int = 48
     spatial_channels: int = 8
+    blind_width: int = 16
+    blind_depth: int = 2
     blind_spot: str = "bleed"
     guided: bool = False
 
@@ -99,6 +104,7 @@ SIZES: dict[str, dict[str, int]] = {
         "trunk_width": 24,
         "deep_width": 32,
         "spatial_channels": 6,
+        "blind_width": 12,
     },
     "standard": {},
     "hq": {
@@ -107,5 +113,7 @@ SIZES: dict[str, dict[str, int]] = {
         "trunk_width": 64,
         "deep_width": 128,
         "spatial_channels": 16,
+        "blind_width": 32,
+        "blind_depth": 3,
     },
 }

@@ -16,7 +16,7 @@ __all__ = ["random_settings"]
 
 _SCANNED = ("two-photon", "confocal")
 _BITS = (8, 10, 11, 12, 14, 16)
-_WITH_FLASHES = 0.6  # of the movies
+_WITH_FLASHES = 0.7  # of the movies
 _FASTEST_MOTION_PX = 3.0  # a frame
 _FARTHEST_LOCAL_PX = 6.0  # from rest, root mean square
 
@@ -72,7 +72,7 @@ def random_settings(
         **_motion(rng, kind),
     )
     camera = _camera(rng, kind)
-    flashes = _log_uniform(rng, 0.02, 1.0) if rng.random() < _WITH_FLASHES else 0.0
+    flashes = _log_uniform(rng, 0.05, 3.0) if rng.random() < _WITH_FLASHES else 0.0
     return replace(scene, flashes=flashes), camera
 
 
