@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._control import SessionControl
     from ._errors import NoDiskSpace, OutputExists, SourceFailed, SourceUnavailable
     from ._follow import follow
     from ._frames import Frame, SourceInfo
@@ -32,6 +33,7 @@ __all__ = [
     "OutputExists",
     "RawRecording",
     "RawWriter",
+    "SessionControl",
     "SessionState",
     "SessionStatus",
     "Source",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "_control": ("SessionControl",),
     "_errors": ("NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"),
     "_follow": ("follow",),
     "_frames": ("Frame", "SourceInfo"),

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,7 +86,8 @@ class DenoiseLane:
     counted as ``keep-up``; so is, for as long as that happens, every output while a newer frame waits:
     a denoiser that is too slow then shows the newest frames rather than old ones. A failure of the
     denoiser or of its file ends denoising, not the session: every later frame is counted as
-    ``denoiser failed``.
+    ``denoiser failed``. While the lane is paused, what the denoiser holds is denoised and every frame is
+    counted as ``paused``; after that each stream begins anew, because the scene may be another one.
 
     Parameters
     ----------
@@ -126,9 +128,10 @@ class DenoiseLane:
         self._lag_s = lag_s
         self._finish_s = finish_s
         self._routes = routes
-        self._queue: queue.Queue[tuple[int, Frame, Route] | None] = queue.Queue(queue_frames)
+        self._queue: queue.Queue[tuple[int, Frame, Route] | Change | None] = queue.Queue(queue_frames)
         self._lock = threading.Lock()
-        self._patient = self._hangs = False
+        self._patient = self._hangs = self._paused = False
+        self._pause = Change("pause", "", "", recalibrate=False)
         self._waiting: dict[tuple[StreamKey, int], Stamp] = {}
         self._keys: set[StreamKey] = set()
         self._unannounced: dict[StreamKey, Change] = {}
@@ -190,6 +193,10 @@ class DenoiseLane:
             self._drop("another camera")
         elif (route := self._route(index, frame)) is None:
             self._drop("too many streams")
+        elif self._paused:
+            self._drop("paused")
+            # The first frame after the pause drains its stream, in case the pause found no room to.
+            self._unannounced[route.key] = self._worse(route)
         else:
             self._patient = wait
             patience_s = _PATIENCE_S if wait and not self._hangs else 0.0
@@ -219,6 +226,23 @@ class DenoiseLane:
             route = replace(route, change=change)
         return route
 
+    def pause(self) -> None:
+        """Denoise what is held already and take no further frame until `resume`."""
+        # Before the first output the intensities are not estimated, and few frames would not do.
+        self._pause = replace(self._pause, recalibrate=self._first_output_s is None)
+        self._paused = True
+        if self._routes is not None:
+            with suppress(queue.Full):  # then the first frame after the pause does it
+                self._queue.put_nowait(self._pause)
+
+    def resume(self) -> None:
+        """Take frames again."""
+        self._paused = False
+
+    def _worse(self, route: Route) -> Change:
+        known = self._unannounced.get(route.key, self._pause)
+        return known if route.change is None or known.recalibrate else route.change
+
     def finish(self) -> None:
         """Say that no frame follows, and wait for the backlog, but not for ever."""
         self._deadline_s = time.perf_counter() + self._finish_s
@@ -241,10 +265,17 @@ class DenoiseLane:
     def _run(self) -> None:
         try:
             while (item := self._queue.get()) is not None:
-                self._push(*item)
+                if isinstance(item, Change):
+                    self._drain(item)
+                else:
+                    self._push(*item)
             self._take(self._denoiser.flush())
         except Exception as error:  # noqa: BLE001  whatever it was, the raw recording goes on
             self._fail(error)
+
+    def _drain(self, change: Change) -> None:
+        for key in self._keys:
+            self._take(self._denoiser.restart(key, recalibrate=change.recalibrate))
 
     def _fail(self, error: Exception) -> None:
         if self.problem is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._camera_options import CorrectingDenoiser, load_camera
+from ._control import Action, Request, RequestFiles, SessionControl
 from ._disk import check_space, free_bytes
 from ._errors import OutputExists, one_line
 from ._frames import SourceInfo
@@ -100,8 +101,11 @@ class _Run:
         on_status: Callable[[SessionStatus, SourceInfo, dict[str, Any]], None] | None,
         wrap: Callable[[Any], Denoiser] | None,
         source: Source | None,
+        control: SessionControl | None,
     ) -> None:
         self.settings = settings
+        self.control = control or SessionControl()
+        self.requests = RequestFiles(settings.output)
         self.given_source = source
         self.on_status = on_status
         self.wrap = wrap
@@ -191,6 +195,7 @@ class _Run:
         self.log.write("recording")
         shown_s = checked_s = time.perf_counter()
         while not self.session.wait(_POLL_S):
+            self._obey()
             now_s = time.perf_counter()
             if now_s - shown_s >= _STATUS_EVERY_S:
                 shown_s = now_s
@@ -208,6 +213,32 @@ class _Run:
         if self.on_status is not None:
             self.on_status(status, self.info, self.provenance)
 
+    def _obey(self) -> None:
+        """Do what the program, the terminal or a file asked for, and answer in the log."""
+        for request in (*self.control.take(), *self.requests.take()):
+            done = self._do(request)
+            status = self.session.status()
+            self.log.write(
+                request.action.value,
+                done=done,
+                by=request.origin,
+                request=request.name,
+                state=status.state.value,
+                received=status.received,
+            )
+
+    def _do(self, request: Request) -> bool:
+        """Return whether the request changed anything."""
+        match request.action:
+            case Action.PAUSE:
+                return self.session.pause()
+            case Action.RESUME:
+                return self.session.resume()
+            case Action.STOP:
+                running = self.session.status().reason is None
+                self.session.request_stop(FinishReason.STOPPED)
+                return running
+
     def _check_disk(self) -> None:
         free = free_bytes(self.settings.output)
         if free < self.settings.reserve_mb * 1e6 / 2:
@@ -220,6 +251,7 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         """Wait for the backlog, close the denoised movie, build and write the report."""
+        self._obey()  # what came too late is answered too
         status = self.session.finish()
         self.writer.length = max(self.routes.received.values(), default=status.received)
         if self.routes.refused:
@@ -272,6 +304,7 @@ def live(
     on_status: Callable[[SessionStatus, SourceInfo, dict[str, Any]], None] | None = None,
     wrap: Callable[[Any], Denoiser] | None = None,
     source: Source | None = None,
+    control: SessionControl | None = None,
 ) -> dict[str, Any]:
     """Record from a microscope, denoising while recording, until a limit, the camera or Ctrl-C ends it.
 
@@ -285,6 +318,8 @@ def live(
         Called with the stream; returns what takes its place. For measurements.
     source
         Not opened yet; takes the place of what ``settings.core`` names.
+    control
+        Pauses, resumes and stops the session from another thread.
 
     Returns
     -------
@@ -298,7 +333,7 @@ def live(
         do not allow it. Once the camera runs, nothing is raised: the report says what happened.
     """
     with interrupts() as caught, ExitStack() as stack:
-        run = _Run(settings, on_status, wrap, source)
+        run = _Run(settings, on_status, wrap, source, control)
         run.open(stack)
         caught.listener = lambda: run.session.request_stop(FinishReason.INTERRUPTED)
         run.record()

@@ -73,6 +73,8 @@ def build_report(
     streams, changes, changes_count
         Frames received by camera, channel, z and position; what changed in mid-run (at most 100 are
         described), so that a stream was drained and began anew.
+    pauses
+        ``start_frame``, ``start_s``, ``end_frame``, ``end_s`` of each: frames between them are raw only.
     timing
         ``duration_s``, ``fps_in_hz``, ``fps_out_hz``, ``latency_from``, ``latency_p50_s``,
         ``latency_p95_s``, ``latency_p99_s``, ``latency_mean_s``, ``latency_max_s``, ``fuse_p50_s``,
@@ -110,6 +112,7 @@ def build_report(
         "streams": [{**asdict(key), "received": count} for key, count in routes.received.items()],
         "changes": lane.changes,
         "changes_count": lane.changes_count,
+        "pauses": session.pauses,
         "timing": {
             "duration_s": seconds,
             "fps_in_hz": status.received / seconds if seconds else 0.0,
@@ -156,6 +159,12 @@ def summary(report: Mapping[str, Any]) -> str:
         lines.append(
             f"The first {timing['startup_frames']} frames waited for the calibration, up to "
             f"{timing['startup_max_s'] * 1e3:.0f} ms."
+        )
+    paused = frames["dropped"].get("paused", 0)
+    if paused and frames["written_raw"]:
+        lines.append(
+            f"Denoising was paused {len(report['pauses'])} time(s); denoscope denoise --fill {report['output']} "
+            f"computes the {paused} frame(s) that went by."
         )
     lines += [f"Problem: {problem}." for problem in outcome["problems"]]
     lines += [f"Note: {note}." for note in outcome["notes"]]

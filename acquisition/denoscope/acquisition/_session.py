@@ -66,6 +66,7 @@ class Session:
         self._problems: list[str] = []
         self._received = 0
         self._missing = 0
+        self._pauses: list[dict[str, float | int | None]] = []
         self._numbers: dict[str, int] = {}
         self._left_in_core = 0
         self._started_s = 0.0
@@ -91,6 +92,50 @@ class Session:
         self._started_s = time.perf_counter()
         self._state = SessionState.RECORDING
         self._threads[0].start()
+
+    @property
+    def pauses(self) -> list[dict[str, float | int | None]]:
+        """Each pause: ``start_frame``, ``start_s``, ``end_frame``, ``end_s``; the end None while it lasts."""
+        with self._lock:
+            return [dict(pause) for pause in self._pauses]
+
+    def pause(self) -> bool:
+        """Write raw frames only, until `resume`; return whether it was recording.
+
+        What the denoiser holds is denoised; each further frame is counted as ``paused``.
+        """
+        with self._lock:
+            if self._state is not SessionState.RECORDING:
+                return False
+            self._state = SessionState.PAUSED
+            self._pauses.append(
+                {
+                    "start_frame": self._received,
+                    "start_s": self._elapsed_s(),
+                    "end_frame": None,
+                    "end_s": None,
+                }
+            )
+        self._lane.pause()
+        return True
+
+    def resume(self) -> bool:
+        """Denoise again, the window and the memory anew; return whether it was paused."""
+        with self._lock:
+            if self._state is not SessionState.PAUSED:
+                return False
+            self._state = SessionState.RECORDING
+            self._end_pause()
+        self._lane.resume()
+        return True
+
+    def _end_pause(self) -> None:
+        if self._pauses and self._pauses[-1]["end_s"] is None:
+            self._pauses[-1].update(end_frame=self._received, end_s=self._elapsed_s())
+
+    def _elapsed_s(self) -> float:
+        end_s = self._stopped_s if self._stopped_s is not None else time.perf_counter()
+        return end_s - self._started_s if self._started_s else 0.0
 
     def request_stop(self, reason: FinishReason) -> None:
         """Ask for a clean end; what is buffered is still recorded. The first reason counts."""
@@ -128,11 +173,10 @@ class Session:
         problems = [*self._problems]
         if self._lane.problem:
             problems.append(self._lane.problem)
-        end_s = self._stopped_s if self._stopped_s is not None else now_s
         return SessionStatus(
             state=self._state,
             reason=self._reason,
-            elapsed_s=end_s - self._started_s if self._started_s else 0.0,
+            elapsed_s=self._elapsed_s(),
             received=received,
             written_raw=self._raw.written,
             emitted=emitted,
@@ -164,7 +208,7 @@ class Session:
             )
         finally:
             self.request_stop(FinishReason.SOURCE_ENDED)
-            self._state = SessionState.STOPPING
+            self._stopping()
             self._stopped_s = time.perf_counter()
             self._put(None)
             self._threads[1].join()
@@ -174,7 +218,7 @@ class Session:
         stopped = False
         while not self._raw_failed.is_set():
             if self._reason is not None and not stopped:
-                self._state = SessionState.STOPPING
+                self._stopping()
                 self._source.stop()
                 stopped = True
             frame = self._source.pop()
@@ -190,6 +234,11 @@ class Session:
                 return
         self._source.stop()
         self._left_in_core = self._count_left()
+
+    def _stopping(self) -> None:
+        with self._lock:
+            self._state = SessionState.STOPPING
+            self._end_pause()
 
     def _count_left(self) -> int:
         count = 0

@@ -49,6 +49,11 @@ class Shell:
         """Where words for people go."""
         return sys.stderr if self.json else sys.stdout
 
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody reads the words and can answer."""
+        return not self.quiet and self.stream.isatty() and sys.stdin is not None and sys.stdin.isatty()
+
     def say(self, text: str) -> None:
         """Print text for people."""
         if not self.quiet:

@@ -2,6 +2,9 @@
 
 ::
 
+             PAUSED  raw frames are written, nothing is denoised
+              ^  |
+              |  v
     NEW -> RECORDING -> STOPPING -> FINISHED
              |  camera armed   |  camera stopped; buffered frames are popped, written and denoised
 """
@@ -20,6 +23,7 @@ class SessionState(Enum):
 
     NEW = "new"
     RECORDING = "recording"
+    PAUSED = "paused"
     STOPPING = "stopping"
     FINISHED = "finished"
 
@@ -31,6 +35,7 @@ class FinishReason(Enum):
     TIME_REACHED = "the time asked for was reached"
     SOURCE_ENDED = "the camera stopped by itself"
     INTERRUPTED = "interrupted by the user"
+    STOPPED = "the user asked it to stop"
     CORE_OVERFLOW = "the core's buffer overflowed"
     SOURCE_FAILED = "the source failed"
     DISK_LOW = "the disk is nearly full"

@@ -17,14 +17,21 @@ def record(shell: Shell, **values: Any) -> None:
     """Run one session with these settings, shown on the screen, and leave with its exit code."""
 
     def action() -> tuple[dict[str, Any], int]:
+        from denoscope.acquisition._control import SessionControl, TerminalKeys
         from denoscope.acquisition._live import live as run
         from denoscope.acquisition._report import summary
         from denoscope.acquisition._screen import Screen
         from denoscope.acquisition._settings import make_settings
 
         settings = make_settings(**values)
-        with Screen(shell) as screen:
-            report = run(settings, on_status=screen)
+        control = SessionControl()
+        with TerminalKeys(control) as keys, Screen(shell) as screen:
+            if shell.interactive:
+                shell.say(
+                    "Keys, each with Enter: p pauses the denoising, r resumes it, q ends the recording."
+                )
+                keys.start()
+            report = run(settings, on_status=screen, control=control)
         shell.say(summary(report))
         shell.say(f"Run folder: {settings.output}")
         return report, int(report["outcome"]["exit_code"])

@@ -1,0 +1,248 @@
+"""Pause, resume and stop: from a program, from another process, from the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from denoscope.acquisition import Frame, SessionControl, SessionState, live, make_settings, read_raw
+from denoscope.acquisition._control import Action, RequestFiles, ask
+from denoscope.acquisition._fill import fill_run
+from denoscope.runtime import InvalidInput
+from support.tiny_bundle import tiny_bundle
+
+from .conftest import Run, environment
+from .test_routing import Listed
+
+
+class Steady(Listed):
+    """Shows its frames one by one, when they are due, and calls back before some of them."""
+
+    def __init__(self, frames: list[Frame], before: dict[int, Callable[[], None]]) -> None:
+        super().__init__(frames)
+        self._before = before
+        self._count = 0
+
+    def pop(self) -> Frame | None:
+        action = self._before.get(self._count)
+        if action is not None:
+            action()
+        frame = super().pop()
+        self._count += frame is not None
+        return frame
+
+
+def frames_of(count: int) -> list[Frame]:
+    chance = np.random.default_rng(5)
+    return [
+        Frame(chance.poisson(200, (48, 56)).astype(np.uint16), n, time.perf_counter(), "Cam", {"n": n})
+        for n in range(count)
+    ]
+
+
+class Conductor:
+    """Asks, and waits in the camera's thread until the session has done it."""
+
+    def __init__(self) -> None:
+        self.control = SessionControl()
+        self.state = SessionState.NEW
+        self.in_flight = -1
+
+    def see(self, status: Any, *_: Any) -> None:
+        self.state = status.state
+        if self.state is SessionState.PAUSED:
+            self.in_flight = status.in_flight
+
+    def until(self, ask_for: Callable[[], None], state: SessionState) -> Callable[[], None]:
+        def wait() -> None:
+            ask_for()
+            deadline_s = time.monotonic() + 20
+            while self.state is not state:
+                assert time.monotonic() < deadline_s
+                time.sleep(0.01)
+            while state is SessionState.PAUSED and self.in_flight:
+                assert time.monotonic() < deadline_s, "what was held is denoised during the pause"
+                time.sleep(0.01)
+
+        return wait
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    tiny_bundle(tmp_path / "tiny.denoscope", intensity=None, calibration_frames=8)
+    return str(tmp_path / "tiny.denoscope")
+
+
+def test_a_pause_costs_denoised_frames_and_no_raw_ones(tmp_path: Path, tiny: str) -> None:
+    act = Conductor()
+    source = Steady(
+        frames_of(60),
+        {
+            30: act.until(act.control.pause, SessionState.PAUSED),
+            40: act.until(act.control.resume, SessionState.RECORDING),
+        },
+    )
+    settings = make_settings(
+        core="demo", output=tmp_path / "run", bundle=tiny, picture=False, lag_s=60, finish_s=60
+    )
+    report = live(settings, source=source, on_status=act.see, control=act.control)
+    frames = report["frames"]
+    assert frames["received"] == frames["written_raw"] == 60 == len(read_raw(tmp_path / "run"))
+    assert frames["dropped"] == {"paused": 10}
+    assert frames["denoised"] == 50
+    assert report["outcome"]["exit_code"] == 0
+    (pause,) = report["pauses"]
+    assert (pause["start_frame"], pause["end_frame"]) == (30, 40)
+    assert pause["start_s"] < pause["end_s"] <= report["timing"]["duration_s"]
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    asked = [(line["event"], line["done"], line["state"], line["by"]) for line in log if "by" in line]
+    assert asked == [("pause", True, "paused", "program"), ("resume", True, "recording", "program")]
+    # What went by is computed afterwards, and what was denoised live is kept.
+    filled = fill_run(tmp_path / "run", bundle=tiny)
+    assert (filled["kept"], filled["computed"], filled["missing"]) == (50, 10, 0)
+    with tifffile.TiffFile(tmp_path / "run" / "denoised.ome.tif") as tiff:
+        assert tiff.series[0].shape == (60, 48, 56)
+
+
+def test_a_stop_is_a_good_end(tmp_path: Path, tiny: str) -> None:
+    act = Conductor()
+    # It ends at once or, where the wish comes after the last frame, with it: both are good ends.
+    source = Steady(frames_of(60), {20: act.control.stop})
+    settings = make_settings(core="demo", output=tmp_path / "run", bundle=tiny, picture=False)
+    report = live(settings, source=source, control=act.control)
+    assert report["outcome"]["exit_code"] == 0
+    assert report["frames"]["received"] == report["frames"]["written_raw"]
+
+
+def test_pausing_twice_changes_nothing(tmp_path: Path, tiny: str) -> None:
+    act = Conductor()
+    twice = act.until(act.control.pause, SessionState.PAUSED)
+    source = Steady(frames_of(40), {20: twice, 21: act.control.pause, 22: act.control.resume})
+    settings = make_settings(core="demo", output=tmp_path / "run", bundle=tiny, picture=False)
+    report = live(settings, source=source, on_status=act.see, control=act.control)
+    assert len(report["pauses"]) == 1
+    assert report["pauses"][0]["end_s"] is not None, "the end of the recording ends a pause"
+
+
+def test_files_that_are_no_requests_are_passed_over(tmp_path: Path) -> None:
+    words = ["", "{", "[]", '{"action": "explode", "name": "a"}', '{"action": "stop"}', "x" * 5000]
+    for number, text in enumerate(words):
+        (tmp_path / f"request-{number}.json").write_text(text)
+    (tmp_path / "request-z.json").write_text('{"action": "pause", "name": "z"}')
+    files = RequestFiles(tmp_path)
+    assert [request.action for request in files.take()] == [Action.PAUSE]
+    assert not list(files.take())
+    assert not list(tmp_path.iterdir())
+
+
+def test_whoever_asks_a_folder_without_a_session_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="is no run folder of a live session"):
+        ask(tmp_path, Action.STOP)
+    (tmp_path / "log.jsonl").write_text("{}\n")
+    with pytest.raises(RuntimeError, match=r"did not answer within 0\.2 s"):
+        ask(tmp_path, Action.STOP, timeout_s=0.2)
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(InvalidInput, match="has ended"):
+        ask(tmp_path, Action.STOP)
+    assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl", "report.json"}
+
+
+def wait_for(path: Path, text: str) -> None:
+    deadline_s = time.monotonic() + 60
+    while not path.exists() or text not in path.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline_s, f"{text} never came in {path}"
+        time.sleep(0.05)
+
+
+def command(movie: Path, bundle: Path, run: Path) -> list[str]:
+    words: list[Any] = [sys.executable, "-m", "denoscope.acquisition._cli", "live"]
+    words += ["--core", f"replay:{movie}", "--fps", 40, "--frames", 4000, "--bundle", bundle]
+    return [*map(str, words), "--output", str(run), "--no-picture"]
+
+
+def test_another_process_pauses_resumes_and_stops(
+    bundle: Path, movie: Path, tmp_path: Path, denoscope: Run
+) -> None:
+    run = tmp_path / "run"
+    session = subprocess.Popen(
+        command(movie, bundle, run),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    try:
+        wait_for(run / "log.jsonl", '"recording"')
+        time.sleep(0.5)
+        answers = []
+        for word in ("pause", "pause", "resume", "stop"):
+            done = denoscope(word, run, "--json")
+            assert done.returncode == 0, done.stderr
+            answers.append(json.loads(done.stdout))
+        output, errors = session.communicate(timeout=60)
+    finally:
+        session.kill()
+    assert session.returncode == 0, errors
+    assert [answer["done"] for answer in answers] == [True, False, True, True]
+    assert "the user asked it to stop" in output
+    report = json.loads((run / "report.json").read_text())
+    frames = report["frames"]
+    assert report["outcome"]["reason"] == "stopped"
+    assert frames["received"] == frames["written_raw"] == len(read_raw(run)) > 0
+    assert (
+        frames["dropped"]["paused"] == report["pauses"][0]["end_frame"] - report["pauses"][0]["start_frame"]
+    )
+    assert not list(run.glob("request-*"))
+    late = denoscope("pause", run)
+    assert late.returncode == 2
+    assert "has ended" in late.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_keys_in_the_terminal(bundle: Path, movie: Path, tmp_path: Path) -> None:
+    import pty
+
+    run = tmp_path / "run"
+    master, slave = pty.openpty()
+    session = subprocess.Popen(
+        command(movie, bundle, run), stdin=slave, stdout=slave, stderr=slave, env=environment()
+    )
+    os.close(slave)
+    shown: list[bytes] = []
+
+    def read() -> None:
+        try:
+            while data := os.read(master, 4096):
+                shown.append(data)
+        except OSError:  # the other end closed
+            return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        wait_for(run / "log.jsonl", '"recording"')
+        for key, event in (("p", '"pause"'), ("r", '"resume"'), ("q", '"stop"')):
+            os.write(master, f"{key}\n".encode())
+            wait_for(run / "log.jsonl", event)
+        assert session.wait(60) == 0
+    finally:
+        session.kill()
+        session.wait()
+        reader.join(10)
+        os.close(master)
+    words = b"".join(shown).decode(errors="replace")
+    assert "p pauses the denoising" in words
+    assert "the user asked it to stop" in words
+    log = (run / "log.jsonl").read_text()
+    assert log.count('"by": "terminal"') == 3
