@@ -200,9 +200,8 @@ def test_another_process_pauses_resumes_and_stops(
     frames = report["frames"]
     assert report["outcome"]["reason"] == "stopped"
     assert frames["received"] == frames["written_raw"] == len(read_raw(run)) > 0
-    assert (
-        frames["dropped"]["paused"] == report["pauses"][0]["end_frame"] - report["pauses"][0]["start_frame"]
-    )
+    went_by = report["pauses"][0]["end_frame"] - report["pauses"][0]["start_frame"]
+    assert abs(frames["dropped"]["paused"] - went_by) <= 1, "one frame may arrive while the pause begins"
     assert not list(run.glob("request-*"))
     late = denoscope("pause", run)
     assert late.returncode == 2

@@ -15,6 +15,9 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, str] = {
     "demo": "denoscope.acquisition._commands.demo",
     "live": "denoscope.acquisition._commands.live",
+    "pause": "denoscope.acquisition._commands.control",
+    "resume": "denoscope.acquisition._commands.control",
+    "stop": "denoscope.acquisition._commands.control",
     "denoise": "denoscope.acquisition._commands.denoise",
     "train": "denoscope.acquisition._commands.train",
     "evaluate": "denoscope.acquisition._commands.evaluate",
