@@ -198,6 +198,7 @@ def test_streams_are_ready_for_the_cameras_dtype(tmp_path: Path) -> None:
         "bundle": str(bundle),
         "picture": False,
         "lag_s": 60.0,
+        "denoiser": "thread",
     }
     frames = [frame(n, dtype=np.uint8) for n in range(4)]
     live(make_settings(**values), wrap=watch, source=Listed(frames))

@@ -32,7 +32,7 @@ COMMANDS: dict[str, str] = {
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from ._live import package_version
+        from ._provenance import package_version
 
         print(f"denoscope {package_version()}")
         raise typer.Exit

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from denoscope.runtime import DenoscopeError
 
-__all__ = ["NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable", "one_line"]
+__all__ = [
+    "DenoiserFailed",
+    "DenoiserLost",
+    "DiskTooSlow",
+    "DiskUnwritable",
+    "NoDiskSpace",
+    "OutputExists",
+    "SourceFailed",
+    "SourceUnavailable",
+    "one_line",
+]
 
 
 class SourceUnavailable(DenoscopeError, ConnectionError):
@@ -15,8 +25,24 @@ class SourceFailed(DenoscopeError, RuntimeError):
     """A source that was delivering frames stopped answering."""
 
 
+class DenoiserFailed(DenoscopeError, RuntimeError):
+    """Something was raised in the denoiser's process, which goes on living."""
+
+
+class DenoiserLost(DenoiserFailed):
+    """The denoiser's process ended, or hung and was ended."""
+
+
 class NoDiskSpace(DenoscopeError, OSError):
     """The disk that the run folder lies on has too little free space."""
+
+
+class DiskTooSlow(DenoscopeError, OSError):
+    """The disk that the run folder lies on takes less than the camera sends."""
+
+
+class DiskUnwritable(DenoscopeError, OSError):
+    """Nothing can be written where the run folder would lie."""
 
 
 class OutputExists(DenoscopeError, FileExistsError):

@@ -18,9 +18,9 @@ from denoscope.runtime import InvalidInput
 
 from ._disk import check_space
 from ._frames import Frame, SourceInfo
-from ._live import provenance_of
 from ._offline import check_output
 from ._ome import DENOISED_MOVIE, PROVENANCE
+from ._provenance import provenance_of
 from ._raw import RawRecording, read_raw
 from ._report import REPORT
 from ._routing import Route, Router, Routes

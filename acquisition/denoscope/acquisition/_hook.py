@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -32,9 +30,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-import denoscope
 from denoscope.runtime import InvalidInput
 
+from ._child import start_child
 from ._errors import OutputExists, SourceFailed, one_line
 from ._sources._pipe import pack_end, pack_frame
 
@@ -104,7 +102,7 @@ class Follower:
         self._ready = threading.Event()
         self._finished: dict[str, Any] | None = None
         self._words: list[str] = []
-        self._process = _start()
+        self._process = start_child("denoscope.acquisition._hook_process", polite=True)
         self._threads = [
             threading.Thread(target=self._send, name="denoscope-hook", daemon=True),
             threading.Thread(target=self._listen, name="denoscope-hook-answers", daemon=True),
@@ -334,24 +332,6 @@ class Follower:
         self.finish()
 
 
-def _start() -> subprocess.Popen[bytes]:
-    """Start the denoising process: out of reach of the terminal's Ctrl-C, and politer than the acquisition."""
-    paths = [str(Path(part).parent) for part in denoscope.__path__]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
-    options: dict[str, Any] = {"start_new_session": True}
-    if sys.platform == "win32":
-        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS
-        options = {"creationflags": flags | subprocess.CREATE_NO_WINDOW}
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "denoscope.acquisition._hook_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        **options,
-    )
-
-
 def hook(
     *,
     output: Path | str,
@@ -410,5 +390,11 @@ def open_follower(output: Path | str, queue_mb: float, *, keep_raw: bool, **sett
     folder = Path(output).absolute()
     if (folder / HOOK_REPORT).exists():
         raise OutputExists(f"{folder / HOOK_REPORT} exists and is never overwritten; name another output.")
-    words = {"output": str(folder), "keep_raw": keep_raw, "picture": keep_raw}
+    words = {
+        "output": str(folder),
+        "keep_raw": keep_raw,
+        "picture": keep_raw,
+        # The process is our own already; raw frames that it writes must survive a crash of the denoiser.
+        "denoiser": "process" if keep_raw else "thread",
+    }
     return Follower({**words, **settings}, queue_mb=queue_mb)

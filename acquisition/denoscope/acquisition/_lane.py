@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ._errors import one_line
+from ._errors import DenoiserFailed, one_line
 from ._frames import Frame
 from ._latency import LatencyHistogram
 from ._routing import Change, Route, Routes
@@ -279,7 +279,9 @@ class DenoiseLane:
 
     def _fail(self, error: Exception) -> None:
         if self.problem is None:
-            what = f"{type(error).__name__}: {one_line(error)}"
+            what = one_line(error)
+            if not isinstance(error, DenoiserFailed):
+                what = f"{type(error).__name__}: {what}"
             self.problem = f"denoising failed ({what}); the raw recording is not affected"
         while True:
             # Frames that wait are counted at the end; emptying the queue lets the memory go.

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ._camera_options import CorrectingDenoiser, load_camera
 from ._control import Action, Request, RequestFiles, SessionControl
+from ._denoiser import UNKNOWN, DenoiserRequest, LocalDenoiser, SessionDenoiser
 from ._disk import check_space, free_bytes
 from ._errors import OutputExists, one_line
 from ._frames import SourceInfo
@@ -21,9 +22,11 @@ from ._log import EventLog
 from ._movie import Movie, read_movie
 from ._noise_check import check_noise
 from ._ome import DENOISED_MOVIE, DenoisedWriter
+from ._provenance import package_version
 from ._raw import RAW_MOVIE, RAW_SIDECAR, RawElsewhere, RawWriter
+from ._remote import RemoteDenoiser
 from ._report import REPORT, build_report, write_report
-from ._routing import Router, Routes
+from ._routing import Routes
 from ._session import Session
 from ._settings import LiveSettings
 from ._signals import interrupts
@@ -31,22 +34,14 @@ from ._sources import Source, open_source
 from ._states import FinishReason, SessionStatus
 
 if TYPE_CHECKING:
-    from denoscope.runtime import CameraCalibration, Choice, Stream
+    from denoscope.runtime import CameraCalibration
 
-__all__ = ["live", "package_version", "provenance_of"]
+__all__ = ["live"]
 
 _POLL_S = 0.1
 _STATUS_EVERY_S = 0.25
 _DISK_EVERY_S = 1.0
 _DENOISE_QUEUE = 64
-
-
-def package_version() -> str:
-    """Return the installed version of denoscope, or ``unknown`` in a checkout that is not installed."""
-    try:
-        return version("denoscope")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _refuse_existing(output: Path) -> None:
@@ -64,32 +59,6 @@ def _existing_parent(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
-
-
-def provenance_of(stream: Stream, choice: Choice | None = None) -> dict[str, Any]:
-    """Return what produced the denoised frames, as it goes into reports and OME-XML.
-
-    Parameters
-    ----------
-    stream
-        What denoises.
-    choice
-        Which backend was chosen and why, where it was opened for the stream; None for the stream's own.
-    """
-    bundle, choice = stream.bundle, choice or stream.choice
-    return {
-        "version": package_version(),
-        "bundle": bundle.manifest.name,
-        "bundle_sha256": bundle.digest,
-        "method": bundle.manifest.method,
-        "window": bundle.manifest.window,
-        "look_ahead": stream.look_ahead,
-        "backend": choice.name,
-        "backend_reason": choice.reason,
-        "backends_rejected": dict(choice.rejected),
-        "backend_details": dict(stream.backend_info),
-        "platform": platform.platform(),
-    }
 
 
 class _Run:
@@ -114,17 +83,12 @@ class _Run:
 
     def open(self, stack: ExitStack) -> None:
         """Open source, model and files, cheapest refusals first."""
-        from denoscope.runtime import Bundle, Stream, choose_backend
-
         settings = self.settings
         _refuse_existing(settings.output)
         self.camera = load_camera(settings.camera_gain, settings.camera_offset, settings.camera_roi)
-        bundle = Bundle.load(settings.bundle)
-        # All streams run on it, so it is the session's and not the first stream's.
-        self.backend, choice = choose_backend(settings.backend, threads=settings.threads)
-        stack.callback(self.backend.close)
-        self.stream = stack.enter_context(Stream(bundle, self.backend, look_ahead=settings.look_ahead))
-        self.provenance = provenance_of(self.stream, choice)
+        self.denoiser = self._open_denoiser()
+        stack.callback(self.denoiser.close)
+        self.provenance = self.denoiser.provenance
         self.provenance["camera"] = None if self.camera is None else self.camera.describe()
         movie: Movie | None = read_movie(settings.movie) if settings.movie else None
         self.source: Source = self.given_source or open_source(
@@ -142,10 +106,9 @@ class _Run:
             self.camera.check(self.info.shape)
         reserve = int(settings.reserve_mb * 1e6)
         check_space(_existing_parent(settings.output), self.info, settings.frame_limit, reserve)
-        self.router = Router(self.stream, self._another_stream)
-        stack.callback(self.router.close)
         # Before the camera is armed, because it takes longer than a frame.
-        self.router.prepare(self.info.shape, self.info.dtype, min(self.info.cameras, settings.streams))
+        dtype = self.info.dtype if self.camera is None else np.dtype(np.float32)
+        self.denoiser.prepare(self.info.shape, dtype, min(self.info.cameras, settings.streams))
         settings.output.mkdir(parents=True, exist_ok=True)
         self.log = EventLog(settings.output / "log.jsonl")
         self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)
@@ -156,13 +119,13 @@ class _Run:
             self.notes.append("raw frames were not written here: whoever records keeps them")
         self.writer = DenoisedWriter(settings.output, self.info, self.provenance)
         self.routes = Routes(settings.streams)
-        denoiser: Denoiser = self.router
+        denoiser: Denoiser = self.denoiser
         if self.camera is not None:
             denoiser = CorrectingDenoiser(denoiser, self.camera)
         self.lane = DenoiseLane(
             self.wrap(denoiser) if self.wrap else denoiser,
             self.writer,
-            look_ahead=self.stream.look_ahead,
+            look_ahead=self.denoiser.look_ahead,
             queue_frames=_DENOISE_QUEUE,
             lag_s=settings.lag_s,
             finish_s=settings.finish_s,
@@ -178,10 +141,12 @@ class _Run:
             raw_queue_frames=min(max(queued, 4), 4096),
         )
 
-    def _another_stream(self) -> Stream:
-        from denoscope.runtime import Stream
-
-        return Stream(self.stream.bundle, self.backend, look_ahead=self.stream.look_ahead)
+    def _open_denoiser(self) -> SessionDenoiser:
+        settings = self.settings
+        request = DenoiserRequest(settings.bundle, settings.backend, settings.look_ahead, settings.threads)
+        if settings.denoiser == "thread":
+            return LocalDenoiser(request)
+        return RemoteDenoiser(request, patience_s=settings.patience_s)
 
     def _close_source(self) -> None:
         try:
@@ -259,9 +224,7 @@ class _Run:
                 f"frames of {len(self.routes.refused)} more camera(s), channel(s), slice(s) or position(s) were not "
                 f"denoised: {self.routes.limit} streams are the limit; raise --streams"
             )
-        intensity = self.stream.intensity if self.lane.ended else None
-        self.provenance["intensity"] = intensity.model_dump() if intensity is not None else None
-        self.provenance["aligned"] = self.stream.aligned if self.lane.ended else None
+        self.provenance.update(self.denoiser.learned() if self.lane.ended else UNKNOWN)
         if self.lane.ended:
             try:
                 self.writer.close()

@@ -18,9 +18,9 @@ from ._disk import check_space
 from ._errors import OutputExists
 from ._frames import SourceInfo
 from ._journal import Journal
-from ._live import package_version, provenance_of
 from ._noise_check import check_noise
 from ._pages import PageFile
+from ._provenance import package_version, provenance_of
 from ._sinks import Layout, MovieSink, Place, format_of, open_sink
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -51,6 +51,10 @@ class LiveSettings(BaseModel):
         Draw ``report.png``.
     keep_raw
         Write ``raw.tif``; off only where somebody else keeps every raw frame.
+    denoiser
+        ``process``: in a process of its own, whose crash costs no raw frame; ``thread``: in this one.
+    patience_s
+        Seconds that a denoiser in a process of its own may take for one frame before it counts as hung.
     streams
         Movies that may be interleaved: cameras x channels x slices x positions.
     idle_s
@@ -80,6 +84,8 @@ class LiveSettings(BaseModel):
     reserve_mb: float = Field(200.0, ge=0)
     picture: bool = True
     keep_raw: bool = True
+    denoiser: Literal["process", "thread"] = "process"
+    patience_s: float = Field(20.0, gt=0)
     streams: int = Field(64, ge=1, le=4096)
     idle_s: float = Field(10.0, gt=0)
     camera_gain: Path | None = None

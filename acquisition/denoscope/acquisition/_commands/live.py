@@ -52,6 +52,12 @@ def live(
     look_ahead: Annotated[int | None, typer.Option(help="Frames to wait for after each frame.")] = None,
     backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the backend.")] = None,
+    denoiser: Annotated[
+        str,
+        typer.Option(
+            help="process: denoise in a process of its own, whose crash costs no raw frame. thread: in this one."
+        ),
+    ] = "process",
     frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
     movie: Annotated[Path | None, typer.Option(help="TIFF that --core demo replays.")] = None,
@@ -82,6 +88,7 @@ def live(
         look_ahead=look_ahead,
         backend=backend,
         threads=threads,
+        denoiser=denoiser,
         frames=frames,
         seconds=seconds,
         movie=movie,

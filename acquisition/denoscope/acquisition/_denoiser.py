@@ -1,0 +1,118 @@
+"""What denoises in a session, opened in this process: bundle, backend and one stream a movie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from denoscope.runtime import Bundle, Stream, choose_backend
+
+from ._lane import Denoiser
+from ._provenance import provenance_of
+from ._routing import Router
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from denoscope.runtime import Denoised, StreamKey
+
+__all__ = ["UNKNOWN", "DenoiserRequest", "LocalDenoiser", "SessionDenoiser"]
+
+UNKNOWN: Mapping[str, Any] = {"intensity": None, "aligned": None}
+"""What a denoiser has learned before it saw a frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiserRequest:
+    """What to open.
+
+    Attributes
+    ----------
+    bundle
+        Folder or name of a shipped bundle.
+    backend
+        A backend's name, or ``auto``.
+    look_ahead
+        Frames to wait for after each frame; None for the bundle's own.
+    threads
+        Of the backend; None for its default.
+    std
+        Whether outputs carry their predicted standard deviation.
+    """
+
+    bundle: str
+    backend: str = "auto"
+    look_ahead: int | None = None
+    threads: int | None = None
+    std: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, from which ``DenoiserRequest(**values)`` is the same."""
+        return asdict(self)
+
+
+class SessionDenoiser(Denoiser, Protocol):
+    """What a session needs of its denoiser, in this process or in one of its own."""
+
+    look_ahead: int
+    provenance: dict[str, Any]
+    """Of the denoised frames, plain values; see `provenance_of`."""
+
+    def prepare(self, shape: tuple[int, int], dtype: npt.DTypeLike, streams: int) -> None:
+        """Open so many streams for frames of a shape and dtype now, because it takes longer than a frame."""
+
+    def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
+        """Finish what one stream holds and begin it anew."""
+
+    def learned(self) -> Mapping[str, Any]:
+        """Return what was found out while recording: ``intensity`` and ``aligned``, None where unknown."""
+
+    def close(self) -> None:
+        """Let go of everything; safe to call twice, and from another thread when the denoiser hangs."""
+
+
+class LocalDenoiser(Router):
+    """Denoise in this process; a crash of the backend's library is a crash of this process.
+
+    Parameters
+    ----------
+    request
+        What to open.
+
+    Raises
+    ------
+    DenoscopeError
+        When the bundle, the backend or the look-ahead do not work.
+    """
+
+    def __init__(self, request: DenoiserRequest) -> None:
+        bundle = Bundle.load(request.bundle)
+        # All streams run on it, so it is ours and not the first stream's.
+        self._backend, choice = choose_backend(request.backend, threads=request.threads)
+        try:
+            self._request = request
+            self._first = Stream(bundle, self._backend, look_ahead=request.look_ahead, std=request.std)
+        except BaseException:
+            self._backend.close()
+            raise
+        super().__init__(self._first, self._open_another)
+        self.look_ahead = self._first.look_ahead
+        self.provenance = provenance_of(self._first, choice)
+
+    def _open_another(self) -> Stream:
+        return Stream(self._first.bundle, self._backend, look_ahead=self.look_ahead, std=self._request.std)
+
+    def learned(self) -> dict[str, Any]:
+        """Return the first stream's intensity transform, and whether it follows the scene."""
+        intensity = self._first.intensity
+        return {
+            "intensity": None if intensity is None else intensity.model_dump(),
+            "aligned": self._first.aligned,
+        }
+
+    def close(self) -> None:
+        """Close every stream, then the backend."""
+        super().close()
+        self._first.close()
+        self._backend.close()
