@@ -6,7 +6,7 @@ FOLDER holds NAME_noisy.tif and NAME_clean.tif. Every method starts from random 
 movie; minutes are those of the processor, on one thread, so that a busy machine favours nobody. Each network is
 exported to a bundle and denoises the movie's first frames through the stream, as it would live, where a
 movie that moves is aligned; the published methods are also scored as published, without alignment, STS-UVD
-with the flows of its own training. An interrupted run goes on where it stopped.
+with the flows of its own training, with and without the line that turns its median into the mean. An interrupted run goes on where it stopped.
 
 The cost is that of one frame at 256 x 256 beside one 64 -> 64 3 x 3 float32 torch convolution there, same threads.
 """
@@ -28,7 +28,7 @@ from cost_ratio import units
 
 from denoscope.export import export_bundle
 from denoscope.runtime import Bundle, FrameMeta, Stream, estimate_intensity, open_movie
-from denoscope.train import METHODS, TrainingMovie, aligned, fit, load_flow, score
+from denoscope.train import METHODS, StsUvdFit, TrainingMovie, aligned, fit, load_flow, score
 from denoscope.train._evaluate import evaluate_pair
 
 MOVIES = ("naomi_a_static_high", "naomi_a_static_mid", "naomi_a_motion_high")
@@ -111,12 +111,17 @@ def train_and_score(
             widths = row.setting.removeprefix("tuned on the truth: ")
             title = ANCHORS[row.method] + (f" ({widths})" if widths else "")
             rows.append({"movie": movie.name, "method": title, **asdict(row.score)})
+
+    def unaligned(title: str) -> None:
+        flows = {"flows": result.flows[0]} if isinstance(result, StsUvdFit) else {}
+        denoised = entry.denoise(result.network, noisy, movie.intensity, **flows)
+        rows.append({"movie": movie.name, "method": f"{method}, {title}", **asdict(score(clean, denoised))})
+
+    if isinstance(result, StsUvdFit):
+        unaligned("as published, and the line to the mean")
+        result.network.get_buffer("to_mean").copy_(torch.tensor([1.0, 0.0]))
     if method != "live":
-        flows = {"flows": result.flows[0]} if method == "sts-uvd" else {}
-        published = entry.denoise(result.network, noisy, movie.intensity, **flows)
-        rows.append(
-            {"movie": movie.name, "method": f"{method}, as published", **asdict(score(clean, published))}
-        )
+        unaligned("as published")
     return rows
 
 

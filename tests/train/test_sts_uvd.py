@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -182,3 +184,30 @@ def test_a_plateau_ends_the_training() -> None:
 def test_nothing_to_train_on_is_refused() -> None:
     with pytest.raises(InvalidInput, match="no movie"):
         fit_sts_uvd([])
+
+
+def test_the_median_becomes_the_mean() -> None:
+    """Photon noise of about a photon: L1 alone stays far below the mean, the line brings the output onto it."""
+    rng = np.random.default_rng(1)
+    scene = np.broadcast_to(0.8 + 1.6 * (np.indices((24, 24))[1] > 11), (40, 24, 24))
+    noisy = (10 * rng.poisson(scene)).astype(np.uint16)
+    movie = TrainingMovie("dim", noisy, None, estimate_intensity(noisy))
+    shift = {}
+    for to_mean in (False, True):
+        settings = replace(QUICK, steps_per_epoch=30, crop=24, to_mean=to_mean)
+        result = fit_sts_uvd([movie], settings=settings, network=TINY)
+        denoised = denoise_sts_uvd(result.network, noisy, movie.intensity, flows=result.flows[0])
+        shift[to_mean] = abs(float(denoised.mean()) - 10 * scene.mean())
+        assert (result.to_mean == (1.0, 0.0)) == (not to_mean)
+        assert result.warning() is None
+    assert shift[True] < 0.4 < 1.2 < shift[False]
+
+
+def test_an_output_that_does_not_follow_the_scene_is_told() -> None:
+    rng = np.random.default_rng(2)
+    noisy = rng.poisson(np.full((20, 24, 24), 0.1)).astype(np.uint16)
+    movie = TrainingMovie("dark", noisy, None, estimate_intensity(noisy))
+    result = fit_sts_uvd([movie], settings=replace(QUICK, epochs=1), network=TINY)
+    warning = result.warning()
+    assert warning is not None
+    assert "median" in warning

@@ -320,5 +320,4 @@ class _StsUvdFuse(nn.Module):
         target = features[centre][:, 1:] * (self.weights[centre] * valid[centre])
         attention = torch.sigmoid(network.gate(torch.cat([mean_flow, warped, target], 1)))
         residual = network.candidate(torch.cat([mean_flow, target], 1))
-        mean: Tensor = network.denoiser(warped + attention * residual)
-        return mean
+        return network.predict(warped + attention * residual)

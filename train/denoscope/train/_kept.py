@@ -179,13 +179,15 @@ class Kept:
         network = job.network().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         improved = job.start is None or state.best_score < state.score_before
         network.load_state_dict(self.best if improved else self._initial)
+        network.eval()
+        finished = improved and self.task.finish(network)
         common = FitResult(
-            network=network.eval(),
+            network=network,
             steps=state.step,
             seconds=state.elapsed_s,
             processor_s=state.processor_s,
             score_before=state.score_before,
-            score_after=state.best_score,
+            score_after=self.task.score(network) if finished else state.best_score,
             improved=improved,
             stopped=state.stopped,
             losses=state.losses,

@@ -142,6 +142,8 @@ class StsUvd(nn.Module):
         )
         self.candidate = nn.Conv2d(2 + s.features, s.features, 3, padding=1)
         self.denoiser = UNetDenoiser(s.features, s.width, s.wide, s.head)
+        # Scale and shift from the median, which L1 aims at, to the mean; found after the training.
+        self.register_buffer("to_mean", torch.tensor([1.0, 0.0]))
         initialise(self)
 
     def forward(self, window: Tensor, valid: Tensor, flows: Tensor, kappa: float = 0.0) -> Tensor:
@@ -174,8 +176,13 @@ class StsUvd(nn.Module):
         warped = warped / count
         attention = torch.sigmoid(self.gate(torch.cat([mean_flow, warped, features[:, centre]], 1)))
         residual = self.candidate(torch.cat([mean_flow, features[:, centre]], 1))
-        frame: Tensor = self.denoiser(warped + attention * residual)
-        return frame
+        return self.predict(warped + attention * residual)
+
+    def predict(self, fused: Tensor) -> Tensor:
+        """Return the frame (B, 1, H, W) that the fused features (B, C, H, W) show."""
+        assert isinstance(self.to_mean, Tensor)
+        frame: Tensor = self.denoiser(fused)
+        return frame * self.to_mean[0] + self.to_mean[1]
 
 
 def consistency_loss(denoised: Tensor, forward: Tensor) -> Tensor:

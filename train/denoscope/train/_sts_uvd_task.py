@@ -34,6 +34,8 @@ from denoscope.train._umvd import SCORE_BATCHES, SCORE_WINDOWS, cut_window, rand
 
 __all__ = ["StsUvdFit", "StsUvdFitSettings", "StsUvdTask", "estimator_for"]
 
+_LINE_BATCHES = 16  # of SCORE_WINDOWS windows, from which the line to the mean is fitted
+_USUAL_SLOPES = (0.5, 2.0)  # of that line; others mean that the output hardly follows the scene
 _LEAST_GAIN = 0.01  # of the consistency loss that an epoch must gain not to count as a plateau
 _MAGNITUDE_CENTRES = 16
 _MOST_FLOW_BYTES = 4 << 30
@@ -53,6 +55,9 @@ class StsUvdFitSettings(FitSettings):
         Growth of kappa_0 with the motion, per pixel.
     patience
         Epochs without a gain of 1 % in the consistency loss after which training stops.
+    to_mean
+        Whether a line fitted to noisy centres afterwards turns the median, which the published L1 loss
+        aims at and which lies below the mean of photon noise, into the mean.
     """
 
     epochs: int | None = 10
@@ -64,6 +69,7 @@ class StsUvdFitSettings(FitSettings):
     replaced: float = 0.1
     eta: float = 0.25
     patience: int = 3
+    to_mean: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,12 +86,25 @@ class StsUvdFit(FitResult[StsUvd]):
         Whether the consistency loss ended the training.
     consistency
         Mean consistency loss of each epoch.
+    to_mean
+        Scale and shift of the line to the mean.
     """
 
     flows: list[Flows] = field(default_factory=list)
     kappa_0: float = 0.0
     plateau: bool = False
     consistency: list[float] = field(default_factory=list)
+    to_mean: tuple[float, float] = (1.0, 0.0)
+
+    def warning(self) -> str | None:
+        """Say in a sentence that the output hardly follows the scene; None where it does."""
+        if self.to_mean[0] != 1.0 or self.to_mean[1] == 0.0:
+            return None
+        return (
+            "the output of STS-UVD hardly follows the scene: its L1 loss aims at the median, which is the same for "
+            "every pixel where less than about one photon arrives, or the training was too short. Train longer, "
+            "or use --method live or umvd"
+        )
 
 
 def estimator_for(
@@ -140,6 +159,7 @@ class StsUvdTask(Task):
         self._consistency: list[float] = []
         self._of_epoch: list[float] = []
         self._plateau = False
+        self._to_mean = (1.0, 0.0)
         self._pair_s = 0.0
 
     def prepare(self) -> None:
@@ -243,7 +263,37 @@ class StsUvdTask(Task):
             "kappa_0": self._kappa_0,
             "plateau": self._plateau,
             "consistency": self._consistency,
+            "to_mean": self._to_mean,
         }
+
+    def finish(self, network: nn.Module) -> bool:
+        """Fit the line from the output to the mean by least squares on noisy centres that were trained on.
+
+        The output is blind for given flows, so a noisy centre is its clean value plus noise of mean zero
+        that the output does not share, and the line needs no truth.
+        """
+        assert isinstance(network, StsUvd)
+        if not self.settings.to_mean:
+            return False
+        outputs, centres = [], []
+        with torch.inference_mode():
+            for index in range(_LINE_BATCHES):
+                rng = np.random.default_rng((self.settings.seed, 4, index))
+                choices = rng.integers(len(self.movies), size=SCORE_WINDOWS)
+                places = [(int(c), int(rng.integers(self._ends[c])), 1) for c in choices]
+                window, valid, leads, reference, _ = self._clips(places, rng, train=True, replaced=0.0)
+                outputs.append(network(window, valid, leads)[:, 0].double().flatten())
+                centres.append(reference.double().flatten())
+        x, y = torch.cat(outputs), torch.cat(centres)
+        slope = float(((x - x.mean()) * y).mean() / x.var().clamp_min(1e-12))
+        if not _USUAL_SLOPES[0] <= slope <= _USUAL_SLOPES[1]:
+            slope = 1.0
+        shift = float(y.mean() - slope * x.mean())
+        assert isinstance(network.to_mean, Tensor)
+        scale, before = network.to_mean.tolist()
+        self._to_mean = (slope * scale, slope * before + shift)
+        network.to_mean.copy_(torch.tensor(self._to_mean))
+        return True
 
     def held_bytes(self) -> int:
         """Return the memory of the flows: four numbers a pixel a frame."""
@@ -254,9 +304,18 @@ class StsUvdTask(Task):
         return self._pair_s * sum(len(m.frames) - 1 for m in self.movies)
 
     def _clips(
-        self, places: Sequence[tuple[int, int, int]], rng: np.random.Generator, *, train: bool
+        self,
+        places: Sequence[tuple[int, int, int]],
+        rng: np.random.Generator,
+        *,
+        train: bool,
+        replaced: float | None = None,
     ) -> Tensors:
-        """Cut clips given as (movie, first centre, centres): windows, masks, flows, noisy centres, flows on."""
+        """Cut clips given as (movie, first centre, centres): windows, masks, flows, noisy centres, flows on.
+
+        In training no window reaches into the held-out end, and a share of the pixels is replaced.
+        """
+        share = self.settings.replaced if replaced is None else replaced
         s, n, windows, valids, leads, references, forwards = (
             self.settings,
             self.network.window,
@@ -276,7 +335,7 @@ class StsUvdTask(Task):
             for centre in range(first, first + k):
                 raw, valid = cut_window(movie.frames, centre, n, area, stop=stop)
                 z = np.asarray((raw - movie.intensity.offset) / movie.intensity.scale, np.float32)
-                windows.append(replace_pixels(z, s.replaced, s.radius, s.alpha, rng) if train else z)
+                windows.append(replace_pixels(z, share, s.radius, s.alpha, rng) if train else z)
                 valids.append(valid)
                 leads.append(flow.to_centre(centre, n, area))
                 references.append(z[n // 2])

@@ -67,6 +67,10 @@ class Task(ABC):
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:  # noqa: B027
         """Take up the state of an interrupted training instead of `prepare`."""
 
+    def finish(self, network: nn.Module) -> bool:  # noqa: ARG002
+        """Set what is found after the training, with the weights that were kept; return whether anything was."""
+        return False
+
     def outcome(self) -> dict[str, Any]:
         """Return what the method adds to the result."""
         return {}

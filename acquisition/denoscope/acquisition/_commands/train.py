@@ -101,7 +101,7 @@ def train(
         from denoscope.acquisition._range import frame_range
         from denoscope.export import export_bundle
         from denoscope.runtime import InvalidInput, open_movie
-        from denoscope.train import METHODS, fit, movie_from_file, simulated_movies
+        from denoscope.train import METHODS, StsUvdFit, fit, movie_from_file, simulated_movies
         from denoscope.train._checkpoint import remove_checkpoint
         from denoscope.train._report import Report, save_report, verdict
 
@@ -160,6 +160,9 @@ def train(
             )
             shell.say(f"Interrupted: {remedy}")
             return {"error": f"interrupted: {remedy}", "exit_code": 130}, 130
+        if isinstance(result, StsUvdFit) and (sentence := result.warning()):
+            warnings.append(sentence)
+            shell.say(f"Warning: {sentence}")
         with_flow = {"flow": beginning.flow} if beginning.method == "sts-uvd" else {}
         bundle = export_bundle(
             result.network,
