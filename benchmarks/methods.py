@@ -6,7 +6,8 @@ FOLDER holds NAME_noisy.tif and NAME_clean.tif. Every method starts from random 
 movie; minutes are those of the processor, on one thread, so that a busy machine favours nobody. Each network is
 exported to a bundle and denoises the movie's first frames through the stream, as it would live, where a
 movie that moves is aligned; the published methods are also scored as published, without alignment, STS-UVD
-with the flows of its own training, with and without the line that turns its median into the mean. An interrupted run goes on where it stopped.
+with the flows of its own training, with and without the line that turns its median into the mean. An
+interrupted run goes on where it stopped.
 
 The cost is that of one frame at 256 x 256 beside one 64 -> 64 3 x 3 float32 torch convolution there, same threads.
 """
