@@ -1,0 +1,181 @@
+"""The denoiser in a process of its own: the same bits as in this one, and its death is not ours."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from acquisition.conftest import environment
+from denoscope.acquisition._denoiser import DenoiserRequest, LocalDenoiser
+from denoscope.acquisition._errors import DenoiserFailed, DenoiserLost
+from denoscope.acquisition._remote import SLOTS, RemoteDenoiser
+from denoscope.acquisition._slab import Slab
+from denoscope.runtime import Denoised, FrameMeta, InvalidInput, StreamKey
+from support.tiny_bundle import tiny_bundle
+
+KEY = StreamKey("A")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+
+
+@pytest.fixture(scope="module")
+def with_std(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that calibrates on more frames than fit into the shared memory at once."""
+    folder = tmp_path_factory.mktemp("bundles") / "std.denoscope"
+    tiny_bundle(folder, intensity=None, calibration_frames=2 * SLOTS + 1)
+    return folder
+
+
+@pytest.fixture
+def remote(bundle: Path) -> Iterator[RemoteDenoiser]:
+    denoiser = RemoteDenoiser(DenoiserRequest(str(bundle)), patience_s=1.0)
+    denoiser.prepare((24, 32), np.uint16, 1)
+    yield denoiser
+    denoiser.close()
+
+
+def frames(count: int, shape: tuple[int, int] = (24, 32)) -> Any:
+    return np.random.default_rng(count).poisson(90, (count, *shape)).astype(np.uint16)
+
+
+def push(denoiser: Any, pixels: Any, number: int, key: StreamKey = KEY, **more: Any) -> Any:
+    meta = FrameMeta(number=number, t_received_s=time.perf_counter(), key=key, tags={"n": number})
+    return denoiser.push(pixels, meta, **more)
+
+
+def play(denoiser: Any) -> list[Denoised]:
+    """Two movies that take turns, a gap, skips, a larger and an eight-bit frame, a restart."""
+    other = StreamKey("B", "DAPI", 1, 2)
+    outputs = []
+    for number, frame in enumerate(frames(30)):
+        outputs += push(denoiser, frame, number + 3 * (number > 20), skip="late" if number == 15 else None)
+        outputs += push(denoiser, frame // 2, number, other)
+    outputs += denoiser.restart(other, recalibrate=True)
+    for number, frame in enumerate(frames(12, (40, 48))):
+        outputs += push(denoiser, frame, 40 + number)
+        outputs += push(denoiser, frame.astype(np.uint8)[:16, ::2], 40 + number, other)
+    return outputs + denoiser.flush()
+
+
+def test_the_outputs_are_those_of_this_process(with_std: Path) -> None:
+    request = DenoiserRequest(str(with_std), threads=1, std=True)
+    here, there = LocalDenoiser(request), RemoteDenoiser(request)
+    try:
+        assert there.learned() == {"intensity": None, "aligned": None}
+        expected, found = play(here), play(there)
+        assert len(found) == len(expected) > 75
+        for one, two in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one.frame, two.frame)
+            np.testing.assert_array_equal(one.std, two.std)
+            assert one.frame.dtype == two.frame.dtype
+            assert (one.meta.key, one.meta.number, one.meta.tags) == (
+                *(two.meta.key, two.meta.number),
+                {"n": two.meta.tags["n"]},
+            )
+            assert 0 <= one.times.pushed - one.times.received < 60
+            assert one.times.latency_s < 60
+        assert there.counters == here.counters
+        assert there.learned() == here.learned()
+        assert there.provenance == here.provenance
+        assert there.look_ahead == here.look_ahead
+    finally:
+        here.close()
+        there.close()
+    there.close()
+
+
+def test_mistakes_are_raised_here(bundle: Path, remote: RemoteDenoiser) -> None:
+    with pytest.raises(InvalidInput, match="abacus"):
+        RemoteDenoiser(DenoiserRequest(str(bundle), backend="abacus"))
+    push(remote, frames(1)[0], 5)
+    with pytest.raises(InvalidInput, match="numbers must grow"):
+        push(remote, frames(1)[0], 5)
+    with pytest.raises(DenoiserFailed, match="TypeError"):
+        remote._ask({"do": "prepare"}, 5.0)
+    # It lives on.
+    for number in range(6, 30):
+        push(remote, frames(1)[0], number)
+    remote.flush()
+    assert remote.counters.emitted == 25
+
+
+@posix
+@pytest.mark.parametrize(("by", "words"), [("SIGKILL", "signal 9"), ("SIGSTOP", "no answer for 1 s")])
+def test_a_process_that_dies_or_hangs_is_said(remote: RemoteDenoiser, by: str, words: str) -> None:
+    for number, frame in enumerate(frames(20)):
+        push(remote, frame, number)
+    known = remote.learned()
+    assert known["intensity"]["scale"] > 0
+    os.kill(remote.pid, getattr(signal, by))
+    began_s = time.perf_counter()
+    with pytest.raises(DenoiserLost, match=words):
+        push(remote, frames(1)[0], 20)
+    assert time.perf_counter() - began_s < 20
+    with pytest.raises(DenoiserLost):
+        push(remote, frames(1)[0], 21)
+    assert remote.learned() == known
+
+
+PARENT = """
+import sys, time
+from denoscope.acquisition._denoiser import DenoiserRequest
+from denoscope.acquisition._remote import RemoteDenoiser
+denoiser = RemoteDenoiser(DenoiserRequest(sys.argv[1]))
+denoiser.prepare((512, 512), "uint16", 1)
+print(denoiser.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # An orphan that nobody collects has ended all the same.
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@posix
+def test_nothing_outlives_a_parent_that_is_killed(bundle: Path) -> None:
+    shared = Path("/dev/shm")
+    before = set(shared.iterdir()) if shared.is_dir() else set()
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, bundle], stdout=subprocess.PIPE, env=environment()
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        left = {path.name for path in (set(shared.iterdir()) if shared.is_dir() else set()) - before}
+        assert not [name for name in left if "denoscope" in name or name.startswith("psm_")]
+        if sys.platform == "linux":
+            os.kill(pid, signal.SIGSTOP)  # even one that cannot listen
+        parent.kill()
+    deadline_s = time.perf_counter() + 10
+    while not ended(pid):
+        assert time.perf_counter() < deadline_s, f"process {pid} outlives its parent"
+        time.sleep(0.05)
+
+
+def test_shared_memory_grows_and_keeps_to_its_size() -> None:
+    slab = Slab()
+    with pytest.raises(ValueError, match="do not fit"):
+        slab.view(0, (1,), np.uint8)
+    slab.grow(1000)
+    slab.view(8, (10, 10), np.uint16)[...] = 7
+    held = slab.view(8, (10, 10), np.uint16)
+    slab.grow(200_000)
+    assert slab.nbytes >= 200_000
+    assert held.sum() == 700  # an older view stays valid
+    with pytest.raises(ValueError, match="do not fit"):
+        slab.view(slab.nbytes - 4, (3,), np.uint16)
+    slab.close()
+    slab.close()
