@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         BundleDamaged,
         BundleNotFound,
         DenoscopeError,
+        DeviceFailed,
         FrameMismatch,
         InvalidInput,
     )
@@ -56,6 +57,7 @@ __all__ = [
     "Choice",
     "Denoised",
     "DenoscopeError",
+    "DeviceFailed",
     "FrameMeta",
     "FrameMismatch",
     "GeneralisedAnscombe",
@@ -107,6 +109,7 @@ _HOME = {
     "BundleDamaged": "_errors",
     "BundleNotFound": "_errors",
     "DenoscopeError": "_errors",
+    "DeviceFailed": "_errors",
     "FrameMismatch": "_errors",
     "InvalidInput": "_errors",
     "AnyMovie": "_movies",

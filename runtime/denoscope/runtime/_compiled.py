@@ -8,11 +8,10 @@ import numpy as np
 
 from ._backends import Backend, Graph
 from ._bundle import Bundle
-from ._raw import raw_encode, raw_fuse
 
 __all__ = ["CompiledGraphs"]
 
-_WRAPPERS = {"encode": raw_encode, "fuse": raw_fuse}
+_RAW = ("encode", "fuse")  # the graphs that touch raw frames
 
 
 class CompiledGraphs:
@@ -41,15 +40,16 @@ class CompiledGraphs:
         """
         kind = dtype.name if dtype.name in self._backend.raw_dtypes else "float32"
         for name in self._bundle.manifest.graphs:
-            if name in self._graphs and (kind == self._kind or name not in _WRAPPERS):
+            if name in self._graphs and (kind == self._kind or name not in _RAW):
                 continue
             old = self._graphs.pop(name, None)
             if old is not None:
                 old.close()
             data = self._bundle.graph_bytes(name)
-            if kind != "float32" and name in _WRAPPERS:
-                data = _WRAPPERS[name](data, kind)
-            self._graphs[name] = self._backend.compile(data)
+            if kind != "float32" and name in _RAW:
+                self._graphs[name] = self._backend.compile_raw(data, name, kind)
+            else:
+                self._graphs[name] = self._backend.compile(data)
         self._kind = kind
         return self._graphs
 

@@ -7,6 +7,7 @@ __all__ = [
     "BundleDamaged",
     "BundleNotFound",
     "DenoscopeError",
+    "DeviceFailed",
     "FrameMismatch",
     "InvalidInput",
 ]
@@ -30,6 +31,10 @@ class BundleDamaged(DenoscopeError, ValueError):
 
 class BackendUnavailable(DenoscopeError, RuntimeError):
     """A backend that was asked for by name cannot run on this machine."""
+
+
+class DeviceFailed(DenoscopeError, RuntimeError):
+    """The GPU failed while frames were being denoised: lost, out of memory, or in error."""
 
 
 class FrameMismatch(DenoscopeError, ValueError):

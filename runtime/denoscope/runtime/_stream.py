@@ -136,7 +136,7 @@ class Stream:
                 )
             self._backend, self._choice = backend, Choice(backend.name, "it was given by the caller")
         else:
-            self._backend, self._choice = choose_backend(backend, threads=threads)
+            self._backend, self._choice = choose_backend(backend, threads=threads, bundle=self.bundle)
         self._graphs = CompiledGraphs(self._backend, self.bundle)
         self._graphs.of(np.dtype(np.uint16))  # what the backend refuses is better known now
         self._moving = manifest.flow_scale > 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy.typing as npt
 from ._backends import Backend, Buffer, Graph
 from ._bundle import BundleManifest
 from ._convert import cut_out, normalise_into, place_into, restore, restore_std
-from ._errors import BackendUnavailable
+from ._errors import BackendUnavailable, DenoscopeError
 from ._noise import Intensity
 from ._placement import Place
 from ._raw import FACTOR, OFFSET, RAW
@@ -30,9 +32,21 @@ class _Port:
     def __init__(self, backend: Backend, shape: tuple[int, ...], dtype: str = "float32") -> None:
         # Third-party backends that know nothing of raw frames need not know of the argument.
         self.buffer = backend.buffer(shape) if dtype == "float32" else backend.buffer(shape, dtype)
-        direct = self.buffer.array
-        self.direct = direct is not None
-        self.host: Array = np.zeros(shape, dtype) if direct is None else direct
+        self._shape, self._dtype = shape, dtype
+        self.direct = self.buffer.array is not None
+
+    @cached_property
+    def host(self) -> Array:
+        """Made when it is first asked for: features are never seen by the host."""
+        for array in (self.buffer.array, self.buffer.staging):
+            if array is not None:
+                return array
+        return np.zeros(self._shape, self._dtype)
+
+    def ready(self) -> Array:
+        """Return the host array once it may be written."""
+        self.buffer.settle()
+        return self.host
 
     def send(self) -> None:
         if not self.direct:
@@ -43,7 +57,7 @@ class _Port:
             self.buffer.download(self.host)
 
     def fill(self, *values: float) -> None:
-        self.host[...] = values
+        self.ready()[...] = values
         self.send()
 
 
@@ -86,7 +100,7 @@ class BoundWindow:
         channels, state = manifest.feature_channels, manifest.memory_channels
         self._raw = RAW in graphs["encode"].inputs
         self._dtype = dtype
-        self._backend_name = backend.name
+        self._backend_name, self._warm_runs = backend.name, backend.warm_runs
         kind = dtype.name if self._raw else "float32"
         self._intensity = _UNIT
         self._frame = _Port(backend, (1, 1, height, width), kind)
@@ -110,7 +124,8 @@ class BoundWindow:
         self._weight = [_Port(backend, (len(manifest.memory_decay),)) for _ in range(pairs)]
         self._now = 0
 
-        self.valid = self._valid.host
+        self.valid: npt.NDArray[np.float32] = np.zeros(manifest.window, np.float32)
+        self._valid_sent = b""
         self._encode = [self._bind_encode(graphs["encode"], slot) for slot in self._slots]
         self._relate = [
             self._bind_motion(graphs["motion"], self._slots[place - 1], slot, self._flows[place])
@@ -138,10 +153,11 @@ class BoundWindow:
 
     def write(self, frame: Array, place: Place) -> None:
         """Put a frame (H, W) of the window's dtype onto the canvas, its edges repeated around it."""
+        canvas = self._frame.ready()[0, 0]
         if self._raw:
-            place_into(frame, self._frame.host[0, 0], place)
+            place_into(frame, canvas, place)
         else:
-            normalise_into(frame, self._intensity, self._frame.host[0, 0], place)
+            normalise_into(frame, self._intensity, canvas, place)
 
     def encode(self, slot: int) -> None:
         """Compute the features of the written frame into a slot."""
@@ -160,9 +176,16 @@ class BoundWindow:
 
     def fuse(self, rotation: int) -> None:
         """Denoise the centre of the window whose oldest slot is `rotation`."""
-        self._valid.send()
+        self._send_valid()
         self._fuse[self._now][rotation]()
         self._mean.fetch()
+
+    def _send_valid(self) -> None:
+        """Hand over which frames are there, if that has changed: from frame to frame it seldom does."""
+        now = self.valid.tobytes()
+        if now != self._valid_sent:
+            self._valid.fill(*self.valid.tolist())
+            self._valid_sent = now
 
     def read(self, place: Place) -> Array:
         """Return a new array with what `fuse` made of the frame at a place, in its dtype and scale."""
@@ -233,12 +256,18 @@ class BoundWindow:
     def _warm(self) -> None:
         """Run each graph once, so that the first frame does not pay for the library's preparations."""
         self.set_intensity(_UNIT)
-        self._valid.fill(0)
+        calls = (*self._encode, *self._relate, *chain(*self._fuse), *chain(*self._remember))
         try:
             self.encode(0)
             self.relate(0)
             self.fuse(0)
             self.remember(0)
+            for _ in range(self._warm_runs):
+                for call in calls:
+                    call()
+            self._mean.fetch()
+        except DenoscopeError:
+            raise
         except Exception as error:  # what a library raises for a graph that cannot run has no common base
             raise BackendUnavailable(
                 f"{self._backend_name} cannot run the bundle's graphs ({str(error).splitlines()[0][:200]}): "

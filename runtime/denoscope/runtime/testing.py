@@ -34,7 +34,7 @@ from ._backends import Backend, Buffer, HostBuffer
 from ._convert import normalise_into, restore
 from ._errors import BackendUnavailable, InvalidInput
 from ._noise import Intensity
-from ._raw import FACTOR, OFFSET, RAW, raw_encode, raw_fuse
+from ._raw import FACTOR, OFFSET, RAW
 
 __all__ = ["BackendContract", "make_graph"]
 
@@ -308,7 +308,8 @@ def _encoded(backend: Backend, counts: npt.NDArray[Any], intensity: Intensity) -
     """Run `encode` on raw counts; its features are the frame."""
     dtype = counts.dtype.name
     node = helper.make_node("Identity", ["frame"], ["features"])
-    graph = backend.compile(raw_encode(make_graph([node], {"frame": _IMAGE}, {"features": _IMAGE}), dtype))
+    onnx_bytes = make_graph([node], {"frame": _IMAGE}, {"features": _IMAGE})
+    graph = backend.compile_raw(onnx_bytes, "encode", dtype)
     raw, features = backend.buffer(counts.shape, dtype), backend.buffer(counts.shape)
     raw.upload(counts)
     numbers = _numbers(backend, intensity.offset, 1 / intensity.scale)
@@ -319,7 +320,8 @@ def _encoded(backend: Backend, counts: npt.NDArray[Any], intensity: Intensity) -
 def _fused(backend: Backend, mean: Float32, intensity: Intensity, dtype: str) -> npt.NDArray[Any]:
     """Run `fuse` to raw counts; its mean is its only input."""
     node = helper.make_node("Identity", ["features_0"], ["mean"])
-    graph = backend.compile(raw_fuse(make_graph([node], {"features_0": _IMAGE}, {"mean": _IMAGE}), dtype))
+    onnx_bytes = make_graph([node], {"features_0": _IMAGE}, {"mean": _IMAGE})
+    graph = backend.compile_raw(onnx_bytes, "fuse", dtype)
     given, raw = backend.buffer(mean.shape), backend.buffer(mean.shape, dtype)
     given.upload(mean)
     graph.bind({"features_0": given, **_numbers(backend, intensity.offset, intensity.scale)}, {RAW: raw})()

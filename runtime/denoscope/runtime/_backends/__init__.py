@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from denoscope.runtime._errors import BackendUnavailable, InvalidInput
 
 from ._base import Backend, Buffer, Graph, HostBuffer, default_threads
+
+if TYPE_CHECKING:
+    from denoscope.runtime._bundle import Bundle
 
 __all__ = [
     "Backend",
@@ -69,6 +73,21 @@ class BackendEntry:
 _TABLE: dict[str, BackendEntry] = {
     entry.name: entry
     for entry in (
+        # On a GPU first: whoever installed an extra for it wants it used.
+        BackendEntry(
+            "onnxruntime-nv-tensorrt-rtx",
+            f"{__name__}._onnxruntime_gpu:OnnxRuntimeNvTensorRtRtx",
+            automatic=True,
+            merit="it compiles the graphs for this GPU with TensorRT for RTX",
+        ),
+        BackendEntry(
+            "onnxruntime-cuda",
+            f"{__name__}._onnxruntime_gpu:OnnxRuntimeCuda",
+            automatic=True,
+            merit="it runs on this GPU",
+        ),
+        # By name only: it builds engines for minutes when a frame size is first seen.
+        BackendEntry("onnxruntime-tensorrt", f"{__name__}._onnxruntime_gpu:OnnxRuntimeTensorRt"),
         BackendEntry(
             "openvino",
             f"{__name__}._openvino:OpenVino",
@@ -138,7 +157,9 @@ def list_backends() -> dict[str, str | None]:
     return {name: _obstacle(entry) for name, entry in _entries().items()}
 
 
-def choose_backend(name: str = "auto", *, threads: int | None = None) -> tuple[Backend, Choice]:
+def choose_backend(
+    name: str = "auto", *, threads: int | None = None, bundle: Bundle | None = None
+) -> tuple[Backend, Choice]:
     """Open a backend.
 
     Parameters
@@ -147,6 +168,8 @@ def choose_backend(name: str = "auto", *, threads: int | None = None) -> tuple[B
         A backend's name, or `auto` for the first of the table that can run here.
     threads
         Threads for one graph; None leaves it to `default_threads`.
+    bundle
+        What it will run: `auto` then passes over backends that cannot, for want of engines.
 
     Returns
     -------
@@ -175,8 +198,13 @@ def choose_backend(name: str = "auto", *, threads: int | None = None) -> tuple[B
         if not entry.automatic:
             continue
         obstacle = _obstacle(entry)
+        if obstacle is None and bundle is not None:
+            obstacle = entry.load().obstacle(bundle)
         if obstacle is None:
-            return entry.load()(threads=threads), Choice(entry.name, entry.merit, rejected)
+            try:
+                return entry.load()(threads=threads), Choice(entry.name, entry.merit, rejected)
+            except BackendUnavailable as error:  # only opening it shows that a driver or a GPU is not sound
+                obstacle = str(error).rstrip(".")
         rejected[entry.name] = obstacle
     reasons = "; ".join(f"{backend}: {why}" for backend, why in rejected.items())
     raise BackendUnavailable(f"No backend can run here ({reasons}).")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime._errors import InvalidInput
+
+if TYPE_CHECKING:
+    from denoscope.runtime._bundle import Bundle
 
 __all__ = ["Backend", "Buffer", "Graph", "HostBuffer", "check_dtype", "check_names", "default_threads"]
 
@@ -34,6 +37,14 @@ class Buffer(ABC):
     def array(self) -> Array | None:
         """The memory itself when the processor can read and write it, else None."""
         return None
+
+    @property
+    def staging(self) -> Array | None:
+        """Host memory that `upload` and `download` move without a copy of their own, None for no such."""
+        return None
+
+    def settle(self) -> None:  # noqa: B027  most buffers have nothing to wait for
+        """Return when `staging` may be written again after an upload of it."""
 
     @abstractmethod
     def upload(self, source: Array) -> None:
@@ -68,7 +79,8 @@ class Graph(ABC):
         Returns
         -------
         Callable
-            Runs the graph on what the buffers hold at that time; returns when the outputs are there.
+            Runs the graph on what the buffers hold at that time; returns when the outputs are there, or
+            when whatever is done next with a buffer of this backend is sure to find them.
 
         Raises
         ------
@@ -94,10 +106,14 @@ class Backend(ABC):
     raw_dtypes
         Integer types that graphs may read and write beside float32. Frames of these are converted to
         normalised units and back inside the graphs, all others by the processor around them.
+    warm_runs
+        How often each bound call wants to be run before the first frame, so that none is slow later;
+        0 where one run of each graph is enough.
     """
 
     name: ClassVar[str]
     raw_dtypes: frozenset[str] = frozenset()
+    warm_runs: ClassVar[int] = 0
 
     def __init__(self, *, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
@@ -110,6 +126,11 @@ class Backend(ABC):
     @abstractmethod
     def unavailable(cls) -> str | None:
         """Return why this backend cannot run here and what to install, or None when it can."""
+
+    @classmethod
+    def obstacle(cls, bundle: Bundle) -> str | None:  # noqa: ARG003  for backends that ask
+        """Return why a backend that can run here cannot run this bundle, or None when it can."""
+        return None
 
     @abstractmethod
     def describe(self) -> dict[str, str]:
@@ -130,6 +151,22 @@ class Backend(ABC):
         BackendUnavailable
             If the library refuses the graph.
         """
+
+    def compile_raw(self, onnx: bytes, graph: str, dtype: str) -> Graph:
+        """Make `encode` or `fuse` ready for raw frames: `raw` in place of `frame` or of `mean`, see `_raw`.
+
+        Parameters
+        ----------
+        onnx
+            As for `compile`.
+        graph
+            `encode` or `fuse`.
+        dtype
+            Of the raw frames, one of `raw_dtypes`.
+        """
+        from denoscope.runtime._raw import raw_encode, raw_fuse
+
+        return self.compile({"encode": raw_encode, "fuse": raw_fuse}[graph](onnx, dtype))
 
     @abstractmethod
     def buffer(self, shape: Sequence[int], dtype: str = "float32") -> Buffer:

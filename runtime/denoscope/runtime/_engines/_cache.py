@@ -161,6 +161,33 @@ class EngineCache:
             _write(described, manifest.model_dump_json(indent=2).encode() + b"\n")
         return CachedEngine(built.data, manifest, engine, built=True, reason=found)
 
+    def search(self, onnx_sha256: str) -> list[EngineManifest]:
+        """Return what is known about every engine of one graph, unchecked: `find` checks the one that is used."""
+        if not self.folder.is_dir():
+            return []
+        self._check_private()
+        found = []
+        for key in self._keys():
+            try:
+                manifest = self._manifest(key)
+            except _Unusable:
+                continue
+            if manifest.spec.onnx_sha256 == onnx_sha256:
+                found.append(manifest)
+        return found
+
+    def private_folder(self, name: str) -> Path:
+        """Return a folder inside, made now, for what a library keeps by itself and loads as code."""
+        self._make_folder()
+        folder = self.folder / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if problem := _not_private(folder.stat()):
+            raise InvalidInput(
+                f"The folder {folder} {problem}, and what lies in it is executable code: "
+                "make it yours alone (chmod go-w)."
+            )
+        return folder
+
     def verify(self) -> Iterator[EngineState]:
         """Check every entry completely, in the order of their keys."""
         if not self.folder.is_dir():

@@ -1,0 +1,371 @@
+"""ONNX Runtime on NVIDIA GPUs: its CUDA provider, and TensorRT through its two others.
+
+The memory is ours, not the library's: every buffer is bound once by its address, sessions run on our
+compute stream and return without waiting, so nothing is copied but a frame up and a mean down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar
+
+from denoscope.runtime._engines import EngineCache, local_gpu
+from denoscope.runtime._errors import BackendUnavailable, InvalidInput
+
+from ._base import Graph
+from ._convert_raw import ConvertedGraph
+from ._device import Device, DeviceBackend, DeviceBuffer, DeviceGraph, Work
+
+__all__ = ["OnnxRuntimeCuda", "OnnxRuntimeNvTensorRtRtx", "OnnxRuntimeTensorRt"]
+
+_CUDA_DRIVER = (13, 0)  # what onnxruntime-gpu 1.31 and the plugin are built with
+_SWAP = "`pip uninstall -y onnxruntime` and then `pip install 'denoscope[cuda]' 'onnxruntime-gpu[cuda,cudnn]==1.31.*'`"
+
+
+class OnnxRuntimeGpu(DeviceBackend):
+    """What the providers share.
+
+    Attributes
+    ----------
+    provider
+        ONNX Runtime's name for it.
+    """
+
+    provider: ClassVar[str]
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        return _missing_cuda() or cls._missing_provider()
+
+    @classmethod
+    def _missing_provider(cls) -> str | None:
+        import onnxruntime
+
+        if cls.provider in onnxruntime.get_available_providers():
+            return None
+        return f"this build of onnxruntime has no {cls.provider}: run {_SWAP}"
+
+    def __init__(self, *, threads: int | None = None, device: Device | None = None) -> None:
+        import onnxruntime
+
+        super().__init__(threads=threads, device=device)
+        # On Windows the libraries of pip's nvidia packages are found only when they are loaded first.
+        onnxruntime.preload_dlls()
+
+    def library(self) -> str:
+        import onnxruntime
+
+        return f"onnxruntime {onnxruntime.__version__}, {self.provider}"
+
+    def options(self) -> dict[str, str]:
+        """Return the provider's options; every one but the stream is documented in docs/gpu.md."""
+        raise NotImplementedError
+
+    def compile(self, onnx: bytes) -> Graph:
+        inputs, outputs = _names(self.name, onnx)
+        return _Graph(self, onnx, inputs, outputs)
+
+    def session(self, onnx: bytes) -> Any:
+        """Open a session for a graph of fixed shapes; without CUDA graphs where the provider refuses them."""
+        import onnxruntime
+
+        refusal = ""
+        for options in _with_and_without_graphs(self.options()):
+            settings = onnxruntime.SessionOptions()
+            settings.log_severity_level = 3
+            settings.intra_op_num_threads = 1
+            settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            try:
+                session = self._open(onnx, settings, options)
+            except Exception as error:  # the library's exceptions share no other base
+                explained = self.device.explain(error)
+                if explained is not error:
+                    raise explained from error
+                refusal = str(error).splitlines()[0][:300]
+                continue
+            if session.get_providers()[0] != self.provider:
+                raise BackendUnavailable(
+                    f"onnxruntime put the graph on {session.get_providers()[0]} instead of {self.provider}, whose "
+                    "libraries it cannot load: `denoscope doctor` says what is installed."
+                )
+            if graph_option := _graph_option(options):
+                captured = options[graph_option] == "1"
+                self.note("CUDA graphs", "captured" if captured else f"not captured: {refusal}")
+            return session
+        raise BackendUnavailable(
+            f"{self.name} (onnxruntime {onnxruntime.__version__}) refuses the graph ({refusal}): "
+            "choose another backend or update onnxruntime."
+        )
+
+    def _open(self, onnx: bytes, settings: Any, options: dict[str, str]) -> Any:
+        import onnxruntime
+
+        return onnxruntime.InferenceSession(onnx, settings, providers=[(self.provider, options)])
+
+
+class OnnxRuntimeCuda(OnnxRuntimeGpu):
+    """ONNX Runtime's CUDA provider in float32; counts are converted inside the graphs."""
+
+    name: ClassVar[str] = "onnxruntime-cuda"
+    provider: ClassVar[str] = "CUDAExecutionProvider"
+    raw_dtypes = frozenset({"uint8", "uint16", "int16"})
+
+    def options(self) -> dict[str, str]:
+        return {
+            "device_id": "0",
+            "user_compute_stream": str(self.device.handle(self.compute)),
+            "do_copy_in_default_stream": "1",
+            "enable_cuda_graph": "1",
+            # Shapes never change, so that the search for the fastest convolution is paid once.
+            "cudnn_conv_algo_search": "EXHAUSTIVE",
+            "cudnn_conv_use_max_workspace": "1",
+            "arena_extend_strategy": "kSameAsRequested",
+            "use_tf32": "0",
+        }
+
+
+class _TensorRtProvider(OnnxRuntimeGpu):
+    """TensorRT cannot read 16-bit counts, so that a kernel of ours converts them beside it."""
+
+    raw_dtypes = frozenset({"uint8", "uint16", "int16"})
+
+    def compile_raw(self, onnx: bytes, graph: str, dtype: str) -> Graph:
+        inner = self.compile(onnx)
+        assert isinstance(inner, DeviceGraph)
+        return ConvertedGraph(inner, graph, dtype)
+
+    def _cache(self) -> Path:
+        """Return the private folder of what the provider builds, which is executable code."""
+        return EngineCache().private_folder(self.name)
+
+
+class OnnxRuntimeTensorRt(_TensorRtProvider):
+    """ONNX Runtime's TensorRT provider, which builds its engines when a frame size is first bound."""
+
+    name: ClassVar[str] = "onnxruntime-tensorrt"
+    provider: ClassVar[str] = "TensorrtExecutionProvider"
+
+    @classmethod
+    def _missing_provider(cls) -> str | None:
+        if missing := super()._missing_provider():
+            return missing
+        library = "nvinfer_10.dll" if sys.platform == "win32" else "libnvinfer.so.10"
+        with contextlib.suppress(ImportError):
+            __import__("tensorrt_libs")  # loads the libraries of the wheel, or lets Windows find them
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            return f"{library} was not found: run `pip install 'tensorrt-cu13>=10.13,<11'`"
+        return None
+
+    def options(self) -> dict[str, str]:
+        folder = str(self._cache())
+        return {
+            "device_id": "0",
+            "user_compute_stream": str(self.device.handle(self.compute)),
+            "trt_cuda_graph_enable": "1",
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": folder,
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": folder,
+            "trt_fp16_enable": "0",
+            "trt_int8_enable": "0",
+        }
+
+
+class OnnxRuntimeNvTensorRtRtx(_TensorRtProvider):
+    """NVIDIA's plugin for ONNX Runtime: TensorRT for RTX, beside the plain onnxruntime of the base install."""
+
+    name: ClassVar[str] = "onnxruntime-nv-tensorrt-rtx"
+    provider: ClassVar[str] = "NvTensorRTRTXExecutionProvider"
+    _PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
+    _OLDEST = (8, 6)
+
+    @classmethod
+    def _missing_provider(cls) -> str | None:
+        if find_spec(cls._PACKAGE) is None:
+            return "NVIDIA's plugin for onnxruntime is not installed: run `pip install 'denoscope[onnxruntime-rtx]'`"
+        gpu = local_gpu()
+        assert not isinstance(gpu, str)
+        if (
+            gpu.capability < cls._OLDEST
+            or gpu.capability in ((8, 7), (9, 0))
+            or (10, 0) <= gpu.capability < (12, 0)
+        ):
+            major, minor = gpu.capability
+            return (
+                f"it runs on GeForce RTX 30 and newer (compute capability 8.6, 8.9, 12.0 and up), and {gpu.name} "
+                f"has {major}.{minor}: use onnxruntime-cuda"
+            )
+        return None
+
+    def library(self) -> str:
+        found = "version unknown"
+        with contextlib.suppress(PackageNotFoundError):
+            found = version("onnxruntime-ep-nv-tensorrt-rtx-cu13")
+        return f"{super().library()} {found}"
+
+    def options(self) -> dict[str, str]:
+        return {
+            "has_user_compute_stream": "1",
+            "user_compute_stream": str(self.device.handle(self.compute)),
+            "enable_cuda_graph": "1",
+            "nv_runtime_cache_path": str(self._cache()),
+        }
+
+    def _open(self, onnx: bytes, settings: Any, options: dict[str, str]) -> Any:
+        import onnxruntime
+
+        settings.add_provider_for_devices(self._devices(), options)
+        return onnxruntime.InferenceSession(onnx, settings)
+
+    def _devices(self) -> list[Any]:
+        """Register the plugin with the library once a process, and return the first GPU it offers."""
+        import onnxruntime
+
+        def offered() -> list[Any]:
+            return [d for d in onnxruntime.get_ep_devices() if d.ep_name == self.provider][:1]
+
+        if not offered():
+            from importlib import import_module
+
+            try:
+                library = import_module(self._PACKAGE).get_library_path()
+                onnxruntime.register_execution_provider_library(self.provider, library)
+            except Exception as error:  # a missing library is one of several, none of which says what to do
+                raise BackendUnavailable(
+                    f"NVIDIA's plugin for onnxruntime does not load ({str(error).splitlines()[0]}): "
+                    "run `pip install --force-reinstall 'denoscope[onnxruntime-rtx]'` and update the NVIDIA driver."
+                ) from error
+        if not (found := offered()):
+            raise BackendUnavailable(
+                "NVIDIA's plugin for onnxruntime offers no GPU here: update the NVIDIA driver, or use onnxruntime-cuda."
+            )
+        return found
+
+
+class _Graph(DeviceGraph):
+    """One ONNX graph; a session for each set of shapes, so that the library can fix and capture everything."""
+
+    def __init__(
+        self, owner: OnnxRuntimeGpu, onnx: bytes, inputs: Sequence[str], outputs: Sequence[str]
+    ) -> None:
+        super().__init__(owner, inputs, outputs)
+        self._backend, self._onnx = owner, onnx
+        self._sessions: dict[tuple[tuple[str, tuple[int, ...]], ...], Any] = {}
+        self._numbers = count(1)
+
+    def work(self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer]) -> Work:
+        import onnxruntime
+
+        session = self._session({**inputs, **outputs})
+        device = self.owner.device
+        binding = session.io_binding()
+        for name, buffer in inputs.items():
+            binding.bind_input(
+                name, device.ort_name, 0, buffer.dtype.type, list(buffer.shape), buffer.memory.address
+            )
+        for name, buffer in outputs.items():
+            binding.bind_output(
+                name, device.ort_name, 0, buffer.dtype.type, list(buffer.shape), buffer.memory.address
+            )
+        run_options = onnxruntime.RunOptions()
+        # Each binding has addresses, and therefore a graph, of its own.
+        number = str(next(self._numbers))
+        run_options.add_run_config_entry("gpu_graph_id", number)
+        run_options.add_run_config_entry("cuda_graph_annotation_id", number)
+        run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        execute = session.run_with_iobinding
+        keep = (dict(inputs), dict(outputs))  # the binding does not own the buffers' memory
+
+        def run(_stream: object, _keep: object = keep) -> None:
+            execute(binding, run_options)
+
+        return run
+
+    def close(self) -> None:
+        super().close()
+        self._sessions.clear()
+
+    def _session(self, buffers: Mapping[str, DeviceBuffer]) -> Any:
+        key = tuple((name, buffer.shape) for name, buffer in buffers.items())
+        if key not in self._sessions:
+            self._sessions[key] = self._backend.session(_with_shapes(self._onnx, dict(key)))
+        return self._sessions[key]
+
+
+def _missing_cuda() -> str | None:
+    """Return why CUDA cannot be used from Python here; for the backends that need more, they ask further."""
+    gpu = local_gpu()
+    if isinstance(gpu, str):
+        return gpu
+    if gpu.driver < _CUDA_DRIVER:
+        return (
+            f"the NVIDIA driver runs CUDA up to {gpu.driver[0]}.{gpu.driver[1]} and "
+            f"{_CUDA_DRIVER[0]}.{_CUDA_DRIVER[1]} is needed: install a driver of version 580 or newer"
+        )
+    for module in ("cuda.core", "cuda.bindings"):
+        try:
+            found = find_spec(module)
+        except ImportError:
+            found = None
+        if found is None:
+            return "cuda-core is not installed: run `pip install 'denoscope[cuda]'`"
+    return None
+
+
+def _names(backend: str, data: bytes) -> tuple[list[str], list[str]]:
+    """Return the names of a graph's inputs and outputs; sessions are opened when shapes are known."""
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(data)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's two implementations and the checker raise different ones
+        raise BackendUnavailable(
+            f"{backend} refuses the graph, which is no valid ONNX model ({str(error).splitlines()[0]}): "
+            "load the bundle again."
+        ) from error
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value.name for value in model.graph.input if value.name not in constants]
+    return inputs, [value.name for value in model.graph.output]
+
+
+def _with_shapes(data: bytes, shapes: Mapping[str, Sequence[int]]) -> bytes:
+    """Return a graph with the shapes of its inputs and outputs fixed."""
+    import onnx
+
+    model = onnx.load_model_from_string(data)
+    for value in (*model.graph.input, *model.graph.output):
+        wanted = shapes.get(value.name)
+        if wanted is None:
+            continue
+        tensor = value.type.tensor_type
+        if len(tensor.shape.dim) != len(wanted) or any(
+            d.HasField("dim_value") and d.dim_value != n
+            for d, n in zip(tensor.shape.dim, wanted, strict=True)
+        ):
+            raise InvalidInput(
+                f"A buffer of shape {tuple(wanted)} does not fit {value.name} of the graph: "
+                "give buffers of the graph's shapes."
+            )
+        for dim, n in zip(tensor.shape.dim, wanted, strict=True):
+            dim.dim_value = n
+    del model.graph.value_info[:]
+    return bytes(model.SerializeToString())
+
+
+def _graph_option(options: Mapping[str, str]) -> str | None:
+    return next((name for name in ("enable_cuda_graph", "trt_cuda_graph_enable") if name in options), None)
+
+
+def _with_and_without_graphs(options: dict[str, str]) -> list[dict[str, str]]:
+    name = _graph_option(options)
+    return [options] if name is None else [options, {**options, name: "0"}]
