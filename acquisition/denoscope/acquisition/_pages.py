@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +71,7 @@ class PageFile:
         self._pixel_size_um = pixel_size_um
         self._describe = describe
         self._description_at = 0
-        self._file = self.path.open("xb" if keep is None else "r+b", buffering=0)
+        self._file = self.path.open("x+b" if keep is None else "r+b", buffering=0)
         self._link_at = 8
         self._end = _HEADER.size
         if keep is None:
@@ -202,6 +203,25 @@ class PageFile:
         self._file.seek(self._description_at)
         self._write(struct.pack("<QQ", len(data), self._end))
         self._end += len(data)
+
+    @property
+    def removed(self) -> bool:
+        """Whether the file was deleted while it is open, so that it is gone when it is closed (POSIX)."""
+        return os.fstat(self._file.fileno()).st_nlink == 0
+
+    def copy_to(self, path: Path) -> None:
+        """Write what the file holds to a new one, also where it was deleted.
+
+        Raises
+        ------
+        OSError
+            When the new file exists or the disk refuses.
+        """
+        self._file.seek(0)
+        with path.open("xb") as copy:
+            shutil.copyfileobj(self._file, copy, 1 << 20)
+            copy.flush()
+            os.fsync(copy.fileno())
 
     def sync(self) -> None:
         """Wait until everything written so far is on the disk."""

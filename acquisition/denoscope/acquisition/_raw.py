@@ -66,8 +66,12 @@ class RawWriter:
                     f"{folder / name} exists and is never overwritten; name another --output folder."
                 )
         self.written = 0
+        self.rescued: Path | None = None
+        """The folder with the recording where the run folder was removed before `close`."""
+        self._folder = folder
+        self._closed = False
         self._pages = PageFile(folder / RAW_MOVIE, pixel_size_um=source.pixel_size_um)
-        self._lines = (folder / RAW_SIDECAR).open("xb", buffering=0)
+        self._lines = (folder / RAW_SIDECAR).open("x+b", buffering=0)
         self._synced_s = time.perf_counter()
         now = datetime.now(UTC)
         self._line(
@@ -119,12 +123,42 @@ class RawWriter:
         os.fsync(self._lines.fileno())
         self._synced_s = time.perf_counter()
 
+    @property
+    def removed(self) -> bool:
+        """Whether the files were deleted under us, which POSIX allows: they are gone when they are closed."""
+        return not self._closed and (self._pages.removed or os.fstat(self._lines.fileno()).st_nlink == 0)
+
     def close(self) -> None:
-        """Close both files; a second call does nothing."""
+        """Close both files; a second call does nothing.
+
+        Files that were deleted are written again, into the run folder or one beside it: see `rescued`.
+
+        Raises
+        ------
+        OSError
+            When that is not possible.
+        """
+        if self._closed:
+            return
         try:
-            self._pages.close()
+            if self.removed:
+                self.rescued = self._rescue()
         finally:
-            self._lines.close()
+            self._closed = True
+            try:
+                self._pages.close()
+            finally:
+                self._lines.close()
+
+    def _rescue(self) -> Path:
+        folder = self._folder
+        if (folder / RAW_MOVIE).exists() or (folder / RAW_SIDECAR).exists():
+            folder = folder.with_name(folder.name + "-rescued")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._pages.copy_to(folder / RAW_MOVIE)
+        self._lines.seek(0)
+        (folder / RAW_SIDECAR).write_bytes(self._lines.read())
+        return folder
 
     def __enter__(self) -> Self:
         return self
@@ -139,6 +173,8 @@ class RawElsewhere:
     """Stands where a `RawWriter` would while somebody else keeps the raw frames; writes nothing."""
 
     written = 0
+    removed = False
+    rescued: Path | None = None
 
     def append(self, _frame: Frame) -> None:
         """Let the frame go."""

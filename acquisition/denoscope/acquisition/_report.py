@@ -147,6 +147,11 @@ def summary(report: Mapping[str, Any]) -> str:
         f"{frames['written_raw']} written raw, "
         f"{frames['denoised']} denoised, not denoised: {dropped}."
     ]
+    if frames["missing_numbers"]:
+        lines.append(
+            f"{frames['missing_numbers']} frames were lost before they reached this program: the camera's numbers "
+            "jump over them."
+        )
     if outcome["reason"] == FinishReason.INTERRUPTED.name.lower():
         lines.append("Everything received is on disk.")
     if "latency_p50_s" in timing:

@@ -293,4 +293,10 @@ class Session:
                 FinishReason.RAW_WRITE_FAILED,
                 f"the disk did not confirm the last second of raw data: {one_line(error)}",
             )
-        self._raw.close()
+        try:
+            self._raw.close()
+        except OSError as error:
+            self._end(
+                FinishReason.RAW_WRITE_FAILED,
+                f"the raw recording could not be finished: {one_line(error)}",
+            )

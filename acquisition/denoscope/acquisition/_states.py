@@ -40,6 +40,7 @@ class FinishReason(Enum):
     SOURCE_FAILED = "the source failed"
     DISK_LOW = "the disk is nearly full"
     RAW_WRITE_FAILED = "writing raw frames failed"
+    FOLDER_REMOVED = "the run folder was removed"
 
     @property
     def exit_code(self) -> int:
@@ -53,6 +54,7 @@ _EXIT_CODES = {
     FinishReason.SOURCE_FAILED: 1,
     FinishReason.DISK_LOW: 2,
     FinishReason.RAW_WRITE_FAILED: 2,
+    FinishReason.FOLDER_REMOVED: 1,
 }
 
 
