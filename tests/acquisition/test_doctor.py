@@ -174,7 +174,7 @@ def test_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def refuse(*_: Any) -> float:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_doctor_recording, "_write", refuse)
+    monkeypatch.setattr(_doctor_recording, "write_speed", refuse)
     (finding,) = check_disk(tmp_path, 0.0)
     assert finding.status is Status.BROKEN
     assert "Permission denied" in finding.found

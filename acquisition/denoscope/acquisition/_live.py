@@ -14,8 +14,9 @@ import numpy as np
 from ._camera_options import CorrectingDenoiser, load_camera
 from ._control import Action, Request, RequestFiles, SessionControl
 from ._denoiser import UNKNOWN, DenoiserRequest, LocalDenoiser, SessionDenoiser
-from ._disk import check_space, free_bytes
+from ._disk import free_bytes
 from ._errors import OutputExists, one_line
+from ._forecast import Arm, Load, make_forecast, refused
 from ._frames import SourceInfo
 from ._lane import DenoiseLane, Denoiser
 from ._log import EventLog
@@ -41,6 +42,7 @@ __all__ = ["live"]
 _POLL_S = 0.1
 _STATUS_EVERY_S = 0.25
 _DISK_EVERY_S = 1.0
+_RATE_AFTER_S = 3.0
 _DENOISE_QUEUE = 64
 
 
@@ -71,15 +73,18 @@ class _Run:
         wrap: Callable[[Any], Denoiser] | None,
         source: Source | None,
         control: SessionControl | None,
+        arm: Arm | None,
     ) -> None:
         self.settings = settings
         self.control = control or SessionControl()
+        self.arm = arm or (lambda forecast: settings.force or forecast.problem is None)
         self.requests = RequestFiles(settings.output)
         self.given_source = source
         self.on_status = on_status
         self.wrap = wrap
         self.started_utc = datetime.now(UTC).isoformat()
         self.notes: list[str] = []
+        self.rate_checked = False
 
     def open(self, stack: ExitStack) -> None:
         """Open source, model and files, cheapest refusals first."""
@@ -104,14 +109,14 @@ class _Run:
         self.info = self.source.open()
         if self.camera is not None:
             self.camera.check(self.info.shape)
-        reserve = int(settings.reserve_mb * 1e6)
-        check_space(_existing_parent(settings.output), self.info, settings.frame_limit, reserve)
+        self._look_ahead()
         # Before the camera is armed, because it takes longer than a frame.
         dtype = self.info.dtype if self.camera is None else np.dtype(np.float32)
         self.denoiser.prepare(self.info.shape, dtype, min(self.info.cameras, settings.streams))
         settings.output.mkdir(parents=True, exist_ok=True)
         self.log = EventLog(settings.output / "log.jsonl")
         self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)
+        self.log.write("forecast", **self.forecast.as_json())
         raw: RawWriter | RawElsewhere = RawElsewhere()
         if settings.keep_raw:
             raw = stack.enter_context(RawWriter(settings.output, self.info, package_version()))
@@ -148,6 +153,24 @@ class _Run:
             return LocalDenoiser(request)
         return RemoteDenoiser(request, patience_s=settings.patience_s)
 
+    def _look_ahead(self) -> None:
+        """Compare the disk with the camera, and go on only where somebody answers for it."""
+        settings, info = self.settings, self.info
+        itemsize = info.dtype.itemsize if self.camera is None else 4
+        self.forecast = make_forecast(
+            _existing_parent(settings.output),
+            info,
+            Load(settings.keep_raw, itemsize),
+            frames=settings.frame_limit,
+            seconds=settings.seconds,
+            camera_fps=settings.camera_fps,
+            reserve=int(settings.reserve_mb * 1e6),
+            memory=(settings.raw_queue_mb + settings.buffer_mb) * 2**20,
+            patient=self.source.patient,
+        )
+        if not self.arm(self.forecast):
+            raise refused(self.forecast)
+
     def _close_source(self) -> None:
         try:
             self.source.close()
@@ -175,6 +198,12 @@ class _Run:
         limit_s = self.settings.seconds
         if limit_s is not None and self.settings.frame_limit is None and status.elapsed_s >= limit_s:
             self.session.request_stop(FinishReason.TIME_REACHED)
+        if not self.rate_checked and status.elapsed_s >= _RATE_AFTER_S:
+            self.rate_checked = True
+            warning = self.forecast.measured(status.fps_in)
+            if warning is not None:
+                self.log.write("warning", text=warning)
+                self.notes.append(warning)
         if self.on_status is not None:
             self.on_status(status, self.info, self.provenance)
 
@@ -237,7 +266,7 @@ class _Run:
             self.notes.append(noise["warning"])
         if self.log.problem:
             self.notes.append(self.log.problem)
-        return build_report(
+        report = build_report(
             self.session,
             status,
             self.info,
@@ -248,6 +277,8 @@ class _Run:
             notes=self.notes,
             routes=self.routes,
         )
+        report["forecast"] = self.forecast.as_json()
+        return report
 
     def _check_noise(self) -> dict[str, Any] | None:
         """Measure the noise's correlation in what was recorded, which costs the camera nothing."""
@@ -268,6 +299,7 @@ def live(
     wrap: Callable[[Any], Denoiser] | None = None,
     source: Source | None = None,
     control: SessionControl | None = None,
+    arm: Arm | None = None,
 ) -> dict[str, Any]:
     """Record from a microscope, denoising while recording, until a limit, the camera or Ctrl-C ends it.
 
@@ -283,6 +315,9 @@ def live(
         Not opened yet; takes the place of what ``settings.core`` names.
     control
         Pauses, resumes and stops the session from another thread.
+    arm
+        Told the forecast of rate, disk and space before the camera is armed; says whether to go on. By
+        default a forecast with a problem is refused unless ``settings.force``.
 
     Returns
     -------
@@ -296,7 +331,7 @@ def live(
         do not allow it. Once the camera runs, nothing is raised: the report says what happened.
     """
     with interrupts() as caught, ExitStack() as stack:
-        run = _Run(settings, on_status, wrap, source, control)
+        run = _Run(settings, on_status, wrap, source, control, arm)
         run.open(stack)
         caught.listener = lambda: run.session.request_stop(FinishReason.INTERRUPTED)
         run.record()

@@ -73,6 +73,8 @@ def build_report(
     streams, changes, changes_count
         Frames received by camera, channel, z and position; what changed in mid-run (at most 100 are
         described), so that a stream was drained and began anew.
+    forecast
+        Rate of the camera, speed and space of the disk before the recording (`Forecast`); added by `live`.
     pauses
         ``start_frame``, ``start_s``, ``end_frame``, ``end_s`` of each: frames between them are raw only.
     timing

@@ -45,6 +45,10 @@ class LiveSettings(BaseModel):
         Seconds that a frame may wait for the denoiser before outputs are skipped.
     finish_s
         Seconds that the denoiser may take for its backlog after the recording ended.
+    camera_fps
+        Frames per second of a camera that is slower than its exposure; for the forecast only.
+    force
+        Arm the camera though the forecast says that the disk is too slow or too full.
     reserve_mb
         Disk space in MB that must stay free; below half of it a recording is ended.
     picture
@@ -81,6 +85,8 @@ class LiveSettings(BaseModel):
     raw_queue_mb: int = Field(256, ge=1)
     lag_s: float = Field(0.5, gt=0)
     finish_s: float = Field(5.0, gt=0)
+    camera_fps: float | None = Field(None, gt=0, le=1e6)
+    force: bool = False
     reserve_mb: float = Field(200.0, ge=0)
     picture: bool = True
     keep_raw: bool = True

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from denoscope.acquisition._camera_options import GainOption, OffsetOption, RoiOption
 from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
+if TYPE_CHECKING:
+    from denoscope.acquisition._forecast import Forecast
+
 __all__ = ["live", "record"]
+
+
+def _answered_for(shell: Shell, forecast: Forecast, *, force: bool) -> bool:
+    """Say the forecast, and ask where it has a problem and somebody is there to answer."""
+    if forecast.problem is None:
+        shell.say(f"Forecast: {forecast.sentence}.")
+        return True
+    if force:
+        shell.say(f"Warning: {forecast.problem}. Armed anyway (--force).")
+        return True
+    if not shell.interactive:
+        return False
+    shell.say(f"{forecast.problem[0].upper()}{forecast.problem[1:]}.\nArm anyway? [y/N] ")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def record(shell: Shell, **values: Any) -> None:
@@ -26,12 +44,18 @@ def record(shell: Shell, **values: Any) -> None:
         settings = make_settings(**values)
         control = SessionControl()
         with TerminalKeys(control) as keys, Screen(shell) as screen:
-            if shell.interactive:
-                shell.say(
-                    "Keys, each with Enter: p pauses the denoising, r resumes it, q ends the recording."
-                )
-                keys.start()
-            report = run(settings, on_status=screen, control=control)
+
+            def arm(forecast: Forecast) -> bool:
+                if not _answered_for(shell, forecast, force=settings.force):
+                    return False
+                if shell.interactive:
+                    shell.say(
+                        "Keys, each with Enter: p pauses the denoising, r resumes it, q ends the recording."
+                    )
+                    keys.start()
+                return True
+
+            report = run(settings, on_status=screen, control=control, arm=arm)
         shell.say(summary(report))
         shell.say(f"Run folder: {settings.output}")
         return report, int(report["outcome"]["exit_code"])
@@ -71,6 +95,14 @@ def live(
     mm_dir: Annotated[Path | None, typer.Option(help="Folder with the device adapters for FILE.cfg.")] = None,
     buffer_mb: Annotated[int, typer.Option(help="Size of the core's circular buffer in MB.")] = 512,
     reserve_mb: Annotated[float, typer.Option(help="Disk space in MB that must stay free.")] = 200.0,
+    camera_fps: Annotated[
+        float | None,
+        typer.Option(help="Rate of a camera that is slower than its exposure, for the forecast."),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Arm though the forecast says that the disk is too slow or too full."),
+    ] = False,
     picture: Annotated[bool, typer.Option(help="Draw report.png at the end.")] = True,
     camera_gain: GainOption = None,
     camera_offset: OffsetOption = None,
@@ -98,6 +130,8 @@ def live(
         mm_dir=mm_dir,
         buffer_mb=buffer_mb,
         reserve_mb=reserve_mb,
+        camera_fps=camera_fps,
+        force=force,
         picture=picture,
         camera_gain=camera_gain,
         camera_offset=camera_offset,
