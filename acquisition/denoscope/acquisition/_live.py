@@ -37,6 +37,10 @@ from ._states import FinishReason, SessionStatus
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration
 
+    from ._lane import DenoisedSink
+    from ._raw import RawSink
+    from ._view._link import LiveView
+
 __all__ = ["live"]
 
 _POLL_S = 0.1
@@ -74,6 +78,7 @@ class _Run:
         source: Source | None,
         control: SessionControl | None,
         arm: Arm | None,
+        view: LiveView | None,
     ) -> None:
         self.settings = settings
         self.control = control or SessionControl()
@@ -82,6 +87,7 @@ class _Run:
         self.given_source = source
         self.on_status = on_status
         self.wrap = wrap
+        self.view = view
         self.started_utc = datetime.now(UTC).isoformat()
         self.notes: list[str] = []
         self.rate_checked = False
@@ -113,6 +119,8 @@ class _Run:
         # Before the camera is armed, because it takes longer than a frame.
         dtype = self.info.dtype if self.camera is None else np.dtype(np.float32)
         self.denoiser.prepare(self.info.shape, dtype, min(self.info.cameras, settings.streams))
+        if self.view is not None:
+            self.view.wait()
         settings.output.mkdir(parents=True, exist_ok=True)
         self.log = EventLog(settings.output / "log.jsonl")
         self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)
@@ -127,9 +135,13 @@ class _Run:
         denoiser: Denoiser = self.denoiser
         if self.camera is not None:
             denoiser = CorrectingDenoiser(denoiser, self.camera)
+        sinks: tuple[RawSink, DenoisedSink] = (raw, self.writer)
+        if self.view is not None:
+            self.view.open(settings, self.info)
+            sinks = self.view.shown(*sinks)
         self.lane = DenoiseLane(
             self.wrap(denoiser) if self.wrap else denoiser,
-            self.writer,
+            sinks[1],
             look_ahead=self.denoiser.look_ahead,
             queue_frames=_DENOISE_QUEUE,
             lag_s=settings.lag_s,
@@ -140,7 +152,7 @@ class _Run:
         queued = settings.raw_queue_mb * 2**20 // self.info.frame_bytes
         self.session = Session(
             self.source,
-            raw,
+            sinks[0],
             self.lane,
             frames=settings.frame_limit,
             raw_queue_frames=min(max(queued, 4), 4096),
@@ -204,11 +216,15 @@ class _Run:
             if warning is not None:
                 self.log.write("warning", text=warning)
                 self.notes.append(warning)
+        if self.view is not None:
+            self.view.show(status)
         if self.on_status is not None:
             self.on_status(status, self.info, self.provenance)
 
     def _obey(self) -> None:
         """Do what the program, the terminal or a file asked for, and answer in the log."""
+        if self.view is not None:
+            self.view.pass_on(self.control)
         for request in (*self.control.take(), *self.requests.take()):
             done = self._do(request)
             status = self.session.status()
@@ -261,6 +277,8 @@ class _Run:
                 self.session.add_problem(f"the denoised movie could not be finished: {one_line(error)}")
         status = self.session.status()
         self.notes += self.source.notes()
+        if self.view is not None:
+            self.notes += self.view.finish(status)
         self.provenance["noise"] = noise = self._check_noise()
         if noise is not None and noise["warning"]:
             self.notes.append(noise["warning"])
@@ -300,6 +318,7 @@ def live(
     source: Source | None = None,
     control: SessionControl | None = None,
     arm: Arm | None = None,
+    view: LiveView | None = None,
 ) -> dict[str, Any]:
     """Record from a microscope, denoising while recording, until a limit, the camera or Ctrl-C ends it.
 
@@ -319,6 +338,9 @@ def live(
         Told the forecast of rate, disk and space before the camera is armed; says whether to go on. By
         default a forecast with a problem is refused unless ``settings.force``.
 
+    view
+        Shows the session; closed at the end.
+
     Returns
     -------
     dict
@@ -331,7 +353,9 @@ def live(
         do not allow it. Once the camera runs, nothing is raised: the report says what happened.
     """
     with interrupts() as caught, ExitStack() as stack:
-        run = _Run(settings, on_status, wrap, source, control, arm)
+        if view is not None:
+            stack.callback(view.close)
+        run = _Run(settings, on_status, wrap, source, control, arm, view)
         run.open(stack)
         caught.listener = lambda: run.session.request_stop(FinishReason.INTERRUPTED)
         run.record()

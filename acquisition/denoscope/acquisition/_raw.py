@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from ._errors import OutputExists
 from ._frames import Frame, SourceInfo
 from ._pages import PageFile
 
-__all__ = ["RAW_MOVIE", "RAW_SIDECAR", "RawElsewhere", "RawRecording", "RawWriter", "read_raw"]
+__all__ = ["RAW_MOVIE", "RAW_SIDECAR", "RawElsewhere", "RawRecording", "RawSink", "RawWriter", "read_raw"]
 
 RAW_MOVIE = "raw.tif"
 RAW_SIDECAR = "raw.jsonl"
@@ -167,6 +167,23 @@ class RawWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class RawSink(Protocol):
+    """What a session needs of the raw recording."""
+
+    @property
+    def written(self) -> int:
+        """Frames complete on the disk."""
+
+    def append(self, frame: Frame, /) -> None:
+        """Write one frame."""
+
+    def sync(self) -> None:
+        """Wait until every frame so far is on the disk."""
+
+    def close(self) -> None:
+        """Close the files."""
 
 
 class RawElsewhere:

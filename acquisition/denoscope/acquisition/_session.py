@@ -19,7 +19,7 @@ from ._errors import one_line
 from ._frames import Frame
 from ._lane import DenoiseLane
 from ._latency import Rate
-from ._raw import RawElsewhere, RawWriter
+from ._raw import RawSink
 from ._sources import Source
 from ._states import FinishReason, SessionState, SessionStatus
 
@@ -49,7 +49,7 @@ class Session:
     def __init__(
         self,
         source: Source,
-        raw: RawWriter | RawElsewhere,
+        raw: RawSink,
         lane: DenoiseLane,
         *,
         frames: int | None,

@@ -10,7 +10,7 @@ import typer
 
 from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
-from .live import record
+from .live import ViewOption, record
 
 __all__ = ["demo"]
 
@@ -26,6 +26,7 @@ def demo(
     backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
     movie: Annotated[Path | None, typer.Option(help="Your own TIFF to replay instead.")] = None,
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 30.0,
+    view: ViewOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -45,4 +46,5 @@ def demo(
         seconds=seconds,
         movie=movie,
         fps=fps,
+        view=view,
     )

@@ -13,8 +13,20 @@ from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, S
 
 if TYPE_CHECKING:
     from denoscope.acquisition._forecast import Forecast
+    from denoscope.acquisition._view._window import LiveWindow
 
-__all__ = ["live", "record"]
+__all__ = ["ViewOption", "live", "record"]
+
+ViewOption = Annotated[
+    bool, typer.Option("--view", help="Show raw and denoised frames side by side in a window.")
+]
+
+
+def _open_window(shell: Shell) -> LiveWindow:
+    """Return a window that stays after the recording where somebody is there to close it."""
+    from denoscope.acquisition._view._window import LiveWindow
+
+    return LiveWindow(stay=shell.interactive)
 
 
 def _answered_for(shell: Shell, forecast: Forecast, *, force: bool) -> bool:
@@ -31,7 +43,7 @@ def _answered_for(shell: Shell, forecast: Forecast, *, force: bool) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def record(shell: Shell, **values: Any) -> None:
+def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
     """Run one session with these settings, shown on the screen, and leave with its exit code."""
 
     def action() -> tuple[dict[str, Any], int]:
@@ -42,6 +54,7 @@ def record(shell: Shell, **values: Any) -> None:
         from denoscope.acquisition._settings import make_settings
 
         settings = make_settings(**values)
+        window = _open_window(shell) if view else None
         control = SessionControl()
         with TerminalKeys(control) as keys, Screen(shell) as screen:
 
@@ -55,7 +68,7 @@ def record(shell: Shell, **values: Any) -> None:
                     keys.start()
                 return True
 
-            report = run(settings, on_status=screen, control=control, arm=arm)
+            report = run(settings, on_status=screen, control=control, arm=arm, view=window)
         shell.say(summary(report))
         shell.say(f"Run folder: {settings.output}")
         return report, int(report["outcome"]["exit_code"])
@@ -104,6 +117,7 @@ def live(
         typer.Option("--force", help="Arm though the forecast says that the disk is too slow or too full."),
     ] = False,
     picture: Annotated[bool, typer.Option(help="Draw report.png at the end.")] = True,
+    view: ViewOption = False,
     camera_gain: GainOption = None,
     camera_offset: OffsetOption = None,
     camera_roi: RoiOption = None,
@@ -133,6 +147,7 @@ def live(
         camera_fps=camera_fps,
         force=force,
         picture=picture,
+        view=view,
         camera_gain=camera_gain,
         camera_offset=camera_offset,
         camera_roi=camera_roi,

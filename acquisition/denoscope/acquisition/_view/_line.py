@@ -1,0 +1,95 @@
+"""The line under the pictures: how the session does, in words and one of four levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+__all__ = ["Level", "StatusLine"]
+
+_RECENT_S = 10.0
+_LASTS_S = 120.0
+
+
+class Level(Enum):
+    """How the line is coloured."""
+
+    CALM = "calm"
+    GOOD = "good"
+    WARNING = "warning"
+    BAD = "bad"
+
+
+class StatusLine:
+    """Turns each status into text and level.
+
+    The line is ``BAD`` after an error, so too while denoising has failed and only raw frames are written;
+    ``WARNING`` while outputs were skipped in the last ten seconds, frames never arrived, the disk has room
+    for less than two minutes, or the session's answers stay away; ``GOOD`` while all is well; ``CALM``
+    before, after, and in a pause.
+    """
+
+    def __init__(self) -> None:
+        self._skipped = 0
+        self._skipped_s = -_RECENT_S
+        self._last: tuple[int, float] = (-1, 0.0)
+
+    def write(self, status: Mapping[str, Any], now_s: float) -> tuple[str, Level]:
+        """Return the line for a status as `status_values` makes it.
+
+        Parameters
+        ----------
+        status
+            The newest one, which may be the same as before.
+        now_s
+            A clock in seconds.
+        """
+        skipped = sum(status["dropped"].values()) - status["dropped"].get("paused", 0)
+        if skipped > self._skipped:
+            self._skipped, self._skipped_s = skipped, now_s
+        if status["count"] != self._last[0]:
+            self._last = (status["count"], now_s)
+        warnings = self._warnings(status, now_s)
+        parts = [*warnings, *_numbers(status, skipped)]
+        if status["problems"]:
+            return " · ".join([status["problems"][-1], *parts]), Level.BAD
+        if warnings:
+            return " · ".join(parts), Level.WARNING
+        recording = status["state"] in ("recording", "stopping")
+        return " · ".join(parts), Level.GOOD if recording else Level.CALM
+
+    def _warnings(self, status: Mapping[str, Any], now_s: float) -> list[str]:
+        warnings = []
+        if status["state"] != "finished" and now_s - self._last[1] > _RECENT_S:
+            warnings.append(f"no word from the session for {now_s - self._last[1]:.0f} s")
+        if now_s - self._skipped_s < _RECENT_S:
+            warnings.append("too slow: skipping outputs")
+        if status["missing"]:
+            warnings.append(f"{status['missing']} frames never arrived")
+        free, rate = status["free_bytes"], status["bytes_per_s"]
+        if free is not None and status["state"] in ("recording", "paused"):
+            if free < status["reserve_bytes"]:
+                warnings.append(f"disk nearly full: {free / 1e6:.0f} MB free")
+            elif rate and (free - status["reserve_bytes"]) / rate < _LASTS_S:
+                left_s = (free - status["reserve_bytes"]) / rate
+                warnings.append(f"disk full in {left_s:.0f} s")
+        return warnings
+
+
+def _numbers(status: Mapping[str, Any], skipped: int) -> list[str]:
+    latency = status["latency_s"]
+    parts = [
+        f"{status['state']} {status['elapsed_s']:.0f} s",
+        f"{status['fps_in']:.1f} frames/s, {status['fps_out']:.1f} denoised",
+        f"latency {latency['p50'] * 1e3:.0f} ms, 99 %: {latency['p99'] * 1e3:.0f} ms"
+        if "p50" in latency
+        else ("calibrating" if status["state"] == "recording" else "latency unknown"),
+        f"skipped {skipped}",
+        f"raw written {status['written_raw']} of {status['received']}"
+        if status["keeps_raw"]
+        else f"received {status['received']}, raw kept elsewhere",
+    ]
+    if status["state"] == "finished" and status["message"]:
+        parts[1:2] = [status["message"]]
+    return parts

@@ -1,0 +1,264 @@
+"""The board between a session and its viewer: what is put there is seen whole, newest only, and nobody waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from denoscope.acquisition import Frame, SourceInfo, make_settings
+from denoscope.acquisition._lane import Stamp
+from denoscope.acquisition._slab import Slab
+from denoscope.acquisition._states import FinishReason, SessionState, SessionStatus
+from denoscope.acquisition._view._board import Board, Slot, Wish
+from denoscope.acquisition._view._contrast import AutoContrast
+from denoscope.acquisition._view._line import Level, StatusLine
+from denoscope.acquisition._view._publisher import Publisher, ShownRaw, ShownSink, status_values
+from denoscope.runtime import Denoised, FrameMeta, StageTimes, StreamKey
+
+
+def board(shape: tuple[int, int] = (6, 8)) -> Board:
+    return Board.create(Slab(), 4 * shape[0] * shape[1])[0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_newest_only(dtype: Any) -> None:
+    shared = board()
+    assert shared.get(Slot.RAW) is None
+    assert shared.get_status() is None
+    for number in range(5):
+        shared.put(Slot.RAW, np.full((6, 8), number, dtype), number)
+    picture = shared.get(Slot.RAW)
+    assert picture is not None
+    assert (picture.number, picture.step, picture.order) == (4, 1, 5)
+    assert picture.pixels.dtype == dtype
+    np.testing.assert_array_equal(picture.pixels, 4)
+    assert shared.get(Slot.RAW, picture.order) is None
+    assert shared.get(Slot.DENOISED) is None
+    shared.put(Slot.RAW, np.full((2, 3), 9, dtype), 5)  # the ROI became smaller
+    smaller = shared.get(Slot.RAW, picture.order)
+    assert smaller is not None
+    assert smaller.pixels.shape == (2, 3)
+    shared.close()
+
+
+def test_large_frames_are_thinned_out() -> None:
+    shared = board((16, 16))
+    large = np.arange(64 * 96, dtype=np.uint16).reshape(64, 96)
+    shared.put(Slot.DENOISED, large, 0)
+    picture = shared.get(Slot.DENOISED)
+    assert picture is not None
+    assert picture.step == 4
+    np.testing.assert_array_equal(picture.pixels, large[::4, ::4])
+    assert Board.create(Slab(), 1 << 30)[0].nbytes < 1 << 26
+    shared.close()
+
+
+def test_status_and_wishes() -> None:
+    shared = board()
+    shared.put_status({"state": "recording", "text": "é"})
+    assert shared.get_status() == {"state": "recording", "text": "é"}
+    with pytest.raises(ValueError, match="exceeds"):
+        shared.put_status({"text": "x" * 70_000})
+    assert shared.get_status() == {"state": "recording", "text": "é"}
+    assert shared.wishes == (0, None)
+    shared.ask(Wish.PAUSE)
+    shared.ask(Wish.RESUME)
+    assert shared.wishes == (2, Wish.RESUME)
+    shared.want(3)
+    shared.beat()
+    assert (shared.wanted, shared.beats) == (3, 1)
+    shared.close()
+
+
+def test_foreign_memory_is_refused() -> None:
+    slab = Slab()
+    slab.grow(4096)
+    with pytest.raises(ValueError, match="version"):
+        Board(slab)
+    slab.close()
+
+
+def test_no_frame_is_ever_seen_torn() -> None:
+    shared = board((64, 64))
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(4000):
+            shared.put(Slot.RAW, np.full((64, 64), number, np.uint16), number)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    order, seen = 0, 0
+    while not done.is_set() or seen == 0:
+        picture = shared.get(Slot.RAW, order)
+        if picture is not None:
+            assert picture.order > order
+            assert picture.pixels.min() == picture.pixels.max() == picture.number
+            order, seen = picture.order, seen + 1
+    writer.join()
+    shared.close()
+
+
+# -- the session's end
+
+
+class Kept:
+    written = 0
+
+    def __init__(self) -> None:
+        self.taken: list[Any] = []
+
+    def append(self, *taken: Any) -> None:
+        self.taken.append(taken)
+        self.written += 1
+
+    def sync(self) -> None:
+        self.taken.append("sync")
+
+    def close(self) -> None:
+        self.taken.append("close")
+
+
+def frame(number: int, value: int, **axes: Any) -> Frame:
+    tags = {"Axes": axes} if axes else {}
+    return Frame(np.full((6, 8), value, np.uint16), number, time.perf_counter(), "Camera", tags)
+
+
+def denoised(number: int, value: int, key: StreamKey) -> Denoised:
+    pixels = np.full((6, 8), value, np.uint16)
+    return Denoised(
+        pixels, None, FrameMeta(number=number, t_received_s=0.0, key=key), StageTimes(0, 0, 0, 0, 0, 0)
+    )
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("denoscope.acquisition._view._publisher._PERIOD_S", 0.0)
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_sinks_are_asked_first_and_then_shown() -> None:
+    shared, raw, sink = board(), Kept(), Kept()
+    publisher = Publisher(shared, 4)
+    shown_raw, shown_sink = ShownRaw(raw, publisher), ShownSink(sink, publisher)
+    one, output = frame(7, 30), denoised(5, 31, StreamKey(camera="Camera"))
+    shown_raw.append(one)
+    shown_sink.append(output, Stamp(5, 0.0, None, 0.0))
+    shown_raw.sync()
+    shown_raw.close()
+    assert raw.taken == [(one,), "sync", "close"]
+    assert shown_raw.written == 1
+    assert sink.taken[0][0] is output
+    seen = [shared.get(slot) for slot in (Slot.RAW, Slot.DENOISED)]
+    assert [(each.number, int(each.pixels[0, 0])) for each in seen if each] == [(7, 30), (5, 31)]
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_one_stream_is_shown_and_the_viewer_says_which() -> None:
+    shared = board()
+    publisher = Publisher(shared, 4)
+    for number, channel in enumerate(["DAPI", "FITC", "DAPI", "FITC"]):
+        publisher.raw(frame(number, number, time=number // 2, channel=channel))
+    assert publisher.streams == ["Camera · DAPI", "Camera · FITC"]
+    picture = shared.get(Slot.RAW)
+    assert picture is not None
+    assert picture.number == 2
+    shared.want(1)
+    publisher.raw(frame(5, 5, time=2, channel="FITC"))
+    publisher.raw(frame(6, 6, time=3, channel="DAPI"))
+    picture = shared.get(Slot.RAW)
+    assert picture is not None
+    assert picture.number == 5
+
+
+def test_a_broken_board_costs_the_picture_only() -> None:
+    shared, raw = board(), Kept()
+    publisher = Publisher(shared, 4)
+    shown = ShownRaw(raw, publisher)
+    shared.close()
+    for number in range(3):
+        shown.append(frame(number, 1))
+    publisher.status({})
+    assert raw.written == 3
+    assert publisher.problem is not None
+    assert publisher.problem.startswith("the live view got no more frames")
+
+
+def test_no_more_than_sixty_frames_a_second_are_copied() -> None:
+    shared = board()
+    publisher = Publisher(shared, 4)
+    start_s = time.perf_counter()
+    while time.perf_counter() - start_s < 0.3:
+        publisher.raw(frame(0, 1))
+    picture = shared.get(Slot.RAW)
+    assert picture is not None
+    assert 1 < picture.order <= 60 * (time.perf_counter() - start_s) + 1
+
+
+# -- words and colours
+
+
+def values(**changes: Any) -> dict[str, Any]:
+    status = SessionStatus(
+        SessionState.RECORDING, None, 12.0, 360, 358, 350, {}, 5, 0, 30.0, 29.5, {"p50": 0.021, "p99": 0.034}
+    )
+    info = SourceInfo("demo", "demo", "Camera", (100, 100), np.dtype(np.uint16))
+    made = status_values(status, info, make_settings(core="demo", output=Path()), ["Camera"], 1)
+    return {**made, "free_bytes": 10**12, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "words"),
+    [
+        ({}, Level.GOOD, "raw written 358 of 360"),
+        ({"dropped": {"keep-up": 3}}, Level.WARNING, "too slow: skipping outputs"),
+        ({"dropped": {"paused": 3}, "state": "paused"}, Level.CALM, "skipped 0"),
+        ({"missing": 2}, Level.WARNING, "2 frames never arrived"),
+        ({"free_bytes": 10**8}, Level.WARNING, "disk nearly full: 100 MB free"),
+        ({"free_bytes": 3 * 10**8}, Level.WARNING, "disk full in 83 s"),
+        ({"free_bytes": None}, Level.GOOD, "recording 12 s"),
+        ({"problems": ["denoising failed (x)"]}, Level.BAD, "denoising failed (x)"),
+        ({"latency_s": {}}, Level.GOOD, "calibrating"),
+        ({"keeps_raw": False}, Level.GOOD, "raw kept elsewhere"),
+        (
+            {"state": "finished", "message": FinishReason.STOPPED.value},
+            Level.CALM,
+            "the user asked it to stop",
+        ),
+    ],
+)
+def test_line(changes: dict[str, Any], level: Level, words: str) -> None:
+    text, found = StatusLine().write(values(**changes), 100.0)
+    assert found is level
+    assert words in text
+
+
+def test_line_forgets_skips_and_notices_silence() -> None:
+    line = StatusLine()
+    skipped = values(dropped={"overrun": 2})
+    assert line.write(skipped, 0.0)[1] is Level.WARNING
+    assert line.write({**skipped, "count": 2}, 11.0)[1] is Level.GOOD
+    text, level = line.write({**skipped, "count": 2}, 22.5)
+    assert level is Level.WARNING
+    assert text.startswith("no word from the session for 12 s")
+
+
+def test_contrast_follows_without_flicker() -> None:
+    rng = np.random.default_rng(1)
+    contrast = AutoContrast()
+    dim, bright = rng.poisson(50, (64, 64)), rng.poisson(500, (64, 64))
+    low, high = contrast.update(dim, 0.0)
+    assert 25 < low < 50 < high < 90
+    flash = contrast.update(bright, 0.03)
+    assert flash[1] - high < 0.05 * (500 - high)
+    for step in range(200):
+        settled = contrast.update(bright, 0.03 * (step + 2))
+    assert 400 < settled[0] < 500 < settled[1]
+    flat = AutoContrast().update(np.zeros((4, 4), np.uint16), 0.0)
+    assert flat == (0.0, 1.0)

@@ -1,0 +1,62 @@
+"""A viewer without a window, for the session's tests: looks at the board as `_window_process` does.
+
+Says ``ready``, and leaves what it saw in ``seen.json`` in the run folder. In a run folder called
+``stopped`` it asks the session to stop as soon as it has seen a frame.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from denoscope.acquisition._slab import Slab
+from denoscope.acquisition._view._board import Board, Slot, Wish
+
+
+def listen(lines: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    for line in sys.stdin.buffer:
+        lines.put(json.loads(line))
+    lines.put(None)
+
+
+def watch(slab: Slab, lines: queue.SimpleQueue[dict[str, Any] | None]) -> dict[str, Any]:
+    words = lines.get()
+    assert words is not None
+    board = Board.follow(slab, words["name"], words["nbytes"])
+    orders = {Slot.RAW: 0, Slot.DENOISED: 0}
+    seen: dict[str, Any] = {"RAW": [], "DENOISED": [], "torn": 0, "status": None, "opened": words}
+    asked = False
+    while lines.empty():
+        board.beat()
+        for slot, order in orders.items():
+            picture = board.get(slot, order)
+            if picture is not None:
+                orders[slot] = picture.order
+                seen[slot.name].append(picture.number)
+                seen["torn"] += int(picture.pixels.min() != picture.pixels.max())
+        seen["status"] = board.get_status() or seen["status"]
+        if words["output"].endswith("stopped") and not asked and seen["RAW"]:
+            board.ask(Wish.STOP)
+            asked = True
+        time.sleep(0.002)
+    seen["status"] = board.get_status()
+    board.close()
+    return seen
+
+
+def main() -> None:
+    slab = Slab(int(sys.argv[1]) if len(sys.argv) > 1 else None)
+    lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    threading.Thread(target=listen, args=(lines,), daemon=True).start()
+    print("ready", flush=True)
+    seen = watch(slab, lines)
+    (Path(seen["opened"]["output"]) / "seen.json").write_text(json.dumps(seen), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
