@@ -91,6 +91,7 @@ class _Run:
         self.started_utc = datetime.now(UTC).isoformat()
         self.notes: list[str] = []
         self.rate_checked = False
+        self.failure_logged = False
 
     def open(self, stack: ExitStack) -> None:
         """Open source, model and files, cheapest refusals first."""
@@ -130,11 +131,13 @@ class _Run:
             raw = stack.enter_context(RawWriter(settings.output, self.info, package_version()))
         else:
             self.notes.append("raw frames were not written here: whoever records keeps them")
+        self.output = settings.output
         self.writer = DenoisedWriter(settings.output, self.info, self.provenance)
         self.routes = Routes(settings.streams)
         denoiser: Denoiser = self.denoiser
         if self.camera is not None:
             denoiser = CorrectingDenoiser(denoiser, self.camera)
+        self.raw = raw
         sinks: tuple[RawSink, DenoisedSink] = (raw, self.writer)
         if self.view is not None:
             self.view.open(settings, self.info)
@@ -241,6 +244,9 @@ class _Run:
         """Return whether the request changed anything."""
         match request.action:
             case Action.PAUSE:
+        if self.lane.problem is not None and not self.failure_logged:
+            self.failure_logged = True
+            self.log.write("denoiser failed", text=self.lane.problem, received=status.received)
                 return self.session.pause()
             case Action.RESUME:
                 return self.session.resume()
@@ -250,7 +256,18 @@ class _Run:
                 return running
 
     def _check_disk(self) -> None:
-        free = free_bytes(self.settings.output)
+        if self.raw.removed:
+            self.session.stop_for(
+                FinishReason.FOLDER_REMOVED,
+                f"the recording was ended because its folder {self.settings.output} was removed",
+            )
+            return
+        try:
+            free = free_bytes(self.settings.output)
+        except OSError as error:
+            # Renamed, or a share that is away: writing says whether frames are lost.
+            self._note_once(f"the disk of {self.settings.output} could not be looked at: {one_line(error)}")
+            return
         if free < self.settings.reserve_mb * 1e6 / 2:
             self.session.stop_for(
                 FinishReason.DISK_LOW,
@@ -284,13 +301,30 @@ class _Run:
             self.notes.append(noise["warning"])
         if self.log.problem:
             self.notes.append(self.log.problem)
+    def _note_once(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+            self.log.write("warning", text=note)
+
+    def _find_rescued(self) -> None:
+        """Go on in the folder that the raw recording was written to again, where its own was removed."""
+        if self.raw.rescued is None:
+            return
+        self.output = self.raw.rescued
+        self.log = EventLog(self.output / "log.jsonl")
+        self.session.add_problem(
+            f"{self.settings.output} was removed while recording; its {self.raw.written} raw frames were written "
+            f"again to {self.output}, the denoised ones are gone (denoscope denoise computes them from raw.tif)"
+        )
+
         report = build_report(
             self.session,
             status,
             self.info,
+        self._find_rescued()
             self.provenance,
             self.lane,
-            output=self.settings.output,
+            output=self.output,
             started_utc=self.started_utc,
             notes=self.notes,
             routes=self.routes,
@@ -305,8 +339,8 @@ class _Run:
         if not self.settings.keep_raw or len(self.routes.received) > 1:
             return None
         try:
-            return check_noise(open_movie(self.settings.output / RAW_MOVIE), self.camera)
-        except InvalidInput:  # frames of several shapes
+            return check_noise(open_movie(self.output / RAW_MOVIE), self.camera)
+        except InvalidInput:  # frames of several shapes, or the folder was moved
             return None
 
 
@@ -360,13 +394,13 @@ def live(
         caught.listener = lambda: run.session.request_stop(FinishReason.INTERRUPTED)
         run.record()
         report = run.finish()
-        if settings.picture and caught.count < 2:
+        if settings.picture and caught.count < 2 and run.raw.rescued is None:
             if len(run.routes.received) > 1:
                 run.notes.append("report.png was not drawn: it shows recordings of one stream")
             else:
-                _draw(settings.output, report, run.camera)
+                _draw(run.output, report, run.camera)
         try:
-            write_report(report, settings.output)
+            write_report(report, run.output)
         except OSError as error:
             report["outcome"]["notes"].append(f"report.json could not be written: {error}")
         run.log.write("finished", outcome=report["outcome"], frames=report["frames"])
