@@ -90,8 +90,8 @@ class _Run:
         self.view = view
         self.started_utc = datetime.now(UTC).isoformat()
         self.notes: list[str] = []
-        self.rate_checked = False
         self.failure_logged = False
+        self.rate_checked = False
 
     def open(self, stack: ExitStack) -> None:
         """Open source, model and files, cheapest refusals first."""
@@ -126,18 +126,18 @@ class _Run:
         self.log = EventLog(settings.output / "log.jsonl")
         self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)
         self.log.write("forecast", **self.forecast.as_json())
+        self.output = settings.output
         raw: RawWriter | RawElsewhere = RawElsewhere()
         if settings.keep_raw:
             raw = stack.enter_context(RawWriter(settings.output, self.info, package_version()))
         else:
             self.notes.append("raw frames were not written here: whoever records keeps them")
-        self.output = settings.output
+        self.raw = raw
         self.writer = DenoisedWriter(settings.output, self.info, self.provenance)
         self.routes = Routes(settings.streams)
         denoiser: Denoiser = self.denoiser
         if self.camera is not None:
             denoiser = CorrectingDenoiser(denoiser, self.camera)
-        self.raw = raw
         sinks: tuple[RawSink, DenoisedSink] = (raw, self.writer)
         if self.view is not None:
             self.view.open(settings, self.info)
@@ -219,6 +219,9 @@ class _Run:
             if warning is not None:
                 self.log.write("warning", text=warning)
                 self.notes.append(warning)
+        if self.lane.problem is not None and not self.failure_logged:
+            self.failure_logged = True
+            self.log.write("denoiser failed", text=self.lane.problem, received=status.received)
         if self.view is not None:
             self.view.show(status)
         if self.on_status is not None:
@@ -244,9 +247,6 @@ class _Run:
         """Return whether the request changed anything."""
         match request.action:
             case Action.PAUSE:
-        if self.lane.problem is not None and not self.failure_logged:
-            self.failure_logged = True
-            self.log.write("denoiser failed", text=self.lane.problem, received=status.received)
                 return self.session.pause()
             case Action.RESUME:
                 return self.session.resume()
@@ -276,10 +276,27 @@ class _Run:
                 f"(--reserve-mb {self.settings.reserve_mb:g}); free space before the next one",
             )
 
+    def _note_once(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+            self.log.write("warning", text=note)
+
+    def _find_rescued(self) -> None:
+        """Go on in the folder that the raw recording was written to again, where its own was removed."""
+        if self.raw.rescued is None:
+            return
+        self.output = self.raw.rescued
+        self.log = EventLog(self.output / "log.jsonl")
+        self.session.add_problem(
+            f"{self.settings.output} was removed while recording; its {self.raw.written} raw frames were written "
+            f"again to {self.output}, the denoised ones are gone (denoscope denoise computes them from raw.tif)"
+        )
+
     def finish(self) -> dict[str, Any]:
         """Wait for the backlog, close the denoised movie, build and write the report."""
         self._obey()  # what came too late is answered too
         status = self.session.finish()
+        self._find_rescued()
         self.writer.length = max(self.routes.received.values(), default=status.received)
         if self.routes.refused:
             self.session.add_problem(
@@ -301,27 +318,10 @@ class _Run:
             self.notes.append(noise["warning"])
         if self.log.problem:
             self.notes.append(self.log.problem)
-    def _note_once(self, note: str) -> None:
-        if note not in self.notes:
-            self.notes.append(note)
-            self.log.write("warning", text=note)
-
-    def _find_rescued(self) -> None:
-        """Go on in the folder that the raw recording was written to again, where its own was removed."""
-        if self.raw.rescued is None:
-            return
-        self.output = self.raw.rescued
-        self.log = EventLog(self.output / "log.jsonl")
-        self.session.add_problem(
-            f"{self.settings.output} was removed while recording; its {self.raw.written} raw frames were written "
-            f"again to {self.output}, the denoised ones are gone (denoscope denoise computes them from raw.tif)"
-        )
-
         report = build_report(
             self.session,
             status,
             self.info,
-        self._find_rescued()
             self.provenance,
             self.lane,
             output=self.output,
