@@ -162,6 +162,11 @@ class DenoiseLane:
         """Whether the thread has ended, so that its denoiser and sink may be touched."""
         return not self._thread.is_alive()
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Frames that wait, and how many may."""
+        return self._queue.qsize(), self._queue.maxsize
+
     def counts(self) -> tuple[int, Mapping[str, int]]:
         """Return how many frames were denoised, and how many dropped by reason."""
         with self._lock:

@@ -20,6 +20,7 @@ from ._forecast import Arm, Load, make_forecast, refused
 from ._frames import SourceInfo
 from ._lane import DenoiseLane, Denoiser
 from ._log import EventLog
+from ._metrics import Gauges, MetricsServer, metrics_address
 from ._movie import Movie, read_movie
 from ._noise_check import check_noise
 from ._ome import DENOISED_MOVIE, DenoisedWriter
@@ -97,6 +98,10 @@ class _Run:
         """Open source, model and files, cheapest refusals first."""
         settings = self.settings
         _refuse_existing(settings.output)
+        self.metrics: MetricsServer | None = None
+        if settings.metrics is not None:
+            self.metrics = MetricsServer(metrics_address(settings.metrics))
+            stack.callback(self.metrics.close)
         self.camera = load_camera(settings.camera_gain, settings.camera_offset, settings.camera_roi)
         self.denoiser = self._open_denoiser()
         stack.callback(self.denoiser.close)
@@ -160,6 +165,7 @@ class _Run:
             frames=settings.frame_limit,
             raw_queue_frames=min(max(queued, 4), 4096),
         )
+        self._serve_metrics()
 
     def _open_denoiser(self) -> SessionDenoiser:
         settings = self.settings
@@ -167,6 +173,25 @@ class _Run:
         if settings.denoiser == "thread":
             return LocalDenoiser(request)
         return RemoteDenoiser(request, patience_s=settings.patience_s)
+
+    def _serve_metrics(self) -> None:
+        self.gauges = Gauges(
+            self.lane.latency,
+            late_s=self.settings.lag_s,
+            queues=lambda: self.session.queues,
+            free_bytes=lambda: free_bytes(self.settings.output),
+            info={
+                "version": package_version(),
+                "source": self.info.name,
+                "camera": self.info.camera,
+                "bundle": str(self.provenance["bundle"]),
+                "backend": str(self.provenance["backend"]),
+                "started_utc": self.started_utc,
+            },
+        )
+        if self.metrics is not None:
+            self.metrics.serve(self.gauges)
+            self.log.write("metrics", url=self.metrics.url)
 
     def _look_ahead(self) -> None:
         """Compare the disk with the camera, and go on only where somebody answers for it."""
@@ -209,7 +234,7 @@ class _Run:
         self._watch()
 
     def _watch(self) -> None:
-        status = self.session.status()
+        self.gauges.status = status = self.session.status()
         limit_s = self.settings.seconds
         if limit_s is not None and self.settings.frame_limit is None and status.elapsed_s >= limit_s:
             self.session.request_stop(FinishReason.TIME_REACHED)

@@ -160,6 +160,11 @@ class Session:
         self._state = SessionState.FINISHED
         return self.status()
 
+    @property
+    def queues(self) -> dict[str, tuple[int, int]]:
+        """Frames that wait for the disk and for the denoiser, and how many may."""
+        return {"raw": (self._queue.qsize(), self._queue.maxsize), "denoise": self._lane.waiting}
+
     def add_problem(self, problem: str) -> None:
         """Record what went wrong beside the session; it ends degraded."""
         with self._lock:

@@ -59,6 +59,8 @@ class LiveSettings(BaseModel):
         ``process``: in a process of its own, whose crash costs no raw frame; ``thread``: in this one.
     patience_s
         Seconds that a denoiser in a process of its own may take for one frame before it counts as hung.
+    metrics
+        Port, or ``HOST:PORT`` on this computer, where Prometheus reads the session's numbers; None for none.
     streams
         Movies that may be interleaved: cameras x channels x slices x positions.
     idle_s
@@ -92,6 +94,7 @@ class LiveSettings(BaseModel):
     keep_raw: bool = True
     denoiser: Literal["process", "thread"] = "process"
     patience_s: float = Field(20.0, gt=0)
+    metrics: str | None = None
     streams: int = Field(64, ge=1, le=4096)
     idle_s: float = Field(10.0, gt=0)
     camera_gain: Path | None = None

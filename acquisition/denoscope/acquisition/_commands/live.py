@@ -108,6 +108,9 @@ def live(
     mm_dir: Annotated[Path | None, typer.Option(help="Folder with the device adapters for FILE.cfg.")] = None,
     buffer_mb: Annotated[int, typer.Option(help="Size of the core's circular buffer in MB.")] = 512,
     reserve_mb: Annotated[float, typer.Option(help="Disk space in MB that must stay free.")] = 200.0,
+    metrics: Annotated[
+        str | None, typer.Option(help="Port where Prometheus, on this computer, reads the session's numbers.")
+    ] = None,
     camera_fps: Annotated[
         float | None,
         typer.Option(help="Rate of a camera that is slower than its exposure, for the forecast."),
@@ -144,6 +147,7 @@ def live(
         mm_dir=mm_dir,
         buffer_mb=buffer_mb,
         reserve_mb=reserve_mb,
+        metrics=metrics,
         camera_fps=camera_fps,
         force=force,
         picture=picture,
