@@ -75,6 +75,18 @@ _TABLE: dict[str, BackendEntry] = {
     for entry in (
         # On a GPU first: whoever installed an extra for it wants it used.
         BackendEntry(
+            "tensorrt-rtx",
+            f"{__name__}._tensorrt:TensorRtRtx",
+            automatic=True,
+            merit="engines for this GPU have been built",
+        ),
+        BackendEntry(
+            "tensorrt",
+            f"{__name__}._tensorrt:TensorRt",
+            automatic=True,
+            merit="engines for this GPU have been built",
+        ),
+        BackendEntry(
             "onnxruntime-nv-tensorrt-rtx",
             f"{__name__}._onnxruntime_gpu:OnnxRuntimeNvTensorRtRtx",
             automatic=True,

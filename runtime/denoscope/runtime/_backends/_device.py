@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +26,18 @@ from denoscope.runtime._errors import InvalidInput
 
 from ._base import Backend, Buffer, Graph, check_dtype, check_names
 
-__all__ = ["Device", "DeviceBackend", "DeviceBuffer", "DeviceGraph", "Memory", "Pinned", "Work"]
+__all__ = [
+    "Device",
+    "DeviceBackend",
+    "DeviceBuffer",
+    "DeviceGraph",
+    "Memory",
+    "Pinned",
+    "Work",
+    "missing_cuda",
+]
+
+_CUDA_DRIVER = (13, 0)  # what cuda-core, onnxruntime-gpu 1.31 and the plugin are built with
 
 Array = npt.NDArray[Any]
 Stream = Any  # streams and events are the device's own objects
@@ -356,6 +368,28 @@ class DeviceBackend(Backend):
         if self._owns_device:
             with contextlib.suppress(Exception):  # a lost device cannot be waited for
                 self.device.close()
+
+
+def missing_cuda() -> str | None:
+    """Return why CUDA cannot be used from Python here, None when it can; backends then ask for their own."""
+    from denoscope.runtime._engines import local_gpu
+
+    gpu = local_gpu()
+    if isinstance(gpu, str):
+        return gpu
+    if gpu.driver < _CUDA_DRIVER:
+        return (
+            f"the NVIDIA driver runs CUDA up to {gpu.driver[0]}.{gpu.driver[1]} and "
+            f"{_CUDA_DRIVER[0]}.{_CUDA_DRIVER[1]} is needed: install a driver of version 580 or newer"
+        )
+    for module in ("cuda.core", "cuda.bindings"):
+        try:
+            found = find_spec(module)
+        except ImportError:
+            found = None
+        if found is None:
+            return "cuda-core is not installed: run `pip install 'denoscope[cuda]'`"
+    return None
 
 
 def _own(buffer: Buffer) -> DeviceBuffer:

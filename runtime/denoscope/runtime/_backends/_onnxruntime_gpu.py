@@ -21,11 +21,10 @@ from denoscope.runtime._errors import BackendUnavailable, InvalidInput
 
 from ._base import Graph
 from ._convert_raw import ConvertedGraph
-from ._device import Device, DeviceBackend, DeviceBuffer, DeviceGraph, Work
+from ._device import Device, DeviceBackend, DeviceBuffer, DeviceGraph, Work, missing_cuda
 
 __all__ = ["OnnxRuntimeCuda", "OnnxRuntimeNvTensorRtRtx", "OnnxRuntimeTensorRt"]
 
-_CUDA_DRIVER = (13, 0)  # what onnxruntime-gpu 1.31 and the plugin are built with
 _SWAP = "`pip uninstall -y onnxruntime` and then `pip install 'denoscope[cuda]' 'onnxruntime-gpu[cuda,cudnn]==1.31.*'`"
 
 
@@ -42,7 +41,7 @@ class OnnxRuntimeGpu(DeviceBackend):
 
     @classmethod
     def unavailable(cls) -> str | None:
-        return _missing_cuda() or cls._missing_provider()
+        return missing_cuda() or cls._missing_provider()
 
     @classmethod
     def _missing_provider(cls) -> str | None:
@@ -299,26 +298,6 @@ class _Graph(DeviceGraph):
         if key not in self._sessions:
             self._sessions[key] = self._backend.session(_with_shapes(self._onnx, dict(key)))
         return self._sessions[key]
-
-
-def _missing_cuda() -> str | None:
-    """Return why CUDA cannot be used from Python here; for the backends that need more, they ask further."""
-    gpu = local_gpu()
-    if isinstance(gpu, str):
-        return gpu
-    if gpu.driver < _CUDA_DRIVER:
-        return (
-            f"the NVIDIA driver runs CUDA up to {gpu.driver[0]}.{gpu.driver[1]} and "
-            f"{_CUDA_DRIVER[0]}.{_CUDA_DRIVER[1]} is needed: install a driver of version 580 or newer"
-        )
-    for module in ("cuda.core", "cuda.bindings"):
-        try:
-            found = find_spec(module)
-        except ImportError:
-            found = None
-        if found is None:
-            return "cuda-core is not installed: run `pip install 'denoscope[cuda]'`"
-    return None
 
 
 def _names(backend: str, data: bytes) -> tuple[list[str], list[str]]:

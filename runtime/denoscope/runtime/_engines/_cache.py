@@ -26,6 +26,7 @@ FOLDER_VARIABLE = "DENOSCOPE_ENGINES"
 _ENGINE, _MANIFEST, _DRAFT = ".engine", ".json", ".draft"
 _LOCKS = "locks"
 _MANIFEST_LIMIT = 1 << 20
+_KEPT_LIMIT = 1 << 30
 _REPLACE_ATTEMPTS = 40  # Windows refuses to replace a file that somebody is reading; 2 s in all
 
 
@@ -187,6 +188,23 @@ class EngineCache:
                 "make it yours alone (chmod go-w)."
             )
         return folder
+
+    def keep(self, name: str, key: str, data: bytes) -> None:
+        """Write what a library has compiled for an engine to `private_folder(name)`, with its checksum."""
+        folder = self.private_folder(name)
+        with locked(self._lock_of(key)):
+            _write(folder / f"{key}.bin", hashlib.sha256(data).digest() + data)
+
+    def kept(self, name: str, key: str) -> bytes | None:
+        """Return what `keep` wrote; None where there is none, or it is damaged or another user's."""
+        path = self.folder / name / f"{key}.bin"
+        try:
+            self._check_private()
+            raw = _read_private(path, limit=_KEPT_LIMIT)
+        except (_Unusable, FileNotFoundError):
+            return None
+        digest, data = raw[:32], raw[32:]
+        return data if hashlib.sha256(data).digest() == digest else None
 
     def verify(self) -> Iterator[EngineState]:
         """Check every entry completely, in the order of their keys."""
