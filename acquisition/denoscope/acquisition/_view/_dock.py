@@ -117,7 +117,7 @@ class LiveDock(QWidget):
 
     def _suggest_output(self) -> None:
         """Name a new run folder, unless the user has named one."""
-        if self.output.text() == self._suggested:
+        if self.output.text().strip() in ("", self._suggested):
             self._suggested = str(Path.home() / "denoscope" / f"{datetime.now():%Y%m%d-%H%M%S}")
             self.output.setText(self._suggested)
 

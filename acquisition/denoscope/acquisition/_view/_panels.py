@@ -44,7 +44,7 @@ class Panels:
         for slot in _NAMES:
             self._layer(slot).data = np.zeros(shape, np.uint16)
             self._layer(slot).scale = (1, 1)
-        grid = self._viewer.grid
+        grid = self._viewer.canvas.grid
         grid.shape, grid.stride, grid.spacing, grid.enabled = (1, 2), 1, 0.02, True
         self._viewer.reset_view(margin=0.02)
 

@@ -18,7 +18,7 @@ from ._link import LiveView
 
 __all__ = ["LiveWindow"]
 
-_READY_S = 45.0
+_READY_S = 90.0
 _CLOSE_S = 15.0
 _MODULE = "denoscope.acquisition._view._window_process"
 

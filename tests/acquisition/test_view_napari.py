@@ -1,0 +1,221 @@
+"""The plugin's parts on a viewer's model, without a screen: layers, contrast, bar, and a whole session."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+pytest.importorskip("napari", reason="needs the extra 'view'")
+pytest.importorskip("qtpy.QtWidgets", reason="needs the extra 'view'")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of napari's own libraries among each other
+    from napari.components import ViewerModel
+    from npe2 import PluginManifest
+    from qtpy.QtWidgets import QApplication
+
+from acquisition.conftest import ROOT
+from denoscope.acquisition._slab import Slab
+from denoscope.acquisition._view._board import Board, Slot, Wish
+from denoscope.acquisition._view._display import Display
+from denoscope.acquisition._view._dock import LiveDock
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(scope="module")
+def application() -> Iterator[QApplication]:
+    with pytest.MonkeyPatch.context() as patch:
+        # An application keeps its platform; processes started later find their own.
+        if QApplication.instance() is None:
+            patch.setenv("QT_QPA_PLATFORM", "offscreen")
+        application = QApplication.instance() or QApplication(["denoscope"])
+    yield application
+    application.processEvents()
+
+
+@pytest.fixture
+def until(application: QApplication) -> Callable[..., None]:
+    def wait(met: Callable[[], Any], timeout_s: float = 30.0) -> None:
+        end_s = time.monotonic() + timeout_s
+        while not met():
+            assert time.monotonic() < end_s, "it did not happen in time"
+            application.processEvents()
+            time.sleep(0.005)
+
+    return wait
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    return {
+        "count": 1,
+        "state": "recording",
+        "message": None,
+        "elapsed_s": 1.0,
+        "received": 30,
+        "written_raw": 30,
+        "keeps_raw": True,
+        "emitted": 28,
+        "dropped": {},
+        "missing": 0,
+        "fps_in": 30.0,
+        "fps_out": 30.0,
+        "latency_s": {"p50": 0.02, "p99": 0.03},
+        "problems": [],
+        "free_bytes": 10**12,
+        "reserve_bytes": 1e8,
+        "bytes_per_s": 1e6,
+        "streams": ["Camera"],
+        "source": "demo: Camera",
+        **changes,
+    }
+
+
+def test_pictures_stand_side_by_side_and_follow(until: Callable[..., None]) -> None:
+    viewer = ViewerModel()
+    display = Display(viewer)
+    shared = Board.create(Slab(), 4 * 40 * 50)[0]
+    display.open(shared, (40, 50))
+    assert [layer.name for layer in viewer.layers] == ["raw", "denoised"]
+    assert viewer.canvas.grid.enabled
+    assert viewer.canvas.grid.actual_shape(viewer.layers) == (1, 2)
+    assert viewer.canvas.grid.position(0, viewer.layers) == (0, 0)  # raw on the left
+    raw, denoised = viewer.layers
+    movie = np.random.default_rng(2).poisson(300, (4, 40, 50)).astype(np.uint16)
+    for number, frame in enumerate(movie):
+        shared.put(Slot.RAW, frame, number)
+        shared.put(Slot.DENOISED, frame // 2, number)
+    shared.put_status(status())
+    until(lambda: display.shown and display.status)
+    np.testing.assert_array_equal(raw.data, movie[-1])
+    np.testing.assert_array_equal(denoised.data, movie[-1] // 2)
+    assert display.shown == 1  # the newest, not one after the other
+    assert 200 < raw.contrast_limits[0] < 300 < raw.contrast_limits[1] < 400
+    assert denoised.contrast_limits[1] < 220
+    assert "raw written 30 of 30" in display.bar.line.text()
+    assert display.bar.stop.isEnabled()
+    shared.put(Slot.RAW, np.ones((20, 30), np.uint8), 5)  # another ROI and depth
+    until(lambda: raw.data.shape == (20, 30))
+    assert shared.beats > 1
+    shared.put_status(status(state="finished", count=2))
+    display.close()
+    assert display.bar.line.text().startswith("finished")
+    assert not display.bar.stop.isEnabled()
+
+
+def test_contrast_by_hand_stays(until: Callable[..., None]) -> None:
+    viewer = ViewerModel()
+    display = Display(viewer)
+    shared = Board.create(Slab(), 4 * 16 * 16)[0]
+    display.open(shared, (16, 16))
+    frame = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    shared.put(Slot.RAW, frame, 0)
+    until(lambda: display.shown)
+    assert display.bar.automatic.isChecked()
+    viewer.layers["raw"].contrast_limits = (3, 77)
+    assert not display.bar.automatic.isChecked()
+    shared.put(Slot.RAW, frame * 9, 1)
+    until(lambda: display.shown > 1)
+    assert viewer.layers["raw"].contrast_limits == [3, 77]
+    display.bar.automatic.setChecked(True)
+    time.sleep(0.3)
+    shared.put(Slot.RAW, frame * 9, 2)
+    until(lambda: viewer.layers["raw"].contrast_limits[1] > 77)
+    display.close()
+
+
+def test_layers_that_the_user_deleted_come_back(until: Callable[..., None]) -> None:
+    viewer = ViewerModel()
+    display = Display(viewer)
+    shared = Board.create(Slab(), 4 * 16 * 16)[0]
+    display.open(shared, (16, 16))
+    viewer.layers.clear()
+    shared.put(Slot.DENOISED, np.ones((16, 16), np.uint16), 0)
+    until(lambda: "denoised" in viewer.layers)
+    display.close()
+
+
+def test_what_is_clicked_reaches_the_session(until: Callable[..., None]) -> None:
+    display = Display(ViewerModel())
+    shared = Board.create(Slab(), 4 * 16 * 16)[0]
+    display.open(shared, (16, 16))
+    assert not display.bar.pause.isEnabled()
+    shared.put_status(status(streams=["Camera · DAPI", "Camera · FITC"]))
+    until(display.bar.pause.isEnabled)
+    display.bar.pause.click()
+    assert shared.wishes == (1, Wish.PAUSE)
+    shared.put_status(status(state="paused", count=2))
+    until(lambda: display.bar.pause.text() == "Resume")
+    display.bar.pause.click()
+    display.bar.stop.click()
+    assert shared.wishes == (3, Wish.STOP)
+    assert display.bar.streams.count() == 2
+    display.bar.streams.setCurrentIndex(1)
+    assert shared.wanted == 1
+    display.close()
+
+
+@pytest.mark.slow
+def test_dock_records(
+    until: Callable[..., None], movie: Path, bundle: Path, tmp_path: Path, application: QApplication
+) -> None:
+    viewer = ViewerModel()
+    dock = LiveDock(viewer)
+    dock.core.setCurrentText(f"replay:{movie}")
+    dock.bundle.setCurrentText(str(bundle))
+    dock.fps.setValue(40)
+    assert "denoscope" in dock.output.text()
+    dock.output.setText(str(tmp_path / "run"))
+    dock.start.click()
+    assert not dock.start.isEnabled()
+    until(lambda: dock.start.isEnabled(), 90)
+    assert "40 frames received, 40 written raw" in dock.words.text()
+    assert dock.display.bar.line.text().startswith("finished")
+    frames = tifffile.imread(movie)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "run" / "raw.tif"), frames)
+    assert any(np.array_equal(viewer.layers["raw"].data, frame) for frame in frames)
+    # The same folder again: refused in words, and the dock is ready for another.
+    dock.start.click()
+    until(lambda: dock.start.isEnabled(), 60)
+    assert "recordings are never overwritten" in dock.words.text()
+    assert dock.output.text() == str(tmp_path / "run")
+    dock.deleteLater()
+
+
+@pytest.mark.slow
+def test_dock_says_how_a_session_died(
+    until: Callable[..., None], bundle: Path, tmp_path: Path, application: QApplication
+) -> None:
+    long = tmp_path / "long.tif"
+    tifffile.imwrite(long, np.full((4000, 16, 16), 150, np.uint16))
+    dock = LiveDock(ViewerModel())
+    dock.core.setCurrentText(f"replay:{long}")
+    dock.bundle.setCurrentText(str(bundle))
+    dock.output.setText(str(tmp_path / "run"))
+    dock.start.click()
+    until(lambda: dock.display.status and dock.display.status["received"] > 3, 60)
+    assert dock.session is not None
+    dock.session._process.kill()
+    until(lambda: dock.start.isEnabled())
+    assert "What it had received is on disk" in dock.words.text()
+    assert dock.words.text() == dock.display.bar.line.text()
+    dock.deleteLater()
+
+
+def test_manifest() -> None:
+    manifest = PluginManifest.from_file(
+        ROOT / "acquisition" / "denoscope" / "acquisition" / "_view" / "napari.yaml"
+    )
+    manifest.validate_imports()
+    assert manifest.name == "denoscope"
+    assert [widget.display_name for widget in manifest.contributions.widgets or []] == ["Live"]
+    (point,) = (each for each in entry_points(group="napari.manifest") if each.name == "denoscope")
+    assert point.value == "denoscope.acquisition._view:napari.yaml"
