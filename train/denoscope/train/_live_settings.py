@@ -101,10 +101,9 @@ SIZES: dict[str, dict[str, int]] = {
     "fast": {
         "encode_channels": 12,
         "encode_width": 16,
-        "trunk_width": 24,
-        "deep_width": 32,
-        "spatial_channels": 6,
-        "blind_width": 12,
+        "trunk_width": 16,
+        "deep_width": 48,
+        "spatial_channels": 4,
     },
     "standard": {},
     "hq": {
