@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+from collections.abc import Callable
+from typing import Any
 
+import onnxruntime
+import pytest
+from onnx import helper
+
+from denoscope.runtime import BackendUnavailable, DeviceFailed
+from denoscope.runtime._backends import _onnxruntime_gpu as gpu_module
+from denoscope.runtime._backends._device_errors import explain
 from denoscope.runtime._backends._onnxruntime_gpu import (
     OnnxRuntimeCuda,
     OnnxRuntimeNvTensorRtRtx,
     OnnxRuntimeTensorRt,
 )
-from denoscope.runtime.testing import BackendContract
+from denoscope.runtime.engines import LocalGpu
+from denoscope.runtime.testing import BackendContract, make_graph
 from support.gpu_on_host import CudaOnHost, TensorRtProviderOnHost
+from support.lazy_device import LazyDevice
 
 
 class TestOnHost(BackendContract):
@@ -34,3 +45,135 @@ class TestOnnxRuntimeTensorRt(BackendContract):
 @pytest.mark.gpu
 class TestOnnxRuntimeNvTensorRtRtx(BackendContract):
     backend_class = OnnxRuntimeNvTensorRtRtx
+
+
+# What stands in the way, on a machine that has a GPU.
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def there(capability: tuple[int, int] = (8, 9), driver: tuple[int, int] = (13, 0)) -> None:
+        found = LocalGpu("NVIDIA RTX 4090", capability, driver)
+        monkeypatch.setattr("denoscope.runtime._engines.local_gpu", lambda: found)
+        monkeypatch.setattr(gpu_module, "local_gpu", lambda: found)
+
+    return there
+
+
+def test_without_a_driver_every_one_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("denoscope.runtime._engines.local_gpu", lambda: "no NVIDIA driver is installed")
+    for backend in (OnnxRuntimeCuda, OnnxRuntimeTensorRt, OnnxRuntimeNvTensorRtRtx):
+        assert backend.unavailable() == "no NVIDIA driver is installed"
+
+
+def test_an_old_driver_is_named_with_what_is_needed(gpu: Callable[..., None]) -> None:
+    gpu(driver=(12, 4))
+    reason = OnnxRuntimeCuda.unavailable()
+    assert reason is not None
+    assert "CUDA up to 12.4 and 13.0 is needed: install a driver of version 580 or newer" in reason
+
+
+def test_the_plain_build_of_onnxruntime_has_no_cuda(gpu: Callable[..., None]) -> None:
+    gpu()
+    for backend in (OnnxRuntimeCuda, OnnxRuntimeTensorRt):
+        reason = backend.unavailable()
+        assert reason is not None
+        assert re.search(rf"no {backend.provider}: run .*uninstall.*onnxruntime-gpu\[cuda,cudnn\]", reason)
+
+
+@pytest.mark.parametrize(
+    ("capability", "complaint"),
+    [((8, 9), "onnxruntime-rtx"), ((9, 0), "has 9.0: use onnxruntime-cuda"), ((7, 5), "has 7.5")],
+)
+def test_the_plugin_runs_on_some_gpus_and_must_be_there(
+    gpu: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], complaint: str
+) -> None:
+    gpu(capability)
+    if capability != (8, 9):
+        monkeypatch.setattr(gpu_module, "find_spec", lambda name: object())
+    reason = OnnxRuntimeNvTensorRtRtx.unavailable()
+    assert reason is not None
+    assert complaint in reason
+
+
+def test_a_missing_library_is_named_and_nothing_is_printed(
+    gpu: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu()
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn.so.9: cannot open shared object")
+    )
+    gpu_module._missing_library.cache_clear()
+    try:
+        reason = OnnxRuntimeCuda.unavailable()
+    finally:
+        gpu_module._missing_library.cache_clear()
+    assert reason is not None
+    assert reason.startswith("libcudnn.so.9 cannot be loaded: run `pip install")
+    assert not capsys.readouterr().out
+
+
+def test_a_session_that_lands_on_the_processor_is_refused() -> None:
+    """What onnxruntime-gpu does by itself when a library is missing: it goes on without the GPU."""
+    backend = OnnxRuntimeCuda(device=LazyDevice())
+    graph = backend.compile(_relu())
+    a, b = backend.buffer((1, 1, 8, 8)), backend.buffer((1, 1, 8, 8))
+    with (
+        pytest.warns(UserWarning, match="CUDAExecutionProvider"),
+        pytest.raises(
+            BackendUnavailable,
+            match=r"on CPUExecutionProvider instead of CUDAExecutionProvider.*onnxruntime-gpu",
+        ),
+    ):
+        graph.bind({"x": a}, {"y": b})
+
+
+def test_a_provider_that_refuses_cuda_graphs_runs_without_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def refuse(self: CudaOnHost, onnx: bytes, settings: Any, options: dict[str, str]) -> Any:
+        asked.append(options["enable_cuda_graph"])
+        if asked[-1] == "1":
+            raise RuntimeError("not all nodes are on the CUDA provider")
+        return onnxruntime.InferenceSession(onnx, settings, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(CudaOnHost, "_open", refuse)
+    monkeypatch.setattr(CudaOnHost, "options", lambda self: {"enable_cuda_graph": "1"})
+    backend = CudaOnHost()
+    a, b = backend.buffer((1, 1, 8, 8)), backend.buffer((1, 1, 8, 8))
+    backend.compile(_relu()).bind({"x": a}, {"y": b})()
+    assert asked == ["1", "0"]
+    assert backend.describe()["CUDA graphs"] == "not captured: not all nodes are on the CUDA provider"
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "sentence"),
+    [
+        ("CUDA failure 2: out of memory ; GPU=0", DeviceFailed, "RTX is out of memory"),
+        ("CUDA_ERROR_OUT_OF_MEMORY: The API call failed", DeviceFailed, "choose a smaller region"),
+        ("CUDA failure 700: an illegal memory access was encountered", DeviceFailed, "RTX was lost"),
+        ("Cuda Runtime (unspecified launch failure)", DeviceFailed, "restart the program"),
+        ("CUDA_ERROR_LAUNCH_TIMEOUT: the device kernel took too long", DeviceFailed, "TdrDelay"),
+        ("CUDA_ERROR_ECC_UNCORRECTABLE", DeviceFailed, "RTX was lost"),
+        ("CUDA driver version is insufficient for CUDA runtime version", BackendUnavailable, "too old"),
+        ("CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected", BackendUnavailable, "nvidia-smi"),
+        ('"cuda" is an NVIDIA driver library and can only be found', BackendUnavailable, "No NVIDIA driver"),
+        ("CUDA_ERROR_DEVICE_UNAVAILABLE", BackendUnavailable, "another program"),
+    ],
+)
+def test_what_cuda_says_becomes_one_sentence(words: str, kind: type[Exception], sentence: str) -> None:
+    error = explain(RuntimeError(words), "RTX")
+    assert type(error) is kind
+    assert sentence in str(error)
+    assert words[:20] in str(error)
+    assert explain(error, "RTX") is error
+    other = ValueError("a buffer does not fit")
+    assert explain(other, "RTX") is other
+
+
+def _relu() -> bytes:
+    shape = (1, 1, "H", "W")
+    return make_graph([helper.make_node("Relu", ["x"], ["y"])], {"x": shape}, {"y": shape})

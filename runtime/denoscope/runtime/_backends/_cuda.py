@@ -128,7 +128,8 @@ class CudaDevice(Device):
             if explained is error:
                 raise
             # Nothing is under way yet, so that another backend may still be chosen.
-            raise BackendUnavailable(f"{explained} ({size / 2**20:.1f} MiB were asked for)") from error
+            asked = f"{size / 2**20:.1f} MiB were asked for"
+            raise BackendUnavailable(f"{str(explained).rstrip('.')} ({asked}).") from error
         return _DeviceMemory(buffer, size)
 
     def pinned(self, size: int) -> Pinned:

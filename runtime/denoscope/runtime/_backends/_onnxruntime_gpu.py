@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import count
@@ -17,15 +20,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from denoscope.runtime._engines import EngineCache, local_gpu
-from denoscope.runtime._errors import BackendUnavailable, InvalidInput
+from denoscope.runtime._errors import BackendUnavailable, DenoscopeError, InvalidInput
 
 from ._base import Graph
 from ._convert_raw import ConvertedGraph
-from ._device import Device, DeviceBackend, DeviceBuffer, DeviceGraph, Work, missing_cuda
+from ._device import DeviceBackend, DeviceBuffer, DeviceGraph, Work, missing_cuda
 
 __all__ = ["OnnxRuntimeCuda", "OnnxRuntimeNvTensorRtRtx", "OnnxRuntimeTensorRt"]
 
-_SWAP = "`pip uninstall -y onnxruntime` and then `pip install 'denoscope[cuda]' 'onnxruntime-gpu[cuda,cudnn]==1.31.*'`"
+_LIBRARIES = "`pip install 'denoscope[cuda]' 'onnxruntime-gpu[cuda,cudnn]==1.31.*'`"
+# The two builds share their import name, so that one must go before the other comes.
+_SWAP = f"`pip uninstall -y onnxruntime` and then {_LIBRARIES}"
 
 
 class OnnxRuntimeGpu(DeviceBackend):
@@ -47,16 +52,11 @@ class OnnxRuntimeGpu(DeviceBackend):
     def _missing_provider(cls) -> str | None:
         import onnxruntime
 
-        if cls.provider in onnxruntime.get_available_providers():
-            return None
-        return f"this build of onnxruntime has no {cls.provider}: run {_SWAP}"
-
-    def __init__(self, *, threads: int | None = None, device: Device | None = None) -> None:
-        import onnxruntime
-
-        super().__init__(threads=threads, device=device)
-        # On Windows the libraries of pip's nvidia packages are found only when they are loaded first.
-        onnxruntime.preload_dlls()
+        if cls.provider not in onnxruntime.get_available_providers():
+            return f"this build of onnxruntime has no {cls.provider}: run {_SWAP}"
+        if missing := _missing_library():
+            return f"{missing} cannot be loaded: run {_LIBRARIES}"
+        return None
 
     def library(self) -> str:
         import onnxruntime
@@ -83,16 +83,18 @@ class OnnxRuntimeGpu(DeviceBackend):
             settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
             try:
                 session = self._open(onnx, settings, options)
+            except DenoscopeError:
+                raise
             except Exception as error:  # the library's exceptions share no other base
                 explained = self.device.explain(error)
                 if explained is not error:
                     raise explained from error
                 refusal = str(error).splitlines()[0][:300]
                 continue
-            if session.get_providers()[0] != self.provider:
+            if (found := session.get_providers()[0]) != self.provider:
                 raise BackendUnavailable(
-                    f"onnxruntime put the graph on {session.get_providers()[0]} instead of {self.provider}, whose "
-                    "libraries it cannot load: `denoscope doctor` says what is installed."
+                    f"onnxruntime put the graph on {found} instead of {self.provider}, whose libraries it cannot "
+                    f"load ({_missing_library() or 'it does not say which'}): run {_LIBRARIES}."
                 )
             if graph_option := _graph_option(options):
                 captured = options[graph_option] == "1"
@@ -106,7 +108,10 @@ class OnnxRuntimeGpu(DeviceBackend):
     def _open(self, onnx: bytes, settings: Any, options: dict[str, str]) -> Any:
         import onnxruntime
 
-        return onnxruntime.InferenceSession(onnx, settings, providers=[(self.provider, options)])
+        # Without enable_fallback=0 the library prints a notice and goes on with the processor.
+        return onnxruntime.InferenceSession(
+            onnx, settings, providers=[(self.provider, options)], enable_fallback=0
+        )
 
 
 class OnnxRuntimeCuda(OnnxRuntimeGpu):
@@ -298,6 +303,22 @@ class _Graph(DeviceGraph):
         if key not in self._sessions:
             self._sessions[key] = self._backend.session(_with_shapes(self._onnx, dict(key)))
         return self._sessions[key]
+
+
+@cache
+def _missing_library() -> str | None:
+    """Load the libraries of CUDA and cuDNN, once a process, and return the first that is not there.
+
+    Those of pip's nvidia packages are found, on Windows above all, only when they are loaded first. The
+    library prints what it misses, and standard output belongs to the command's JSON.
+    """
+    import onnxruntime
+
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        onnxruntime.preload_dlls()
+    found = re.search(r"Failed to load (\S+?):", said.getvalue())
+    return found[1] if found else None
 
 
 def _names(backend: str, data: bytes) -> tuple[list[str], list[str]]:
