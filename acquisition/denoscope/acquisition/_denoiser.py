@@ -15,7 +15,7 @@ from ._routing import Router
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from denoscope.runtime import Denoised, StreamKey
+    from denoscope.runtime import Denoised, Intensity, StreamKey
 
 __all__ = ["UNKNOWN", "DenoiserRequest", "LocalDenoiser", "SessionDenoiser"]
 
@@ -99,17 +99,20 @@ class LocalDenoiser(Router):
         super().__init__(self._first, self._open_another)
         self.look_ahead = self._first.look_ahead
         self.provenance = provenance_of(self._first, choice)
+        self._state: tuple[Intensity | None, bool] = (None, False)
+        self._learned: Mapping[str, Any] = UNKNOWN
 
     def _open_another(self) -> Stream:
         return Stream(self._first.bundle, self._backend, look_ahead=self.look_ahead, std=self._request.std)
 
-    def learned(self) -> dict[str, Any]:
+    def learned(self) -> Mapping[str, Any]:
         """Return the first stream's intensity transform, and whether it follows the scene."""
-        intensity = self._first.intensity
-        return {
-            "intensity": None if intensity is None else intensity.model_dump(),
-            "aligned": self._first.aligned,
-        }
+        state = self._first.intensity, self._first.aligned
+        # Asked for with every frame, and it changes once.
+        if state[0] is not self._state[0] or state[1] != self._state[1]:
+            intensity = None if state[0] is None else state[0].model_dump()
+            self._state, self._learned = state, {"intensity": intensity, "aligned": state[1]}
+        return self._learned
 
     def close(self) -> None:
         """Close every stream, then the backend."""

@@ -36,7 +36,7 @@ class _Server:
         self._layout = Layout(0, 0)
         self._denoiser: LocalDenoiser | None = None
         self._due: deque[Denoised] = deque()
-        self._told: Mapping[str, Any] = {}
+        self._told: Mapping[str, Any] | None = None
 
     def serve(self) -> None:
         """Answer until the other side says `close` or is gone."""
@@ -131,8 +131,9 @@ class _Server:
             "counters": [counters.received, counters.emitted, counters.dropped, counters.in_flight],
         }
         learned = self.denoiser.learned()
-        if learned != self._told:
-            answer["learned"] = self._told = learned
+        if learned is not self._told:
+            self._told = learned
+            answer["learned"] = dict(learned)
         return answer
 
 

@@ -1,0 +1,495 @@
+"""Every fault that we could think of, each in a real recording in a process of its own, frames counted.
+
+    python benchmarks/fault_matrix.py [--bundle B] [--row NAME]... [--kills 50] [--jobs N]
+        [--output FILE.json] [--json]
+
+Each row starts a session (`fault_session.py`), does something bad to it, to its denoiser's process, to its
+folder or to its camera, and compares what lies on the disk with what was sent, bit for bit. `missing` counts
+frames received that cannot be read; after ``kill -9`` nobody can say what was received, so `age_s` is how old
+the newest readable frame was at that moment. The rows of `raw_safety.py` are run as they are. Prints the
+table as Markdown. Rows that need POSIX signals or a file system of their own are skipped elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition", "tests")]
+
+import raw_safety  # noqa: E402
+from fault_session import sent  # noqa: E402
+
+Session = subprocess.Popen[str]
+BRIDGE = "replay@"
+POSIX = sys.platform != "win32"
+RAISING = """
+import sys
+if any("_denoiser_process" in word for word in sys.orig_argv):
+    from denoscope.acquisition._routing import Router
+    push, count = Router.push, 0
+    def failing(self, frame, meta, **more):
+        global count
+        count += 1
+        if count == 50:
+            raise RuntimeError("frame 50 was one too many")
+        return push(self, frame, meta, **more)
+    Router.push = failing
+"""
+
+
+def _signal(process: Session, pids: dict[str, int], folder: Path, name: str, after_s: float) -> None:  # noqa: ARG001
+    time.sleep(after_s)
+    os.kill(pids["denoiser"], getattr(signal, name))
+
+
+def _stall(seconds: float) -> Callable[..., None]:
+    def stall(process: Session, pids: dict[str, int], folder: Path) -> None:
+        _signal(process, pids, folder, "SIGSTOP", 1.5)
+        time.sleep(seconds)
+        os.kill(pids["denoiser"], signal.SIGCONT)
+
+    return stall
+
+
+def _hit(name: str) -> Callable[..., None]:
+    return lambda process, pids, folder: _signal(process, pids, folder, name, 1.5)
+
+
+def _remove(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
+    time.sleep(2.0)
+    shutil.rmtree(folder / "run")
+
+
+def _rename(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
+    time.sleep(2.0)
+    (folder / "run").rename(folder / "moved")
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault.
+
+    Attributes
+    ----------
+    name, what
+        Of the fault.
+    session
+        Of `fault_session.py`.
+    exit_code
+        What is right.
+    says
+        What the user must be told, somewhere in it.
+    act
+        What is done to the running session.
+    bad_denoiser
+        Whether the denoiser raises, in its own process.
+    small_disk
+        MB of the file system that is mounted for the run folder; 0 for none.
+    lossless
+        Whether every frame received must be readable; else the loss must be said.
+    found
+        Folder where the recording lies in the end.
+    """
+
+    name: str
+    what: str
+    session: str
+    exit_code: int
+    says: str
+    act: Callable[..., None] | None = None
+    bad_denoiser: bool = False
+    small_disk: int = 0
+    lossless: bool = True
+    found: str = "run"
+    posix: bool = True
+
+
+ROWS = (
+    Row(
+        *("denoiser-stalls", "denoiser's process stands still for 10 s"),
+        *("sixteen-seconds", 0, "overrun"),
+        act=_stall(10),
+    ),
+    Row(
+        *("denoiser-stalls-2s", "denoiser's process stands still for 2 s"),
+        *("six-seconds", 0, "overrun"),
+        act=_stall(2),
+    ),
+    Row(
+        *("denoiser-hangs", "denoiser's process never answers again"),
+        *("hang", 1, "gave no answer"),
+        act=_hit("SIGSTOP"),
+    ),
+    Row(
+        *("denoiser-killed", "kill -9 of the denoiser's process"),
+        *("six-seconds", 1, "signal 9"),
+        act=_hit("SIGKILL"),
+    ),
+    Row(
+        *("denoiser-crashes", "segmentation fault in the denoiser's process"),
+        *("six-seconds", 1, "Segmentation fault"),
+        act=_hit("SIGSEGV"),
+    ),
+    Row(
+        *("denoiser-raises", "exception in the denoiser's process on frame 50"),
+        *("bounded", 1, "one too many"),
+        bad_denoiser=True,
+        posix=False,
+    ),
+    Row(
+        *("disk-slow", "disk takes two thirds of what the camera sends"),
+        *("slow-disk", 0, "240 written raw"),
+        posix=False,
+    ),
+    Row(
+        *("disk-full-real", "file system of 3 MB fills"),
+        *("full-disk", 2, "No space left"),
+        small_disk=3,
+        lossless=False,
+    ),
+    Row(
+        *("folder-removed", "run folder removed while recording"),
+        *("replay", 1, "was removed"),
+        act=_remove,
+    ),
+    Row(
+        *("folder-moved", "run folder renamed while recording"),
+        *("replay", 130, "could not be"),
+        act=_rename,
+        found="moved",
+    ),
+    Row(
+        *("source-silent", "camera sends nothing for 4 s"),
+        *("silent", 0, "180 written raw"),
+        posix=False,
+    ),
+    Row(
+        *("source-lost", "Micro-Manager (over the bridge) is killed"),
+        *(BRIDGE, 1, "did not answer"),
+        posix=False,
+    ),
+    Row(
+        *("source-restarted", "camera starts again at frame 0"),
+        *("restarted", 0, "180 written raw"),
+        posix=False,
+    ),
+    Row(
+        *("number-gap", "10 frames lost before they reach us"),
+        *("gap", 0, "10 frames were lost"),
+        posix=False,
+    ),
+    Row(
+        *("wrong-shape", "a frame of another shape than its tags say, later a smaller ROI"),
+        *("shape", 0, "1 shape disagrees"),
+        posix=False,
+    ),
+    Row(
+        *("clock-jump", "calendar and the core's stamps jump by hours"),
+        *("clock", 0, "180 written raw"),
+        posix=False,
+    ),
+)
+KILLS = "kill-9"
+
+
+def environment(folder: Path, row: Row | None = None) -> dict[str, str]:
+    """Return the environment of a session, with what makes its denoiser raise where the row asks."""
+    paths = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition")]
+    if row is not None and row.bad_denoiser:
+        (folder / "site").mkdir()
+        (folder / "site" / "sitecustomize.py").write_text(RAISING)
+        paths.insert(0, str(folder / "site"))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
+
+
+def command(row: Row, folder: Path, bundle: str, session: str) -> list[str]:
+    """Return what starts a row's session."""
+    words = [sys.executable, str(ROOT / "benchmarks" / "fault_session.py"), session, str(folder), bundle]
+    if not row.small_disk:
+        return words
+    small = folder / "small"
+    small.mkdir()
+    mount = f"mount -t tmpfs -o size={row.small_disk}m tmpfs '{small}' && export FAULT_OUTPUT='{small}/run'"
+    keep = f"code=$?; cp -r '{small}/run' '{folder}/run'; exit $code"
+    return ["unshare", "-rm", "sh", "-c", f"{mount} && {{ {subprocess.list2cmdline(words)}; {keep}; }}"]
+
+
+def skipped(row: Row) -> str | None:
+    """Return why a row cannot be run here, or None."""
+    if row.posix and not POSIX:
+        return "needs POSIX"
+    if row.small_disk:
+        able = shutil.which("unshare") and subprocess.run(
+            ["unshare", "-rm", "true"], capture_output=True, check=False
+        )
+        if not able or able.returncode != 0:
+            return "needs a mount namespace"
+    return None
+
+
+def run(row: Row, bundle: str) -> dict[str, Any]:
+    """Run one row and return its numbers."""
+    result: dict[str, Any] = {"row": row.name, "what": row.what}
+    reason = skipped(row)
+    if reason is not None:
+        return {**result, "skipped": reason}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        tifffile.imwrite(folder / "movie.tif", raw_safety.movie())
+        server = _Server(folder) if row.session == BRIDGE else None
+        session = row.session if server is None else f"{row.session}127.0.0.1:{server.port}"
+        with subprocess.Popen(
+            command(row, folder, bundle, session),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(folder, row),
+        ) as process:
+            said, pids = _until_recording(process)
+            if server is not None:
+                time.sleep(1.0)
+                server.kill()
+            elif row.act is not None and pids:
+                row.act(process, pids, folder)
+            output, _ = process.communicate(timeout=180)
+        return {**result, **_inspect(row, folder / row.found, process.returncode, [*said, output])}
+
+
+class _Server:
+    """A Micro-Manager on another port, in a process that can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        code = (
+            "import sys, tifffile; from acquisition.bridge_peer import Peer;"
+            f"peer = Peer(tifffile.imread({str(folder / 'movie.tif')!r})[[0] * 6000]); peer.start();"
+            "print(peer.port, flush=True); peer.join()"
+        )
+        paths = os.pathsep.join(sys.path[:5])
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def _until_recording(process: Session) -> tuple[list[str], dict[str, int]]:
+    """Return what a session said before it recorded, and the processes' ids."""
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        if line.startswith("{"):
+            return said, json.loads(line)
+        said.append(line.strip())
+    return said, {}
+
+
+def _inspect(row: Row, run_folder: Path, code: int, said: list[str]) -> dict[str, Any]:
+    from denoscope.acquisition import read_raw
+
+    told = " ".join(" ".join(said).split())
+    if not (run_folder / "raw.tif").exists():
+        return {"exit_code": code, "told": told, "ok": False}
+    recording, movie = read_raw(run_folder), raw_safety.movie()
+    frames = list(recording.frames())
+    name = row.session.partition("@")[0]
+    exact = all(
+        np.array_equal(frame, movie[0] if row.session == BRIDGE else sent(movie, name, index))
+        for index, frame in enumerate(frames)
+    )
+    path = run_folder / "report.json"
+    report = json.loads(path.read_text()) if path.exists() else None
+    counts = report["frames"] if report else {}
+    received = counts.get("received", len(frames))
+    dropped = counts.get("dropped", {})
+    missing = received - len(frames)
+    balanced = not report or received == counts["denoised"] + sum(dropped.values()) + counts["in_flight"]
+    fine = row.says in told and code == row.exit_code and exact and balanced and len(frames) > 30
+    return {
+        "received": received,
+        "readable": len(frames),
+        "missing": missing,
+        "bit_exact": exact,
+        "balanced": balanced,
+        "denoised": counts.get("denoised"),
+        "dropped": dropped,
+        "exit_code": code,
+        "told": _sentence(report, told),
+        "ok": fine and (missing == 0 if row.lossless else missing == counts.get("not_written_raw", 0)),
+    }
+
+
+def _sentence(report: dict[str, Any] | None, told: str) -> str:
+    """Return what matters of what the user was told: problems and notes, else all of it."""
+    if report is None:
+        return told
+    outcome = report["outcome"]
+    if outcome["problems"]:
+        return "; ".join(outcome["problems"])
+    frames = report["frames"]
+    dropped = ", ".join(f"{count} {reason}" for reason, count in frames["dropped"].items())
+    lost = f"; {frames['missing_numbers']} frames lost before us" if frames["missing_numbers"] else ""
+    return f"{outcome['message']}; not denoised: {dropped or 'none'}{lost}"
+
+
+def kills(count: int, bundle: str, seed: int = 5) -> dict[str, Any]:
+    """Kill so many recordings, each at a random moment of its first three seconds."""
+    from denoscope.acquisition import read_raw
+
+    moments = random.Random(seed)
+    movie, ages, readable, faults = raw_safety.movie(), [], [], []
+    for index in range(count):
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            tifffile.imwrite(folder / "movie.tif", movie)
+            row = Row("kill", "", "replay", -9, "")
+            with subprocess.Popen(
+                command(row, folder, bundle, "replay"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment(folder),
+            ) as process:
+                said, pids = _until_recording(process)
+                if not pids:
+                    faults.append(f"kill {index}: {' '.join(said)}")
+                    continue
+                time.sleep(moments.uniform(0.0, 3.0))
+                killed_unix_s = time.time()
+                process.kill()
+                process.communicate(timeout=60)
+            recording = read_raw(folder / "run")
+            frames = list(recording.frames())
+            numbers = [record["number"] for record in recording.records]
+            exact = all(np.array_equal(frame, movie[i % len(movie)]) for i, frame in enumerate(frames))
+            if not exact or numbers != list(range(len(numbers))):
+                faults.append(f"kill {index}: pages are not what was sent")
+            readable.append(len(frames))
+            if recording.records:
+                ages.append(killed_unix_s - recording.records[-1]["core_unix_s"])
+            if not _gone(pids["denoiser"]):
+                faults.append(f"kill {index}: the denoiser's process lives on")
+    worst = max(ages, default=0.0)
+    return {
+        "row": KILLS,
+        "what": f"kill -9 of the session at {count} random moments",
+        "readable": sum(readable),
+        "kills": count,
+        "age_s": round(worst, 3),
+        "age_median_s": round(float(np.median(ages)), 3) if ages else None,
+        "bit_exact": not faults,
+        "exit_code": -9,
+        "told": "; ".join(faults)
+        or f"nothing can be; newest readable frame at most {worst:.2f} s old, every page before it complete",
+        "ok": not faults and worst < 1.0 and len(ages) > 0,
+    }
+
+
+def _gone(pid: int) -> bool:
+    """Return whether a process ends within five seconds."""
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        state = Path(f"/proc/{pid}/stat")
+        if state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Return the rows as a Markdown table."""
+    head = ("fault", "received", "readable", "missing", "denoised", "exit", "what the user was told")
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for result in results:
+        if "skipped" in result:
+            lines.append(f"| {result['what']} | | | | | | skipped: {result['skipped']} |")
+            continue
+        names = ("received", "readable", "missing", "denoised", "exit_code")
+        cells = ["-" if result.get(name) is None else str(result[name]) for name in names]
+        mark = "" if result["ok"] else " **not as it should be**"
+        told = str(result["told"]).replace("|", "/")
+        lines.append(f"| {result['what']}{mark} | {' | '.join(cells)} | {told} |")
+    return "\n".join(lines)
+
+
+def _from_raw_safety(row: raw_safety.Row, bundle: str) -> dict[str, Any]:
+    result = raw_safety.run(row, bundle)
+    if "skipped" in result:
+        return result
+    full = row.file_limit_mb > 0  # what waited when the disk refused cannot be written anywhere
+    fine = result["exit_code"] == result["expected_exit_code"] and result.get("bit_exact", False)
+    fine = fine and result["in_order"] and result["balanced"] and (full or result["missing"] == 0)
+    return {
+        **result,
+        "told": result["message"] or f"{result['reason']}, dropped {result['dropped']}",
+        "ok": fine,
+    }
+
+
+def _run_named(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    began_s = time.perf_counter()
+    if name == KILLS:
+        result = kills(arguments.kills, arguments.bundle)
+    elif name in {row.name for row in ROWS}:
+        result = run(next(row for row in ROWS if row.name == name), arguments.bundle)
+    else:
+        row = next(row for row in raw_safety.ROWS if row.name == name)
+        result = _from_raw_safety(row, arguments.bundle)
+    print(f"{name}: {time.perf_counter() - began_s:.0f} s", file=sys.stderr, flush=True)
+    return result
+
+
+def main() -> None:
+    """Run the rows and print the table."""
+    everything = [*(row.name for row in raw_safety.ROWS), *(row.name for row in ROWS), KILLS]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bundle", default="live")
+    parser.add_argument("--row", action="append", choices=everything)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--jobs", type=int, default=1, help="Rows at the same time.")
+    parser.add_argument("--output", type=Path, help="JSON file for the results.")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    wanted = arguments.row or [name for name in everything if name != "denoiser-stalls-2s"]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        results = list(pool.map(lambda name: _run_named(name, arguments), wanted))
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(results) if arguments.json else table(results))
+    sys.exit(0 if all(result.get("ok", "skipped" in result) for result in results) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""One recording with a fault inside, in this process: what `fault_matrix.py` starts and then attacks.
+
+    python benchmarks/fault_session.py NAME FOLDER BUNDLE
+
+FOLDER holds ``movie.tif``; the run folder is ``FOLDER/run``. On standard output: one line of JSON when the
+recording has begun (with the id of the denoiser's process), then the session's summary.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from denoscope.acquisition import Frame, SourceInfo, live, make_settings
+from denoscope.acquisition._report import summary
+from denoscope.acquisition._session import Session
+from denoscope.acquisition._sources import Source
+
+__all__ = ["FPS", "SESSIONS", "Spec", "sent"]
+
+FPS = 60.0
+_SCRIPTED = 180
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is recorded, and what is wrong with it.
+
+    Attributes
+    ----------
+    script
+        Changes the frames of a scripted source, which takes the place of the replay camera.
+    inside
+        Called in the process before the recording.
+    settings
+        Of the session.
+    """
+
+    script: Callable[[int, Frame], Frame] | None = None
+    inside: Callable[[], None] | None = None
+    settings: Mapping[str, Any] | None = None
+    silent_s: float = 0.0
+
+
+def sent(movie: np.ndarray[Any, Any], name: str, index: int) -> np.ndarray[Any, Any]:
+    """Return the pixels of the frame that was sent as number `index` in the session `name`."""
+    pixels = movie[index % len(movie)]
+    script = SESSIONS[name].script
+    return pixels if script is None else script(index, Frame(pixels, index, 0.0, "", {})).pixels
+
+
+class Scripted(Source):
+    """Frames of a movie at `FPS`, changed as a script says, silent for a while in the middle."""
+
+    def __init__(self, movie: np.ndarray[Any, Any], spec: Spec) -> None:
+        self._movie = movie
+        self._spec = spec
+        self._next = 0
+        self._stopped = False
+        self._due_s = 0.0
+
+    def open(self) -> SourceInfo:
+        """Describe the movie."""
+        return SourceInfo(
+            "scripted", "scripted", "Cam", self._movie.shape[1:], self._movie.dtype, frame_rate_hz=FPS
+        )
+
+    def start(self) -> None:
+        """Start the clock."""
+        self._due_s = time.perf_counter()
+
+    def pop(self) -> Frame | None:
+        """Return the next frame once its time has come."""
+        if self._next == _SCRIPTED or self._stopped or time.perf_counter() < self._due_s:
+            return None
+        index, self._next = self._next, self._next + 1
+        self._due_s += 1 / FPS + (self._spec.silent_s if self._next == _SCRIPTED // 2 else 0.0)
+        pixels = self._movie[index % len(self._movie)].copy()
+        frame = Frame(pixels, index, time.perf_counter(), "Cam", {}, core_unix_s=time.time())
+        return frame if self._spec.script is None else self._spec.script(index, frame)
+
+    def finished(self) -> bool:
+        """Say whether every frame was handed on."""
+        return self._stopped or self._next == _SCRIPTED
+
+    def overflowed(self) -> bool:
+        """Say no."""
+        return False
+
+    def stop(self) -> None:
+        """Stop."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Stop."""
+        self._stopped = True
+
+
+def _gap(index: int, frame: Frame) -> Frame:
+    return replace(frame, number=index if index < 90 else index + 10)
+
+
+def _again_from_zero(index: int, frame: Frame) -> Frame:
+    return replace(frame, number=index % 90)
+
+
+def _one_wrong_shape(index: int, frame: Frame) -> Frame:
+    if index == 60:  # binning changed between the frame and its tags
+        return replace(frame, pixels=frame.pixels[::2, ::2].copy(), agrees=False)
+    if index >= 120:  # a smaller region from here on
+        return replace(frame, pixels=frame.pixels[:48, :40].copy())
+    return frame
+
+
+def _jumping_stamps(index: int, frame: Frame) -> Frame:
+    hours = 1 if 60 <= index < 120 else -1 if index >= 120 else 0
+    return replace(frame, core_unix_s=(frame.core_unix_s or 0.0) + 3600 * hours)
+
+
+def _jumping_clock() -> None:
+    """Set this process's calendar an hour forward after a second and two hours back after two."""
+    real, began_s = time.time, time.perf_counter()
+
+    def jumping() -> float:
+        elapsed_s = time.perf_counter() - began_s
+        return real() + (0 if elapsed_s < 1 else 3600 if elapsed_s < 2 else -3600)
+
+    time.time = jumping  # type: ignore[assignment]
+
+
+def _slow_disk(pause_s: float, after: int) -> Callable[[], None]:
+    def slow() -> None:
+        from denoscope.acquisition import RawWriter
+
+        append = RawWriter.append
+
+        def throttled(self: Any, frame: Frame) -> int:
+            if self.written >= after:
+                time.sleep(pause_s)
+            return append(self, frame)
+
+        RawWriter.append = throttled  # type: ignore[method-assign]
+
+    return slow
+
+
+SESSIONS: Mapping[str, Spec] = {
+    "replay": Spec(),
+    "hang": Spec(settings={"patience_s": 2.0, "frames": 420}),
+    "six-seconds": Spec(settings={"frames": 360}),
+    "sixteen-seconds": Spec(settings={"frames": 960}),
+    "bounded": Spec(settings={"frames": 240}),
+    # 60 frames a second come, 40 are taken, as long as they fit into memory.
+    "slow-disk": Spec(inside=_slow_disk(0.025, 10), settings={"frames": 240, "raw_queue_mb": 1}),
+    "full-disk": Spec(settings={"reserve_mb": 0.0, "force": True}),
+    "silent": Spec(script=lambda _index, frame: frame, silent_s=4.0),
+    "gap": Spec(script=_gap),
+    "restarted": Spec(script=_again_from_zero),
+    "shape": Spec(script=_one_wrong_shape),
+    "clock": Spec(script=_jumping_stamps, inside=_jumping_clock),
+}
+
+
+def main() -> None:
+    """Record."""
+    name, folder, bundle = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    spec = SESSIONS[name.partition("@")[0]]
+    values: dict[str, Any] = {"core": "demo", "movie": folder / "movie.tif", "fps": FPS}
+    if name.startswith("replay@"):  # a Micro-Manager somewhere else
+        values = {"core": name.partition("@")[2]}
+    source = None
+    if spec.script is not None:
+        values = {"core": "scripted"}
+        source = Scripted(tifffile.imread(folder / "movie.tif"), spec)
+    output = Path(os.environ.get("FAULT_OUTPUT", str(folder / "run")))
+    settings = make_settings(
+        output=output,
+        bundle=bundle,
+        threads=1,
+        picture=False,
+        finish_s=2.0,
+        **{**values, **(spec.settings or {})},
+    )
+    if spec.inside is not None:
+        spec.inside()
+    pids: dict[str, int] = {}
+
+    def look(denoiser: Any) -> Any:
+        pids["denoiser"] = getattr(denoiser, "pid", 0)
+        return denoiser
+
+    start = Session.start
+
+    def started(self: Any) -> None:
+        start(self)
+        print(json.dumps({"recording": True, **pids}), flush=True)
+
+    Session.start = started  # type: ignore[method-assign]
+    report = live(settings, source=source, wrap=look)
+    print(summary(report), flush=True)
+    code = int(report["outcome"]["exit_code"])
+    left = [
+        thread.name for thread in threading.enumerate() if not thread.daemon and thread.name != "MainThread"
+    ]
+    if left:
+        print(f"threads left: {left}")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
