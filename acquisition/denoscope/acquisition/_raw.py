@@ -176,7 +176,7 @@ class RawSink(Protocol):
     def written(self) -> int:
         """Frames complete on the disk."""
 
-    def append(self, frame: Frame, /) -> None:
+    def append(self, frame: Frame, /) -> object:
         """Write one frame."""
 
     def sync(self) -> None:
