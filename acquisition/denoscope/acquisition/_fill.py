@@ -156,7 +156,7 @@ class _Filling:
             )
         if backend == "auto":
             backend = self.denoiser.get("backend", "auto")
-        engine, choice = choose_backend(backend)
+        engine, choice = choose_backend(backend, bundle=model)
         stack.callback(engine.close)
         look_ahead = self.denoiser.get("look_ahead")
         known: dict[str, Any] = {}

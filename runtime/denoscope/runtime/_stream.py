@@ -11,9 +11,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ._backends import Backend, Choice, choose_backend
+from ._backends import Backend, Choice
 from ._bundle import Bundle
-from ._compiled import CompiledGraphs
+from ._chosen import ChosenBackend
 from ._convert import DTYPES, SMALLEST, Place, check_frame, native
 from ._errors import InvalidInput
 from ._noise import Intensity, estimate_intensity
@@ -67,7 +67,8 @@ class Stream:
     bundle
         What to run: a `Bundle`, or what `Bundle.load` takes.
     backend
-        `auto`, a backend's name, or an open `Backend`, which the stream then does not close.
+        `auto`, a backend's name, or an open `Backend`, which the stream then does not close. `auto` goes
+        on to the next that can run here when one refuses the bundle or the frame size; see `choice`.
     look_ahead
         Frames after the centre to wait for, 0 to the bundle's; None for the bundle's.
     intensity
@@ -128,17 +129,7 @@ class Stream:
         self._std = std
         self._align = align
         self._placement: Placement | None = None
-        self._owns_backend = not isinstance(backend, Backend)
-        if isinstance(backend, Backend):
-            if threads is not None:
-                raise InvalidInput(
-                    f"{threads} threads were asked for with an open backend: set them where it is opened."
-                )
-            self._backend, self._choice = backend, Choice(backend.name, "it was given by the caller")
-        else:
-            self._backend, self._choice = choose_backend(backend, threads=threads, bundle=self.bundle)
-        self._graphs = CompiledGraphs(self._backend, self.bundle)
-        self._graphs.of(np.dtype(np.uint16))  # what the backend refuses is better known now
+        self._chosen = ChosenBackend(self.bundle, backend, threads)
         self._moving = manifest.flow_scale > 0
         self._ring: Ring[_Entry] = Ring(manifest.window, self.look_ahead)
         self._window: BoundWindow | None = None
@@ -157,12 +148,12 @@ class Stream:
     @property
     def choice(self) -> Choice:
         """Which backend runs the graphs, and why it was chosen."""
-        return self._choice
+        return self._chosen.choice
 
     @property
     def backend_info(self) -> dict[str, str]:
         """Library, version, device, precision and threads of the backend."""
-        return self._backend.describe()
+        return self._chosen.backend.describe()
 
     @property
     def intensity(self) -> Intensity | None:
@@ -297,9 +288,7 @@ class Stream:
         if self._unusable != "is closed":
             self._unusable = "is closed"
             self._window = None
-            self._graphs.close()
-            if self._owns_backend:
-                self._backend.close()
+            self._chosen.close()
 
     def __enter__(self) -> Self:
         return self
@@ -366,13 +355,15 @@ class Stream:
             return
         started = perf_counter()
         self._window = self._canvas = None  # release the old buffers first
-        graphs = self._graphs.of(dtype)
-        manifest = self.bundle.manifest
-        self._window = BoundWindow(self._backend, graphs, manifest, self.look_ahead, *canvas)
+        self._window = self._chosen.attempt(lambda: self._open_window(*canvas))
         self._canvas = canvas
         if self._intensity is not None:
             self._window.set_intensity(self._intensity)
         self._seconds.bind += perf_counter() - started
+
+    def _open_window(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> BoundWindow:
+        backend, graphs = self._chosen.backend, self._chosen.graphs.of(dtype)
+        return BoundWindow(backend, graphs, self.bundle.manifest, self.look_ahead, shape, dtype)
 
     def _calibrate(self) -> None:
         """Estimate the transform from the held frames and freeze it; find out whether the scene moves."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ._backends import Backend, Buffer, Graph
 from ._bundle import BundleManifest
 from ._convert import cut_out, normalise_into, place_into, restore, restore_std
-from ._errors import BackendUnavailable, DenoscopeError
+from ._errors import BackendUnavailable, DeviceFailed
 from ._noise import Intensity
 from ._placement import Place
 from ._raw import FACTOR, OFFSET, RAW
@@ -266,8 +266,10 @@ class BoundWindow:
                 for call in calls:
                     call()
             self._mean.fetch()
-        except DenoscopeError:
+        except BackendUnavailable:
             raise
+        except DeviceFailed as error:  # before any frame came, so that another backend may still be chosen
+            raise BackendUnavailable(str(error)) from error
         except Exception as error:  # what a library raises for a graph that cannot run has no common base
             raise BackendUnavailable(
                 f"{self._backend_name} cannot run the bundle's graphs ({str(error).splitlines()[0][:200]}): "

@@ -170,7 +170,11 @@ def list_backends() -> dict[str, str | None]:
 
 
 def choose_backend(
-    name: str = "auto", *, threads: int | None = None, bundle: Bundle | None = None
+    name: str = "auto",
+    *,
+    threads: int | None = None,
+    bundle: Bundle | None = None,
+    rejected: Mapping[str, str] | None = None,
 ) -> tuple[Backend, Choice]:
     """Open a backend.
 
@@ -182,6 +186,8 @@ def choose_backend(
         Threads for one graph; None leaves it to `default_threads`.
     bundle
         What it will run: `auto` then passes over backends that cannot, for want of engines.
+    rejected
+        Backends that `auto` has already tried in vain, with the reasons.
 
     Returns
     -------
@@ -205,20 +211,20 @@ def choose_backend(
         if obstacle is not None:
             raise BackendUnavailable(f"Backend {name} cannot run here: {obstacle}.")
         return entries[name].load()(threads=threads), Choice(name, "it was asked for by name")
-    rejected: dict[str, str] = {}
+    against = dict(rejected or {})
     for entry in entries.values():
-        if not entry.automatic:
+        if not entry.automatic or entry.name in against:
             continue
         obstacle = _obstacle(entry)
         if obstacle is None and bundle is not None:
             obstacle = entry.load().obstacle(bundle)
         if obstacle is None:
             try:
-                return entry.load()(threads=threads), Choice(entry.name, entry.merit, rejected)
+                return entry.load()(threads=threads), Choice(entry.name, entry.merit, against)
             except BackendUnavailable as error:  # only opening it shows that a driver or a GPU is not sound
                 obstacle = str(error).rstrip(".")
-        rejected[entry.name] = obstacle
-    reasons = "; ".join(f"{backend}: {why}" for backend, why in rejected.items())
+        against[entry.name] = obstacle
+    reasons = "; ".join(f"{backend}: {why}" for backend, why in against.items())
     raise BackendUnavailable(f"No backend can run here ({reasons}).")
 
 
