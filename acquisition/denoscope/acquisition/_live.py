@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,6 @@ from ._log import EventLog
 from ._metrics import Gauges, MetricsServer, metrics_address
 from ._movie import Movie, read_movie
 from ._noise_check import check_noise
-from ._ome import DENOISED_MOVIE, DenoisedWriter
 from ._provenance import package_version
 from ._raw import RAW_MOVIE, RAW_SIDECAR, RawElsewhere, RawWriter
 from ._remote import RemoteDenoiser
@@ -32,6 +32,7 @@ from ._routing import Routes
 from ._session import Session
 from ._settings import LiveSettings
 from ._signals import interrupts
+from ._sinks._live import check_live_format, open_live_sink
 from ._sources import Source, open_source
 from ._states import FinishReason, SessionStatus
 
@@ -52,7 +53,7 @@ _DENOISE_QUEUE = 64
 
 
 def _refuse_existing(output: Path) -> None:
-    for name in (RAW_MOVIE, RAW_SIDECAR, DENOISED_MOVIE, REPORT):
+    for name in (RAW_MOVIE, RAW_SIDECAR, REPORT):
         if (output / name).exists():
             raise OutputExists(
                 f"{output / name} exists and recordings are never overwritten; name another --output."
@@ -98,6 +99,7 @@ class _Run:
         """Open source, model and files, cheapest refusals first."""
         settings = self.settings
         _refuse_existing(settings.output)
+        check_live_format(settings.output, settings.denoised_format)
         self.metrics: MetricsServer | None = None
         if settings.metrics is not None:
             self.metrics = MetricsServer(metrics_address(settings.metrics))
@@ -138,7 +140,13 @@ class _Run:
         else:
             self.notes.append("raw frames were not written here: whoever records keeps them")
         self.raw = raw
-        self.writer = DenoisedWriter(settings.output, self.info, self.provenance)
+        self.writer = open_live_sink(
+            settings.output,
+            settings.denoised_format,
+            self.info if self.camera is None else replace(self.info, dtype=np.dtype(np.float32)),
+            self.provenance,
+            std=settings.std,
+        )
         self.routes = Routes(settings.streams)
         denoiser: Denoiser = self.denoiser
         if self.camera is not None:
@@ -169,7 +177,9 @@ class _Run:
 
     def _open_denoiser(self) -> SessionDenoiser:
         settings = self.settings
-        request = DenoiserRequest(settings.bundle, settings.backend, settings.look_ahead, settings.threads)
+        request = DenoiserRequest(
+            settings.bundle, settings.backend, settings.look_ahead, settings.threads, std=settings.std
+        )
         if settings.denoiser == "thread":
             return LocalDenoiser(request)
         return RemoteDenoiser(request, patience_s=settings.patience_s)
@@ -200,7 +210,7 @@ class _Run:
         self.forecast = make_forecast(
             _existing_parent(settings.output),
             info,
-            Load(settings.keep_raw, itemsize),
+            Load(settings.keep_raw, itemsize, settings.std),
             frames=settings.frame_limit,
             seconds=settings.seconds,
             camera_fps=settings.camera_fps,
@@ -420,7 +430,9 @@ def live(
         run.record()
         report = run.finish()
         if settings.picture and caught.count < 2 and run.raw.rescued is None:
-            if len(run.routes.received) > 1:
+            if settings.denoised_format != "ome-tiff":
+                run.notes.append("report.png was not drawn: it shows recordings in OME-TIFF")
+            elif len(run.routes.received) > 1:
                 run.notes.append("report.png was not drawn: it shows recordings of one stream")
             else:
                 _draw(run.output, report, run.camera)

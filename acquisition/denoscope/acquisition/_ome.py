@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,8 @@ class DenoisedWriter:
 
     Each frame is one page, complete on its own (see `PageFile`). `close` puts the OME-XML into the
     first page: pixel size, channel, time of every plane (``DeltaT``, seconds since the first frame),
-    exposure, and a map annotation with the provenance. A frame that was not denoised has no page and
+    exposure, and a map annotation with the provenance. What Micro-Manager said about a frame is in its page's
+    tag 51123, where Micro-Manager's own files have it. A frame that was not denoised has no page and
     keeps its index: the OME-XML's ``TiffData`` say which index each page has. Each camera and stage
     position is an image, with the channels and slices that came.
 
@@ -88,6 +90,8 @@ class DenoisedWriter:
         Of the movie in the folder.
     timed
         Whether the stamps' times are real, so that planes get a ``DeltaT``.
+    quantity
+        What the frames are of the source, for the images' names.
     keep
         Go on with a movie of one stream whose file holds at least so many frames, cut off after them;
         None for a new file.
@@ -108,6 +112,7 @@ class DenoisedWriter:
         *,
         file_name: str = DENOISED_MOVIE,
         timed: bool = True,
+        quantity: str = "denoised",
         keep: int | None = None,
     ) -> None:
         path = folder / file_name
@@ -117,6 +122,7 @@ class DenoisedWriter:
         self._source = source
         self._provenance = provenance
         self._timed = timed
+        self._quantity = quantity
         self._pages = PageFile(path, pixel_size_um=source.pixel_size_um, describe=True, keep=keep)
         self._segments: list[_Segment] = []
         self._current: dict[tuple[str, int], _Segment] = {}
@@ -147,7 +153,7 @@ class DenoisedWriter:
         time_s = stamp.core_unix_s if stamp.core_unix_s is not None else stamp.t_received_s
         if self._zero_s is None:
             self._zero_s = time_s
-        page = self._pages.append(output.frame)
+        page = self._pages.append(output.frame, metadata=output.meta.tags)
         shape = (int(output.frame.shape[0]), int(output.frame.shape[1]))
         key = output.meta.key
         group = (key.camera, key.position)
@@ -180,7 +186,7 @@ class DenoisedWriter:
         from ome_types.model import Map, MapAnnotation, StructuredAnnotations
 
         pairs = [
-            Map.M(k=key, value=value if isinstance(value, str) else json.dumps(value, default=str))
+            Map.M(k=key, value=_xml(value) if isinstance(value, str) else json.dumps(value, default=str))
             for key, value in {**self._provenance, "streams": self._streams()}.items()
         ]
         annotation = MapAnnotation(id="Annotation:0", namespace=PROVENANCE, value=Map(ms=pairs))
@@ -247,13 +253,13 @@ class DenoisedWriter:
         ]
         cameras = len({each.key.camera for each in self._segments}) > 1
         places = len({each.key.position for each in self._segments}) > 1
-        named = [f"{self._source.name} denoised"]
+        named = [f"{self._source.name} {self._quantity}"]
         named += [segment.key.camera] if cameras else []
         named += [f"position {segment.key.position}"] if places else []
         rate = self._source.frame_rate_hz
         return Image(
             id=f"Image:{number}",
-            name=", ".join(named),
+            name=_xml(", ".join(named)),
             pixels=Pixels(
                 id=f"Pixels:{number}",
                 dimension_order=Pixels_DimensionOrder.XYCZT,
@@ -269,7 +275,7 @@ class DenoisedWriter:
                 channels=[
                     Channel(
                         id=f"Channel:{number}:{place}",
-                        name=name or self._source.channel or segment.key.camera or self._source.camera,
+                        name=_xml(name or self._source.channel or segment.key.camera or self._source.camera),
                         samples_per_pixel=1,
                     )
                     for place, name in enumerate(segment.channels)
@@ -282,6 +288,12 @@ class DenoisedWriter:
 
 
 _OME_TYPES = {"float32": "float"}
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _xml(text: str) -> str:
+    """Return text without the characters that no XML can hold; a camera's label may be anything."""
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _runs(pages: list[_Page], *, one_plane: bool) -> list[tuple[_Page, int]]:

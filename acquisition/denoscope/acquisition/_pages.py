@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +21,7 @@ _TAG = struct.Struct("<HHQ8s")
 _ASCII, _SHORT, _LONG, _RATIONAL, _LONG8 = 2, 3, 4, 5, 16
 _SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
 _CENTIMETRE = 3
+_METADATA = 51123  # Micro-Manager's tag for a frame's metadata, JSON
 # Six tags lie before the description; its count follows code and type.
 _DESCRIPTION_IN_DIRECTORY = 8 + 6 * _TAG.size + 4
 
@@ -127,7 +130,7 @@ class PageFile:
             _tag(296, _SHORT, struct.pack("<H", _CENTIMETRE)),
         ]
 
-    def _directory(self, frame: npt.NDArray[Any], data_at: int) -> bytes:
+    def _directory(self, frame: npt.NDArray[Any], data_at: int, text: bytes, text_at: int) -> bytes:
         height, width = frame.shape
         tags = [
             _tag(254, _LONG, struct.pack("<L", 0)),
@@ -147,15 +150,20 @@ class PageFile:
             *self._resolution(),
             _tag(339, _SHORT, struct.pack("<H", _SAMPLE_FORMATS[frame.dtype.kind])),
         ]
+        if text:
+            where = text if len(text) <= 8 else struct.pack("<Q", text_at)
+            tags.append(_tag(_METADATA, _ASCII, where, len(text)))
         return struct.pack("<Q", len(tags)) + b"".join(tags) + struct.pack("<Q", 0)
 
-    def append(self, frame: npt.NDArray[Any]) -> int:
+    def append(self, frame: npt.NDArray[Any], *, metadata: Mapping[str, Any] | None = None) -> int:
         """Write one page and return its index.
 
         Parameters
         ----------
         frame
             ``(H, W)`` array of unsigned or signed integers or floats.
+        metadata
+            Written into the page as JSON, in Micro-Manager's tag; nothing where empty.
 
         Raises
         ------
@@ -170,12 +178,15 @@ class PageFile:
         self._file.seek(self._end)
         padding = -self._end % 16
         data_at = self._end + padding
-        directory_at = data_at + frame.nbytes + (-frame.nbytes % 8)
-        directory = self._directory(frame, data_at)
+        text = json.dumps(dict(metadata), default=str).encode() + b"\0" if metadata else b""
+        text_at = data_at + frame.nbytes
+        used = frame.nbytes + len(text)
+        directory_at = data_at + used + (-used % 8)
+        directory = self._directory(frame, data_at, text, text_at)
         if padding:
             self._write(b"\0" * padding)
         self._write(frame.reshape(-1).view(np.uint8).data)
-        self._write(b"\0" * (directory_at - data_at - frame.nbytes) + directory)
+        self._write(text + b"\0" * (directory_at - data_at - used) + directory)
         self._file.seek(self._link_at)
         self._write(struct.pack("<Q", directory_at))
         if self._describe and self.pages == 0:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from denoscope.runtime import InvalidInput
 
+from ._sinks._live import LiveFormat
+
 __all__ = ["LiveSettings", "make_settings"]
 
 
@@ -55,6 +57,10 @@ class LiveSettings(BaseModel):
         Draw ``report.png``.
     keep_raw
         Write ``raw.tif``; off only where somebody else keeps every raw frame.
+    denoised_format
+        Of the denoised movie: ``ome-tiff``, ``ome-zarr`` or ``ndtiff``.
+    std
+        Write the predicted standard deviation of every denoised pixel too.
     denoiser
         ``process``: in a process of its own, whose crash costs no raw frame; ``thread``: in this one.
     patience_s
@@ -92,6 +98,8 @@ class LiveSettings(BaseModel):
     reserve_mb: float = Field(200.0, ge=0)
     picture: bool = True
     keep_raw: bool = True
+    denoised_format: LiveFormat = "ome-tiff"
+    std: bool = False
     denoiser: Literal["process", "thread"] = "process"
     patience_s: float = Field(20.0, gt=0)
     metrics: str | None = None

@@ -108,6 +108,12 @@ def live(
     mm_dir: Annotated[Path | None, typer.Option(help="Folder with the device adapters for FILE.cfg.")] = None,
     buffer_mb: Annotated[int, typer.Option(help="Size of the core's circular buffer in MB.")] = 512,
     reserve_mb: Annotated[float, typer.Option(help="Disk space in MB that must stay free.")] = 200.0,
+    denoised_format: Annotated[
+        str, typer.Option(help="Format of the denoised movie: ome-tiff, ome-zarr or ndtiff.")
+    ] = "ome-tiff",
+    std: Annotated[
+        bool, typer.Option("--std", help="Write the predicted standard deviation too, as denoised_std.")
+    ] = False,
     metrics: Annotated[
         str | None, typer.Option(help="Port where Prometheus, on this computer, reads the session's numbers.")
     ] = None,
@@ -147,6 +153,8 @@ def live(
         mm_dir=mm_dir,
         buffer_mb=buffer_mb,
         reserve_mb=reserve_mb,
+        denoised_format=denoised_format,
+        std=std,
         metrics=metrics,
         camera_fps=camera_fps,
         force=force,

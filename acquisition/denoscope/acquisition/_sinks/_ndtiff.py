@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +13,77 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition._extras import require
+from denoscope.acquisition._frames import SourceInfo
 from denoscope.runtime import InvalidInput
 
 from ._base import Layout, Place
 
-__all__ = ["NDTiffSink"]
+__all__ = ["PROVENANCE_FILE", "Dataset", "NDTiffSink"]
 
-_PROVENANCE = "denoscope.json"
+PROVENANCE_FILE = "denoscope.json"
+
+
+class Dataset:
+    """An NDTiff dataset that is being written.
+
+    Parameters
+    ----------
+    folder
+        Exists and is empty. The library reserves 4 GB for each of its files and gives back what it did not use.
+    source
+        Where the frames come from.
+    summary
+        For the dataset's summary metadata, beside ours.
+    """
+
+    def __init__(self, folder: Path, source: SourceInfo, summary: Mapping[str, Any]) -> None:
+        from ndstorage import NDTiffDataset
+
+        self._size_um = source.pixel_size_um
+        values: dict[str, Any] = {"Prefix": folder.stem, "source": source.as_json(), **summary}
+        if source.pixel_size_um:
+            values["PixelSize_um"] = source.pixel_size_um
+        self._data: Any = NDTiffDataset(str(folder), summary_metadata=values, writable=True)
+        # ndstorage leaves a reader of each file open, and Windows renames no folder with an open file.
+        self._readers: dict[int, Any] = {}
+        self._open = True
+
+    def put(self, axes: Mapping[str, Any], frame: npt.NDArray[Any], place: Place) -> None:
+        """Write one image with Micro-Manager's metadata of its raw frame."""
+        if frame.dtype not in (np.uint8, np.uint16):
+            raise InvalidInput(
+                f"NDTiff holds uint8 and uint16, and the frames are {frame.dtype}: write OME-TIFF (.ome.tif) or "
+                "OME-Zarr (.ome.zarr)."
+            )
+        metadata = json.loads(json.dumps(dict(place.tags), default=str))
+        metadata |= {"denoised": True, "time_s": place.time_s}
+        if self._size_um:
+            metadata.setdefault("PixelSizeUm", self._size_um)
+        self._data.put_image(dict(axes), np.ascontiguousarray(frame), metadata)
+        reader = self._data.current_writer.reader
+        self._readers[id(reader)] = reader
+
+    def flush(self) -> None:
+        """Hand the index to the system; the library keeps it to itself until the end, where a kill loses it."""
+        # Its own images are handed over by `put_image`, so the index never promises one that is not there.
+        if self._data._index_file is not None:
+            self._data._index_file.flush()
+
+    def sync(self) -> None:
+        """Wait until every image and the index are on the disk."""
+        self.flush()
+        for file in (getattr(self._data.current_writer, "file", None), self._data._index_file):
+            if file is not None:
+                os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Close the dataset; a second call does nothing."""
+        if self._open:
+            self._open = False
+            self._data.finish()
+            self._data.close()
+            for reader in self._readers.values():
+                reader.close()
 
 
 class NDTiffSink:
@@ -38,34 +103,13 @@ class NDTiffSink:
         if partial.exists():
             shutil.rmtree(partial)
         partial.mkdir()
-        from ndstorage import NDTiffDataset
-
         self._path = partial
         self._keys = layout.keys
-        source = layout.source
-        self._size_um = source.pixel_size_um
-        summary: dict[str, Any] = {"Prefix": partial.stem, "source": source.as_json()}
-        if source.pixel_size_um:
-            summary["PixelSize_um"] = source.pixel_size_um
-        self._data: Any = NDTiffDataset(str(partial), summary_metadata=summary, writable=True)
-        # ndstorage leaves a reader of each file open, and Windows renames no folder with an open file.
-        self._readers: dict[int, Any] = {}
-        self._open = True
+        self._data = Dataset(partial, layout.source, {})
 
     def append(self, frame: npt.NDArray[Any], place: Place) -> None:
         """Write one image."""
-        if frame.dtype not in (np.uint8, np.uint16):
-            raise InvalidInput(
-                f"NDTiff holds uint8 and uint16, and the frames are {frame.dtype}: write OME-TIFF (.ome.tif) or "
-                "OME-Zarr (.ome.zarr)."
-            )
-        metadata = json.loads(json.dumps(dict(place.tags), default=str))
-        metadata |= {"denoised": True, "time_s": place.time_s}
-        if self._size_um:
-            metadata.setdefault("PixelSizeUm", self._size_um)
-        self._data.put_image(self._axes(place), np.ascontiguousarray(frame), metadata)
-        reader = self._data.current_writer.reader
-        self._readers[id(reader)] = reader
+        self._data.put(self._axes(place), frame, place)
 
     def _axes(self, place: Place) -> dict[str, Any]:
         """Return the frame's place on every axis that has more than one."""
@@ -81,13 +125,8 @@ class NDTiffSink:
         """Write the provenance, and close."""
         self.close()
         text = json.dumps(provenance, indent=2, default=str)
-        (self._path / _PROVENANCE).write_text(text + "\n", encoding="utf-8")
+        (self._path / PROVENANCE_FILE).write_text(text + "\n", encoding="utf-8")
 
     def close(self) -> None:
         """Close the dataset; its index is complete then."""
-        if self._open:
-            self._open = False
-            self._data.finish()
-            self._data.close()
-            for reader in self._readers.values():
-                reader.close()
+        self._data.close()

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition._extras import require
+from denoscope.acquisition._frames import SourceInfo
 from denoscope.runtime import InvalidInput
 
 from ._base import Layout, Place
@@ -19,10 +21,12 @@ from ._base import Layout, Place
 if TYPE_CHECKING:
     from denoscope.runtime import StreamKey
 
-__all__ = ["ZarrSink", "frames_of"]
+__all__ = ["FULL", "TAGS", "ZarrSink", "create_image", "frames_of", "tags_line"]
 
-_TAGS = "frames.jsonl"
-_FULL = "0"  # path of the only resolution
+TAGS = "frames.jsonl"
+"""A line for each frame."""
+FULL = "0"
+"""Path of the only resolution."""
 
 
 class ZarrSink:
@@ -44,19 +48,15 @@ class ZarrSink:
             _create(partial, layout, self._axes)
         self._array = frames_of(partial, writable=True)
         # Lines of frames that are written again replace the ones before them.
-        self._lines = (partial / _TAGS).open("ab" if keep is not None else "xb", buffering=0)
+        self._lines = (partial / TAGS).open("ab" if keep is not None else "xb", buffering=0)
 
     def append(self, frame: npt.NDArray[Any], place: Place) -> None:
         """Write one chunk."""
         where = self._axes.where(place.key, place.index)
         self._array[where] = frame
         if place.tags or place.time_s is not None:
-            line = {
-                "index": dict(zip(self._axes.names, where, strict=False)),
-                "time_s": place.time_s,
-                "tags": dict(place.tags),
-            }
-            self._lines.write((json.dumps(line, default=str) + "\n").encode())
+            index = dict(zip(self._axes.names, where, strict=False))
+            self._lines.write(tags_line(index, place.time_s, place.tags))
 
     def sync(self) -> None:
         """Hand the lines to the disk; zarr closes each chunk's file, and the system writes it out."""
@@ -69,19 +69,25 @@ class ZarrSink:
         self.close()
         group = zarr.open_group(self._path, mode="r+")
         group.attrs["denoscope"] = json.loads(json.dumps(provenance, default=str))
-        if not (self._path / _TAGS).stat().st_size:
-            (self._path / _TAGS).unlink()
+        if not (self._path / TAGS).stat().st_size:
+            (self._path / TAGS).unlink()
 
     def close(self) -> None:
         """Close the lines; chunks are never open."""
         self._lines.close()
 
 
+def tags_line(index: Mapping[str, int], time_s: float | None, tags: Mapping[str, Any]) -> bytes:
+    """Return a frame's line for ``frames.jsonl``."""
+    line = {"index": dict(index), "time_s": time_s, "tags": dict(tags)}
+    return (json.dumps(line, default=str) + "\n").encode()
+
+
 def frames_of(path: Path, *, writable: bool = False) -> Any:
     """Return the array of frames of an OME-Zarr image that `ZarrSink` made."""
     import zarr
 
-    return zarr.open_array(path / _FULL, mode="r+" if writable else "r")
+    return zarr.open_array(path / FULL, mode="r+" if writable else "r")
 
 
 class _Axes:
@@ -117,10 +123,47 @@ class _Axes:
 
 
 def _create(path: Path, layout: Layout, axes: _Axes) -> None:
+    channels = [" ".join(filter(None, pair)) for pair in axes.channels]
+    create_image(
+        path,
+        layout.source,
+        dict(zip(axes.names, axes.sizes, strict=True)),
+        layout.source.shape,
+        layout.source.dtype,
+        attributes={"channels": channels} if len(channels) > 1 else None,
+    )
+
+
+def create_image(
+    path: Path,
+    source: SourceInfo,
+    sizes: Mapping[str, int],
+    shape: tuple[int, int],
+    dtype: npt.DTypeLike,
+    *,
+    name: str = "denoised",
+    attributes: dict[str, Any] | None = None,
+) -> None:
+    """Create an OME-Zarr image without frames.
+
+    Parameters
+    ----------
+    path
+        Its group.
+    source
+        Where the frames come from: name, pixel size and frame rate.
+    sizes
+        Of the axes before y and x, of t, c and z.
+    shape, dtype
+        Of a frame.
+    name
+        What it shows of the source.
+    attributes
+        Of the group, beside ``ome``.
+    """
     from yaozarrs import v05
     from yaozarrs.write.v05 import prepare_image
 
-    source = layout.source
     rate, size_um = source.frame_rate_hz, source.pixel_size_um
     kinds: dict[str, Any] = {
         "t": v05.TimeAxis(name="t", unit="second" if rate else None),
@@ -130,22 +173,21 @@ def _create(path: Path, layout: Layout, axes: _Axes) -> None:
         "x": v05.SpaceAxis(name="x", unit="micrometer" if size_um else None),
     }
     scales = {"t": 1 / rate if rate else 1.0, "y": size_um or 1.0, "x": size_um or 1.0}
-    names = [*axes.names, "y", "x"]
-    scale = v05.ScaleTransformation(scale=[scales.get(name, 1.0) for name in names])
-    dataset = v05.Dataset(path=_FULL, coordinateTransformations=[scale])
+    names = [*sizes, "y", "x"]
+    scale = v05.ScaleTransformation(scale=[scales.get(each, 1.0) for each in names])
+    dataset = v05.Dataset(path=FULL, coordinateTransformations=[scale])
     image = v05.Image(
         multiscales=[
             v05.Multiscale(
-                name=f"{source.name} denoised", axes=[kinds[name] for name in names], datasets=[dataset]
+                name=f"{source.name} {name}", axes=[kinds[each] for each in names], datasets=[dataset]
             )
         ]
     )
-    channels = [" ".join(filter(None, pair)) for pair in axes.channels]
     prepare_image(
         path,
         image,
-        ((*axes.sizes, *source.shape), source.dtype),
-        extra_attributes={"channels": channels} if len(channels) > 1 else None,
-        chunks=(*[1] * len(axes.sizes), *source.shape),
+        ((*sizes.values(), *shape), np.dtype(dtype)),
+        extra_attributes=attributes,
+        chunks=(*[1] * len(sizes), *shape),
         writer="zarr",
     )
