@@ -117,3 +117,25 @@ def test_every_reason_is_given_when_none_is_left(
     monkeypatch.setattr(fragile, "refuses", "open")
     with pytest.raises(BackendUnavailable, match=r"onnxruntime-cpu: tried; fragile: The GPU is held"):
         choose_backend("auto", bundle=bundle, rejected={"onnxruntime-cpu": "tried"})
+
+
+@pytest.mark.parametrize("refuses", ["compile", "large frames"])
+def test_a_session_goes_on_too_and_its_report_says_so(
+    fragile: type[Fragile], monkeypatch: pytest.MonkeyPatch, bundle: Bundle, refuses: str
+) -> None:
+    from denoscope.acquisition._denoiser import DenoiserRequest, LocalDenoiser
+
+    monkeypatch.setattr(fragile, "refuses", refuses)
+    denoiser = LocalDenoiser(DenoiserRequest(str(bundle.folder), threads=1))
+    denoiser.prepare((64, 72), np.uint16, 2)
+    provenance = denoiser.provenance | dict(denoiser.learned())
+    assert (provenance["backend"], provenance["backend_details"]["device"]) == ("onnxruntime-cpu", "CPU")
+    assert set(provenance["backends_rejected"]) == {"fragile"}
+    outputs = []
+    for number in range(8):
+        frame = stamped(number, (64, 72))
+        outputs += denoiser.push(frame, FrameMeta(number=number, t_received_s=time.perf_counter()))
+    assert len(outputs) + len(denoiser.flush()) == 8
+    denoiser.close()
+    with pytest.raises(BackendUnavailable, match=r"not known|out of memory"):
+        LocalDenoiser(DenoiserRequest(str(bundle.folder), backend="fragile")).prepare((64, 72), np.uint16, 1)

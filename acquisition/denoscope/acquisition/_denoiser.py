@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from denoscope.runtime import Bundle, Stream, choose_backend
+from denoscope.runtime import BackendUnavailable, Bundle, Stream, choose_backend
 
 from ._lane import Denoiser
 from ._provenance import provenance_of
@@ -87,31 +87,71 @@ class LocalDenoiser(Router):
     """
 
     def __init__(self, request: DenoiserRequest) -> None:
-        bundle = Bundle.load(request.bundle)
+        self._request = request
+        self._bundle = Bundle.load(request.bundle)
+        self._changed: dict[str, Any] = {}
+        self._state: tuple[Intensity | None, bool] = (None, False)
+        self._learned: Mapping[str, Any] = UNKNOWN
+        self.provenance = self._open({})
+
+    def _open(self, rejected: Mapping[str, str]) -> dict[str, Any]:
+        """Open the backend and the first stream; return the provenance.
+
+        Parameters
+        ----------
+        rejected
+            Backends that `auto` has tried in vain, with the reasons.
+        """
+        request = self._request
         # All streams run on it, so it is ours and not the first stream's.
-        self._backend, choice = choose_backend(request.backend, threads=request.threads)
+        self._backend, self._choice = choose_backend(
+            request.backend, threads=request.threads, bundle=self._bundle, rejected=rejected
+        )
         try:
-            self._request = request
-            self._first = Stream(bundle, self._backend, look_ahead=request.look_ahead, std=request.std)
+            self._first = Stream(self._bundle, self._backend, look_ahead=request.look_ahead, std=request.std)
+        except BackendUnavailable as error:
+            self._backend.close()
+            return self._open(self._and_this(error))
         except BaseException:
             self._backend.close()
             raise
         super().__init__(self._first, self._open_another)
         self.look_ahead = self._first.look_ahead
-        self.provenance = provenance_of(self._first, choice)
-        self._state: tuple[Intensity | None, bool] = (None, False)
-        self._learned: Mapping[str, Any] = UNKNOWN
+        return provenance_of(self._first, self._choice)
+
+    def _and_this(self, error: BackendUnavailable) -> dict[str, str]:
+        """Return what `auto` has tried in vain so far; raise the error if the backend was named."""
+        if self._request.backend != "auto":
+            raise error
+        return {**self._choice.rejected, self._choice.name: str(error).rstrip(".")}
+
+    def prepare(self, shape: tuple[int, int], dtype: npt.DTypeLike, streams: int) -> None:
+        """Open so many streams for frames of a shape and dtype; `auto` may take another backend for them."""
+        try:
+            super().prepare(shape, dtype, streams)
+        except BackendUnavailable as error:
+            rejected = self._and_this(error)
+            self.close()
+            provenance = self._open(rejected)
+            self.provenance.update(provenance)
+            self._changed = {name: value for name, value in provenance.items() if name.startswith("backend")}
+            self._learned = {**UNKNOWN, **self._changed}
+            self.prepare(shape, dtype, streams)
 
     def _open_another(self) -> Stream:
         return Stream(self._first.bundle, self._backend, look_ahead=self.look_ahead, std=self._request.std)
 
     def learned(self) -> Mapping[str, Any]:
-        """Return the first stream's intensity transform, and whether it follows the scene."""
+        """Return the first stream's intensity transform, and whether it follows the scene.
+
+        And the backend, where another than the one of `provenance` had to be taken for the frame size.
+        """
         state = self._first.intensity, self._first.aligned
         # Asked for with every frame, and it changes once.
         if state[0] is not self._state[0] or state[1] != self._state[1]:
             intensity = None if state[0] is None else state[0].model_dump()
-            self._state, self._learned = state, {"intensity": intensity, "aligned": state[1]}
+            found = {"intensity": intensity, "aligned": state[1]}
+            self._state, self._learned = state, {**found, **self._changed}
         return self._learned
 
     def close(self) -> None:
