@@ -1,12 +1,13 @@
 """How many frames a movie must have to be learned from: training on its first frames only.
 
     python benchmarks/few_frames.py NOISY CLEAN
-        [--frames 10 20 50 600] [--minutes 10] [--methods live umvd sts-uvd] [--from live] --output DIR
+        [--frames 10 20 50 600] [--minutes 10] [--methods live umvd sts-uvd] [--from live] [--simulate N] --output DIR
 
 Training starts from random weights, and once more from the bundle given with --from, as `denoscope train`
-does. Every training spends the same processor minutes, all threads together, so that the numbers are fair on
-a shared machine; each network then denoises the whole movie and is scored there. The clean movie is
-never seen by a training.
+does; with --simulate, from random weights on simulated movies as well. Every training
+spends the same processor minutes, all threads together, so that the numbers are fair on a shared machine; each
+network then denoises the whole movie and is scored there. The clean movie is never seen by a training.
+Rows that DIR/few_frames.json has already are not measured again.
 """
 
 from __future__ import annotations
@@ -20,10 +21,20 @@ import numpy as np
 
 from denoscope.export import load_network
 from denoscope.runtime import Bundle, estimate_intensity, open_movie
-from denoscope.train import LiveNet, TrainingMovie, aligned, best_gaussian, fit, score
+from denoscope.train import (
+    FitResult,
+    LiveNet,
+    TrainingMovie,
+    aligned,
+    best_gaussian,
+    fit,
+    score,
+    simulated_movies,
+)
 from denoscope.train._methods import METHODS, method_named
 
 ADAPTATION_RATE = 5e-4  # that of `denoscope train`
+GAUSSIAN = "gaussian tuned on the truth"
 
 
 def main() -> None:
@@ -35,55 +46,47 @@ def main() -> None:
     parser.add_argument("clean", type=Path)
     parser.add_argument("--frames", type=int, nargs="+", default=[10, 20, 50, 600])
     parser.add_argument("--minutes", type=float, default=10, help="processor minutes of each training")
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=["live"])
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=["live"])
     parser.add_argument("--from", dest="start", help="live bundle to adapt as well")
+    parser.add_argument(
+        "--simulate", type=int, default=0, help="simulated movies to learn `live` from as well"
+    )
+    parser.add_argument("--no-gaussian", action="store_true", help="leave out the slow search for it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
 
     noisy, clean = np.asarray(open_movie(options.noisy)), np.asarray(open_movie(options.clean))
-    gaussian, widths = best_gaussian(clean, noisy)
-    rows: list[dict[str, Any]] = []
-    print(
-        f"| method | frames | steps | processor minutes | PSNR (dB) | at 99.9 % (dB) | SSIM |\n|{'---|' * 7}"
-    )
-
-    def add(method: str, frames: int, estimate: np.ndarray, steps: int = 0, minutes: float = 0.0) -> None:
-        s = score(clean, estimate)
-        rows.append(
-            {
-                "method": method,
-                "frames": frames,
-                "steps": steps,
-                "processor_s": minutes * 60,
-                "psnr_db": s.psnr_db,
-                "psnr_p999_db": s.psnr_p999_db,
-                "ssim": s.ssim,
-            }
-        )
-        spent = f"{steps} | {minutes:.1f}" if steps else " | "
-        print(
-            f"| {method} | {frames} | {spent} | {s.psnr_db:.2f} | {s.psnr_p999_db:.2f} | {s.ssim:.4f} |",
-            flush=True,
-        )
-
-    add("noisy", len(noisy), noisy)
-    add(f"gaussian tuned on the truth ({widths})", len(noisy), gaussian)
-    trainings: list[tuple[str, str, LiveNet | None]] = [(m, m, None) for m in options.methods]
+    table = _Table(options.output / "few_frames.json", options.noisy.stem, clean)
+    if table.lacks("noisy", len(noisy)):
+        table.add("noisy", len(noisy), noisy)
+    if not options.no_gaussian and table.lacks(GAUSSIAN, len(noisy)):
+        table.add(GAUSSIAN, len(noisy), best_gaussian(clean, noisy)[0])
+    trainings: list[tuple[str, str, LiveNet | None, int]] = [(m, m, None, 0) for m in options.methods]
+    if options.simulate:
+        trainings.append((f"live, with {options.simulate} simulated movies", "live", None, options.simulate))
     if options.start:
         network = load_network(Bundle.load(options.start))
         assert isinstance(network, LiveNet)
-        trainings.append((f"live, adapted from {options.start}", "live", network))
-    for title, name, start in trainings:
+        trainings.append((f"live, adapted from {options.start}", "live", network, 0))
+        if table.lacks(f"{options.start}, as it is", 0):
+            unit = estimate_intensity(noisy[:32])
+            table.add(f"{options.start}, as it is", 0, method_named("live").denoise(network, noisy, unit))
+    for title, name, start, simulated in trainings:
         method = method_named(name)
         for frames in sorted({min(n, len(noisy)) for n in options.frames}):
+            if not table.lacks(title, frames):
+                continue
             movie = TrainingMovie("movie", noisy[:frames], None, estimate_intensity(noisy[:frames][:32]))
             changes: dict[str, Any] = {"learning_rate": ADAPTATION_RATE} if start else {}
             settings = method.settings(
                 processor_minutes=options.minutes, stop_after=None, seed=options.seed, **changes
             )
             result = fit(
-                [aligned(movie) if name == "live" else movie],
+                [
+                    aligned(movie) if name == "live" else movie,
+                    *simulated_movies(simulated, seed=options.seed),
+                ],
                 settings=settings,
                 method=name,
                 network=start.settings if start else None,
@@ -91,9 +94,50 @@ def main() -> None:
             )
             # The transform is the one it was trained with, as a bundle would carry it.
             estimate = method.denoise(result.network, noisy, movie.intensity)
-            add(title, frames, estimate, result.steps, result.processor_s / 60)
-            options.output.mkdir(parents=True, exist_ok=True)
-            (options.output / "few_frames.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+            table.add(title, frames, estimate, result)
+
+
+class _Table:
+    """Rows of results, printed and written one by one."""
+
+    def __init__(self, path: Path, movie: str, clean: np.ndarray) -> None:
+        self._path, self._movie, self._clean = path, movie, clean
+        self._rows: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.exists() else []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        titles = "| movie | method | frames | steps | processor minutes | PSNR (dB) | at 99.9 % (dB) | SSIM |"
+        print(f"{titles}\n|{'---|' * 8}")
+
+    def lacks(self, method: str, frames: int) -> bool:
+        """Whether a row is still to be measured."""
+        key = (self._movie, method, frames)
+        return all((row["movie"], row["method"], row["frames"]) != key for row in self._rows)
+
+    def add(
+        self, method: str, frames: int, estimate: np.ndarray, result: FitResult[Any] | None = None
+    ) -> None:
+        """Score an estimate of the whole movie; `result` is the training behind it."""
+        s = score(self._clean, estimate)
+        self._rows.append(
+            {
+                "movie": self._movie,
+                "method": method,
+                "frames": frames,
+                "steps": result.steps if result else 0,
+                "processor_s": result.processor_s if result else 0.0,
+                "improved": result.improved if result else False,
+                "caution": result.caution if result else 0.0,
+                "psnr_db": s.psnr_db,
+                "psnr_p999_db": s.psnr_p999_db,
+                "ssim": s.ssim,
+            }
+        )
+        spent = f"{result.steps} | {result.processor_s / 60:.1f}" if result else " | "
+        print(
+            f"| {self._movie} | {method} | {frames} | {spent} "
+            f"| {s.psnr_db:.2f} | {s.psnr_p999_db:.2f} | {s.ssim:.4f} |",
+            flush=True,
+        )
+        self._path.write_text(json.dumps(self._rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,26 @@
 """How much of short events a bundle keeps, and how often it shows one that is not there.
 
-    python benchmarks/transients.py [BUNDLE ...] [--photons 0.34 1.5 10] [--contrast 2] --output DIR
+    python benchmarks/transients.py [BUNDLE ...] [--photons 0.34 1.5 10] [--contrast 2] [--umvd-minutes M] --output DIR
 
 Events of one frame, of three frames and of GCaMP's shape are added to a simulated still scene before
-its noise is drawn. Writes transients.json and transients.png and prints the tables as markdown.
+its noise is drawn. With --umvd-minutes, UMVD is trained at every light level on movies of the same kind, with
+another scene and events of all three shapes, for so many processor minutes, and measured beside the bundles.
+Writes transients.json and transients.png and prints the tables as markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from denoscope.runtime import Bundle
+from denoscope.export import export_bundle
+from denoscope.runtime import Bundle, estimate_intensity
+from denoscope.train import TrainingMovie, UmvdFitSettings, fit_umvd
 from denoscope.train._evaluate import unique_names
-from denoscope.train._transients import SHAPES, TransientSettings, measure_transients
+from denoscope.train._transients import SHAPES, TransientSettings, event_movie, measure_transients
 
 
 def main() -> None:
@@ -25,6 +30,8 @@ def main() -> None:
     parser.add_argument("--photons", type=float, nargs="+", default=[0.34, 1.5, 10.0])
     parser.add_argument("--contrast", type=float, default=2.0, help="peak of an event, dF/F")
     parser.add_argument("--frames", type=int, default=360)
+    parser.add_argument("--size", type=int, default=96, help="edge of the frames in pixels")
+    parser.add_argument("--umvd-minutes", type=float, help="processor minutes to train UMVD at each level")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--look-ahead", type=int, default=None)
     parser.add_argument("--backend", default="auto")
@@ -32,7 +39,9 @@ def main() -> None:
     options = parser.parse_args()
 
     bundles = [Bundle.load(b) for b in options.bundles]
-    settings = TransientSettings(frames=options.frames, contrast=options.contrast, seed=options.seed)
+    settings = TransientSettings(
+        frames=options.frames, size=options.size, contrast=options.contrast, seed=options.seed
+    )
     results = {}
     for bundle, name in zip(bundles, unique_names(bundles), strict=True):
         results[name] = measure_transients(
@@ -43,11 +52,36 @@ def main() -> None:
             look_ahead=options.look_ahead,
             on_movie=lambda movie, name=name: print(f"{name}: {movie}", flush=True),
         )
+    if options.umvd_minutes:
+        levels = []
+        for photons in options.photons:
+            here = replace(settings, photons=photons)
+            bundle = train_umvd(here, options.umvd_minutes, options.output / f"umvd-{photons:g}.denoscope")
+            levels += measure_transients(bundle, (photons,), settings=settings, backend=options.backend)[
+                "levels"
+            ]
+            print(f"umvd: {photons:g} photons", flush=True)
+        results[f"umvd, {options.umvd_minutes:g} processor minutes"] = {
+            "settings": asdict(settings),
+            "levels": levels,
+        }
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "transients.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     for name, result in results.items():
         print(table(name, result))
     draw(results, options.output / "transients.png")
+
+
+def train_umvd(settings: TransientSettings, minutes: float, path: Path) -> Bundle:
+    """Train UMVD on movies of the kind that is measured: another scene, events of every shape."""
+    movies = []
+    for name, shape in SHAPES.items():
+        noisy = event_movie(replace(settings, seed=settings.seed + 1), shape).noisy
+        movies.append(TrainingMovie(name, noisy, None, estimate_intensity(noisy[:32])))
+    result = fit_umvd(movies, settings=UmvdFitSettings(processor_minutes=minutes, crop=48, stop_after=None))
+    print(f"umvd: {result.steps} steps, score {result.score_before:.3f} -> {result.score_after:.3f}")
+    trained_on = [f"simulated events at {settings.photons:g} photons, {result.steps} steps"]
+    return export_bundle(result.network, path, name="umvd", trained_on=trained_on)
 
 
 def table(name: str, result: dict[str, Any]) -> str:

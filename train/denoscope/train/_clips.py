@@ -63,10 +63,15 @@ class ClipPool:
         Frames before and after a centre that a window may use.
     seed
         Decides which clips.
+    first
+        Number of the first frame that may be a centre.
     """
 
-    def __init__(self, movie: LazyMovie, *, crop: int, past: int, ahead: int, seed: int) -> None:
+    def __init__(
+        self, movie: LazyMovie, *, crop: int, past: int, ahead: int, seed: int, first: int = 0
+    ) -> None:
         self._movie, self._past, self._ahead, self._seed = movie, past, ahead, seed
+        self._first = first
         length, height, width = movie.shape
         deep, tall, wide = movie.piece
         frames = min(length, past + _CENTRES + ahead)
@@ -104,9 +109,9 @@ class ClipPool:
         length, height, width = self._movie.shape
         rng = np.random.default_rng((self._seed, 4, number))
         start = np.random.default_rng((self._seed, 4)).random()
-        blocks = -(-length // _CENTRES)
-        block = int((start + number * _GOLDEN) % 1 * blocks)
-        centres = range(block * _CENTRES, min(length, (block + 1) * _CENTRES))
+        blocks = -(-(length - self._first) // _CENTRES)
+        begin = self._first + int((start + number * _GOLDEN) % 1 * blocks) * _CENTRES
+        centres = range(begin, min(length, begin + _CENTRES))
         first, last = max(0, centres.start - self._past), min(length, centres.stop + self._ahead)
         y = int(rng.integers(height - self.region[0] + 1))
         x = int(rng.integers(width - self.region[1] + 1))

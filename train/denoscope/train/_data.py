@@ -46,12 +46,15 @@ class TrainingMovie:
         (T, H, W) expected counts where they are known (simulation), else None.
     intensity
         Transform and noise model, estimated as a live session would.
+    first
+        Number of the first frame that windows are drawn around; those before it are only their past.
     """
 
     name: str
     frames: AnyMovie
     clean: npt.NDArray[np.float32] | None
     intensity: Intensity
+    first: int = 0
     _pools: dict[tuple[int, int, int], ClipPool] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -60,6 +63,10 @@ class TrainingMovie:
         """Return the frames `start` to `stop` (exclusive) with the same intensity transform."""
         clean = None if self.clean is None else self.clean[start:stop]
         return TrainingMovie(self.name, self.frames[start:stop], clean, self.intensity)
+
+    def ending(self, first: int) -> TrainingMovie:
+        """Return the frames from `first` on, with those before them as their past."""
+        return TrainingMovie(self.name, self.frames, self.clean, self.intensity, first)
 
     def clip(self, *, crop: int, window: int, seed: int, step: int | None, rng: np.random.Generator) -> Clip:
         """Return what to draw a window from: the movie, or a clip of it if it is on disk.
@@ -75,11 +82,11 @@ class TrainingMovie:
         """
         frames = self.frames
         if not isinstance(frames, LazyMovie):
-            return Clip(frames, 0, range(len(frames)), (0, 0))
+            return Clip(frames, 0, range(self.first, len(frames)), (0, 0))
         key = (crop, window, seed)
         if key not in self._pools:
             self._pools[key] = ClipPool(
-                frames, crop=crop, past=_LONGEST_PAST + window, ahead=window, seed=seed
+                frames, crop=crop, past=_LONGEST_PAST + window, ahead=window, seed=seed, first=self.first
             )
         return self._pools[key].draw(step, rng)
 

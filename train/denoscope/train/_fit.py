@@ -25,6 +25,7 @@ from denoscope.train._launch import on_devices
 from denoscope.train._live_task import self_supervised_score
 from denoscope.train._logs import TrainingLog
 from denoscope.train._methods import Method, method_named
+from denoscope.train._rehearsal import caution_of, rehearsal_movies
 from denoscope.train._sts_uvd import FlowEstimator, StsUvdSettings, default_flow
 from denoscope.train._sts_uvd_task import StsUvdFit, StsUvdFitSettings
 from denoscope.train._task import Task, Tensors
@@ -75,7 +76,8 @@ def fit(
 
     The last 15 % of every real movie are held out in time and never trained on. The result holds the
     weights that scored best on them; if weights to start from are given, it is never worse than they
-    are by that score.
+    are by that score, and a short movie does not teach them away what it did not show
+    (`FitSettings.caution`).
 
     Parameters
     ----------
@@ -122,6 +124,11 @@ def fit(
     if resume and checkpoint is None:
         raise InvalidInput("There is no checkpoint to go on from: name the file that the training wrote.")
     settings = replace(settings, crop=_usable_crop(movies, settings.crop, kind))
+    caution = caution_of(settings, movies) if kind.name == "live" and start is not None else 0.0
+    if caution and all(movie.clean is None for movie in movies):
+        movies = [*movies, *rehearsal_movies(settings.seed, settings.crop)]
+        settings = replace(settings, real_share=1 - caution)
+    settings = replace(settings, caution=caution)
     job = Job(
         kind,
         list(movies),
@@ -246,7 +253,7 @@ def _train(fabric: Fabric, job: Job, report: Report) -> FitResult[Any]:
                 row["loss"] = state.smoothed
                 state.losses.append((state.step, state.smoothed))
             if _agreed(fabric, bool(state.stopped) or _score_is_due(state, settings, done)):
-                weights = kept.average if method.average else network.state_dict()
+                weights = kept.candidate()
                 row["held_out_score"] = _agreed(fabric, _score(task, probe, weights))
                 if _is_better(state, settings, row["held_out_score"], done):
                     kept.best = copied(weights)

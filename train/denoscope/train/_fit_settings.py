@@ -40,6 +40,10 @@ class FitSettings:
         Peak rate of the optimiser.
     real_share
         Share of windows drawn from real movies when simulated ones are there too (`live`).
+    caution
+        How much an adaptation (`live`) holds on to what the start knew, 0 to 1: the share of windows that
+        come from simulated movies, and the share of the start in the averaged weights; None takes less
+        the longer the movies are, and nothing if there are simulated movies already.
     seed
         Seed of the initial weights and of every batch.
     hold_out
@@ -68,6 +72,7 @@ class FitSettings:
     crop: int = 64
     learning_rate: float = 2e-3
     real_share: float = 0.2
+    caution: float | None = None
     seed: int = 0
     hold_out: float = 0.15
     simulated_hold_out: float = 0.0
@@ -85,6 +90,7 @@ class FitSettings:
         self._require("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
         for name in ("hold_out", "simulated_hold_out"):
             self._require(name, 0 <= getattr(self, name) <= 0.5, "0 to 0.5")
+        self._require("caution", self.caution is None or 0 <= self.caution < 1, "0 up to, not including, 1")
         self._require(
             "precision", self.precision in ("32", "bf16-mixed", "16-mixed"), "32, bf16-mixed, 16-mixed"
         )
@@ -174,6 +180,8 @@ class FitResult(Generic[Network]):
         Whether the trained weights were kept.
     stopped
         Why the training ended, in words.
+    caution
+        Share of the start in the weights, see `FitSettings`; 0 where nothing was held on to.
     losses, scores
         (step, smoothed loss) every ten steps, and (step, held-out score) of every validation.
     """
@@ -186,6 +194,7 @@ class FitResult(Generic[Network]):
     score_after: float
     improved: bool
     stopped: str
+    caution: float = 0.0
     losses: list[tuple[int, float]] = field(default_factory=list)
     scores: list[tuple[int, float]] = field(default_factory=list)
 

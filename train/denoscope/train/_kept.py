@@ -25,6 +25,7 @@ from denoscope.train._checkpoint import (
 from denoscope.train._data import TrainingMovie
 from denoscope.train._fit_settings import FitResult, FitSettings
 from denoscope.train._methods import Method
+from denoscope.train._rehearsal import blended
 from denoscope.train._sts_uvd import FlowEstimator
 from denoscope.train._sts_uvd_task import StsUvdFitSettings, StsUvdTask
 from denoscope.train._task import Task
@@ -124,6 +125,12 @@ class Kept:
         self.average, self.best = copied(self.network.state_dict()), copied(self.network.state_dict())
         self.task.prepare()
 
+    def candidate(self) -> dict[str, Tensor]:
+        """Return the weights that training would end with now."""
+        trained = self.average if self.job.method.average else self.network.state_dict()
+        caution = self.settings.caution
+        return blended(self._initial, trained, caution) if caution else dict(trained)
+
     def restore(self, fabric: Fabric) -> None:
         """Take up the stored state."""
         assert self._stored is not None
@@ -190,6 +197,7 @@ class Kept:
             score_after=self.task.score(network) if finished else state.best_score,
             improved=improved,
             stopped=state.stopped,
+            caution=self.settings.caution or 0.0,
             losses=state.losses,
             scores=state.scores,
         )

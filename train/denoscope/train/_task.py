@@ -101,7 +101,8 @@ def split_in_time(
             continue
         cut = first_held_out(len(movie.frames), hold_out)
         training.append(movie.part(0, cut))
-        held_out.append(movie.part(cut if cut < len(movie.frames) else 0, len(movie.frames)))
+        # Held-out centres see the frames before them, as a session would: the long memory comes from there.
+        held_out.append(movie.ending(cut if cut < len(movie.frames) else 0))
     simulated = [movie for movie in training if movie.clean is not None]
     if count := round(simulated_hold_out * len(simulated)):
         held_out += simulated[-count:]
