@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -219,3 +220,12 @@ def test_manifest() -> None:
     assert [widget.display_name for widget in manifest.contributions.widgets or []] == ["Live"]
     (point,) = (each for each in entry_points(group="napari.manifest") if each.name == "denoscope")
     assert point.value == "denoscope.acquisition._view:napari.yaml"
+
+
+def test_page_names_what_there_is() -> None:
+    page = ROOT / "docs" / "ways" / "napari.md"
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (page.parent / link).exists(), link
+    assert '"denoscope", "Live"' in text
+    assert "`denoscope stop RUN`" in text

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from acquisition.conftest import ROOT, Run
+from acquisition.conftest import ROOT, Run, environment
 from denoscope.acquisition import live, make_settings
 from denoscope.acquisition._view import _link, _window
 from denoscope.acquisition._view._window import LiveWindow
@@ -137,6 +137,23 @@ def test_viewer_asks_for_the_end(bundle: Path, tmp_path: Path, window: Callable[
     assert report["frames"]["received"] == report["frames"]["written_raw"] < 2000
     events = [json.loads(line) for line in (tmp_path / "stopped" / "log.jsonl").read_text().splitlines()]
     assert [event["by"] for event in events if event["event"] == "stop"] == ["view"]
+
+
+@pytest.mark.slow
+def test_recording_goes_on_when_napari_is_killed(stamped: Path, bundle: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    settings = {"core": f"replay:{stamped}", "bundle": str(bundle), "output": str(output), "fps": 30}
+    script = ROOT / "tests" / "acquisition" / "view_orphan.py"
+    words = [sys.executable, str(script), json.dumps({**settings, "picture": False})]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment()) as napari:
+        assert napari.stdout is not None
+        assert napari.stdout.readline() == "opened\n"
+        napari.kill()
+    end_s = time.monotonic() + 60
+    while not (output / "report.json").exists():
+        assert time.monotonic() < end_s
+        time.sleep(0.1)
+    np.testing.assert_array_equal(tifffile.imread(output / "raw.tif"), tifffile.imread(stamped))
 
 
 def test_window_that_cannot_open_is_refused_before_anything_is_recorded(

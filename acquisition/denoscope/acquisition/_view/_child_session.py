@@ -70,6 +70,7 @@ class ChildSession:
             assert pipe is not None
             with suppress(OSError):
                 pipe.close()
+        self.slab.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

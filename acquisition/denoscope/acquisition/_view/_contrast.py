@@ -11,7 +11,7 @@ import numpy.typing as npt
 __all__ = ["AutoContrast"]
 
 _SAMPLES = 1 << 14
-_PERCENTILES = (1.0, 99.8)
+_PERCENTILES = (1.0, 99.5)
 _SETTLE_S = 1.5
 
 

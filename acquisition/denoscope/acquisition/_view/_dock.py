@@ -66,7 +66,8 @@ class LiveDock(QWidget):
         self._timer.timeout.connect(self._poll)
         application = QApplication.instance()
         assert application is not None
-        application.aboutToQuit.connect(self._leave)
+        # Not of the dock, which the user may close before: nobody could end the session any more.
+        application.aboutToQuit.connect(self.display.stop)
 
     # -- form
 
@@ -181,10 +182,6 @@ class LiveDock(QWidget):
         self.words.setText(words)
         self.start.setEnabled(True)
         self._suggest_output()
-
-    def _leave(self) -> None:
-        """Ask a session that still runs to end, because nobody could any more."""
-        self.display.stop()
 
 
 def _with_button(field: QWidget, on_click: Callable[[], None]) -> QWidget:

@@ -1,0 +1,52 @@
+"""Does in a real napari what a user does: runs the script of the page, fills in the dock, starts, watches, leaves.
+
+Words: the page, the movie, the bundle, the run folder, the file for the picture.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from qtpy.QtWidgets import QApplication
+
+
+def until(met: Callable[[], Any], timeout_s: float = 200.0) -> None:
+    end_s = time.monotonic() + timeout_s
+    while not met():
+        assert time.monotonic() < end_s, "it did not happen in time"
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def main() -> None:
+    page, movie, bundle, output, picture = sys.argv[1:]
+    (script,) = re.findall(r"```python\n(.*?)```", Path(page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    napari.run = lambda: None
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(script, names)
+    viewer, dock = names["viewer"], names["dock"]
+    dock.core.setCurrentText(f"replay:{movie}")
+    dock.bundle.setCurrentText(bundle)
+    dock.output.setText(output)
+    dock.fps.setValue(4)
+    dock.start.click()
+    until(lambda: dock.display.shown > 1 or not dock.session)
+    assert dock.session, dock.words.text()
+    seen = viewer.screenshot(picture, canvas_only=False, flash=False)
+    height, width = seen.shape[:2]
+    for half in (seen[: height // 2, width // 4 : width // 2], seen[: height // 2, width // 2 :]):
+        assert np.ptp(half[..., :3]) > 100, "a picture is blank"
+    until(dock.start.isEnabled)
+    assert dock.display.bar.line.text().startswith("finished"), dock.words.text()
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()
