@@ -207,6 +207,30 @@ def test_auto_and_the_table_of_backends(monkeypatch: pytest.MonkeyPatch) -> None
     assert none.status is Status.BROKEN
 
 
+def test_a_backend_without_engines_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    from denoscope.runtime._backends._tensorrt import TensorRtRtx
+
+    missing = "no engine has been built for the graph: run `denoscope build live --for sm89`"
+    monkeypatch.setattr(TensorRtRtx, "unavailable", classmethod(lambda _: None))
+    monkeypatch.setattr(TensorRtRtx, "obstacle", classmethod(lambda _, bundle: missing))
+    row = next(f for f in check_backends() if f.topic == "backend tensorrt-rtx")
+    assert (row.status, row.remedy) == (Status.NOTE, "denoscope build live --for sm89")
+    assert row.found.startswith("can run here, but not yet the bundle live: no engine")
+    (chosen,) = check_auto()
+    assert (chosen.status, chosen.remedy) == (Status.IMPROVE, "denoscope build live --for sm89")
+    assert "would choose openvino" in chosen.found
+
+
+def test_a_computer_without_a_gpu_is_well_as_it_is() -> None:
+    from denoscope.runtime.engines import local_gpu
+
+    if not isinstance(local_gpu(), str):
+        pytest.skip("there is a GPU")
+    (chosen,) = check_auto()
+    assert (chosen.status, chosen.remedy) == (Status.OK, None)
+    assert chosen.found.count("no NVIDIA driver") == 1
+
+
 def test_a_damaged_default_bundle_stops_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     from denoscope.runtime import Bundle, BundleDamaged
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._errors import one_line
 from ._finding import Finding, Status
 from ._gpu import Driver, find_driver
 from ._machine import installed
+
+if TYPE_CHECKING:
+    from denoscope.runtime import Bundle
 
 __all__ = [
     "check_auto",
@@ -25,7 +29,10 @@ __all__ = [
 ]
 
 _DEFAULT_BUNDLE = "live"
-_CUDA_PACKAGES = ("cuda-bindings", "cuda-core", "nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")
+_CUDA_PACKAGES = (
+    *("cuda-bindings", "cuda-core", "nvidia-cuda-nvrtc"),
+    *("nvidia-cuda-runtime", "nvidia-cudnn-cu13", "nvidia-cuda-runtime-cu12"),
+)
 _TENSORRT = (
     *("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-lean", "tensorrt-dispatch"),
     "tensorrt-rtx",
@@ -186,20 +193,28 @@ def check_backends() -> list[Finding]:
     """Ask every backend of the table whether it can run here."""
     from denoscope.runtime import list_backends
 
-    return [
-        Finding(f"backend {name}", Status.OK, "can run here")
-        if obstacle is None
-        else Finding(f"backend {name}", Status.NOTE, obstacle, _command(obstacle))
-        for name, obstacle in list_backends().items()
-    ]
+    bundle = _default_bundle()
+    able = {name: obstacle is None for name, obstacle in list_backends().items()}
+    findings = []
+    for name, obstacle in list_backends(bundle).items():
+        if obstacle is None:
+            findings.append(Finding(f"backend {name}", Status.OK, "can run here"))
+        else:
+            found = (
+                f"can run here, but not yet the bundle {_DEFAULT_BUNDLE}: {obstacle}"
+                if able[name]
+                else obstacle
+            )
+            findings.append(Finding(f"backend {name}", Status.NOTE, found, _command(obstacle)))
+    return findings
 
 
 def check_auto() -> list[Finding]:
-    """Let ``auto`` choose a backend, open it and close it again."""
+    """Let ``auto`` choose a backend for the default bundle, open it and close it again."""
     from denoscope.runtime import BackendUnavailable, choose_backend
 
     try:
-        backend, choice = choose_backend("auto")
+        backend, choice = choose_backend("auto", bundle=_default_bundle())
     except BackendUnavailable as error:
         remedy = _command(str(error)) or _REINSTALL_ONNXRUNTIME
         return [Finding("auto", Status.BROKEN, one_line(error), remedy)]
@@ -209,9 +224,14 @@ def check_auto() -> list[Finding]:
     found = f"would choose {choice.name}, because {choice.reason}"
     if not choice.rejected:
         return [Finding("auto", Status.OK, found, facts=facts)]
-    found += "; better ones cannot run: " + "; ".join(f"{n}: {why}" for n, why in choice.rejected.items())
-    command = next((c for why in choice.rejected.values() if (c := _command(why))), None)
-    return [Finding("auto", Status.IMPROVE, found, command, facts)]
+    names: dict[str, list[str]] = {}
+    for name, why in choice.rejected.items():
+        names.setdefault(why, []).append(name)
+    found += "; better ones cannot run: " + "; ".join(f"{', '.join(n)}: {why}" for why, n in names.items())
+    # Without a command there is nothing to be done in this computer as it is: it has no GPU.
+    command = next((c for why in names if (c := _command(why))), None)
+    status = Status.OK if command is None else Status.IMPROVE
+    return [Finding("auto", status, found, command, facts)]
 
 
 def check_bundles() -> list[Finding]:
@@ -231,6 +251,14 @@ def check_bundles() -> list[Finding]:
         found = f"intact, window of {manifest.window} frames, look-ahead up to {manifest.look_ahead}"
         findings.append(Finding(f"bundle {name}", Status.OK, found))
     return findings
+
+
+def _default_bundle() -> Bundle | None:
+    from denoscope.runtime import Bundle, DenoscopeError
+
+    with contextlib.suppress(DenoscopeError):  # `check_bundles` says what is wrong with it
+        return Bundle.load(_DEFAULT_BUNDLE)
+    return None
 
 
 def _command(text: str | None) -> str | None:

@@ -118,8 +118,8 @@ def plan_cases(
     """
     from denoscope.runtime import Bundle
 
-    names, left_out = _backends(backends)
     loaded = [Bundle.load(bundle) for bundle in bundles]
+    names, left_out = _backends(backends, loaded)
     shapes = [parse_size(size) for size in sizes]
     cases = []
     for bundle, (height, width), backend in product(loaded, shapes, names):
@@ -146,10 +146,12 @@ def plan_cases(
     return cases, left_out
 
 
-def _backends(asked: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def _backends(asked: Sequence[str], bundles: Sequence[Bundle]) -> tuple[list[str], dict[str, str]]:
     from denoscope.runtime import choose_backend, list_backends
 
     obstacles = list_backends()
+    for bundle in bundles:
+        obstacles |= {name: why for name, why in list_backends(bundle).items() if why is not None}
     if not asked:
         names = [name for name, obstacle in obstacles.items() if obstacle is None]
         left_out = {name: obstacle for name, obstacle in obstacles.items() if obstacle is not None}
@@ -159,7 +161,7 @@ def _backends(asked: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         return names, left_out
     names = []
     for name in asked:
-        opened, choice = choose_backend(name)
+        opened, choice = choose_backend(name, bundle=bundles[0])
         opened.close()
         if choice.name not in names:
             names.append(choice.name)

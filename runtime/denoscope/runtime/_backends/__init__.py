@@ -164,9 +164,15 @@ def register_backend(name: str, target: str) -> None:
     _registered[name] = BackendEntry(name, target)
 
 
-def list_backends() -> dict[str, str | None]:
-    """Return every known backend with the reason why it cannot run here, None when it can."""
-    return {name: _obstacle(entry) for name, entry in _entries().items()}
+def list_backends(bundle: Bundle | None = None) -> dict[str, str | None]:
+    """Return every known backend with the reason why it cannot run here, None when it can.
+
+    Parameters
+    ----------
+    bundle
+        What it shall run; None asks for the backend alone, which may still want engines of a bundle.
+    """
+    return {name: _obstacle(entry, bundle) for name, entry in _entries().items()}
 
 
 def choose_backend(
@@ -215,9 +221,7 @@ def choose_backend(
     for entry in entries.values():
         if not entry.automatic or entry.name in against:
             continue
-        obstacle = _obstacle(entry)
-        if obstacle is None and bundle is not None:
-            obstacle = entry.load().obstacle(bundle)
+        obstacle = _obstacle(entry, bundle)
         if obstacle is None:
             try:
                 return entry.load()(threads=threads), Choice(entry.name, entry.merit, against)
@@ -237,8 +241,9 @@ def _from_entry_point(point: EntryPoint) -> BackendEntry:
     return BackendEntry(point.name, point.value)
 
 
-def _obstacle(entry: BackendEntry) -> str | None:
+def _obstacle(entry: BackendEntry, bundle: Bundle | None = None) -> str | None:
     try:
-        return entry.load().unavailable()
+        backend = entry.load()
+        return backend.unavailable() or (None if bundle is None else backend.obstacle(bundle))
     except BackendUnavailable as error:
         return str(error).rstrip(".")

@@ -194,8 +194,6 @@ class OnnxRuntimeNvTensorRtRtx(_TensorRtProvider):
 
     @classmethod
     def _missing_provider(cls) -> str | None:
-        if find_spec(cls._PACKAGE) is None:
-            return "NVIDIA's plugin for onnxruntime is not installed: run `pip install 'denoscope[onnxruntime-rtx]'`"
         gpu = local_gpu()
         assert not isinstance(gpu, str)
         if (
@@ -208,6 +206,8 @@ class OnnxRuntimeNvTensorRtRtx(_TensorRtProvider):
                 f"it runs on GeForce RTX 30 and newer (compute capability 8.6, 8.9, 12.0 and up), and {gpu.name} "
                 f"has {major}.{minor}: use onnxruntime-cuda"
             )
+        if find_spec(cls._PACKAGE) is None:
+            return "NVIDIA's plugin for onnxruntime is not installed: run `pip install 'denoscope[onnxruntime-rtx]'`"
         return None
 
     def library(self) -> str:

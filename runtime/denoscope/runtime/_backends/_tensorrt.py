@@ -73,13 +73,13 @@ class TensorRt(DeviceBackend):
     def unavailable(cls) -> str | None:
         if missing := missing_cuda():
             return missing
-        if find_spec(cls.flavour) is None:
-            return f"{cls.flavour} is not installed: run `{cls.install}`"
         gpu = local_gpu()
         assert not isinstance(gpu, str)
         if cls.capabilities is not None and gpu.capability not in cls.capabilities:
             major, minor = gpu.capability
             return f"{cls.flavour} does not run on {gpu.name}, of compute capability {major}.{minor}: use tensorrt"
+        if find_spec(cls.flavour) is None:
+            return f"{cls.flavour} is not installed: run `{cls.install}`"
         try:
             cls.library_version()
         except BackendUnavailable as error:
