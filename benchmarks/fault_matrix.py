@@ -55,22 +55,22 @@ if any("_denoiser_process" in word for word in sys.orig_argv):
 """
 
 
-def _signal(process: Session, pids: dict[str, int], folder: Path, name: str, after_s: float) -> None:  # noqa: ARG001
-    time.sleep(after_s)
-    os.kill(pids["denoiser"], getattr(signal, name))
+def _signal(who: str, pids: dict[str, int], name: str) -> None:
+    time.sleep(1.5)
+    os.kill(pids[who], getattr(signal, name))
 
 
 def _stall(seconds: float) -> Callable[..., None]:
-    def stall(process: Session, pids: dict[str, int], folder: Path) -> None:
-        _signal(process, pids, folder, "SIGSTOP", 1.5)
+    def stall(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
+        _signal("denoiser", pids, "SIGSTOP")
         time.sleep(seconds)
         os.kill(pids["denoiser"], signal.SIGCONT)
 
     return stall
 
 
-def _hit(name: str) -> Callable[..., None]:
-    return lambda process, pids, folder: _signal(process, pids, folder, name, 1.5)
+def _hit(name: str, who: str = "denoiser") -> Callable[..., None]:
+    return lambda process, pids, folder: _signal(who, pids, name)  # noqa: ARG005
 
 
 def _remove(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
@@ -157,6 +157,16 @@ ROWS = (
         posix=False,
     ),
     Row(
+        *("viewer-stalls", "live view's process stands still from the second second on"),
+        *("viewed-long", 0, "the live view stood still"),
+        act=_hit("SIGSTOP", "viewer"),
+    ),
+    Row(
+        *("viewer-killed", "kill -9 of the live view's process"),
+        *("viewed", 0, "the live view was lost"),
+        act=_hit("SIGKILL", "viewer"),
+    ),
+    Row(
         *("disk-slow", "disk takes two thirds of what the camera sends"),
         *("slow-disk", 0, "240 written raw"),
         posix=False,
@@ -214,7 +224,7 @@ KILLS = "kill-9"
 
 def environment(folder: Path, row: Row | None = None) -> dict[str, str]:
     """Return the environment of a session, with what makes its denoiser raise where the row asks."""
-    paths = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition")]
+    paths = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition", "tests")]
     if row is not None and row.bad_denoiser:
         (folder / "site").mkdir()
         (folder / "site" / "sitecustomize.py").write_text(RAISING)
@@ -355,8 +365,9 @@ def _sentence(report: dict[str, Any] | None, told: str) -> str:
         return "; ".join(outcome["problems"])
     frames = report["frames"]
     dropped = ", ".join(f"{count} {reason}" for reason, count in frames["dropped"].items())
+    looked = "".join(f"; {note}" for note in outcome["notes"] if "live view" in note)
     lost = f"; {frames['missing_numbers']} frames lost before us" if frames["missing_numbers"] else ""
-    return f"{outcome['message']}; not denoised: {dropped or 'none'}{lost}"
+    return f"{outcome['message']}; not denoised: {dropped or 'none'}{lost}{looked}"
 
 
 def kills(count: int, bundle: str, seed: int = 5) -> dict[str, Any]:

@@ -44,12 +44,17 @@ class Spec:
         Called in the process before the recording.
     settings
         Of the session.
+    silent_s
+        Seconds without a frame in the middle of a scripted source.
+    viewed
+        Whether a process looks at the session as the live view's window does, without a screen.
     """
 
     script: Callable[[int, Frame], Frame] | None = None
     inside: Callable[[], None] | None = None
     settings: Mapping[str, Any] | None = None
     silent_s: float = 0.0
+    viewed: bool = False
 
 
 def sent(movie: np.ndarray[Any, Any], name: str, index: int) -> np.ndarray[Any, Any]:
@@ -156,6 +161,8 @@ def _slow_disk(pause_s: float, after: int) -> Callable[[], None]:
 
 SESSIONS: Mapping[str, Spec] = {
     "replay": Spec(),
+    "viewed": Spec(viewed=True, settings={"frames": 360}),
+    "viewed-long": Spec(viewed=True, settings={"frames": 840}),
     "hang": Spec(settings={"patience_s": 2.0, "frames": 420}),
     "six-seconds": Spec(settings={"frames": 360}),
     "sixteen-seconds": Spec(settings={"frames": 960}),
@@ -169,6 +176,14 @@ SESSIONS: Mapping[str, Spec] = {
     "shape": Spec(script=_one_wrong_shape),
     "clock": Spec(script=_jumping_stamps, inside=_jumping_clock),
 }
+
+
+def _look_on() -> Any:
+    """Start what looks at the board of the live view, in place of napari."""
+    from denoscope.acquisition._view import _window
+
+    _window.require = lambda *_, **__: None  # type: ignore[assignment]
+    return _window.LiveWindow(stay=False, module="acquisition.view_double")
 
 
 def main() -> None:
@@ -194,6 +209,9 @@ def main() -> None:
     if spec.inside is not None:
         spec.inside()
     pids: dict[str, int] = {}
+    view = _look_on() if spec.viewed else None
+    if view is not None:
+        pids["viewer"] = view.pid
 
     def look(denoiser: Any) -> Any:
         pids["denoiser"] = getattr(denoiser, "pid", 0)
@@ -206,7 +224,7 @@ def main() -> None:
         print(json.dumps({"recording": True, **pids}), flush=True)
 
     Session.start = started  # type: ignore[method-assign]
-    report = live(settings, source=source, wrap=look)
+    report = live(settings, source=source, wrap=look, view=view)
     print(summary(report), flush=True)
     code = int(report["outcome"]["exit_code"])
     left = [

@@ -1,0 +1,213 @@
+"""A long recording at the highest rate the demo core delivers: raw loss, memory, latency at both ends.
+
+    python benchmarks/soak.py [--minutes 30] [--bundle live] [--folder DIR] [--output FILE.json]
+
+The core's own camera sends 512 x 512 frames of 16 bits as fast as it can, or as fast as fits on the disk, which
+is said then. A real session records and denoises them. Every second the memory of its process and of the
+denoiser's is sampled; the slope is a least-squares line over all but the first minute (the first third of
+shorter runs). Latencies are those of the first and of the last minute after the denoiser was in step with the
+camera. Raw loss is counted from the camera's own numbers in the sidecar, and the pages are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("train", "export", "runtime", "acquisition")
+sys.path[:0] = [str(ROOT / part) for part in PARTS]
+
+FRAME_BYTES = 512 * 512 * 2
+TRIAL_S = 4.0
+USED = 0.7  # of the free space
+
+
+def configuration(folder: Path, exposure_ms: float) -> Path:
+    """Write a configuration whose camera sends the same picture, which costs the core least."""
+    from mm_test_adapters import device_adapter_path
+
+    demo = Path(device_adapter_path()) / "MMConfig_demo.cfg"
+    settings = {"PixelType": "16bit", "FastImage": "1", "Exposure": f"{exposure_ms:g}"}
+    lines = [f"Property,Camera,{name},{value}" for name, value in settings.items()]
+    path = folder / "fast.cfg"
+    path.write_text(demo.read_text() + "\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def highest_rate(folder: Path) -> float:
+    """Return frames a second that the core delivers to somebody who only pops them, in this process."""
+    import pymmcore
+    from mm_test_adapters import device_adapter_path
+
+    core = pymmcore.CMMCore()
+    core.setDeviceAdapterSearchPaths([str(device_adapter_path())])
+    core.loadSystemConfiguration(str(configuration(folder, 0.01)))
+    core.setCircularBufferMemoryFootprint(256)
+    core.initializeCircularBuffer()
+    core.startSequenceAcquisition(2**31 - 1, 0.0, True)
+    popped, began_s = 0, time.perf_counter()
+    while time.perf_counter() - began_s < TRIAL_S:
+        if core.getRemainingImageCount():
+            core.popNextImage()
+            popped += 1
+        else:
+            time.sleep(0.0005)
+    core.stopSequenceAcquisition()
+    core.unloadAllDevices()
+    return popped / TRIAL_S
+
+
+def record(folder: Path, bundle: str, seconds: float) -> None:
+    """Run the session in this process, noting each latency when it was; JSON to ``soak.json``."""
+    from denoscope.acquisition import live, make_settings
+    from denoscope.acquisition._lane import DenoiseLane
+    from denoscope.acquisition._latency import LatencyHistogram
+
+    noted: list[tuple[float, float]] = []
+    lanes: list[Any] = []
+    start, add = DenoiseLane.start, LatencyHistogram.add
+
+    def started(self: Any) -> None:
+        lanes.append(self)
+        start(self)
+
+    def added(self: Any, value_s: float) -> None:
+        if lanes and self is lanes[0].latency:
+            noted.append((time.time(), value_s))
+        add(self, value_s)
+
+    DenoiseLane.start, LatencyHistogram.add = started, added  # type: ignore[method-assign]
+    pids: dict[str, int] = {"session": os.getpid()}
+
+    def look(denoiser: Any) -> Any:
+        pids["denoiser"] = denoiser.pid
+        print(json.dumps(pids), flush=True)
+        return denoiser
+
+    settings = make_settings(
+        core=str(folder / "fast.cfg"),
+        output=folder / "run",
+        bundle=bundle,
+        seconds=seconds,
+        picture=False,
+        force=True,
+        reserve_mb=500.0,
+    )
+    report = live(settings, wrap=look)
+    (folder / "soak.json").write_text(json.dumps({"report": report, "latencies": noted}))
+
+
+def slope_mb_per_minute(samples: list[tuple[float, float]]) -> float | None:
+    """Return the least-squares slope of memory over time, the beginning left out."""
+    if len(samples) < 10:
+        return None
+    times, values = (np.array(column) for column in zip(*samples, strict=True))
+    times = times - times[0]
+    late = times >= min(60.0, times[-1] / 3)
+    return float(np.polyfit(times[late] / 60, values[late] / 1e6, 1)[0])
+
+
+def quantiles_ms(values: np.ndarray[Any, Any]) -> dict[str, float] | None:
+    """Return p50, p95 and p99 in milliseconds."""
+    if not len(values):
+        return None
+    return {f"p{p}": round(float(np.percentile(values, p)) * 1e3, 1) for p in (50, 95, 99)}
+
+
+def watch(folder: Path, bundle: str, seconds: float) -> dict[str, Any]:
+    """Run the session in a process of its own, sample its memory, and judge what it left."""
+    from denoscope.acquisition import read_raw
+
+    paths = os.pathsep.join([str(ROOT / part) for part in PARTS])
+    words = [sys.executable, __file__, "--child", str(folder), bundle, str(seconds)]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        processes = {name: psutil.Process(pid) for name, pid in json.loads(line or "{}").items()}
+        memory: dict[str, list[tuple[float, float]]] = {name: [] for name in processes}
+        ends_s = time.time() + seconds
+        while process.poll() is None:
+            # What is given back at the end says nothing about what grows.
+            if time.time() < ends_s:
+                for name, each in processes.items():
+                    try:
+                        memory[name].append((time.time(), float(each.memory_info().rss)))
+                    except psutil.Error:
+                        continue
+            time.sleep(1.0)
+    data = json.loads((folder / "soak.json").read_text())
+    report, noted = data["report"], np.array(data["latencies"]).reshape(-1, 2)
+    recording = read_raw(folder / "run")
+    numbers = np.array([record["number"] for record in recording.records])
+    minute = min(60.0, seconds / 3)
+    when, values = noted[:, 0], noted[:, 1]
+    frames = report["frames"]
+    return {
+        "minutes": round(report["timing"]["duration_s"] / 60, 2),
+        "fps": round(report["timing"]["fps_in_hz"], 1),
+        "received": frames["received"],
+        "pages": len(recording),
+        "raw_lost": int(frames["received"] - len(recording)),
+        "numbers_missing": int(np.sum(np.diff(numbers) - 1)) if len(numbers) else None,
+        "denoised": frames["denoised"],
+        "dropped": frames["dropped"],
+        "rss_mb": {name: round(rows[-1][1] / 1e6) for name, rows in memory.items() if rows},
+        "rss_slope_mb_per_min": {
+            name: None if (slope := slope_mb_per_minute(rows)) is None else round(slope, 2)
+            for name, rows in memory.items()
+        },
+        "latency_first_ms": quantiles_ms(values[when < when[0] + minute]) if len(when) else None,
+        "latency_last_ms": quantiles_ms(values[when > when[-1] - minute]) if len(when) else None,
+        "reason": report["outcome"]["reason"],
+        "exit_code": report["outcome"]["exit_code"],
+        "problems": report["outcome"]["problems"],
+    }
+
+
+def main() -> None:
+    """Find the rate, record, print and judge."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--bundle", default="live")
+    parser.add_argument("--folder", type=Path, help="Where to record; by default the temporary folder.")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        record(Path(arguments.child[0]), arguments.child[1], float(arguments.child[2]))
+        return
+    seconds = arguments.minutes * 60
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
+        folder = Path(place)
+        core_fps = highest_rate(folder)
+        # Raw and, at most, as many denoised frames.
+        room = shutil.disk_usage(folder).free * USED / (2 * FRAME_BYTES) / seconds
+        exposure_ms = 0.01 if core_fps < room else 1000 / room
+        configuration(folder, exposure_ms)
+        limit = "" if core_fps < room else f", limited to {room:.0f} by the free space"
+        print(f"the core delivers {core_fps:.0f} frames/s{limit}", file=sys.stderr, flush=True)
+        result = {"core_fps": round(core_fps, 1), **watch(folder, arguments.bundle, seconds)}
+    print(json.dumps(result, indent=1))
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    sys.exit(0 if result["raw_lost"] == 0 and result["numbers_missing"] == 0 else 1)
+
+
+if __name__ == "__main__":
+    main()
