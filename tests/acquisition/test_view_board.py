@@ -224,7 +224,8 @@ def values(**changes: Any) -> dict[str, Any]:
         ({"free_bytes": 3 * 10**8}, Level.WARNING, "disk full in 83 s"),
         ({"free_bytes": None}, Level.GOOD, "recording 12 s"),
         ({"problems": ["denoising failed (x)"]}, Level.BAD, "denoising failed (x)"),
-        ({"latency_s": {}}, Level.GOOD, "calibrating"),
+        ({"latency_s": {}, "emitted": 0}, Level.GOOD, "calibrating"),
+        ({"latency_s": {}}, Level.GOOD, "catching up"),
         ({"keeps_raw": False}, Level.GOOD, "raw kept elsewhere"),
         (
             {"state": "finished", "message": FinishReason.STOPPED.value},

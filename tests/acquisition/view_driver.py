@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import napari
-import numpy as np
 from qtpy.QtWidgets import QApplication
 
 
@@ -37,14 +36,14 @@ def main() -> None:
     dock.output.setText(output)
     dock.fps.setValue(4)
     dock.start.click()
-    until(lambda: dock.display.shown > 1 or not dock.session)
-    assert dock.session, dock.words.text()
-    seen = viewer.screenshot(picture, canvas_only=False, flash=False)
-    height, width = seen.shape[:2]
-    for half in (seen[: height // 2, width // 4 : width // 2], seen[: height // 2, width // 2 :]):
-        assert np.ptp(half[..., :3]) > 100, "a picture is blank"
-    until(dock.start.isEnabled)
+    until(lambda: dock.session is None)
     assert dock.display.bar.line.text().startswith("finished"), dock.words.text()
+    # However slow the computer is to draw, the last frames are on the screen now, and stay.
+    viewer.screenshot(picture, canvas_only=False, flash=False)
+    seen = viewer.screenshot(canvas_only=True, flash=False)[..., 0]
+    middle = seen.shape[1] // 2
+    for half in (seen[:, :middle], seen[:, middle:]):
+        assert (half > 64).mean() > 0.1, "a picture is blank"
     viewer.close()
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
@@ -33,6 +33,7 @@ from ._display import Display
 __all__ = ["LiveDock"]
 
 _POLL_MS = 50
+_LINES = 14
 _CORES = ("demo", "127.0.0.1:4827", "replay:", "watch:")
 _OWN = "the bundle's own"
 
@@ -103,6 +104,10 @@ class LiveDock(QWidget):
         self.start.clicked.connect(self._start)
         self.words = QLabel()
         self.words.setWordWrap(True)
+        self.words.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        # napari sizes the dock by its first words, which are none.
+        self.words.setMinimumHeight(_LINES * self.words.fontMetrics().lineSpacing())
         form = QFormLayout()
         form.addRow("Camera", _with_button(self.core, self._browse_core))
         form.addRow("Bundle", _with_button(self.bundle, self._browse_bundle))

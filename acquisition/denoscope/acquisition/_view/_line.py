@@ -84,7 +84,7 @@ def _numbers(status: Mapping[str, Any], skipped: int) -> list[str]:
         f"{status['fps_in']:.1f} frames/s, {status['fps_out']:.1f} denoised",
         f"latency {latency['p50'] * 1e3:.0f} ms, 99 %: {latency['p99'] * 1e3:.0f} ms"
         if "p50" in latency
-        else ("calibrating" if status["state"] == "recording" else "latency unknown"),
+        else ("catching up" if status["emitted"] else "calibrating"),
         f"skipped {skipped}",
         f"raw written {status['written_raw']} of {status['received']}"
         if status["keeps_raw"]
