@@ -37,6 +37,8 @@ sys.path[:0] = [str(ROOT / part) for part in ("train", "export", "runtime", "acq
 import raw_safety  # noqa: E402
 from fault_session import sent  # noqa: E402
 
+from support.tiny_bundle import tiny_bundle  # noqa: E402
+
 Session = subprocess.Popen[str]
 BRIDGE = "replay@"
 POSIX = sys.platform != "win32"
@@ -281,7 +283,11 @@ def run(row: Row, bundle: str) -> dict[str, Any]:
                 server.kill()
             elif row.act is not None and pids:
                 row.act(process, pids, folder)
-            output, _ = process.communicate(timeout=180)
+            try:
+                output, _ = process.communicate(timeout=300)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return {**result, "exit_code": None, "told": "it did not end within 300 s", "ok": False}
         return {**result, **_inspect(row, folder / row.found, process.returncode, [*said, output])}
 
 
@@ -370,7 +376,7 @@ def _sentence(report: dict[str, Any] | None, told: str) -> str:
     return f"{outcome['message']}; not denoised: {dropped or 'none'}{lost}{looked}"
 
 
-def kills(count: int, bundle: str, seed: int = 5) -> dict[str, Any]:
+def kills(count: int, bundle: str, seed: int) -> dict[str, Any]:
     """Kill so many recordings, each at a random moment of its first three seconds."""
     from denoscope.acquisition import read_raw
 
@@ -405,6 +411,7 @@ def kills(count: int, bundle: str, seed: int = 5) -> dict[str, Any]:
             readable.append(len(frames))
             if recording.records:
                 ages.append(killed_unix_s - recording.records[-1]["core_unix_s"])
+            print(f"{KILLS} {index}: {len(frames)} frames", file=sys.stderr, flush=True)
             if not _gone(pids["denoiser"]):
                 faults.append(f"kill {index}: the denoiser's process lives on")
     worst = max(ages, default=0.0)
@@ -413,6 +420,7 @@ def kills(count: int, bundle: str, seed: int = 5) -> dict[str, Any]:
         "what": f"kill -9 of the session at {count} random moments",
         "readable": sum(readable),
         "kills": count,
+        "ages_s": [round(age, 3) for age in ages],
         "age_s": round(worst, 3),
         "age_median_s": round(float(np.median(ages)), 3) if ages else None,
         "bit_exact": not faults,
@@ -470,7 +478,7 @@ def _from_raw_safety(row: raw_safety.Row, bundle: str) -> dict[str, Any]:
 def _run_named(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     began_s = time.perf_counter()
     if name == KILLS:
-        result = kills(arguments.kills, arguments.bundle)
+        result = kills(arguments.kills, arguments.bundle, arguments.seed)
     elif name in {row.name for row in ROWS}:
         result = run(next(row for row in ROWS if row.name == name), arguments.bundle)
     else:
@@ -486,15 +494,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--bundle", default="live")
+    parser.add_argument("--bundle", help="By default one that does almost nothing, made for the occasion.")
     parser.add_argument("--row", action="append", choices=everything)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=5, help="Of the moments of the kills.")
     parser.add_argument("--jobs", type=int, default=1, help="Rows at the same time.")
     parser.add_argument("--output", type=Path, help="JSON file for the results.")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     wanted = arguments.row or [name for name in everything if name != "denoiser-stalls-2s"]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(arguments.jobs) as pool:
+        if arguments.bundle is None:
+            arguments.bundle = str(Path(place) / "tiny.denoscope")
+            tiny_bundle(Path(arguments.bundle), intensity=None, calibration_frames=8)
         results = list(pool.map(lambda name: _run_named(name, arguments), wanted))
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")

@@ -154,7 +154,7 @@ def run(row: Row, bundle: str) -> dict[str, Any]:
             time.sleep(row.kill_after_s)
             killed_unix_s = time.time()
             process.send_signal(getattr(signal, row.signal))
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
         said += [line for line in output.splitlines() if line != "recording"]
         return _inspect(row, folder / "run", process.returncode, said, killed_unix_s)
 
