@@ -77,7 +77,7 @@ def test_viewer_sees_the_session(
     seen = json.loads((tmp_path / "run" / "seen.json").read_text(encoding="utf-8"))
     assert seen["torn"] == 0
     for slot in ("RAW", "DENOISED"):
-        assert len(seen[slot]) > 5
+        assert len(seen[slot]) > 1
         assert seen[slot] == sorted(set(seen[slot]))
     assert seen["status"]["state"] == "finished"
     assert seen["status"]["received"] == FRAMES

@@ -26,7 +26,9 @@ def _open_window(shell: Shell) -> LiveWindow:
     """Return a window that stays after the recording where somebody is there to close it."""
     from denoscope.acquisition._view._window import LiveWindow
 
-    return LiveWindow(stay=shell.interactive)
+    window = LiveWindow(stay=shell.interactive)
+    shell.say("Opening the live view; the camera is armed when it is there.")
+    return window
 
 
 def _answered_for(shell: Shell, forecast: Forecast, *, force: bool) -> bool:
