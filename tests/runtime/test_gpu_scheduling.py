@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from denoscope.runtime import Bundle, DeviceFailed, FrameMeta, Intensity, Stream
+from denoscope.runtime import BackendUnavailable, Bundle, DeviceFailed, FrameMeta, Intensity, Stream
 from denoscope.runtime._backends._device import DeviceBuffer
 from support.gpu_on_host import CudaOnHost, TensorRtProviderOnHost
 from support.lazy_device import LazyDevice
@@ -137,3 +137,16 @@ def test_a_lost_device_ends_the_stream_with_one_sentence(moving: Bundle) -> None
             stream.push(stamped(8), meta(8))
         counters = stream.counters
         assert counters.received == counters.emitted + counters.dropped["failed"]
+
+
+def test_a_gpu_that_is_full_before_the_first_frame_leaves_the_choice_of_another(moving: Bundle) -> None:
+    full = RuntimeError("CUDA failure 2: out of memory")
+    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA) as stream:
+        backend.device.fail["submit"] = full
+        with pytest.raises(BackendUnavailable, match="Lazy GPU is out of memory"):
+            stream.prepare((24, 32))
+    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA) as stream:
+        stream.prepare((24, 32))
+        backend.device.fail["submit"] = full
+        with pytest.raises(DeviceFailed, match="Lazy GPU is out of memory"):
+            stream.push(stamped(0), meta(0))

@@ -9,6 +9,7 @@ behaviour: no memory limits, no errors of its own, no speed.
 from __future__ import annotations
 
 import random
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -144,9 +145,15 @@ class LazyDevice(Device):
         if self.captures_fail is not None:
             raise self.captures_fail
 
+        captured = weakref.ref(work)  # a CUDA graph keeps addresses, and nothing alive
+
         def replay(stream: _Stream) -> None:
             self.counts["replay"] += 1
-            work(stream)
+            alive = captured()
+            assert alive is not None, (
+                "what was captured has been freed: a real GPU would read what lies there now"
+            )
+            alive(stream)
 
         return replay
 

@@ -287,7 +287,7 @@ class Stream:
         """Release the graphs, and the backend if the stream opened it. Safe to call twice."""
         if self._unusable != "is closed":
             self._unusable = "is closed"
-            self._window = None
+            self._let_window_go()
             self._chosen.close()
 
     def __enter__(self) -> Self:
@@ -354,12 +354,17 @@ class Stream:
                 self._bound.set_intensity(self._intensity)
             return
         started = perf_counter()
-        self._window = self._canvas = None  # release the old buffers first
+        self._let_window_go()  # release the old buffers first
         self._window = self._chosen.attempt(lambda: self._open_window(*canvas))
         self._canvas = canvas
         if self._intensity is not None:
             self._window.set_intensity(self._intensity)
         self._seconds.bind += perf_counter() - started
+
+    def _let_window_go(self) -> None:
+        if self._window is not None:
+            self._window.close()
+        self._window = self._canvas = None
 
     def _open_window(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> BoundWindow:
         backend, graphs = self._chosen.backend, self._chosen.graphs.of(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from itertools import chain
@@ -100,6 +101,7 @@ class BoundWindow:
         channels, state = manifest.feature_channels, manifest.memory_channels
         self._raw = RAW in graphs["encode"].inputs
         self._dtype = dtype
+        self._finish = backend.finish
         self._backend_name, self._warm_runs = backend.name, backend.warm_runs
         kind = dtype.name if self._raw else "float32"
         self._intensity = _UNIT
@@ -142,6 +144,11 @@ class BoundWindow:
             if pairs
         ]
         self._warm()
+
+    def close(self) -> None:
+        """Wait for what the backend still does with the buffers; they may be let go afterwards."""
+        with contextlib.suppress(DeviceFailed):  # a lost device does nothing any more
+            self._finish()
 
     def set_intensity(self, intensity: Intensity) -> None:
         """Take the session's transform, and give the graphs the camera's noise model."""
@@ -267,10 +274,12 @@ class BoundWindow:
                     call()
             self._mean.fetch()
         except BackendUnavailable:
+            self.close()
             raise
         except DeviceFailed as error:  # before any frame came, so that another backend may still be chosen
             raise BackendUnavailable(str(error)) from error
         except Exception as error:  # what a library raises for a graph that cannot run has no common base
+            self.close()
             raise BackendUnavailable(
                 f"{self._backend_name} cannot run the bundle's graphs ({str(error).splitlines()[0][:200]}): "
                 "choose another backend, or export the bundle again."

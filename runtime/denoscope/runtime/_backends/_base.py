@@ -185,6 +185,9 @@ class Backend(ABC):
             For another dtype.
         """
 
+    def finish(self) -> None:  # noqa: B027  a run of most backends has ended when it returns
+        """Return when everything that was run is done, so that graphs and buffers may be let go."""
+
     @abstractmethod
     def close(self) -> None:
         """Release what the backend holds. Safe to call twice."""

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime._errors import InvalidInput
+from denoscope.runtime._errors import BackendUnavailable, DeviceFailed, InvalidInput
 
 from ._base import Backend, Buffer, Graph, check_dtype, check_names
 
@@ -269,11 +269,17 @@ class DeviceGraph(Graph):
             work = self.work(sources, targets)
             done = device.event()
         except Exception as error:
-            raise device.explain(error) from error
+            explained = device.explain(error)
+            if isinstance(explained, DeviceFailed):  # no frame is under way: another backend may be chosen
+                explained = BackendUnavailable(str(explained))
+            raise explained from error
         return _Run(self.owner, work, done, sources, targets, captures=self.captures)
 
     def close(self) -> None:
-        self._open = False
+        if self._open:
+            self._open = False
+            with contextlib.suppress(Exception):  # a lost device has nothing under way
+                self.owner.finish()
 
 
 class _Run:
@@ -290,6 +296,7 @@ class _Run:
         captures: bool,
     ) -> None:
         self._owner, self._work, self._done = owner, work, done
+        self._kept = work  # a captured graph holds addresses, not the contexts and buffers behind them
         self._inputs, self._outputs = tuple(inputs.values()), tuple(outputs.values())
         self._captures = captures
         self._runs = 0
@@ -340,6 +347,7 @@ class DeviceBackend(Backend):
         self.device = _open_device() if device is None else device
         self.device.enter()
         self.upload, self.compute, self.download = (self.device.stream() for _ in range(3))
+        self._finished = self.device.event()
         self._notes: dict[str, str] = {}
 
     def note(self, what: str, how: str) -> None:
@@ -363,6 +371,14 @@ class DeviceBackend(Backend):
     def buffer(self, shape: Sequence[int], dtype: str = "float32") -> Buffer:
         check_dtype(self, dtype)
         return DeviceBuffer(self, shape, dtype)
+
+    def finish(self) -> None:
+        try:
+            self.device.enter()
+            self.device.record(self._finished, self.compute)
+            self.device.synchronise(self._finished)
+        except Exception as error:
+            raise self.device.explain(error) from error
 
     def close(self) -> None:
         if self._owns_device:
