@@ -147,7 +147,7 @@ class BoundWindow:
 
     def close(self) -> None:
         """Wait for what the backend still does with the buffers; they may be let go afterwards."""
-        with contextlib.suppress(DeviceFailed):  # a lost device does nothing any more
+        with contextlib.suppress(Exception):  # a lost device does nothing any more
             self._finish()
 
     def set_intensity(self, intensity: Intensity) -> None:
