@@ -47,6 +47,19 @@ class Dataset:
         # ndstorage leaves a reader of each file open, and Windows renames no folder with an open file.
         self._readers: dict[int, Any] = {}
         self._open = True
+        self._summary = values
+        self._folder = folder
+        self.images = 0
+
+    def begin(self) -> None:
+        """Make the first file now, which the library would with the first image."""
+        from ndstorage.ndtiff_file import SingleNDTiffWriter
+
+        writer = SingleNDTiffWriter(self._data.path, "NDTiffStack.tif", self._summary)
+        self._data.current_writer = writer
+        self._data.file_index = 1
+        self._data._index_file = (self._folder / "NDTiff.index").open("wb")
+        self._readers[id(writer.reader)] = writer.reader
 
     def put(self, axes: Mapping[str, Any], frame: npt.NDArray[Any], place: Place) -> None:
         """Write one image with Micro-Manager's metadata of its raw frame."""
@@ -62,6 +75,7 @@ class Dataset:
         self._data.put_image(dict(axes), np.ascontiguousarray(frame), metadata)
         reader = self._data.current_writer.reader
         self._readers[id(reader)] = reader
+        self.images += 1
 
     def flush(self) -> None:
         """Hand the index to the system; the library keeps it to itself until the end, where a kill loses it."""
@@ -80,6 +94,11 @@ class Dataset:
         """Close the dataset; a second call does nothing."""
         if self._open:
             self._open = False
+            writer = self._data.current_writer
+            if writer is not None and not self.images:
+                # The library ends a file by changing its last image, and there is none.
+                writer.file.close()
+                self._data.current_writer = None
             self._data.finish()
             self._data.close()
             for reader in self._readers.values():

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +143,7 @@ def create_image(
     *,
     name: str = "denoised",
     attributes: dict[str, Any] | None = None,
+    compression: Literal["blosc-zstd", "none"] = "blosc-zstd",
 ) -> None:
     """Create an OME-Zarr image without frames.
 
@@ -160,6 +161,8 @@ def create_image(
         What it shows of the source.
     attributes
         Of the group, beside ``ome``.
+    compression
+        Of a frame.
     """
     from yaozarrs import v05
     from yaozarrs.write.v05 import prepare_image
@@ -190,4 +193,5 @@ def create_image(
         extra_attributes=attributes,
         chunks=(*[1] * len(sizes), *shape),
         writer="zarr",
+        compression=compression,
     )
