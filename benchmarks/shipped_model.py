@@ -117,11 +117,7 @@ def main() -> None:
         old, new, share = grown(start, LiveNet(shape)), result.network.state_dict(), arguments.blend
         result.network.load_state_dict({k: (1 - share) * old[k] + share * new[k] for k in new})
     trained_on = [
-        *(
-            [f"{lineage(parent)}, {arguments.blend:g} of the new weights averaged with its own"]
-            if parent
-            else []
-        ),
+        *([lineage(parent) + averaged(arguments.blend)] if parent else []),
         f"{arguments.simulated} simulated movies with truth, two-photon, one-photon, moving cells and "
         f"confocal, 0.1 to 1,000 photons a pixel, seed {arguments.seed}",
         *(f"{movie}, frames 0 to {stop - 1}, without truth" for movie, stop in PARTS.items()),
@@ -158,6 +154,11 @@ def lineage(parent: Bundle) -> str:
     return (
         f"started from {parent.manifest.name} ({parent.digest[:12]}: {'; '.join(parent.manifest.trained_on)})"
     )
+
+
+def averaged(blend: float) -> str:
+    """Return how the new weights were joined with the parent's, in words."""
+    return f", {blend:g} of the new weights averaged with its own" if blend < 1 else ""
 
 
 def measure(bundle: Bundle, data: Path) -> list[QualityRecord]:
