@@ -6,8 +6,9 @@
 Training starts from random weights, and once more from the bundle given with --from, as `denoscope train`
 does; with --simulate, from random weights on simulated movies as well. Every training
 spends the same processor minutes, all threads together, so that the numbers are fair on a shared machine; each
-network then denoises the whole movie and is scored there. The clean movie is never seen by a training.
-Rows that DIR/few_frames.json has already are not measured again.
+network then denoises the whole movie and is scored there; `live` sees a movie that moves at rest, as in a
+session. The clean movie is never seen by a training. Rows that DIR/few_frames.json has already are not
+measured again.
 """
 
 from __future__ import annotations
@@ -70,8 +71,9 @@ def main() -> None:
         assert isinstance(network, LiveNet)
         trainings.append((f"live, adapted from {options.start}", "live", network, 0))
         if table.lacks(f"{options.start}, as it is", 0):
-            unit = estimate_intensity(noisy[:32])
-            table.add(f"{options.start}, as it is", 0, method_named("live").denoise(network, noisy, unit))
+            seen = as_seen("live", noisy, clean)
+            estimate = method_named("live").denoise(network, seen.frames, seen.intensity)
+            table.add(f"{options.start}, as it is", 0, estimate, truth=seen.clean)
     for title, name, start, simulated in trainings:
         method = method_named(name)
         for frames in sorted({min(n, len(noisy)) for n in options.frames}):
@@ -93,8 +95,15 @@ def main() -> None:
                 start=start.state_dict() if start else None,
             )
             # The transform is the one it was trained with, as a bundle would carry it.
-            estimate = method.denoise(result.network, noisy, movie.intensity)
-            table.add(title, frames, estimate, result)
+            seen = as_seen(name, noisy, clean)
+            estimate = method.denoise(result.network, seen.frames, movie.intensity)
+            table.add(title, frames, estimate, result, truth=seen.clean)
+
+
+def as_seen(method: str, noisy: np.ndarray, clean: np.ndarray) -> TrainingMovie:
+    """Return the movie and its truth as a session shows them to the network: `live` sees them at rest."""
+    movie = TrainingMovie("movie", noisy, np.asarray(clean, np.float32), estimate_intensity(noisy[:32]))
+    return aligned(movie) if method == "live" else movie
 
 
 class _Table:
@@ -113,10 +122,15 @@ class _Table:
         return all((row["movie"], row["method"], row["frames"]) != key for row in self._rows)
 
     def add(
-        self, method: str, frames: int, estimate: np.ndarray, result: FitResult[Any] | None = None
+        self,
+        method: str,
+        frames: int,
+        estimate: np.ndarray,
+        result: FitResult[Any] | None = None,
+        truth: np.ndarray | None = None,
     ) -> None:
         """Score an estimate of the whole movie; `result` is the training behind it."""
-        s = score(self._clean, estimate)
+        s = score(self._clean if truth is None else truth, estimate)
         self._rows.append(
             {
                 "movie": self._movie,

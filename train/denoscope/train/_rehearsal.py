@@ -21,7 +21,7 @@ from denoscope.train._simulate import ALL_KINDS
 __all__ = ["blended", "caution_of", "rehearsal_movies"]
 
 _MOST = 0.6  # caution of an adaptation to next to nothing
-_HALVING_FRAMES = 60  # frames that halve it
+_HALVING_FRAMES = 50  # halve it, again and again
 _LEAST = 0.02  # below it nothing is rehearsed
 
 _MOVIES, _FRAMES, _MARGIN = 12, 200, 8
@@ -35,7 +35,7 @@ def caution_of(settings: FitSettings, movies: Sequence[TrainingMovie]) -> float:
     if any(movie.clean is not None for movie in movies):
         return 0.0  # whoever gives simulated movies has chosen what to rehearse
     frames = sum(len(movie.frames) for movie in movies)
-    caution = _MOST * _HALVING_FRAMES / (_HALVING_FRAMES + frames)
+    caution = _MOST * 0.5 ** (frames / _HALVING_FRAMES)
     return caution if caution >= _LEAST else 0.0
 
 
