@@ -105,6 +105,7 @@ def test_pictures_stand_side_by_side_and_follow(until: Callable[..., None]) -> N
     assert display.bar.stop.isEnabled()
     shared.put(Slot.RAW, np.ones((20, 30), np.uint8), 5)  # another ROI and depth
     until(lambda: raw.data.shape == (20, 30))
+    assert display.bar.automatic.isChecked()
     assert shared.beats > 1
     shared.put_status(status(state="finished", count=2))
     display.close()

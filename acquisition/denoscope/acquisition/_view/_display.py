@@ -59,7 +59,7 @@ class Display(QObject):
         self._timer.stop()
         if self._board is None:
             return
-        self._look(self._board)
+        self._look(self._board, last=True)
         self._board.close()
         self._board = None
         self.bar.enable(running=False)
@@ -82,10 +82,10 @@ class Display(QObject):
         self._due_s = time.perf_counter() + rest_s
         self._timer.start(round(rest_s * 1e3))
 
-    def _look(self, board: Board) -> None:
+    def _look(self, board: Board, *, last: bool = False) -> None:
         now_s = time.perf_counter()
         self.shown += self.panels.refresh(board, now_s)
-        if now_s - self._status_s < _STATUS_EVERY_S and self.status is not None and self._timer.isActive():
+        if now_s - self._status_s < _STATUS_EVERY_S and not last:
             return
         self._status_s = now_s
         self.status = board.get_status() or self.status
@@ -100,6 +100,7 @@ class Display(QObject):
     def _want(self, stream: int) -> None:
         if self._board is not None:
             self._board.want(stream)
+            self.panels.forget_contrast()
 
     def _automatic(self, on: bool) -> None:
         self.panels.automatic = on

@@ -40,13 +40,17 @@ class Panels:
     def open(self, shape: tuple[int, int]) -> None:
         """Begin anew with frames of a shape."""
         self._orders = dict.fromkeys(_NAMES, 0)
-        self._contrast = {slot: AutoContrast() for slot in _NAMES}
+        self.forget_contrast()
         for slot in _NAMES:
             self._layer(slot).data = np.zeros(shape, np.uint16)
             self._layer(slot).scale = (1, 1)
         grid = self._viewer.canvas.grid
         grid.shape, grid.stride, grid.spacing, grid.enabled = (1, 2), 1, 0.02, True
         self._viewer.reset_view(margin=0.02)
+
+    def forget_contrast(self) -> None:
+        """Take the next frame's contrast at once, because it shows something else."""
+        self._contrast = {slot: AutoContrast() for slot in _NAMES}
 
     def refresh(self, board: Board, now_s: float) -> bool:
         """Show what is newest on the board; return whether anything is new."""
@@ -70,7 +74,11 @@ class Panels:
             np.copyto(old, new)
             layer.refresh(thumbnail=False, highlight=False, extent=False)
             return
-        layer.data = new
+        self._setting = True  # napari moves the limits where they do not suit another dtype
+        try:
+            layer.data = new
+        finally:
+            self._setting = False
         if old.shape != new.shape:
             layer.scale = (picture.step, picture.step)
             self._viewer.reset_view(margin=0.02)
