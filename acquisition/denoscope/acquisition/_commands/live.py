@@ -27,7 +27,7 @@ def _open_window(shell: Shell) -> LiveWindow:
     from denoscope.acquisition._view._window import LiveWindow
 
     window = LiveWindow(stay=shell.interactive)
-    shell.say("Opening the live view; the camera is armed when it is there.")
+    shell.say("Opening the live view; the camera is armed when it is there, or after 30 s.")
     return window
 
 

@@ -80,6 +80,8 @@ def _run(slab: Slab) -> None:
         display.panels.open((16, 16))  # fails here where there is no OpenGL
         threading.Thread(target=_listen, args=(lines,), name="denoscope-session", daemon=True).start()
         display.bar.say("waiting for the session", Level.CALM)
+        if hasattr(os, "nice"):
+            os.nice(10)  # the acquisition comes first; Windows is told when the process is started
         print("ready", file=sys.__stdout__, flush=True)
         hear()
 
@@ -100,8 +102,6 @@ def main() -> None:
     sys.stdout = sys.stderr
     # Without a graphics card Mesa draws on every processor core unless told otherwise.
     os.environ.setdefault("LP_NUM_THREADS", "1")
-    if hasattr(os, "nice"):
-        os.nice(10)  # the acquisition comes first; Windows is told when the process is started
     try:
         _run(Slab(int(sys.argv[1]) if len(sys.argv) > 1 else None))
     except Exception as error:  # noqa: BLE001  its last line is what the session tells the user
