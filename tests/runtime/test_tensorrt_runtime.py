@@ -260,3 +260,39 @@ def _building(backend_class: type[TensorRtRtx], cache: EngineCache) -> TensorRtR
             return super().compile(onnx)
 
     return Building(threads=1, cache=cache)
+
+
+def test_what_the_real_builder_made_is_found_and_loaded(bundle: Bundle, cache: EngineCache) -> None:
+    """Names, sizes and options as `denoscope build` writes them; only the engine itself is not run."""
+    pytest.importorskip("tensorrt_rtx", reason="needs the extra 'gpu'")
+    from denoscope.export import Target, build_engine, plan_engines
+    from denoscope.export._engines import installed_versions
+
+    version = installed_versions()["tensorrt_rtx"]
+    plans = plan_engines(bundle, [Target(8, 6)], [(24, 32)], flavour="tensorrt_rtx")
+    built = {p.spec.graph: build_engine(p, cache) for p in plans if p.spec.graph in ("encode", "motion")}
+    loaded: list[bytes] = []
+
+    class Recording(TensorRtOnHost):
+        @classmethod
+        def library_version(cls) -> str:
+            return version
+
+        def load(self, data: bytes, key: str) -> Any:
+            loaded.append(data)
+            raise DeviceFailed("no engine is run here")
+
+    with Recording(cache) as backend:
+        raw = backend.compile_raw(bundle.graph_bytes("encode"), "encode", "uint16")
+        assert raw.inputs == ("raw", "raw::offset", "raw::factor", "noise")
+        numbers = {n: backend.buffer((2,) if n == "noise" else (1,)) for n in raw.inputs[1:]}
+        cells = backend.buffer((1, 4, 12, 16)), backend.buffer((1, 4, 12, 16))
+        with pytest.raises(BackendUnavailable, match="no engine is run here"):
+            raw.bind({"raw": backend.buffer((1, 1, 24, 32), "uint16"), **numbers}, {"features": cells[0]})
+        motion = backend.compile(bundle.graph_bytes("motion"))
+        inputs = dict(zip(motion.inputs, cells, strict=True))
+        with pytest.raises(BackendUnavailable, match="no engine is run here"):
+            motion.bind(inputs, {"flow": backend.buffer((1, 2, 6, 8))})
+        assert loaded == [built["encode"].data, built["motion"].data]
+        with pytest.raises(BackendUnavailable, match="no engine has been built"):
+            backend.compile(bundle.graph_bytes("fuse"))
