@@ -462,9 +462,14 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def _from_raw_safety(row: raw_safety.Row, bundle: str) -> dict[str, Any]:
-    result = raw_safety.run(row, bundle)
+    try:
+        result = raw_safety.run(row, bundle)
+    except subprocess.TimeoutExpired:
+        return {"row": row.name, "what": row.what, "told": "it did not end within 300 s", "ok": False}
     if "skipped" in result:
         return result
+    if "received" not in result:  # it ended before it recorded
+        return {**result, "told": result["message"], "ok": False}
     full = row.file_limit_mb > 0  # what waited when the disk refused cannot be written anywhere
     fine = result["exit_code"] == result["expected_exit_code"] and result.get("bit_exact", False)
     fine = fine and result["in_order"] and result["balanced"] and (full or result["missing"] == 0)
@@ -507,9 +512,11 @@ def main() -> None:
         if arguments.bundle is None:
             arguments.bundle = str(Path(place) / "tiny.denoscope")
             tiny_bundle(Path(arguments.bundle), intensity=None, calibration_frames=8)
-        results = list(pool.map(lambda name: _run_named(name, arguments), wanted))
-    if arguments.output is not None:
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+        results = []
+        for result in pool.map(lambda name: _run_named(name, arguments), wanted):
+            results.append(result)
+            if arguments.output is not None:  # what there is, should a later row be cut off
+                arguments.output.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(results) if arguments.json else table(results))
     sys.exit(0 if all(result.get("ok", "skipped" in result) for result in results) else 1)
 

@@ -89,7 +89,7 @@ class Spoiled:
 
 def child(row: Row, folder: Path, bundle: str) -> int:
     """Run the session of `row` in this process and return its exit code."""
-    from denoscope.acquisition import _live, _session, live, make_settings
+    from denoscope.acquisition import RawWriter, _live, live, make_settings
     from denoscope.acquisition._report import summary
 
     if row.file_limit_mb:
@@ -102,14 +102,14 @@ def child(row: Row, folder: Path, bundle: str) -> int:
         _live.free_bytes = lambda _folder: 10**12 if time.perf_counter() - began_s < 3 else 10**6
     values: dict[str, Any] = {"core": "demo", "movie": folder / "movie.tif", "fps": FPS}
     if row.overflow:
-        append = _session.RawWriter.append
+        append = RawWriter.append
 
         def stalled(self: Any, frame: Any) -> int:
             if self.written >= 20:
                 time.sleep(0.05)
             return append(self, frame)
 
-        _session.RawWriter.append = stalled
+        RawWriter.append = stalled  # type: ignore[method-assign]
         values = {"core": "MMConfig_demo.cfg", "buffer_mb": 8, "raw_queue_mb": 1}
     settings = make_settings(
         output=folder / "run",
@@ -154,7 +154,10 @@ def run(row: Row, bundle: str) -> dict[str, Any]:
             time.sleep(row.kill_after_s)
             killed_unix_s = time.time()
             process.send_signal(getattr(signal, row.signal))
-        output, _ = process.communicate(timeout=300)
+        try:
+            output, _ = process.communicate(timeout=300)
+        finally:
+            process.kill()
         said += [line for line in output.splitlines() if line != "recording"]
         return _inspect(row, folder / "run", process.returncode, said, killed_unix_s)
 
