@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,11 @@ from acquisition.conftest import ROOT, Run, environment
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="needs Xvfb"),
-    pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb: apt-get install xvfb"),
+    pytest.mark.skipif(
+        shutil.which("Xvfb") is None
+        or not all(map(find_library, ("xcb-icccm", "xcb-keysyms", "xcb-cursor"))),
+        reason="needs xvfb, libxcb-icccm4, libxcb-keysyms1 and libxcb-cursor0",
+    ),
 ]
 pytest.importorskip("napari", reason="needs the extra 'view'")
 
