@@ -169,7 +169,7 @@ SESSIONS: Mapping[str, Spec] = {
     "bounded": Spec(settings={"frames": 240}),
     # 60 frames a second come, 40 are taken, as long as they fit into memory.
     "slow-disk": Spec(inside=_slow_disk(0.025, 10), settings={"frames": 240, "raw_queue_mb": 1}),
-    "full-disk": Spec(settings={"reserve_mb": 0.0, "force": True}),
+    "full-disk": Spec(settings={"reserve_mb": 0.0}),
     "silent": Spec(script=lambda _index, frame: frame, silent_s=4.0),
     "gap": Spec(script=_gap),
     "restarted": Spec(script=_again_from_zero),
@@ -204,6 +204,7 @@ def main() -> None:
         threads=1,
         picture=False,
         finish_s=2.0,
+        force=True,  # a busy disk must not keep a row from what it is about
         **{**values, **(spec.settings or {})},
     )
     if spec.inside is not None:

@@ -118,6 +118,7 @@ def child(row: Row, folder: Path, bundle: str) -> int:
         threads=1,
         picture=False,
         finish_s=1.0,
+        force=True,  # a busy disk must not keep a row from what it is about
         **values,
     )
     report = live(
