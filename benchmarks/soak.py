@@ -1,6 +1,6 @@
 """A long recording at the highest rate the demo core delivers: raw loss, memory, latency at both ends.
 
-    python benchmarks/soak.py [--minutes 30] [--bundle live] [--folder DIR] [--output FILE.json]
+    python benchmarks/soak.py [--minutes 30] [--bundle live] [--fps N] [--folder DIR] [--output FILE.json]
 
 The core's own camera sends 512 x 512 frames of 16 bits as fast as it can, or as fast as fits on the disk, which
 is said then. A real session records and denoises them. Every second the memory of its process and of the
@@ -145,9 +145,11 @@ def watch(folder: Path, bundle: str, seconds: float) -> dict[str, Any]:
             if time.time() < ends_s:
                 for name, each in processes.items():
                     try:
-                        memory[name].append((time.time(), float(each.memory_info().rss)))
+                        resident = each.memory_info().rss
                     except psutil.Error:
                         continue
+                    if resident:  # a process that has just ended has none
+                        memory[name].append((time.time(), float(resident)))
             time.sleep(1.0)
     data = json.loads((folder / "soak.json").read_text())
     report, noted = data["report"], np.array(data["latencies"]).reshape(-1, 2)
@@ -185,6 +187,7 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--bundle", default="live")
+    parser.add_argument("--fps", type=float, help="Rate at most, where this computer cannot take the core's.")
     parser.add_argument("--folder", type=Path, help="Where to record; by default the temporary folder.")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
@@ -198,9 +201,10 @@ def main() -> None:
         core_fps = highest_rate(folder)
         # Raw and, at most, as many denoised frames.
         room = shutil.disk_usage(folder).free * USED / (2 * FRAME_BYTES) / seconds
+        room = min(room, arguments.fps or room)
         exposure_ms = 0.01 if core_fps < room else 1000 / room
         configuration(folder, exposure_ms)
-        limit = "" if core_fps < room else f", limited to {room:.0f} by the free space"
+        limit = "" if core_fps < room else f", limited to {room:.0f} by the free space or --fps"
         print(f"the core delivers {core_fps:.0f} frames/s{limit}", file=sys.stderr, flush=True)
         result = {"core_fps": round(core_fps, 1), **watch(folder, arguments.bundle, seconds)}
     print(json.dumps(result, indent=1))
