@@ -63,7 +63,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_without_a_driver_every_one_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("denoscope.runtime._engines.local_gpu", lambda: "no NVIDIA driver is installed")
     for backend in (OnnxRuntimeCuda, OnnxRuntimeTensorRt, OnnxRuntimeNvTensorRtRtx):
-        assert backend.unavailable() == "no NVIDIA driver is installed"
+        reason = backend.unavailable()
+        assert reason is not None
+        assert reason.startswith("no NVIDIA driver is installed; install the newest from nvidia.com")
 
 
 def test_an_old_driver_is_named_with_what_is_needed(gpu: Callable[..., None]) -> None:

@@ -392,7 +392,7 @@ def missing_cuda() -> str | None:
 
     gpu = local_gpu()
     if isinstance(gpu, str):
-        return gpu
+        return f"{gpu}; install the newest from nvidia.com if this computer has an NVIDIA GPU"
     if gpu.driver < _CUDA_DRIVER:
         return (
             f"the NVIDIA driver runs CUDA up to {gpu.driver[0]}.{gpu.driver[1]} and "
