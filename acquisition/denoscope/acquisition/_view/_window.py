@@ -44,7 +44,8 @@ class LiveWindow(LiveView):
         super().__init__(Slab())
         self._stay = stay
         self._words: list[str] = []
-        self._ready = threading.Event()
+        self._answered = threading.Event()
+        self._ready = False
         self._let_go = self._closes = False
         descriptors = self._slab.descriptors
         self._process = start_child(module, *map(str, descriptors), descriptors=descriptors, polite=True)
@@ -72,9 +73,10 @@ class LiveWindow(LiveView):
         InvalidInput
             When it cannot be opened, on a computer without a screen for example.
         """
-        self._ready.wait(_READY_S)
-        if self._process.poll() is None:
+        if not self._answered.wait(_READY_S) or self._ready:
             return
+        with suppress(subprocess.TimeoutExpired):  # it has closed its pipe and is about to end
+            self._process.wait(5)
         self._threads[1].join(1)
         why = self._words[-1].rstrip(".") if self._words else "it said nothing"
         raise InvalidInput(
@@ -140,8 +142,9 @@ class LiveWindow(LiveView):
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.strip() == b"ready":
-                self._ready.set()
-        self._ready.set()
+                self._ready = True
+                self._answered.set()
+        self._answered.set()
 
     def _overhear(self) -> None:
         assert self._process.stderr is not None
