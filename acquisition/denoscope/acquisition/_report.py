@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -130,14 +131,21 @@ def build_report(
 
 
 def write_report(report: Mapping[str, Any], output: Path) -> None:
-    """Write ``report.json`` into the run folder.
+    """Write ``report.json`` into the run folder, whole or not at all.
 
     Raises
     ------
     OSError
         When the disk refuses.
     """
-    (output / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    draft = output / f"{REPORT}.new"
+    try:
+        draft.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        draft.replace(output / REPORT)
+    except OSError:
+        with suppress(OSError):  # a full disk is what it is
+            draft.unlink()
+        raise
 
 
 def summary(report: Mapping[str, Any]) -> str:
