@@ -181,6 +181,15 @@ class BridgeSource(CoreSource):
         """Stop the camera; what is buffered can still be popped."""
         self._guard(super().stop)
 
+    def notes(self) -> list[str]:
+        """Say when a change of region or binning has stopped the camera; nothing where nobody answers."""
+        if self._guard.dead:
+            return []
+        try:
+            return self._guard(super().notes)
+        except SourceFailed:
+            return []
+
     def close(self) -> None:
         """Let go of the connection; Micro-Manager itself runs on."""
         core, self._core = self._core, None

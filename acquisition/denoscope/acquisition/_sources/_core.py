@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,6 +19,8 @@ from ._base import Source
 __all__ = ["CoreSource", "frame_from", "image_dtype"]
 
 _ENDLESS = 2**31 - 1
+_EXPOSURE = "Exposure-ms"
+_ASK_EVERY_S = 0.5
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)}
 
 
@@ -97,6 +100,9 @@ class CoreSource(Source):
         self._camera = ""
         self._popped = 0
         self._armed = False
+        self._shape = (0, 0)
+        self._exposure: str | None = None
+        self._asked_s = 0.0
 
     def _describe(self, kind: str, name: str, **more: Any) -> SourceInfo:
         core = self._core
@@ -118,6 +124,7 @@ class CoreSource(Source):
             exposure_s=exposure_ms / 1000 if exposure_ms > 0 else None,
             **more,
         )
+        self._shape = info.shape
         if info.frame_bytes * 4 > self._buffer_mb * 2**20:
             raise InvalidInput(
                 f"the core's buffer of {self._buffer_mb} MB holds fewer than 4 frames of "
@@ -141,9 +148,38 @@ class CoreSource(Source):
         except IndexError:
             # The core's count can run ahead of what can be popped by one frame.
             return None
-        frame = frame_from(np.asarray(tagged.pix), tagged.tags, self._camera, self._popped)
+        frame = frame_from(
+            np.asarray(tagged.pix), self._with_exposure(tagged.tags), self._camera, self._popped
+        )
         self._popped += 1
         return frame
+
+    def _with_exposure(self, tags: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Add the exposure, which MMCore's tags leave out; half a second after a change it is the new one."""
+        now_s = time.perf_counter()
+        if now_s - self._asked_s > _ASK_EVERY_S:
+            self._asked_s = now_s
+            try:
+                self._exposure = f"{float(self._core.get_exposure()):g}"
+            except RuntimeError:  # a camera that does not tell while it runs: frames are what counts
+                self._asked_s = math.inf
+        return tags if _EXPOSURE in tags or self._exposure is None else {**tags, _EXPOSURE: self._exposure}
+
+    def notes(self) -> list[str]:
+        """Say when a change of region or binning has stopped the camera, which MMCore does in silence."""
+        if self._core is None or self._shape == (0, 0):
+            return []
+        try:
+            now = int(self._core.get_image_height()), int(self._core.get_image_width())
+        except Exception:  # noqa: BLE001  a core that answers no more was the session's problem, and is told as that
+            return []
+        if now == self._shape:
+            return []
+        return [
+            f"the camera's frames were {self._shape[0]}x{self._shape[1]} pixels and are {now[0]}x{now[1]} now: "
+            "Micro-Manager stops a sequence when region or binning change; what came before is complete, begin a "
+            "new recording for the rest"
+        ]
 
     def finished(self) -> bool:
         """Say whether the camera stands still and its buffer is empty."""
