@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,29 @@ def test_round_trip(tmp_path: Path) -> None:
     assert recording.records[3]["tags"] == {"ImageNumber": "3"}
     assert recording.header["source"]["pixel_size_m"] == pytest.approx(5e-7)
     assert recording.header["denoscope"] == "1.2.3"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not remove open files")
+@pytest.mark.parametrize("occupied", [False, True])
+def test_a_removed_recording_is_written_again(tmp_path: Path, occupied: bool) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    writer = RawWriter(folder, INFO, "1.2.3")
+    for number, frame in enumerate(frames(6)):
+        if number == 3:
+            shutil.rmtree(folder)
+            assert writer.removed
+        writer.append(frame)
+    if occupied:  # by another recording
+        folder.mkdir()
+        record(folder, 2)
+    writer.close()
+    writer.close()
+    assert writer.rescued == (tmp_path / "run-rescued" if occupied else folder)
+    recording = read_raw(writer.rescued)
+    assert recording.notes == ()
+    assert np.array_equal(recording.read(), np.stack([frame.pixels for frame in frames(6)]))
+    assert len(recording.records) == 6
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
