@@ -30,6 +30,8 @@ _NUMBERS: dict[str, tuple[str, ...]] = {
     "push_p50": ("push", "total", "p50_s"),
     "sustained_fps": ("sustained", "fps"),
     "peak_memory": ("memory", "peak_bytes"),
+    "device_memory": ("memory", "device_peak_bytes"),
+    "energy_per_frame": ("energy", "per_frame_j"),
     "startup": ("startup", "total_s"),
 }
 _KEY = ("bundle_name", "backend", "height", "width", "look_ahead", "fps", "align", "threads")

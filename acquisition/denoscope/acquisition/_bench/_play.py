@@ -101,6 +101,8 @@ class Timeline:
         The lane's own count of drops by reason.
     problem
         Why denoising ended early, or None.
+    began
+        `time.perf_counter` at the first frame's arrival.
     """
 
     plan: Plan
@@ -117,6 +119,7 @@ class Timeline:
     work: Mapping[str, Seconds]
     dropped: Mapping[str, int] = field(default_factory=dict)
     problem: str | None = None
+    began: float = 0.0
 
 
 class _Observed:
@@ -231,6 +234,7 @@ def play(stream: Stream, scene: Scene, plan: Plan) -> Timeline:
         work=dict(zip(WORK, observed.work, strict=True)),
         dropped=lane.counts()[1],
         problem=lane.problem,
+        began=start,
     )
 
 

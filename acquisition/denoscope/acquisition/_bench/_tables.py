@@ -21,6 +21,8 @@ _RATIOS = {
     "peak_memory": "peak memory",
     "startup": "start-up",
 }
+# Shown only where one of the cases has them.
+_GPU_RATIOS = {"device_memory": "GPU memory", "energy_per_frame": "J a frame"}
 
 
 def line(result: Mapping[str, Any]) -> str:
@@ -36,6 +38,8 @@ def line(result: Mapping[str, Any]) -> str:
     ]
     if result["sustained"]:
         parts.append(f"keeps up to {_rate(result['sustained'])} frames/s")
+    if result.get("energy") and result["energy"]["per_frame_j"] is not None:
+        parts.append(f"{_joules(result['energy']['per_frame_j'])} J a frame")
     if result["problem"]:
         parts.append(result["problem"])
     return ", ".join(parts)
@@ -47,6 +51,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts = [_head(report)]
     if measured:
         parts += [_latencies(measured), _stages(measured), _pushes(measured), _resources(measured)]
+        if on_gpu := [r for r in measured if r.get("energy") or r["memory"].get("device_peak_bytes")]:
+            parts.append(_gpu(on_gpu))
     if report["whole_window"]:
         parts.append(_whole_window(report["whole_window"]))
     problems = [f"- {r['label']}: {r['problem']}" for r in report["cases"] if r.get("problem")]
@@ -172,6 +178,32 @@ def _resources(results: Sequence[Mapping[str, Any]]) -> str:
     return f"## Start-up and memory\n\n{_table(titles, rows)}"
 
 
+def _gpu(results: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for r in results:
+        energy = r.get("energy") or {}
+        rows.append(
+            [
+                r["label"],
+                energy.get("gpu") or r["backend"].get("device", "-"),
+                *(_joules(energy.get(n)) for n in ("idle_power_w", "mean_power_w")),
+                *(_joules(energy.get(n)) for n in ("per_frame_j", "above_idle_per_frame_j")),
+                energy.get("source") or r.get("energy_problem") or "-",
+                _mb(r["memory"].get("device_peak_bytes")),
+                r["memory"].get("device_peak_of") or "-",
+            ]
+        )
+    titles = [
+        *("case", "GPU", "idle before (W)", "measured part (W)", "J a frame", "of it above idle"),
+        *("energy by", "peak memory (MB)", "of"),
+    ]
+    note = (
+        "What NVML says of the whole board while the measured frames arrived, divided by the frames delivered. "
+        "Idle: in the second before the case opened its backend."
+    )
+    return f"## Energy and memory of the GPU\n\n{_table(titles, rows)}\n\n{note}"
+
+
 def _whole_window(pairs: Sequence[Mapping[str, Any]]) -> str:
     names = {"push_p50": "one push p50", "sustained_fps": "highest rate", "peak_memory": "peak memory"}
     rows = [[pair["label"], *(_times(pair["ratios"][name]) for name in names)] for pair in pairs]
@@ -183,17 +215,19 @@ def _whole_window(pairs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _comparison(comparison: Mapping[str, Any]) -> str:
+    measured = {n for case in comparison["cases"] for n, ratio in case["ratios"].items() if ratio is not None}
+    ratios = _RATIOS | {name: title for name, title in _GPU_RATIOS.items() if name in measured}
     rows = [
         [
             case["label"],
-            *(_times(case["ratios"][name]) for name in _RATIOS),
+            *(_times(case["ratios"][name]) for name in ratios),
             " to ".join("?" if n is None else str(n) for n in case["dropped"]),
         ]
         for case in comparison["cases"]
     ]
     lines = [f"## This run / {comparison['against']}", ""]
     if rows:
-        lines.append(_table(["case", *_RATIOS.values(), "dropped"], rows))
+        lines.append(_table(["case", *ratios.values(), "dropped"], rows))
     else:
         lines.append("The two runs have no case in common.")
     for title, key in (("Only in this run", "only_here"), ("Only in the other", "only_there")):
@@ -216,6 +250,10 @@ def _ms(seconds: float | None, missing: str = "-") -> str:
         return missing
     value = seconds * 1e3
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.3f}"
+
+
+def _joules(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _mb(size: int | None) -> str:

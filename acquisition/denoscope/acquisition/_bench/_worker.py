@@ -13,6 +13,7 @@ from denoscope.acquisition._errors import one_line
 from denoscope.runtime import Backend, Bundle, DenoscopeError, Stream
 
 from ._cases import Case
+from ._gpu_meter import GpuMeter, open_meter
 from ._memory import peak_bytes, resident_bytes, restart_peak
 from ._play import WORK, Plan, Timeline, play
 from ._scene import POOL, Scene, make_scene
@@ -40,8 +41,14 @@ def run_case(case: Case, backend: Backend | None = None) -> dict[str, Any]:
     -------
     dict
         ``case``, ``backend`` (library, device, precision, threads), ``startup``, ``memory``, ``sustained``,
-        ``problem``, ``timeline`` and the entries of `summarise`.
+        ``problem``, ``timeline`` and the entries of `summarise` and of `GpuMeter.energy`.
     """
+    with open_meter() as meter:
+        meter.rest()
+        return _run(case, backend, meter)
+
+
+def _run(case: Case, backend: Backend | None, meter: GpuMeter) -> dict[str, Any]:
     shape = (case.height, case.width)
     scene = make_scene(shape)
     restarted = restart_peak()  # drawing the movie took memory too
@@ -64,8 +71,12 @@ def run_case(case: Case, backend: Backend | None = None) -> dict[str, Any]:
         ready = resident_bytes()
         window = bundle.manifest.window
         plan = Plan(case.fps, 2 * window + _WARM_UP_EXTRA, case.frames, case.look_ahead)
+        meter.begin(stream.backend_info.get("device", ""))
         timeline = play(stream, scene, plan)
+        meter.end()
         summary = summarise(timeline)
+        first = timeline.began + plan.warm_up / plan.fps
+        delivered = summary["frames"]["measured"]["delivered"]
         # Read here, because the search below fills queues on purpose.
         peak = peak_bytes()
         search = None
@@ -88,7 +99,9 @@ def run_case(case: Case, backend: Backend | None = None) -> dict[str, Any]:
                 "peak_bytes": peak,
                 "peak_since": "the movie was drawn" if restarted else "the process began",
                 "scene_bytes": scene.frames.nbytes,
+                **meter.memory(),
             },
+            **meter.energy(first, first + plan.measured / plan.fps, delivered),
             **summary,
             "sustained": search.to_dict() if search else None,
             "problem": timeline.problem,

@@ -1,0 +1,256 @@
+"""Energy and memory of a GPU, with a stand-in for NVML: there is none where these tests usually run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from acquisition.test_bench import case_of, report_of
+from denoscope.acquisition._bench import _gpu_meter
+from denoscope.acquisition._bench._against import compare
+from denoscope.acquisition._bench._gpu_meter import open_meter
+from denoscope.acquisition._bench._play import KEEP_UP
+from denoscope.acquisition._bench._provenance import provenance
+from denoscope.acquisition._bench._tables import line, markdown
+from denoscope.acquisition._bench._worker import run_case
+from support.wrapped_backends import WrappedBackend
+
+IDLE_W, BUSY_W = 20.0, 120.0
+MIB = 2**20
+
+
+class FakeNvml(ModuleType):
+    """GPUs that draw 20 W until the first one watched is asked for its processes, and 120 W from then on."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, *names: str, counts: bool = True, tells_processes: bool = True) -> None:
+        super().__init__("pynvml")
+        self.names, self.counts, self.tells_processes = names, counts, tells_processes
+        self.running = False
+        self.lost = False
+        self._start = time.perf_counter()
+        self._busy_since: float | None = None
+        self.asked = 0
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        assert not self.running
+        self.running = True
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        assert self.running
+        self.running = False
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return len(self.names)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        return 100 + index
+
+    def nvmlDeviceGetName(self, handle: int) -> str:  # noqa: N802
+        return self.names[handle - 100]
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:  # noqa: N802
+        if not self.counts or self.lost:
+            raise self.NVMLError("Not Supported")
+        now = time.perf_counter()
+        busy = 0.0 if self._busy_since is None else now - self._busy_since
+        return round(1e3 * (IDLE_W * (now - self._start) + (BUSY_W - IDLE_W) * busy))
+
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:  # noqa: N802
+        if self.lost:
+            raise self.NVMLError("GPU is lost")
+        return round(1e3 * (IDLE_W if self._busy_since is None else BUSY_W))
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:  # noqa: N802
+        return SimpleNamespace(used=(300 if self._busy_since is None else 812) * MIB)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:  # noqa: N802
+        self.asked += 1
+        self._busy_since = self._busy_since or time.perf_counter()
+        own = SimpleNamespace(pid=os.getpid(), usedGpuMemory=(500 if self.asked == 3 else 400) * MIB)
+        other = SimpleNamespace(pid=1, usedGpuMemory=900 * MIB)
+        return [other, own] if self.tells_processes else [other]
+
+    def nvmlDeviceGetHandleByPciBusId(self, bus: str) -> int:  # noqa: N802
+        return {"0000:65:00.0": 101}[bus]
+
+    def nvmlDeviceGetIndex(self, handle: int) -> int:  # noqa: N802
+        return handle - 100
+
+
+Install = Callable[..., FakeNvml]
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    monkeypatch.setattr(_gpu_meter, "_REST_S", 0.1)
+    monkeypatch.setattr(_gpu_meter, "_SHORTEST_S", 0.2)
+
+    def put(*names: str, **options: bool) -> FakeNvml:
+        nvml = FakeNvml(*names, **options)
+        monkeypatch.setitem(sys.modules, "pynvml", nvml)
+        return nvml
+
+    return put
+
+
+def watched(device: str, frames: int = 10) -> tuple[dict[str, Any], dict[str, Any]]:
+    with open_meter() as meter:
+        meter.rest()
+        meter.begin(device)
+        time.sleep(0.1)
+        start = time.perf_counter()
+        time.sleep(0.3)
+        stop = time.perf_counter()
+        meter.end()
+        return meter.energy(start, stop, frames), meter.memory()
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_watts_become_joules_a_frame(install: Install, counts: bool) -> None:
+    nvml = install("RTX", counts=counts)
+    found, memory = watched("RTX")
+    energy = found["energy"]
+    assert found["energy_problem"] is None
+    assert energy["source"] == ("counter" if counts else "sampled power")
+    assert energy["idle_power_w"] == pytest.approx(IDLE_W, rel=0.2)
+    assert energy["mean_power_w"] == pytest.approx(BUSY_W, rel=0.1)
+    assert energy["energy_j"] == pytest.approx(BUSY_W * energy["duration_s"], rel=0.1)
+    assert energy["per_frame_j"] == pytest.approx(energy["energy_j"] / 10)
+    assert energy["above_idle_per_frame_j"] == pytest.approx(
+        (BUSY_W - IDLE_W) * energy["duration_s"] / 10, rel=0.2
+    )
+    assert memory == {"device_peak_bytes": 500 * MIB, "device_peak_of": "this process"}
+    assert not nvml.running
+
+
+def test_memory_of_everybody_where_processes_are_not_told(install: Install) -> None:
+    install("RTX", tells_processes=False)
+    assert watched("RTX")[1] == {
+        "device_peak_bytes": 512 * MIB,
+        "device_peak_of": "all processes, less what they held before",
+    }
+
+
+def test_nothing_delivered_has_no_energy_a_frame(install: Install) -> None:
+    install("RTX")
+    energy = watched("RTX", frames=0)[0]["energy"]
+    assert energy["energy_j"] > 0
+    assert (energy["per_frame_j"], energy["above_idle_per_frame_j"]) == (None, None)
+
+
+def test_a_backend_elsewhere_is_not_charged_for_the_gpu(install: Install) -> None:
+    nvml = install("RTX")
+    found, memory = watched("AMD EPYC")
+    assert found["energy"] is None
+    assert "AMD EPYC" in found["energy_problem"]
+    assert memory == {"device_peak_bytes": None, "device_peak_of": None}
+    assert nvml.asked == 0
+
+
+def test_of_two_alike_the_one_that_cuda_takes(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("RTX", "RTX")
+    cuda = ModuleType("cuda.core")
+    cuda.Device = lambda index: SimpleNamespace(pci_bus_id="0000:65:00.0")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cuda.core", cuda)
+    with open_meter() as meter:
+        meter.begin("RTX")
+        assert meter._gpu is meter.gpus[1]
+    monkeypatch.setitem(sys.modules, "cuda.core", None)
+    assert "which of 2 GPUs" in watched("RTX")[0]["energy_problem"]
+
+
+def test_too_short_a_part_and_a_lost_gpu_are_said(install: Install) -> None:
+    nvml = install("RTX")
+    with open_meter() as meter:
+        meter.begin("RTX")
+        start = time.perf_counter()
+        meter.end()
+        assert "ask for more --frames" in meter.energy(start, start + 10, 5)["energy_problem"]
+    with open_meter() as meter:
+        meter.begin("RTX")
+        start = time.perf_counter()
+        time.sleep(0.3)
+        nvml.lost = True
+        meter.end()
+        assert "stopped telling" in meter.energy(start, time.perf_counter(), 5)["energy_problem"]
+
+
+class NamedBackend(WrappedBackend):
+    def describe(self) -> dict[str, str]:
+        return {**super().describe(), "device": "RTX"}
+
+
+def whole_report(result: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **report_of([result]),
+        "provenance": provenance(),
+        "keep_up": dict(KEEP_UP),
+        "backends_left_out": {},
+        "comparison": None,
+        "whole_window": [],
+        "notes": [],
+    }
+
+
+def test_a_case_on_a_gpu(install: Install, bundle: Any) -> None:
+    install("RTX")
+    result = run_case(case_of(bundle, highest_rate=False, frames=60), NamedBackend())
+    energy = result["energy"]
+    assert result["problem"] is None
+    assert energy["duration_s"] == pytest.approx(0.3, rel=0.1)
+    delivered = result["frames"]["measured"]["delivered"]
+    assert energy["per_frame_j"] * delivered == pytest.approx(BUSY_W * energy["duration_s"], rel=0.1)
+    assert result["memory"]["device_peak_bytes"] == 500 * MIB
+    json.dumps(result)
+    text = markdown(whole_report(result))
+    assert f"{energy['per_frame_j']:.3g} | " in text
+    assert "| RTX | 20" in text
+    assert "J a frame" in line(result)
+    twice = {**result, "energy": {**energy, "per_frame_j": 2 * energy["per_frame_j"]}}
+    comparison = compare(whole_report(twice), whole_report(result), "old.json")
+    assert comparison["cases"][0]["ratios"]["energy_per_frame"] == pytest.approx(2)
+    table = markdown({**whole_report(result), "comparison": comparison}).split("## This run")[1]
+    assert "| J a frame |" in table
+
+
+@pytest.mark.parametrize("present", [False, True])
+def test_without_nvml_nothing_changes(present: bool, bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = FakeNvml("RTX") if present else None
+
+    def refuse() -> None:
+        raise FakeNvml.NVMLError("NVML Shared Library Not Found")
+
+    if nvml is not None:
+        monkeypatch.setattr(nvml, "nvmlInit", refuse)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with open_meter() as meter:
+        began = time.perf_counter()
+        meter.rest()
+        meter.begin("RTX")
+        meter.end()
+        assert time.perf_counter() - began < 0.5
+        found = meter.energy(0.0, 1.0, 5)
+    assert found["energy"] is None
+    assert ("NVML Shared Library Not Found" if present else "denoscope[cuda]") in found["energy_problem"]
+    assert meter.memory() == {"device_peak_bytes": None, "device_peak_of": None}
+
+
+def test_tables_without_nvml_have_no_column_for_it(bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    result = run_case(case_of(bundle, highest_rate=False), WrappedBackend())
+    assert result["energy"] is None
+    text = markdown(whole_report(result))
+    assert "J a frame" not in text + line(result)
+    assert "GPU" not in text.split("## Start-up")[1]
+    comparison = compare(whole_report(result), whole_report(result), "old.json")
+    assert "J a frame" not in markdown({**whole_report(result), "comparison": comparison})
