@@ -1,7 +1,7 @@
 """Build in a process of its own: a crash inside TensorRT is an error here, and Ctrl-C ends it at once.
 
-The child gets one line of JSON and the graph on standard input. It answers with lines of JSON on standard
-output, the last of which announces the engine, whose bytes follow.
+The child gets one line of JSON, what is known of the GPU's timings and the graph on standard input. It answers
+with lines of JSON on standard output, the last of which announces the engine and new timings, whose bytes follow.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from collections.abc import Callable
 from typing import IO, Any, BinaryIO
 
 from denoscope.export._errors import EngineBuildFailed
-from denoscope.export._tensorrt import BuildRequest, build, load
+from denoscope.export._tensorrt import BuildRequest, Timings, build, load
 
 __all__ = ["build_in_process_of_its_own", "serve"]
 
 
 def build_in_process_of_its_own(
-    onnx: bytes, request: BuildRequest, on_progress: Callable[[float, str], None] | None = None
+    onnx: bytes,
+    request: BuildRequest,
+    on_progress: Callable[[float, str], None] | None = None,
+    timings: Timings | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
     """Build one engine in a child process.
 
@@ -37,6 +40,8 @@ def build_in_process_of_its_own(
         What to build.
     on_progress
         Called with the done share (0 to 1) and the builder's present phase.
+    timings
+        Extended by a build that succeeds; None for a flavour that times no kernels.
 
     Returns
     -------
@@ -65,9 +70,13 @@ def build_in_process_of_its_own(
             assert child.stdin is not None
             assert child.stdout is not None
             with contextlib.suppress(BrokenPipeError):  # it ended early: its exit code says more
-                child.stdin.write(json.dumps(dataclasses.asdict(request)).encode() + b"\n" + onnx)
+                head = dataclasses.asdict(request) | {
+                    "timings": None if timings is None else len(timings.data)
+                }
+                known = b"" if timings is None else timings.data
+                child.stdin.write(json.dumps(head).encode() + b"\n" + known + onnx)
                 child.stdin.close()
-            answer = _listen(child.stdout, on_progress)
+            answer = _listen(child.stdout, on_progress, timings)
             code = child.wait()
         except BaseException:
             child.kill()
@@ -84,7 +93,7 @@ def build_in_process_of_its_own(
 
 
 def _listen(
-    pipe: IO[bytes], on_progress: Callable[[float, str], None] | None
+    pipe: IO[bytes], on_progress: Callable[[float, str], None] | None, timings: Timings | None
 ) -> tuple[bytes, dict[str, Any]] | None:
     for line in pipe:
         message = json.loads(line)
@@ -92,7 +101,12 @@ def _listen(
             raise EngineBuildFailed(message["error"])
         if "engine" in message:
             data = pipe.read(message["engine"])
-            return (data, message["contents"]) if len(data) == message["engine"] else None
+            times = pipe.read(message["timings"])
+            if (len(data), len(times)) != (message["engine"], message["timings"]):
+                return None
+            if timings is not None:
+                timings.data = times
+            return data, message["contents"]
         if on_progress is not None:
             on_progress(message["done"], message["phase"])
     return None
@@ -101,6 +115,8 @@ def _listen(
 def serve(source: BinaryIO, answers: BinaryIO) -> None:
     """Read one request from `source`, build it, and write the answer to `answers`."""
     fields = json.loads(source.readline())
+    known = fields.pop("timings")
+    timings = None if known is None else Timings(source.read(known))
     fields["target"] = tuple(fields["target"])
     request = BuildRequest(**fields)
     lock = threading.Lock()
@@ -129,12 +145,13 @@ def serve(source: BinaryIO, answers: BinaryIO) -> None:
                 f"{request.flavour} is {trt.__version__} in the process that builds and {request.version} in "
                 "the one that asks: start again."
             )
-        data, contents = build(trt, _lowered(source.read(), request), request, show)
+        data, contents = build(trt, _lowered(source.read(), request), request, show, timings)
     except EngineBuildFailed as error:
         tell({"error": str(error)})
         return
-    if tell({"engine": len(data), "contents": contents}):
-        answers.write(data)
+    times = b"" if timings is None else timings.data
+    if tell({"engine": len(data), "timings": len(times), "contents": contents}):
+        answers.write(data + times)
         answers.flush()
 
 

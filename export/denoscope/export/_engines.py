@@ -12,8 +12,10 @@ from denoscope.export._sizes import size_ranges
 from denoscope.export._targets import Target
 from denoscope.export._tensorrt import (
     FLAVOURS,
+    TIMES_KERNELS,
     BuildRequest,
     Flavour,
+    Timings,
     installed,
     load,
     supported_targets,
@@ -35,6 +37,7 @@ __all__ = ["EnginePlan", "build_engine", "installed_versions", "plan_engines"]
 
 # Raised when the adapter builds differently from the same request, so that older engines are not used.
 _RECIPE = 1
+_TIMING = "timing"  # folder, inside that of the engines, of what `tensorrt` has measured on this GPU
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def build_engine(
     on_progress
         Called with the done share (0 to 1) and the builder's present phase.
     on_wait
-        Called once if another process is building this engine.
+        Called once if another process is building this engine, or any engine whose kernels it times on this GPU.
 
     Raises
     ------
@@ -159,11 +162,21 @@ def build_engine(
         flow_scale=plan.flow_scale,
     )
 
+    cache = cache or EngineCache()
+
     def build() -> BuiltEngine:
-        data, contents = build_in_process_of_its_own(plan.onnx, request, on_progress)
+        if spec.flavour not in TIMES_KERNELS:
+            data, contents = build_in_process_of_its_own(plan.onnx, request, on_progress)
+            return BuiltEngine(data, EngineContents.model_validate(contents))
+        # One build at a time: two on one GPU would measure each other, and forget what the other measured.
+        key = hashlib.sha256(f"{spec.flavour} {spec.flavour_version} {spec.target}".encode()).hexdigest()
+        with cache.updating(_TIMING, key, on_wait) as (known, save):
+            timings = Timings(known or b"")
+            data, contents = build_in_process_of_its_own(plan.onnx, request, on_progress, timings)
+            save(timings.data)
         return BuiltEngine(data, EngineContents.model_validate(contents))
 
-    return (cache or EngineCache()).get_or_build(spec, build, bundle=plan.bundle, on_wait=on_wait)
+    return cache.get_or_build(spec, build, bundle=plan.bundle, on_wait=on_wait)
 
 
 def installed_versions() -> dict[str, str]:

@@ -18,8 +18,10 @@ from denoscope.export._targets import Target
 
 __all__ = [
     "FLAVOURS",
+    "TIMES_KERNELS",
     "BuildRequest",
     "Flavour",
+    "Timings",
     "build",
     "installed",
     "load",
@@ -33,6 +35,16 @@ FLAVOURS: dict[Flavour, str] = {
     "tensorrt_rtx": "pip install 'denoscope[gpu]'",
     "tensorrt": "pip install tensorrt, on the machine with the GPU",
 }
+# Those that try kernels on the GPU and choose the fastest. `tensorrt_rtx` chooses without trying, when an engine
+# is loaded (its runtime cache): since 1.2 its timing cache accepts every call and does nothing.
+TIMES_KERNELS: frozenset[Flavour] = frozenset({"tensorrt"})
+
+
+@dataclass
+class Timings:
+    """What TensorRT has measured on this GPU, in its own form; replaced by each build."""
+
+    data: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,11 @@ def supported_targets(trt: Any) -> tuple[Target, ...]:
 
 
 def build(
-    trt: Any, onnx: bytes, request: BuildRequest, on_progress: Callable[[float, str], bool]
+    trt: Any,
+    onnx: bytes,
+    request: BuildRequest,
+    on_progress: Callable[[float, str], bool],
+    timings: Timings | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
     """Build one engine in this process.
 
@@ -115,6 +131,8 @@ def build(
     on_progress
         Called from the builder's threads with the done share (0 to 1, never falling) and the present
         phase; False cancels.
+    timings
+        Kernels whose times are known, extended by this build; None for a flavour that times none.
 
     Returns
     -------
@@ -142,6 +160,7 @@ def build(
     _configure(trt, config, request)
     for profile in request.profiles:
         config.add_optimization_profile(_profile(builder, network, profile, request))
+    cache = _timing_cache(config, timings.data) if timings is not None else None
     monitor = _monitor(trt, on_progress)
     config.progress_monitor = monitor
     engine = builder.build_serialized_network(network, config)
@@ -151,7 +170,18 @@ def build(
             f"{request.target[0]}.{request.target[1]} ({_last(log.errors)}): build for other GPUs or sizes, "
             "or use onnxruntime or openvino there."
         )
+    if timings is not None and cache is not None:
+        timings.data = bytes(cache.serialize())
     return bytes(engine), _contents(network)
+
+
+def _timing_cache(config: Any, known: bytes) -> Any:
+    """Give the builder what is known; nothing, if it is of another GPU or version or cannot be read."""
+    for data in (known, b""):
+        cache = config.create_timing_cache(data)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+    return None
 
 
 def _configure(trt: Any, config: Any, request: BuildRequest) -> None:

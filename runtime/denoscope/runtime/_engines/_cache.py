@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import os
@@ -205,6 +206,22 @@ class EngineCache:
             return None
         digest, data = raw[:32], raw[32:]
         return data if hashlib.sha256(data).digest() == digest else None
+
+    @contextlib.contextmanager
+    def updating(
+        self, name: str, key: str, on_wait: Callable[[], None] | None = None
+    ) -> Iterator[tuple[bytes | None, Callable[[bytes], None]]]:
+        """Give what is `kept` and a function that replaces it, while other processes that update it wait.
+
+        May be used while an engine is being built: its lock is a file of its own.
+        """
+        folder = self.private_folder(name)
+
+        def save(data: bytes) -> None:
+            _write(folder / f"{key}.bin", hashlib.sha256(data).digest() + data)
+
+        with locked(folder / f"{key}.lock", on_wait):
+            yield self.kept(name, key), save
 
     def verify(self) -> Iterator[EngineState]:
         """Check every entry completely, in the order of their keys."""
