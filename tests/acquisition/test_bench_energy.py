@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -254,3 +255,12 @@ def test_tables_without_nvml_have_no_column_for_it(bundle: Any, monkeypatch: pyt
     assert "GPU" not in text.split("## Start-up")[1]
     comparison = compare(whole_report(result), whole_report(result), "old.json")
     assert "J a frame" not in markdown({**whole_report(result), "comparison": comparison})
+
+
+def test_the_stand_in_has_only_what_the_module_has() -> None:
+    nvml = pytest.importorskip("pynvml", reason="needs the extra 'cuda'")
+    for name in vars(FakeNvml):
+        if name.startswith("nvml"):
+            ours, theirs = (inspect.signature(getattr(m, name)).parameters for m in (FakeNvml, nvml))
+            assert len(ours) - 1 == sum(p.default is p.empty for p in theirs.values()), name
+    assert issubclass(nvml.NVMLError, Exception)
