@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from denoscope.export import OPSET, export_bundle, load_network
-from denoscope.runtime import Bundle, FrameMeta, Stream, list_backends
+from denoscope.runtime import Bundle, FrameMeta, Stream
 from denoscope.train import CameraSettings, LiveNet, LiveSettings, SceneSettings, denoise_movie, simulate
 
 SETTINGS = LiveSettings(encode_channels=4, encode_width=6, trunk_width=8, deep_width=8, spatial_channels=3)
@@ -78,7 +78,7 @@ def test_graphs_equal_torch_at_any_size(
             torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("backend", [name for name in list_backends() if "bf16" not in name])
+@pytest.mark.parametrize("backend", ["onnxruntime-cpu", "openvino"])
 @pytest.mark.parametrize("look_ahead", [0, 2, 3])
 def test_stream_equals_the_torch_reference(
     network: LiveNet, bundle: Bundle, backend: str, look_ahead: int
