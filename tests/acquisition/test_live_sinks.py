@@ -58,9 +58,9 @@ def of_tiff(path: Path) -> dict[Place, Any]:
                 )
                 for step in range(block.plane_count):
                     page = tiff.pages[block.ifd + step]
-                    tag = page.tags.get("MicroManagerMetadata")
+                    tag = page.tags.get(65123)
                     at = stream["first_index"] + block.first_t + step
-                    found[key, at] = page.asarray(), tag.value if tag else {}
+                    found[key, at] = page.asarray(), json.loads(tag.value) if tag else {}
     return found
 
 
@@ -272,7 +272,7 @@ def after_a_kill(run: Path, name: str) -> dict[int, Any]:
     """Return the denoised frames by the number of their raw frame, which its metadata say."""
     if name == "ome-tiff":
         with tifffile.TiffFile(run / "denoised.ome.tif") as tiff:
-            return {int(p.tags["MicroManagerMetadata"].value["Replayed"]): p.asarray() for p in tiff.pages}
+            return {int(json.loads(p.tags[65123].value)["Replayed"]): p.asarray() for p in tiff.pages}
     if name == "ndtiff":
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -94,7 +94,9 @@ def test_unknown_settings_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.micromanager
-def test_a_demo_from_end_to_end(denoscope: Run, bundle: Path, movie: Path, tmp_path: Path) -> None:
+def test_a_demo_from_end_to_end(
+    denoscope: Run, bundle: Path, movie: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
     pytest.importorskip("matplotlib", reason="needs the extra 'report'")
     output = tmp_path / "run"
@@ -118,9 +120,10 @@ def test_a_demo_from_end_to_end(denoscope: Run, bundle: Path, movie: Path, tmp_p
     sent = tifffile.imread(movie)
     assert np.array_equal(read_raw(output).read(), sent[np.arange(100) % 40])
     assert tifffile.imread(output / "denoised.ome.tif").shape == (100, *sent.shape[1:])
+    assert caplog.records == [], "a reader complains of the file"
     assert (output / "report.png").read_bytes().startswith(b"\x89PNG")
     events = [json.loads(line)["event"] for line in (output / "log.jsonl").read_text().splitlines()]
-    assert events == ["opened", "recording", "finished"]
+    assert events == ["opened", "forecast", "recording", "finished"]
     for word in ("backend", "frames/s in", "latency p50", "raw frames written"):
         assert word in run.stderr
     again = {path: path.read_bytes() for path in output.iterdir()}

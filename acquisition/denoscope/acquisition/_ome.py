@@ -73,7 +73,7 @@ class DenoisedWriter:
     Each frame is one page, complete on its own (see `PageFile`). `close` puts the OME-XML into the
     first page: pixel size, channel, time of every plane (``DeltaT``, seconds since the first frame),
     exposure, and a map annotation with the provenance. What Micro-Manager said about a frame is in its page's
-    tag 51123, where Micro-Manager's own files have it. A frame that was not denoised has no page and
+    private tag 65123, as JSON. A frame that was not denoised has no page and
     keeps its index: the OME-XML's ``TiffData`` say which index each page has. Each camera and stage
     position is an image, with the channels and slices that came.
 

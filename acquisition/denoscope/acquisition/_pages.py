@@ -21,7 +21,9 @@ _TAG = struct.Struct("<HHQ8s")
 _ASCII, _SHORT, _LONG, _RATIONAL, _LONG8 = 2, 3, 4, 5, 16
 _SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
 _CENTIMETRE = 3
-_METADATA = 51123  # Micro-Manager's tag for a frame's metadata, JSON
+# A private tag for a frame's metadata, JSON. Micro-Manager's own, 51123, would make readers look for the tables
+# of its files in the header and complain that they are not there.
+_METADATA = 65123
 # Six tags lie before the description; its count follows code and type.
 _DESCRIPTION_IN_DIRECTORY = 8 + 6 * _TAG.size + 4
 

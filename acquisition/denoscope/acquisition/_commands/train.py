@@ -172,7 +172,11 @@ def train(
                 *([f"started from {beginning.name}"] if beginning.parent else []),
                 *(f"{m.name}, {len(m.frames)} frames, the last 15 % held out" for m in loaded),
                 *([f"{simulated} simulated movies"] if simulated else []),
-                *([f"held on to the start by {result.caution:.0%}"] if result.improved and result.caution else []),
+                *(
+                    [f"held on to the start by {result.caution:.0%}"]
+                    if result.improved and result.caution
+                    else []
+                ),
                 *([f"corrected with {camera.source} ({camera.sha256[:12]})"] if camera else []),
                 f"{result.steps} steps in {result.seconds / 60:.1f} minutes",
             ],
