@@ -60,7 +60,8 @@ def main() -> None:
     if mode != "none":
         from denoscope.acquisition import follow
 
-        following = follow(core, output=folder / "denoised", bundle=bundle)
+        # A busy computer may take long to start the denoiser; nothing is to be skipped for it.
+        following = follow(core, output=folder / "denoised", bundle=bundle, lag_s=100)
     with following as follower:
         if mode == "raises":
             follower.push = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -421,17 +422,19 @@ def test_export_from_the_shell(tiny: Bundle, tmp_path: Path) -> None:
 @needs_builder
 @pytest.mark.skipif(sys.platform == "win32", reason="a Ctrl-C cannot be sent to one process there")
 def test_ctrl_c_ends_the_build_and_keeps_what_is_complete(tiny: Bundle, cache: EngineCache) -> None:
-    # Many more than can be built before a busy computer delivers the signal.
     sizes = [word for n in range(64, 193, 16) for word in ("--size", f"{n}x{n}")]
-    child = denoscope(
-        *("build", tiny.folder, "--for", "sm75,sm80,sm86,sm89,sm120", *sizes),
-        *("--cache", cache.folder, "--json"),
-    )
-    while not list(cache.folder.glob("*.json")):
-        assert child.poll() is None
-        time.sleep(0.01)
-    child.send_signal(signal.SIGINT)
-    code, out, err = finished(child)
+    for _ in range(3):  # a busy computer may let the build end before it delivers the signal
+        child = denoscope(
+            *("build", tiny.folder, "--for", "sm75,sm80,sm86,sm89,sm120", *sizes),
+            *("--cache", cache.folder, "--json"),
+        )
+        while not list(cache.folder.glob("*.json")) and child.poll() is None:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        code, out, err = finished(child)
+        if code != 0:
+            break
+        shutil.rmtree(cache.folder)
     assert code == 130, err
     done = json.loads(out.splitlines()[-1])["engines"]
     assert 1 <= len(done) < 135

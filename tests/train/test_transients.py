@@ -114,6 +114,6 @@ def test_a_bundle() -> None:
     report = measure_transients(Bundle.load("live"), (30.0,), settings=SMALL, backend="onnxruntime-cpu")
     (level,) = report["levels"]
     shares = {name: both["denoised"]["peak_share"] for name, both in level["recovery"].items()}
-    assert 0.1 < shares["one frame"] < shares["three frames"] < 1.1
+    assert all(0.8 < share < 1.1 for share in shares.values())
     assert shares["GCaMP"] == pytest.approx(1, abs=0.15)
     assert level["false_events"]["observed"][1] < 0.02

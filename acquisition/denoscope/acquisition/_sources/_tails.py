@@ -87,7 +87,7 @@ def open_tail(path: Path) -> Tail | None:
 
             return ZarrTail(path)
         return FolderTail(path)
-    if not path.exists():
+    if not path.is_file():  # or a folder that was made just now
         return None
     if path.suffix.lower() not in _SUFFIXES:
         raise InvalidInput(
