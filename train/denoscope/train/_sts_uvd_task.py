@@ -34,7 +34,7 @@ from denoscope.train._umvd import SCORE_BATCHES, SCORE_WINDOWS, cut_window, rand
 
 __all__ = ["StsUvdFit", "StsUvdFitSettings", "StsUvdTask", "estimator_for"]
 
-_LINE_BATCHES = 16  # of SCORE_WINDOWS windows, from which the line to the mean is fitted
+_LINE_BATCHES = 4  # of SCORE_WINDOWS windows, from which the line to the mean is fitted
 _USUAL_SLOPES = (0.5, 2.0)  # of that line; others mean that the output hardly follows the scene
 _LEAST_GAIN = 0.01  # of the consistency loss that an epoch must gain not to count as a plateau
 _MAGNITUDE_CENTRES = 16
