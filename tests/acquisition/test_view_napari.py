@@ -15,7 +15,7 @@ import pytest
 import tifffile
 
 pytest.importorskip("napari", reason="needs the extra 'view'")
-pytest.importorskip("qtpy.QtWidgets", reason="needs the extra 'view'")
+pytest.importorskip("qtpy.QtWidgets", reason="needs Qt and its libraries", exc_type=ImportError)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of napari's own libraries among each other
