@@ -93,6 +93,7 @@ def main() -> None:
     assert start is None or isinstance(start, LiveNet)
     torch.manual_seed(arguments.seed)
     shape = LiveSettings.preset(arguments.size)
+    begin = grown(start, LiveNet(shape)) if start else None
     movies = training_movies(arguments.data, arguments.simulated, arguments.seed)
     with Progress() as bar:
         task = bar.add_task("training", total=1)
@@ -107,15 +108,15 @@ def main() -> None:
                 learning_rate=1e-3 if start else 2e-3,
             ),
             network=shape,
-            start=grown(start, LiveNet(shape)) if start else None,
+            start=begin,
             resume=arguments.resume,
             on_progress=lambda p: bar.update(
                 task, completed=p.done, description=f"training, step {p.step}, loss {p.loss:.3f}"
             ),
         )
-    if start is not None and arguments.blend < 1:
-        old, new, share = grown(start, LiveNet(shape)), result.network.state_dict(), arguments.blend
-        result.network.load_state_dict({k: (1 - share) * old[k] + share * new[k] for k in new})
+    if begin is not None and arguments.blend < 1:
+        new, share = result.network.state_dict(), arguments.blend
+        result.network.load_state_dict({k: (1 - share) * begin[k] + share * new[k] for k in new})
     trained_on = [
         *([lineage(parent) + averaged(arguments.blend)] if parent else []),
         f"{arguments.simulated} simulated movies with truth, two-photon, one-photon, moving cells and "
