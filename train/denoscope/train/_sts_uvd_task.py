@@ -88,6 +88,8 @@ class StsUvdFit(FitResult[StsUvd]):
         Mean consistency loss of each epoch.
     to_mean
         Scale and shift of the line to the mean.
+    follows
+        Whether that line has a usual slope, which it has where the output follows the scene.
     """
 
     flows: list[Flows] = field(default_factory=list)
@@ -95,10 +97,11 @@ class StsUvdFit(FitResult[StsUvd]):
     plateau: bool = False
     consistency: list[float] = field(default_factory=list)
     to_mean: tuple[float, float] = (1.0, 0.0)
+    follows: bool = True
 
     def warning(self) -> str | None:
         """Say in a sentence that the output hardly follows the scene; None where it does."""
-        if self.to_mean[0] != 1.0 or self.to_mean[1] == 0.0:
+        if self.follows:
             return None
         return (
             "the output of STS-UVD hardly follows the scene: its L1 loss aims at the median, which is the same for "
@@ -160,6 +163,7 @@ class StsUvdTask(Task):
         self._of_epoch: list[float] = []
         self._plateau = False
         self._to_mean = (1.0, 0.0)
+        self._follows = True
         self._pair_s = 0.0
 
     def prepare(self) -> None:
@@ -264,6 +268,7 @@ class StsUvdTask(Task):
             "plateau": self._plateau,
             "consistency": self._consistency,
             "to_mean": self._to_mean,
+            "follows": self._follows,
         }
 
     def finish(self, network: nn.Module) -> bool:
@@ -286,7 +291,8 @@ class StsUvdTask(Task):
                 centres.append(reference.double().flatten())
         x, y = torch.cat(outputs), torch.cat(centres)
         slope = float(((x - x.mean()) * y).mean() / x.var().clamp_min(1e-12))
-        if not _USUAL_SLOPES[0] <= slope <= _USUAL_SLOPES[1]:
+        self._follows = _USUAL_SLOPES[0] <= slope <= _USUAL_SLOPES[1]
+        if not self._follows:
             slope = 1.0
         shift = float(y.mean() - slope * x.mean())
         assert isinstance(network.to_mean, Tensor)
