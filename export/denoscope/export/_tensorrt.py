@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from denoscope.export._errors import BuilderUnavailable, EngineBuildFailed
 from denoscope.export._targets import Target
+from denoscope.runtime.engines import error_log
 
 __all__ = [
     "FLAVOURS",
@@ -144,7 +145,7 @@ def build(
     EngineBuildFailed
         With TensorRT's own words, for a graph that it refuses.
     """
-    log = _collecting_logger(trt)
+    log = error_log(trt)
     builder = trt.Builder(log)
     if builder is None:
         raise EngineBuildFailed(f"{request.flavour} does not start ({_last(log.errors)}).")
@@ -257,21 +258,6 @@ def _last(messages: list[str]) -> str:
 def _short(text: str) -> str:
     joined = " ".join(text.split()).rstrip(".")
     return joined if len(joined) <= 400 else f"{joined[:400]}…"
-
-
-def _collecting_logger(trt: Any) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps errors for the exception that follows; nothing is printed."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.ERROR:
-                self.errors.append(message)
-
-    return Log()
 
 
 def _monitor(trt: Any, on_progress: Callable[[float, str], bool]) -> Any:

@@ -21,6 +21,7 @@ from ._engines import (
     SizeRange,
     TensorRecord,
     default_cache_folder,
+    error_log,
     local_gpu,
 )
 
@@ -36,5 +37,6 @@ __all__ = [
     "SizeRange",
     "TensorRecord",
     "default_cache_folder",
+    "error_log",
     "local_gpu",
 ]

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from denoscope.runtime._engines import EngineCache, EngineManifest, local_gpu
+from denoscope.runtime._engines import EngineCache, EngineManifest, error_log, local_gpu
 from denoscope.runtime._errors import BackendUnavailable, DeviceFailed
 
 from ._base import Graph
@@ -204,7 +204,7 @@ class _LoadedEngine(Engine):
 
     def __init__(self, trt: Any, owner: TensorRt, data: bytes, key: str) -> None:
         self._trt, self._owner, self._key = trt, owner, key
-        self._log = _logger(trt)
+        self._log = error_log(trt)
         self._runtime = trt.Runtime(self._log)
         engine = self._runtime.deserialize_cuda_engine(data)
         if engine is None:
@@ -373,21 +373,6 @@ def _frame_size(shapes: Mapping[str, Sequence[int]], options: Mapping[str, str])
                 factor = int(options["flow_scale"])
             return shape[2] * factor, shape[3] * factor
     raise BackendUnavailable("The engine has no input of a frame's shape: build the bundle again.")
-
-
-def _logger(trt: Any) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps the last errors for the exception that follows; nothing is printed."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.ERROR:
-                self.errors = [*self.errors[-7:], message]
-
-    return Log()
 
 
 def _last(messages: Sequence[str]) -> str:

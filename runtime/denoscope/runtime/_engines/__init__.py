@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._cache import BuiltEngine, CachedEngine, EngineCache, EngineState, default_cache_folder
 from ._driver import LocalGpu, local_gpu
+from ._log import error_log
 from ._records import EngineContents, EngineManifest, EngineSpec, SizeRange, TensorRecord
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "SizeRange",
     "TensorRecord",
     "default_cache_folder",
+    "error_log",
     "local_gpu",
 ]
