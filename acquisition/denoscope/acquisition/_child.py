@@ -14,7 +14,7 @@ from typing import Any
 
 import denoscope
 
-__all__ = ["end_with", "exit_words", "start_child"]
+__all__ = ["end_with", "exit_words", "overhear", "start_child"]
 
 _LOOK_EVERY_S = 0.5
 _PR_SET_PDEATHSIG = 1
@@ -51,6 +51,15 @@ def start_child(
         env=environment,
         **options,
     )
+
+
+def overhear(process: subprocess.Popen[bytes], words: list[str], keep: int = 21) -> None:
+    """Read a process's standard error to its end, for a thread; `words` holds its last `keep` lines."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        word = line.decode(errors="replace").strip()
+        if word:
+            words[:] = [*words[1 - keep :], word]
 
 
 def exit_words(code: int | None) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 import denoscope.runtime
 from denoscope.runtime import Denoised, DenoscopeError, FrameMeta, StageTimes, StreamCounters, StreamKey
 
-from ._child import exit_words, start_child
+from ._child import exit_words, overhear, start_child
 from ._denoiser import UNKNOWN
 from ._errors import DenoiserFailed, DenoiserLost
 from ._slab import Slab
@@ -107,7 +107,12 @@ class RemoteDenoiser:
         self._counters = StreamCounters(0, 0, {}, 0)
         self._learned = dict(UNKNOWN)
         self._threads = [
-            threading.Thread(target=self._overhear, name="denoscope-denoiser-words", daemon=True),
+            threading.Thread(
+                target=overhear,
+                args=(self._process, self._words, 41),
+                name="denoscope-denoiser-words",
+                daemon=True,
+            ),
             threading.Thread(target=self._watch, name="denoscope-denoiser-watch", daemon=True),
         ]
         for thread in self._threads:
@@ -266,13 +271,6 @@ class RemoteDenoiser:
         return f"{words}, saying: {last[0]}" if last else words
 
     # -- our threads
-
-    def _overhear(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            word = line.decode(errors="replace").strip()
-            if word:
-                self._words = [*self._words[-40:], word]
 
     def _watch(self) -> None:
         """End a process that hangs, which ends the wait for its answer."""

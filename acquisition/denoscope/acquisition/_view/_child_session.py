@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from denoscope.acquisition._child import exit_words, start_child
+from denoscope.acquisition._child import exit_words, overhear, start_child
 from denoscope.acquisition._slab import Slab
 
 __all__ = ["ChildSession"]
@@ -35,7 +35,12 @@ class ChildSession:
         self._process = start_child(_MODULE, *map(str, descriptors), descriptors=descriptors)
         self._threads = [
             threading.Thread(target=self._listen, name="denoscope-session", daemon=True),
-            threading.Thread(target=self._overhear, name="denoscope-session-words", daemon=True),
+            threading.Thread(
+                target=overhear,
+                args=(self._process, self._words),
+                name="denoscope-session-words",
+                daemon=True,
+            ),
         ]
         for thread in self._threads:
             thread.start()
@@ -88,10 +93,3 @@ class ChildSession:
         said = f", saying: {self._words[-1]}" if self._words else ""
         message = f"The session's process {exit_words(self._process.poll())}{said}"
         self._events.put({"event": "failed", "message": f"{message}. What it had received is on disk."})
-
-    def _overhear(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            word = line.decode(errors="replace").strip()
-            if word:
-                self._words = [*self._words[-20:], word]

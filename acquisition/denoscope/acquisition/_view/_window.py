@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from denoscope.acquisition._child import exit_words, start_child
+from denoscope.acquisition._child import exit_words, overhear, start_child
 from denoscope.acquisition._extras import require
 from denoscope.acquisition._slab import Slab
 from denoscope.acquisition._states import SessionStatus
@@ -51,7 +51,12 @@ class LiveWindow(LiveView):
         self._process = start_child(module, *map(str, descriptors), descriptors=descriptors, polite=True)
         self._threads = [
             threading.Thread(target=self._listen, name="denoscope-view-answers", daemon=True),
-            threading.Thread(target=self._overhear, name="denoscope-view-words", daemon=True),
+            threading.Thread(
+                target=overhear,
+                args=(self._process, self._words),
+                name="denoscope-view-words",
+                daemon=True,
+            ),
         ]
         for thread in self._threads:
             thread.start()
@@ -145,10 +150,3 @@ class LiveWindow(LiveView):
                 self._ready = True
                 self._answered.set()
         self._answered.set()
-
-    def _overhear(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            word = line.decode(errors="replace").strip()
-            if word:
-                self._words = [*self._words[-20:], word]

@@ -11,6 +11,7 @@ import ctypes
 import io
 import re
 import sys
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -63,9 +64,9 @@ class OnnxRuntimeGpu(DeviceBackend):
 
         return f"onnxruntime {onnxruntime.__version__}, {self.provider}"
 
+    @abstractmethod
     def options(self) -> dict[str, str]:
         """Return the provider's options; every one but the stream is documented in docs/gpu.md."""
-        raise NotImplementedError
 
     def compile(self, onnx: bytes) -> Graph:
         inputs, outputs = _names(self.name, onnx)
