@@ -26,11 +26,13 @@ INTENSITY = Intensity(offset=20, scale=4.5, noise_slope=0.2, noise_floor=0.5)
 UNIT = "onnxruntime-cpu"
 
 
-def frame_seconds(bundle: Bundle, backend: str | Backend, size: int, frames: int) -> float:
+def frame_seconds(
+    bundle: Bundle, backend: str | Backend, size: int, frames: int, threads: int | None = None
+) -> float:
     """Return the least seconds of a push that gives an output."""
     movie = np.random.default_rng(0).poisson(20, (8, size, size)).astype(np.uint16)
     times = []
-    with Stream(bundle, backend, intensity=INTENSITY, align=False) as stream:
+    with Stream(bundle, backend, threads=threads, intensity=INTENSITY, align=False) as stream:
         for number in range(bundle.manifest.window + frames):
             started = time.perf_counter()
             outputs = stream.push(movie[number % 8], FrameMeta(number=number, t_received_s=0.0))

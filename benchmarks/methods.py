@@ -18,7 +18,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 from cost_ratio import units
+from cpu_backends import frame_seconds
 
 from denoscope.export import export_bundle
-from denoscope.runtime import Bundle, FrameMeta, Stream, estimate_intensity, open_movie
+from denoscope.runtime import Bundle, estimate_intensity, open_movie
 from denoscope.train import METHODS, StsUvdFit, TrainingMovie, aligned, fit, load_flow, score
 from denoscope.train._evaluate import evaluate_pair
 
@@ -134,7 +134,9 @@ def costs(output: Path) -> dict[str, Any]:
         if folders:
             unit = units(1)["contiguous_s"]
             bundle = Bundle.load(folders[0])
-            seconds = {b: frame_seconds(bundle, b) for b in ("openvino", "onnxruntime-cpu")}
+            seconds = {
+                b: frame_seconds(bundle, b, 256, 6, threads=1) for b in ("openvino", "onnxruntime-cpu")
+            }
             unit = min(unit, units(1)["contiguous_s"])
             best = min(seconds, key=lambda b: seconds[b])
             found[method] = {
@@ -144,21 +146,6 @@ def costs(output: Path) -> dict[str, Any]:
                 "ratio": seconds[best] / unit,
             }
     return found
-
-
-def frame_seconds(bundle: Bundle, backend: str) -> float:
-    """Return the least seconds of one push that gives an output, of six, at 256 x 256."""
-    frame = np.random.default_rng(0).poisson(20, (256, 256)).astype(np.uint16)
-    unit, window = estimate_intensity(frame[None]), bundle.manifest.window
-    times = []
-    with Stream(bundle, backend, threads=1, intensity=unit, align=False) as stream:
-        for number in range(window + 6):
-            started = time.perf_counter()
-            outputs = stream.push(frame, FrameMeta(number=number, t_received_s=0.0))
-            if number >= window:
-                assert len(outputs) == 1
-                times.append(time.perf_counter() - started)
-    return min(times)
 
 
 def line(row: dict[str, Any]) -> str:
