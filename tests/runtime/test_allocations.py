@@ -1,4 +1,4 @@
-"""The hot path allocates what it hands out and nothing else, and nothing grows with the movie."""
+"""The hot path allocates nothing that a movie's frames do not need, and nothing grows with the movie."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def traced() -> Iterator[None]:
 
 @pytest.mark.parametrize("backend", ["onnxruntime-cpu", "openvino"])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_a_push_allocates_its_output_and_nothing_else(
+def test_a_push_allocates_no_frame_once_one_has_come_back(
     bundle: Bundle, backend: str, dtype: str, traced: None
 ) -> None:
+    """Except of float32 frames, which are converted into a new array outside the graphs."""
     frame = np.full(SHAPE, 7, dtype)
     with Stream(bundle, backend, look_ahead=1, threads=1) as stream:
         stream.prepare(SHAPE, dtype)
@@ -48,9 +49,8 @@ def test_a_push_allocates_its_output_and_nothing_else(
             outputs = stream.push(frame, FrameMeta(number, 0.0), skip=skip)
             peak = tracemalloc.get_traced_memory()[1] - before
             assert len(outputs) == (skip is None)
-            assert peak < SMALL + sum(o.frame.nbytes for o in outputs)
-            if outputs:
-                assert peak > outputs[0].frame.nbytes, "tracemalloc sees what numpy allocates"
+            new = sum(o.frame.nbytes for o in outputs) if dtype == "float32" else 0
+            assert new <= peak < SMALL + new
             del outputs
 
 

@@ -37,6 +37,7 @@ class Placement:
             Registration(shape, intensity, REACH) if follow and intensity is not None else None
         )
         self._at_the_end = 0
+        self._still = self._place(0, 0)
 
     @property
     def canvas(self) -> tuple[int, int]:
@@ -51,11 +52,15 @@ class Placement:
         frame
             (H, W) raw counts.
         """
-        y, x = (0, 0) if self._registration is None else self._registration.follow(frame)
+        if self._registration is None:
+            return self._still, False
+        y, x = self._registration.follow(frame)
         self._at_the_end = self._at_the_end + 1 if max(abs(y), abs(x)) >= REACH - 1 else 0
+        return self._place(y, x), self._at_the_end >= _PATIENCE
+
+    def _place(self, y: int, x: int) -> Place:
         top, left = self._margin - y, self._margin - x
-        place = slice(top, top + self.shape[0]), slice(left, left + self.shape[1])
-        return place, self._at_the_end >= _PATIENCE
+        return slice(top, top + self.shape[0]), slice(left, left + self.shape[1])
 
     def restart(self) -> None:
         """Take the next frame as the new rest position."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 __all__ = ["Ring", "Step"]
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each frame
 class Step(Generic[T]):
     """What follows from one frame, or one missing frame, entering the ring.
 
@@ -51,7 +48,7 @@ class Ring(Generic[T]):
         self.size = window // 2 + look_ahead + 1
         self.look_ahead = look_ahead
         self._entries: list[T | None] = [None] * self.size
-        self._presence = np.zeros(self.size, np.float32)
+        self._presence = 0
         self._entered = 0
         self._waiting = 0
 
@@ -74,7 +71,7 @@ class Ring(Generic[T]):
         """Put a frame into `slot`, or a gap where `entry` is None."""
         slot = self.slot
         self._entries[slot] = entry
-        self._presence[slot] = entry is not None
+        self._presence = self._presence >> 1 | (entry is not None) << self.size - 1
         self._entered += 1
         self._waiting += entry is not None
         oldest = self.slot
@@ -82,16 +79,12 @@ class Ring(Generic[T]):
         self._waiting -= due is not None
         return Step(oldest, due, self._entries[oldest] is not None)
 
-    def write_validity(self, out: npt.NDArray[np.float32]) -> None:
-        """Write 1 for each frame of the centre's window (N,) that is there, else 0; oldest first."""
-        oldest = self.slot
-        tail = self.size - oldest
-        out[:tail] = self._presence[oldest:]
-        out[tail : self.size] = self._presence[:oldest]
-        out[self.size :] = 0
+    @property
+    def presence(self) -> int:
+        """Which frames of the centre's window are there: bit 0 for the oldest one, later ones in order."""
+        return self._presence
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries = [None] * self.size
-        self._presence[:] = 0
-        self._entered = self._waiting = 0
+        self._presence = self._entered = self._waiting = 0

@@ -41,7 +41,7 @@ Frame = npt.NDArray[Any]
 _Kind = tuple[tuple[int, int], np.dtype[Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each frame
 class _Entry:
     meta: FrameMeta
     pushed: float
@@ -242,7 +242,9 @@ class Stream:
         """
         start = perf_counter()
         self._check_usable()
-        check_frame(frame, meta.number)
+        known = self._is_known(frame)
+        if not known:
+            check_frame(frame, meta.number)
         self._check_order(meta)
         if self._last_pushed is not None:
             self._missing += meta.number - self._last_pushed - 1
@@ -250,6 +252,8 @@ class Stream:
         self._last_pushed, self._key = meta.number, meta.key
         outputs: list[Denoised] = []
         try:
+            if not known:
+                self._welcome(frame, meta.number, skip, outputs)
             self._take(frame, meta, start, skip, outputs)
         except BaseException:
             self._fail()
@@ -306,7 +310,7 @@ class Stream:
                 f"Frame {meta.number} came after frame {self._last_pushed}; numbers must grow: "
                 "call flush() before another movie begins."
             )
-        if self._key is not None and meta.key != self._key:
+        if meta.key is not self._key and self._key is not None and meta.key != self._key:
             raise InvalidInput(
                 f"Frame {meta.number} belongs to {meta.key}, but this stream holds {self._key}: "
                 "open one stream for each camera, channel, z and position."
@@ -315,18 +319,32 @@ class Stream:
     def _take(
         self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
     ) -> None:
-        kind = ((frame.shape[0], frame.shape[1]), native(frame.dtype))
-        if kind != self._kind:
-            self._change_kind(kind, meta.number, skip, outputs)
         if self._intensity is not None and not self._held:
-            self._enter(_Held(frame, meta, pushed), skip, outputs)
+            self._enter(frame, meta, pushed, skip, outputs)
             return
         self._held.append(_Held(frame.copy(), meta, pushed))
         if self._intensity is None and len(self._held) >= self.bundle.manifest.calibration_frames:
             self._calibrate()
         if self._intensity is not None:
             for _ in range(min(_CATCH_UP, len(self._held))):
-                self._enter(self._held.popleft(), skip, outputs)
+                self._enter_held(skip, outputs)
+
+    def _enter_held(self, skip: str | None, outputs: list[Denoised]) -> None:
+        held = self._held.popleft()
+        self._enter(held.frame, held.meta, held.pushed, skip, outputs)
+
+    def _is_known(self, frame: Frame) -> bool:
+        """Whether a frame is plainly of the movie's kind, so that nothing more needs to be checked."""
+        if self._kind is None or type(frame) is not np.ndarray:
+            return False
+        shape, dtype = self._kind
+        return frame.dtype is dtype and frame.shape == shape and dtype.kind != "f"
+
+    def _welcome(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> None:
+        """Change to a frame's kind, if it is another."""
+        kind = ((frame.shape[0], frame.shape[1]), native(frame.dtype))
+        if kind != self._kind:
+            self._change_kind(kind, number, skip, outputs)
 
     def _change_kind(
         self,
@@ -380,27 +398,30 @@ class Stream:
         assert self._kind is not None
         self._bind(self._kind, follow=follow)
 
-    def _place(self, arrival: _Held, skip: str | None, outputs: list[Denoised]) -> Place:
+    def _place(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Place:
         """Find where on the canvas a frame lies; start anew when the scene has drifted off it."""
         assert self._placement is not None
-        place, drifted = self._placement.find(arrival.frame)
+        place, drifted = self._placement.find(frame)
         if drifted:
             self._end_movie(skip, outputs)
-            place, _ = self._placement.find(arrival.frame)
-            shape, dtype = self._placement.shape, arrival.frame.dtype.name
-            self._rebinds.append(Rebind(arrival.meta.number, shape, shape, dtype, dtype, drifted=True))
+            place, _ = self._placement.find(frame)
+            shape, dtype = self._placement.shape, frame.dtype.name
+            self._rebinds.append(Rebind(number, shape, shape, dtype, dtype, drifted=True))
         return place
 
-    def _enter(self, arrival: _Held, skip: str | None, outputs: list[Denoised]) -> None:
+    def _enter(
+        self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
+    ) -> None:
         """Encode a frame into the ring, after a gap for each frame missing before it."""
-        window, seconds, number = self._bound, self._seconds, arrival.meta.number
+        window, seconds, number = self._bound, self._seconds, meta.number
         gap = 0 if self._last_entered is None else number - self._last_entered - 1
-        for _ in range(min(gap, self._ring.size)):
-            self._miss(skip, outputs)
+        if gap:
+            for _ in range(min(gap, self._ring.size)):
+                self._miss(skip, outputs)
         started = perf_counter()
-        place = self._place(arrival, skip, outputs)
+        place = self._place(frame, number, skip, outputs)
         placed = perf_counter()
-        window.write(arrival.frame, place)
+        window.write(frame, place)
         normalised = perf_counter()
         slot = self._ring.slot
         window.encode(slot)
@@ -417,7 +438,7 @@ class Stream:
         seconds.encode += encoded - normalised
         seconds.pushes += 1
         self._last_entered = number
-        entry = _Entry(arrival.meta, arrival.pushed, related, place)
+        entry = _Entry(meta, pushed, related, place)
         self._follow(self._ring.enter(entry), skip, outputs)
 
     def _miss(self, skip: str | None, outputs: list[Denoised]) -> None:
@@ -439,9 +460,8 @@ class Stream:
 
     def _fuse(self, entry: _Entry, rotation: int) -> Denoised:
         window, seconds = self._bound, self._seconds
-        self._ring.write_validity(window.valid)
         started = perf_counter()
-        window.fuse(rotation)
+        window.fuse(rotation, self._ring.presence, entry.place)
         fused = perf_counter()
         frame = window.read(entry.place)
         std = window.read_std(entry.place) if self._std else None
@@ -458,7 +478,7 @@ class Stream:
             if self._intensity is None:
                 self._calibrate()
             while self._held:
-                self._enter(self._held.popleft(), skip, outputs)
+                self._enter_held(skip, outputs)
         self._end_movie(skip, outputs)
 
     def _end_movie(self, skip: str | None, outputs: list[Denoised]) -> None:

@@ -17,12 +17,13 @@ from ._convert import cut_out, normalise_into, place_into, restore, restore_std
 from ._errors import BackendUnavailable, DeviceFailed
 from ._noise import Intensity
 from ._placement import Place
+from ._pool import Pool
 from ._raw import FACTOR, OFFSET, RAW
 
 __all__ = ["BoundWindow"]
 
 Array = npt.NDArray[Any]
-Call = Callable[[], None]
+Call = Callable[..., None]
 
 _UNIT = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=1)
 
@@ -80,11 +81,6 @@ class BoundWindow:
         (H, W) of the canvas; padded up to the bundle's stride.
     dtype
         Of the frames.
-
-    Attributes
-    ----------
-    valid
-        (N,) float32, 1 for each frame of the window that is there.
     """
 
     def __init__(
@@ -107,6 +103,11 @@ class BoundWindow:
         self._intensity = _UNIT
         self._frame = _Port(backend, (1, 1, height, width), kind)
         self._mean = _Port(backend, (1, 1, height, width), kind)
+        # Where frames fill the canvas, the graph writes into the very frame that is handed out.
+        redirects = self._raw and backend.redirects
+        self._pool = Pool(lambda: backend.buffer((1, 1, height, width), kind)) if redirects else None
+        self._canvas = (slice(0, height), slice(0, width))
+        self._made: Array | None = None
         self._std = _Port(backend, (1, 1, height, width)) if manifest.predicts_std else None
         self._noise = _Port(backend, (2,))
         self._offset, self._factor, self._scale = (_Port(backend, (1,)) for _ in range(3))
@@ -126,8 +127,7 @@ class BoundWindow:
         self._weight = [_Port(backend, (len(manifest.memory_decay),)) for _ in range(pairs)]
         self._now = 0
 
-        self.valid: npt.NDArray[np.float32] = np.zeros(manifest.window, np.float32)
-        self._valid_sent = b""
+        self._presence: int | None = None  # as it was last handed over
         self._encode = [self._bind_encode(graphs["encode"], slot) for slot in self._slots]
         self._relate = [
             self._bind_motion(graphs["motion"], self._slots[place - 1], slot, self._flows[place])
@@ -181,21 +181,27 @@ class BoundWindow:
         if self._flows:
             self._flows[slot].fill(0)
 
-    def fuse(self, rotation: int) -> None:
-        """Denoise the centre of the window whose oldest slot is `rotation`."""
-        self._send_valid()
-        self._fuse[self._now][rotation]()
+    def fuse(self, rotation: int, presence: int, place: Place | None = None) -> None:
+        """Denoise the centre, at a place of the canvas, of the window whose oldest slot is `rotation`.
+
+        The bits of `presence` say which of its frames are there, the oldest one's first.
+        """
+        if presence != self._presence:
+            self._valid.fill(*(presence >> i & 1 for i in range(self._valid.host.size)))
+            self._presence = presence
+        call = self._fuse[self._now][rotation]
+        if self._pool is not None and place == self._canvas:
+            self._made, buffer = self._pool.take()
+            call({RAW: buffer})
+            return
+        call()
         self._mean.fetch()
 
-    def _send_valid(self) -> None:
-        """Hand over which frames are there, if that has changed: from frame to frame it seldom does."""
-        now = self.valid.tobytes()
-        if now != self._valid_sent:
-            self._valid.fill(*self.valid.tolist())
-            self._valid_sent = now
-
     def read(self, place: Place) -> Array:
-        """Return a new array with what `fuse` made of the frame at a place, in its dtype and scale."""
+        """Return an array of the caller's own with what `fuse` made at that place, in the frame's dtype and scale."""
+        if self._made is not None:
+            made, self._made = self._made, None
+            return made
         mean = self._mean.host[0, 0]
         if self._raw:
             return cut_out(mean, place)
@@ -267,7 +273,7 @@ class BoundWindow:
         try:
             self.encode(0)
             self.relate(0)
-            self.fuse(0)
+            self.fuse(0, 0)
             self.remember(0)
             for _ in range(self._warm_runs):
                 for call in calls:

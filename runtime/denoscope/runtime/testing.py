@@ -253,6 +253,20 @@ class BackendContract:
         run()
         assert (_content(result) == 7).all()
 
+    def test_a_run_can_write_elsewhere_if_the_backend_redirects(self, backend: Backend) -> None:
+        if not backend.redirects:
+            pytest.skip(f"{backend.name} writes where it was bound to")
+        graph = backend.compile(_increment())
+        a, b, c = (backend.buffer((1, 1, 8, 8)) for _ in range(3))
+        run = graph.bind({"x": a}, {"y": b})
+        run({"y": c})
+        assert (_content(b) == 0).all()
+        assert (_content(c) == 1).all()
+        a.upload(np.full((1, 1, 8, 8), 5, np.float32))
+        run()
+        assert (_content(b) == 6).all()
+        assert (_content(c) == 1).all()
+
     def test_runs_on_another_thread_than_it_was_bound_on(self, backend: Backend) -> None:
         graph = backend.compile(_increment())
         a, b = backend.buffer((1, 1, 8, 8)), backend.buffer((1, 1, 8, 8))

@@ -68,7 +68,7 @@ class Graph(ABC):
     outputs: tuple[str, ...]
 
     @abstractmethod
-    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Callable[[], None]:
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Callable[..., None]:
         """Tie every input and output to a buffer of the same backend.
 
         Parameters
@@ -80,7 +80,9 @@ class Graph(ABC):
         -------
         Callable
             Runs the graph on what the buffers hold at that time; returns when the outputs are there, or
-            when whatever is done next with a buffer of this backend is sure to find them.
+            when whatever is done next with a buffer of this backend is sure to find them. Of a backend that
+            `redirects` it takes a mapping of outputs' names to buffers that stand in for the bound ones in
+            that run.
 
         Raises
         ------
@@ -109,11 +111,14 @@ class Backend(ABC):
     warm_runs
         How often each bound call wants to be run before the first frame, so that none is slow later;
         0 where one run of each graph is enough.
+    redirects
+        Whether bound calls can be told to write into other buffers.
     """
 
     name: ClassVar[str]
     raw_dtypes: frozenset[str] = frozenset()
     warm_runs: ClassVar[int] = 0
+    redirects: ClassVar[bool] = False
 
     def __init__(self, *, threads: int | None = None) -> None:
         if threads is not None and threads < 1:

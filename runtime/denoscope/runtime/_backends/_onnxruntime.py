@@ -17,6 +17,7 @@ class OnnxRuntimeCpu(Backend):
 
     name: ClassVar[str] = "onnxruntime-cpu"
     raw_dtypes = frozenset({"uint8", "uint16", "int16"})
+    redirects = True
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -86,7 +87,7 @@ class _Graph(Graph):
         self.inputs = tuple(i.name for i in session.get_inputs())
         self.outputs = tuple(o.name for o in session.get_outputs())
 
-    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Callable[[], None]:
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Callable[..., None]:
         if self._session is None:
             raise InvalidInput("The graph is closed: compile it again before binding.")
         check_names("inputs", self.inputs, inputs)
@@ -99,8 +100,17 @@ class _Graph(Graph):
         execute = self._session.run_with_iobinding
         keep = (dict(inputs), dict(outputs))  # the binding does not own the buffers' memory
 
-        def run(_keep: object = keep) -> None:
-            execute(binding)
+        def run(instead: Mapping[str, Buffer] | None = None, _keep: object = keep) -> None:
+            if instead is None:
+                execute(binding)
+                return
+            for name, buffer in instead.items():
+                binding.bind_ortvalue_output(name, _value(buffer))
+            try:
+                execute(binding)
+            finally:
+                for name in instead:
+                    binding.bind_ortvalue_output(name, _value(outputs[name]))
 
         return run
 

@@ -17,6 +17,7 @@ class OpenVino(Backend):
 
     name: ClassVar[str] = "openvino"
     raw_dtypes = frozenset({"uint8", "uint16", "int16"})
+    redirects = True
     precision: ClassVar[str] = "f32"
 
     def __init__(self, *, threads: int | None = None) -> None:
@@ -103,7 +104,7 @@ class _Graph(Graph):
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._compiled: Any = None
 
-    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Callable[[], None]:
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Callable[..., None]:
         if self._model is None:
             raise InvalidInput("The graph is closed: compile it again before binding.")
         check_names("inputs", self.inputs, inputs)
@@ -120,8 +121,17 @@ class _Graph(Graph):
             ) from error
         keep = (dict(inputs), dict(outputs))  # the request does not own the buffers' memory
 
-        def run(_keep: object = keep) -> None:
-            request.infer(share_outputs=True)
+        def run(instead: Mapping[str, Buffer] | None = None, _keep: object = keep) -> None:
+            if instead is None:
+                request.infer(share_outputs=True)
+                return
+            for name, buffer in instead.items():
+                request.set_tensor(name, _tensor(buffer))
+            try:
+                request.infer(share_outputs=True)
+            finally:
+                for name in instead:
+                    request.set_tensor(name, _tensor(outputs[name]))
 
         return run
 
