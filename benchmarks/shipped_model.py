@@ -29,11 +29,13 @@ from denoscope.train import (
     LiveSettings,
     TrainingMovie,
     fit,
+    load_flow,
     movie_from_file,
     simulated_movies,
     test_movie,
 )
 from denoscope.train._evaluate import evaluate_pair
+from denoscope.train._live_settings import CELL
 
 BUNDLES = Path(__file__).parent.parent / "runtime" / "denoscope" / "runtime" / "bundles"
 PARTS = {"real_1p_gcamp": 100, "real_confocal_lysosome_01": 50, "real_tirf_200hz": 15}
@@ -78,6 +80,7 @@ def main() -> None:
     )
     parser.add_argument("--processor-minutes", type=float, default=60)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=["32", "bf16-mixed"], default="32")
     parser.add_argument("--simulated", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path)
@@ -93,7 +96,8 @@ def main() -> None:
     assert start is None or isinstance(start, LiveNet)
     torch.manual_seed(arguments.seed)
     shape = LiveSettings.preset(arguments.size)
-    begin = grown(start, LiveNet(shape)) if start else None
+    flow = load_flow(passes=1) if shape.guided else None
+    begin = grown(start, LiveNet(shape, flow)) if start else None
     movies = training_movies(arguments.data, arguments.simulated, arguments.seed)
     with Progress() as bar:
         task = bar.add_task("training", total=1)
@@ -106,9 +110,11 @@ def main() -> None:
                 simulated_hold_out=0.1,
                 stop_after=None,
                 learning_rate=1e-3 if start else 2e-3,
+                precision=arguments.precision,
             ),
             network=shape,
             start=begin,
+            flow=flow,
             resume=arguments.resume,
             on_progress=lambda p: bar.update(
                 task, completed=p.done, description=f"training, step {p.step}, loss {p.loss:.3f}"
@@ -136,18 +142,43 @@ def main() -> None:
 
 
 def grown(start: LiveNet, larger: LiveNet) -> dict[str, torch.Tensor]:
-    """Return weights of a network with more parts that computes what `start` does (Chen et al. 2016).
+    """Return weights of a wider or deeper network that computes what `start` does (Chen et al. 2016).
 
-    What `start` lacks keeps its random weights, and what reads it begins at zero.
+    New channels keep their random weights, and what was there before reads them with weights of zero; a
+    new layer in a row begins as the identity.
     """
-    weights = larger.state_dict()
-    for name, old in start.state_dict().items():
-        if old.shape == weights[name].shape:
-            weights[name] = old
-        else:
-            weights[name] = torch.zeros_like(weights[name])
-            weights[name][:, : old.shape[1]] = old
+    weights, old_weights = larger.state_dict(), start.state_dict()
+    for name, old in old_weights.items():
+        new = weights[name]
+        if new.ndim < 2:
+            new[: len(old)] = old
+            continue
+        places = read_places(name, start.settings, larger.settings) or list(range(old.shape[1]))
+        new[: len(old)] = 0
+        new[: len(old), places] = old
+    for name in sorted(weights.keys() - old_weights.keys()):
+        if name.startswith("blind_view.layers.") and start.blind_view is not None:
+            width, new = start.settings.blind_width, weights[name]
+            new[:width] = 0
+            if new.ndim == 4:
+                new[range(width), range(width), 1, 1] = 1
     return weights
+
+
+def read_places(layer: str, old: LiveSettings, new: LiveSettings) -> list[int]:
+    """Return where a layer that reads several tensors finds the old one's inputs; nothing for other layers."""
+    neighbours = old.window - 1
+    read = {
+        "entry.weight": lambda s: [s.encode_channels] * neighbours + [s.memory_channels + CELL],
+        "head.0.weight": lambda s: [s.trunk_width, *[s.spatial_channels] * 3, s.blind_width],
+    }
+    if layer not in read:
+        return []
+    places, at = [], 0
+    for before, now in zip(read[layer](old), read[layer](new), strict=True):
+        places += range(at, at + before)
+        at += now
+    return places
 
 
 def lineage(parent: Bundle) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from denoscope.runtime import Intensity, InvalidInput
 from denoscope.train import BLIND_SPOTS, SIZES, LiveNet, LiveSettings, denoise_movie
+from denoscope.train._live_task import interval_loss
 
 NOISE = torch.tensor([0.3, 0.2])
 SMALL = {"encode_channels": 4, "encode_width": 6, "trunk_width": 8, "deep_width": 8, "spatial_channels": 3}
@@ -121,7 +122,7 @@ def test_memory_is_the_exponential_average_of_what_left_the_window() -> None:
 
 def test_an_exact_measurement_is_kept() -> None:
     """Where the camera adds no noise the posterior is the measurement itself."""
-    net = network()
+    net = network(calibrated=False)
     window = torch.randn(1, 7, 16, 16)
     prediction = net(window, torch.ones(7), torch.randn(1, 3, 16, 16), torch.tensor([0.0, 1.0]))
     exact = prediction.blind_variance / (prediction.blind_variance + prediction.noise_variance)
@@ -131,14 +132,40 @@ def test_an_exact_measurement_is_kept() -> None:
     assert (prediction.variance < prediction.blind_variance).all()
 
 
+def test_intervals_hold_their_shares_whatever_the_tails() -> None:
+    """The deviation with the least loss is what 68 % and 95 % of the errors ask for, not their root mean square."""
+    torch.manual_seed(0)
+    error = torch.distributions.StudentT(3.0).sample((200_000,))
+    candidates = torch.linspace(0.5, 3.0, 126)
+    losses = [float(interval_loss(error, s.square().expand_as(error)).mean()) for s in candidates]
+    best = float(candidates[int(np.argmin(losses))])
+    inside = {share: float((error.abs() < z * best).float().mean()) for share, z in ((68, 0.994), (95, 1.96))}
+    assert 0.66 < inside[68] < 0.74
+    assert 0.90 < inside[95] < 0.95
+    assert best < 0.9 * float(error.std())
+    normal = torch.randn(200_000)
+    losses = [float(interval_loss(normal, s.square().expand_as(normal)).mean()) for s in candidates]
+    assert float(candidates[int(np.argmin(losses))]) == pytest.approx(1.0, abs=0.03)
+
+
+def test_learning_the_intervals_leaves_the_picture_alone() -> None:
+    net = network()
+    prediction = net(torch.randn(1, 7, 16, 16), torch.ones(7), torch.randn(1, 3, 16, 16), NOISE)
+    prediction.variance.log().mean().backward()
+    learned = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
+    assert learned == {"spread.weight", "spread.bias"}
+
+
 def test_an_even_window_is_refused() -> None:
     with pytest.raises(ValueError, match="window 6 with look-ahead 3"):
         LiveSettings(window=6)
 
 
 def test_sizes_are_ordered_by_their_parameters() -> None:
-    count = {s: sum(p.numel() for p in LiveNet(LiveSettings.preset(s)).parameters()) for s in SIZES}
-    assert count["fast"] < count["standard"] == 121_015 < count["hq"]
+    presets = {size: LiveSettings.preset(size) for size in SIZES}
+    nets = {size: LiveNet(s, KnownFlow(0, 0) if s.guided else None) for size, s in presets.items()}
+    count = {size: sum(p.numel() for p in net.parameters()) for size, net in nets.items()}
+    assert count["fast"] < count["standard"] == 121_211 < count["hq"]
     assert LiveSettings.preset("fast", window=5, look_ahead=2).encode_channels == 12
     with pytest.raises(InvalidInput, match="no size `huge`: choose one of fast, standard, hq"):
         LiveSettings.preset("huge")

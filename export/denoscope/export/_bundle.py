@@ -145,7 +145,7 @@ def _stored(bundle: Bundle) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def _empty_live(stored: dict[str, str]) -> LiveNet:
     values = json.loads(stored["settings"])
-    values = {"blind_depth": 0, **values}  # bundles of 2026 before the deep view of the frame lack it
+    values = {"blind_depth": 0, "calibrated": False, **values}  # what earlier bundles of 2026 lack
     settings = LiveSettings(**{**values, "memory_decay": tuple(values["memory_decay"])})
     flow = FlowNet(FlowSettings(**json.loads(stored["flow_settings"]))) if settings.guided else None
     return LiveNet(settings, flow)

@@ -13,7 +13,6 @@ noise variance max(slope z + 1, floor).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -181,6 +180,7 @@ class LiveNet(nn.Module):
             nn.ReLU(),
             nn.Conv2d(s.deep_width, 2 * CELL, 1),
         )
+        self.spread = nn.Conv2d(s.deep_width, CELL, 1) if s.calibrated else None
         keep = torch.exp(-1.0 / torch.tensor(s.memory_decay, dtype=torch.float32))
         self.register_buffer("keep", keep, persistent=False)
         if s.guided:
@@ -200,6 +200,10 @@ class LiveNet(nn.Module):
             last.weight.mul_(0.1)
             last.bias.zero_()
             last.bias[CELL:] = -2.0
+            if self.spread is not None:
+                self.spread.weight.zero_()
+                assert self.spread.bias is not None
+                self.spread.bias.zero_()
 
     def encode(self, frame: Tensor, noise: Tensor) -> Tensor:
         """Encode one frame on its own.
@@ -341,7 +345,7 @@ class LiveNet(nn.Module):
         deep = functional.interpolate(self.deep(x), scale_factor=2.0, mode="nearest")
         trunk = self.after(x + deep)
 
-        mixed = self.mix(trunk)
+        mixed = self.mix(trunk).to(target.dtype)  # shares of frames, whatever the convolutions' precision
         missing = torch.cat([(c <= 0).to(x.dtype) for c in counts], dim=1)
         logits = mixed[:, : self.candidates - 1] - 100.0 * missing
         if travelled:
@@ -359,19 +363,25 @@ class LiveNet(nn.Module):
         around = [trunk] + [ring(residual) for ring in self.rings]
         if self.blind_view is not None:
             around.append(self.blind_view(residual, trunk))
-        correction = self.head(torch.cat(around, dim=1))
+        hidden = self.head[:-1](torch.cat(around, dim=1))
+        correction = self.head[-1](hidden).to(target.dtype)
         mu = temporal + sigma * correction[:, :CELL]
         variance = sigma * sigma * torch.exp(correction[:, CELL:].clamp(-8.0, 6.0))
         noise_variance = _noise_level(mu, noise).square()
         share_of_measurement = variance / (variance + noise_variance)
         mean = mu + share_of_measurement * (target - mu)
+        remaining = share_of_measurement * noise_variance
+        if self.spread is not None:
+            # The squared error that is left has long tails, so its root mean is not what 68 % lie within.
+            factor = torch.exp(self.spread(hidden.detach()).to(target.dtype).clamp(-1.5, 1.5))
+            remaining = remaining.detach() * factor.square()
         up = functional.pixel_shuffle
         return Prediction(
             blind_mean=up(mu, self.scale),
             blind_variance=up(variance, self.scale),
             noise_variance=up(noise_variance, self.scale),
             mean=up(mean, self.scale),
-            variance=up(share_of_measurement * noise_variance, self.scale),
+            variance=up(remaining, self.scale),
             sigma=up(sigma.expand_as(mu), self.scale),
         )
 
@@ -422,10 +432,14 @@ class LiveNet(nn.Module):
         """Return a guided network's flows between the frames of a window, zero beside a missing frame."""
         if not self.settings.guided:
             return []
+        steps, batch = len(features) - 1, len(features[0])
         valid = valid.reshape(-1, self.settings.window)
         both = (valid[:, 1:] * valid[:, :-1])[:, :, None, None, None]
-        pairs = itertools.pairwise(features)
-        return [self.motion(a, b, noise) * both[:, i] for i, (a, b) in enumerate(pairs)]
+        cells = torch.cat([f[:, :CELL] for f in features]).detach()
+        repeated = noise.reshape(-1, 2).expand(batch, 2).repeat(steps, 1)
+        with torch.no_grad(), torch.autocast(cells.device.type, enabled=False):
+            flows = self.motion(cells[:-batch], cells[batch:], repeated)
+        return [flow * both[:, i] for i, flow in enumerate(flows.chunk(steps))]
 
     def memory_of(self, past: Tensor) -> tuple[Tensor, Tensor]:
         """Return the state that `remember` reaches after all frames of `past` (B, P, H, W)."""

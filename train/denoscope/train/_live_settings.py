@@ -42,6 +42,9 @@ class LiveSettings:
         (noise shared by a row), `neighbours` all eight cells around (interpolated frames).
     guided
         Whether neighbours are warped along the flow to the centre.
+    calibrated
+        Whether the predicted standard deviation has a correction of its own, learned so that 68 % and
+        95 % of the truth lie within it.
     """
 
     window: int = 7
@@ -56,6 +59,7 @@ class LiveSettings:
     blind_depth: int = 2
     blind_spot: str = "bleed"
     guided: bool = False
+    calibrated: bool = True
 
     def __post_init__(self) -> None:
         if self.window < 3 or self.window % 2 == 0 or not 0 <= self.look_ahead <= self.window // 2:
@@ -97,7 +101,7 @@ class LiveSettings:
 
 
 # Cost of a frame at 256 x 256 in the unit of docs/speed.md, OpenVINO float32: 0.45, 0.74 and 2.4.
-SIZES: dict[str, dict[str, int]] = {
+SIZES: dict[str, dict[str, int | bool]] = {
     "fast": {
         "encode_channels": 12,
         "encode_width": 16,
@@ -114,5 +118,6 @@ SIZES: dict[str, dict[str, int]] = {
         "spatial_channels": 16,
         "blind_width": 32,
         "blind_depth": 3,
+        "guided": True,
     },
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +18,12 @@ from denoscope.train._live import LiveNet, Prediction
 from denoscope.train._live_settings import LiveSettings
 from denoscope.train._task import Task, Tensors, device_of, split_in_time
 
-__all__ = ["LiveTask", "self_supervised_score"]
+__all__ = ["LiveTask", "interval_loss", "self_supervised_score"]
 
 _VALIDATION_BATCHES = 6
 _VALIDATION_WINDOWS = 16
+_SHARES = (0.68, 0.95)  # of the truth that the predicted intervals should hold
+_TINY = 1e-6
 
 
 class LiveTask(Task):
@@ -125,7 +129,10 @@ def loss_of_batch(
     mean_loss = mean_loss + (1 - supervised) * 10.0 * torch.log(blind + 1e-5)
     extra = (1 - known) * p.noise_variance.detach() + known * 1e-4 * p.sigma.square()
     likelihood = _negative_log_likelihood((target - p.blind_mean).detach(), p, extra)
-    return (mean_loss + 0.2 * _per_window(likelihood)).mean()
+    loss = mean_loss + 0.2 * _per_window(likelihood)
+    if model.settings.calibrated:
+        loss = loss + known.flatten() * 0.2 * _per_window(interval_loss(target - p.mean.detach(), p.variance))
+    return loss.mean()
 
 
 def _shares(movies: Sequence[TrainingMovie], real_share: float) -> npt.NDArray[np.float64]:
@@ -156,6 +163,20 @@ def _predict(
 def _negative_log_likelihood(error: Tensor, p: Prediction, extra_variance: Tensor | float) -> Tensor:
     variance = p.blind_variance + extra_variance
     return 0.5 * (error.square() / variance + torch.log(variance / p.sigma.square()))
+
+
+def interval_loss(error: Tensor, variance: Tensor) -> Tensor:
+    """Quantile loss (Koenker and Bassett 1978) of the logarithm of the error's size at 68 % and 95 %.
+
+    It is least where these shares of the errors lie within 0.99 and 1.96 deviations, as a normal
+    distribution has it, whatever the distribution's tails.
+    """
+    size = 0.5 * torch.log(error.square() + _TINY * variance.detach()) - 0.5 * torch.log(variance)
+    beyond = [size - math.log(NormalDist().inv_cdf((1 + share) / 2)) for share in _SHARES]
+    return sum(
+        (torch.maximum(share * b, (share - 1) * b) for share, b in zip(_SHARES, beyond, strict=True)),
+        torch.zeros_like(size),
+    )
 
 
 def _per_window(x: Tensor) -> Tensor:

@@ -269,7 +269,8 @@ def _beginning(
         raise InvalidInput(f"--guided is for the method live: leave it out for {asked}.")
     changes: dict[str, Any] = {} if window is None else {"window": window}
     if asked == "live":
-        changes["guided"] = guided
+        if guided:
+            changes["guided"] = True
         if window is not None:
             changes["look_ahead"] = min(3, window // 2)
         shape = LiveSettings.preset(size.value if size else "standard", **changes)
