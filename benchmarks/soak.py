@@ -1,24 +1,34 @@
 """A long recording at the highest rate the demo core delivers: raw loss, memory, latency at both ends.
 
-    python benchmarks/soak.py [--minutes 30] [--bundle live] [--fps N] [--folder DIR] [--output FILE.json]
+    python benchmarks/soak.py [--minutes 30] [--bundle live] [--fps N] [--reclaim] [--folder DIR] [--output FILE.json]
 
 The core's own camera sends 512 x 512 frames of 16 bits as fast as it can, or as fast as fits on the disk, which
-is said then. A real session records and denoises them. Every second the memory of its process and of the
-denoiser's is sampled; the slope is a least-squares line over all but the first minute (the first third of
-shorter runs). Latencies are those of the first and of the last minute after the denoiser was in step with the
-camera. Raw loss is counted from the camera's own numbers in the sidecar, and the pages are counted.
+is said then. With `--reclaim` (Linux) it need not fit: while the session runs, each page of the raw file is read
+back, compared with the first one, since the camera sends the same picture, and its blocks are given back to the
+file system; the file's length and directories stay, so that its pages are counted as ever. A rate that a trial
+session cannot take without an overflow of the core's buffer is lowered by a fifth until one can.
+
+A real session records and denoises the frames. Every second the memory of its process and of the denoiser's is
+sampled; the slope is a least-squares line over all but the first minute (the first third of shorter runs).
+Latencies are those of the first and of the last minute after the denoiser was in step with the camera.
+Raw loss is counted from the camera's own numbers in the sidecar, and the pages are counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
+import math
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +41,7 @@ sys.path[:0] = [str(ROOT / part) for part in PARTS]
 
 FRAME_BYTES = 512 * 512 * 2
 TRIAL_S = 4.0
+SUSTAIN_S = 20.0
 USED = 0.7  # of the free space
 
 
@@ -109,6 +120,59 @@ def record(folder: Path, bundle: str, seconds: float) -> None:
     (folder / "soak.json").write_text(json.dumps({"report": report, "latencies": noted}))
 
 
+class Reclaimer(threading.Thread):
+    """Follow a growing BigTIFF from page to page, compare each with the first, and give its blocks back."""
+
+    _KEEP_SIZE, _PUNCH_HOLE, _BLOCK = 1, 2, 4096
+    _OFFSETS, _BYTE_COUNTS = 273, 279
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
+        self.path = path
+        self.compared = self.different = 0
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        """Work until `ended` is set and every page that there is has been compared."""
+        while not self.path.exists() and not self.ended.wait(0.1):
+            pass
+        link, first = 8, b""
+        with self.path.open("r+b", buffering=0) as file:
+            while True:
+                directory = self._number(file, link)
+                if not directory:
+                    if self.ended.wait(0.1):
+                        return
+                    continue
+                start, length, link = self._page(file, directory)
+                file.seek(start)
+                pixels = file.read(length)
+                first = first or pixels
+                self.compared += 1
+                self.different += pixels != first
+                self._punch(file, start, length)
+
+    def _page(self, file: FileIO, directory: int) -> tuple[int, int, int]:
+        """Return where a page's only strip lies, its length, and where the link to the next page lies."""
+        count, tags = self._number(file, directory), {}
+        for tag, kind, _, value in struct.iter_unpack("<HHQQ", file.read(20 * count)):
+            tags[tag] = value & 0xFFFFFFFF if kind == 4 else value
+        return tags[self._OFFSETS], tags[self._BYTE_COUNTS], directory + 8 + 20 * count
+
+    @staticmethod
+    def _number(file: FileIO, offset: int) -> int:
+        file.seek(offset)
+        data = file.read(8)
+        return int.from_bytes(data, "little") if len(data) == 8 else 0
+
+    def _punch(self, file: FileIO, start: int, length: int) -> None:
+        first, last = -(-start // self._BLOCK) * self._BLOCK, (start + length) // self._BLOCK * self._BLOCK
+        libc = ctypes.CDLL(None, use_errno=True)
+        mode = self._KEEP_SIZE | self._PUNCH_HOLE
+        if libc.fallocate(file.fileno(), mode, ctypes.c_long(first), ctypes.c_long(last - first)):
+            raise OSError(ctypes.get_errno(), "The file system takes no blocks back", str(self.path))
+
+
 def slope_mb_per_minute(samples: list[tuple[float, float]]) -> float | None:
     """Return the least-squares slope of memory over time, the beginning left out."""
     if len(samples) < 10:
@@ -126,7 +190,7 @@ def quantiles_ms(values: np.ndarray[Any, Any]) -> dict[str, float] | None:
     return {f"p{p}": round(float(np.percentile(values, p)) * 1e3, 1) for p in (50, 95, 99)}
 
 
-def watch(folder: Path, bundle: str, seconds: float) -> dict[str, Any]:
+def watch(folder: Path, bundle: str, seconds: float, *, reclaim: bool) -> dict[str, Any]:
     """Run the session in a process of its own, sample its memory, and judge what it left."""
     from denoscope.acquisition import read_raw
 
@@ -140,6 +204,9 @@ def watch(folder: Path, bundle: str, seconds: float) -> dict[str, Any]:
         processes = {name: psutil.Process(pid) for name, pid in json.loads(line or "{}").items()}
         memory: dict[str, list[tuple[float, float]]] = {name: [] for name in processes}
         ends_s = time.time() + seconds
+        reclaimer = Reclaimer(folder / "run" / "raw.tif")
+        if reclaim:
+            reclaimer.start()
         while process.poll() is None:
             # What is given back at the end says nothing about what grows.
             if time.time() < ends_s:
@@ -151,6 +218,9 @@ def watch(folder: Path, bundle: str, seconds: float) -> dict[str, Any]:
                     if resident:  # a process that has just ended has none
                         memory[name].append((time.time(), float(resident)))
             time.sleep(1.0)
+    reclaimer.ended.set()
+    if reclaim:
+        reclaimer.join()
     data = json.loads((folder / "soak.json").read_text())
     report, noted = data["report"], np.array(data["latencies"]).reshape(-1, 2)
     recording = read_raw(folder / "run")
@@ -165,6 +235,8 @@ def watch(folder: Path, bundle: str, seconds: float) -> dict[str, Any]:
         "pages": len(recording),
         "raw_lost": int(frames["received"] - len(recording)),
         "numbers_missing": int(np.sum(np.diff(numbers) - 1)) if len(numbers) else None,
+        "pages_compared": reclaimer.compared if reclaim else None,
+        "pages_different": reclaimer.different if reclaim else None,
         "denoised": frames["denoised"],
         "dropped": frames["dropped"],
         "rss_mb": {name: round(rows[-1][1] / 1e6) for name, rows in memory.items() if rows},
@@ -180,6 +252,18 @@ def watch(folder: Path, bundle: str, seconds: float) -> dict[str, Any]:
     }
 
 
+def sustained(fps: float, bundle: str, place: Path) -> float:
+    """Return the highest rate, a fifth lower each time, that a session takes for a while."""
+    while True:
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            configuration(Path(folder), 1000 / fps)
+            found = watch(Path(folder), bundle, SUSTAIN_S, reclaim=False)
+        print(f"a session at {fps:.0f} frames/s ends with {found['reason']}", file=sys.stderr, flush=True)
+        if found["exit_code"] == 0:
+            return fps
+        fps *= 0.8
+
+
 def main() -> None:
     """Find the rate, record, print and judge."""
     parser = argparse.ArgumentParser(
@@ -188,6 +272,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--bundle", default="live")
     parser.add_argument("--fps", type=float, help="Rate at most, where this computer cannot take the core's.")
+    parser.add_argument(
+        "--reclaim", action="store_true", help="Give the blocks of raw pages back once they were compared."
+    )
     parser.add_argument("--folder", type=Path, help="Where to record; by default the temporary folder.")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
@@ -201,16 +288,22 @@ def main() -> None:
         core_fps = highest_rate(folder)
         # Raw and, at most, as many denoised frames.
         room = shutil.disk_usage(folder).free * USED / (2 * FRAME_BYTES) / seconds
+        if arguments.reclaim:
+            room = math.inf
         room = min(room, arguments.fps or room)
-        exposure_ms = 0.01 if core_fps < room else 1000 / room
-        configuration(folder, exposure_ms)
         limit = "" if core_fps < room else f", limited to {room:.0f} by the free space or --fps"
         print(f"the core delivers {core_fps:.0f} frames/s{limit}", file=sys.stderr, flush=True)
-        result = {"core_fps": round(core_fps, 1), **watch(folder, arguments.bundle, seconds)}
+        fps = sustained(min(core_fps, room), arguments.bundle, folder)
+        configuration(folder, 1000 / fps)
+        result = {
+            "core_fps": round(core_fps, 1),
+            **watch(folder, arguments.bundle, seconds, reclaim=arguments.reclaim),
+        }
     print(json.dumps(result, indent=1))
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-    sys.exit(0 if result["raw_lost"] == 0 and result["numbers_missing"] == 0 else 1)
+    lost = result["raw_lost"] or result["numbers_missing"] or result["pages_different"]
+    sys.exit(1 if lost or result["pages_compared"] not in (None, result["received"]) else 0)
 
 
 if __name__ == "__main__":
