@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from typing import Any
@@ -129,6 +130,39 @@ def test_a_denoiser_that_is_too_slow_shows_the_newest_frames() -> None:
     # It falls behind up to the limit once, and then stays close to the camera.
     assert max(ages_s) > 0.25
     assert np.median(ages_s[-10:]) < 0.15
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_outputs_go_on_however_fast_the_camera_is(late: bool) -> None:
+    """A denoiser that cannot even encode every frame shows a few in a row, again and again."""
+    when_s = []
+
+    class Dated(Sink):
+        def append(self, output: Denoised, stamp: Stamp) -> None:
+            super().append(output, stamp)
+            when_s.append((time.perf_counter(), time.perf_counter() - stamp.t_received_s))
+
+    slow_from = 300 if late else 0
+    sink = Dated()
+    lane = make(Echo(lambda number: time.sleep(0.02 if number >= slow_from else 0)), sink, lag_s=0.1)
+    feed(lane, 1500, interval_s=0.001)
+    dropped = balanced(lane, 1500)
+    assert dropped["passed over"] > 100
+    times = [t for t, _ in when_s]
+    assert max(b - a for a, b in itertools.pairwise(times)) < 1.5
+    assert sink.indices[-1] > 1000
+    assert sorted(age for _, age in when_s[10:-5])[len(when_s) // 2 - 8] < 0.3
+    assert any(b - a == 1 for a, b in zip(sink.indices[20:], sink.indices[21:], strict=False))
+
+
+def test_a_patient_lane_passes_nothing_over() -> None:
+    sink = Sink()
+    lane = make(Echo(lambda _n: time.sleep(0.002)), sink, lag_s=0.01, queue_frames=8, finish_s=20.0)
+    lane.start()
+    for number in range(600):
+        lane.offer(number, Frame(PIXELS, number, time.perf_counter(), "Cam", {}), wait=True)
+    lane.finish()
+    assert set(balanced(lane, 600)) <= {"keep-up"}
 
 
 @pytest.mark.parametrize(("denoiser", "sink"), [("fails", "good"), ("good", "fails")])

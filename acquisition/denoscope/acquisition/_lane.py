@@ -19,10 +19,13 @@ from ._routing import Change, Route, Routes
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised, FrameMeta, StreamCounters, StreamKey
 
-__all__ = ["DenoiseLane", "DenoisedSink", "Denoiser", "Stamp"]
+__all__ = ["PASSED_OVER", "DenoiseLane", "DenoisedSink", "Denoiser", "Stamp"]
+
+PASSED_OVER = "passed over"  # the drop reason of frames that waited when the lane went on with the newest
 
 _CLOCKS_AGREE_S = 60.0
 _BEHIND_S = 2.0  # after the last skip the denoiser counts as too slow for so long
+_HOPELESS_S = 0.3  # without an output and without gaining on the camera: then on with the newest frame
 # More than any window and calibration hold; stamps older than this belong to skipped outputs.
 _STAMPS = 4096
 _PATIENCE_S = 10.0  # a denoiser that takes no frame for so long is not waited for any more
@@ -84,7 +87,9 @@ class DenoiseLane:
     A frame that finds the queue full is counted as ``overrun``. A frame that waited longer than
     `lag_s` is still encoded, so that the window stays whole, but the output that is due is skipped and
     counted as ``keep-up``; so is, for as long as that happens, every output while a newer frame waits:
-    a denoiser that is too slow then shows the newest frames rather than old ones. A failure of the
+    a denoiser that is too slow then shows the newest frames rather than old ones. Where it cannot even
+    encode them all, the frames that wait are counted as ``passed over`` and it goes on with the newest, so
+    that there are outputs at any rate of the camera. A failure of the
     denoiser or of its file ends denoising, not the session: every later frame is counted as
     ``denoiser failed``. While the lane is paused, what the denoiser holds is denoised and every frame is
     counted as ``paused``; after that each stream begins anew, because the scene may be another one.
@@ -143,6 +148,8 @@ class DenoiseLane:
         self._first_output_s: float | None = None
         self._caught_up_s: float | None = None
         self._behind_until_s = 0.0
+        self._behind_since: tuple[float, float] | None = None  # when without an output, and the lag then
+        self._hopeless = False
         self._camera: str | None = None
         self.latency = LatencyHistogram()
         self.startup = LatencyHistogram()
@@ -269,7 +276,7 @@ class DenoiseLane:
 
     def _run(self) -> None:
         try:
-            while (item := self._queue.get()) is not None:
+            while (item := self._next()) is not None:
                 if isinstance(item, Change):
                     self._drain(item)
                 else:
@@ -277,6 +284,20 @@ class DenoiseLane:
             self._take(self._denoiser.flush())
         except Exception as error:  # noqa: BLE001  whatever it was, the raw recording goes on
             self._fail(error)
+
+    def _next(self) -> tuple[int, Frame, Route] | Change | None:
+        """Wait for what comes next; of the frames that wait only the newest, where all are hopelessly many."""
+        item = self._queue.get()
+        while self._hopeless and isinstance(item, tuple) and item[2].change is None:
+            try:
+                newer = self._queue.get_nowait()
+            except queue.Empty:
+                self._behind_until_s, self._behind_since = 0.0, None
+                break
+            self._drop(PASSED_OVER)
+            item = newer
+        self._hopeless = False
+        return item
 
     def _drain(self, change: Change) -> None:
         for key in self._keys:
@@ -337,6 +358,10 @@ class DenoiseLane:
         behind = lag_s > self._lag_s or (now_s < self._behind_until_s and not self._queue.empty())
         if behind:
             self._behind_until_s = now_s + _BEHIND_S
+            since_s, lag_then_s = self._behind_since = self._behind_since or (now_s, lag_s)
+            self._hopeless = now_s - since_s > _HOPELESS_S and lag_s > lag_then_s and not self._patient
+        else:
+            self._behind_since = None
         return behind
 
     def _core_lag_s(self, frame: Frame) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition._frames import Frame
-from denoscope.acquisition._lane import DenoiseLane, Stamp
+from denoscope.acquisition._lane import PASSED_OVER, DenoiseLane, Stamp
 from denoscope.acquisition._live import _DENOISE_QUEUE
 from denoscope.acquisition._settings import LiveSettings
 
@@ -230,7 +230,7 @@ def play(stream: Stream, scene: Scene, plan: Plan) -> Timeline:
         fused=fused,
         emitted=emitted,
         delivered=delivered,
-        outcome=_outcomes(delivered, overrun, observed.skipped, lane.problem),
+        outcome=_outcomes(delivered, observed.taken, overrun, observed.skipped, lane.problem),
         work=dict(zip(WORK, observed.work, strict=True)),
         dropped=lane.counts()[1],
         problem=lane.problem,
@@ -239,14 +239,22 @@ def play(stream: Stream, scene: Scene, plan: Plan) -> Timeline:
 
 
 def _outcomes(
-    delivered: Seconds, overrun: npt.NDArray[np.bool_], skipped: Mapping[int, str], problem: str | None
+    delivered: Seconds,
+    taken: Seconds,
+    overrun: npt.NDArray[np.bool_],
+    skipped: Mapping[int, str],
+    problem: str | None,
 ) -> tuple[str, ...]:
     rest = "denoiser failed" if problem else "end of session"
-    return tuple(
-        DELIVERED
-        if not np.isnan(delivered[number])
-        else OVERRUN
-        if overrun[number]
-        else skipped.get(number, rest)
-        for number in range(len(delivered))
-    )
+    last_taken = np.flatnonzero(~np.isnan(taken))[-1:]
+
+    def outcome(number: int) -> str:
+        if not np.isnan(delivered[number]):
+            return DELIVERED
+        if overrun[number]:
+            return OVERRUN
+        if np.isnan(taken[number]) and (number < last_taken).any():
+            return PASSED_OVER
+        return skipped.get(number, rest)
+
+    return tuple(outcome(number) for number in range(len(delivered)))
