@@ -4,7 +4,8 @@
 
 It learns from simulated scenes of every kind and from the first part of real movies. DATA holds the movies
 that the card names (real ones to learn from, pairs with truth to measure on). The pairs with truth are never
-learned from. Training can be interrupted and continued with --resume.
+learned from. Training can be interrupted and continued with --resume. With --intervals STEPS only the correction of
+the predicted deviations is learned, from simulated scenes; the pictures stay as they are to the bit.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from denoscope.train import (
 )
 from denoscope.train._evaluate import evaluate_pair
 from denoscope.train._live_settings import CELL
+from denoscope.train._live_task import LiveTask
 
 BUNDLES = Path(__file__).parent.parent / "runtime" / "denoscope" / "runtime" / "bundles"
 PARTS = {"real_1p_gcamp": 100, "real_confocal_lysosome_01": 50, "real_tirf_200hz": 15}
@@ -78,6 +80,7 @@ def main() -> None:
         default=1.0,
         help="share of the new weights; the rest are those of --from (Wortsman et al. 2022)",
     )
+    parser.add_argument("--intervals", type=int, metavar="STEPS", help="learn the intervals of --from alone")
     parser.add_argument("--processor-minutes", type=float, default=60)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=["32", "bf16-mixed"], default="32")
@@ -99,6 +102,19 @@ def main() -> None:
     flow = load_flow(passes=1) if shape.guided else None
     begin = grown(start, LiveNet(shape, flow)) if start else None
     movies = training_movies(arguments.data, arguments.simulated, arguments.seed)
+    if arguments.intervals:
+        if begin is None:
+            parser.error("--intervals needs a bundle whose intervals are to be learned: give --from.")
+        network = LiveNet(shape, flow)
+        network.load_state_dict(begin)
+        learn_intervals(network, movies, steps=arguments.intervals, seed=arguments.seed)
+        trained_on = [
+            *parent.manifest.trained_on,
+            f"intervals alone: {arguments.intervals} steps on {arguments.simulated} simulated movies with "
+            f"truth, seed {arguments.seed}",
+        ]
+        write(network, output, name, trained_on, arguments.data)
+        return
     with Progress() as bar:
         task = bar.add_task("training", total=1)
         result = fit(
@@ -132,13 +148,36 @@ def main() -> None:
         f"{result.steps} steps of {FitSettings.batch} windows in {result.processor_s / 60:.0f} minutes of a "
         f"processor; held-out score {result.score_before:.4f} -> {result.score_after:.4f}",
     ]
+    write(result.network, output, name, trained_on, arguments.data)
+
+
+def write(network: LiveNet, output: Path, name: str, trained_on: list[str], data: Path) -> None:
+    """Export a network with its measurements on the card."""
     with tempfile.TemporaryDirectory() as folder:
-        draft = export_bundle(
-            result.network, Path(folder) / f"{name}.denoscope", name=name, trained_on=trained_on
-        )
-        quality = measure(draft, arguments.data)
-    export_bundle(result.network, output, name=name, trained_on=trained_on, quality=quality)
+        draft = export_bundle(network, Path(folder) / f"{name}.denoscope", name=name, trained_on=trained_on)
+        quality = measure(draft, data)
+    export_bundle(network, output, name=name, trained_on=trained_on, quality=quality)
     print(f"wrote {output}")
+
+
+def learn_intervals(network: LiveNet, movies: list[TrainingMovie], *, steps: int, seed: int) -> None:
+    """Learn the correction of the predicted deviations from simulated movies; nothing else changes."""
+    assert network.spread is not None
+    network.requires_grad_(requires_grad=False).train()
+    network.spread.requires_grad_(requires_grad=True)
+    known = [movie for movie in movies if movie.clean is not None]
+    task = LiveTask(known, FitSettings(seed=seed, simulated_hold_out=0.1), network.settings)
+    optimizer = torch.optim.Adam(network.spread.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    with Progress() as bar:
+        for step in bar.track(range(steps), description="intervals"):
+            batch = task.draw(np.random.default_rng((seed, 5, step)), step)
+            loss, _ = task.loss(network, tuple(batch))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    network.eval()
 
 
 def grown(start: LiveNet, larger: LiveNet) -> dict[str, torch.Tensor]:

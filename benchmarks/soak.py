@@ -6,7 +6,8 @@ The core's own camera sends 512 x 512 frames of 16 bits as fast as it can, or as
 is said then. With `--reclaim` (Linux) it need not fit: while the session runs, each page of the raw file is read
 back, compared with the first one, since the camera sends the same picture, and its blocks are given back to the
 file system; the file's length and directories stay, so that its pages are counted as ever. A rate that a trial
-session cannot take without an overflow of the core's buffer is lowered by a fifth until one can.
+session cannot take without an overflow of the core's buffer is lowered by a fifth until one can, and by
+another fifth for the long run.
 
 A real session records and denoises the frames. Every second the memory of its process and of the denoiser's is
 sampled; the slope is a least-squares line over all but the first minute (the first third of shorter runs).
@@ -42,6 +43,7 @@ sys.path[:0] = [str(ROOT / part) for part in PARTS]
 FRAME_BYTES = 512 * 512 * 2
 TRIAL_S = 4.0
 SUSTAIN_S = 20.0
+MARGIN = 0.8
 USED = 0.7  # of the free space
 
 
@@ -293,7 +295,7 @@ def main() -> None:
         room = min(room, arguments.fps or room)
         limit = "" if core_fps < room else f", limited to {room:.0f} by the free space or --fps"
         print(f"the core delivers {core_fps:.0f} frames/s{limit}", file=sys.stderr, flush=True)
-        fps = sustained(min(core_fps, room), arguments.bundle, folder)
+        fps = MARGIN * sustained(min(core_fps, room), arguments.bundle, folder)
         configuration(folder, 1000 / fps)
         result = {
             "core_fps": round(core_fps, 1),

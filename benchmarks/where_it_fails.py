@@ -126,8 +126,7 @@ def main() -> None:
         numbers.append(found)
         rows.append((name, pictures))
         print(f"{name} done", flush=True)
-    for photons in (10.0, 1.5):
-        rows.append((f"one frame, {photons:g} photons", flash(bundle, photons)))
+    rows += [(f"one frame, {photons:g} photons", flash(bundle, photons)) for photons in (10.0, 1.5)]
     options.output.mkdir(parents=True, exist_ok=True)
     stem = f"where_{bundle.manifest.name.replace('-', '_')}_fails"
     report = {"bundle": bundle.manifest.name, "bundle_sha256": bundle.digest, "movies": numbers}
