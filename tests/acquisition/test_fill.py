@@ -56,12 +56,20 @@ def frames_of(count: int, channels: str = "", change_at: int | None = None) -> l
     return found
 
 
-def record(folder: Path, frames: list[Frame], skipped: Iterable[int] = ()) -> dict[str, Any]:
+def record(
+    folder: Path, frames: list[Frame], skipped: Iterable[int] = (), form: str = "ome-tiff"
+) -> dict[str, Any]:
     bundle = folder.parent / "tiny.denoscope"
     if not bundle.exists():
         tiny_bundle(bundle, intensity=None, calibration_frames=8)
     settings = make_settings(
-        core="demo", output=folder, bundle=str(bundle), picture=False, lag_s=60.0, finish_s=60.0
+        core="demo",
+        output=folder,
+        bundle=str(bundle),
+        picture=False,
+        lag_s=60.0,
+        finish_s=60.0,
+        denoised_format=form,
     )
     return live(settings, source=Listed(frames), wrap=lambda denoiser: Skipping(denoiser, skipped))
 
@@ -121,6 +129,32 @@ def test_several_streams_and_changes(tmp_path: Path, channels: str, change_at: i
     assert result["missing"] == 0
     assert result["computed"] > 10
     assert images(tmp_path / "run" / FILLED_MOVIE) == images(tmp_path / "whole" / "denoised.ome.tif")
+
+
+@pytest.mark.parametrize("form", ["ome-zarr", "ndtiff"])
+@pytest.mark.parametrize(("channels", "change_at"), [("", None), ("aab", 33)])
+def test_every_format_keeps_what_was_denoised_live(
+    tmp_path: Path, form: str, channels: str, change_at: int | None
+) -> None:
+    frames = frames_of(72, channels, change_at)
+    record(tmp_path / "whole", frames)
+    report = record(tmp_path / "run", frames, [*range(28, 40), 50, 51, 52, 70], form)
+    assert not (tmp_path / "run" / "denoised.ome.tif").exists()
+    result = fill_run(tmp_path / "run", bundle=str(tmp_path / "tiny.denoscope"))
+    assert result["kept"] == report["frames"]["denoised"]
+    assert (result["kept"] + result["computed"], result["missing"]) == (72, 0)
+    assert not result["notes"]
+    assert images(tmp_path / "run" / FILLED_MOVIE) == images(tmp_path / "whole" / "denoised.ome.tif")
+
+
+@pytest.mark.parametrize("form", ["ome-zarr", "ndtiff"])
+def test_a_damaged_live_movie_is_computed_anew(tmp_path: Path, form: str) -> None:
+    record(tmp_path / "run", frames_of(30), [15], form)
+    name = {"ome-zarr": "denoised.ome.zarr/zarr.json", "ndtiff": "denoised.ndtiff/NDTiff.index"}[form]
+    (tmp_path / "run" / name).write_bytes(b"{}")
+    result = fill_run(tmp_path / "run", bundle=str(tmp_path / "tiny.denoscope"))
+    assert (result["kept"], result["computed"]) == (0, 30)
+    assert any("every frame is computed" in note for note in result["notes"])
 
 
 def images(path: Path) -> dict[tuple[int, int, int, int], bytes]:

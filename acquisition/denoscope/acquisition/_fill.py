@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,8 @@ from denoscope.runtime import InvalidInput
 
 from ._disk import check_space
 from ._frames import Frame, SourceInfo
+from ._live_movies import LiveMovie, live_movie
 from ._offline import check_output
-from ._ome import DENOISED_MOVIE, PROVENANCE
 from ._provenance import provenance_of
 from ._raw import RawRecording, read_raw
 from ._report import REPORT
@@ -172,7 +172,8 @@ class _Filling:
         alone = bool(known) and len(self.tracks) == 1
         self.delay = self.first.look_ahead + (0 if alone else model.manifest.calibration_frames + 1)
         self.provenance = provenance_of(self.first, choice)
-        self.live: _LiveMovie = stack.enter_context(_live_movie(self.run / DENOISED_MOVIE, self.notes))
+        about = self.recording.header["source"]
+        self.live: LiveMovie = stack.enter_context(live_movie(self.run, about, self.notes))
         source = _source(self.recording, self.camera)
         shapes = {(tuple(each["shape"]), each["dtype"]) for each in self.recording.records if each["agrees"]}
         layout = Layout(
@@ -203,7 +204,7 @@ class _Filling:
         track.pushed, track.shape = route.index + 1, pixels.shape
         if len(track.recent) > self.delay + 1:
             track.recent.popleft()
-        wanted = any((route.key, at) not in self.live.pages for at in track.recent)
+        wanted = any((route.key, at) not in self.live for at in track.recent)
         frame = pixels if self.camera is None else self.camera.correct(pixels)
         meta = FrameMeta(route.number, time.perf_counter(), route.key)
         self._emit(self.router.push(frame, meta, skip=None if wanted else _KEPT))
@@ -228,7 +229,7 @@ class _Filling:
             for number in [number for number in track.numbers if number <= output.meta.number]:
                 del track.numbers[number]
             self._copy(key, at)
-            if (key, at) not in self.live.pages:
+            if (key, at) not in self.live:
                 self.sink.append(output.frame, self._place(key, at))
                 self.computed += 1
                 track.written = at + 1
@@ -237,9 +238,8 @@ class _Filling:
         """Copy what was denoised live, up to an index."""
         track = self.tracks[key]
         for at in range(track.written, stop):
-            page = self.live.pages.get((key, at))
-            if page is not None:
-                self.sink.append(self.live.read(page), self._place(key, at))
+            if (key, at) in self.live:
+                self.sink.append(self.live.read((key, at)), self._place(key, at))
                 self.kept += 1
         track.written = max(track.written, stop)
 
@@ -306,68 +306,3 @@ def _source(recording: RawRecording, camera: CameraCalibration | None) -> Source
         channel=about.get("channel"),
     )
     return source if camera is None else replace(source, dtype=np.dtype(np.float32))
-
-
-class _LiveMovie:
-    """What was denoised live, by stream and index; nothing where no file says which is which."""
-
-    def __init__(self) -> None:
-        self.pages: dict[tuple[StreamKey, int], int] = {}
-        self._tiff: Any = None
-
-    def open(self, tiff: Any) -> None:
-        """Read which page is which frame from the OME-XML."""
-        from ome_types import from_xml
-
-        from denoscope.runtime import StreamKey
-
-        ome = from_xml(tiff.ome_metadata)
-        notes = ome.structured_annotations
-        pairs = {
-            pair.k: pair.value
-            for annotation in (notes.map_annotations if notes else [])
-            if annotation.namespace == PROVENANCE
-            for pair in annotation.value.ms
-        }
-        self._tiff = tiff
-        for image, stream in zip(ome.images, json.loads(pairs["streams"] or "[]"), strict=True):
-            for block in image.pixels.tiff_data_blocks:
-                key = StreamKey(
-                    stream["camera"],
-                    stream["channels"][block.first_c or 0],
-                    stream["slices"][block.first_z or 0],
-                    stream["position"],
-                )
-                for step in range(block.plane_count or 1):
-                    index = stream["first_index"] + (block.first_t or 0) + step
-                    self.pages[key, index] = (block.ifd or 0) + step
-
-    def read(self, page: int) -> npt.NDArray[Any]:
-        """Return one frame."""
-        frame: npt.NDArray[Any] = self._tiff.pages[page].asarray()
-        return frame
-
-
-@contextmanager
-def _live_movie(path: Path, notes: list[str]) -> Iterator[_LiveMovie]:
-    import tifffile
-
-    movie = _LiveMovie()
-    if not path.is_file():
-        notes.append(f"there is no {path.name}: every frame is computed")
-        yield movie
-        return
-    try:
-        tiff = tifffile.TiffFile(path)
-    except tifffile.TiffFileError:  # killed before its first page
-        notes.append(f"{path.name} holds no frame: every frame is computed")
-        yield movie
-        return
-    with tiff:
-        if tiff.ome_metadata:
-            movie.open(tiff)
-        else:
-            notes.append(
-                f"{path.name} was not finished and does not say which frames it holds: every frame is computed"
-            )
-        yield movie

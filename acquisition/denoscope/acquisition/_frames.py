@@ -105,6 +105,7 @@ class SourceInfo:
             "kind": self.kind,
             "name": self.name,
             "camera": self.camera,
+            "cameras": self.cameras,
             "shape": list(self.shape),
             "dtype": self.dtype.name,
             "pixel_size_m": None if self.pixel_size_um is None else self.pixel_size_um * 1e-6,

@@ -26,6 +26,7 @@ PASSED_OVER = "passed over"  # the drop reason of frames that waited when the la
 _CLOCKS_AGREE_S = 60.0
 _BEHIND_S = 2.0  # after the last skip the denoiser counts as too slow for so long
 _HOPELESS_S = 0.3  # without an output and without gaining on the camera: then on with the newest frame
+_AGAIN_S = 5.0  # after that it is not tried for so long again to catch up
 # More than any window and calibration hold; stamps older than this belong to skipped outputs.
 _STAMPS = 4096
 _PATIENCE_S = 10.0  # a denoiser that takes no frame for so long is not waited for any more
@@ -150,6 +151,7 @@ class DenoiseLane:
         self._behind_until_s = 0.0
         self._behind_since: tuple[float, float] | None = None  # when without an output, and the lag then
         self._hopeless = False
+        self._passed_over_s = float("-inf")
         self._camera: str | None = None
         self.latency = LatencyHistogram()
         self.startup = LatencyHistogram()
@@ -293,6 +295,7 @@ class DenoiseLane:
                 newer = self._queue.get_nowait()
             except queue.Empty:
                 self._behind_until_s, self._behind_since = 0.0, None
+                self._passed_over_s = time.perf_counter()
                 break
             self._drop(PASSED_OVER)
             item = newer
@@ -359,7 +362,9 @@ class DenoiseLane:
         if behind:
             self._behind_until_s = now_s + _BEHIND_S
             since_s, lag_then_s = self._behind_since = self._behind_since or (now_s, lag_s)
-            self._hopeless = now_s - since_s > _HOPELESS_S and lag_s > lag_then_s and not self._patient
+            loses = now_s - since_s > _HOPELESS_S and lag_s > lag_then_s
+            again = now_s - self._passed_over_s < _AGAIN_S
+            self._hopeless = (loses or again) and not self._patient
         else:
             self._behind_since = None
         return behind

@@ -335,7 +335,7 @@ class LiveNet(nn.Module):
         )
         sigma = _noise_level(level, noise)
 
-        context = [features[i][:, CELL:] * present[i] for i in others]
+        context = self.look_around(features, present)
         context += [a / sigma for a in averages] + [average / sigma]
         if travelled:
             context.append(torch.stack([travelled[i] for i in others]).mean(0))
@@ -384,6 +384,20 @@ class LiveNet(nn.Module):
             variance=up(remaining, self.scale),
             sigma=up(sigma.expand_as(mu), self.scale),
         )
+
+    def look_around(self, features: Sequence[Tensor], present: Sequence[Tensor]) -> list[Tensor]:
+        """Return what the trunk sees of the learned features of the centre's neighbours, oldest first.
+
+        Parameters
+        ----------
+        features
+            N tensors (B, F, h, w), moved to the centre where the network is guided.
+        present
+            N tensors (B, 1, 1, 1): 1 where the frame exists, else 0.
+        """
+        centre = self.settings.window // 2
+        pairs = enumerate(zip(features, present, strict=True))
+        return [f[:, CELL:] * there for i, (f, there) in pairs if i != centre]
 
     def _warped(
         self, features: Sequence[Tensor], flows: Sequence[Tensor]

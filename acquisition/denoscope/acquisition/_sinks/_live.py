@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     from denoscope.acquisition._lane import Stamp
     from denoscope.runtime import Denoised, StreamKey
 
-__all__ = ["LIVE_FORMATS", "LiveFormat", "LiveSink", "check_live_format", "open_live_sink"]
+__all__ = [
+    "LIVE_FORMATS",
+    "LiveFormat",
+    "LiveSink",
+    "channel_label",
+    "check_live_format",
+    "open_live_sink",
+]
 
 LiveFormat = Literal["ome-tiff", "ome-zarr", "ndtiff"]
 
@@ -85,7 +92,7 @@ class _Image:
     ) -> None:
         self.path = path
         self.kind = shape, dtype
-        self.first = 0
+        self.follows = False
         self._provenance = provenance
         about = {"denoscope": _plain({**provenance})}
         sizes = {"t": _GROW, "c": 1, "z": 1}
@@ -96,6 +103,7 @@ class _Image:
         self._lines = (path / TAGS).open("xb", buffering=0)
         self._channels: dict[str, int] = {}
         self._slices: dict[int, int] = {}
+        self._first: dict[tuple[int, int], int] = {}
         self._stop = 0
         self._key: StreamKey | None = None
 
@@ -105,9 +113,10 @@ class _Image:
         if self._key is None:
             self._key = key
             self._describe()
-        at = index - self.first
         channel = self._channels.setdefault(key.channel, len(self._channels))
         z = self._slices.setdefault(key.z, len(self._slices))
+        # In an image that follows another one, each stream begins with its own first frame.
+        at = index - self._first.setdefault((channel, z), index if self.follows else 0)
         self._make_room(at + 1)
         frame = np.ascontiguousarray(output.frame, dtype=output.frame.dtype.newbyteorder("<"))
         folder = self._array / "c" / str(at) / str(channel) / str(z) / "0"
@@ -115,9 +124,8 @@ class _Image:
         _write_whole(folder / "0", frame.reshape(-1).view(np.uint8).data)
         self._stop = max(self._stop, at + 1)
         place = {"t": at, "c": channel, "z": z}
-        self._lines.write(
-            tags_line(place, time_s, {"channel": key.channel, "z": key.z} | dict(output.meta.tags))
-        )
+        tags = {"channel": key.channel, "z": key.z} | dict(output.meta.tags)
+        self._lines.write(tags_line(place, time_s, tags, stream_index=index))
 
     def _make_room(self, length: int) -> None:
         now = self._size
@@ -152,8 +160,8 @@ class _Image:
         }
         _write_whole(self.path / _ZARR_JSON, json.dumps(group).encode())
 
-    def close(self, length: int) -> None:
-        """Cut the time axis off after the last frame; an image without a frame goes away."""
+    def close(self, length: int = 0) -> None:
+        """Cut the time axis off after the last frame or at `length`; an image without a frame goes away."""
         self._lines.close()
         if self._key is None:
             shutil.rmtree(self.path)
@@ -190,8 +198,7 @@ class _OmeZarr:
         if image is None or image.kind != (output.frame.shape, output.frame.dtype):
             follows = image is not None
             image = self._next(output)
-            # An image that follows another one begins with its own first frame.
-            image.first = index if follows else 0
+            image.follows = follows
             self._images.append(image)
             self._current[group] = image
         time_s = stamp.core_unix_s if stamp.core_unix_s is not None else stamp.t_received_s
@@ -205,7 +212,7 @@ class _OmeZarr:
         if spare is not None:
             if spare.kind == (output.frame.shape, output.frame.dtype):
                 return spare
-            spare.close(0)
+            spare.close()
             self._count = 0
         return self._make((int(output.frame.shape[0]), int(output.frame.shape[1])), output.frame.dtype)
 
@@ -221,9 +228,15 @@ class _OmeZarr:
             return
         self._closed = True
         if self._spare is not None:
-            self._spare.close(0)
+            self._spare.close()
         for image in self._images:
-            image.close(self.length - image.first if image in self._current.values() else 0)
+            image.close(0 if image.follows or image not in self._current.values() else self.length)
+
+
+def channel_label(key: StreamKey, camera: str, cameras: int) -> str:
+    """Return what NDTiff calls a stream's channel: with its camera's name where there is more than the one."""
+    several = cameras > 1 or key.camera not in ("", camera)
+    return " ".join(filter(None, [key.camera if several else "", key.channel])) or "Default"
 
 
 class _NDTiff:
@@ -246,11 +259,9 @@ class _NDTiff:
     def append(self, output: Denoised, stamp: Stamp) -> None:
         """Write one image, then its line of the index."""
         key = output.meta.key
-        several = self._source.cameras > 1 or key.camera not in ("", self._source.camera)
-        names = [key.camera] if several else []
         axes = {
             "time": stamp.index if stamp.time_index is None else stamp.time_index,
-            "channel": " ".join(filter(None, [*names, key.channel])) or "Default",
+            "channel": channel_label(key, self._source.camera, self._source.cameras),
             "z": key.z,
             "position": key.position,
         }

@@ -77,9 +77,9 @@ class ZarrSink:
         self._lines.close()
 
 
-def tags_line(index: Mapping[str, int], time_s: float | None, tags: Mapping[str, Any]) -> bytes:
+def tags_line(index: Mapping[str, int], time_s: float | None, tags: Mapping[str, Any], **more: Any) -> bytes:
     """Return a frame's line for ``frames.jsonl``."""
-    line = {"index": dict(index), "time_s": time_s, "tags": dict(tags)}
+    line = {"index": dict(index), "time_s": time_s, **more, "tags": dict(tags)}
     return (json.dumps(line, default=str) + "\n").encode()
 
 
