@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from denoscope.acquisition import Frame, OutputExists, RawWriter, SourceInfo, read_raw
+from denoscope.acquisition._raw import raw_pages
 from denoscope.acquisition._sources._core import frame_from, image_dtype
 from denoscope.runtime import InvalidInput
 
@@ -145,3 +146,40 @@ def test_colour_is_refused() -> None:
     assert image_dtype(1, 1) == np.uint8
     with pytest.raises(InvalidInput, match="4 component"):
         image_dtype(4, 4)
+
+
+def test_pages_are_read_in_any_order(tmp_path: Path) -> None:
+    record(tmp_path, 9)
+    pages, whole = raw_pages(tmp_path), read_raw(tmp_path).read()
+    assert pages.shape == whole.shape == (9, 6, 8)
+    assert pages.dtype == np.uint16
+    for index in (8, 0, -1, 3):
+        np.testing.assert_array_equal(pages[index], whole[index])
+    np.testing.assert_array_equal(pages[2:7], whole[2:7])
+    np.testing.assert_array_equal(pages[::-3], whole[::-3])
+    assert pages[9:].shape == (0, 6, 8)
+
+
+def test_a_tag_cannot_pretend_to_be_a_page(tmp_path: Path) -> None:
+    lie = '","shape":[1,1],"dtype":"uint8","agrees":'
+    with RawWriter(tmp_path, INFO, "1.2.3") as writer:
+        for number in range(3):
+            writer.append(Frame(np.full((6, 8), number, np.uint16), number, 0.0, lie, {lie: lie}))
+    assert raw_pages(tmp_path).shape == (3, 6, 8)
+
+
+def test_pages_of_several_kinds_and_cut_ones_are_refused(tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    with RawWriter(mixed, INFO, "1.2.3") as writer:
+        for height in (6, 5):
+            writer.append(Frame(np.zeros((height, 8), np.uint16), height, 0.0, "Cam", {}))
+    with pytest.raises(InvalidInput, match="2 kinds"):
+        raw_pages(mixed)
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    record(cut)
+    with (cut / "raw.tif").open("r+b") as file:
+        file.truncate(200)
+    with pytest.raises(InvalidInput, match="cut off"):
+        raw_pages(cut)[4]

@@ -25,7 +25,7 @@ from ._metrics import Gauges, MetricsServer, metrics_address
 from ._movie import Movie, read_movie
 from ._noise_check import check_noise
 from ._provenance import package_version
-from ._raw import RAW_MOVIE, RAW_SIDECAR, RawElsewhere, RawWriter
+from ._raw import RAW_MOVIE, RAW_SIDECAR, RawElsewhere, RawWriter, raw_pages
 from ._remote import RemoteDenoiser
 from ._report import REPORT, build_report, write_report
 from ._routing import Routes
@@ -369,13 +369,13 @@ class _Run:
 
     def _check_noise(self) -> dict[str, Any] | None:
         """Measure the noise's correlation in what was recorded, which costs the camera nothing."""
-        from denoscope.runtime import InvalidInput, open_movie
+        from denoscope.runtime import InvalidInput
 
         if not self.settings.keep_raw or len(self.routes.received) > 1:
             return None
         try:
-            return check_noise(open_movie(self.output / RAW_MOVIE), self.camera)
-        except InvalidInput:  # frames of several shapes, or the folder was moved
+            return check_noise(raw_pages(self.output), self.camera)
+        except (InvalidInput, OSError):  # frames of several shapes, or the folder was moved
             return None
 
 

@@ -73,6 +73,8 @@ class PageFile:
     ) -> None:
         self.path = Path(path)
         self.pages = 0
+        self.pixels_at = 0
+        """Byte where the pixels of the newest page begin."""
         self._pixel_size_um = pixel_size_um
         self._describe = describe
         self._description_at = 0
@@ -195,6 +197,7 @@ class PageFile:
             self._description_at = directory_at + _DESCRIPTION_IN_DIRECTORY
         self._link_at = directory_at + len(directory) - 8
         self._end = directory_at + len(directory)
+        self.pixels_at = data_at
         self.pages += 1
         return self.pages - 1
 

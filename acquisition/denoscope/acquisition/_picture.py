@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from ._ome import DENOISED_MOVIE
-from ._raw import RAW_MOVIE
+from ._raw import raw_pages
 
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration
@@ -32,7 +32,8 @@ def _read_pairs(output: Path) -> tuple[_Movie, _Movie, list[int]]:
     import tifffile
     from ome_types import from_tiff
 
-    with tifffile.TiffFile(output / DENOISED_MOVIE) as denoised, tifffile.TiffFile(output / RAW_MOVIE) as raw:
+    raw = raw_pages(output)
+    with tifffile.TiffFile(output / DENOISED_MOVIE) as denoised:
         pixels = from_tiff(output / DENOISED_MOVIE).images[0].pixels
         every = [
             block.first_t + plane
@@ -42,7 +43,7 @@ def _read_pairs(output: Path) -> tuple[_Movie, _Movie, list[int]]:
         indices = every[-_FRAMES:]
         first = len(every) - len(indices)
         clean = np.stack([denoised.pages[first + page].asarray() for page in range(len(indices))])
-        noisy = np.stack([raw.pages[index].asarray() for index in indices])
+        noisy = np.stack([raw[index] for index in indices])
     return noisy.astype(np.float32), clean.astype(np.float32), indices
 
 

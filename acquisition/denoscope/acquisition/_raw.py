@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +23,17 @@ from ._errors import OutputExists
 from ._frames import Frame, SourceInfo
 from ._pages import PageFile
 
-__all__ = ["RAW_MOVIE", "RAW_SIDECAR", "RawElsewhere", "RawRecording", "RawSink", "RawWriter", "read_raw"]
+__all__ = [
+    "RAW_MOVIE",
+    "RAW_SIDECAR",
+    "RawElsewhere",
+    "RawPages",
+    "RawRecording",
+    "RawSink",
+    "RawWriter",
+    "raw_pages",
+    "read_raw",
+]
 
 RAW_MOVIE = "raw.tif"
 RAW_SIDECAR = "raw.jsonl"
@@ -38,9 +50,9 @@ class RawWriter:
     `read_raw` reconciles them.
 
     The first line of the sidecar is the header ``{"format", "schema_version", "denoscope",
-    "started_utc", "clock", "source"}``; each further line is one page ``{"page", "number",
-    "received_s", "core_unix_s", "shape", "dtype", "agrees", "tags"}``, ``received_s`` on the clock
-    whose zero the header's ``clock`` gives.
+    "started_utc", "clock", "source"}``; each further line is one page ``{"page", "at", "number",
+    "received_s", "core_unix_s", "shape", "dtype", "agrees", "tags"}``: its pixels begin at the byte
+    ``at`` of the movie, and ``received_s`` is on the clock whose zero the header's ``clock`` gives.
 
     Parameters
     ----------
@@ -102,6 +114,7 @@ class RawWriter:
         self._line(
             {
                 "page": page,
+                "at": self._pages.pixels_at,
                 "number": frame.number,
                 "received_s": frame.t_received_s,
                 "core_unix_s": frame.core_unix_s,
@@ -239,6 +252,67 @@ class RawRecording:
     def read(self) -> npt.NDArray[Any]:
         """Return the movie ``(T, H, W)``; all frames must have one shape."""
         return np.stack(list(self.frames())) if self.pages else np.empty((0, 0, 0), np.uint16)
+
+
+class RawPages:
+    """The frames of a raw recording, each read from where the sidecar says that it lies, in any order.
+
+    A TIFF file is a chain of pages: reaching the last one of a million by its links takes minutes.
+
+    Attributes
+    ----------
+    shape, dtype
+        (T, H, W), and the frames' dtype.
+    """
+
+    def __init__(self, path: Path, offsets: array[int], frame: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        self.shape = len(offsets), *frame
+        self.dtype = dtype
+        self._path, self._offsets = path, offsets
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice) -> npt.NDArray[Any]:
+        """Return a frame (H, W), or several (n, H, W)."""
+        if isinstance(index, slice):
+            frames = [self[i] for i in range(*index.indices(len(self)))]
+            return np.stack(frames) if frames else np.empty((0, *self.shape[1:]), self.dtype)
+        stored = self.dtype.newbyteorder("<")
+        count = self.shape[1] * self.shape[2]
+        frame = np.fromfile(self._path, stored, count, offset=self._offsets[index])
+        if frame.size != count:
+            raise InvalidInput(f"{self._path} ends within frame {index}: it was cut off.")
+        return frame.astype(self.dtype, copy=False).reshape(self.shape[1:])
+
+
+# The beginning of a page's line; the frame's own tags come after it.
+_PAGE_LINE = re.compile(rb'\{"page":\d+,"at":(\d+),.*?"shape":\[(\d+),(\d+)\],"dtype":"(\w+)","agrees":')
+
+
+def raw_pages(folder: Path | str) -> RawPages:
+    """Open the frames of a run folder for reading in any order.
+
+    Raises
+    ------
+    InvalidInput
+        When there are none, they are of several shapes or dtypes, or an older denoscope wrote them.
+    """
+    sidecar = Path(folder) / RAW_SIDECAR
+    offsets, kinds = array("Q"), set()
+    with sidecar.open("rb") as lines:
+        next(lines, None)
+        for line in lines:
+            found = _PAGE_LINE.match(line)
+            if found is None:
+                break
+            at, *kind = found.groups()
+            offsets.append(int(at))
+            kinds.add(tuple(kind))
+    if len(kinds) != 1:
+        raise InvalidInput(f"{sidecar} lists frames of {len(kinds)} kinds; one is needed.")
+    height, width, dtype = kinds.pop()
+    return RawPages(Path(folder) / RAW_MOVIE, offsets, (int(height), int(width)), np.dtype(dtype.decode()))
 
 
 def read_raw(folder: Path | str) -> RawRecording:
