@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from ._arrivals import Entry, Held
 from ._backends import Backend, Choice
 from ._bundle import Bundle
 from ._chosen import ChosenBackend
@@ -39,21 +39,6 @@ _CATCH_UP = 2  # held frames processed per push after the calibration, so that n
 
 Frame = npt.NDArray[Any]
 _Kind = tuple[tuple[int, int], np.dtype[Any]]
-
-
-@dataclass(slots=True)  # not frozen: one is made for each frame
-class _Entry:
-    meta: FrameMeta
-    pushed: float
-    encoded: float
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    frame: Frame
-    meta: FrameMeta
-    pushed: float
 
 
 class Stream:
@@ -131,14 +116,14 @@ class Stream:
         self._placement: Placement | None = None
         self._chosen = ChosenBackend(self.bundle, backend, threads)
         self._moving = manifest.flow_scale > 0
-        self._ring: Ring[_Entry] = Ring(manifest.window, self.look_ahead)
+        self._ring: Ring[Entry] = Ring(manifest.window, self.look_ahead)
         self._window: BoundWindow | None = None
         self._canvas: _Kind | None = None  # size and dtype that the window is bound to
         self._kind: _Kind | None = None  # of the movie in the ring
         self._key: StreamKey | None = None
         self._last_pushed: int | None = None
         self._last_entered: int | None = None
-        self._held: deque[_Held] = deque()  # never more than the calibration's frames
+        self._held: deque[Held] = deque()  # never more than the calibration's frames
         self._received = self._emitted = self._missing = 0
         self._dropped: dict[str, int] = {}
         self._rebinds: list[Rebind] = []
@@ -322,7 +307,7 @@ class Stream:
         if self._intensity is not None and not self._held:
             self._enter(frame, meta, pushed, skip, outputs)
             return
-        self._held.append(_Held(frame.copy(), meta, pushed))
+        self._held.append(Held(frame.copy(), meta, pushed))
         if self._intensity is None and len(self._held) >= self.bundle.manifest.calibration_frames:
             self._calibrate()
         if self._intensity is not None:
@@ -438,7 +423,7 @@ class Stream:
         seconds.encode += encoded - normalised
         seconds.pushes += 1
         self._last_entered = number
-        entry = _Entry(meta, pushed, related, place)
+        entry = Entry(meta, pushed, related, place)
         self._follow(self._ring.enter(entry), skip, outputs)
 
     def _miss(self, skip: str | None, outputs: list[Denoised]) -> None:
@@ -446,7 +431,7 @@ class Stream:
         self._bound.unrelate(self._ring.slot)
         self._follow(self._ring.enter(None), skip, outputs)
 
-    def _follow(self, step: Step[_Entry], skip: str | None, outputs: list[Denoised]) -> None:
+    def _follow(self, step: Step[Entry], skip: str | None, outputs: list[Denoised]) -> None:
         """Emit or drop the centre that became due, then absorb the frame that leaves the window."""
         if step.centre is not None:
             if skip is None:
@@ -458,7 +443,7 @@ class Stream:
             self._bound.remember(step.rotation)
             self._seconds.remember += perf_counter() - started
 
-    def _fuse(self, entry: _Entry, rotation: int) -> Denoised:
+    def _fuse(self, entry: Entry, rotation: int) -> Denoised:
         window, seconds = self._bound, self._seconds
         started = perf_counter()
         window.fuse(rotation, self._ring.presence, entry.place)

@@ -1,0 +1,32 @@
+"""Frames on their way through a stream: held back, and in the ring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from ._convert import Place
+from ._types import FrameMeta
+
+__all__ = ["Entry", "Held"]
+
+
+@dataclass(slots=True)  # not frozen: one is made for each frame
+class Entry:
+    """A frame in the ring: when it was pushed and encoded, and where on the canvas it lies."""
+
+    meta: FrameMeta
+    pushed: float
+    encoded: float
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A frame (H, W) that waits for the calibration, and when it was pushed."""
+
+    frame: npt.NDArray[Any]
+    meta: FrameMeta
+    pushed: float
