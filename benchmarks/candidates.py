@@ -21,23 +21,13 @@ from typing import Any
 import torch
 from cost_ratio import units
 from cpu_backends import frame_seconds
-from guided import FRAMES, measured
-from rich.progress import Progress
+from guided import FRAMES, measured, training_movies
 from torch import Tensor, nn
 from torch.nn import functional
 
 from denoscope.export import export_bundle
 from denoscope.runtime import Bundle
-from denoscope.train import (
-    ALL_KINDS,
-    FitSettings,
-    LiveNet,
-    LiveSettings,
-    Prediction,
-    fit,
-    load_flow,
-    simulated_movies,
-)
+from denoscope.train import FitSettings, LiveNet, LiveSettings, Prediction, fit, load_flow
 from denoscope.train._live_settings import CELL
 from denoscope.train._methods import METHODS
 
@@ -209,15 +199,7 @@ def main() -> None:
         report = json.loads(options.output.read_text(encoding="utf-8"))
         if any(report[key] != value for key, value in setting.items()):
             parser.error(f"{options.output} holds a run with other settings: name another --output.")
-    with Progress() as bar:
-        task = bar.add_task("simulating", total=options.movies)
-        movies = simulated_movies(
-            options.movies,
-            frames=200,
-            seed=options.seed,
-            kinds=ALL_KINDS,
-            progress=lambda n: bar.update(task, completed=n),
-        )
+    movies = training_movies(options.movies, options.seed)
     for candidate in CANDIDATES:
         if candidate.name in report["candidates"] or (options.only and candidate.name not in options.only):
             continue

@@ -49,15 +49,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    with Progress() as bar:
-        task = bar.add_task("simulating", total=options.movies)
-        movies = simulated_movies(
-            options.movies,
-            frames=200,
-            seed=options.seed,
-            kinds=ALL_KINDS,
-            progress=lambda n: bar.update(task, completed=n),
-        )
+    movies = training_movies(options.movies, options.seed)
     results: dict[str, Any] = {"processor_minutes": options.processor_minutes, "networks": {}}
     if options.output.exists():
         results = json.loads(options.output.read_text(encoding="utf-8"))
@@ -86,6 +78,19 @@ def main() -> None:
     for name, row in results["networks"].items():
         psnr = " | ".join(f"{row['psnr_db'][test]:.2f}" for test in TESTS)
         print(f"| {name} | {row['steps']} | {row['score']:.4f} | {psnr} |")
+
+
+def training_movies(count: int, seed: int) -> list[TrainingMovie]:
+    """Return simulated movies of every kind, 200 frames each; a bar says how far it is."""
+    with Progress() as bar:
+        task = bar.add_task("simulating", total=count)
+        return simulated_movies(
+            count,
+            frames=200,
+            seed=seed,
+            kinds=ALL_KINDS,
+            progress=lambda n: bar.update(task, completed=n),
+        )
 
 
 def measured(network: Any, test: str) -> float:

@@ -246,14 +246,14 @@ def _outcomes(
     problem: str | None,
 ) -> tuple[str, ...]:
     rest = "denoiser failed" if problem else "end of session"
-    last_taken = np.flatnonzero(~np.isnan(taken))[-1:]
+    last_taken = max(np.flatnonzero(~np.isnan(taken)), default=-1)
 
     def outcome(number: int) -> str:
         if not np.isnan(delivered[number]):
             return DELIVERED
         if overrun[number]:
             return OVERRUN
-        if np.isnan(taken[number]) and (number < last_taken).any():
+        if np.isnan(taken[number]) and number < last_taken:
             return PASSED_OVER
         return skipped.get(number, rest)
 
