@@ -285,6 +285,8 @@ def main() -> None:
         record(Path(arguments.child[0]), arguments.child[1], float(arguments.child[2]))
         return
     seconds = arguments.minutes * 60
+    if arguments.folder is not None:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
         folder = Path(place)
         core_fps = highest_rate(folder)

@@ -315,28 +315,37 @@ def run(model: bytes, inputs: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[A
     return [np.asarray(output) for output in session.run(None, inputs)]
 
 
-@pytest.mark.parametrize("transposed", [0, 1])
-@pytest.mark.parametrize("added", [False, True])
-def test_a_matrix_product_as_multiplications_and_a_sum(transposed: int, added: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "settings", "added", "batch"),
+    [
+        ("Gemm", {"transB": transposed, "alpha": 0.5, "beta": 2.0}, added, ())
+        for transposed in (0, 1)
+        for added in (False, True)
+    ]
+    + [("MatMul", {}, False, ()), ("MatMul", {}, False, (2,))],
+)
+def test_a_matrix_product_as_multiplications_and_a_sum(
+    kind: str, settings: dict[str, Any], added: bool, batch: tuple[int, ...]
+) -> None:
     chance = np.random.default_rng(0)
-    matrix = chance.normal(size=(5, 7) if transposed else (7, 5)).astype(np.float32)
+    matrix = chance.normal(size=(5, 7) if settings.get("transB") else (7, 5)).astype(np.float32)
     constants = [numpy_helper.from_array(matrix, "matrix")]
     if added:
         constants.append(numpy_helper.from_array(chance.normal(size=5).astype(np.float32), "offset"))
     names = ["left", "matrix", *(["offset"] if added else [])]
-    node = helper.make_node("Gemm", names, ["out"], transB=transposed, alpha=0.5, beta=2.0)
+    node = helper.make_node(kind, names, ["out"], **settings)
     graph = helper.make_graph(
         [node],
         "product",
-        [helper.make_tensor_value_info("left", TensorProto.FLOAT, (3, 7))],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, (3, 5))],
+        [helper.make_tensor_value_info("left", TensorProto.FLOAT, (*batch, 3, 7))],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, (*batch, 3, 5))],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     rewritten = gemm_as_products(model.SerializeToString())
     onnx.checker.check_model(onnx.load_model_from_string(rewritten), full_check=True)
-    assert "Gemm" not in {n.op_type for n in onnx.load_model_from_string(rewritten).graph.node}
-    left = {"left": chance.normal(size=(3, 7)).astype(np.float32)}
+    assert kind not in {n.op_type for n in onnx.load_model_from_string(rewritten).graph.node}
+    left = {"left": chance.normal(size=(*batch, 3, 7)).astype(np.float32)}
     np.testing.assert_allclose(
         run(rewritten, left)[0], run(model.SerializeToString(), left)[0], rtol=1e-5, atol=1e-6
     )
@@ -349,6 +358,8 @@ def test_the_rewritten_fuse_gives_the_same_frames(name: str) -> None:
     m, chance = bundle.manifest, np.random.default_rng(1)
     cells = {f"features_{i}": (1, m.feature_channels, 16, 24) for i in range(m.window)}
     shapes = {**cells, "memory": (1, m.memory_channels, 16, 24)}
+    if m.flow_scale > 0:
+        shapes |= {f"flow_{i}": (1, 2, 8, 12) for i in range(m.window - 1)}
     inputs = {key: chance.normal(size=shape).astype(np.float32) for key, shape in shapes.items()}
     inputs["valid"] = np.ones(m.window, np.float32)
     inputs["valid"][0] = 0

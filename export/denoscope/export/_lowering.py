@@ -24,14 +24,16 @@ def gemm_as_products(data: bytes) -> bytes:
     -------
     bytes
         The model with `Gemm(A, B, C)`, where A is not transposed and B is a constant, as
-        `sum over k of alpha A[m, k] B[n, k] + beta C[n]`; every other operator is left as it is.
+        `sum over k of alpha A[m, k] B[n, k] + beta C[n]`, and with `MatMul(A, B)`, where B is a constant
+        matrix, alike; every other operator is left as it is.
     """
     model = onnx.load_model_from_string(data)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        if node.op_type != "Gemm" or settings.get("transA") or node.input[1] not in constants:
+        product = node.op_type in ("Gemm", "MatMul") and not settings.get("transA")
+        if not product or node.input[1] not in constants or len(constants[node.input[1]].dims) != 2:
             nodes.append(node)
             continue
         matrix = numpy_helper.to_array(constants[node.input[1]])
@@ -43,17 +45,17 @@ def gemm_as_products(data: bytes) -> bytes:
 
 
 def _products(
-    graph: onnx.GraphProto, gemm: onnx.NodeProto, settings: dict[str, float], rows: np.ndarray
+    graph: onnx.GraphProto, product: onnx.NodeProto, settings: dict[str, float], rows: np.ndarray
 ) -> list[onnx.NodeProto]:
-    name = f"products::{gemm.output[0]}"
-    scaled = (rows * np.asarray(settings.get("alpha", 1.0), rows.dtype))[None]
-    middle, last = np.array([1], np.int64), np.array([-1], np.int64)
+    name = f"products::{product.output[0]}"
+    scaled = rows * np.asarray(settings.get("alpha", 1.0), rows.dtype)
+    middle, last = np.array([-2], np.int64), np.array([-1], np.int64)
     for part, values in (("rows", scaled), ("middle", middle), ("last", last)):
         graph.initializer.append(numpy_helper.from_array(values, f"{name}::{part}"))
-    added = len(gemm.input) > 2 and gemm.input[2] != ""
-    total = f"{name}::total" if added else gemm.output[0]
+    added = len(product.input) > 2 and product.input[2] != ""
+    total = f"{name}::total" if added else product.output[0]
     nodes = [
-        helper.make_node("Unsqueeze", [gemm.input[0], f"{name}::middle"], [f"{name}::left"]),
+        helper.make_node("Unsqueeze", [product.input[0], f"{name}::middle"], [f"{name}::left"]),
         helper.make_node("Mul", [f"{name}::left", f"{name}::rows"], [f"{name}::terms"]),
         helper.make_node("ReduceSum", [f"{name}::terms", f"{name}::last"], [total], keepdims=0),
     ]
@@ -61,7 +63,7 @@ def _products(
         beta = np.asarray(settings.get("beta", 1.0), rows.dtype)
         graph.initializer.append(numpy_helper.from_array(beta, f"{name}::beta"))
         nodes += [
-            helper.make_node("Mul", [gemm.input[2], f"{name}::beta"], [f"{name}::added"]),
-            helper.make_node("Add", [total, f"{name}::added"], [gemm.output[0]]),
+            helper.make_node("Mul", [product.input[2], f"{name}::beta"], [f"{name}::added"]),
+            helper.make_node("Add", [total, f"{name}::added"], [product.output[0]]),
         ]
     return nodes

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,12 +61,17 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
         return _Input(name, features.clone(), free(parts.scale))
 
     graphs = {
-        "encode.onnx": _export(parts.encode, [frame, *([noise] if parts.uses_noise else [])], ["features"])
+        "encode.onnx": _export(
+            parts.encode, [frame, *([noise] if parts.uses_noise else [])], {"features": free(parts.scale)}
+        )
     }
     window: list[_Input | list[_Input]] = [[of_frame(f"features_{i}") for i in range(parts.window)]]
     if parts.motion is not None:
         graphs["motion.onnx"] = _export(
-            parts.motion, [of_frame("features_a"), of_frame("features_b"), noise], ["flow"], traced=True
+            parts.motion,
+            [of_frame("features_a"), of_frame("features_b"), noise],
+            {"flow": free(parts.flow_scale)},
+            traced=True,
         )
         grid = (height // parts.flow_scale, width // parts.flow_scale)
         window.append(
@@ -78,11 +83,13 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
     window.append(valid)
     if parts.remember is not None:
         graphs["remember.onnx"] = _export(
-            parts.remember, [of_frame("features"), memory, weight], ["memory_out", "weight_out"]
+            parts.remember,
+            [of_frame("features"), memory, weight],
+            {"memory_out": free(parts.scale), "weight_out": {}},
         )
         window += [memory, *([weight] if parts.uses_weight else [])]
     window += [noise] if parts.uses_noise else []
-    results = ["mean", "std"] if parts.predicts_std else ["mean"]
+    results = {name: free(1) for name in (["mean", "std"] if parts.predicts_std else ["mean"])}
     graphs["fuse.onnx"] = _export(parts.fuse, window, results, traced=parts.motion is not None)
     return graphs
 
@@ -99,7 +106,7 @@ class _Input:
 def _export(
     module: nn.Module,
     arguments: Sequence[_Input | list[_Input]],
-    outputs: Sequence[str],
+    outputs: Mapping[str, dict[int, Any]],
     *,
     traced: bool = False,
 ) -> bytes:
@@ -115,6 +122,11 @@ def _export(
     wanted = [i.name for i in inputs], list(outputs)
     if names != wanted:
         raise RuntimeError(f"The exporter wrote the inputs and outputs {names}; {wanted} are required.")
+    with torch.inference_mode():
+        found = module(*_each(arguments, "example"))
+    examples = found if isinstance(found, tuple) else (found,)
+    for value, example, free in zip(model.graph.output, examples, outputs.values(), strict=True):
+        _declare_shape(value, example.shape, free)
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
@@ -131,7 +143,7 @@ def _written(
     module: nn.Module,
     arguments: Sequence[_Input | list[_Input]],
     inputs: Sequence[_Input],
-    outputs: Sequence[str],
+    outputs: Iterable[str],
 ) -> onnx.ModelProto:
     program = torch.onnx.export(
         module,
@@ -154,7 +166,7 @@ def _written_from_trace(
     module: nn.Module,
     arguments: Sequence[_Input | list[_Input]],
     inputs: Sequence[_Input],
-    outputs: Sequence[str],
+    outputs: Iterable[str],
 ) -> onnx.ModelProto:
     """Export a graph that estimates or follows flows from a recorded run.
 
@@ -178,6 +190,18 @@ def _written_from_trace(
         },
     )
     return onnx.load_model_from_string(buffer.getvalue())
+
+
+def _declare_shape(value: onnx.ValueInfoProto, shape: Sequence[int], free: dict[int, Any]) -> None:
+    """Name each size of an output, or give its number; exporters leave some of them nameless and free."""
+    tensor = value.type.tensor_type
+    tensor.ClearField("shape")
+    for axis, size in enumerate(shape):
+        dim = tensor.shape.dim.add()
+        if axis in free:
+            dim.dim_param = str(free[axis].__name__)
+        else:
+            dim.dim_value = size
 
 
 def _free_output_names(model: onnx.ModelProto) -> None:

@@ -145,6 +145,15 @@ def restore(z: Float32, intensity: Intensity, dtype: np.dtype[Any]) -> npt.NDArr
     return out
 
 
-def restore_std(z: Float32, intensity: Intensity) -> Float32:
-    """Return the standard deviation (H, W) float32 in raw counts as a new array."""
-    return np.multiply(z, np.float32(intensity.scale))
+def restore_std(z: Float32, intensity: Intensity, dtype: np.dtype[Any]) -> Float32:
+    """Return the standard deviation (H, W) float32 in raw counts of a frame delivered as `dtype`, as a new array.
+
+    The mean is rounded to whole counts in an integer `dtype`, which adds the variance 1/12 of a uniform
+    distribution of width one: most of the error of a dim movie.
+    """
+    out = np.multiply(z, np.float32(intensity.scale))
+    if dtype.kind != "f":
+        np.multiply(out, out, out=out)
+        np.add(out, np.float32(1 / 12), out=out)
+        np.sqrt(out, out=out)
+    return out

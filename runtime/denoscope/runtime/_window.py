@@ -208,10 +208,10 @@ class BoundWindow:
         return restore(mean[place], self._intensity, self._dtype)
 
     def read_std(self, place: Place) -> npt.NDArray[np.float32]:
-        """Return a new array with the standard deviation there, in raw counts."""
+        """Return a new array with the standard deviation there, in raw counts, rounding included."""
         assert self._std is not None
         self._std.fetch()
-        return restore_std(self._std.host[0, 0][place], self._intensity)
+        return restore_std(self._std.host[0, 0][place], self._intensity, self._dtype)
 
     def remember(self, slot: int) -> None:
         """Absorb a slot's frame into the long memory."""
