@@ -1,24 +1,46 @@
-"""Bundles beside tuned filters on every simulated test movie and on pairs with truth: quality, calibration, a picture.
+"""Bundles on every simulated test movie and on pairs with truth, as shipped and adapted, beside tuned filters and UMVD.
 
-    python benchmarks/every_scene.py BUNDLE [BUNDLE ...] [--pair NOISY.tif CLEAN.tif] [--frames 120] --output DIR
+    python benchmarks/every_scene.py BUNDLE [BUNDLE ...] [--pair NOISY.tif CLEAN.tif] [--only MOVIE ...] --output DIR
+        [--frames 120] [--adapt BUNDLE ...] [--adapt-minutes 2] [--train umvd sts-uvd] [--train-minutes 30]
 
 None of the test movies (`denoscope.train.TEST_MOVIES`) is ever trained on. Movies that move are aligned, as in a live
-session. Writes every_scene.json and every_scene.png and prints the table as markdown; an interrupted run goes on
-where it stopped.
+session. With --adapt a bundle learns from the noisy movie first, with --train a published method learns from it alone;
+minutes are those of the processor, on one thread. Writes every_scene.json and every_scene.png and prints the tables
+as markdown, then which bars are missed. What DIR has already is not measured again; a bundle that has changed is.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from few_frames import ADAPTATION_RATE
 
-from denoscope.runtime import Bundle, open_movie
-from denoscope.train import TEST_MOVIES, test_movie
-from denoscope.train._evaluate import evaluate_pair, unique_names
+from denoscope.export import export_bundle, load_network
+from denoscope.runtime import Bundle, InvalidInput, estimate_intensity, open_movie
+from denoscope.train import METHODS, TEST_MOVIES, LiveNet, TrainingMovie, aligned, fit, load_flow, test_movie
+from denoscope.train._evaluate import measure_bundle, measure_filters, unique_names
+
+FILTERS = ("gaussian", "temporal average")
+SHIPPED_BAR, ADAPTED_BAR = 1.5, 0.5  # dB above the better filter, and above the bundle as shipped
+COVERAGE_BARS = {"coverage_68": (0.63, 0.73), "coverage_95": (0.92, 0.98)}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of every movie: its name, what decides whether it is the same, and how to make its bundle."""
+
+    label: str
+    version: str
+    bundle: Callable[[TrainingMovie], Bundle]
+    parent: str | None = None  # of an adapted bundle
+    published: bool = False
 
 
 def main() -> None:
@@ -28,31 +50,130 @@ def main() -> None:
     )
     parser.add_argument("bundles", nargs="+", help="names or folders")
     parser.add_argument("--pair", nargs=2, type=Path, action="append", default=[], metavar=("NOISY", "CLEAN"))
+    parser.add_argument("--only", nargs="+", help="movies to measure; the tables show all that DIR has")
     parser.add_argument("--frames", type=int, default=120, help="of each movie, from its beginning")
+    parser.add_argument("--adapt", nargs="+", default=[], help="bundles to adapt to each movie")
+    parser.add_argument("--adapt-minutes", type=float, default=2.0)
+    parser.add_argument("--train", nargs="+", choices=["umvd", "sts-uvd"], default=[])
+    parser.add_argument("--train-minutes", type=float, default=30.0)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    bundles = [Bundle.load(name) for name in options.bundles]
+    torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / "every_scene.json"
-    setting = {"frames": options.frames, "bundles": {b.manifest.name: b.digest[:12] for b in bundles}}
-    report: dict[str, Any] = {**setting, "movies": []}
+    report: dict[str, Any] = {"frames": options.frames, "movies": []}
     if file.exists():
         report = json.loads(file.read_text(encoding="utf-8"))
-        if any(report[key] != value for key, value in setting.items()):
-            parser.error(f"{file} holds a run with other bundles or frames: name another --output.")
-    done = {movie["movie"] for movie in report["movies"]}
-    for name in [*TEST_MOVIES, *(noisy.stem for noisy, _ in options.pair)]:
-        if name not in done:
-            noisy, clean = frames_of(name, options.pair)
-            part = slice(0, options.frames)
-            found = evaluate_pair(name, noisy[part], clean[part], bundles, backend=options.backend)
-            report["movies"].append(found.to_dict())
-            file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-            print(f"{name} done", flush=True)
-    names = unique_names(bundles)
-    print(table(report["movies"], names))
+        if report["frames"] != options.frames:
+            parser.error(f"{file} holds a run with {report['frames']} frames: name another --output.")
+    known = [*TEST_MOVIES, *(noisy.stem for noisy, _ in options.pair)]
+    if unknown := set(options.only or []) - set(known):
+        parser.error(f"There is no movie {', '.join(sorted(unknown))}: choose from {', '.join(known)}.")
+    entries = entries_of(options)
+    for name in options.only or known:
+        measure(name, entries, report, file, options)
+    names = [entry.label for entry in entries]
+    print(table(report["movies"], names), "\n\n" + details(report["movies"], names), sep="")
+    print("\n" + "\n".join(missed(report["movies"], entries)))
     draw(report["movies"], names, options.output / "every_scene.png")
+
+
+def entries_of(options: argparse.Namespace) -> list[Entry]:
+    """Return the rows that were asked for: bundles as they are, adapted ones, published methods."""
+    bundles = [Bundle.load(name) for name in options.bundles]
+    names = unique_names(bundles)
+    entries = [
+        Entry(name, bundle.digest[:12], lambda _, bundle=bundle: bundle)
+        for name, bundle in zip(names, bundles, strict=True)
+    ]
+    for start in options.adapt:
+        bundle = Bundle.load(start)
+        label = f"{bundle.manifest.name}, adapted {options.adapt_minutes:g} min"
+        entries.append(
+            Entry(
+                label,
+                bundle.digest[:12],
+                lambda movie, bundle=bundle, label=label: adapted(movie, bundle, label, options),
+                parent=bundle.manifest.name,
+            )
+        )
+    for method in options.train:
+        label = f"{method}, {options.train_minutes:g} min"
+        entries.append(
+            Entry(
+                label,
+                "1",
+                lambda movie, method=method, label=label: trained(movie, method, label, options),
+                published=True,
+            )
+        )
+    return entries
+
+
+def adapted(movie: TrainingMovie, start: Bundle, label: str, options: argparse.Namespace) -> Bundle:
+    """Return a `live` bundle that has gone on to learn from the noisy movie, as `denoscope train` does."""
+    network = load_network(start)
+    if not isinstance(network, LiveNet):
+        raise InvalidInput(f"{start.manifest.name} cannot be adapted: name a bundle of the method live.")
+    settings = METHODS["live"].settings(
+        processor_minutes=options.adapt_minutes, stop_after=None, learning_rate=ADAPTATION_RATE
+    )
+    result = fit(
+        [aligned(movie)],
+        settings=settings,
+        network=network.settings,
+        start=network.state_dict(),
+        flow=network.flow,
+    )
+    folder = options.output / "bundles" / f"{movie.name}-{label}.denoscope"
+    return export_bundle(result.network, folder, name=start.manifest.name, trained_on=[movie.name])
+
+
+def trained(movie: TrainingMovie, method: str, label: str, options: argparse.Namespace) -> Bundle:
+    """Return a published method's bundle that has learned from the noisy movie alone."""
+    settings = METHODS[method].settings(
+        processor_minutes=options.train_minutes, hold_out=0.0, stop_after=None
+    )
+    checkpoint = options.output / "checkpoints" / f"{movie.name}-{method}.safetensors"
+    checkpoint.parent.mkdir(exist_ok=True)
+    result = fit([movie], checkpoint, method=method, settings=settings, resume=checkpoint.exists())
+    folder = options.output / "bundles" / f"{movie.name}-{label}.denoscope"
+    flow = load_flow(passes=1) if method == "sts-uvd" else None
+    return export_bundle(result.network, folder, name=method, trained_on=[movie.name], flow=flow)
+
+
+def measure(
+    name: str, entries: list[Entry], report: dict[str, Any], file: Path, options: argparse.Namespace
+) -> None:
+    """Add to the report what it lacks of one movie, row by row."""
+    found = next((movie for movie in report["movies"] if movie["movie"] == name), None)
+    if found is None:
+        found = {"movie": name, "methods": [], "versions": {}, "coverage_68": {}, "coverage_95": {}}
+        report["movies"].append(found)
+    wanted = [entry for entry in entries if found["versions"].get(entry.label) != entry.version]
+    if not wanted:
+        return
+    noisy, clean = frames_of(name, options.pair)
+    seen, truth = noisy[: options.frames], clean[: options.frames]
+
+    def keep(row: dict[str, Any]) -> None:
+        found["methods"] = [old for old in found["methods"] if old["method"] != row["method"]] + [row]
+        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        print(f"{name}: {row['method']} {row['psnr_db']:.2f} dB", flush=True)
+
+    if not found["methods"]:
+        for row, _ in measure_filters(truth, seen):
+            keep(row.to_dict())
+    for entry in wanted:
+        bundle = entry.bundle(TrainingMovie(name, noisy, None, estimate_intensity(noisy[:32])))
+        row, _, intervals = measure_bundle(entry.label, bundle, seen, truth, backend=options.backend)
+        found["versions"][entry.label] = entry.version
+        if intervals is not None:
+            found["coverage_68"][entry.label] = intervals.coverage(0.68)
+            found["coverage_95"][entry.label] = intervals.coverage(0.95)
+            found.setdefault("reliability", {})[entry.label] = asdict(intervals)
+        keep(row.to_dict())
 
 
 def frames_of(name: str, pairs: list[list[Path]]) -> tuple[np.ndarray, np.ndarray]:
@@ -64,6 +185,11 @@ def frames_of(name: str, pairs: list[list[Path]]) -> tuple[np.ndarray, np.ndarra
     return np.asarray(open_movie(noisy)), np.asarray(open_movie(clean), np.float32)
 
 
+def has(movie: dict[str, Any], method: str) -> bool:
+    """Return whether a method was measured on a movie."""
+    return any(row["method"] == method for row in movie["methods"])
+
+
 def psnr(movie: dict[str, Any], method: str) -> float:
     """Return a method's PSNR on a movie, dB."""
     return float(next(row["psnr_db"] for row in movie["methods"] if row["method"] == method))
@@ -71,7 +197,7 @@ def psnr(movie: dict[str, Any], method: str) -> float:
 
 def best_filter(movie: dict[str, Any]) -> float:
     """Return the better of the two filters that were tuned on the truth, dB."""
-    return max(psnr(movie, "gaussian"), psnr(movie, "temporal average"))
+    return max(psnr(movie, name) for name in FILTERS)
 
 
 def table(movies: list[dict[str, Any]], names: list[str]) -> str:
@@ -85,6 +211,9 @@ def table(movies: list[dict[str, Any]], names: list[str]) -> str:
     for movie in movies:
         best, cells = best_filter(movie), []
         for name in names:
+            if not has(movie, name):
+                cells.append("")
+                continue
             value, inside = psnr(movie, name), ""
             if name in movie["coverage_68"]:
                 inside = f"; {movie['coverage_68'][name]:.0%}, {movie['coverage_95'][name]:.0%}"
@@ -93,19 +222,76 @@ def table(movies: list[dict[str, Any]], names: list[str]) -> str:
     return "\n".join(lines)
 
 
+def details(movies: list[dict[str, Any]], names: list[str]) -> str:
+    """Return PSNR with both peaks and SSIM of every row as markdown."""
+    lines = ["| movie | method | PSNR, dB | at 99.9 %, dB | SSIM |", "|---|---|---|---|---|"]
+    for movie in movies:
+        rows = {row["method"]: row for row in movie["methods"]}
+        lines += [
+            f"| {movie['movie']} | {name} | {row['psnr_db']:.2f} | {row['psnr_p999_db']:.2f} | {row['ssim']:.4f} |"
+            for name in ("noisy", *FILTERS, *names)
+            if (row := rows.get(name))
+        ]
+    return "\n".join(lines)
+
+
+def missed(movies: list[dict[str, Any]], entries: list[Entry]) -> list[str]:
+    """Return a line for each bar: where a bundle reaches it, and by how much it does not elsewhere."""
+    shipped = [entry.label for entry in entries if entry.parent is None and not entry.published]
+    lines = []
+    for name in shipped:
+        on = [movie for movie in movies if has(movie, name)]
+        margins = {m["movie"]: psnr(m, name) - best_filter(m) for m in on}
+        lines.append(said(f"{name}: {SHIPPED_BAR} dB above the filters", margins, SHIPPED_BAR))
+        for key, (low, high) in COVERAGE_BARS.items():
+            shares = {m["movie"]: m[key][name] for m in on if name in m[key]}
+            outside = [f"{k} {v:.0%}" for k, v in shares.items() if not low <= v <= high]
+            inside = len(shares) - len(outside)
+            lines.append(
+                f"{name}: {key.removeprefix('coverage_')} % intervals hold on {inside} of {len(shares)} movies"
+                + (f"; not on {', '.join(outside)}" if outside else "")
+            )
+    for entry in entries:
+        if entry.parent is not None:
+            gains = {
+                m["movie"]: psnr(m, entry.label) - psnr(m, entry.parent)
+                for m in movies
+                if has(m, entry.label) and has(m, entry.parent)
+            }
+            lines.append(said(f"{entry.label}: {ADAPTED_BAR} dB above it as shipped", gains, ADAPTED_BAR))
+        elif entry.published:
+            for name in shipped:
+                ahead = {
+                    m["movie"]: psnr(m, name) - psnr(m, entry.label)
+                    for m in movies
+                    if has(m, entry.label) and has(m, name)
+                }
+                lines.append(said(f"{name} above {entry.label}", ahead, 0.0))
+    return lines
+
+
+def said(bar: str, values: dict[str, float], least: float) -> str:
+    """Return a bar with where it is reached and what it misses elsewhere, in words."""
+    short = [f"{movie} {value:+.2f}" for movie, value in values.items() if value < least]
+    reached = f"{bar}: on {len(values) - len(short)} of {len(values)} movies"
+    return reached + (f"; not on {', '.join(short)}" if short else "")
+
+
 def draw(movies: list[dict[str, Any]], names: list[str], path: Path) -> None:
     """Draw the margin over the best tuned filter, a group of bars a movie."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 0.5 + 0.45 * len(movies)), layout="constrained")
+    figure = Figure(figsize=(9, 0.8 + (0.2 + 0.14 * len(names)) * len(movies)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     rows, height = np.arange(len(movies)), 0.8 / len(names)
     for index, name in enumerate(names):
-        margins = [psnr(movie, name) - best_filter(movie) for movie in movies]
+        margins = [psnr(m, name) - best_filter(m) if has(m, name) else np.nan for m in movies]
         bars = axes.barh(rows + (index - (len(names) - 1) / 2) * height, margins, height, label=name)
-        axes.bar_label(bars, fmt="%+.1f", padding=2, fontsize="small")
+        axes.bar_label(
+            bars, ["" if np.isnan(v) else f"{v:+.1f}" for v in margins], padding=2, fontsize="small"
+        )
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(rows, [movie["movie"] for movie in movies])
     axes.invert_yaxis()

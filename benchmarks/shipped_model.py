@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,15 +48,19 @@ PAIRS = ("naomi_a_static_high", "naomi_a_static_mid", "naomi_a_motion_high")
 
 # Twice the chance for two-photon scenes, which the package is used for most.
 KINDS = ("two-photon", *ALL_KINDS)
+# A guided network has to see what moves in parts: more tissue that deforms and more cells that crawl.
+GUIDED_KINDS = (*KINDS, "two-photon", "moving-cells")
 NAMES = {"fast": "live-fast", "standard": "live", "hq": "live-hq"}
 
 
-def training_movies(data: Path, simulated: int, seed: int) -> list[TrainingMovie]:
-    """Return the simulated movies and the training part of each real one."""
+def training_movies(
+    data: Path, simulated: int, seed: int, kinds: Sequence[str] = KINDS
+) -> list[TrainingMovie]:
+    """Return the simulated movies of the given kinds and the training part of each real one."""
     with Progress() as bar:
         task = bar.add_task("simulating", total=simulated)
         movies = simulated_movies(
-            simulated, seed=seed, kinds=KINDS, progress=lambda n: bar.update(task, completed=n)
+            simulated, seed=seed, kinds=kinds, progress=lambda n: bar.update(task, completed=n)
         )
     movies += [movie_from_file(data / f"{name}.tif", slice(0, stop)) for name, stop in PARTS.items()]
     levels = make_inverse_lookup(make_anscombe_lookup(GAIN, zero_level=ZERO_LEVEL, beta=BETA)).astype(
@@ -101,7 +106,8 @@ def main() -> None:
     shape = LiveSettings.preset(arguments.size)
     flow = load_flow(passes=1) if shape.guided else None
     begin = grown(start, LiveNet(shape, flow)) if start else None
-    movies = training_movies(arguments.data, arguments.simulated, arguments.seed)
+    kinds = GUIDED_KINDS if shape.guided else KINDS
+    movies = training_movies(arguments.data, arguments.simulated, arguments.seed, kinds)
     if arguments.intervals:
         if begin is None:
             parser.error("--intervals needs a bundle whose intervals are to be learned: give --from.")
@@ -141,8 +147,8 @@ def main() -> None:
         result.network.load_state_dict({k: (1 - share) * begin[k] + share * new[k] for k in new})
     trained_on = [
         *([lineage(parent) + averaged(arguments.blend)] if parent else []),
-        f"{arguments.simulated} simulated movies with truth, two-photon, one-photon, moving cells and "
-        f"confocal, 0.1 to 1,000 photons a pixel, seed {arguments.seed}",
+        f"{arguments.simulated} simulated movies with truth, {mixture(kinds)}, "
+        f"0.1 to 1,000 photons a pixel, seed {arguments.seed}",
         *(f"{movie}, frames 0 to {stop - 1}, without truth" for movie, stop in PARTS.items()),
         f"real_2p_gcamp, frames 0 to {TWO_PHOTON_FRAMES - 1}, without truth",
         f"{result.steps} steps of {FitSettings.batch} windows in {result.processor_s / 60:.0f} minutes of a "
@@ -218,6 +224,11 @@ def read_places(layer: str, old: LiveSettings, new: LiveSettings) -> list[int]:
         places += range(at, at + before)
         at += now
     return places
+
+
+def mixture(kinds: Sequence[str]) -> str:
+    """Return kinds of scenes with how often each is drawn, in words."""
+    return ", ".join(f"{kind} {kinds.count(kind)}/{len(kinds)}" for kind in dict.fromkeys(kinds))
 
 
 def lineage(parent: Bundle) -> str:

@@ -11,7 +11,8 @@ another fifth for the long run.
 
 A real session records and denoises the frames. Every second the memory of its process and of the denoiser's is
 sampled; the slope is a least-squares line over all but the first minute (the first third of shorter runs).
-Latencies are those of the first and of the last minute after the denoiser was in step with the camera.
+Latencies are those of the first and of the last minute after the denoiser was in step with the camera, and the
+median of every minute; so is the memory's.
 Raw loss is counted from the camera's own numbers in the sidecar, and the pages are counted.
 """
 
@@ -192,6 +193,14 @@ def quantiles_ms(values: np.ndarray[Any, Any]) -> dict[str, float] | None:
     return {f"p{p}": round(float(np.percentile(values, p)) * 1e3, 1) for p in (50, 95, 99)}
 
 
+def of_each_minute(samples: np.ndarray[Any, Any]) -> list[float]:
+    """Return the median of each minute of samples (T, 2), time in seconds and value."""
+    if not len(samples):
+        return []
+    minutes = ((samples[:, 0] - samples[0, 0]) // 60).astype(int)
+    return [float(np.median(samples[minutes == m, 1])) for m in np.unique(minutes)]
+
+
 def watch(folder: Path, bundle: str, seconds: float, *, reclaim: bool) -> dict[str, Any]:
     """Run the session in a process of its own, sample its memory, and judge what it left."""
     from denoscope.acquisition import read_raw
@@ -246,6 +255,11 @@ def watch(folder: Path, bundle: str, seconds: float, *, reclaim: bool) -> dict[s
             name: None if (slope := slope_mb_per_minute(rows)) is None else round(slope, 2)
             for name, rows in memory.items()
         },
+        "rss_each_minute_mb": {
+            name: [round(v / 1e6) for v in of_each_minute(np.array(rows).reshape(-1, 2))]
+            for name, rows in memory.items()
+        },
+        "latency_each_minute_ms": [round(v * 1e3) for v in of_each_minute(noted)],
         "latency_first_ms": quantiles_ms(values[when < when[0] + minute]) if len(when) else None,
         "latency_last_ms": quantiles_ms(values[when > when[-1] - minute]) if len(when) else None,
         "reason": report["outcome"]["reason"],

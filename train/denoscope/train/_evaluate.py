@@ -21,7 +21,17 @@ from denoscope.train._metrics import (
     score,
 )
 
-__all__ = ["Found", "PairResult", "Row", "denoise_offline", "evaluate_pair", "predicts_std", "unique_names"]
+__all__ = [
+    "Found",
+    "PairResult",
+    "Row",
+    "denoise_offline",
+    "evaluate_pair",
+    "measure_bundle",
+    "measure_filters",
+    "predicts_std",
+    "unique_names",
+]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -215,24 +225,17 @@ def evaluate_pair(
             "give two movies of one shape."
         )
     truth = np.asarray(clean, np.float32)
-    gaussian, width = best_gaussian(truth, noisy)
-    average, length = best_temporal_average(truth, noisy)
-    estimates = {"noisy": np.asarray(noisy, np.float32), "gaussian": gaussian, "temporal average": average}
-    rows = [
-        Row("noisy", "", score(truth, noisy)),
-        Row("gaussian", f"tuned on the truth: {width}", score(truth, gaussian)),
-        Row("temporal average", f"tuned on the truth: {length}", score(truth, average)),
-    ]
+    measured = measure_filters(truth, noisy)
     reliabilities: dict[str, Reliability] = {}
     for bundle, label in zip(bundles, unique_names(bundles), strict=True):
-        started = time.perf_counter()
-        mean, std = denoise_offline(bundle, noisy, backend=backend, on_frame=on_frame)
-        seconds = (time.perf_counter() - started) / len(noisy)
-        if std is not None:
-            reliabilities[label] = reliability(truth, mean, std)
-        estimates[label] = np.asarray(mean, np.float32)
-        setting = f"look-ahead {bundle.manifest.look_ahead}"
-        rows.append(Row(label, setting, score(truth, mean), seconds))
+        row, estimate, intervals = measure_bundle(
+            label, bundle, noisy, truth, backend=backend, on_frame=on_frame
+        )
+        measured.append((row, estimate))
+        if intervals is not None:
+            reliabilities[label] = intervals
+    rows = [row for row, _ in measured]
+    estimates = {row.method: estimate for row, estimate in measured}
     return PairResult(
         name,
         rows,
@@ -242,6 +245,52 @@ def evaluate_pair(
         reliability=reliabilities,
         found=_found(truth, estimates, radius_px),
     )
+
+
+def measure_filters(truth: FloatArray, noisy: npt.NDArray[Any]) -> list[tuple[Row, FloatArray]]:
+    """Return the noisy movie and the two filters that are tuned on the truth, each with its row.
+
+    Parameters
+    ----------
+    truth, noisy
+        (T, H, W), same shape.
+    """
+    gaussian, width = best_gaussian(truth, noisy)
+    average, length = best_temporal_average(truth, noisy)
+    shown = {
+        "noisy": ("", np.asarray(noisy, np.float32)),
+        "gaussian": (f"tuned on the truth: {width}", gaussian),
+        "temporal average": (f"tuned on the truth: {length}", average),
+    }
+    return [(Row(name, setting, score(truth, movie)), movie) for name, (setting, movie) in shown.items()]
+
+
+def measure_bundle(
+    label: str,
+    bundle: Bundle,
+    noisy: npt.NDArray[Any],
+    truth: FloatArray,
+    *,
+    backend: str = "auto",
+    on_frame: Callable[[int], None] = lambda _: None,
+) -> tuple[Row, FloatArray, Reliability | None]:
+    """Return a bundle's row, what it makes of the movie, and how its intervals hold.
+
+    Parameters
+    ----------
+    label
+        What the row is called.
+    bundle, backend, on_frame
+        As for `denoise_offline`.
+    noisy, truth
+        (T, H, W), same shape.
+    """
+    started = time.perf_counter()
+    mean, std = denoise_offline(bundle, noisy, backend=backend, on_frame=on_frame)
+    seconds = (time.perf_counter() - started) / len(noisy)
+    row = Row(label, f"look-ahead {bundle.manifest.look_ahead}", score(truth, mean), seconds)
+    intervals = None if std is None else reliability(truth, mean, std)
+    return row, np.asarray(mean, np.float32), intervals
 
 
 def _found(truth: FloatArray, estimates: dict[str, FloatArray], radius_px: float) -> dict[str, Found]:
