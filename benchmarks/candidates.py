@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from denoscope.export import export_bundle
 from denoscope.runtime import Bundle
-from denoscope.train import FitSettings, LiveNet, LiveSettings, Prediction, fit, load_flow
+from denoscope.train import FitSettings, LiveNet, LiveSettings, fit, load_flow
 from denoscope.train._live_settings import CELL
 from denoscope.train._methods import METHODS
 
@@ -101,34 +101,6 @@ class Recurrent(LiveNet):
         return state
 
 
-class TwoStages(LiveNet):
-    """A blind network, then one that sees the frame: it corrects the posterior mean where the truth is known."""
-
-    def __init__(self, settings: LiveSettings | None = None, flow: Any = None) -> None:
-        super().__init__(settings, flow)
-        width = 24
-        self.second = nn.Sequential(
-            nn.Conv2d(4 * CELL, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, CELL, 3, padding=1),
-        )
-        last = self.second[-1]
-        assert isinstance(last, nn.Conv2d)
-        nn.init.zeros_(last.weight)
-
-    def predict(self, features: Sequence[Tensor], *rest: Any, **more: Any) -> Prediction:
-        """Predict blindly, then correct the posterior mean with the frame in sight."""
-        p = super().predict(features, *rest, **more)
-        target = features[self.settings.window // 2][:, :CELL]
-        down = functional.pixel_unshuffle
-        sigma, mean = down(p.sigma, 2), down(p.mean, 2)
-        seen = [target - mean, mean - down(p.blind_mean, 2), mean, down(p.variance, 2).sqrt()]
-        correction = self.second(torch.cat([part / sigma for part in seen], 1).to(mean.dtype))
-        return replace(p, mean=functional.pixel_shuffle(mean + sigma * correction.to(mean.dtype), 2))
-
-
 @dataclass(frozen=True)
 class Candidate:
     """One network to be compared."""
@@ -140,18 +112,18 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate("live", LiveSettings(), why="as shipped: window 7, look-ahead 3, memory 4 to 256 frames"),
+    Candidate("live", LiveSettings(), why="window 7, look-ahead 3, memory 4 to 256 frames, one stage"),
     Candidate("window 3", LiveSettings(window=3, look_ahead=1)),
     Candidate("window 15", LiveSettings(window=15, look_ahead=3)),
     Candidate("window 31", LiveSettings(window=31, look_ahead=3)),
     Candidate("short memory", LiveSettings(memory_decay=(4.0,)), why="one average of 4 frames"),
     Candidate("rings only", LiveSettings(blind_depth=0), why="no deep view of the current frame"),
-    Candidate("narrow", LiveSettings.preset("fast")),
-    Candidate("wide", LiveSettings.preset("hq", guided=False)),
+    Candidate("narrow", LiveSettings.preset("fast", second_width=0)),
+    Candidate("wide", LiveSettings.preset("hq", guided=False, second_width=0)),
     Candidate("flow", LiveSettings(guided=True), why="neighbours warped along the flow"),
     Candidate("temporal shift", LiveSettings(), Shifted, why="BSVD"),
     Candidate("recursion", LiveSettings(), Recurrent, why="EMVD, FloRNN"),
-    Candidate("two stages", LiveSettings(), TwoStages, why="blind, then with the frame"),
+    Candidate("two stages", LiveSettings(second_width=24), why="blind, then with the frame; as shipped"),
 )
 
 

@@ -20,11 +20,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from few_frames import ADAPTATION_RATE
+from methods import train_bundle
 
 from denoscope.export import export_bundle, load_network
 from denoscope.runtime import Bundle, InvalidInput, estimate_intensity, open_movie
-from denoscope.train import METHODS, TEST_MOVIES, LiveNet, TrainingMovie, aligned, fit, load_flow, test_movie
+from denoscope.train import (
+    ADAPTATION_RATE,
+    METHODS,
+    TEST_MOVIES,
+    LiveNet,
+    TrainingMovie,
+    aligned,
+    blind_spots_for,
+    fit,
+    hiding_noise,
+    test_movie,
+)
 from denoscope.train._evaluate import measure_bundle, measure_filters, unique_names
 
 FILTERS = ("gaussian", "temporal average")
@@ -104,7 +115,9 @@ def entries_of(options: argparse.Namespace) -> list[Entry]:
             Entry(
                 label,
                 "1",
-                lambda movie, method=method, label=label: trained(movie, method, label, options),
+                lambda movie, method=method, label=label: train_bundle(
+                    movie, method, options.train_minutes, options.output, label=label
+                )[0],
                 published=True,
             )
         )
@@ -119,28 +132,16 @@ def adapted(movie: TrainingMovie, start: Bundle, label: str, options: argparse.N
     settings = METHODS["live"].settings(
         processor_minutes=options.adapt_minutes, stop_after=None, learning_rate=ADAPTATION_RATE
     )
+    needed, _ = blind_spots_for([movie])
     result = fit(
         [aligned(movie)],
         settings=settings,
-        network=network.settings,
+        network=hiding_noise(network.settings, needed, trained=True)[0],
         start=network.state_dict(),
         flow=network.flow,
     )
     folder = options.output / "bundles" / f"{movie.name}-{label}.denoscope"
     return export_bundle(result.network, folder, name=start.manifest.name, trained_on=[movie.name])
-
-
-def trained(movie: TrainingMovie, method: str, label: str, options: argparse.Namespace) -> Bundle:
-    """Return a published method's bundle that has learned from the noisy movie alone."""
-    settings = METHODS[method].settings(
-        processor_minutes=options.train_minutes, hold_out=0.0, stop_after=None
-    )
-    checkpoint = options.output / "checkpoints" / f"{movie.name}-{method}.safetensors"
-    checkpoint.parent.mkdir(exist_ok=True)
-    result = fit([movie], checkpoint, method=method, settings=settings, resume=checkpoint.exists())
-    folder = options.output / "bundles" / f"{movie.name}-{label}.denoscope"
-    flow = load_flow(passes=1) if method == "sts-uvd" else None
-    return export_bundle(result.network, folder, name=method, trained_on=[movie.name], flow=flow)
 
 
 def measure(

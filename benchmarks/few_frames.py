@@ -23,6 +23,7 @@ import numpy as np
 from denoscope.export import load_network
 from denoscope.runtime import Bundle, estimate_intensity, open_movie
 from denoscope.train import (
+    ADAPTATION_RATE,
     FitResult,
     LiveNet,
     TrainingMovie,
@@ -34,7 +35,6 @@ from denoscope.train import (
 )
 from denoscope.train._methods import METHODS, method_named
 
-ADAPTATION_RATE = 5e-4  # that of `denoscope train`
 GAUSSIAN = "gaussian tuned on the truth"
 
 
@@ -93,6 +93,7 @@ def main() -> None:
                 method=name,
                 network=start.settings if start else None,
                 start=start.state_dict() if start else None,
+                flow=getattr(start, "flow", None),
             )
             # The transform is the one it was trained with, as a bundle would carry it.
             seen = as_seen(name, noisy, clean)

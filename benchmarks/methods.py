@@ -29,7 +29,7 @@ from cpu_backends import frame_seconds
 
 from denoscope.export import export_bundle
 from denoscope.runtime import Bundle, estimate_intensity, open_movie
-from denoscope.train import METHODS, StsUvdFit, TrainingMovie, aligned, fit, load_flow, score
+from denoscope.train import METHODS, FitResult, StsUvdFit, TrainingMovie, aligned, fit, load_flow, score
 from denoscope.train._evaluate import evaluate_pair
 
 MOVIES = ("naomi_a_static_high", "naomi_a_static_mid", "naomi_a_motion_high")
@@ -91,17 +91,8 @@ def train_and_score(
 ) -> list[dict[str, Any]]:
     """Train one method, export it, and score its bundle; with `anchors` also what needs no training."""
     entry = METHODS[method]
-    settings = entry.settings(
-        processor_minutes=options.minutes, seed=options.seed, hold_out=0.0, stop_after=None
-    )
-    checkpoint = options.output / "checkpoints" / f"{movie.name}-{method}.safetensors"
-    seen = aligned(movie) if method == "live" else movie
-    result = fit([seen], checkpoint, method=method, settings=settings, resume=checkpoint.exists())
+    bundle, result = train_bundle(movie, method, options.minutes, options.output, seed=options.seed)
     noisy, clean = movie.frames[: options.score_frames], clean[: options.score_frames]
-    folder = options.output / "bundles" / f"{movie.name}-{method}.denoscope"
-    trained_on = [f"{movie.name}, {options.minutes:g} minutes of the processor"]
-    flow = load_flow(passes=1) if method == "sts-uvd" else None
-    bundle = export_bundle(result.network, folder, name=method, trained_on=trained_on, flow=flow)
     scored = evaluate_pair(movie.name, noisy, clean, [bundle], backend="onnxruntime-cpu")
     rows = []
     for row in scored.rows:
@@ -124,6 +115,28 @@ def train_and_score(
     if method != "live":
         unaligned("as published")
     return rows
+
+
+def train_bundle(
+    movie: TrainingMovie, method: str, minutes: float, output: Path, *, seed: int = 0, label: str = ""
+) -> tuple[Bundle, FitResult[Any]]:
+    """Train a method on a noisy movie alone for some minutes of the processor, or go on with it, and export it.
+
+    The checkpoint and the bundle, `label` or else the method in its name, lie in folders of `output`.
+    """
+    settings = METHODS[method].settings(processor_minutes=minutes, seed=seed, hold_out=0.0, stop_after=None)
+    checkpoint = output / "checkpoints" / f"{movie.name}-{method}.safetensors"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    seen = aligned(movie) if method == "live" else movie
+    result = fit([seen], checkpoint, method=method, settings=settings, resume=checkpoint.exists())
+    bundle = export_bundle(
+        result.network,
+        output / "bundles" / f"{movie.name}-{label or method}.denoscope",
+        name=method,
+        trained_on=[f"{movie.name}, {minutes:g} minutes of the processor"],
+        flow=load_flow(passes=1) if method == "sts-uvd" else None,
+    )
+    return bundle, result
 
 
 def costs(output: Path) -> dict[str, Any]:

@@ -170,10 +170,13 @@ def learn_intervals(network: LiveNet, movies: list[TrainingMovie], *, steps: int
     """Learn the correction of the predicted deviations from simulated movies; nothing else changes."""
     assert network.spread is not None
     network.requires_grad_(requires_grad=False).train()
-    network.spread.requires_grad_(requires_grad=True)
+    correcting = ("spread.", "second.doubt")
+    parameters = [p for name, p in network.named_parameters() if name.startswith(correcting)]
+    for parameter in parameters:
+        parameter.requires_grad_(requires_grad=True)
     known = [movie for movie in movies if movie.clean is not None]
     task = LiveTask(known, FitSettings(seed=seed, simulated_hold_out=0.1), network.settings)
-    optimizer = torch.optim.Adam(network.spread.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(parameters, lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     with Progress() as bar:
         for step in bar.track(range(steps), description="intervals"):
@@ -195,7 +198,10 @@ def grown(start: LiveNet, larger: LiveNet) -> dict[str, torch.Tensor]:
     weights, old_weights = larger.state_dict(), start.state_dict()
     for name, old in old_weights.items():
         new = weights[name]
-        if new.ndim < 2:
+        if new.ndim == 0:
+            new.copy_(old)
+            continue
+        if new.ndim == 1:
             new[: len(old)] = old
             continue
         places = read_places(name, start.settings, larger.settings) or list(range(old.shape[1]))
@@ -214,7 +220,7 @@ def read_places(layer: str, old: LiveSettings, new: LiveSettings) -> list[int]:
     """Return where a layer that reads several tensors finds the old one's inputs; nothing for other layers."""
     neighbours = old.window - 1
     read = {
-        "entry.weight": lambda s: [s.encode_channels] * neighbours + [s.memory_channels + CELL],
+        "entry.weight": lambda s: [s.encode_channels] * neighbours + [s.memory_channels + CELL + s.guided],
         "head.0.weight": lambda s: [s.trunk_width, *[s.spatial_channels] * 3, s.blind_width],
     }
     if layer not in read:

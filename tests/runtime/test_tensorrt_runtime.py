@@ -187,7 +187,7 @@ def test_auto_passes_over_it_until_its_engines_are_there(
     monkeypatch.setenv("DENOSCOPE_ENGINES", str(cache.folder))
     monkeypatch.setattr(_tensorrt, "local_gpu", lambda: LocalGpu("Lazy GPU", (8, 6), (13, 0)))
     monkeypatch.setattr(TensorRtRtx, "unavailable", classmethod(lambda _: None))
-    monkeypatch.setattr(TensorRtRtx, "library_version", classmethod(lambda _: VERSION))
+    monkeypatch.setattr(TensorRtRtx, "installed_version", classmethod(lambda _: VERSION))
     monkeypatch.setattr(TensorRtRtx, "__init__", opened)
     backend, choice = choose_backend("auto", threads=1, bundle=bundle)
     backend.close()
@@ -275,7 +275,7 @@ def test_what_the_real_builder_made_is_found_and_loaded(bundle: Bundle, cache: E
 
     class Recording(TensorRtOnHost):
         @classmethod
-        def library_version(cls) -> str:
+        def installed_version(cls) -> str:
             return version
 
         def load(self, data: bytes, key: str) -> Any:

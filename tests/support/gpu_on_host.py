@@ -87,7 +87,7 @@ class TensorRtOnHost(TensorRtRtx):
         return None
 
     @classmethod
-    def library_version(cls) -> str:
+    def installed_version(cls) -> str:
         return VERSION
 
     def load(self, data: bytes, key: str) -> Engine:

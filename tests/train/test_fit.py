@@ -28,6 +28,7 @@ from denoscope.train import (
 )
 from denoscope.train._fit import _is_better
 from denoscope.train._kept import State
+from denoscope.train._live_task import LiveTask
 from denoscope.train._logs import COLUMNS, TrainingLog, read_log
 from denoscope.train._task import first_held_out, split_in_time
 from support.tiny_training import TINY, same_weights
@@ -147,6 +148,26 @@ def test_some_simulated_movies_are_held_out_when_asked(real: TrainingMovie) -> N
     training, held_out = split_in_time([*simulated, real], 0.15)
     assert len(training) == 11
     assert [m.name for m in held_out] == [real.name]
+
+
+def test_the_second_stage_counts_where_truth_is_held_out(real: TrainingMovie) -> None:
+    movies = [real, *simulated_movies(3, frames=30, size=32, seed=3)]
+    shape = replace(TINY["live"], second_width=4)
+    network = LiveNet(shape).eval()
+
+    def scores(held_out: float) -> tuple[float, float]:
+        task = LiveTask(movies, settings_of("live", simulated_hold_out=held_out), shape)
+        assert network.second is not None
+        found = []
+        for offset in (0.0, 5.0):
+            torch.nn.init.constant_(network.second.correct.bias, offset)  # type: ignore[arg-type]
+            found.append(task.score(network))
+        return found[0], found[1]
+
+    right, wrong = scores(0.34)
+    assert wrong > right + 0.5
+    right, wrong = scores(0.0)
+    assert wrong == right, "real movies do not know the truth"
 
 
 def test_adaptation_never_returns_worse_weights(real: TrainingMovie) -> None:

@@ -12,11 +12,12 @@ from denoscope.train._live_task import interval_loss
 
 NOISE = torch.tensor([0.3, 0.2])
 SMALL = {"encode_channels": 4, "encode_width": 6, "trunk_width": 8, "deep_width": 8, "spatial_channels": 3}
+TWO_STAGES = {**SMALL, "second_width": 4}
 
 
 def network(**changes: object) -> LiveNet:
     torch.manual_seed(3)
-    net = LiveNet(LiveSettings(**{**SMALL, **changes}))  # type: ignore[arg-type]
+    net = LiveNet(LiveSettings(**{**TWO_STAGES, **changes}))  # type: ignore[arg-type]
     with torch.no_grad():  # leave the flat start, so that every path carries signal
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -122,7 +123,7 @@ def test_memory_is_the_exponential_average_of_what_left_the_window() -> None:
 
 def test_an_exact_measurement_is_kept() -> None:
     """Where the camera adds no noise the posterior is the measurement itself."""
-    net = network(calibrated=False)
+    net = network(calibrated=False, second_width=0)
     window = torch.randn(1, 7, 16, 16)
     prediction = net(window, torch.ones(7), torch.randn(1, 3, 16, 16), torch.tensor([0.0, 1.0]))
     exact = prediction.blind_variance / (prediction.blind_variance + prediction.noise_variance)
@@ -153,7 +154,31 @@ def test_learning_the_intervals_leaves_the_picture_alone() -> None:
     prediction = net(torch.randn(1, 7, 16, 16), torch.ones(7), torch.randn(1, 3, 16, 16), NOISE)
     prediction.variance.log().mean().backward()
     learned = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
-    assert learned == {"spread.weight", "spread.bias"}
+    assert learned == {
+        name for name, _ in net.named_parameters() if name.startswith(("spread.", "second.doubt"))
+    }
+
+
+def test_the_second_stage_sees_the_frame_and_leaves_the_blind_prediction_blind() -> None:
+    net = network()
+    window, past = torch.randn(1, 7, 20, 28, requires_grad=True), torch.randn(1, 3, 20, 28)
+    prediction = net(window, torch.ones(7), past, NOISE)
+    (gradient,) = torch.autograd.grad(prediction.blind_mean[0, 0, 9, 10], window, retain_graph=True)
+    assert gradient[0, 3, 9, 10] == 0
+    (gradient,) = torch.autograd.grad(prediction.mean[0, 0, 9, 10], window)
+    assert (gradient[0, 3, 8:10, 10:12] != 0).all(), "the other pixels of the target's cell"
+
+
+def test_a_second_stage_begins_as_the_first_alone() -> None:
+    torch.manual_seed(0)
+    net = LiveNet(LiveSettings(**TWO_STAGES)).eval()  # type: ignore[arg-type]
+    alone = LiveNet(LiveSettings(**SMALL)).eval()  # type: ignore[arg-type]
+    alone.load_state_dict({n: w for n, w in net.state_dict().items() if not n.startswith("second.")})
+    window, past = torch.randn(1, 7, 16, 16), torch.randn(1, 3, 16, 16)
+    with torch.inference_mode():
+        two, one = (n(window, torch.ones(7), past, NOISE) for n in (net, alone))
+    torch.testing.assert_close(two.mean, one.mean, atol=0, rtol=0)
+    torch.testing.assert_close(two.variance, one.variance, atol=0, rtol=0)
 
 
 def test_an_even_window_is_refused() -> None:
@@ -165,7 +190,7 @@ def test_sizes_are_ordered_by_their_parameters() -> None:
     presets = {size: LiveSettings.preset(size) for size in SIZES}
     nets = {size: LiveNet(s, KnownFlow(0, 0) if s.guided else None) for size, s in presets.items()}
     count = {size: sum(p.numel() for p in net.parameters()) for size, net in nets.items()}
-    assert count["fast"] < count["standard"] == 121_211 < count["hq"]
+    assert count["fast"] < count["standard"] == 137_435 < count["hq"]
     assert LiveSettings.preset("fast", window=5, look_ahead=2).encode_channels == 12
     with pytest.raises(InvalidInput, match="no size `huge`: choose one of fast, standard, hq"):
         LiveSettings.preset("huge")

@@ -76,8 +76,11 @@ class SourceContract:
     length = 12
 
     def make(self, frames: Movie, folder: Path) -> Source:
-        """Return a source, not opened, that delivers exactly `frames` and then ends by itself."""
-        raise NotImplementedError
+        """Return a source, not opened, that delivers exactly `frames` and then ends by itself.
+
+        The one thing that a source's own test class has to say.
+        """
+        raise NotImplementedError("A SourceContract needs its own `make`.")
 
     def make_absent(self, folder: Path) -> Source | None:  # noqa: ARG002
         """Return a source that cannot be opened because what it needs is not there; None where that cannot be."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from denoscope.train._blind_spot import blind_spots_for, hiding_noise
 from denoscope.train._data import TrainingMovie, aligned, movie_from_file, simulated_movies
 from denoscope.train._fit import UmvdFit, fit, fit_sts_uvd, fit_umvd, self_supervised_score
-from denoscope.train._fit_settings import FitPlan, FitProgress, FitResult, FitSettings
+from denoscope.train._fit_settings import ADAPTATION_RATE, FitPlan, FitProgress, FitResult, FitSettings
 from denoscope.train._flow import FlowNet, Motion, estimate_flow, flow_estimator, load_flow
 from denoscope.train._flow_fit import FlowFit, FlowFitSettings, fit_flow
 from denoscope.train._flow_refine import FlowRefinement, RefineSettings, refine_flow
@@ -42,6 +43,7 @@ from denoscope.train._umvd import (
 )
 
 __all__ = [
+    "ADAPTATION_RATE",
     "ALL_KINDS",
     "BLIND_SPOTS",
     "METHODS",
@@ -77,6 +79,7 @@ __all__ = [
     "aligned",
     "best_gaussian",
     "best_temporal_average",
+    "blind_spots_for",
     "denoise_movie",
     "denoise_sts_uvd",
     "denoise_umvd",
@@ -87,6 +90,7 @@ __all__ = [
     "fit_sts_uvd",
     "fit_umvd",
     "flow_estimator",
+    "hiding_noise",
     "load_flow",
     "movie_from_file",
     "random_settings",

@@ -10,7 +10,9 @@ from torch import nn
 
 from denoscope.runtime import InvalidInput
 
-__all__ = ["FitPlan", "FitProgress", "FitResult", "FitSettings", "Precision"]
+__all__ = ["ADAPTATION_RATE", "FitPlan", "FitProgress", "FitResult", "FitSettings", "Precision"]
+
+ADAPTATION_RATE = 5e-4  # a quarter of the peak rate from nothing: what was learned is kept
 
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 Network = TypeVar("Network", bound=nn.Module)

@@ -29,6 +29,7 @@ __all__ = ["LiveNet", "LiveSettings", "Prediction"]
 FlowEstimator = Callable[[Tensor, Tensor, Tensor], Tensor]  # frames a, b and noise -> flow from a to b
 
 _DILATIONS = (1, 2, 4)
+_MOST_DOUBTS = 16  # channels that tell how far the deviation is off
 
 _TINY = 1e-6
 
@@ -103,6 +104,39 @@ class _BlindView(nn.Module):
         for layer in self.layers:
             x = functional.relu(layer(x))
         return x
+
+
+class _SecondStage(nn.Module):
+    """What the measured frame says beyond each pixel's own value: a correction of the posterior mean.
+
+    The posterior of the first stage joins every pixel with its own measurement only; the noisy pixels
+    around it, those of its own cell first, know more about an event that no other frame shows.
+    """
+
+    def __init__(self, hidden: int, width: int) -> None:
+        super().__init__()
+        self.seen = nn.Conv2d(4 * CELL, width, 3, padding=1)
+        self.context = nn.Conv2d(hidden, width, 1)
+        self.middle = nn.Conv2d(width, width, 3, padding=1)
+        self.correct = nn.Conv2d(width, CELL, 3, padding=1)
+        doubts = min(width, _MOST_DOUBTS)
+        self.doubt_seen = nn.Conv2d(4 * CELL, doubts, 3, padding=1)
+        self.doubt_context = nn.Conv2d(hidden, doubts, 1)
+        self.doubt = nn.Sequential(
+            nn.Conv2d(doubts, doubts, 3, padding=1), nn.ReLU(), nn.Conv2d(doubts, CELL, 1)
+        )
+        for last in (self.correct, self.doubt[-1]):  # begins as the first stage alone
+            assert isinstance(last, nn.Conv2d)
+            assert last.bias is not None
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, seen: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the correction of the mean and of the logarithm of its deviation."""
+        x = functional.relu(self.seen(seen) + self.context(hidden))
+        correction = self.correct(functional.relu(self.middle(x)))
+        doubt = functional.relu(self.doubt_seen(seen.detach()) + self.doubt_context(hidden.detach()))
+        return correction, self.doubt(doubt)
 
 
 class LiveNet(nn.Module):
@@ -181,6 +215,7 @@ class LiveNet(nn.Module):
             nn.Conv2d(s.deep_width, 2 * CELL, 1),
         )
         self.spread = nn.Conv2d(s.deep_width, CELL, 1) if s.calibrated else None
+        self.second = _SecondStage(s.deep_width, s.second_width) if s.second_width else None
         keep = torch.exp(-1.0 / torch.tensor(s.memory_decay, dtype=torch.float32))
         self.register_buffer("keep", keep, persistent=False)
         if s.guided:
@@ -371,9 +406,15 @@ class LiveNet(nn.Module):
         share_of_measurement = variance / (variance + noise_variance)
         mean = mu + share_of_measurement * (target - mu)
         remaining = share_of_measurement * noise_variance
+        wider = torch.zeros_like(mean) if self.spread is None else self.spread(hidden.detach())
+        if self.second is not None:
+            seen = [target - mean, mean - mu, mean - level, torch.sqrt(remaining)]
+            change, wider_still = self.second(torch.cat([part / sigma for part in seen], dim=1), hidden)
+            mean = mean + sigma * change.to(target.dtype)
+            wider = wider + wider_still
         if self.spread is not None:
             # The squared error that is left has long tails, so its root mean is not what 68 % lie within.
-            factor = torch.exp(self.spread(hidden.detach()).to(target.dtype).clamp(-1.5, 1.5))
+            factor = torch.exp(wider.to(target.dtype).clamp(-1.5, 1.5))
             remaining = remaining.detach() * factor.square()
         up = functional.pixel_shuffle
         return Prediction(

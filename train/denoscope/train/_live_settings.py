@@ -45,6 +45,9 @@ class LiveSettings:
     calibrated
         Whether the predicted standard deviation has a correction of its own, learned so that 68 % and
         95 % of the truth lie within it.
+    second_width
+        Channels of the second stage, which sees the measured frame and corrects the posterior mean; 0 for
+        none. Only truth can teach it: a network that learns from noisy movies alone has no use for one.
     """
 
     window: int = 7
@@ -60,6 +63,7 @@ class LiveSettings:
     blind_spot: str = "bleed"
     guided: bool = False
     calibrated: bool = True
+    second_width: int = 0
 
     def __post_init__(self) -> None:
         if self.window < 3 or self.window % 2 == 0 or not 0 <= self.look_ahead <= self.window // 2:
@@ -108,8 +112,9 @@ SIZES: dict[str, dict[str, int | bool]] = {
         "trunk_width": 16,
         "deep_width": 48,
         "spatial_channels": 4,
+        "second_width": 8,
     },
-    "standard": {},
+    "standard": {"second_width": 24},
     "hq": {
         "encode_channels": 24,
         "encode_width": 48,
@@ -119,5 +124,6 @@ SIZES: dict[str, dict[str, int | bool]] = {
         "blind_width": 32,
         "blind_depth": 3,
         "guided": True,
+        "second_width": 48,
     },
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from statistics import NormalDist
 
@@ -57,12 +57,20 @@ class LiveTask(Task):
         return loss_of_batch(network, *batch), {}
 
     def score(self, network: nn.Module) -> float:
-        """Return the negative log-likelihood of held-out measured pixels."""
+        """Return the negative log-likelihood of held-out measured pixels under their blind prediction.
+
+        Where movies with truth are held out, the second stage of a network counts as well: half the
+        logarithm of the posterior's squared error in units of the noise is added.
+        """
         assert isinstance(network, LiveNet)
         s = self.settings
-        return self_supervised_score(
+        blind = self_supervised_score(
             network, self.held_out, seed=s.seed, crop=s.crop, shares=self._held_out_shares
         )
+        known = [movie for movie in self.held_out if movie.clean is not None]
+        if not known or network.second is None:
+            return blind
+        return blind + _posterior_score(network, known, seed=s.seed, crop=s.crop)
 
 
 def self_supervised_score(
@@ -86,17 +94,44 @@ def self_supervised_score(
     shares
         How often each movie is drawn; all alike when None.
     """
+    shares = np.full(len(movies), 1 / len(movies)) if shares is None else shares
+
+    def surprise(p: Prediction, measured: Tensor, _: Tensor) -> Tensor:
+        return _negative_log_likelihood(measured - p.blind_mean, p, p.noise_variance).mean()
+
+    return _mean_over_windows(model, movies, shares, surprise, seed=seed, crop=crop)
+
+
+def _posterior_score(model: LiveNet, movies: Sequence[TrainingMovie], *, seed: int, crop: int) -> float:
+    """Mean over windows of half the logarithm of the posterior's squared error in units of the noise."""
+
+    def error(p: Prediction, _: Tensor, clean: Tensor) -> Tensor:
+        return 0.5 * torch.log(_per_window(((clean - p.mean) / p.sigma).square()) + _TINY).mean()
+
+    shares = np.full(len(movies), 1 / len(movies))
+    return _mean_over_windows(model, movies, shares, error, seed=seed, crop=crop)
+
+
+def _mean_over_windows(
+    model: LiveNet,
+    movies: Sequence[TrainingMovie],
+    shares: npt.NDArray[np.float64],
+    value: Callable[[Prediction, Tensor, Tensor], Tensor],
+    *,
+    seed: int,
+    crop: int,
+) -> float:
+    """Return the mean of a value of the prediction, the measurement and the truth over the same windows every time."""
     model.eval()
     total = 0.0
-    shares = np.full(len(movies), 1 / len(movies)) if shares is None else shares
     with torch.inference_mode():
         for index in range(_VALIDATION_BATCHES):
             rng = np.random.default_rng((seed, 2, index))
             batch = draw_batch(movies, shares, model.settings, size=_VALIDATION_WINDOWS, crop=crop, rng=rng)
-            window, valid, memory, weight, noise, *_ = (t.to(device_of(model)) for t in _tensors(batch))
+            window, valid, memory, weight, noise, clean, _ = (t.to(device_of(model)) for t in _tensors(batch))
             p = _predict(model, window, valid, memory, weight, noise)
             measured = window[:, model.settings.window // 2].unsqueeze(1)
-            total += float(_negative_log_likelihood(measured - p.blind_mean, p, p.noise_variance).mean())
+            total += float(value(p, measured, clean))
     return total / _VALIDATION_BATCHES
 
 

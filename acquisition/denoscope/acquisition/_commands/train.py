@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _DEFAULT_MINUTES = 2.0
-_ADAPTATION_RATE = 5e-4  # a quarter of the peak rate from nothing: what was learned is kept
 
 
 class MethodName(StrEnum):
@@ -101,7 +100,14 @@ def train(
         from denoscope.acquisition._range import frame_range
         from denoscope.export import export_bundle
         from denoscope.runtime import InvalidInput, open_movie
-        from denoscope.train import METHODS, StsUvdFit, fit, movie_from_file, simulated_movies
+        from denoscope.train import (
+            ADAPTATION_RATE,
+            METHODS,
+            StsUvdFit,
+            fit,
+            movie_from_file,
+            simulated_movies,
+        )
         from denoscope.train._checkpoint import remove_checkpoint
         from denoscope.train._report import Report, save_report, verdict
 
@@ -109,7 +115,7 @@ def train(
             raise InvalidInput(f"--output {output} exists and is not a bundle: name another folder.")
         if sum(budget is not None for budget in (minutes, epochs, steps)) > 1:
             raise InvalidInput("--minutes, --epochs and --steps are three ways to say how long: give one.")
-        beginning = _beginning(method, size, window, start, guided=guided)
+        beginning = _beginning(method, size, window, start, guided=guided, truth=simulated > 0)
         camera = load_camera(camera_gain, camera_offset, camera_roi)
         choice: dict[str, Any] = {"channel": channel, "plane": plane, "position": position, "camera": camera}
         loaded = [movie_from_file(path, frame_range(frames), **choice) for path in movies]
@@ -120,7 +126,7 @@ def train(
         entry = METHODS[beginning.method]
         if entry.name == "live":
             loaded = [_as_seen_live(shell, movie) for movie in loaded]
-        changes: dict[str, Any] = {"learning_rate": _ADAPTATION_RATE} if beginning.parent else {}
+        changes: dict[str, Any] = {"learning_rate": ADAPTATION_RATE} if beginning.parent else {}
         if steps is not None:
             changes |= {"steps": steps, "epochs": None}
         elif epochs is not None:
@@ -235,8 +241,12 @@ def _beginning(
     start: str | None,
     *,
     guided: bool = False,
+    truth: bool = False,
 ) -> _Beginning:
-    """Load the parent, or choose the shape of a network that starts from nothing."""
+    """Load the parent, or choose the shape of a network that starts from nothing.
+
+    A second stage needs movies with truth to learn from.
+    """
     from denoscope.export import load_network
     from denoscope.runtime import Bundle, InvalidInput
     from denoscope.train import METHODS, LiveSettings
@@ -271,6 +281,8 @@ def _beginning(
     if asked == "live":
         if guided:
             changes["guided"] = True
+        if not truth:
+            changes["second_width"] = 0
         if window is not None:
             changes["look_ahead"] = min(3, window // 2)
         shape = LiveSettings.preset(size.value if size else "standard", **changes)
@@ -291,32 +303,14 @@ def _flow_of(parent: Bundle, network: Any) -> Any:
 
 
 def _choose_blind_spot(beginning: _Beginning, movies: list[TrainingMovie]) -> list[str]:
-    """Measure the noise's correlation: the blind spot of a new network follows it, a parent's is checked."""
-    from dataclasses import replace
+    """Fit the blind spot of a `live` network to the movies' noise; return what to say about the noise."""
+    from denoscope.train import LiveSettings, blind_spots_for, hiding_noise
 
-    from denoscope.runtime import InvalidInput, choose_blind_spot, measure_noise_correlation
-    from denoscope.train import LiveSettings
-
-    try:
-        measured = [measure_noise_correlation(movie.frames[:200]) for movie in movies]
-    except InvalidInput as error:
-        return [f"the noise was not tested for correlation: {error}"]
-    sentences = [f"{m.name}: {w}" for m, c in zip(movies, measured, strict=True) if (w := c.warning())]
-    if not isinstance(beginning.shape, LiveSettings):
-        return sentences
-    covered = {"cell": set(), "bleed": {"cell"}, "row": {"cell", "bleed"}, "neighbours": {"cell", "bleed"}}
-    needed: set[str] = {choose_blind_spot(correlation) for correlation in measured}
-    needed -= set().union(*(covered[spot] for spot in needed))
-    if beginning.parent is None:
-        widest = "neighbours" if "neighbours" in needed else next(iter(needed))
-        beginning.shape = replace(beginning.shape, blind_spot=widest)
-        needed = needed - {widest}
-    missing = needed - {beginning.shape.blind_spot} - covered[beginning.shape.blind_spot]
-    if missing:
-        sentences.append(
-            f"the network's blind spot `{beginning.shape.blind_spot}` does not hide noise of the kind "
-            f"{', '.join(sorted(missing))}, so part of the noise may stay: train with --from nothing"
-        )
+    needed, sentences = blind_spots_for(movies)
+    if isinstance(beginning.shape, LiveSettings):
+        trained = beginning.parent is not None
+        beginning.shape, more = hiding_noise(beginning.shape, needed, trained=trained)
+        sentences += more
     return sentences
 
 

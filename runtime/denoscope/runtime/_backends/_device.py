@@ -355,13 +355,13 @@ class DeviceBackend(Backend):
         self._notes[what] = how
 
     @abstractmethod
-    def library(self) -> str:
+    def inference_library(self) -> str:
         """Return name and version of what executes the graphs."""
 
     def describe(self) -> dict[str, str]:
         major, minor = self.device.capability
         return {
-            "library": self.library(),
+            "library": self.inference_library(),
             "device": f"{self.device.name} (compute capability {major}.{minor})",
             "precision": "as in the bundle's graphs, float32 without TF32",
             "threads": "on the GPU",

@@ -59,7 +59,7 @@ class OnnxRuntimeGpu(DeviceBackend):
             return f"{missing} cannot be loaded: run {_LIBRARIES}"
         return None
 
-    def library(self) -> str:
+    def inference_library(self) -> str:
         import onnxruntime
 
         return f"onnxruntime {onnxruntime.__version__}, {self.provider}"
@@ -211,11 +211,11 @@ class OnnxRuntimeNvTensorRtRtx(_TensorRtProvider):
             return "NVIDIA's plugin for onnxruntime is not installed: run `pip install 'denoscope[onnxruntime-rtx]'`"
         return None
 
-    def library(self) -> str:
+    def inference_library(self) -> str:
         found = "version unknown"
         with contextlib.suppress(PackageNotFoundError):
             found = version("onnxruntime-ep-nv-tensorrt-rtx-cu13")
-        return f"{super().library()} {found}"
+        return f"{super().inference_library()} {found}"
 
     def options(self) -> dict[str, str]:
         return {

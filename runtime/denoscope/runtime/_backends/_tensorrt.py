@@ -66,7 +66,7 @@ class TensorRt(DeviceBackend):
     ) -> None:
         super().__init__(threads=threads, device=device)
         self.cache = cache or EngineCache()
-        self.version = self.library_version()
+        self.version = self.installed_version()
         self._scratch: Memory | None = None
 
     @classmethod
@@ -81,13 +81,13 @@ class TensorRt(DeviceBackend):
         if find_spec(cls.flavour) is None:
             return f"{cls.flavour} is not installed: run `{cls.install}`"
         try:
-            cls.library_version()
+            cls.installed_version()
         except BackendUnavailable as error:
             return str(error).rstrip(".")
         return None
 
     @classmethod
-    def library_version(cls) -> str:
+    def installed_version(cls) -> str:
         """Return the full version of the library, which is loaded for it: there must be a driver."""
         return str(cls._load().__version__)
 
@@ -105,7 +105,7 @@ class TensorRt(DeviceBackend):
         gpu = local_gpu()
         if isinstance(gpu, str):
             return gpu
-        cache, place = EngineCache(), Place(cls.flavour, cls.library_version(), gpu.capability, gpu.name)
+        cache, place = EngineCache(), Place(cls.flavour, cls.installed_version(), gpu.capability, gpu.name)
         for graph in bundle.manifest.graphs:
             try:
                 engines_for(bundle.graph_bytes(graph), cache, place)
@@ -113,7 +113,7 @@ class TensorRt(DeviceBackend):
                 return str(error).rstrip(".").replace("BUNDLE", bundle.manifest.name)
         return None
 
-    def library(self) -> str:
+    def inference_library(self) -> str:
         return f"{self.flavour} {self.version}"
 
     def compile(self, onnx: bytes) -> Graph:
@@ -209,7 +209,8 @@ class _LoadedEngine(Engine):
         engine = self._runtime.deserialize_cuda_engine(data)
         if engine is None:
             raise BackendUnavailable(
-                f"{owner.library()} does not load the engine ({_last(self._log.errors)}): build the bundle again."
+                f"{owner.inference_library()} does not load the engine ({_last(self._log.errors)}): build the "
+                "bundle again."
             )
         self._engine: Any = engine
         self._config, self._compiled = self._runtime_config()
@@ -236,7 +237,7 @@ class _LoadedEngine(Engine):
 
         def run(stream: Any, _keep: object = keep) -> None:
             if not context.execute_async_v3(device.handle(stream)):
-                raise _failure(device, owner.library(), log.errors)
+                raise _failure(device, owner.inference_library(), log.errors)
 
         return run
 
@@ -292,8 +293,8 @@ class _LoadedEngine(Engine):
     def _must(self, done: bool, what: str) -> None:
         if not done:
             raise BackendUnavailable(
-                f"{self._owner.library()} does not take {what} ({_last(self._log.errors)}): build the bundle again, or "
-                "choose another backend."
+                f"{self._owner.inference_library()} does not take {what} ({_last(self._log.errors)}): build the "
+                "bundle again, or choose another backend."
             )
 
 
