@@ -14,7 +14,9 @@ from denoscope.export import OPSET, export_bundle, load_network
 from denoscope.runtime import Bundle, FrameMeta, Stream
 from denoscope.train import CameraSettings, LiveNet, LiveSettings, SceneSettings, denoise_movie, simulate
 
-SETTINGS = LiveSettings(encode_channels=4, encode_width=6, trunk_width=8, deep_width=8, spatial_channels=3)
+SETTINGS = LiveSettings(
+    encode_channels=4, encode_width=6, trunk_width=8, deep_width=8, spatial_channels=3, second_width=4
+)
 
 
 @pytest.fixture(scope="module")

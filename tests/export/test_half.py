@@ -39,7 +39,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     import torch
 
     torch.manual_seed(0)
-    network = LiveNet(LiveSettings())
+    network = LiveNet(LiveSettings.preset("standard"))
     folder = tmp_path_factory.mktemp("bundles") / "untrained.denoscope"
     return export_bundle(network, folder, name="untrained", trained_on=["nothing"], notes="A note.")
 
