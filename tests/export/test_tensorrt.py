@@ -366,7 +366,8 @@ def test_the_rewritten_fuse_gives_the_same_frames(name: str) -> None:
     inputs["weight"] = np.linspace(0, 1, len(m.memory_decay), dtype=np.float32)
     inputs["noise"] = np.array([0.1, 0.1], np.float32)
     for new, old in zip(run(gemm_as_products(before), inputs), run(before, inputs), strict=True):
-        np.testing.assert_allclose(new, old, rtol=2e-5, atol=2e-5)
+        # Random features drive the outputs to some tens; the products add up in another order.
+        np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-4)
 
 
 # From the shell, in real processes.
