@@ -150,6 +150,17 @@ def test_some_simulated_movies_are_held_out_when_asked(real: TrainingMovie) -> N
     assert [m.name for m in held_out] == [real.name]
 
 
+def test_no_single_window_decides_the_score() -> None:
+    """A movie whose noise is twenty times what its model says counts by the logarithm of its surprise."""
+    movies = simulated_movies(2, frames=30, size=32, seed=4)
+    unit = movies[0].intensity
+    wrong = unit.model_copy(update={"scale": unit.scale / 20})
+    odd = replace(movies[0], intensity=wrong)
+    network = LiveNet(TINY["live"]).eval()
+    usual, with_odd = (self_supervised_score(network, each, crop=16) for each in (movies, [odd, movies[1]]))
+    assert usual < with_odd < usual + 5
+
+
 def test_the_second_stage_counts_where_truth_is_held_out(real: TrainingMovie) -> None:
     movies = [real, *simulated_movies(3, frames=30, size=32, seed=3)]
     shape = replace(TINY["live"], second_width=4)

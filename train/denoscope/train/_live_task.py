@@ -23,6 +23,7 @@ __all__ = ["LiveTask", "interval_loss", "self_supervised_score"]
 _VALIDATION_BATCHES = 6
 _VALIDATION_WINDOWS = 16
 _SHARES = (0.68, 0.95)  # of the truth that the predicted intervals should hold
+_ODD = 2.0  # nats a pixel
 _TINY = 1e-6
 
 
@@ -83,6 +84,9 @@ def self_supervised_score(
 ) -> float:
     """Mean negative log-likelihood of measured pixels under their blind prediction; needs no truth.
 
+    What a window has above 2 nats a pixel, as only a wrong noise model or lost motion makes it, counts by its
+    logarithm, so that no single window decides.
+
     Parameters
     ----------
     model
@@ -97,7 +101,8 @@ def self_supervised_score(
     shares = np.full(len(movies), 1 / len(movies)) if shares is None else shares
 
     def surprise(p: Prediction, measured: Tensor, _: Tensor) -> Tensor:
-        return _negative_log_likelihood(measured - p.blind_mean, p, p.noise_variance).mean()
+        windows = _per_window(_negative_log_likelihood(measured - p.blind_mean, p, p.noise_variance))
+        return torch.where(windows > _ODD, _ODD + torch.log1p((windows - _ODD).clamp_min(0)), windows).mean()
 
     return _mean_over_windows(model, movies, shares, surprise, seed=seed, crop=crop)
 
