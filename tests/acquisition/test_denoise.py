@@ -39,6 +39,17 @@ def test_the_whole_movie_comes_out_as_the_stream_gives_it(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.ome.tif", "std.tif"]
 
 
+def test_float32_is_not_rounded(denoscope: Run, bundle: Path, movie: Path, tmp_path: Path) -> None:
+    whole, fine = tmp_path / "whole.ome.tif", tmp_path / "fine.ome.tif"
+    for output, words in ((whole, []), (fine, ["--float32"])):
+        done = denoscope("denoise", movie, "--output", output, "--bundle", bundle, *words)
+        assert done.returncode == 0, done.stderr
+    counts, values = tifffile.imread(whole), tifffile.imread(fine)
+    assert (counts.dtype, values.dtype) == (tifffile.imread(movie).dtype, np.float32)
+    assert (values != np.rint(values)).mean() > 0.9
+    assert np.abs(values - counts).max() < 0.51, "what was written in whole counts is this, rounded"
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [

@@ -28,8 +28,8 @@ class Task:
 
     Parameters
     ----------
-    movie, channel, plane, position, camera
-        What to read.
+    movie, channel, plane, position, camera, float32
+        What to read, and whether as float32.
     zarr
         OME-Zarr that is being written, a chunk a frame.
     bundle, digest
@@ -43,6 +43,7 @@ class Task:
     plane: str | None
     position: str | None
     camera: CameraCalibration | None
+    float32: bool
     zarr: Path
     bundle: str
     digest: str
@@ -55,13 +56,15 @@ class Task:
 
 def _work(task: Task, chunk: Chunk) -> int:
     """Denoise one chunk on a worker; return its index. Doing it twice writes the same frames twice."""
-    from denoscope.runtime import Intensity, Stream, open_movie
+    from denoscope.runtime import Intensity, Stream, as_float32, open_movie
 
     from ._sinks._zarr import frames_of
 
     movie = open_movie(task.movie, channel=task.channel, plane=task.plane, position=task.position)
     if task.camera is not None:
         movie = task.camera.correct_movie(movie)
+    if task.float32:
+        movie = as_float32(movie)
     output = frames_of(task.zarr, writable=True)
     with Stream(
         task.bundle,

@@ -58,13 +58,14 @@ def denoise_movie(
     plane: str | None = None,
     position: str | None = None,
     camera: CameraCalibration | None = None,
+    float32: bool = False,
     resume: bool = False,
     dask: str | None = None,
     chunk: int = CHUNK,
     warm_up: int = WARM_UP,
     on_frame: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, Any]:
-    """Denoise a movie into a file of the same dtype and scale, frame by frame.
+    """Denoise a movie into a file of the same scale and, if not told otherwise, dtype, frame by frame.
 
     Parameters
     ----------
@@ -81,6 +82,8 @@ def denoise_movie(
         Which, where the movie has several.
     camera
         Calibration to correct the frames with; the output then is float32, in photo-electrons.
+    float32
+        Write float32 in the movie's scale, not rounded to whole counts.
     resume
         Go on where an interrupted run of the same job ended, if there is one; the result is the same to the bit.
     dask
@@ -107,7 +110,7 @@ def denoise_movie(
         raise InvalidInput(
             f"--dask writes OME-Zarr only, frames in any order: name --output {output.stem}.ome.zarr, without --std."
         )
-    work = _Work(movie, output, std, camera, Cut(0, chunk, warm_up), on_frame)
+    work = _Work(movie, output, std, camera, float32, Cut(0, chunk, warm_up), on_frame)
     with ExitStack() as stack:
         work.open_movie(channel, plane, position)
         work.open_stream(stack, bundle, backend, look_ahead, resume=resume)
@@ -128,6 +131,7 @@ class _Work:
         output: Path,
         std: Path | None,
         camera: CameraCalibration | None,
+        float32: bool,
         cut: Cut,
         on_frame: Callable[[int, int], None],
     ) -> None:
@@ -135,6 +139,7 @@ class _Work:
             check_output(path)
         format_of(output)
         self.movie, self.output, self.std, self.camera = movie, output, std, camera
+        self.float32 = float32
         self.cut, self.on_frame = cut, on_frame
         self.journal = Journal(output)
         self.partial = output.with_name(output.name + ".partial")
@@ -144,7 +149,7 @@ class _Work:
 
     def open_movie(self, channel: str | None, plane: str | None, position: str | None) -> None:
         """Open the movie, and check its noise and the disk."""
-        from denoscope.runtime import LazyMovie, open_movie
+        from denoscope.runtime import LazyMovie, as_float32, open_movie
 
         frames = open_movie(self.movie, channel=channel, plane=plane, position=position)
         self.note = frames.note if isinstance(frames, LazyMovie) else ""
@@ -159,10 +164,13 @@ class _Work:
             "dtype": frames.dtype.name,
             "first_and_last_frame": [hashlib.sha256(end.tobytes()).hexdigest() for end in ends],
             "camera": None if self.camera is None else self.camera.describe(),
+            "float32": self.float32,
             "standard_deviation": None if self.std is None else self.std.name,
             "frames_a_chunk": [self.cut.chunk, self.cut.warm_up],
         }
         self.frames: AnyMovie = frames if self.camera is None else self.camera.correct_movie(frames)
+        if self.float32:
+            self.frames = as_float32(self.frames)
         self.length = len(frames)
         self.cut = Cut(self.length, self.cut.chunk, self.cut.warm_up)
         shape, dtype = (self.frames.shape[1], self.frames.shape[2]), self.frames.dtype
@@ -256,6 +264,7 @@ class _Work:
             plane,
             position,
             self.camera,
+            self.float32,
             self.partial.absolute(),
             str(Path(bundle).absolute()) if Path(bundle).is_dir() else bundle,
             self.job["bundle"],

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         FrameMismatch,
         InvalidInput,
     )
-    from ._movies import AnyMovie, LazyMovie, open_movie
+    from ._movies import AnyMovie, LazyMovie, as_float32, open_movie
     from ._noise import Intensity, estimate_intensity
     from ._noise_correlation import NoiseCorrelation, choose_blind_spot, measure_noise_correlation
     from ._stream import Stream
@@ -74,6 +74,7 @@ __all__ = [
     "StreamCounters",
     "StreamKey",
     "align_movie",
+    "as_float32",
     "choose_backend",
     "choose_blind_spot",
     "default_threads",
@@ -114,6 +115,7 @@ _HOME = {
     "InvalidInput": "_errors",
     "AnyMovie": "_movies",
     "LazyMovie": "_movies",
+    "as_float32": "_movies",
     "open_movie": "_movies",
     "Intensity": "_noise",
     "estimate_intensity": "_noise",

@@ -54,11 +54,17 @@ def denoise(
     camera_gain: GainOption = None,
     camera_offset: OffsetOption = None,
     camera_roi: RoiOption = None,
+    float32: Annotated[
+        bool,
+        typer.Option(
+            "--float32", help="Write float32, not rounded to whole counts (for few counts a photon)."
+        ),
+    ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Denoise a recorded movie: every frame, in its own dtype and scale."""
+    """Denoise a recorded movie: every frame, in its own scale."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
     def denoise_it(on_frame: _Report) -> dict[str, Any]:
@@ -79,6 +85,7 @@ def denoise(
             plane=plane,
             position=position,
             camera=load_camera(camera_gain, camera_offset, camera_roi),
+            float32=float32,
             resume=resume,
             dask=dask,
             on_frame=on_frame,
@@ -94,6 +101,7 @@ def denoise(
             "--channel": channel,
         }
         others |= {"--plane": plane, "--position": position, "--resume": resume or None, "--dask": dask}
+        others["--float32"] = float32 or None
         _refuse(others)
         return fill_run(
             run,
