@@ -164,11 +164,13 @@ class CameraCalibration:
 
     def correct_movie(self, movie: AnyMovie) -> LazyMovie:
         """Return a movie (T, H, W) of photo-electrons, float32, corrected where and when it is read."""
-        from ._movies import LazyMovie
+        from ._movies import converted
 
         self.check(movie.shape)
-        name, limit = getattr(movie, "_name", "the movie"), getattr(movie, "_limit_bytes", 64 * 2**30)
-        return LazyMovie(_CorrectedReader(movie, self), name, limit)
+        return converted(movie, self._corrected_part)
+
+    def _corrected_part(self, counts: npt.NDArray[Any], rows: slice, columns: slice) -> Float32:
+        return (counts.astype(np.float32) - self._offset[rows, columns]) * self._inverse_gain[rows, columns]
 
     def fixed_pattern(self, movie: AnyMovie) -> tuple[float, float]:
         """Return the fixed pattern before and after correction, as a standard deviation in photo-electrons.
@@ -239,25 +241,6 @@ class CameraCalibration:
     @cached_property
     def _inverse_gain(self) -> Float32:
         return (1 / self.gain).astype(np.float32)
-
-
-class _CorrectedReader:
-    """Reads from a movie of raw counts and corrects what was read; a `Reader` of a `LazyMovie`."""
-
-    dtype = np.dtype(np.float32)
-
-    def __init__(self, movie: Any, calibration: CameraCalibration) -> None:
-        length, height, width = movie.shape
-        self.shape: tuple[int, int, int] = (length, height, width)
-        self.piece: tuple[int, int, int] = getattr(movie, "piece", (1, 1, width))
-        self.note: str = getattr(movie, "note", "")
-        self._movie = movie
-        self._calibration = calibration
-
-    def read(self, start: int, stop: int, rows: slice, columns: slice) -> Float32:
-        counts = np.asarray(self._movie[start:stop, rows, columns])
-        offset = self._calibration._offset[rows, columns]
-        return (counts.astype(np.float32) - offset) * self._calibration._inverse_gain[rows, columns]
 
 
 def _high_pass(image: Float32) -> Float32:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ._float32 import as_float32
+from ._converted import as_float32, converted
 from ._lazy import LazyMovie
 from ._open import FORMATS, AnyMovie, MovieFormat, open_movie
 
-__all__ = ["FORMATS", "AnyMovie", "LazyMovie", "MovieFormat", "as_float32", "open_movie"]
+__all__ = ["FORMATS", "AnyMovie", "LazyMovie", "MovieFormat", "as_float32", "converted", "open_movie"]
