@@ -1,6 +1,6 @@
 """Quality against cost: the shipped bundles, UMVD and STS-UVD as measured, other networks by their cost alone.
 
-    python benchmarks/pareto.py --scenes every_scene.json --cost cost-live.json ... --output DIR
+    python benchmarks/pareto.py --scenes every_scene.json --cost cost-live.json [--cost ...] --output DIR
                                 [--methods benchmarks/results/methods.json]
 
 Quality is the mean margin in dB over the better of two filters tuned on the truth, over all movies of
