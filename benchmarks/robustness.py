@@ -91,7 +91,7 @@ AXES: dict[str, tuple[Callable[[float], Recording], tuple[float, ...], str]] = {
     "gain": (gain, (0.5, 2, 20, 200), "counts a photon"),
     FLOAT32: (gain, (0.5, 2, 20, 200), "counts a photon"),
     "offset": (offset, (60, 100, 1000, 10000), "counts"),
-    "bits": (bits, (8, 10, 12, 14, 16), "bits"),
+    "bits": (bits, (8, 10, 12, 14, 16), "of the converter"),
     "bleed": (bleed, (0, 0.03, 0.06, 0.1), "share"),
     "row noise": (row_noise, (0, 0.1, 0.25, 0.5), "of a pixel's noise"),
     "motion": (motion, (0, 0.5, 1, 2, 3), "pixels a frame"),
@@ -168,17 +168,20 @@ def measure(case: dict[str, Any], bundles: dict[str, Bundle]) -> bool:
     return True
 
 
+def best_filter(case: dict[str, Any]) -> float:
+    """Return the better of the two filters that were tuned on the truth, dB."""
+    return float(max(case["filters_db"]["gaussian"], case["filters_db"]["temporal average"]))
+
+
 def margin(case: dict[str, Any], label: str) -> float:
     """Return by how many dB a bundle is above the better filter; not a number where it was not measured."""
     if label not in case["bundles"]:
         return float("nan")
-    best = max(case["filters_db"]["gaussian"], case["filters_db"]["temporal average"])
-    return float(case["bundles"][label]["psnr_db"] - best)
+    return float(case["bundles"][label]["psnr_db"] - best_filter(case))
 
 
 def line(case: dict[str, Any], labels: list[str]) -> str:
     """Return one row of the table as markdown."""
-    best = max(case["filters_db"]["gaussian"], case["filters_db"]["temporal average"])
     cells = []
     for label in labels:
         found = case["bundles"].get(label)
@@ -190,7 +193,7 @@ def line(case: dict[str, Any], labels: list[str]) -> str:
         )
     unit = AXES[case["axis"]][2]
     return (
-        f"| {case['axis']}, {case['value']:g} {unit} | {case['filters_db']['noisy']:.1f} | {best:.1f} "
+        f"| {case['axis']}, {case['value']:g} {unit} | {case['filters_db']['noisy']:.1f} | {best_filter(case):.1f} "
         f"| {' | '.join(cells)} |"
     )
 

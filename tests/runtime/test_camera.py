@@ -181,7 +181,7 @@ def test_files_that_are_no_maps(tmp_path: Path) -> None:
     stack = tmp_path / "stack.tif"
     tifffile.imwrite(stack, np.zeros((3, 8, 8), np.uint8), photometric="minisblack")
     pickled = tmp_path / "pickled.npy"
-    np.save(pickled, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.save(pickled, np.array([{"a": 1}], dtype=object), allow_pickle=True)  # to see it refused
     huge = tmp_path / "huge.npy"
     with huge.open("wb") as file:
         np.lib.format.write_array_header_1_0(

@@ -74,7 +74,7 @@ def test_small_uncompressed_stacks_are_mapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["ome of several files", "ome-zarr 0.5", "ndtiff"])
 def test_a_movie_travels_to_another_process(tmp_path: Path, kind: str) -> None:
     movie = open_movie(STACKS[kind](tmp_path), channel=1)[1:5]
-    copy = pickle.loads(pickle.dumps(movie))
+    copy = pickle.loads(pickle.dumps(movie))  # as Dask sends it to its workers; no file of ours holds one
     assert len(pickle.dumps(movie)) < 2000
     np.testing.assert_array_equal(copy, MOVIE[1:5, 1])
     gc.collect()

@@ -80,7 +80,7 @@ class SourceContract:
 
         The one thing that a source's own test class has to say.
         """
-        raise NotImplementedError("A SourceContract needs its own `make`.")
+        raise NotImplementedError("A SourceContract needs its own `make`.")  # the one abstract method
 
     def make_absent(self, folder: Path) -> Source | None:  # noqa: ARG002
         """Return a source that cannot be opened because what it needs is not there; None where that cannot be."""

@@ -102,7 +102,7 @@ def self_supervised_score(
 
     def surprise(p: Prediction, measured: Tensor, _: Tensor) -> Tensor:
         windows = _per_window(_negative_log_likelihood(measured - p.blind_mean, p, p.noise_variance))
-        return torch.where(windows > _ODD, _ODD + torch.log1p((windows - _ODD).clamp_min(0)), windows).mean()
+        return (windows.clamp_max(_ODD) + torch.log1p((windows - _ODD).clamp_min(0))).mean()
 
     return _mean_over_windows(model, movies, shares, surprise, seed=seed, crop=crop)
 
