@@ -2,6 +2,7 @@
 
     python benchmarks/every_scene.py BUNDLE [BUNDLE ...] [--pair NOISY.tif CLEAN.tif] [--only MOVIE ...] --output DIR
         [--frames 120] [--adapt BUNDLE ...] [--adapt-minutes 2] [--train umvd sts-uvd] [--train-minutes 30]
+        [--train-precision bf16-mixed]
 
 None of the test movies (`denoscope.train.TEST_MOVIES`) is ever trained on. Movies that move are aligned, as in a live
 session. With --adapt a bundle learns from the noisy movie first, with --train a published method learns from it alone;
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--adapt-minutes", type=float, default=2.0)
     parser.add_argument("--train", nargs="+", choices=["umvd", "sts-uvd"], default=[])
     parser.add_argument("--train-minutes", type=float, default=30.0)
+    parser.add_argument("--train-precision", choices=["32", "bf16-mixed"], default="32")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
@@ -116,7 +118,12 @@ def entries_of(options: argparse.Namespace) -> list[Entry]:
                 label,
                 "1",
                 lambda movie, method=method, label=label: train_bundle(
-                    movie, method, options.train_minutes, options.output, label=label
+                    movie,
+                    method,
+                    options.train_minutes,
+                    options.output,
+                    label=label,
+                    precision=options.train_precision,
                 )[0],
                 published=True,
             )

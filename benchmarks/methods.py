@@ -31,6 +31,7 @@ from denoscope.export import export_bundle
 from denoscope.runtime import Bundle, estimate_intensity, open_movie
 from denoscope.train import METHODS, FitResult, StsUvdFit, TrainingMovie, aligned, fit, load_flow, score
 from denoscope.train._evaluate import evaluate_pair
+from denoscope.train._fit_settings import Precision
 
 MOVIES = ("naomi_a_static_high", "naomi_a_static_mid", "naomi_a_motion_high")
 ANCHORS = {"noisy": "noisy", "gaussian": "3-D Gaussian tuned on the truth"}
@@ -118,13 +119,22 @@ def train_and_score(
 
 
 def train_bundle(
-    movie: TrainingMovie, method: str, minutes: float, output: Path, *, seed: int = 0, label: str = ""
+    movie: TrainingMovie,
+    method: str,
+    minutes: float,
+    output: Path,
+    *,
+    seed: int = 0,
+    label: str = "",
+    precision: Precision = "32",
 ) -> tuple[Bundle, FitResult[Any]]:
     """Train a method on a noisy movie alone for some minutes of the processor, or go on with it, and export it.
 
     The checkpoint and the bundle, `label` or else the method in its name, lie in folders of `output`.
     """
-    settings = METHODS[method].settings(processor_minutes=minutes, seed=seed, hold_out=0.0, stop_after=None)
+    settings = METHODS[method].settings(
+        processor_minutes=minutes, seed=seed, hold_out=0.0, stop_after=None, precision=precision
+    )
     checkpoint = output / "checkpoints" / f"{movie.name}-{method}.safetensors"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     seen = aligned(movie) if method == "live" else movie

@@ -14,6 +14,7 @@ from denoscope.acquisition._cli import _spread_pairs
 from denoscope.acquisition._range import frame_range
 from denoscope.runtime import InvalidInput
 from denoscope.train import CameraSettings, SceneSettings, simulate
+from denoscope.train._precision import automatic_precision
 
 from .conftest import Run
 
@@ -87,6 +88,8 @@ def test_train_then_evaluate(denoscope: Run, pair: tuple[Path, Path], tmp_path: 
     assert Path(result["report"]).stat().st_size > 50_000
     assert Path(result["log"]).read_text().startswith("step,done,elapsed_s")
     assert "about 0.1 min" in trained.stderr or "about 6 s" in trained.stderr
+    assert result["precision"] == automatic_precision()
+    assert f"precision {result['precision']}" in trained.stderr
     assert not list(tmp_path.glob("*.checkpoint*"))
 
     words = ["evaluate", "--pair", noisy, clean, "--bundle", mine, "--output", tmp_path / "out", "--json"]

@@ -43,6 +43,7 @@ class SizeName(StrEnum):
 class PrecisionName(StrEnum):
     """Arithmetic of the convolutions."""
 
+    AUTO = "auto"
     FULL = "32"
     BFLOAT = "bf16-mixed"
     HALF = "16-mixed"
@@ -85,7 +86,13 @@ def train(
     simulated: Annotated[int, typer.Option(help="Simulated movies to learn from as well.", min=0)] = 0,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted training of this output.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
-    precision: Annotated[PrecisionName, typer.Option(help="Arithmetic.")] = PrecisionName.FULL,
+    precision: Annotated[
+        PrecisionName,
+        typer.Option(
+            help="Arithmetic of the convolutions; auto is bf16-mixed for --minutes on a processor that computes in "
+            "bfloat16, else 32."
+        ),
+    ] = PrecisionName.AUTO,
     devices: Annotated[int, typer.Option(help="Graphics cards to train on.", min=1)] = 1,
     log: Annotated[Path | None, typer.Option(help="Folder for training.csv and TensorBoard events.")] = None,
     json: JsonOption = False,
@@ -109,6 +116,7 @@ def train(
             simulated_movies,
         )
         from denoscope.train._checkpoint import remove_checkpoint
+        from denoscope.train._precision import automatic_precision
         from denoscope.train._report import Report, save_report, verdict
 
         if output.exists() and not (output / "bundle.json").is_file():
@@ -133,7 +141,11 @@ def train(
             changes["epochs"] = epochs
         else:
             changes["minutes"] = minutes or _DEFAULT_MINUTES
-        settings = entry.settings(seed=seed, precision=precision.value, devices=devices, **changes)
+        arithmetic = precision.value
+        if precision is PrecisionName.AUTO:
+            # With a number of steps the same seed is to give the same bits on every machine's float32.
+            arithmetic = automatic_precision() if "minutes" in changes else PrecisionName.FULL.value
+        settings = entry.settings(seed=seed, precision=arithmetic, devices=devices, **changes)
 
         name = output.name.removesuffix(".denoscope")
         checkpoint = output.with_name(output.name + ".checkpoint.safetensors")
@@ -202,6 +214,7 @@ def train(
             "log": str(table),
             "method": entry.name,
             "steps": result.steps,
+            "precision": settings.precision,
             "training_s": result.seconds,
             "processor_s": result.processor_s,
             "stopped": result.stopped,
@@ -346,7 +359,8 @@ def _announce(shell: Shell, movies: list[TrainingMovie], warnings: list[str], lo
 def _outlook(plan: FitPlan, beginning: _Beginning, settings: FitSettings) -> str:
     return (
         f"Training {beginning.method} from {beginning.name} on {plan.device}: about {plan.steps} steps of "
-        f"{plan.step_s * 1000:.0f} ms ({settings.batch} windows of {settings.crop} x {settings.crop} pixels), "
+        f"{plan.step_s * 1000:.0f} ms ({settings.batch} windows of {settings.crop} x {settings.crop} pixels, "
+        f"precision {settings.precision}), "
         f"{_duration(plan.seconds)}, {plan.memory_bytes / 2**20:.0f} MiB of memory beside the program and the "
         "movies; then half a minute of export and measurement"
     )
