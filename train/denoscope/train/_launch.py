@@ -80,6 +80,7 @@ def _fabric(settings: FitSettings, *, cuda: bool) -> Fabric:
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     several = settings.devices > 1
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
     return Fabric(
         accelerator="cuda" if cuda else "cpu",
         devices=settings.devices,
