@@ -38,6 +38,7 @@ from denoscope.train import (
     test_movie,
 )
 from denoscope.train._evaluate import measure_bundle, measure_filters, unique_names
+from denoscope.train._precision import automatic_precision
 
 FILTERS = ("gaussian", "temporal average")
 SHIPPED_BAR, ADAPTED_BAR = 1.5, 0.5  # dB above the better filter, and above the bundle as shipped
@@ -137,7 +138,10 @@ def adapted(movie: TrainingMovie, start: Bundle, label: str, options: argparse.N
     if not isinstance(network, LiveNet):
         raise InvalidInput(f"{start.manifest.name} cannot be adapted: name a bundle of the method live.")
     settings = METHODS["live"].settings(
-        processor_minutes=options.adapt_minutes, stop_after=None, learning_rate=ADAPTATION_RATE
+        processor_minutes=options.adapt_minutes,
+        stop_after=None,
+        learning_rate=ADAPTATION_RATE,
+        precision=automatic_precision(),
     )
     needed, _ = blind_spots_for([movie])
     result = fit(

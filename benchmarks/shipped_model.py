@@ -46,21 +46,17 @@ TWO_PHOTON_FRAMES = 150  # the demo replays what comes after
 PAIRS = ("naomi_a_static_high", "naomi_a_static_mid", "naomi_a_motion_high")
 
 
-# Twice the chance for two-photon scenes, which the package is used for most.
-KINDS = ("two-photon", *ALL_KINDS)
-# A guided network has to see what moves in parts: more tissue that deforms and more cells that crawl.
-GUIDED_KINDS = (*KINDS, "two-photon", "moving-cells")
+# Two-photon scenes are what the package is used for most; they and crawling cells move in parts, which is hardest.
+KINDS = ("two-photon", "two-photon", *ALL_KINDS, "moving-cells")
 NAMES = {"fast": "live-fast", "standard": "live", "hq": "live-hq"}
 
 
-def training_movies(
-    data: Path, simulated: int, seed: int, kinds: Sequence[str] = KINDS
-) -> list[TrainingMovie]:
-    """Return the simulated movies of the given kinds and the training part of each real one."""
+def training_movies(data: Path, simulated: int, seed: int) -> list[TrainingMovie]:
+    """Return simulated movies of every kind and the training part of each real one."""
     with Progress() as bar:
         task = bar.add_task("simulating", total=simulated)
         movies = simulated_movies(
-            simulated, seed=seed, kinds=kinds, progress=lambda n: bar.update(task, completed=n)
+            simulated, seed=seed, kinds=KINDS, progress=lambda n: bar.update(task, completed=n)
         )
     movies += [movie_from_file(data / f"{name}.tif", slice(0, stop)) for name, stop in PARTS.items()]
     levels = make_inverse_lookup(make_anscombe_lookup(GAIN, zero_level=ZERO_LEVEL, beta=BETA)).astype(
@@ -106,8 +102,7 @@ def main() -> None:
     shape = LiveSettings.preset(arguments.size)
     flow = load_flow(passes=1) if shape.guided else None
     begin = grown(start, LiveNet(shape, flow)) if start else None
-    kinds = GUIDED_KINDS if shape.guided else KINDS
-    movies = training_movies(arguments.data, arguments.simulated, arguments.seed, kinds)
+    movies = training_movies(arguments.data, arguments.simulated, arguments.seed)
     if arguments.intervals:
         if begin is None:
             parser.error("--intervals needs a bundle whose intervals are to be learned: give --from.")
@@ -147,7 +142,7 @@ def main() -> None:
         result.network.load_state_dict({k: (1 - share) * begin[k] + share * new[k] for k in new})
     trained_on = [
         *([lineage(parent) + averaged(arguments.blend)] if parent else []),
-        f"{arguments.simulated} simulated movies with truth, {mixture(kinds)}, "
+        f"{arguments.simulated} simulated movies with truth, {mixture(KINDS)}, "
         f"0.1 to 1,000 photons a pixel, seed {arguments.seed}",
         *(f"{movie}, frames 0 to {stop - 1}, without truth" for movie, stop in PARTS.items()),
         f"real_2p_gcamp, frames 0 to {TWO_PHOTON_FRAMES - 1}, without truth",

@@ -5,22 +5,28 @@
 Events of one frame, of three frames and of GCaMP's shape are added to a simulated still scene before
 its noise is drawn. With --umvd-minutes, UMVD is trained at every light level on movies of the same kind, with
 another scene and events of all three shapes, for so many processor minutes, and measured beside the bundles.
-Writes transients.json and transients.png and prints the tables as markdown.
+Writes transients.json, transients.png and transients_by_snr.png and prints the tables as markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from denoscope.export import export_bundle
 from denoscope.runtime import Bundle, estimate_intensity
 from denoscope.train import TrainingMovie, UmvdFitSettings, fit_umvd
 from denoscope.train._evaluate import unique_names
 from denoscope.train._transients import SHAPES, TransientSettings, event_movie, measure_transients
+
+SNR_EDGES = (1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 8.0, 10.0, 13.0, 17.0, 25.0)
+LEAST_EVENTS = 8  # of a mean that is shown
 
 
 def main() -> None:
@@ -69,7 +75,10 @@ def main() -> None:
     (options.output / "transients.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     for name, result in results.items():
         print(table(name, result))
+    print("\n### Peak kept by what the raw movie holds of it (SNR), all levels together\n")
+    print(table_by_snr(results))
     draw(results, options.output / "transients.png")
+    draw_by_snr(results, options.output / "transients_by_snr.png")
 
 
 def train_umvd(settings: TransientSettings, minutes: float, path: Path) -> Bundle:
@@ -105,6 +114,55 @@ def table(name: str, result: dict[str, Any]) -> str:
             observed, nominal = (", ".join(f"{v:.4%}" for v in quiet[k]) for k in ("observed", "nominal"))
             lines.append(f"| {level['photons']:g} | {observed} | {nominal} |")
     return "\n".join(lines)
+
+
+def by_snr(result: dict[str, Any], shape: str) -> dict[int, tuple[float, float, int]]:
+    """Return mean share of the peak, its standard error and the events of each interval of `SNR_EDGES`, all levels together."""
+    shown = [level["recovery"][shape]["denoised"] for level in result["levels"]]
+    snrs, shares = (np.concatenate([r[key] for r in shown]) for key in ("snrs", "peak_shares"))
+    place = np.digitize(snrs, SNR_EDGES)
+    inside = {i: shares[place == i] for i in range(1, len(SNR_EDGES)) if (place == i).sum() >= LEAST_EVENTS}
+    return {i: (float(v.mean()), float(v.std(ddof=1) / np.sqrt(len(v))), len(v)) for i, v in inside.items()}
+
+
+def table_by_snr(results: dict[str, Any]) -> str:
+    """Return the share of the peak that is kept by the event's SNR as markdown."""
+    edges = list(itertools.pairwise(SNR_EDGES))
+    lines = [
+        "| | event | " + " | ".join(f"{low:g} to {high:g}" for low, high in edges) + " |",
+        "|---|---|" + "---|" * len(edges),
+    ]
+    for name, result in results.items():
+        for shape in SHAPES:
+            found = by_snr(result, shape)
+            cells = [f"{found[i + 1][0]:.0%}" if i + 1 in found else "" for i in range(len(edges))]
+            lines.append(f"| {name} | {shape} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw_by_snr(results: dict[str, Any], path: Path) -> None:
+    """Draw how much of an event is kept against its SNR in one raw frame."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(SHAPES), 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, shape in zip(figure.subplots(1, len(SHAPES), sharey=True), SHAPES, strict=True):
+        for name, result in results.items():
+            found = by_snr(result, shape)
+            middle = [(SNR_EDGES[i - 1] * SNR_EDGES[i]) ** 0.5 for i in found]
+            mean, error, _ = zip(*found.values(), strict=True)
+            axes.errorbar(middle, mean, error, marker=".", linewidth=1, label=name)
+        axes.axhline(1, color="black", linewidth=1)
+        axes.set_xscale("log")
+        axes.set_xticks([2, 3, 5, 8, 12, 20], ["2", "3", "5", "8", "12", "20"])
+        axes.set_xticks([], minor=True)
+        axes.set_ylim(0, 1.1)
+        axes.set_title(shape, fontsize="small")
+        axes.set_xlabel("SNR of the event in one raw frame")
+        axes.legend(fontsize="small")
+    figure.supylabel("share of the peak that is kept", fontsize="medium")
+    figure.savefig(path, dpi=100)
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

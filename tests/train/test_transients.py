@@ -68,6 +68,9 @@ def test_a_known_share_is_measured(movie: EventMovie, share: float) -> None:
     assert recovered.peak_share == pytest.approx(share, rel=1e-3)
     assert recovered.slope == pytest.approx(share, rel=1e-3)
     assert recovered.slope_se < 1e-3
+    assert len(recovered.snrs) == len(recovered.peak_shares) == recovered.events
+    np.testing.assert_allclose(recovered.peak_shares, share, rtol=1e-2)
+    assert np.median(recovered.snrs) == pytest.approx(recovered.snr, abs=1e-3)
     np.testing.assert_allclose(recovered.profile, share * np.array(recovered.true_profile), atol=1e-3)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from denoscope.runtime import (
     AnyMovie,
@@ -272,8 +273,10 @@ def draw_batch(
                 frames[start - clip.first : stop - clip.first, area[0], area[1]], np.float32
             ).reshape(stop - start, -1)
             weight[b] = share.sum(1)
+            # Not numpy's product: the threads of its library go on spinning and take the cores from torch.
+            averages = (torch.from_numpy(share) @ torch.from_numpy(past)).numpy()
             memory[b] = (
-                (share @ past).reshape(-1, crop, crop) - unit.offset * weight[b, :, None, None]
+                averages.reshape(-1, crop, crop) - unit.offset * weight[b, :, None, None]
             ) / unit.scale
         noise[b] = unit.noise_slope, unit.noise_floor
         if movie.clean is not None:

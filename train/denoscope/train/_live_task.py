@@ -196,7 +196,7 @@ def _predict(
     encoded = model.encode(frames, noise.repeat_interleave(n, dim=0))
     encoded = encoded.reshape(b, n, *encoded.shape[1:])
     cells = torch.nn.functional.pixel_unshuffle(memory, LiveNet.scale)
-    features = [encoded[:, i] for i in range(n)]
+    features = encoded.unbind(1)  # a slice each would have a gradient of the whole window's size
     return model.predict(features, valid, cells, weight, noise, model.flows_of(features, valid, noise))
 
 

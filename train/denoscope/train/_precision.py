@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 __all__ = ["automatic_precision"]
 
-_COMPUTED = ("avx512_bf16", "amx_bf16")  # without one of these a processor emulates bfloat16, many times slower
+_COMPUTED = (
+    "avx512_bf16",
+    "amx_bf16",
+)  # without one of these a processor emulates bfloat16, many times slower
 
 
 def automatic_precision() -> Precision:

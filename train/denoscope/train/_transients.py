@@ -113,8 +113,8 @@ class EventMovie:
         (events, 2): place and first frame.
     shape
         Of every event, peak 1.
-    snr
-        Median over events: counts added at the peak over the noise of the same pixels there.
+    snrs
+        (events,): counts added at each one's peak over the noise of the same pixels there.
     """
 
     noisy: npt.NDArray[np.uint16]
@@ -123,7 +123,12 @@ class EventMovie:
     places: npt.NDArray[np.bool_]
     starts: npt.NDArray[np.int64]
     shape: FloatArray
-    snr: float
+    snrs: FloatArray
+
+    @property
+    def snr(self) -> float:
+        """Median of `snrs`; 0 without events."""
+        return float(np.median(self.snrs)) if len(self.snrs) else 0.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,9 @@ class Recovery:
         Of the denoised on the true trace of each event and its surroundings in time, and its standard
         error over events.
     snr
-        Of one event's peak in the raw movie.
+        Median over events of what the raw movie holds of an event's peak.
+    snrs, peak_shares
+        The same and the share of the peak, event by event.
     true_profile, profile
         Mean true and denoised course of an event, the true peak 1, from `_BEFORE` frames before it.
     """
@@ -151,6 +158,8 @@ class Recovery:
     slope: float
     slope_se: float
     snr: float
+    snrs: tuple[float, ...]
+    peak_shares: tuple[float, ...]
     true_profile: tuple[float, ...]
     profile: tuple[float, ...]
 
@@ -204,7 +213,7 @@ def event_movie(settings: TransientSettings, shape: FloatArray | None) -> EventM
         places=np.stack([p > 0.5 for p in profiles]),
         starts=np.array(starts, np.int64).reshape(-1, 2),
         shape=events,
-        snr=float(np.median(ratios)) if ratios else 0.0,
+        snrs=np.array(ratios, np.float32),
     )
 
 
@@ -246,6 +255,8 @@ def measure_recovery(movie: EventMovie, denoised: npt.NDArray[Any]) -> Recovery:
         slope=float((a * b).sum() / (a * a).sum()),
         slope_se=float(slopes.std(ddof=1) / np.sqrt(count)),
         snr=movie.snr,
+        snrs=tuple(round(float(v), 3) for v in movie.snrs),
+        peak_shares=tuple(round(float(v), 4) for v in shares),
         true_profile=tuple(float(v) for v in (x / height).mean(axis=0)),
         profile=tuple(float(v) for v in (y / height).mean(axis=0)),
     )

@@ -72,7 +72,7 @@ def random_settings(
         **_motion(rng, kind),
     )
     camera = _camera(rng, kind)
-    flashes = _log_uniform(rng, 0.05, 3.0) if rng.random() < _WITH_FLASHES else 0.0
+    flashes = _log_uniform(rng, 0.1, 6.0) if rng.random() < _WITH_FLASHES else 0.0
     return replace(scene, flashes=flashes), camera
 
 
