@@ -117,7 +117,7 @@ def table(name: str, result: dict[str, Any]) -> str:
 
 
 def by_snr(result: dict[str, Any], shape: str) -> dict[int, tuple[float, float, int]]:
-    """Return mean share of the peak, its standard error and the events of each interval of `SNR_EDGES`, all levels together."""
+    """Return mean share of the peak, its standard error and the events of each interval of `SNR_EDGES`."""
     shown = [level["recovery"][shape]["denoised"] for level in result["levels"]]
     snrs, shares = (np.concatenate([r[key] for r in shown]) for key in ("snrs", "peak_shares"))
     place = np.digitize(snrs, SNR_EDGES)
