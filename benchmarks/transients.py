@@ -72,7 +72,7 @@ def main() -> None:
             "levels": levels,
         }
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "transients.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    (options.output / "transients.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
     for name, result in results.items():
         print(table(name, result))
     print("\n### Peak kept by what the raw movie holds of it (SNR), all levels together\n")

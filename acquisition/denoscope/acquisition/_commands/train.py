@@ -141,11 +141,11 @@ def train(
             changes["epochs"] = epochs
         else:
             changes["minutes"] = minutes or _DEFAULT_MINUTES
-        arithmetic = precision.value
+        changes["precision"] = precision.value
         if precision is PrecisionName.AUTO:
             # With a number of steps the same seed is to give the same bits on every machine's float32.
-            arithmetic = automatic_precision() if "minutes" in changes else PrecisionName.FULL.value
-        settings = entry.settings(seed=seed, precision=arithmetic, devices=devices, **changes)
+            changes["precision"] = automatic_precision() if "minutes" in changes else PrecisionName.FULL.value
+        settings = entry.settings(seed=seed, devices=devices, **changes)
 
         name = output.name.removesuffix(".denoscope")
         checkpoint = output.with_name(output.name + ".checkpoint.safetensors")
