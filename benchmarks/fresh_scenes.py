@@ -136,10 +136,14 @@ def draw(rows: list[dict[str, Any]], names: list[str], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    others = names[1:]
-    figure = Figure(figsize=(4.4 * max(1, len(others)), 3.4), layout="constrained")
+    others = names[1:] or names
+    columns = min(3, len(others))
+    lines = -(-len(others) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.2 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(1, max(1, len(others)), sharey=True, squeeze=False)[0]
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes in grid[len(others) :]:
+        axes.set_axis_off()
     moves = np.array([row["moves_px"] > 0.1 for row in rows])
     photons = np.array([row["photons"] for row in rows])
     for axes, name in zip(grid, others, strict=False):
@@ -151,9 +155,9 @@ def draw(rows: list[dict[str, Any]], names: list[str], path: Path) -> None:
             axes.scatter(photons[here & moves], gain[here & moves], color=colour, label=kind)
         axes.axhline(0, color="black", linewidth=1)
         axes.set_xscale("log")
-        axes.set_xlabel("photons a pixel and frame")
         axes.set_title(f"{name}: {gain.mean():+.2f} dB", fontsize="small")
-    grid[0].set_ylabel(f"dB above {names[0]} (filled: moves)")
+    figure.supxlabel("photons a pixel and frame", fontsize="medium")
+    figure.supylabel(f"dB above {names[0]} (filled: moves)", fontsize="medium")
     grid[0].legend(fontsize="small")
     figure.savefig(path, dpi=100)
 
