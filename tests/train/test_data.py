@@ -220,3 +220,13 @@ def test_a_movie_that_moves_is_trained_on_as_a_live_session_sees_it() -> None:
     noise = [np.asarray(m.frames)[inner] - np.asarray(m.clean)[inner] for m in (moving, still)]
     assert noise[1].std() == pytest.approx(noise[0].std(), rel=0.02), "frames and truth move together"
     assert aligned(still) is still
+
+
+def test_frames_that_cannot_be_written_to_are_drawn_from() -> None:
+    frames = np.random.default_rng(0).normal(300, 20, (40, 32, 32)).astype(np.float32)
+    movie = TrainingMovie("mapped", frames, None, estimate_intensity(frames[:32]))
+    drawn = draw_batch([movie], np.ones(1), LiveSettings(), size=4, crop=32, rng=np.random.default_rng(1))
+    frames.flags.writeable = False
+    again = draw_batch([movie], np.ones(1), LiveSettings(), size=4, crop=32, rng=np.random.default_rng(1))
+    np.testing.assert_array_equal(again.memory, drawn.memory)
+    assert drawn.weight.max() > 0

@@ -269,9 +269,9 @@ def draw_batch(
         if stop > start:
             age = np.arange(stop - start - 1, -1, -1)
             share = ((1 - keep)[:, None] * keep[:, None] ** age).astype(np.float32)
-            past = np.asarray(
-                frames[start - clip.first : stop - clip.first, area[0], area[1]], np.float32
-            ).reshape(stop - start, -1)
+            past = frames[start - clip.first : stop - clip.first, area[0], area[1]]
+            # Writable, as torch wants it: a mapped file is not.
+            past = np.require(past.reshape(stop - start, -1), np.float32, "W")
             weight[b] = share.sum(1)
             # Not numpy's product: the threads of its library go on spinning and take the cores from torch.
             averages = (torch.from_numpy(share) @ torch.from_numpy(past)).numpy()

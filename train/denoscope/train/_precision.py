@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["automatic_precision"]
 
-_COMPUTED = (
-    "avx512_bf16",
-    "amx_bf16",
-)  # without one of these a processor emulates bfloat16, many times slower
+# Without one of these a processor emulates bfloat16, many times slower.
+_COMPUTED = ("avx512_bf16", "amx_bf16")
 
 
 def automatic_precision() -> Precision:
