@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import tifffile
 
-from denoscope.runtime import LazyMovie, align_movie, estimate_intensity, follow_motion, open_movie
+from denoscope.runtime import (
+    LazyMovie,
+    align_movie,
+    estimate_intensity,
+    follow_motion,
+    open_movie,
+    shown_by_all,
+)
 
 
 def moving_movie(length: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -26,6 +33,26 @@ def test_the_walk_is_found_and_undone() -> None:
     still = np.asarray(align_movie(movie, found, "walk"), float)[:, 16:-16, 16:-16]
     changes = still.var(axis=0).mean() / still.mean()
     assert 0.9 < changes < 1.1, "only shot noise is left"
+
+
+def test_what_every_frame_shows_has_no_repeated_border() -> None:
+    movie, _ = moving_movie()
+    stamped = np.arange(movie[0].size, dtype=np.float32).reshape(movie[0].shape) + np.zeros_like(
+        movie, np.float32
+    )
+    found = np.array([[0, 0], [5, -3], [-2, 7]], np.intp)
+    part = shown_by_all(movie.shape[1:], found)
+    assert part == (slice(2, 91), slice(3, 97))
+    inside = np.asarray(align_movie(stamped, found, "walk", part=part))
+    whole = np.asarray(align_movie(stamped, found, "walk"))
+    np.testing.assert_array_equal(inside, whole[:, 2:91, 3:97])
+    for frame in inside:
+        assert len(np.unique(frame)) == frame.size, "no pixel stands twice"
+    wider = np.asarray(align_movie(stamped, found, "walk", part=(slice(1, 91), slice(3, 97))))
+    assert len(np.unique(wider[2])) < wider[2].size
+    far = np.array([[0, 0], [200, 0]], np.intp)
+    rows, _ = shown_by_all(movie.shape[1:], far)
+    assert rows.stop <= rows.start
 
 
 def test_a_still_movie_is_left_alone() -> None:

@@ -220,6 +220,15 @@ def test_a_movie_that_moves_is_trained_on_as_a_live_session_sees_it() -> None:
     noise = [np.asarray(m.frames)[inner] - np.asarray(m.clean)[inner] for m in (moving, still)]
     assert noise[1].std() == pytest.approx(noise[0].std(), rel=0.02), "frames and truth move together"
     assert aligned(still) is still
+    # Without truth nothing that repeats a border is learned from: a copy of a pixel gives its noise away.
+    alone = aligned(TrainingMovie("moving", noisy, None, moving.intensity))
+    height, width = alone.frames.shape[1:]
+    assert 60 < height < 96
+    assert 60 < width < 96
+    for movie, repeats in ((still, True), (alone, False)):
+        frames = np.asarray(movie.frames)
+        ends = [(frames[:, 0], frames[:, 1]), (frames[:, -1], frames[:, -2])]
+        assert any((a == b).all(axis=1).any() for a, b in ends) is repeats
 
 
 def test_frames_that_cannot_be_written_to_are_drawn_from() -> None:

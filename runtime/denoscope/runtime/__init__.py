@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._align import align_movie, follow_motion
+    from ._align import align_movie, follow_motion, shown_by_all
     from ._anscombe import GeneralisedAnscombe
     from ._backends import (
         Backend,
@@ -85,6 +85,7 @@ __all__ = [
     "measure_noise_correlation",
     "open_movie",
     "register_backend",
+    "shown_by_all",
     "write_bundle",
 ]
 
@@ -93,6 +94,7 @@ _HOME = {
     "GeneralisedAnscombe": "_anscombe",
     "align_movie": "_align",
     "follow_motion": "_align",
+    "shown_by_all": "_align",
     "Backend": "_backends",
     "Buffer": "_backends",
     "Choice": "_backends",

@@ -14,7 +14,7 @@ from ._noise import Intensity
 from ._placement import REACH, Placement
 from ._register import moves
 
-__all__ = ["align_movie", "follow_motion"]
+__all__ = ["align_movie", "follow_motion", "shown_by_all"]
 
 _KEPT_BYTES = 2**28  # a movie up to this size is aligned in memory, once
 _LIMIT_BYTES = 2**34  # of one read
@@ -60,7 +60,22 @@ def follow_motion(
     return np.array(found, np.intp).reshape(-1, 2)
 
 
-def align_movie(movie: AnyMovie, displacements: npt.NDArray[np.intp], name: str) -> AnyMovie:
+def shown_by_all(shape: tuple[int, int], displacements: npt.NDArray[np.intp]) -> tuple[slice, slice]:
+    """Return the rows and columns of the rest position that every frame of (H, W) pixels shows; they may be empty."""
+    (top, left), (bottom, right) = displacements.min(0), displacements.max(0)
+    height, width = shape
+    rows = slice(max(0, -int(top)), max(0, min(height, height - int(bottom))))
+    columns = slice(max(0, -int(left)), max(0, min(width, width - int(right))))
+    return rows, columns
+
+
+def align_movie(
+    movie: AnyMovie,
+    displacements: npt.NDArray[np.intp],
+    name: str,
+    *,
+    part: tuple[slice, slice] | None = None,
+) -> AnyMovie:
     """Move every frame back to the rest position, borders repeated.
 
     Parameters
@@ -71,13 +86,18 @@ def align_movie(movie: AnyMovie, displacements: npt.NDArray[np.intp], name: str)
         (n, 2) as `follow_motion` returns them, n at most T.
     name
         Said in errors.
+    part
+        Rows and columns of the rest position to return; all of them when None.
 
     Returns
     -------
     ndarray or LazyMovie
-        (n, H, W). A small movie is moved at once, a large one frame by frame when it is read.
+        (n, H, W), or the size of the part. A small movie is moved at once, a large one frame by frame when it is read.
     """
-    reopen = partial(_Aligned, movie[: len(displacements)], displacements)
+    rows, columns = part or (slice(0, movie.shape[1]), slice(0, movie.shape[2]))
+    size = rows.stop - rows.start, columns.stop - columns.start
+    corner = np.array([rows.start, columns.start], np.intp)
+    reopen = partial(_Aligned, movie[: len(displacements)], displacements + corner, size)
     lazy = LazyMovie(reopen(), name, _LIMIT_BYTES, reopen)
     if not isinstance(movie, LazyMovie) and lazy.nbytes <= _KEPT_BYTES:
         whole: AnyMovie = np.asarray(lazy)
@@ -88,16 +108,16 @@ def align_movie(movie: AnyMovie, displacements: npt.NDArray[np.intp], name: str)
 class _Aligned:
     """Reads another movie and moves what it reads; see `Reader`."""
 
-    def __init__(self, movie: AnyMovie, displacements: npt.NDArray[np.intp]) -> None:
+    def __init__(self, movie: AnyMovie, displacements: npt.NDArray[np.intp], size: tuple[int, int]) -> None:
         self._movie = movie
         self._displacements = displacements
-        self.shape: tuple[int, int, int] = (len(movie), movie.shape[1], movie.shape[2])
+        self.shape: tuple[int, int, int] = (len(movie), *size)
         self.dtype: np.dtype[Any] = movie.dtype
         self.piece = movie.piece if isinstance(movie, LazyMovie) else (1, 1, 1)
         self.note = "aligned to its rest position, whole pixels"
 
     def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
-        height, width = self.shape[1:]
+        height, width = self._movie.shape[1:]
         moved = self._displacements[start:stop]
         # Read once what all the frames need, then pick each frame's own part of it.
         (top, left), (bottom, right) = moved.min(0), moved.max(0)

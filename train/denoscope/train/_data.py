@@ -20,6 +20,7 @@ from denoscope.runtime import (
     estimate_intensity,
     follow_motion,
     open_movie,
+    shown_by_all,
 )
 from denoscope.train._clips import Clip, ClipPool
 from denoscope.train._live import LiveSettings
@@ -30,6 +31,7 @@ __all__ = ["Batch", "TrainingMovie", "aligned", "draw_batch", "movie_from_file",
 _CALIBRATION_FRAMES = 32
 _LONGEST_PAST = 400  # frames that a drawn window remembers at most
 _MINIMUM_FRAMES = 10
+_MINIMUM_EDGE = 32  # pixels
 _IN_MEMORY_BYTES = 256 * 2**20  # files that cannot be mapped are read whole up to this size
 
 
@@ -144,7 +146,7 @@ def movie_from_file(
         raise InvalidInput(
             f"{path.name} has {len(movie)} frames in the chosen range; training needs {_MINIMUM_FRAMES} or more."
         )
-    if min(movie.shape[1:]) < 32:
+    if min(movie.shape[1:]) < _MINIMUM_EDGE:
         raise InvalidInput(
             f"{path.name} is {movie.shape[1]} x {movie.shape[2]} pixels; the least is 32 x 32."
         )
@@ -187,7 +189,10 @@ def simulated_movies(
 def aligned(movie: TrainingMovie, on_frame: Callable[[int], None] = lambda _: None) -> TrainingMovie:
     """Return the movie as a live session sees it: moved to its rest position if it moves as a whole.
 
-    A movie whose scene drifts off the canvas ends there, unless less than half of it would be left.
+    A movie whose scene drifts off the canvas ends there, unless less than half of it would be left. Of a movie
+    without truth only what every frame shows is kept: beyond it a frame's border is repeated, and a network that
+    has to predict a pixel from copies of it learns to keep its noise. Where less than 32 x 32 pixels would be left,
+    the movie is returned as it is.
 
     Parameters
     ----------
@@ -199,11 +204,15 @@ def aligned(movie: TrainingMovie, on_frame: Callable[[int], None] = lambda _: No
     displacements = follow_motion(movie.frames, movie.intensity, on_frame=on_frame)
     if displacements is None or len(displacements) < max(_MINIMUM_FRAMES, len(movie.frames) // 2):
         return movie
-    clean = movie.clean
-    if clean is not None:
-        clean = np.asarray(align_movie(clean, displacements, movie.name), np.float32)
-    frames = align_movie(movie.frames, displacements, movie.name)
-    return TrainingMovie(movie.name, frames, clean, movie.intensity)
+    if movie.clean is not None:
+        clean = np.asarray(align_movie(movie.clean, displacements, movie.name), np.float32)
+        frames = align_movie(movie.frames, displacements, movie.name)
+        return TrainingMovie(movie.name, frames, clean, movie.intensity)
+    part = shown_by_all(movie.frames.shape[1:], displacements)
+    if min(side.stop - side.start for side in part) < _MINIMUM_EDGE:
+        return movie
+    frames = align_movie(movie.frames, displacements, movie.name, part=part)
+    return TrainingMovie(movie.name, frames, None, movie.intensity)
 
 
 def draw_batch(
