@@ -204,15 +204,15 @@ def aligned(movie: TrainingMovie, on_frame: Callable[[int], None] = lambda _: No
     displacements = follow_motion(movie.frames, movie.intensity, on_frame=on_frame)
     if displacements is None or len(displacements) < max(_MINIMUM_FRAMES, len(movie.frames) // 2):
         return movie
-    if movie.clean is not None:
-        clean = np.asarray(align_movie(movie.clean, displacements, movie.name), np.float32)
-        frames = align_movie(movie.frames, displacements, movie.name)
-        return TrainingMovie(movie.name, frames, clean, movie.intensity)
-    part = shown_by_all(movie.frames.shape[1:], displacements)
-    if min(side.stop - side.start for side in part) < _MINIMUM_EDGE:
-        return movie
+    clean, part = movie.clean, None
+    if clean is not None:
+        clean = np.asarray(align_movie(clean, displacements, movie.name), np.float32)
+    else:
+        part = shown_by_all(movie.frames.shape[1:], displacements)
+        if min(side.stop - side.start for side in part) < _MINIMUM_EDGE:
+            return movie
     frames = align_movie(movie.frames, displacements, movie.name, part=part)
-    return TrainingMovie(movie.name, frames, None, movie.intensity)
+    return TrainingMovie(movie.name, frames, clean, movie.intensity)
 
 
 def draw_batch(
