@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
-from denoscope.acquisition._camera_options import CorrectingDenoiser, load_camera
-from denoscope.acquisition._noise_check import check_noise
-from denoscope.runtime import CameraCalibration, FrameMeta, InvalidInput, StreamCounters, StreamKey
+from denoscope.acquisition._camera_options import ConvertingDenoiser, load_camera
+from denoscope.acquisition._noise_check import check_noise, rounding_note
+from denoscope.runtime import CameraCalibration, FrameMeta, Intensity, InvalidInput, StreamCounters, StreamKey
 from denoscope.train import movie_from_file
 
 from .conftest import Run
@@ -96,7 +96,9 @@ def test_the_live_denoiser_is_given_photo_electrons() -> None:
             return [key, recalibrate]
 
     inner, meta = Inner(), FrameMeta(number=4, t_received_s=0.0)
-    denoiser = CorrectingDenoiser(inner, CameraCalibration(np.full((4, 4), 2.0), np.full((4, 4), 100.0)))
+    denoiser = ConvertingDenoiser(
+        inner, CameraCalibration(np.full((4, 4), 2.0), np.full((4, 4), 100.0)).correct
+    )
     assert denoiser.push(np.full((4, 4), 140, np.uint16), meta, skip="keep-up") == ["out"]
     frame, passed, skip = inner.pushed[0]
     assert (frame.dtype, passed, skip) == (np.float32, meta, "keep-up")
@@ -116,6 +118,19 @@ def test_correlated_noise_is_said() -> None:
     assert found is not None
     assert "noise is correlated along rows: 0.5" in found["warning"]
     assert check_noise(white[:2]) is None
+
+
+def test_coarse_counts_are_said() -> None:
+    def intensity(scale: float) -> dict[str, Any]:
+        return Intensity(offset=100, scale=scale, noise_slope=0.5, noise_floor=1).model_dump()
+
+    note = rounding_note(intensity(1.5), np.uint16)
+    assert note is not None
+    assert "noise is 1.5 counts" in note
+    assert "--float32" in note
+    assert rounding_note(intensity(1.5), np.float32) is None
+    assert rounding_note(intensity(20), np.uint8) is None
+    assert rounding_note(None, np.uint16) is None
 
 
 def test_live_denoises_photo_electrons_and_keeps_raw_counts(

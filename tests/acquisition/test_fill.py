@@ -57,7 +57,12 @@ def frames_of(count: int, channels: str = "", change_at: int | None = None) -> l
 
 
 def record(
-    folder: Path, frames: list[Frame], skipped: Iterable[int] = (), form: str = "ome-tiff"
+    folder: Path,
+    frames: list[Frame],
+    skipped: Iterable[int] = (),
+    form: str = "ome-tiff",
+    *,
+    float32: bool = False,
 ) -> dict[str, Any]:
     bundle = folder.parent / "tiny.denoscope"
     if not bundle.exists():
@@ -70,6 +75,7 @@ def record(
         lag_s=60.0,
         finish_s=60.0,
         denoised_format=form,
+        float32=float32,
     )
     return live(settings, source=Listed(frames), wrap=lambda denoiser: Skipping(denoiser, skipped))
 
@@ -100,6 +106,31 @@ def test_what_was_skipped_is_what_a_session_that_kept_up_gives(denoscope: Run, t
         assert 'DeltaT="0.5"' in (tif.ome_metadata or "")
     with pytest.raises(OutputExists):
         fill_run(tmp_path / "run", bundle=str(bundle))
+
+
+@pytest.mark.parametrize("form", ["ome-tiff", "ome-zarr"])
+def test_a_session_in_float32_is_filled_in_float32(tmp_path: Path, form: str) -> None:
+    frames = frames_of(40)
+    record(tmp_path / "whole", frames, float32=True)
+    whole = tifffile.imread(tmp_path / "whole" / "denoised.ome.tif")
+    assert whole.dtype == np.float32
+    assert (whole != np.rint(whole)).mean() > 0.9
+    rounded = record(tmp_path / "rounded", frames)
+    assert rounded["frames"]["denoised"] == 40
+    counts = tifffile.imread(tmp_path / "rounded" / "denoised.ome.tif").astype(np.float32)
+    assert np.abs(whole - counts).max() < 0.51  # the same but for the rounding
+    run = tmp_path / "run"
+    record(run, frames, [20, 21, 30], form, float32=True)
+    if form == "ome-zarr":  # a crash leaves no report, and the frames say what they are
+        (run / "report.json").unlink()
+    result = fill_run(run, bundle=str(tmp_path / "tiny.denoscope"))
+    assert (result["kept"], result["computed"]) == (37, 3)
+    filled = tifffile.imread(run / FILLED_MOVIE)
+    assert filled.dtype == np.float32
+    kept = np.setdiff1d(np.arange(40), [20, 21, 30])
+    np.testing.assert_array_equal(filled[kept], whole[kept])
+    if form == "ome-tiff":  # without the report the intensity is estimated from all of its frames again
+        np.testing.assert_array_equal(filled, whole)
 
 
 def test_frames_kept_are_copied_and_not_computed_anew(tmp_path: Path) -> None:

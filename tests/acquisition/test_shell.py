@@ -53,6 +53,7 @@ BAD_SETTINGS = {
     "missing bundle": (["--bundle", "nowhere.denoscope"], "nowhere.denoscope"),
     "look-ahead": (["--look-ahead", "9"], "look-ahead"),
     "no disk space": (["--frames", str(2**31 - 1)], "GB free"),
+    "fractions in a format of whole counts": (["--float32", "--denoised-format", "ndtiff"], "--float32"),
     "buffer": (["--movie", "large.tif", "--buffer-mb", "1"], "--buffer-mb"),
     "empty movie": (["--movie", "empty.tif"], "is empty"),
 }

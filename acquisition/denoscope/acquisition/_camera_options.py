@@ -11,11 +11,13 @@ import typer
 from denoscope.runtime import InvalidInput
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from denoscope.runtime import CameraCalibration, Denoised, FrameMeta, StreamCounters, StreamKey
 
     from ._lane import Denoiser
 
-__all__ = ["CorrectingDenoiser", "GainOption", "OffsetOption", "RoiOption", "load_camera"]
+__all__ = ["ConvertingDenoiser", "GainOption", "OffsetOption", "RoiOption", "load_camera"]
 
 GainOption = Annotated[
     Path | None,
@@ -61,20 +63,20 @@ def load_camera(gain: Path | None, offset: Path | None, roi: str | None) -> Came
     return CameraCalibration.load(gain, offset, roi=region)
 
 
-class CorrectingDenoiser:
-    """A denoiser that is given photo-electrons in place of counts.
+class ConvertingDenoiser:
+    """A denoiser that is given photo-electrons, or float32, in place of the camera's counts.
 
     Parameters
     ----------
     denoiser
-        Takes the corrected frames, float32.
-    calibration
-        Of the camera's pixels.
+        Takes the converted frames.
+    convert
+        Returns a frame (H, W) as the denoiser shall have it, like `CameraCalibration.correct`.
     """
 
-    def __init__(self, denoiser: Denoiser, calibration: CameraCalibration) -> None:
+    def __init__(self, denoiser: Denoiser, convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> None:
         self._denoiser = denoiser
-        self._calibration = calibration
+        self._convert = convert
 
     @property
     def counters(self) -> StreamCounters:
@@ -82,8 +84,8 @@ class CorrectingDenoiser:
         return self._denoiser.counters
 
     def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
-        """Correct one frame and push it; return the outputs that are due."""
-        return self._denoiser.push(self._calibration.correct(frame), meta, skip=skip)
+        """Convert one frame and push it; return the outputs that are due."""
+        return self._denoiser.push(self._convert(frame), meta, skip=skip)
 
     def flush(self) -> list[Denoised]:
         """Return the outputs of all frames still held."""
@@ -92,7 +94,7 @@ class CorrectingDenoiser:
     def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
         """Begin one of the denoiser's streams anew; return its outputs until then.
 
-        The calibration is that of the pixels the run began with: a changed ROI has another size, which
+        A calibration is that of the pixels the run began with: a changed ROI has another size, which
         `CameraCalibration.correct` refuses.
         """
         restart: Callable[..., list[Denoised]] = self._denoiser.restart  # type: ignore[attr-defined]

@@ -174,7 +174,10 @@ class _Filling:
         self.provenance = provenance_of(self.first, choice)
         about = self.recording.header["source"]
         self.live: LiveMovie = stack.enter_context(live_movie(self.run, about, self.notes))
-        source = _source(self.recording, self.camera)
+        self.convert = self._conversion()
+        source = _source(self.recording)
+        if self.convert is not None:
+            source = replace(source, dtype=np.dtype(np.float32))
         shapes = {(tuple(each["shape"]), each["dtype"]) for each in self.recording.records if each["agrees"]}
         layout = Layout(
             source,
@@ -186,6 +189,27 @@ class _Filling:
         self.partial = output.with_name(output.name + ".partial")
         self.sink: MovieSink = open_sink(output, self.partial, layout)
         stack.callback(self.sink.close)
+
+    def _conversion(self) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None:
+        """Return what the session did to a raw frame before it was denoised; None for nothing.
+
+        Whether that was `--float32` is asked of the report and, after a crash, of what was denoised live.
+        """
+        if self.camera is not None:
+            return self.camera.correct
+        first = next(
+            (
+                (key, at)
+                for key, track in self.tracks.items()
+                for at in range(len(track.places))
+                if (key, at) in self.live
+            ),
+            None,
+        )
+        kept = None if first is None else self.live.read(first).dtype
+        if self.denoiser.get("float32") or kept == np.float32:
+            return lambda frame: frame.astype(np.float32)
+        return None
 
     def take(self, index: int, pixels: npt.NDArray[Any]) -> None:
         """Take one raw frame."""
@@ -205,7 +229,7 @@ class _Filling:
         if len(track.recent) > self.delay + 1:
             track.recent.popleft()
         wanted = any((route.key, at) not in self.live for at in track.recent)
-        frame = pixels if self.camera is None else self.camera.correct(pixels)
+        frame = pixels if self.convert is None else self.convert(pixels)
         meta = FrameMeta(route.number, time.perf_counter(), route.key)
         self._emit(self.router.push(frame, meta, skip=None if wanted else _KEPT))
 
@@ -290,11 +314,11 @@ def _route(routes: Routes, record: Mapping[str, Any]) -> Route | None:
     )
 
 
-def _source(recording: RawRecording, camera: CameraCalibration | None) -> SourceInfo:
+def _source(recording: RawRecording) -> SourceInfo:
     about = recording.header["source"]
     first = next(record for record in recording.records if record["agrees"])
     size_m = about.get("pixel_size_m")
-    source = SourceInfo(
+    return SourceInfo(
         about["kind"],
         about["name"],
         about["camera"],
@@ -305,4 +329,3 @@ def _source(recording: RawRecording, camera: CameraCalibration | None) -> Source
         frame_rate_hz=about.get("frame_rate_hz"),
         channel=about.get("channel"),
     )
-    return source if camera is None else replace(source, dtype=np.dtype(np.float32))

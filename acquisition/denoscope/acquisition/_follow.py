@@ -130,6 +130,7 @@ def follow(
     look_ahead: int | None = None,
     backend: str = "auto",
     threads: int | None = None,
+    float32: bool = False,
     lag_s: float = 5.0,
     queue_mb: float = 256.0,
     keep_raw: bool = True,
@@ -146,7 +147,7 @@ def follow(
         A ``CMMCorePlus``.
     output
         Run folder for ``denoised.ome.tif``, ``raw.tif`` and the reports.
-    bundle, look_ahead, backend, threads, lag_s, queue_mb
+    bundle, look_ahead, backend, threads, float32, lag_s, queue_mb
         As for `hook`.
     keep_raw
         Write ``raw.tif``, the frames that reached the denoising process; off where the acquisition writes
@@ -176,6 +177,7 @@ def follow(
         look_ahead=look_ahead,
         backend=backend,
         threads=threads,
+        float32=float32,
         lag_s=lag_s,
     )
     return Following(core, follower)

@@ -339,6 +339,7 @@ def hook(
     look_ahead: int | None = None,
     backend: str = "auto",
     threads: int | None = None,
+    float32: bool = False,
     lag_s: float = 5.0,
     queue_mb: float = 256.0,
     keep_raw: bool = False,
@@ -349,7 +350,7 @@ def hook(
     ----------
     output
         Run folder for ``denoised.ome.tif`` and the reports; it must not hold a recording yet.
-    bundle, look_ahead, backend, threads
+    bundle, look_ahead, backend, threads, float32
         As for `denoscope.acquisition.LiveSettings`.
     lag_s
         Seconds that a frame may wait in the denoising process before outputs are skipped.
@@ -379,6 +380,7 @@ def hook(
         look_ahead=look_ahead,
         backend=backend,
         threads=threads,
+        float32=float32,
         lag_s=lag_s,
     )
 

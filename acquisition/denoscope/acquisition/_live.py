@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._camera_options import CorrectingDenoiser, load_camera
+from ._camera_options import ConvertingDenoiser, load_camera
 from ._control import Action, Request, RequestFiles, SessionControl
 from ._denoiser import UNKNOWN, DenoiserRequest, LocalDenoiser, SessionDenoiser
 from ._disk import free_bytes
@@ -23,7 +23,7 @@ from ._lane import DenoiseLane, Denoiser
 from ._log import EventLog
 from ._metrics import Gauges, MetricsServer, metrics_address
 from ._movie import Movie, read_movie
-from ._noise_check import check_noise
+from ._noise_check import check_noise, rounding_note
 from ._provenance import package_version
 from ._raw import RAW_MOVIE, RAW_SIDECAR, RawElsewhere, RawWriter, raw_pages
 from ._remote import RemoteDenoiser
@@ -109,6 +109,7 @@ class _Run:
         stack.callback(self.denoiser.close)
         self.provenance = self.denoiser.provenance
         self.provenance["camera"] = None if self.camera is None else self.camera.describe()
+        self.provenance["float32"] = settings.float32
         movie: Movie | None = read_movie(settings.movie) if settings.movie else None
         self.source: Source = self.given_source or open_source(
             settings.core,
@@ -125,8 +126,7 @@ class _Run:
             self.camera.check(self.info.shape)
         self._look_ahead()
         # Before the camera is armed, because it takes longer than a frame.
-        dtype = self.info.dtype if self.camera is None else np.dtype(np.float32)
-        self.denoiser.prepare(self.info.shape, dtype, min(self.info.cameras, settings.streams))
+        self.denoiser.prepare(self.info.shape, self._given.dtype, min(self.info.cameras, settings.streams))
         if self.view is not None:
             self.view.wait()
         settings.output.mkdir(parents=True, exist_ok=True)
@@ -143,14 +143,16 @@ class _Run:
         self.writer = open_live_sink(
             settings.output,
             settings.denoised_format,
-            self.info if self.camera is None else replace(self.info, dtype=np.dtype(np.float32)),
+            self._given,
             self.provenance,
             std=settings.std,
         )
         self.routes = Routes(settings.streams)
         denoiser: Denoiser = self.denoiser
         if self.camera is not None:
-            denoiser = CorrectingDenoiser(denoiser, self.camera)
+            denoiser = ConvertingDenoiser(denoiser, self.camera.correct)
+        elif settings.float32:
+            denoiser = ConvertingDenoiser(denoiser, lambda frame: frame.astype(np.float32))
         sinks: tuple[RawSink, DenoisedSink] = (raw, self.writer)
         if self.view is not None:
             self.view.open(settings, self.info)
@@ -174,6 +176,13 @@ class _Run:
             raw_queue_frames=min(max(queued, 4), 4096),
         )
         self._serve_metrics()
+
+    @property
+    def _given(self) -> SourceInfo:
+        """The source as the denoiser is given it, and as its output is."""
+        if self.camera is None and not self.settings.float32:
+            return self.info
+        return replace(self.info, dtype=np.dtype(np.float32))
 
     def _open_denoiser(self) -> SessionDenoiser:
         settings = self.settings
@@ -206,11 +215,10 @@ class _Run:
     def _look_ahead(self) -> None:
         """Compare the disk with the camera, and go on only where somebody answers for it."""
         settings, info = self.settings, self.info
-        itemsize = info.dtype.itemsize if self.camera is None else 4
         self.forecast = make_forecast(
             _existing_parent(settings.output),
             info,
-            Load(settings.keep_raw, itemsize, settings.std),
+            Load(settings.keep_raw, self._given.dtype.itemsize, settings.std),
             frames=settings.frame_limit,
             seconds=settings.seconds,
             camera_fps=settings.camera_fps,
@@ -351,6 +359,8 @@ class _Run:
         self.provenance["noise"] = noise = self._check_noise()
         if noise is not None and noise["warning"]:
             self.notes.append(noise["warning"])
+        if (note := rounding_note(self.provenance["intensity"], self._given.dtype)) is not None:
+            self.notes.append(note)
         if self.log.problem:
             self.notes.append(self.log.problem)
         report = build_report(

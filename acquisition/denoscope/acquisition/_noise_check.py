@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration
 
-__all__ = ["check_noise"]
+__all__ = ["check_noise", "rounding_note"]
+
+_FEW_COUNTS = 4.0  # of noise: below, rounding costs about a decibel of what is denoised and more
 
 
 def check_noise(frames: Any, camera: CameraCalibration | None = None) -> dict[str, Any] | None:
@@ -41,3 +47,21 @@ def check_noise(frames: Any, camera: CameraCalibration | None = None) -> dict[st
         "limit": found.limit,
         "warning": "; ".join(filter(None, sentences)) or None,
     }
+
+
+def rounding_note(intensity: Mapping[str, float] | None, dtype: npt.DTypeLike) -> str | None:
+    """Return a sentence where whole counts are too coarse for what is left of the noise, else None.
+
+    Parameters
+    ----------
+    intensity
+        Values of the `Intensity` that a movie was denoised with; None where it is not known.
+    dtype
+        Of the denoised movie.
+    """
+    if intensity is None or np.dtype(dtype).kind == "f" or intensity["scale"] >= _FEW_COUNTS:
+        return None
+    return (
+        f"the noise is {intensity['scale']:.2g} counts, so that rounding the denoised movie to whole counts adds much "
+        "to what is left of it; --float32 keeps the fractions"
+    )

@@ -18,7 +18,7 @@ from ._disk import check_space
 from ._errors import OutputExists
 from ._frames import SourceInfo
 from ._journal import Journal
-from ._noise_check import check_noise
+from ._noise_check import check_noise, rounding_note
 from ._pages import PageFile
 from ._provenance import package_version, provenance_of
 from ._sinks import Layout, MovieSink, Place, format_of, open_sink
@@ -98,7 +98,7 @@ def denoise_movie(
     -------
     dict
         ``output``, ``std``, ``frames``, ``frame_s`` (mean time a frame), ``resumed_from`` (frames that were there
-        already), ``noise`` (see `check_noise`), ``denoiser`` (provenance).
+        already), ``notes`` (sentences for the user), ``noise`` (see `check_noise`), ``denoiser`` (provenance).
 
     Raises
     ------
@@ -329,6 +329,7 @@ class _Work:
             "frame_s": (time.perf_counter() - self.started_s) / max(new, 1),
             "resumed_from": self.resumed_from,
             "movie_note": self.note,
+            "notes": list(filter(None, [rounding_note(self.provenance["intensity"], self.frames.dtype)])),
             "noise": self.noise,
             "denoiser": self.provenance,
         }

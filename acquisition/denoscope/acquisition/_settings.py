@@ -61,6 +61,8 @@ class LiveSettings(BaseModel):
         Of the denoised movie: ``ome-tiff``, ``ome-zarr`` or ``ndtiff``.
     std
         Write the predicted standard deviation of every denoised pixel too.
+    float32
+        Write the denoised movie in float32, not rounded to whole counts.
     denoiser
         ``process``: in a process of its own, whose crash costs no raw frame; ``thread``: in this one.
     patience_s
@@ -100,6 +102,7 @@ class LiveSettings(BaseModel):
     keep_raw: bool = True
     denoised_format: LiveFormat = "ome-tiff"
     std: bool = False
+    float32: bool = False
     denoiser: Literal["process", "thread"] = "process"
     patience_s: float = Field(20.0, gt=0)
     metrics: str | None = None
@@ -140,6 +143,11 @@ def make_settings(**values: Any) -> LiveSettings:
     if settings.frames is not None and settings.seconds is not None:
         raise InvalidInput(
             f"--frames {settings.frames} and --seconds {settings.seconds:g} exclude each other; give one."
+        )
+    if settings.float32 and settings.denoised_format == "ndtiff":
+        raise InvalidInput(
+            "--float32 does not go with --denoised-format ndtiff, which holds whole counts only: choose ome-tiff or "
+            "ome-zarr."
         )
     if settings.movie is not None and settings.core != "demo":
         raise InvalidInput(

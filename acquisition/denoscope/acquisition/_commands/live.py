@@ -116,6 +116,13 @@ def live(
     std: Annotated[
         bool, typer.Option("--std", help="Write the predicted standard deviation too, as denoised_std.")
     ] = False,
+    float32: Annotated[
+        bool,
+        typer.Option(
+            "--float32",
+            help="Write the denoised movie in float32, not rounded to whole counts.",
+        ),
+    ] = False,
     metrics: Annotated[
         str | None, typer.Option(help="Port where Prometheus, on this computer, reads the session's numbers.")
     ] = None,
@@ -157,6 +164,7 @@ def live(
         reserve_mb=reserve_mb,
         denoised_format=denoised_format,
         std=std,
+        float32=float32,
         metrics=metrics,
         camera_fps=camera_fps,
         force=force,
