@@ -192,6 +192,8 @@ def grown(start: LiveNet, larger: LiveNet) -> dict[str, torch.Tensor]:
     """
     weights, old_weights = larger.state_dict(), start.state_dict()
     for name, old in old_weights.items():
+        if name.startswith("flow."):
+            continue  # the larger one's own: trained by itself
         new = weights[name]
         if new.ndim == 0:
             new.copy_(old)
