@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 import torch
+from scipy import ndimage
 from torch.nn import functional
 
 from denoscope.export import (
@@ -23,6 +24,8 @@ from denoscope.export import (
 from denoscope.export._engines import installed
 from denoscope.export._half import half_precision, rounded_like_half
 from denoscope.runtime import Bundle, FrameMeta, Intensity, InvalidInput, Stream
+from denoscope.runtime._convert import place_into
+from denoscope.runtime._placement import Placement
 from denoscope.runtime.engines import EngineCache
 from denoscope.train import (
     LiveNet,
@@ -42,7 +45,8 @@ pytestmark = pytest.mark.slow  # the exporter takes seconds a graph
 SMALL = {"window": 3, "features": 3, "width": 4, "wide": 6, "head": 8}
 NARROW = {"encode_channels": 4, "encode_width": 6, "trunk_width": 8, "deep_width": 8, "spatial_channels": 3}
 CAMERA = Intensity(offset=3.0, scale=2.0, noise_slope=0.3, noise_floor=0.2)
-METHODS = ("umvd", "umvd with a baseline", "sts-uvd", "live with flows")
+FOLLOWING = ("live", "live with flows")  # both are told how far off the scene a frame lies
+METHODS = ("umvd", "umvd with a baseline", "sts-uvd", *FOLLOWING)
 
 FloatArray = npt.NDArray[np.float32]
 Network = Umvd | StsUvd | LiveNet
@@ -52,10 +56,10 @@ def untrained(method: str) -> Network:
     torch.manual_seed(3)
     if method == "sts-uvd":
         return StsUvd(StsUvdSettings(**SMALL)).eval()
-    if method == "live with flows":
-        return LiveNet(
-            LiveSettings(window=3, look_ahead=1, guided=True, **NARROW), load_flow(passes=1)
-        ).eval()
+    if method in FOLLOWING:
+        guided = method == "live with flows"
+        settings = LiveSettings(window=3, look_ahead=1, guided=guided, subpixel=True, **NARROW)
+        return LiveNet(settings, load_flow(passes=1) if guided else None).eval()
     baseline = 4.0 if "baseline" in method else None
     return Umvd(UmvdSettings(**SMALL, baseline_frames=baseline)).eval()
 
@@ -109,8 +113,10 @@ def reference(network: Network, movie: FloatArray) -> FloatArray:
     return result
 
 
-def streamed(bundle: Bundle, movie: npt.NDArray[Any], backend: str) -> npt.NDArray[Any]:
-    with Stream(bundle, backend, intensity=CAMERA, align=False, threads=1) as stream:
+def streamed(
+    bundle: Bundle, movie: npt.NDArray[Any], backend: str, *, align: bool = False
+) -> npt.NDArray[Any]:
+    with Stream(bundle, backend, intensity=CAMERA, align=align, threads=1) as stream:
         outputs = []
         for number, frame in enumerate(movie):
             outputs += stream.push(frame, FrameMeta(number, 0.0))
@@ -136,18 +142,50 @@ def test_a_stream_equals_the_whole_windows(
     assert np.abs(rounded - unrounded).max() <= 0.5 + 1e-4
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime-cpu", "openvino"])
+@pytest.mark.parametrize("method", FOLLOWING)
+def test_a_stream_of_a_moving_scene_equals_the_whole_windows(
+    bundles: dict[str, tuple[Network, Bundle]], method: str, backend: str
+) -> None:
+    network, bundle = bundles[method]
+    assert isinstance(network, LiveNet)
+    rng = np.random.default_rng(1)
+    scene = ndimage.gaussian_filter(rng.random((80, 90)) ** 8, 1.5) * 2000
+    steps = np.cumsum(rng.normal(0, 0.9, (14, 2)), 0)
+    movie = np.stack([ndimage.shift(scene, step)[16:61, 16:66] for step in steps]).astype(np.float32)
+    movie += rng.normal(0, 0.5, movie.shape).astype(np.float32)
+    placement = Placement((45, 50), CAMERA, follow=True)
+    canvases, places, rests = [], [], []
+    for frame in movie:
+        place, _ = placement.find(frame)
+        canvases.append(np.empty(placement.canvas, np.float32))
+        place_into(frame, canvases[-1], place)
+        places.append(place)
+        rests.append(placement.rest)
+    assert np.std(rests) > 0.1
+    assert len({place[0].start for place in places}) > 2
+    means, _ = denoise_movie(network, np.stack(canvases), CAMERA, rests=np.array(rests, np.float32))
+    expected = np.stack([mean[place] for mean, place in zip(means, places, strict=True)])
+    found = streamed(bundle, movie, backend, align=True)
+    size = np.abs(expected - CAMERA.offset).max()
+    assert np.abs(found - expected).max() <= (1e-4 if bundle.manifest.flow_scale else 1e-5) * size
+    blunt, _ = denoise_movie(network, np.stack(canvases), CAMERA)
+    assert np.abs(blunt - means).max() > 1e-2 * size
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_manifest_says_what_the_method_has(
     bundles: dict[str, tuple[Network, Bundle]], method: str
 ) -> None:
     manifest = bundles[method][1].manifest
     assert manifest.method == method.split()[0]
-    assert manifest.predicts_std == (method == "live with flows")
+    assert manifest.predicts_std == manifest.subpixel == (method in FOLLOWING)
     assert (manifest.window, manifest.look_ahead) == (3, 1)
     graphs = {
         "umvd": ("encode", "fuse"),
         "umvd with a baseline": ("encode", "remember", "fuse"),
         "sts-uvd": ("encode", "motion", "fuse"),
+        "live": ("encode", "remember", "fuse"),
         "live with flows": ("encode", "motion", "remember", "fuse"),
     }
     assert manifest.graphs == graphs[method]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tifffile
+from scipy import ndimage
 
 from denoscope.runtime import (
     LazyMovie,
@@ -29,10 +31,30 @@ def test_the_walk_is_found_and_undone() -> None:
     found = follow_motion(movie, estimate_intensity(movie[:32]))
     assert found is not None
     # The scene is cut further down when the walk is positive, so it appears further up.
-    np.testing.assert_array_equal(found, -walk)
+    np.testing.assert_array_equal(np.rint(found), -walk)
+    assert np.abs(found + walk).max() < 0.1, "there is no rest of whole pixels"
     still = np.asarray(align_movie(movie, found, "walk"), float)[:, 16:-16, 16:-16]
     changes = still.var(axis=0).mean() / still.mean()
     assert 0.9 < changes < 1.1, "only shot noise is left"
+
+
+@pytest.mark.parametrize(("photons", "error_px"), [(1.5, 0.2), (20.0, 0.12)])
+def test_the_rest_of_whole_pixels_is_found(photons: float, error_px: float) -> None:
+    rng = np.random.default_rng(3)
+    scene = ndimage.gaussian_filter(rng.random((170, 170)) ** 6, 1.5)
+    scene *= photons / scene.mean()
+    walk = np.clip(np.cumsum(rng.normal(0, 0.8, (60, 2)), 0), -6, 6)
+    walk -= walk[0]
+    frames = [ndimage.shift(scene, step, order=3)[20:140, 20:150] for step in walk]
+    movie = rng.poisson(np.maximum(frames, 0)).astype(np.uint16)
+    found = follow_motion(movie, estimate_intensity(movie[:32]))
+    assert found is not None
+    off = found - walk
+    off = off[20:] - np.median(
+        off[20:], axis=0
+    )  # the first frames, which the others are compared with, are noisy
+    assert np.sqrt(np.mean(off**2)) < error_px, "whole pixels alone are 0.29 off"
+    assert (np.abs(found - np.rint(found)) < 0.5).all()
 
 
 def test_what_every_frame_shows_has_no_repeated_border() -> None:

@@ -65,11 +65,15 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
             parts.encode, [frame, *([noise] if parts.uses_noise else [])], {"features": free(parts.scale)}
         )
     }
+
+    def rest(name: str, *frames: int) -> list[_Input]:
+        return [_Input(name, torch.full((*frames, 2), 0.1))] if parts.subpixel else []
+
     window: list[_Input | list[_Input]] = [[of_frame(f"features_{i}") for i in range(parts.window)]]
     if parts.motion is not None:
         graphs["motion.onnx"] = _export(
             parts.motion,
-            [of_frame("features_a"), of_frame("features_b"), noise],
+            [of_frame("features_a"), of_frame("features_b"), noise, *rest("rest_a"), *rest("rest_b")],
             {"flow": free(parts.flow_scale)},
             traced=True,
         )
@@ -84,13 +88,15 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
     if parts.remember is not None:
         graphs["remember.onnx"] = _export(
             parts.remember,
-            [of_frame("features"), memory, weight],
+            [of_frame("features"), memory, weight, *rest("rest")],
             {"memory_out": free(parts.scale), "weight_out": {}},
         )
         window += [memory, *([weight] if parts.uses_weight else [])]
-    window += [noise] if parts.uses_noise else []
+    window += [*([noise] if parts.uses_noise else []), *rest("rests", parts.window)]
     results = {name: free(1) for name in (["mean", "std"] if parts.predicts_std else ["mean"])}
-    graphs["fuse.onnx"] = _export(parts.fuse, window, results, traced=parts.motion is not None)
+    graphs["fuse.onnx"] = _export(
+        parts.fuse, window, results, traced=parts.motion is not None or parts.subpixel
+    )
     return graphs
 
 

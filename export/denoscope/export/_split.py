@@ -38,13 +38,13 @@ class Split:
     encode
         (frame, noise) -> features; without `noise` where `uses_noise` is False.
     motion
-        (features a, features b, noise) -> flow, or None.
+        (features a, features b, noise, rest a, rest b) -> flow, or None.
     remember
-        (features, memory, weight) -> (memory, weight), or None.
+        (features, memory, weight, rest) -> (memory, weight), or None.
     fuse
-        (features of the window, flows, valid, memory, weight, noise) -> mean, or (mean, std). What the
+        (features of the window, flows, valid, memory, weight, noise, rests) -> mean, or (mean, std). What the
         method does not have is left out of the arguments.
-    window, look_ahead, stride, scale, feature_channels, memory_decay, memory_channels, flow_scale
+    window, look_ahead, stride, scale, feature_channels, memory_decay, memory_channels, flow_scale, subpixel
         As in the manifest.
     uses_noise
         Whether `encode` and `fuse` take the camera's noise.
@@ -67,6 +67,7 @@ class Split:
     memory_decay: tuple[float, ...] = ()
     memory_channels: int = 0
     flow_scale: int = 0
+    subpixel: bool = False
     uses_noise: bool = True
     uses_weight: bool = True
     predicts_std: bool = True
@@ -117,6 +118,7 @@ def _split_live(network: LiveNet) -> Split:
         memory_decay=s.memory_decay,
         memory_channels=s.memory_channels,
         flow_scale=_FLOW_SCALE if s.guided else 0,
+        subpixel=s.subpixel,
     )
 
 
@@ -175,8 +177,8 @@ class _LiveMotion(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, a: Tensor, b: Tensor, noise: Tensor) -> Tensor:
-        return self.network.motion(a, b, noise)
+    def forward(self, a: Tensor, b: Tensor, noise: Tensor, *rests: Tensor) -> Tensor:
+        return self.network.motion(a, b, noise, *rests)
 
 
 class _LiveRemember(nn.Module):
@@ -184,8 +186,10 @@ class _LiveRemember(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, features: Tensor, memory: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network.remember(features, memory, weight)
+    def forward(
+        self, features: Tensor, memory: Tensor, weight: Tensor, rest: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.network.remember(features, memory, weight, rest)
 
 
 class _LiveFuse(nn.Module):
@@ -194,9 +198,15 @@ class _LiveFuse(nn.Module):
         self.network = network
 
     def forward(
-        self, features: list[Tensor], valid: Tensor, memory: Tensor, weight: Tensor, noise: Tensor
+        self,
+        features: list[Tensor],
+        valid: Tensor,
+        memory: Tensor,
+        weight: Tensor,
+        noise: Tensor,
+        rests: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        return self.network.fuse(features, valid, memory, weight, noise)
+        return self.network.fuse(features, valid, memory, weight, noise, (), _each(rests))
 
 
 class _LiveGuidedFuse(nn.Module):
@@ -212,8 +222,13 @@ class _LiveGuidedFuse(nn.Module):
         memory: Tensor,
         weight: Tensor,
         noise: Tensor,
+        rests: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        return self.network.fuse(features, valid, memory, weight, noise, flows)
+        return self.network.fuse(features, valid, memory, weight, noise, flows, _each(rests))
+
+
+def _each(rests: Tensor | None) -> Sequence[Tensor]:
+    return () if rests is None else rests.unbind(0)
 
 
 class _UmvdEncode(nn.Module):

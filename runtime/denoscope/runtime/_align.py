@@ -26,7 +26,7 @@ def follow_motion(
     *,
     calibration_frames: int = 32,
     on_frame: Callable[[int], None] = lambda _done: None,
-) -> npt.NDArray[np.intp] | None:
+) -> npt.NDArray[np.float32] | None:
     """Return the displacement of each frame as a live session would find it, or None for a still movie.
 
     Parameters
@@ -43,8 +43,9 @@ def follow_motion(
     Returns
     -------
     ndarray or None
-        (n, 2) rows and columns, ``frame_t(p + d_t) = scene(p)``. n is less than T when the scene drifts
-        farther than the canvas reaches: the frames before that.
+        (n, 2) rows and columns, float32, ``frame_t(p + d_t) = scene(p)``. Rounded they are the whole pixels by
+        which a session moves the frame. n is less than T when the scene drifts farther than the canvas
+        reaches: the frames before that.
     """
     height, width = movie.shape[1:]
     if not moves(np.asarray(movie[:calibration_frames]), intensity, REACH):
@@ -55,14 +56,16 @@ def follow_motion(
         (rows, columns), drifted = placement.find(movie[t])
         if drifted:
             break
-        found.append((REACH - rows.start, REACH - columns.start))
+        y, x = placement.rest
+        found.append((REACH - rows.start + y, REACH - columns.start + x))
         on_frame(t + 1)
-    return np.array(found, np.intp).reshape(-1, 2)
+    return np.array(found, np.float32).reshape(-1, 2)
 
 
-def shown_by_all(shape: tuple[int, int], displacements: npt.NDArray[np.intp]) -> tuple[slice, slice]:
+def shown_by_all(shape: tuple[int, int], displacements: npt.NDArray[np.floating[Any]]) -> tuple[slice, slice]:
     """Return the rows and columns of the rest position that every frame of (H, W) pixels shows; they may be empty."""
-    (top, left), (bottom, right) = displacements.min(0), displacements.max(0)
+    whole = np.rint(displacements)
+    (top, left), (bottom, right) = whole.min(0), whole.max(0)
     height, width = shape
     rows = slice(max(0, -int(top)), max(0, min(height, height - int(bottom))))
     columns = slice(max(0, -int(left)), max(0, min(width, width - int(right))))
@@ -71,12 +74,12 @@ def shown_by_all(shape: tuple[int, int], displacements: npt.NDArray[np.intp]) ->
 
 def align_movie(
     movie: AnyMovie,
-    displacements: npt.NDArray[np.intp],
+    displacements: npt.NDArray[np.floating[Any]],
     name: str,
     *,
     part: tuple[slice, slice] | None = None,
 ) -> AnyMovie:
-    """Move every frame back to the rest position, borders repeated.
+    """Move every frame back to the rest position by whole pixels, borders repeated.
 
     Parameters
     ----------
@@ -97,11 +100,12 @@ def align_movie(
     rows, columns = part or (slice(0, movie.shape[1]), slice(0, movie.shape[2]))
     size = rows.stop - rows.start, columns.stop - columns.start
     corner = np.array([rows.start, columns.start], np.intp)
-    reopen = partial(_Aligned, movie[: len(displacements)], displacements + corner, size)
+    whole = np.rint(displacements).astype(np.intp)
+    reopen = partial(_Aligned, movie[: len(displacements)], whole + corner, size)
     lazy = LazyMovie(reopen(), name, _LIMIT_BYTES, reopen)
     if not isinstance(movie, LazyMovie) and lazy.nbytes <= _KEPT_BYTES:
-        whole: AnyMovie = np.asarray(lazy)
-        return whole
+        kept: AnyMovie = np.asarray(lazy)
+        return kept
     return lazy
 
 

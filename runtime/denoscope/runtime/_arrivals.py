@@ -15,12 +15,13 @@ __all__ = ["Entry", "Held"]
 
 @dataclass(slots=True)  # not frozen: one is made for each frame
 class Entry:
-    """A frame in the ring: when it was pushed and encoded, and where on the canvas it lies."""
+    """A frame in the ring: when it was pushed and encoded, where on the canvas it lies, and how far off the scene."""
 
     meta: FrameMeta
     pushed: float
     encoded: float
     place: Place
+    rest: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)

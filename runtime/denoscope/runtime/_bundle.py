@@ -83,6 +83,9 @@ class BundleManifest(BaseModel):
     flow_scale
         Flows between neighbouring frames are (2, H / flow_scale, W / flow_scale); 0 for a bundle
         without `motion`.
+    subpixel
+        Whether `fuse`, `remember` and `motion` are told how far off the scene a frame lies that was aligned by whole
+        pixels.
     predicts_std
         Whether `fuse` gives a standard deviation beside the mean.
     calibration_frames
@@ -116,6 +119,7 @@ class BundleManifest(BaseModel):
     memory_decay: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] = ()
     memory_channels: Annotated[int, Field(ge=0)] = 0
     flow_scale: Annotated[int, Field(ge=0)] = 0
+    subpixel: bool = False
     predicts_std: bool = True
     calibration_frames: Count = 32
     intensity: Intensity | None = None
@@ -205,6 +209,7 @@ class Bundle:
                 memory=bool(manifest.memory_decay),
                 motion=manifest.flow_scale > 0,
                 std=manifest.predicts_std,
+                subpixel=manifest.subpixel,
             )
             check_graph(f"{graph}.onnx", files[f"{graph}.onnx"], names)
             graphs[graph] = files[f"{graph}.onnx"]

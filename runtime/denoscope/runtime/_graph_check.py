@@ -33,7 +33,7 @@ class GraphNames(NamedTuple):
 
 
 def expected_names(
-    graph: str, window: int, *, memory: bool, motion: bool = False, std: bool = True
+    graph: str, window: int, *, memory: bool, motion: bool = False, std: bool = True, subpixel: bool = False
 ) -> GraphNames:
     """Return the input and output names that a graph of a bundle must have.
 
@@ -47,18 +47,24 @@ def expected_names(
         Whether the bundle has a long memory, and flows between neighbouring frames.
     std
         Whether it predicts a standard deviation.
+    subpixel
+        Whether its graphs are told how far off the scene a frame lies.
     """
     state = ("memory", "weight") if memory else ()
     if graph == "encode":
         return GraphNames(("frame", "noise"), ("features",))
     if graph == "motion":
-        return GraphNames(("features_a", "features_b", "noise"), ("flow",))
+        between = ("rest_a", "rest_b") if subpixel else ()
+        return GraphNames(("features_a", "features_b", "noise", *between), ("flow",))
     if graph == "remember":
-        return GraphNames(("features", *state), ("memory_out", "weight_out"), ())
+        return GraphNames(
+            ("features", *state, *(("rest",) if subpixel else ())), ("memory_out", "weight_out"), ()
+        )
     frames = tuple(f"features_{i}" for i in range(window))
     flows = tuple(f"flow_{i}" for i in range(window - 1)) if motion else ()
     outputs = ("mean", "std") if std else ("mean",)
-    return GraphNames((*frames, *flows, "valid", *state, "noise"), outputs, ("noise", "weight"))
+    rests = ("rests",) if subpixel else ()
+    return GraphNames((*frames, *flows, "valid", *state, "noise", *rests), outputs, ("noise", "weight"))
 
 
 def check_graph(file: str, data: bytes, names: GraphNames) -> None:

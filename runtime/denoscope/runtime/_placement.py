@@ -40,6 +40,11 @@ class Placement:
         self._still = self._place(0, 0)
 
     @property
+    def rest(self) -> tuple[float, float]:
+        """How far (y, x) the last frame on the canvas lies off the scene, in pixels: canvas(p + rest) = scene(p)."""
+        return (0.0, 0.0) if self._registration is None else self._registration.rest
+
+    @property
     def canvas(self) -> tuple[int, int]:
         """Height and width of the canvas."""
         return self.shape[0] + 2 * self._margin, self.shape[1] + 2 * self._margin

@@ -21,6 +21,8 @@ _COARSEST_PX = 10.0  # noise, and brightness that changes with activity
 _MEMORY = 40.0  # frames, time constant of the reference
 _SIGMAS = 1.6  # evidence for moving, in standard deviations of what noise alone would do,
 _SIGMAS_AT_FIRST = 4.5  # and while nothing says yet that there is a scene to follow
+_EVEN = 1 / 12  # variance of what is even over a pixel
+_HALF = 0.499  # pixels: rounding a displacement must give its whole pixels again
 _WORTH = 0.5  # of the changes between frames that alignment must explain to be worth while
 
 
@@ -69,6 +71,7 @@ class Registration:
         if columns % 2 == 0:
             twice[0, -1] = 1.0
         self._weights = (twice / (rows * columns)).astype(np.float32)
+        self._two_apart = [1 - np.cos(4 * np.pi * f).astype(np.float32) for f in (self._fy, self._fx)]
         self._band_energy = float((np.square(self._band) * self._weights).sum()) * rows * columns
         self.restart()
 
@@ -77,6 +80,7 @@ class Registration:
         self._reference: Complex64 | None = None
         self._age = 0
         self._shift = (0, 0)
+        self._rest = (0.0, 0.0)
         self._changes = self._explained = 0.0
 
     @property
@@ -84,8 +88,17 @@ class Registration:
         """Share of what changed between frames and reference, beyond noise, that alignment explains."""
         return self._explained / self._changes if self._changes > 0 else 0.0
 
+    @property
+    def rest(self) -> tuple[float, float]:
+        """What is left of the last frame's displacement (y, x) beyond whole pixels, each within half a pixel.
+
+        It is the top of a parabola through the correlation, drawn towards 0 as far as noise may have made it: the
+        posterior mean of what is even over a pixel beforehand.
+        """
+        return self._rest
+
     def follow(self, frame: npt.NDArray[Any]) -> tuple[int, int]:
-        """Return the displacement (y, x) of a frame from the reference, in whole pixels.
+        """Return the displacement (y, x) of a frame from the reference, in whole pixels; `rest` has the rest.
 
         Parameters
         ----------
@@ -112,6 +125,7 @@ class Registration:
         noise = max(self._unit.noise_slope * level + 1, self._unit.noise_floor) / b**2
         correlation = np.fft.irfft2(spectrum * np.conj(self._reference), s=self._size)
         chosen = self._choose(correlation, noise)
+        self._rest = self._beyond(correlation, chosen, noise)
         power = self._energy(spectrum) + self._energy(self._reference) - 2 * float(correlation[0, 0])
         self._changes += power - noise * self._taper_share * self._band_energy * (1 + 1 / self._age)
         self._explained += 2 * (_at(correlation, chosen, b) - float(correlation[0, 0]))
@@ -129,6 +143,28 @@ class Registration:
         variance = 2 * noise * self._taper_twice * (own[0, 0] - _at(own, apart, b))
         return found if gain > self._sigmas * np.sqrt(max(variance, 0.0)) else self._shift
 
+    def _beyond(self, correlation: Image, chosen: tuple[int, int], noise: float) -> tuple[float, float]:
+        """Return how far from the chosen displacement the correlation has its top; see `rest`."""
+        assert self._reference is not None
+        power = np.square(np.abs(self._reference) * self._band) * self._weights
+        b, rests = self._bin, []
+        for axis in range(2):
+            along = np.eye(2, dtype=np.intp)[axis]
+            lag = np.array([round(c / b) for c in chosen])
+            left, middle, right = (
+                float(correlation[tuple((lag + k * along) % self._size)]) for k in (-1, 0, 1)
+            )
+            bend = 2 * middle - left - right
+            if bend <= 0:
+                rests.append(0.0)
+                continue
+            top = b * (lag[axis] + np.clip(0.5 * (right - left) / bend, -0.5, 0.5)) - chosen[axis]
+            # Given the reference, the noise of left and right differs by this variance, as in `_choose`.
+            apart = 2 * noise * self._taper_twice * float((power * self._two_apart[axis]).sum())
+            variance = (0.5 * b / bend) ** 2 * apart * (1 + 1 / self._age)
+            rests.append(float(np.clip(top * _EVEN / (_EVEN + variance), -_HALF, _HALF)))
+        return rests[0], rests[1]
+
     def _energy(self, spectrum: Complex64) -> float:
         """Return the sum of squares of the image that has this half spectrum."""
         return float((np.square(np.abs(spectrum)) * self._weights).sum())
@@ -144,7 +180,7 @@ class Registration:
 
     def _update(self, spectrum: Complex64) -> None:
         """Average the spectrum, moved back to the reference, into it."""
-        y, x = (s / self._bin for s in self._shift)
+        y, x = ((s + r) / self._bin for s, r in zip(self._shift, self._rest, strict=True))
         back = np.exp(2j * np.pi * (self._fy * y)) * np.exp(2j * np.pi * (self._fx * x))
         aligned = (spectrum * back).astype(np.complex64)
         self._age += 1

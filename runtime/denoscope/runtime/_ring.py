@@ -58,9 +58,14 @@ class Ring(Generic[T]):
         return self._entered % self.size
 
     @property
-    def has_neighbour(self) -> bool:
-        """Whether the frame just before the one to enter `slot` is there."""
-        return self._entered > 0 and self._entries[self.slot - 1] is not None
+    def before(self) -> T | None:
+        """The frame just before the one to enter `slot`, None where it is missing."""
+        return self._entries[self.slot - 1] if self._entered > 0 else None
+
+    @property
+    def entries(self) -> list[T | None]:
+        """What the slots hold, the oldest first: the centre's window."""
+        return [self._entries[(self.slot + i) % self.size] for i in range(self.size)]
 
     @property
     def waiting(self) -> int:

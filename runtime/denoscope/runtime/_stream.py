@@ -383,8 +383,10 @@ class Stream:
         assert self._kind is not None
         self._bind(self._kind, follow=follow)
 
-    def _place(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Place:
-        """Find where on the canvas a frame lies; start anew when the scene has drifted off it."""
+    def _place(
+        self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]
+    ) -> tuple[Place, tuple[float, float]]:
+        """Find where on the canvas a frame lies and how far off the scene; start anew when it has drifted off."""
         assert self._placement is not None
         place, drifted = self._placement.find(frame)
         if drifted:
@@ -392,7 +394,7 @@ class Stream:
             place, _ = self._placement.find(frame)
             shape, dtype = self._placement.shape, frame.dtype.name
             self._rebinds.append(Rebind(number, shape, shape, dtype, dtype, drifted=True))
-        return place
+        return place, self._placement.rest
 
     def _enter(
         self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
@@ -404,7 +406,7 @@ class Stream:
             for _ in range(min(gap, self._ring.size)):
                 self._miss(skip, outputs)
         started = perf_counter()
-        place = self._place(frame, number, skip, outputs)
+        place, rest = self._place(frame, number, skip, outputs)
         placed = perf_counter()
         window.write(frame, place)
         normalised = perf_counter()
@@ -412,8 +414,9 @@ class Stream:
         window.encode(slot)
         encoded = related = perf_counter()
         if self._moving:
-            if self._ring.has_neighbour:
-                window.relate(slot)
+            before = self._ring.before
+            if before is not None:
+                window.relate(slot, before.rest, rest)
             else:
                 window.unrelate(slot)
             related = perf_counter()
@@ -423,7 +426,7 @@ class Stream:
         seconds.encode += encoded - normalised
         seconds.pushes += 1
         self._last_entered = number
-        entry = Entry(meta, pushed, related, place)
+        entry = Entry(meta, pushed, related, place, rest)
         self._follow(self._ring.enter(entry), skip, outputs)
 
     def _miss(self, skip: str | None, outputs: list[Denoised]) -> None:
@@ -440,12 +443,16 @@ class Stream:
                 self._dropped[skip] = self._dropped.get(skip, 0) + 1
         if step.leaving:
             started = perf_counter()
-            self._bound.remember(step.rotation)
+            oldest = self._ring.entries[0]
+            assert oldest is not None
+            self._bound.remember(step.rotation, oldest.rest)
             self._seconds.remember += perf_counter() - started
 
     def _fuse(self, entry: Entry, rotation: int) -> Denoised:
         window, seconds = self._bound, self._seconds
         started = perf_counter()
+        if window.sharp:
+            window.set_rests([(0.0, 0.0) if each is None else each.rest for each in self._ring.entries])
         window.fuse(rotation, self._ring.presence, entry.place)
         fused = perf_counter()
         frame = window.read(entry.place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = ["BoundWindow"]
 
 Array = npt.NDArray[Any]
 Call = Callable[..., None]
+Rest = tuple[float, float]
 
 _UNIT = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=1)
 
@@ -35,6 +36,7 @@ class _Port:
         # Third-party backends that know nothing of raw frames need not know of the argument.
         self.buffer = backend.buffer(shape) if dtype == "float32" else backend.buffer(shape, dtype)
         self._shape, self._dtype = shape, dtype
+        self._values: tuple[float, ...] = ()
         self.direct = self.buffer.array is not None
 
     @cached_property
@@ -59,8 +61,14 @@ class _Port:
             self.buffer.download(self.host)
 
     def fill(self, *values: float) -> None:
-        self.ready()[...] = values
+        self.ready()[...] = np.reshape(values, self._shape if len(values) > 1 else ())
+        self._values = values
         self.send()
+
+    def change(self, *values: float) -> None:
+        """Fill it unless it holds these values."""
+        if values != self._values:
+            self.fill(*values)
 
 
 class BoundWindow:
@@ -112,6 +120,9 @@ class BoundWindow:
         self._noise = _Port(backend, (2,))
         self._offset, self._factor, self._scale = (_Port(backend, (1,)) for _ in range(3))
         self._valid = _Port(backend, (manifest.window,))
+        self.sharp = manifest.subpixel
+        self._rests = _Port(backend, (manifest.window, 2))
+        self._rest, self._rest_a, self._rest_b = (_Port(backend, (2,)) for _ in range(3))
         size = manifest.window // 2 + look_ahead + 1
         self._slots = [_Port(backend, (1, channels, *cells)) for _ in range(size)]
         self._blank = backend.buffer((1, channels, *cells))
@@ -171,15 +182,23 @@ class BoundWindow:
         self._frame.send()
         self._encode[slot]()
 
-    def relate(self, slot: int) -> None:
-        """Compute the flow from the frame in the slot before to the one in `slot`."""
+    def relate(self, slot: int, rest_before: Rest = (0.0, 0.0), rest: Rest = (0.0, 0.0)) -> None:
+        """Compute the flow from the frame in the slot before to the one in `slot`; see `set_rests`."""
         if self._relate:
+            if self.sharp:
+                self._rest_a.change(*rest_before)
+                self._rest_b.change(*rest)
             self._relate[slot]()
 
     def unrelate(self, slot: int) -> None:
         """Take back the flow to a slot whose frame, or the one before it, is missing."""
         if self._flows:
             self._flows[slot].fill(0)
+
+    def set_rests(self, rests: Sequence[Rest]) -> None:
+        """Say how far (y, x) the frames of the window lie off the scene, in pixels, the oldest first."""
+        missing = self._valid.host.size - len(rests)
+        self._rests.change(*chain(*rests), *[0.0] * (2 * missing))
 
     def fuse(self, rotation: int, presence: int, place: Place | None = None) -> None:
         """Denoise the centre, at a place of the canvas, of the window whose oldest slot is `rotation`.
@@ -213,9 +232,11 @@ class BoundWindow:
         self._std.fetch()
         return restore_std(self._std.host[0, 0][place], self._intensity, self._dtype)
 
-    def remember(self, slot: int) -> None:
-        """Absorb a slot's frame into the long memory."""
+    def remember(self, slot: int, rest: Rest = (0.0, 0.0)) -> None:
+        """Absorb a slot's frame, which lies so far off the scene, into the long memory."""
         if self._remember:
+            if self.sharp:
+                self._rest.change(*rest)
             self._remember[self._now][slot]()
             self._now = 1 - self._now
 
@@ -232,6 +253,7 @@ class BoundWindow:
 
     def _bind_motion(self, graph: Graph, before: _Port, after: _Port, flow: _Port) -> Call:
         inputs = {"features_a": before.buffer, "features_b": after.buffer, "noise": self._noise.buffer}
+        inputs |= {"rest_a": self._rest_a.buffer, "rest_b": self._rest_b.buffer}
         return graph.bind(_wanted(graph, inputs), {"flow": flow.buffer})
 
     def _bind_fuse(self, graph: Graph, window: int, rotation: int, now: int) -> Call:
@@ -245,7 +267,12 @@ class BoundWindow:
                 f"flow_{i}": self._flows[(rotation + i + 1) % size].buffer if i + 1 < size else self._still
                 for i in range(window - 1)
             }
-        inputs |= {"valid": self._valid.buffer, "noise": self._noise.buffer, **self._numbers(self._scale)}
+        inputs |= {
+            "valid": self._valid.buffer,
+            "rests": self._rests.buffer,
+            "noise": self._noise.buffer,
+            **self._numbers(self._scale),
+        }
         if self._memory:
             inputs |= {"memory": self._memory[now].buffer, "weight": self._weight[now].buffer}
         outputs = {RAW if self._raw else "mean": self._mean.buffer}
@@ -254,12 +281,14 @@ class BoundWindow:
         return graph.bind(_wanted(graph, inputs), outputs)
 
     def _bind_remember(self, graph: Graph, slot: _Port, now: int) -> Call:
+        inputs = {
+            "features": slot.buffer,
+            "memory": self._memory[now].buffer,
+            "weight": self._weight[now].buffer,
+            "rest": self._rest.buffer,
+        }
         return graph.bind(
-            {
-                "features": slot.buffer,
-                "memory": self._memory[now].buffer,
-                "weight": self._weight[now].buffer,
-            },
+            _wanted(graph, inputs),
             {"memory_out": self._memory[1 - now].buffer, "weight_out": self._weight[1 - now].buffer},
         )
 

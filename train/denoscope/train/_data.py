@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +27,12 @@ from denoscope.runtime import (
 from denoscope.train._clips import Clip, ClipPool
 from denoscope.train._live import LiveSettings
 from denoscope.train._simulate import random_settings, simulate
+from denoscope.train._subpixel import sample_frame
 
 __all__ = ["Batch", "TrainingMovie", "aligned", "draw_batch", "movie_from_file", "simulated_movies"]
 
 _CALIBRATION_FRAMES = 32
+_AT_ONCE = 64  # frames
 _LONGEST_PAST = 400  # frames that a drawn window remembers at most
 _MINIMUM_FRAMES = 10
 _MINIMUM_EDGE = 32  # pixels
@@ -49,6 +53,9 @@ class TrainingMovie:
         (T, H, W) expected counts where they are known (simulation), else None.
     intensity
         Transform and noise model, estimated as a live session would.
+    rests
+        (T, 2) how far each frame lies off the scene after it was moved by whole pixels (`_subpixel`); None for
+        a movie that was not.
     first
         Number of the first frame that windows are drawn around; those before it are only their past.
     """
@@ -58,18 +65,27 @@ class TrainingMovie:
     clean: npt.NDArray[np.float32] | None
     intensity: Intensity
     first: int = 0
+    rests: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     _pools: dict[tuple[int, int, int], ClipPool] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    @cached_property
+    def on_the_scene(self) -> npt.NDArray[np.float32] | None:
+        """The frames (T, H, W) sampled where the scene's pixels are; None for what was not moved or is on disk."""
+        if self.rests is None or isinstance(self.frames, LazyMovie):
+            return None
+        return _on_the_scene(self.frames, self.rests)
+
     def part(self, start: int, stop: int) -> TrainingMovie:
         """Return the frames `start` to `stop` (exclusive) with the same intensity transform."""
         clean = None if self.clean is None else self.clean[start:stop]
-        return TrainingMovie(self.name, self.frames[start:stop], clean, self.intensity)
+        rests = None if self.rests is None else self.rests[start:stop]
+        return TrainingMovie(self.name, self.frames[start:stop], clean, self.intensity, rests=rests)
 
     def ending(self, first: int) -> TrainingMovie:
         """Return the frames from `first` on, with those before them as their past."""
-        return TrainingMovie(self.name, self.frames, self.clean, self.intensity, first)
+        return TrainingMovie(self.name, self.frames, self.clean, self.intensity, first, self.rests)
 
     def clip(self, *, crop: int, window: int, seed: int, step: int | None, rng: np.random.Generator) -> Clip:
         """Return what to draw a window from: the movie, or a clip of it if it is on disk.
@@ -108,6 +124,8 @@ class Batch:
         (B, m, h, w) exponential averages of what came before, and (B, m) their weights.
     noise
         (B, 2) slope and floor of the noise variance.
+    rests
+        (B, N, 2) how far each frame lies off the scene, in pixels; the memory holds frames put on it.
     clean
         (B, 1, h, w) truth; meaningless where `supervised` is 0.
     supervised
@@ -119,6 +137,7 @@ class Batch:
     memory: npt.NDArray[np.float32]
     weight: npt.NDArray[np.float32]
     noise: npt.NDArray[np.float32]
+    rests: npt.NDArray[np.float32]
     clean: npt.NDArray[np.float32]
     supervised: npt.NDArray[np.float32]
 
@@ -212,7 +231,8 @@ def aligned(movie: TrainingMovie, on_frame: Callable[[int], None] = lambda _: No
         if min(side.stop - side.start for side in part) < _MINIMUM_EDGE:
             return movie
     frames = align_movie(movie.frames, displacements, movie.name, part=part)
-    return TrainingMovie(movie.name, frames, clean, movie.intensity)
+    rests = np.asarray(displacements - np.rint(displacements), np.float32)
+    return TrainingMovie(movie.name, frames, clean, movie.intensity, rests=rests)
 
 
 def draw_batch(
@@ -251,6 +271,7 @@ def draw_batch(
     memory = np.zeros((size, len(keep), crop, crop), np.float32)
     weight = np.zeros((size, len(keep)), np.float32)
     noise = np.zeros((size, 2), np.float32)
+    rests = np.zeros((size, n, 2), np.float32)
     clean = np.zeros((size, 1, crop, crop), np.float32)
     supervised = np.zeros(size, np.float32)
     for b, choice in enumerate(rng.choice(len(movies), size=size, p=shares)):
@@ -273,12 +294,21 @@ def draw_batch(
             if index == centre or (exists and rng.random() > 0.03):
                 window[b, i] = (frames[index - clip.first][area] - unit.offset) / unit.scale
                 valid[b, i] = 1
+                if settings.subpixel and movie.rests is not None:
+                    rests[b, i] = movie.rests[index] * (flip_y, flip_x)
         stop = centre - n // 2
         start = max(first, stop - _LONGEST_PAST)
         if stop > start:
             age = np.arange(stop - start - 1, -1, -1)
             share = ((1 - keep)[:, None] * keep[:, None] ** age).astype(np.float32)
             past = frames[start - clip.first : stop - clip.first, area[0], area[1]]
+            if settings.subpixel and movie.rests is not None:
+                settled = movie.on_the_scene
+                past = (
+                    _on_the_scene(past, movie.rests[start:stop])
+                    if settled is None
+                    else settled[start:stop, area[0], area[1]]
+                )
             # Writable, as torch wants it: a mapped file is not.
             past = np.require(past.reshape(stop - start, -1), np.float32, "W")
             weight[b] = share.sum(1)
@@ -295,4 +325,14 @@ def draw_batch(
             supervised[b] = 1
         for array in (window, memory, clean):
             array[b] = array[b, :, ::flip_y, ::flip_x]
-    return Batch(window, valid, memory, weight, noise, clean, supervised)
+    return Batch(window, valid, memory, weight, noise, rests, clean, supervised)
+
+
+def _on_the_scene(frames: npt.NDArray[Any], rests: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return aligned frames (T, h, w), sampled where the scene's pixels are."""
+    moved = np.empty(frames.shape, np.float32)
+    for start in range(0, len(frames), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        pictures = torch.from_numpy(np.asarray(frames[part], np.float32))[:, None]
+        moved[part] = sample_frame(pictures, torch.from_numpy(rests[part]))[:, 0].numpy()
+    return moved

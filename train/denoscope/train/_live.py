@@ -24,6 +24,7 @@ from denoscope.runtime import InvalidInput
 from denoscope.train._guide import lead_to_centre, resize_flow, sample
 from denoscope.train._live_layers import BlindView, RingConvolution, SecondStage
 from denoscope.train._live_settings import CELL, LiveSettings
+from denoscope.train._subpixel import sample_features, sample_frame
 
 __all__ = ["LiveNet", "LiveSettings", "Prediction"]
 
@@ -181,7 +182,9 @@ class LiveNet(nn.Module):
         learned = self.encoder(cells / _noise_level(level, noise))
         return torch.cat([cells, learned], dim=1)
 
-    def remember(self, features: Tensor, memory: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def remember(
+        self, features: Tensor, memory: Tensor, weight: Tensor, rest: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Fold one frame into the exponential averages, O(1) whatever their length.
 
         Parameters
@@ -190,6 +193,8 @@ class LiveNet(nn.Module):
             (B, F, h, w) of the frame that leaves the window.
         memory, weight
             (B, M, h, w) running averages, biased towards zero, and (B, m) or (m,) their total weights.
+        rest
+            (B, 2) or (2,): how far the frame lies off the scene (`_subpixel`), if `settings.subpixel`.
 
         Returns
         -------
@@ -198,11 +203,15 @@ class LiveNet(nn.Module):
         """
         assert isinstance(self.keep, Tensor)
         cells = features[:, :CELL]
+        if rest is not None:
+            cells = _moved(cells, rest.reshape(-1, 2))
         keep = self.keep.repeat_interleave(CELL).view(1, -1, 1, 1)
         repeated = torch.cat([cells] * len(self.settings.memory_decay), dim=1)
         return memory * keep + repeated * (1 - keep), weight * self.keep + (1 - self.keep)
 
-    def motion(self, a: Tensor, b: Tensor, noise: Tensor) -> Tensor:
+    def motion(
+        self, a: Tensor, b: Tensor, noise: Tensor, rest_a: Tensor | None = None, rest_b: Tensor | None = None
+    ) -> Tensor:
         """Estimate the flow between two neighbouring frames from their features.
 
         Parameters
@@ -211,6 +220,9 @@ class LiveNet(nn.Module):
             (B, F, h, w) features of a frame and of the next one.
         noise
             (B, 2) or (2,).
+        rest_a, rest_b
+            (B, 2) or (2,): how far each lies off the scene (`_subpixel`), if `settings.subpixel`. What is known needs
+            no estimate: frame a is moved by it first.
 
         Returns
         -------
@@ -218,7 +230,10 @@ class LiveNet(nn.Module):
             (B, 2, H/4, W/4) in pixels, on b's grid: ``a(p + flow(p)) = b(p)``.
         """
         assert self.flow is not None
-        return self.flow(_frame_of(a), _frame_of(b), noise)
+        if rest_a is None or rest_b is None:
+            return self.flow(_frame_of(a), _frame_of(b), noise)
+        by = (rest_a - rest_b).reshape(-1, 2)
+        return self.flow(sample_frame(_frame_of(a), by), _frame_of(b), noise) + by[:, :, None, None]
 
     def fuse(
         self,
@@ -228,6 +243,7 @@ class LiveNet(nn.Module):
         weight: Tensor,
         noise: Tensor,
         flows: Sequence[Tensor] = (),
+        rests: Sequence[Tensor] = (),
     ) -> tuple[Tensor, Tensor]:
         """Denoise the centre of a window.
 
@@ -243,13 +259,15 @@ class LiveNet(nn.Module):
             (B, 2) or (2,).
         flows
             A guided network's N - 1 outputs of `motion`, zero beside a missing frame.
+        rests
+            N tensors (B, 2) or (2,): how far each frame lies off the scene (`_subpixel`), if `settings.subpixel`.
 
         Returns
         -------
         mean, std
             (B, 1, H, W): posterior mean and its predicted standard deviation, normalised units.
         """
-        p = self.predict(features, valid, memory, weight, noise, flows)
+        p = self.predict(features, valid, memory, weight, noise, flows, rests)
         return p.mean, torch.sqrt(p.variance)
 
     def predict(
@@ -260,6 +278,7 @@ class LiveNet(nn.Module):
         weight: Tensor,
         noise: Tensor,
         flows: Sequence[Tensor] = (),
+        rests: Sequence[Tensor] = (),
     ) -> Prediction:
         """Do what `fuse` does and keep the blind prediction; see there for the parameters."""
         s = self.settings
@@ -270,6 +289,8 @@ class LiveNet(nn.Module):
         others = [i for i in range(s.window) if i != centre]
         target = features[centre][:, :CELL]
         features, travelled = self._warped(features, flows)
+        if rests:
+            features, memory = self._on_the_centre(features, memory, rests)
 
         averages = [
             memory[:, CELL * m : CELL * (m + 1)] / weight[:, m].clamp_min(_TINY).view(-1, 1, 1, 1)
@@ -379,6 +400,20 @@ class LiveNet(nn.Module):
                 warped[i] = torch.cat([functional.pixel_unshuffle(frame, self.scale), learned], dim=1)
         return warped, travelled
 
+    def _on_the_centre(
+        self, features: Sequence[Tensor], memory: Tensor, rests: Sequence[Tensor]
+    ) -> tuple[list[Tensor], Tensor]:
+        """Sample the neighbours' features and the long memory where the centre's pixels are."""
+        centre = self.settings.window // 2
+        here = rests[centre].reshape(-1, 2)
+        moved = list(features)
+        for i, rest in enumerate(rests):
+            if i != centre and not self.settings.guided:  # else the flows have led there
+                by = rest.reshape(-1, 2) - here
+                learned = sample_features(features[i][:, CELL:], by / self.scale)
+                moved[i] = torch.cat([_moved(features[i][:, :CELL], by), learned], dim=1)
+        return moved, _moved(memory, -here)
+
     def forward(self, window: Tensor, valid: Tensor, past: Tensor, noise: Tensor) -> Prediction:
         """Compute the whole window at once: the reference that the streaming split must equal.
 
@@ -402,7 +437,9 @@ class LiveNet(nn.Module):
         features = [self.encode(window[:, i : i + 1], noise) for i in range(self.settings.window)]
         return self.predict(features, valid, memory, weight, noise, self.flows_of(features, valid, noise))
 
-    def flows_of(self, features: Sequence[Tensor], valid: Tensor, noise: Tensor) -> list[Tensor]:
+    def flows_of(
+        self, features: Sequence[Tensor], valid: Tensor, noise: Tensor, rests: Sequence[Tensor] = ()
+    ) -> list[Tensor]:
         """Return a guided network's flows between the frames of a window, zero beside a missing frame."""
         if not self.settings.guided:
             return []
@@ -412,7 +449,9 @@ class LiveNet(nn.Module):
         cells = torch.cat([f[:, :CELL] for f in features]).detach()
         repeated = noise.reshape(-1, 2).expand(batch, 2).repeat(steps, 1)
         with torch.no_grad(), torch.autocast(cells.device.type, enabled=False):
-            flows = self.motion(cells[:-batch], cells[batch:], repeated)
+            off = [torch.cat([rest.reshape(-1, 2).expand(batch, 2) for rest in rests])] if rests else []
+            before_and_after = [part for rest in off for part in (rest[:-batch], rest[batch:])]
+            flows = self.motion(cells[:-batch], cells[batch:], repeated, *before_and_after)
         return [flow * both[:, i] for i, flow in enumerate(flows.chunk(steps))]
 
     def memory_of(self, past: Tensor) -> tuple[Tensor, Tensor]:
@@ -423,6 +462,12 @@ class LiveNet(nn.Module):
         averages = torch.einsum("mp,bphw->bmhw", share, past)
         memory = functional.pixel_unshuffle(averages, self.scale)
         return memory, share.sum(1).expand(past.shape[0], -1)
+
+
+def _moved(cells: Tensor, by: Tensor) -> Tensor:
+    """Sample pictures that are given as cells (B, 4 n, h, w) at p + by, in pixels of the frame."""
+    frames = sample_frame(functional.pixel_shuffle(cells, LiveNet.scale), by)
+    return functional.pixel_unshuffle(frames, LiveNet.scale)
 
 
 def _frame_of(features: Tensor) -> Tensor:

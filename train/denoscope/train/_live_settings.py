@@ -45,6 +45,9 @@ class LiveSettings:
     calibrated
         Whether the predicted standard deviation has a correction of its own, learned so that 68 % and
         95 % of the truth lie within it.
+    subpixel
+        Whether frames that follow a moving scene are put on each other to a fraction of a pixel: neighbours and
+        long memory are sampled where the centre's pixels are.
     second_width
         Channels of the second stage, which sees the measured frame and corrects the posterior mean; 0 for
         none. Only truth can teach it: a network that learns from noisy movies alone has no use for one.
@@ -64,6 +67,7 @@ class LiveSettings:
     guided: bool = False
     calibrated: bool = True
     second_width: int = 0
+    subpixel: bool = False
 
     def __post_init__(self) -> None:
         if self.window < 3 or self.window % 2 == 0 or not 0 <= self.look_ahead <= self.window // 2:
@@ -107,6 +111,7 @@ class LiveSettings:
 # Cost of a frame at 256 x 256 in the unit of docs/speed.md, OpenVINO float32: 0.47, 0.86 and 3.8.
 SIZES: dict[str, dict[str, int | bool]] = {
     "fast": {
+        "subpixel": True,
         "encode_channels": 12,
         "encode_width": 16,
         "trunk_width": 16,
@@ -114,8 +119,9 @@ SIZES: dict[str, dict[str, int | bool]] = {
         "spatial_channels": 4,
         "second_width": 8,
     },
-    "standard": {"second_width": 24},
+    "standard": {"subpixel": True, "second_width": 24},
     "hq": {
+        "subpixel": True,
         "encode_channels": 24,
         "encode_width": 48,
         "trunk_width": 64,

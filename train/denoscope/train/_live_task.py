@@ -133,8 +133,10 @@ def _mean_over_windows(
         for index in range(_VALIDATION_BATCHES):
             rng = np.random.default_rng((seed, 2, index))
             batch = draw_batch(movies, shares, model.settings, size=_VALIDATION_WINDOWS, crop=crop, rng=rng)
-            window, valid, memory, weight, noise, clean, _ = (t.to(device_of(model)) for t in _tensors(batch))
-            p = _predict(model, window, valid, memory, weight, noise)
+            window, valid, memory, weight, noise, rests, clean, _ = (
+                t.to(device_of(model)) for t in _tensors(batch)
+            )
+            p = _predict(model, window, valid, memory, weight, noise, rests)
             measured = window[:, model.settings.window // 2].unsqueeze(1)
             total += float(value(p, measured, clean))
     return total / _VALIDATION_BATCHES
@@ -147,6 +149,7 @@ def loss_of_batch(
     memory: Tensor,
     weight: Tensor,
     noise: Tensor,
+    rests: Tensor,
     clean: Tensor,
     supervised: Tensor,
 ) -> Tensor:
@@ -158,7 +161,7 @@ def loss_of_batch(
     that do not feed back into the mean, which keeps the mean as good as plain regression
     (Stirn et al. 2023).
     """
-    p = _predict(model, window, valid, memory, weight, noise)
+    p = _predict(model, window, valid, memory, weight, noise, rests)
     centre = window.shape[1] // 2
     measured = window[:, centre : centre + 1]
     known = supervised.view(-1, 1, 1, 1)
@@ -188,7 +191,13 @@ def _tensors(batch: Batch) -> Tensors:
 
 
 def _predict(
-    model: LiveNet, window: Tensor, valid: Tensor, memory: Tensor, weight: Tensor, noise: Tensor
+    model: LiveNet,
+    window: Tensor,
+    valid: Tensor,
+    memory: Tensor,
+    weight: Tensor,
+    noise: Tensor,
+    rests: Tensor,
 ) -> Prediction:
     """Run a batch of windows (B, N, H, W) with the averages (B, m, H, W) of their past."""
     b, n, height, width = window.shape
@@ -197,7 +206,9 @@ def _predict(
     encoded = encoded.reshape(b, n, *encoded.shape[1:])
     cells = torch.nn.functional.pixel_unshuffle(memory, LiveNet.scale)
     features = encoded.unbind(1)  # a slice each would have a gradient of the whole window's size
-    return model.predict(features, valid, cells, weight, noise, model.flows_of(features, valid, noise))
+    off = rests.unbind(1) if model.settings.subpixel else ()
+    flows = model.flows_of(features, valid, noise, off)
+    return model.predict(features, valid, cells, weight, noise, flows, off)
 
 
 def _negative_log_likelihood(error: Tensor, p: Prediction, extra_variance: Tensor | float) -> Tensor:

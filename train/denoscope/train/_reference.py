@@ -16,7 +16,12 @@ FloatArray = npt.NDArray[np.float32]
 
 
 def denoise_movie(
-    network: LiveNet, frames: npt.NDArray[np.generic], intensity: Intensity, *, look_ahead: int | None = None
+    network: LiveNet,
+    frames: npt.NDArray[np.generic],
+    intensity: Intensity,
+    *,
+    look_ahead: int | None = None,
+    rests: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Denoise every frame of a movie, frame by frame as a live session does.
 
@@ -30,6 +35,8 @@ def denoise_movie(
         The session's transform and noise model.
     look_ahead
         Frames after the centre to use; the network's own when None.
+    rests
+        (T, 2): how far each frame lies off the scene, for a network with `subpixel`; not at all when None.
 
     Returns
     -------
@@ -41,6 +48,8 @@ def denoise_movie(
     length, height, width = frames.shape
     stride, guided = network.stride, network.settings.guided
     pad = (0, -width % stride, 0, -height % stride)
+    sharp = network.settings.subpixel
+    off = torch.zeros(length, 2) if rests is None else torch.from_numpy(np.asarray(rests, np.float32))
     noise = torch.tensor([intensity.noise_slope, intensity.noise_floor], dtype=torch.float32)
     features: dict[int, torch.Tensor] = {}
     flows: dict[int, torch.Tensor] = {}  # from the frame before
@@ -58,7 +67,8 @@ def denoise_movie(
                 )
                 features[arrived] = network.encode(frame, noise)
                 if guided and arrived:
-                    flows[arrived] = network.motion(features[arrived - 1], features[arrived], noise)
+                    between = [off[arrived - 1], off[arrived]] if sharp else []
+                    flows[arrived] = network.motion(features[arrived - 1], features[arrived], noise, *between)
                 arrived += 1
             if centre == 0:
                 blank = torch.zeros_like(features[0])
@@ -67,13 +77,15 @@ def denoise_movie(
                 weight = blank.new_zeros(len(network.settings.memory_decay))
             leaving = features.pop(centre - n // 2 - 1, None)
             if leaving is not None:
-                memory, weight = network.remember(leaving, memory, weight)
+                rest = off[centre - n // 2 - 1] if sharp else None
+                memory, weight = network.remember(leaving, memory, weight, rest)
             window = range(centre - n // 2, centre + n // 2 + 1)
             valid = torch.tensor([float(i in features and i <= centre + ahead) for i in window])
             flows.pop(centre - n // 2, None)  # leads from a frame that has left the window
             steps = [flows.get(i, still) for i in window[1:]] if guided else []
             seen = [features.get(i, blank) for i in window]
-            mu, sd = network.fuse(seen, valid, memory, weight, noise, steps)
+            placed = [off[min(max(i, 0), length - 1)] for i in window] if sharp else []
+            mu, sd = network.fuse(seen, valid, memory, weight, noise, steps, placed)
             mean[centre] = mu[0, 0, :height, :width].numpy() * intensity.scale + intensity.offset
             std[centre] = sd[0, 0, :height, :width].numpy() * intensity.scale
     return mean, std
