@@ -72,7 +72,7 @@ def main() -> None:
         trainings.append((f"live, adapted from {options.start}", "live", network, 0))
         if table.lacks(f"{options.start}, as it is", 0):
             seen = as_seen("live", noisy, clean)
-            estimate = method_named("live").denoise(network, seen.frames, seen.intensity)
+            estimate = method_named("live").denoise(network, seen.frames, seen.intensity, rests=seen.rests)
             table.add(f"{options.start}, as it is", 0, estimate, truth=seen.clean)
     for title, name, start, simulated in trainings:
         method = method_named(name)
@@ -97,7 +97,8 @@ def main() -> None:
             )
             # The transform is the one it was trained with, as a bundle would carry it.
             seen = as_seen(name, noisy, clean)
-            estimate = method.denoise(result.network, seen.frames, movie.intensity)
+            rests = {"rests": seen.rests} if name == "live" else {}
+            estimate = method.denoise(result.network, seen.frames, movie.intensity, **rests)
             table.add(title, frames, estimate, result, truth=seen.clean)
 
 

@@ -91,17 +91,12 @@ def measured(
     networks: list[LiveNet], names: list[str], movie: TrainingMovie, seed: int
 ) -> dict[str, dict[str, float]]:
     """Return mean error in dB of the noise's scale, and the share of truth within the deviation, of every network."""
-    batch = draw_batch(
-        [movie],
-        np.ones(1),
-        networks[0].settings,
-        size=WINDOWS,
-        crop=CROP,
-        rng=np.random.default_rng(seed),
-    )
-    *seen, clean, _ = _tensors(batch)
     errors, inside = {}, {}
     for name, network in zip(names, networks, strict=True):
+        # The same windows; whether their past is put on the scene depends on the network.
+        rng = np.random.default_rng(seed)
+        batch = draw_batch([movie], np.ones(1), network.settings, size=WINDOWS, crop=CROP, rng=rng)
+        *seen, clean, _ = _tensors(batch)
         with torch.inference_mode():
             p = _predict(network, *seen)
         error = clean - p.mean

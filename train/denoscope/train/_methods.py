@@ -25,7 +25,7 @@ from denoscope.train._umvd import STRIDE, Umvd, UmvdFitSettings, UmvdSettings, U
 
 __all__ = ["METHODS", "Method", "method_named"]
 
-Denoise = Callable[[Any, AnyMovie, Intensity], npt.NDArray[np.float32]]
+Denoise = Callable[..., npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Method:
     task
         Makes the training's own part from movies, settings and the network's settings.
     denoise
-        Denoises a movie (T, H, W) in raw counts with a trained network.
+        Denoises a movie (T, H, W) in raw counts with a trained network: network, frames, intensity, and the `rests`
+        of an aligned movie.
     score
         What the held-out score is, in words; lower is better.
     decay
@@ -82,8 +83,14 @@ class Method:
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=self.decay)
 
 
-def _denoise_live(network: LiveNet, frames: AnyMovie, intensity: Intensity) -> npt.NDArray[np.float32]:
-    return denoise_movie(network, np.asarray(frames), intensity)[0]
+def _denoise_live(
+    network: LiveNet,
+    frames: AnyMovie,
+    intensity: Intensity,
+    *,
+    rests: npt.NDArray[np.float32] | None = None,
+) -> npt.NDArray[np.float32]:
+    return denoise_movie(network, np.asarray(frames), intensity, rests=rests)[0]
 
 
 METHODS = {

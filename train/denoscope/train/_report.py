@@ -71,7 +71,8 @@ def save_report(result: FitResult[Any], report: Report, path: Path) -> None:
 
     movie = report.movies[0]
     noisy = _middle(movie, report.method.report_edge)
-    denoised = report.method.denoise(result.network, noisy, movie.intensity)
+    rests = {} if movie.rests is None else {"rests": movie.rests[-len(noisy) :]}
+    denoised = report.method.denoise(result.network, noisy, movie.intensity, **rests)
     pages = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(pages)
     frames, height, width = noisy.shape

@@ -334,7 +334,7 @@ def _as_seen_live(shell: Shell, movie: TrainingMovie) -> TrainingMovie:
     still = aligned(movie)
     if still is not movie:
         shell.say(
-            f"{movie.name} moves as a whole: {len(still.frames)} frames aligned as in a live session, whole pixels; "
+            f"{movie.name} moves as a whole: {len(still.frames)} frames aligned as in a live session; "
             "learned from is what every frame shows"
         )
     return still
