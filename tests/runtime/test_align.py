@@ -57,6 +57,29 @@ def test_the_rest_of_whole_pixels_is_found(photons: float, error_px: float) -> N
     assert (np.abs(found - np.rint(found)) < 0.5).all()
 
 
+def test_motion_of_less_than_a_pixel_is_followed() -> None:
+    rng = np.random.default_rng(4)
+    scene = ndimage.gaussian_filter(rng.random((150, 150)) ** 8, 1.5)
+    scene *= 5 / scene.mean()
+    walk = ndimage.gaussian_filter1d(rng.normal(0, 1, (40, 2)), 3, axis=0)
+    walk *= 0.4 / walk.std()
+    frames = [ndimage.shift(scene, step, order=3)[15:135, 15:135] for step in walk]
+    movie = rng.poisson(np.maximum(frames, 0)).astype(np.uint16)
+    assert follow_motion(movie, estimate_intensity(movie[:32])) is not None
+
+
+def test_objects_that_go_their_own_ways_are_not_followed() -> None:
+    rng = np.random.default_rng(6)
+    places = rng.uniform(10, 118, (25, 2)) + np.cumsum(rng.normal(0, 1.0, (40, 25, 2)), axis=0)
+    movie = np.zeros((40, 128, 128))
+    rows, columns = np.indices((128, 128))
+    for frame, spots in zip(movie, places, strict=True):
+        for y, x in spots:
+            frame += 40 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 8)
+    noisy = rng.poisson(movie + 3).astype(np.uint16)
+    assert follow_motion(noisy, estimate_intensity(noisy[:32])) is None
+
+
 def test_what_every_frame_shows_has_no_repeated_border() -> None:
     movie, _ = moving_movie()
     stamped = np.arange(movie[0].size, dtype=np.float32).reshape(movie[0].shape) + np.zeros_like(
