@@ -95,7 +95,7 @@ def main() -> None:
         off, gains = row["off_px"].values(), [f"{gain_db(row, name):+.1f} dB" for name in WAYS]
         print(
             f"| {row['photons']:g} | {row['wander_px']:g}, {row['jitter_px']:g} | {'yes' if row['followed'] else 'no'} "
-            f"| {' / '.join(f'{each:.2f}' for each in off)} | {row['error']['as it is']:.3f} | {gains[0]} | {gains[1]} |"
+            f"| {' / '.join(f'{d:.2f}' for d in off)} | {row['error']['as it is']:.3f} | {gains[0]} | {gains[1]} |"
         )
     draw(rows, options.output / "motion.png")
 
