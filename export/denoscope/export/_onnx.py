@@ -133,6 +133,7 @@ def _export(
     examples = found if isinstance(found, tuple) else (found,)
     for value, example, free in zip(model.graph.output, examples, outputs.values(), strict=True):
         _declare_shape(value, example.shape, free)
+    _share_constants(model)
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
@@ -225,6 +226,25 @@ def _free_output_names(model: onnx.ModelProto) -> None:
     for value in [*model.graph.value_info, *model.graph.output, *model.graph.initializer]:
         if value.name in public or value.name.startswith(_RESERVED):
             value.name = renamed(value.name)
+
+
+def _share_constants(model: onnx.ModelProto) -> None:
+    """Keep the first of equal constants: a recorded run has one for every place that it is used at."""
+    first: dict[bytes, str] = {}
+    same: dict[str, str] = {}
+    kept = []
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            value = b"".join(sorted(attribute.SerializeToString() for attribute in node.attribute))
+            name = first.setdefault(value, node.output[0])
+            if name != node.output[0]:
+                same[node.output[0]] = name
+                continue
+        for index, name in enumerate(node.input):
+            node.input[index] = same.get(name, name)
+        kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -36,14 +36,16 @@ def sample_features(features: Tensor, by: Tensor) -> Tensor:
 def _sample(x: Tensor, by: Tensor, reach: int, kernel: Callable[[Tensor], Tensor]) -> Tensor:
     """Sum slices of the padded picture, weighted by a kernel of how far each is away, along rows, then columns."""
     height, width = x.shape[-2:]
-    rows, columns = by[:, 0].view(-1, 1, 1, 1), by[:, 1].view(-1, 1, 1, 1)
+    steps = torch.arange(-reach, reach + 1, dtype=by.dtype, device=by.device)
+    weights = kernel(by[:, :, None, None, None, None] - steps[:, None, None, None])
+    rows, columns = (each.unbind(1) for each in weights.unbind(1))
     padded = functional.pad(x, (reach, reach, reach, reach), mode="replicate")
-    x = padded[:, :, :height] * kernel(rows + reach)
-    for k in range(1 - reach, reach + 1):
-        x = x + padded[:, :, reach + k : reach + k + height] * kernel(rows - k)
-    moved = x[:, :, :, :width] * kernel(columns + reach)
-    for k in range(1 - reach, reach + 1):
-        moved = moved + x[:, :, :, reach + k : reach + k + width] * kernel(columns - k)
+    x = padded[:, :, :height] * rows[0]
+    for k, weight in enumerate(rows[1:], start=1):
+        x = x + padded[:, :, k : k + height] * weight
+    moved = x[:, :, :, :width] * columns[0]
+    for k, weight in enumerate(columns[1:], start=1):
+        moved = moved + x[:, :, :, k : k + width] * weight
     return moved
 
 
