@@ -216,10 +216,12 @@ def aligned(movie: TrainingMovie, on_frame: Callable[[int], None] = lambda _: No
     Parameters
     ----------
     movie
-        A movie that moves is read once from end to end.
+        A movie that moves is read once from end to end; one that has been aligned is returned.
     on_frame
         Called with the number of frames done.
     """
+    if movie.rests is not None:
+        return movie  # it has been
     displacements = follow_motion(movie.frames, movie.intensity, on_frame=on_frame)
     if displacements is None or len(displacements) < max(_MINIMUM_FRAMES, len(movie.frames) // 2):
         return movie
