@@ -369,6 +369,8 @@ def test_the_rewritten_fuse_gives_the_same_frames(name: str) -> None:
     inputs["valid"][0] = 0
     inputs["weight"] = np.linspace(0, 1, len(m.memory_decay), dtype=np.float32)
     inputs["noise"] = noise
+    if m.subpixel:
+        inputs["rests"] = chance.uniform(-0.5, 0.5, (m.window, 2)).astype(np.float32)
     for new, old in zip(run(gemm_as_products(before), inputs), run(before, inputs), strict=True):
         np.testing.assert_allclose(new, old, rtol=2e-5, atol=2e-5)
 
