@@ -21,9 +21,9 @@ import torch
 from rich.progress import Progress
 
 from denoscope.export import load_network
-from denoscope.runtime import Bundle, InvalidInput, align_movie, estimate_intensity, follow_motion
+from denoscope.runtime import Bundle, InvalidInput, align_movie, estimate_intensity
 from denoscope.runtime._placement import REACH
-from denoscope.runtime._register import Registration
+from denoscope.runtime._register import Registration, moves
 from denoscope.train import TEST_MOVIES, LiveNet, denoise_movie, simulate
 
 MOTIONS = {"still": (0.0, 0.0), "0.3": (0.3, 0.1), "0.5": (0.5, 0.2), "1": (1.0, 0.3), "2": (2.0, 0.7)}
@@ -57,7 +57,7 @@ def measured(network: LiveNet, wander: float, jitter: float, photons: float, fra
         "wander_px": wander,
         "jitter_px": jitter,
         "photons": photons,
-        "followed": follow_motion(noisy, unit) is not None,
+        "followed": moves(noisy[:32], unit, REACH),
         "off_px": off,
         "error": {
             name: float(np.sqrt(np.mean(np.square((estimate - true)[inside])))) / unit.scale

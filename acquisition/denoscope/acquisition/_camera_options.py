@@ -11,13 +11,21 @@ import typer
 from denoscope.runtime import InvalidInput
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from denoscope.runtime import CameraCalibration, Denoised, FrameMeta, StreamCounters, StreamKey
 
     from ._lane import Denoiser
 
-__all__ = ["ConvertingDenoiser", "GainOption", "OffsetOption", "RoiOption", "load_camera"]
+__all__ = [
+    "Convert",
+    "ConvertingDenoiser",
+    "GainOption",
+    "OffsetOption",
+    "RoiOption",
+    "conversion",
+    "load_camera",
+]
+
+Convert = Callable[[Any], Any]  # of arrays (H, W); numpy is not imported for the command line
 
 GainOption = Annotated[
     Path | None,
@@ -63,6 +71,13 @@ def load_camera(gain: Path | None, offset: Path | None, roi: str | None) -> Came
     return CameraCalibration.load(gain, offset, roi=region)
 
 
+def conversion(camera: CameraCalibration | None, *, float32: bool) -> Convert | None:
+    """Return what is done to a frame before it is denoised, which gives float32; None for nothing."""
+    if camera is not None:
+        return camera.correct
+    return (lambda frame: frame.astype("float32")) if float32 else None
+
+
 class ConvertingDenoiser:
     """A denoiser that is given photo-electrons, or float32, in place of the camera's counts.
 
@@ -74,7 +89,7 @@ class ConvertingDenoiser:
         Returns a frame (H, W) as the denoiser shall have it, like `CameraCalibration.correct`.
     """
 
-    def __init__(self, denoiser: Denoiser, convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> None:
+    def __init__(self, denoiser: Denoiser, convert: Convert) -> None:
         self._denoiser = denoiser
         self._convert = convert
 

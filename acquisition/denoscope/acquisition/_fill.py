@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from denoscope.runtime import InvalidInput
 
+from ._camera_options import conversion
 from ._disk import check_space
 from ._frames import Frame, SourceInfo
 from ._live_movies import LiveMovie, live_movie
@@ -174,7 +175,7 @@ class _Filling:
         self.provenance = provenance_of(self.first, choice)
         about = self.recording.header["source"]
         self.live: LiveMovie = stack.enter_context(live_movie(self.run, about, self.notes))
-        self.convert = self._conversion()
+        self.convert = conversion(camera=self.camera, float32=self._was_float32())
         source = _source(self.recording)
         if self.convert is not None:
             source = replace(source, dtype=np.dtype(np.float32))
@@ -190,13 +191,8 @@ class _Filling:
         self.sink: MovieSink = open_sink(output, self.partial, layout)
         stack.callback(self.sink.close)
 
-    def _conversion(self) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None:
-        """Return what the session did to a raw frame before it was denoised; None for nothing.
-
-        Whether that was `--float32` is asked of the report and, after a crash, of what was denoised live.
-        """
-        if self.camera is not None:
-            return self.camera.correct
+    def _was_float32(self) -> bool:
+        """Say whether the session wrote float32: by its report and, after a crash, by what was denoised live."""
         first = next(
             (
                 (key, at)
@@ -207,9 +203,7 @@ class _Filling:
             None,
         )
         kept = None if first is None else self.live.read(first).dtype
-        if self.denoiser.get("float32") or kept == np.float32:
-            return lambda frame: frame.astype(np.float32)
-        return None
+        return bool(self.denoiser.get("float32")) or kept == np.float32
 
     def take(self, index: int, pixels: npt.NDArray[Any]) -> None:
         """Take one raw frame."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._camera_options import ConvertingDenoiser, load_camera
+from ._camera_options import ConvertingDenoiser, conversion, load_camera
 from ._control import Action, Request, RequestFiles, SessionControl
 from ._denoiser import UNKNOWN, DenoiserRequest, LocalDenoiser, SessionDenoiser
 from ._disk import free_bytes
@@ -105,6 +105,7 @@ class _Run:
             self.metrics = MetricsServer(metrics_address(settings.metrics))
             stack.callback(self.metrics.close)
         self.camera = load_camera(settings.camera_gain, settings.camera_offset, settings.camera_roi)
+        self.convert = conversion(self.camera, float32=settings.float32)
         self.denoiser = self._open_denoiser()
         stack.callback(self.denoiser.close)
         self.provenance = self.denoiser.provenance
@@ -149,10 +150,8 @@ class _Run:
         )
         self.routes = Routes(settings.streams)
         denoiser: Denoiser = self.denoiser
-        if self.camera is not None:
-            denoiser = ConvertingDenoiser(denoiser, self.camera.correct)
-        elif settings.float32:
-            denoiser = ConvertingDenoiser(denoiser, lambda frame: frame.astype(np.float32))
+        if self.convert is not None:
+            denoiser = ConvertingDenoiser(denoiser, self.convert)
         sinks: tuple[RawSink, DenoisedSink] = (raw, self.writer)
         if self.view is not None:
             self.view.open(settings, self.info)
@@ -180,9 +179,7 @@ class _Run:
     @property
     def _given(self) -> SourceInfo:
         """The source as the denoiser is given it, and as its output is."""
-        if self.camera is None and not self.settings.float32:
-            return self.info
-        return replace(self.info, dtype=np.dtype(np.float32))
+        return self.info if self.convert is None else replace(self.info, dtype=np.dtype(np.float32))
 
     def _open_denoiser(self) -> SessionDenoiser:
         settings = self.settings

@@ -449,9 +449,11 @@ class LiveNet(nn.Module):
         cells = torch.cat([f[:, :CELL] for f in features]).detach()
         repeated = noise.reshape(-1, 2).expand(batch, 2).repeat(steps, 1)
         with torch.no_grad(), torch.autocast(cells.device.type, enabled=False):
-            off = [torch.cat([rest.reshape(-1, 2).expand(batch, 2) for rest in rests])] if rests else []
-            before_and_after = [part for rest in off for part in (rest[:-batch], rest[batch:])]
-            flows = self.motion(cells[:-batch], cells[batch:], repeated, *before_and_after)
+            before = after = None
+            if rests:
+                off = torch.cat([rest.reshape(-1, 2).expand(batch, 2) for rest in rests])
+                before, after = off[:-batch], off[batch:]
+            flows = self.motion(cells[:-batch], cells[batch:], repeated, before, after)
         return [flow * both[:, i] for i, flow in enumerate(flows.chunk(steps))]
 
     def memory_of(self, past: Tensor) -> tuple[Tensor, Tensor]:
