@@ -72,7 +72,7 @@ def main() -> None:
         trainings.append((f"live, adapted from {options.start}", "live", network, 0))
         if table.lacks(f"{options.start}, as it is", 0):
             seen = as_seen("live", noisy, clean)
-            estimate = method_named("live").denoise(network, seen.frames, seen.intensity, rests=seen.rests)
+            estimate = method_named("live").denoise(network, seen.frames, seen.intensity, fields=seen.fields)
             table.add(f"{options.start}, as it is", 0, estimate, truth=seen.clean)
     for title, name, start, simulated in trainings:
         method = method_named(name)
@@ -97,8 +97,8 @@ def main() -> None:
             )
             # The transform is the one it was trained with, as a bundle would carry it.
             seen = as_seen(name, noisy, clean)
-            rests = {"rests": seen.rests} if name == "live" else {}
-            estimate = method.denoise(result.network, seen.frames, movie.intensity, **rests)
+            fields = {"fields": seen.fields} if name == "live" else {}
+            estimate = method.denoise(result.network, seen.frames, movie.intensity, **fields)
             table.add(title, frames, estimate, result, truth=seen.clean)
 
 

@@ -99,7 +99,7 @@ def measured(network: Any, test: str) -> float:
     noisy = np.asarray(movie.as_frames()[:FRAMES])
     seen = aligned(TrainingMovie(test, noisy, movie.clean[:FRAMES], estimate_intensity(noisy[:32])))
     assert seen.clean is not None
-    denoised, _ = denoise_movie(network, np.asarray(seen.frames), seen.intensity, rests=seen.rests)
+    denoised, _ = denoise_movie(network, np.asarray(seen.frames), seen.intensity, fields=seen.fields)
     return score(seen.clean, denoised).psnr_db
 
 

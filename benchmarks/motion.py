@@ -1,10 +1,11 @@
-"""What following a scene to a fraction of a pixel is worth, against how far it moves and how dim it is.
+"""What following a scene to a fraction of a pixel, and its parts, is worth against how it moves and how dim it is.
 
     python benchmarks/motion.py BUNDLE --output DIR [--photons 0.5 1.5 5] [--frames 60]
 
-A simulated two-photon scene that nothing is trained on moves as a whole. The bundle's network denoises it as it is,
-aligned by whole pixels, and told what is left beyond them. Prints the error against the truth, whether a session
-would follow the movie (full markers), and how far off its displacements are; writes motion.json and motion.png.
+A simulated two-photon scene that nothing is trained on moves as a whole, and in its parts. The bundle's network
+denoises it as it is, aligned by whole pixels, told what is left beyond them, and told that for each part. Prints the
+error against the truth, whether a session would follow the movie (full markers), and how far off its displacements are;
+writes motion.json and motion.png.
 """
 
 from __future__ import annotations
@@ -17,53 +18,96 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.progress import Progress
 
 from denoscope.export import load_network
 from denoscope.runtime import Bundle, InvalidInput, align_movie, estimate_intensity
-from denoscope.runtime._placement import REACH
-from denoscope.runtime._register import Registration, moves
-from denoscope.train import TEST_MOVIES, LiveNet, denoise_movie, simulate
+from denoscope.runtime._field import KNOTS, between, constant
+from denoscope.runtime._placement import REACH, Placement
+from denoscope.runtime._register import moves
+from denoscope.train import TEST_MOVIES, LiveNet, SimulatedMovie, denoise_movie, simulate
 
-MOTIONS = {"still": (0.0, 0.0), "0.3": (0.3, 0.1), "0.5": (0.5, 0.2), "1": (1.0, 0.3), "2": (2.0, 0.7)}
+# Wander and jitter of the whole, motion of the parts in pixels a frame, and the shear of a scanner with a row's jitter.
+MOTIONS = {
+    "still": (0.0, 0.0, 0.0, 0.0),
+    "0.3": (0.3, 0.1, 0.0, 0.0),
+    "0.5": (0.5, 0.2, 0.0, 0.0),
+    "1": (1.0, 0.3, 0.0, 0.0),
+    "2": (2.0, 0.7, 0.0, 0.0),
+    "parts 0.1": (1.0, 0.3, 0.1, 0.0),
+    "parts 0.25": (1.0, 0.3, 0.25, 0.0),
+    "scanner": (2.0, 0.7, 0.0, 0.2),
+    "all": (2.0, 0.7, 0.5, 0.2),
+}
 SETTLED, EDGE = 30, 8  # frames and pixels that are not looked at
-WAYS = {"whole pixels": "#0072b2", "to a fraction": "#d55e00"}
+WAYS = {"whole pixels": "#0072b2", "to a fraction": "#e69f00", "by parts": "#d55e00"}
 
 
-def measured(network: LiveNet, wander: float, jitter: float, photons: float, frames: int) -> dict[str, Any]:
-    """Return errors in standard deviations of the noise, and what the registration found, for one movie."""
+def measured(network: LiveNet, motion: str, photons: float, frames: int) -> dict[str, Any]:
+    """Return errors in standard deviations of the noise, and what a session finds, for one movie."""
+    wander, jitter, local, row_jitter = MOTIONS[motion]
     scene, camera, seed = TEST_MOVIES["two-photon-moving"]
-    scene = replace(scene, frames=frames, motion_px=wander, jitter_px=jitter)
-    scene = replace(scene, local_motion_px=0.0, raster=False, row_jitter_px=0.0)
+    scene = replace(scene, frames=frames, motion_px=wander, jitter_px=jitter, local_motion_px=local)
+    scene = replace(scene, raster=row_jitter > 0, row_jitter_px=row_jitter)
     movie = simulate(scene, replace(camera, photons=photons), seed=seed)
     noisy, clean = movie.as_uint16(), np.asarray(movie.clean, np.float32)
     unit = estimate_intensity(noisy[:32])
-    registration = Registration(noisy.shape[1:], unit, REACH)
-    whole = np.array([[*registration.follow(frame), *registration.rest] for frame in noisy], np.float32)
-    found, rests = whole[:, :2] + whole[:, 2:], whole[:, 2:]
-    seen, truth = (np.asarray(align_movie(x, found, "movie")) for x in (noisy, clean))
+    shape = noisy.shape[1:]
+    placement = Placement(shape, unit, follow=True, parts=True)
+    whole, rests, fields = [], [], []
+    for frame in noisy:
+        (rows, columns), _ = placement.find(frame)
+        whole.append((REACH - rows.start, REACH - columns.start))
+        rests.append(constant(placement.rest))
+        fields.append(placement.field)
+    home = slice(REACH, REACH + shape[0]), slice(REACH, REACH + shape[1])
+    by_parts = between(np.array(fields), placement.canvas, home)
+    moved = np.array(whole, np.float32)
+    seen, truth = (np.asarray(align_movie(x, moved, "movie")) for x in (noisy, clean))
     estimates = {
         "as it is": (clean, denoise_movie(network, noisy, unit)[0]),
         "whole pixels": (truth, denoise_movie(network, seen, unit)[0]),
-        "to a fraction": (truth, denoise_movie(network, seen, unit, rests=rests)[0]),
+        "to a fraction": (truth, denoise_movie(network, seen, unit, fields=np.array(rests))[0]),
+        "by parts": (truth, denoise_movie(network, seen, unit, fields=by_parts)[0]),
     }
     inside = np.s_[SETTLED:, EDGE:-EDGE, EDGE:-EDGE]
-    off = {
-        name: float(np.sqrt(np.mean(np.square((d - movie.shifts) - np.median(d - movie.shifts, axis=0)))))
-        for name, d in {"whole pixels": whole[:, :2], "to a fraction": found}.items()
-    }
+    whole_fields = moved[:, :, None, None]
+    true = np.stack([true_field(movie, t) for t in range(frames)])
     return {
+        "motion": motion,
         "wander_px": wander,
         "jitter_px": jitter,
+        "parts_px": local,
+        "row_jitter_px": row_jitter,
         "photons": photons,
         "followed": moves(noisy[:32], unit, REACH),
-        "off_px": off,
+        "off_px": {
+            "whole pixels": off_px(np.broadcast_to(whole_fields, true.shape), true),
+            "to a fraction": off_px(np.array(rests) + whole_fields, true),
+            "by parts": off_px(by_parts + whole_fields, true),
+        },
         "error": {
-            name: float(np.sqrt(np.mean(np.square((estimate - true)[inside])))) / unit.scale
-            for name, (true, estimate) in estimates.items()
+            name: float(np.sqrt(np.mean(np.square((estimate - right)[inside])))) / unit.scale
+            for name, (right, estimate) in estimates.items()
         },
     }
+
+
+def true_field(movie: SimulatedMovie, frame: int) -> npt.NDArray[np.float64]:
+    """Return the displacement of one frame at the knots over it: ``frame(p + field(p)) = scene(p)``."""
+    height, width = movie.clean.shape[1:]
+    at = [(np.arange(KNOTS) + 0.5) * (n / KNOTS) - 0.5 for n in (height, width)]
+    knots = [np.array([y, x]) for y in at[0] for x in at[1]]
+    found = [movie._motion.seen_at(knot, frame) - knot for knot in knots]
+    return np.array(found).T.reshape(2, KNOTS, KNOTS)
+
+
+def off_px(found: npt.NDArray[Any], true: npt.NDArray[Any]) -> float:
+    """Return how far off displacements are (rms), but for what never changes: the scene may lie anywhere."""
+    off = (found - true)[SETTLED:]
+    return float(np.sqrt(np.mean(np.square(off - np.median(off, axis=0)))))
 
 
 def main() -> None:
@@ -81,21 +125,26 @@ def main() -> None:
     if not isinstance(network, LiveNet) or not network.settings.subpixel:
         raise InvalidInput(f"{options.bundle} is not told how far off a frame lies: name another bundle.")
     options.output.mkdir(parents=True, exist_ok=True)
-    cases = [(motion, photons) for photons in options.photons for motion in MOTIONS.values()]
+    cases = [(motion, photons) for photons in options.photons for motion in MOTIONS]
     with Progress() as bar:
         rows = [
-            measured(network, *motion, photons, options.frames)
+            measured(network, motion, photons, options.frames)
             for motion, photons in bar.track(cases, description="movies")
         ]
     report = {"bundle": Bundle.load(options.bundle).digest[:12], "frames": options.frames, "rows": rows}
     (options.output / "motion.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print("| photons | wander, jitter (px) | followed | off (px) | as it is | whole pixels | to a fraction |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| photons | wander, jitter (px) | parts, rows (px) | followed | off (px) | as it is | "
+        + " | ".join(WAYS)
+        + " |"
+    )
+    print("|---" * (6 + len(WAYS)) + "|")
     for row in rows:
         off, gains = row["off_px"].values(), [f"{gain_db(row, name):+.1f} dB" for name in WAYS]
         print(
-            f"| {row['photons']:g} | {row['wander_px']:g}, {row['jitter_px']:g} | {'yes' if row['followed'] else 'no'} "
-            f"| {' / '.join(f'{d:.2f}' for d in off)} | {row['error']['as it is']:.3f} | {gains[0]} | {gains[1]} |"
+            f"| {row['photons']:g} | {row['wander_px']:g}, {row['jitter_px']:g} | {row['parts_px']:g}, "
+            f"{row['row_jitter_px']:g} | {'yes' if row['followed'] else 'no'} "
+            f"| {' / '.join(f'{d:.2f}' for d in off)} | {row['error']['as it is']:.3f} | {' | '.join(gains)} |"
         )
     draw(rows, options.output / "motion.png")
 
@@ -120,9 +169,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             for place, value, row in zip(places, values, chosen, strict=True):
                 face = colour if row["followed"] else "white"
                 axes.plot(place, value, "o", color=colour, markerfacecolor=face, markersize=5)
-        axes.set_xticks(list(places), [f"{row['wander_px']:g}" for row in chosen])
+        axes.set_xticks(list(places), [row["motion"] for row in chosen], rotation=60)
         axes.set_title(f"{photons:g} photons a pixel", fontsize=9)
-        axes.set_xlabel("wander (px)")
+        axes.set_xlabel("motion (px)")
         axes.axhline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
     panels[0][0].set_ylabel("gain over frames as they are (dB)")
     panels[0][0].legend(fontsize=8, frameon=False)

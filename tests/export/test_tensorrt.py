@@ -34,6 +34,7 @@ from denoscope.export._build_process import build_in_process_of_its_own
 from denoscope.export._lowering import gemm_as_products
 from denoscope.export._tensorrt import BuildRequest, Phases
 from denoscope.runtime import Bundle, InvalidInput, list_bundles
+from denoscope.runtime._field import KNOTS, interpolation, places
 from denoscope.runtime.engines import EngineCache, LocalGpu
 from support.damage import mutated
 from support.tiny_bundle import tiny_bundle
@@ -351,6 +352,21 @@ def test_a_matrix_product_as_multiplications_and_a_sum(
     )
 
 
+def test_knots_spread_by_multiplications_and_sums() -> None:
+    align = Bundle.load("live").graph_bytes("align")
+    rewritten = gemm_as_products(align)
+    assert not {"MatMul", "Gemm"} & {n.op_type for n in onnx.load_model_from_string(rewritten).graph.node}
+    chance = np.random.default_rng(2)
+    shape = (32, 48)
+    inputs = {
+        "features": chance.normal(size=(1, 20, 16, 24)).astype(np.float32),
+        "places": places(chance.normal(0, 0.5, (2, KNOTS, KNOTS)), shape, shape),
+        "rows": interpolation((np.arange(32) + 0.5) / 32)[None, None],
+        "columns": interpolation((np.arange(48) + 0.5) / 48).T[None, None],
+    }
+    np.testing.assert_allclose(run(rewritten, inputs)[0], run(align, inputs)[0], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", list_bundles())
 def test_the_rewritten_fuse_gives_the_same_frames(name: str) -> None:
     bundle = Bundle.load(name)
@@ -369,8 +385,6 @@ def test_the_rewritten_fuse_gives_the_same_frames(name: str) -> None:
     inputs["valid"][0] = 0
     inputs["weight"] = np.linspace(0, 1, len(m.memory_decay), dtype=np.float32)
     inputs["noise"] = noise
-    if m.subpixel:
-        inputs["rests"] = chance.uniform(-0.5, 0.5, (m.window, 2)).astype(np.float32)
     for new, old in zip(run(gemm_as_products(before), inputs), run(before, inputs), strict=True):
         np.testing.assert_allclose(new, old, rtol=2e-5, atol=2e-5)
 

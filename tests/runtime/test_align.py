@@ -28,11 +28,13 @@ def moving_movie(length: int = 60) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_walk_is_found_and_undone() -> None:
     movie, walk = moving_movie()
-    found = follow_motion(movie, estimate_intensity(movie[:32]))
-    assert found is not None
+    motion = follow_motion(movie, estimate_intensity(movie[:32]))
+    assert motion is not None
+    found = motion.displacements
     # The scene is cut further down when the walk is positive, so it appears further up.
     np.testing.assert_array_equal(np.rint(found), -walk)
     assert np.abs(found + walk).max() < 0.1, "there is no rest of whole pixels"
+    assert motion.fields[20:].std(axis=0).max() < 0.1, "and no part moves by itself"
     still = np.asarray(align_movie(movie, found, "walk"), float)[:, 16:-16, 16:-16]
     changes = still.var(axis=0).mean() / still.mean()
     assert 0.9 < changes < 1.1, "only shot noise is left"
@@ -47,8 +49,9 @@ def test_the_rest_of_whole_pixels_is_found(photons: float, error_px: float) -> N
     walk -= walk[0]
     frames = [ndimage.shift(scene, step, order=3)[20:140, 20:150] for step in walk]
     movie = rng.poisson(np.maximum(frames, 0)).astype(np.uint16)
-    found = follow_motion(movie, estimate_intensity(movie[:32]))
-    assert found is not None
+    motion = follow_motion(movie, estimate_intensity(movie[:32]))
+    assert motion is not None
+    found = motion.displacements
     off = found - walk
     off = off[20:] - np.median(
         off[20:], axis=0
@@ -128,7 +131,9 @@ def test_a_scene_that_drifts_away_is_cut_there() -> None:
     scene = np.kron(rng.random((60, 60)), np.ones((4, 4))) * 900 + 100
     frames = [scene[20:116, 20 + t : 124 + t] for t in range(60)]
     movie = rng.poisson(np.array(frames)).astype(np.uint16)
-    found = follow_motion(movie, estimate_intensity(movie[:32]))
-    assert found is not None
+    motion = follow_motion(movie, estimate_intensity(movie[:32]))
+    assert motion is not None
+    found = motion.displacements
     assert 15 <= len(found) < 30
+    assert len(motion.fields) == len(found)
     assert np.asarray(align_movie(movie, found, "drift")).shape == (len(found), 96, 104)

@@ -75,7 +75,7 @@ def export_bundle(
         memory_decay=parts.memory_decay,
         memory_channels=parts.memory_channels,
         flow_scale=parts.flow_scale,
-        subpixel=parts.subpixel,
+        subpixel=parts.align is not None,
         predicts_std=parts.predicts_std,
         calibration_frames=32,
         intensity=intensity,

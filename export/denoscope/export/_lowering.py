@@ -10,10 +10,10 @@ __all__ = ["gemm_as_products"]
 
 
 def gemm_as_products(data: bytes) -> bytes:
-    """Write each product of a matrix with a constant as multiplications and a sum.
+    """Write each matrix product as multiplications and a sum.
 
-    `tensorrt_rtx` 1.7 has no float32 matrix product for compute capability 7.5. The only one in a bundle
-    is a vector of a dozen numbers by a small constant matrix, once a frame: its cost does not matter.
+    `tensorrt_rtx` 1.7 has no float32 matrix product for compute capability 7.5. Those in a bundle are a vector of a
+    dozen numbers by a small constant matrix, and a dozen knots spread over a picture: their cost does not matter.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ def gemm_as_products(data: bytes) -> bytes:
     -------
     bytes
         The model with `Gemm(A, B, C)`, where A is not transposed and B is a constant, as
-        `sum over k of alpha A[m, k] B[n, k] + beta C[n]`, and with `MatMul(A, B)`, where B is a constant
-        matrix, alike; every other operator is left as it is.
+        `sum over k of alpha A[m, k] B[n, k] + beta C[n]`, with `MatMul(A, B)`, where B is a constant matrix, alike,
+        and with any other as `sum over k of A[..., m, k] B[..., k, n]`; every other operator is left as it is.
     """
     model = onnx.load_model_from_string(data)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -34,7 +34,7 @@ def gemm_as_products(data: bytes) -> bytes:
         settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         product = node.op_type in ("Gemm", "MatMul") and not settings.get("transA")
         if not product or node.input[1] not in constants or len(constants[node.input[1]].dims) != 2:
-            nodes.append(node)
+            nodes += _outer_products(model.graph, node) if node.op_type == "MatMul" else [node]
             continue
         matrix = numpy_helper.to_array(constants[node.input[1]])
         rows = matrix if settings.get("transB") else matrix.T
@@ -67,3 +67,17 @@ def _products(
             helper.make_node("Add", [total, f"{name}::added"], [product.output[0]]),
         ]
     return nodes
+
+
+def _outer_products(graph: onnx.GraphProto, product: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Return a product of two (stacks of) matrices that are no constants as a sum over outer products."""
+    name = f"products::{product.output[0]}"
+    for axis in (-3, -2, -1):
+        graph.initializer.append(numpy_helper.from_array(np.array([axis], np.int64), f"{name}::axis{axis}"))
+    left, right, terms = (f"{name}::{part}" for part in ("left", "right", "terms"))
+    return [
+        helper.make_node("Unsqueeze", [product.input[0], f"{name}::axis-1"], [left]),
+        helper.make_node("Unsqueeze", [product.input[1], f"{name}::axis-3"], [right]),
+        helper.make_node("Mul", [left, right], [terms]),
+        helper.make_node("ReduceSum", [terms, f"{name}::axis-2"], [product.output[0]], keepdims=0),
+    ]

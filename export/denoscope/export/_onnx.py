@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from denoscope.export._split import AnyNetwork, split
+from denoscope.runtime._field import KNOTS
 
 __all__ = ["OPSET", "export_graphs"]
 
@@ -36,8 +37,8 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
     Returns
     -------
     dict[str, bytes]
-        Serialised ONNX models by file name (`encode.onnx`, `fuse.onnx`, and `motion.onnx` and
-        `remember.onnx` where the method has them), checked with full shape inference.
+        Serialised ONNX models by file name (`encode.onnx`, `fuse.onnx`, and those of `motion`, `align`, `recall` and
+        `remember` that the method has), checked with full shape inference.
     """
     for module in (network, flow):
         if module is not None:
@@ -66,14 +67,11 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
         )
     }
 
-    def rest(name: str, *frames: int) -> list[_Input]:
-        return [_Input(name, torch.full((*frames, 2), 0.1))] if parts.subpixel else []
-
     window: list[_Input | list[_Input]] = [[of_frame(f"features_{i}") for i in range(parts.window)]]
     if parts.motion is not None:
         graphs["motion.onnx"] = _export(
             parts.motion,
-            [of_frame("features_a"), of_frame("features_b"), noise, *rest("rest_a"), *rest("rest_b")],
+            [of_frame("features_a"), of_frame("features_b"), noise],
             {"flow": free(parts.flow_scale)},
             traced=True,
         )
@@ -84,19 +82,30 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
                 for i in range(parts.window - 1)
             ]
         )
+    at = [
+        _Input("places", torch.zeros(1, 2, KNOTS, KNOTS)),
+        _Input("rows", torch.zeros(1, 1, height, KNOTS), {2: parts.stride * rows}),
+        _Input("columns", torch.zeros(1, 1, KNOTS, width), {3: parts.stride * columns}),
+    ]
+    if parts.align is not None:
+        graphs["align.onnx"] = _export(
+            parts.align, [of_frame("features"), *at], {"aligned": free(parts.scale)}, traced=True
+        )
+    if parts.recall is not None:
+        graphs["recall.onnx"] = _export(
+            parts.recall, [memory, *at], {"recalled": free(parts.scale)}, traced=True
+        )
     window.append(valid)
     if parts.remember is not None:
         graphs["remember.onnx"] = _export(
             parts.remember,
-            [of_frame("features"), memory, weight, *rest("rest")],
+            [of_frame("features"), memory, weight],
             {"memory_out": free(parts.scale), "weight_out": {}},
         )
         window += [memory, *([weight] if parts.uses_weight else [])]
-    window += [*([noise] if parts.uses_noise else []), *rest("rests", parts.window)]
+    window += [*([noise] if parts.uses_noise else [])]
     results = {name: free(1) for name in (["mean", "std"] if parts.predicts_std else ["mean"])}
-    graphs["fuse.onnx"] = _export(
-        parts.fuse, window, results, traced=parts.motion is not None or parts.subpixel
-    )
+    graphs["fuse.onnx"] = _export(parts.fuse, window, results, traced=parts.motion is not None)
     return graphs
 
 
@@ -175,7 +184,7 @@ def _written_from_trace(
     inputs: Sequence[_Input],
     outputs: Iterable[str],
 ) -> onnx.ModelProto:
-    """Export a graph that estimates or follows flows from a recorded run.
+    """Export a graph that estimates or follows motion from a recorded run.
 
     The other way computes with sizes as symbols, again for every operator and in several passes: minutes
     where this one takes seconds (decision 0009). A recorded run has one path, so this is for modules

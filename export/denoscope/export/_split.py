@@ -1,4 +1,4 @@
-"""Every method as the pure functions of the streaming split: encode, motion, remember, fuse.
+"""Every method as the pure functions of the streaming split: encode, motion, align, recall, remember, fuse.
 
 Each function is a module of its own that shares the trained network's weights; together they compute
 exactly what the network computes from the whole window.
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from denoscope.runtime import InvalidInput
 from denoscope.train import LiveNet, StsUvd, Umvd, temporal_weights
 from denoscope.train._guide import lead_to_centre, resize_flow
+from denoscope.train._places import align_features, recall_memory
 from denoscope.train._sts_uvd import warp
 
 __all__ = ["AnyNetwork", "Split", "split"]
@@ -38,13 +39,17 @@ class Split:
     encode
         (frame, noise) -> features; without `noise` where `uses_noise` is False.
     motion
-        (features a, features b, noise, rest a, rest b) -> flow, or None.
+        (features a, features b, noise) -> flow, or None.
+    align
+        (features, places, rows, columns) -> features there, or None.
+    recall
+        (memory, places, rows, columns) -> memory there, or None.
     remember
-        (features, memory, weight, rest) -> (memory, weight), or None.
+        (features, memory, weight) -> (memory, weight), or None.
     fuse
-        (features of the window, flows, valid, memory, weight, noise, rests) -> mean, or (mean, std). What the
-        method does not have is left out of the arguments.
-    window, look_ahead, stride, scale, feature_channels, memory_decay, memory_channels, flow_scale, subpixel
+        (features of the window, flows, valid, memory, weight, noise) -> mean, or (mean, std). What the method does
+        not have is left out of the arguments.
+    window, look_ahead, stride, scale, feature_channels, memory_decay, memory_channels, flow_scale
         As in the manifest.
     uses_noise
         Whether `encode` and `fuse` take the camera's noise.
@@ -67,7 +72,8 @@ class Split:
     memory_decay: tuple[float, ...] = ()
     memory_channels: int = 0
     flow_scale: int = 0
-    subpixel: bool = False
+    align: nn.Module | None = None
+    recall: nn.Module | None = None
     uses_noise: bool = True
     uses_weight: bool = True
     predicts_std: bool = True
@@ -118,7 +124,8 @@ def _split_live(network: LiveNet) -> Split:
         memory_decay=s.memory_decay,
         memory_channels=s.memory_channels,
         flow_scale=_FLOW_SCALE if s.guided else 0,
-        subpixel=s.subpixel,
+        align=_LiveAlign() if s.subpixel else None,
+        recall=_LiveRecall() if s.subpixel else None,
     )
 
 
@@ -177,8 +184,18 @@ class _LiveMotion(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, a: Tensor, b: Tensor, noise: Tensor, *rests: Tensor) -> Tensor:
-        return self.network.motion(a, b, noise, *rests)
+    def forward(self, a: Tensor, b: Tensor, noise: Tensor) -> Tensor:
+        return self.network.motion(a, b, noise)
+
+
+class _LiveAlign(nn.Module):
+    def forward(self, features: Tensor, places: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return align_features(features, places, rows, columns)
+
+
+class _LiveRecall(nn.Module):
+    def forward(self, memory: Tensor, places: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return recall_memory(memory, places, rows, columns)
 
 
 class _LiveRemember(nn.Module):
@@ -186,10 +203,8 @@ class _LiveRemember(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(
-        self, features: Tensor, memory: Tensor, weight: Tensor, rest: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return self.network.remember(features, memory, weight, rest)
+    def forward(self, features: Tensor, memory: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.remember(features, memory, weight)
 
 
 class _LiveFuse(nn.Module):
@@ -204,9 +219,8 @@ class _LiveFuse(nn.Module):
         memory: Tensor,
         weight: Tensor,
         noise: Tensor,
-        rests: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        return self.network.fuse(features, valid, memory, weight, noise, (), _each(rests))
+        return self.network.fuse(features, valid, memory, weight, noise)
 
 
 class _LiveGuidedFuse(nn.Module):
@@ -222,13 +236,8 @@ class _LiveGuidedFuse(nn.Module):
         memory: Tensor,
         weight: Tensor,
         noise: Tensor,
-        rests: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        return self.network.fuse(features, valid, memory, weight, noise, flows, _each(rests))
-
-
-def _each(rests: Tensor | None) -> Sequence[Tensor]:
-    return () if rests is None else rests.unbind(0)
+        return self.network.fuse(features, valid, memory, weight, noise, flows)
 
 
 class _UmvdEncode(nn.Module):

@@ -215,11 +215,21 @@ def _profile(builder: Any, network: Any, profile: tuple[tuple[int, int], ...], r
                 "may be free: export the bundle again with this version of denoscope."
             )
         divisor = request.scale
-        if tensor.name == "frame":
+        if tensor.name in ("frame", "rows", "columns"):
             divisor = 1
         elif tensor.name.startswith("flow_"):
             divisor = request.flow_scale
-        made.set_shape(tensor.name, *((*shape[:2], h // divisor, w // divisor) for h, w in profile))
+        sizes = ((h // divisor, w // divisor) for h, w in profile)
+        made.set_shape(
+            tensor.name,
+            *(
+                (
+                    *shape[:2],
+                    *(free if given == -1 else given for given, free in zip(shape[2:], size, strict=True)),
+                )
+                for size in sizes
+            ),
+        )
     return made
 
 

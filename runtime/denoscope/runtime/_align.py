@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ._field import between
 from ._movies import AnyMovie, LazyMovie
 from ._noise import Intensity
 from ._placement import REACH, Placement
 from ._register import moves
 
-__all__ = ["align_movie", "follow_motion", "shown_by_all"]
+__all__ = ["SceneMotion", "align_movie", "follow_motion", "shown_by_all"]
 
 _KEPT_BYTES = 2**28  # a movie up to this size is aligned in memory, once
 _LIMIT_BYTES = 2**34  # of one read
+
+
+@dataclass(frozen=True)
+class SceneMotion:
+    """How a scene moves, frame by frame.
+
+    Attributes
+    ----------
+    displacements
+        (n, 2) rows and columns, float32, in pixels, ``frame_t(p + d_t) = scene(p)``. Rounded they are the whole pixels
+        by which a session moves the frame. n is less than the movie's length when the scene drifts farther than the
+        canvas reaches: the frames before that.
+    fields
+        (n, 2, KNOTS, KNOTS) float32: how far each part of the frame, moved by whole pixels, lies off the scene; what is
+        left of the displacement included. The knots are spread over the frame (`_field`).
+    """
+
+    displacements: npt.NDArray[np.float32]
+    fields: npt.NDArray[np.float32]
 
 
 def follow_motion(
@@ -26,8 +47,8 @@ def follow_motion(
     *,
     calibration_frames: int = 32,
     on_frame: Callable[[int], None] = lambda _done: None,
-) -> npt.NDArray[np.float32] | None:
-    """Return the displacement of each frame as a live session would find it, or None for a still movie.
+) -> SceneMotion | None:
+    """Return the motion of the scene as a live session would find it, or None for a still movie.
 
     Parameters
     ----------
@@ -39,27 +60,24 @@ def follow_motion(
         First frames that decide whether the movie moves at all.
     on_frame
         Called with the number of frames done.
-
-    Returns
-    -------
-    ndarray or None
-        (n, 2) rows and columns, float32, ``frame_t(p + d_t) = scene(p)``. Rounded they are the whole pixels by
-        which a session moves the frame. n is less than T when the scene drifts farther than the canvas
-        reaches: the frames before that.
     """
     height, width = movie.shape[1:]
     if not moves(np.asarray(movie[:calibration_frames]), intensity, REACH):
         return None
-    placement = Placement((height, width), intensity, follow=True)
-    found = []
+    placement = Placement((height, width), intensity, follow=True, parts=True)
+    found, fields = [], []
     for t in range(len(movie)):
         (rows, columns), drifted = placement.find(movie[t])
         if drifted:
             break
         y, x = placement.rest
         found.append((REACH - rows.start + y, REACH - columns.start + x))
+        fields.append(placement.field)
         on_frame(t + 1)
-    return np.array(found, np.float32).reshape(-1, 2)
+    home = slice(REACH, REACH + height), slice(REACH, REACH + width)
+    return SceneMotion(
+        np.array(found, np.float32).reshape(-1, 2), between(np.array(fields), placement.canvas, home)
+    )
 
 
 def shown_by_all(shape: tuple[int, int], displacements: npt.NDArray[np.floating[Any]]) -> tuple[slice, slice]:
@@ -86,7 +104,7 @@ def align_movie(
     movie
         (T, H, W).
     displacements
-        (n, 2) as `follow_motion` returns them, n at most T.
+        (n, 2) as in `SceneMotion`, n at most T.
     name
         Said in errors.
     part

@@ -15,13 +15,18 @@ __all__ = ["Entry", "Held"]
 
 @dataclass(slots=True)  # not frozen: one is made for each frame
 class Entry:
-    """A frame in the ring: when it was pushed and encoded, where on the canvas it lies, and how far off the scene."""
+    """A frame in the ring: when it was pushed and encoded, where on the canvas it lies.
+
+    Where the parts of a scene are followed, `field` says how far off it the frame lies and `back` is the inverse
+    (`_field`).
+    """
 
     meta: FrameMeta
     pushed: float
     encoded: float
     place: Place
-    rest: tuple[float, float]
+    field: npt.NDArray[Any] | None = None
+    back: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

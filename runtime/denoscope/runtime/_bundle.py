@@ -27,7 +27,7 @@ _SHIPPED = Path(__file__).parent / "bundles"
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # file browsers leave these anywhere
 _MANIFEST_LIMIT = 1 << 20
 
-Graphs = Literal["encode", "motion", "remember", "fuse"]
+Graphs = Literal["encode", "motion", "align", "recall", "remember", "fuse"]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -84,8 +84,8 @@ class BundleManifest(BaseModel):
         Flows between neighbouring frames are (2, H / flow_scale, W / flow_scale); 0 for a bundle
         without `motion`.
     subpixel
-        Whether `fuse`, `remember` and `motion` are told how far off the scene a frame lies that was aligned by whole
-        pixels.
+        Whether it has `align` and `recall`, which put frames and the long memory of a scene that is followed onto each
+        other to a fraction of a pixel, each place by its own displacement (`_field`).
     predicts_std
         Whether `fuse` gives a standard deviation beside the mean.
     calibration_frames
@@ -150,10 +150,12 @@ class BundleManifest(BaseModel):
 
     @property
     def graphs(self) -> tuple[Graphs, ...]:
-        """The graphs of the bundle; `motion` and `remember` only where it has flows and a long memory."""
+        """The graphs of the bundle; some only where it has flows, a long memory, or follows a scene's parts."""
         present: dict[Graphs, bool] = {
             "encode": True,
             "motion": self.flow_scale > 0,
+            "align": self.subpixel,
+            "recall": self.subpixel and bool(self.memory_decay),
             "remember": bool(self.memory_decay),
             "fuse": True,
         }
@@ -209,7 +211,6 @@ class Bundle:
                 memory=bool(manifest.memory_decay),
                 motion=manifest.flow_scale > 0,
                 std=manifest.predicts_std,
-                subpixel=manifest.subpixel,
             )
             check_graph(f"{graph}.onnx", files[f"{graph}.onnx"], names)
             graphs[graph] = files[f"{graph}.onnx"]

@@ -33,38 +33,36 @@ class GraphNames(NamedTuple):
 
 
 def expected_names(
-    graph: str, window: int, *, memory: bool, motion: bool = False, std: bool = True, subpixel: bool = False
+    graph: str, window: int, *, memory: bool, motion: bool = False, std: bool = True
 ) -> GraphNames:
     """Return the input and output names that a graph of a bundle must have.
 
     Parameters
     ----------
     graph
-        `encode`, `motion`, `remember` or `fuse`.
+        `encode`, `motion`, `align`, `recall`, `remember` or `fuse`.
     window
         Frames in the window.
     memory, motion
         Whether the bundle has a long memory, and flows between neighbouring frames.
     std
         Whether it predicts a standard deviation.
-    subpixel
-        Whether its graphs are told how far off the scene a frame lies.
     """
     state = ("memory", "weight") if memory else ()
     if graph == "encode":
         return GraphNames(("frame", "noise"), ("features",))
     if graph == "motion":
-        between = ("rest_a", "rest_b") if subpixel else ()
-        return GraphNames(("features_a", "features_b", "noise", *between), ("flow",))
+        return GraphNames(("features_a", "features_b", "noise"), ("flow",))
+    if graph == "align":
+        return GraphNames(("features", "places", "rows", "columns"), ("aligned",), ())
+    if graph == "recall":
+        return GraphNames(("memory", "places", "rows", "columns"), ("recalled",), ())
     if graph == "remember":
-        return GraphNames(
-            ("features", *state, *(("rest",) if subpixel else ())), ("memory_out", "weight_out"), ()
-        )
+        return GraphNames(("features", *state), ("memory_out", "weight_out"), ())
     frames = tuple(f"features_{i}" for i in range(window))
     flows = tuple(f"flow_{i}" for i in range(window - 1)) if motion else ()
     outputs = ("mean", "std") if std else ("mean",)
-    rests = ("rests",) if subpixel else ()
-    return GraphNames((*frames, *flows, "valid", *state, "noise", *rests), outputs, ("noise", "weight"))
+    return GraphNames((*frames, *flows, "valid", *state, "noise"), outputs, ("noise", "weight"))
 
 
 def check_graph(file: str, data: bytes, names: GraphNames) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from ._convert import Place
+from ._field import constant
+from ._local_motion import LocalMotion
 from ._noise import Intensity
 from ._register import Registration
 
@@ -27,15 +30,25 @@ class Placement:
         Transform and noise of the session; None while they are unknown.
     follow
         Whether to follow the scene; otherwise the canvas is the frame.
+    parts
+        Whether to follow its parts too, see `field`.
     """
 
-    def __init__(self, shape: tuple[int, int], intensity: Intensity | None, *, follow: bool) -> None:
+    def __init__(
+        self, shape: tuple[int, int], intensity: Intensity | None, *, follow: bool, parts: bool = False
+    ) -> None:
         self.shape = shape
         self.follows = follow
         self._margin = REACH if follow else 0
         self._registration = (
             Registration(shape, intensity, REACH) if follow and intensity is not None else None
         )
+        self._parts = (
+            LocalMotion(shape, REACH, intensity)
+            if parts and self._registration is not None and intensity is not None
+            else None
+        )
+        self._field = constant((0.0, 0.0))
         self._at_the_end = 0
         self._still = self._place(0, 0)
 
@@ -43,6 +56,11 @@ class Placement:
     def rest(self) -> tuple[float, float]:
         """How far (y, x) the last frame on the canvas lies off the scene, in pixels: canvas(p + rest) = scene(p)."""
         return (0.0, 0.0) if self._registration is None else self._registration.rest
+
+    @property
+    def field(self) -> npt.NDArray[np.float32]:
+        """The same for each part, (2, KNOTS, KNOTS) over the canvas: canvas(p + field(p)) = scene(p)."""
+        return self._field if self._parts is not None else constant(self.rest)
 
     @property
     def canvas(self) -> tuple[int, int]:
@@ -60,6 +78,8 @@ class Placement:
         if self._registration is None:
             return self._still, False
         y, x = self._registration.follow(frame)
+        if self._parts is not None:
+            self._field = self._parts.follow(frame, (y, x), self._registration.rest)
         self._at_the_end = self._at_the_end + 1 if max(abs(y), abs(x)) >= REACH - 1 else 0
         return self._place(y, x), self._at_the_end >= _PATIENCE
 
@@ -72,3 +92,5 @@ class Placement:
         self._at_the_end = 0
         if self._registration is not None:
             self._registration.restart()
+        if self._parts is not None:
+            self._parts.restart()

@@ -16,6 +16,7 @@ from ._bundle import Bundle
 from ._chosen import ChosenBackend
 from ._convert import DTYPES, SMALLEST, Place, check_frame, native
 from ._errors import InvalidInput
+from ._field import inverse, lead
 from ._noise import Intensity, estimate_intensity
 from ._placement import REACH, Placement
 from ._register import moves
@@ -350,7 +351,8 @@ class Stream:
     def _bind(self, kind: _Kind, *, follow: bool = False) -> None:
         """Bind the graphs to a canvas for frames of a shape and dtype."""
         shape, dtype = kind
-        self._placement = Placement(shape, self._intensity, follow=follow)
+        parts = self.bundle.manifest.subpixel
+        self._placement = Placement(shape, self._intensity, follow=follow, parts=parts)
         canvas = (self._placement.canvas, dtype)
         if canvas == self._canvas:
             if self._intensity is not None:
@@ -358,7 +360,7 @@ class Stream:
             return
         started = perf_counter()
         self._let_window_go()  # release the old buffers first
-        self._window = self._chosen.attempt(lambda: self._open_window(*canvas))
+        self._window = self._chosen.attempt(lambda: self._open_window(*canvas, follow=follow))
         self._canvas = canvas
         if self._intensity is not None:
             self._window.set_intensity(self._intensity)
@@ -369,9 +371,11 @@ class Stream:
             self._window.close()
         self._window = self._canvas = None
 
-    def _open_window(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> BoundWindow:
+    def _open_window(self, shape: tuple[int, int], dtype: np.dtype[Any], *, follow: bool) -> BoundWindow:
         backend, graphs = self._chosen.backend, self._chosen.graphs.of(dtype)
-        return BoundWindow(backend, graphs, self.bundle.manifest, self.look_ahead, shape, dtype)
+        return BoundWindow(
+            backend, graphs, self.bundle.manifest, self.look_ahead, shape, dtype, follows=follow
+        )
 
     def _calibrate(self) -> None:
         """Estimate the transform from the held frames and freeze it; find out whether the scene moves."""
@@ -383,10 +387,8 @@ class Stream:
         assert self._kind is not None
         self._bind(self._kind, follow=follow)
 
-    def _place(
-        self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]
-    ) -> tuple[Place, tuple[float, float]]:
-        """Find where on the canvas a frame lies and how far off the scene; start anew when it has drifted off."""
+    def _place(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Place:
+        """Find where on the canvas a frame lies; start anew when the scene has drifted off it."""
         assert self._placement is not None
         place, drifted = self._placement.find(frame)
         if drifted:
@@ -394,7 +396,7 @@ class Stream:
             place, _ = self._placement.find(frame)
             shape, dtype = self._placement.shape, frame.dtype.name
             self._rebinds.append(Rebind(number, shape, shape, dtype, dtype, drifted=True))
-        return place, self._placement.rest
+        return place
 
     def _enter(
         self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
@@ -406,7 +408,8 @@ class Stream:
             for _ in range(min(gap, self._ring.size)):
                 self._miss(skip, outputs)
         started = perf_counter()
-        place, rest = self._place(frame, number, skip, outputs)
+        place = self._place(frame, number, skip, outputs)
+        field, back = self._off_the_scene()
         placed = perf_counter()
         window.write(frame, place)
         normalised = perf_counter()
@@ -416,7 +419,9 @@ class Stream:
         if self._moving:
             before = self._ring.before
             if before is not None:
-                window.relate(slot, before.rest, rest)
+                if before.field is not None and back is not None:
+                    window.align((slot - 1) % self._ring.size, self._lead(before.field, back))
+                window.relate(slot)
             else:
                 window.unrelate(slot)
             related = perf_counter()
@@ -426,7 +431,7 @@ class Stream:
         seconds.encode += encoded - normalised
         seconds.pushes += 1
         self._last_entered = number
-        entry = Entry(meta, pushed, related, place, rest)
+        entry = Entry(meta, pushed, related, place, field, back)
         self._follow(self._ring.enter(entry), skip, outputs)
 
     def _miss(self, skip: str | None, outputs: list[Denoised]) -> None:
@@ -445,14 +450,18 @@ class Stream:
             started = perf_counter()
             oldest = self._ring.entries[0]
             assert oldest is not None
-            self._bound.remember(step.rotation, oldest.rest)
+            if oldest.field is not None:
+                self._bound.align(step.rotation, oldest.field)
+            self._bound.remember(step.rotation)
             self._seconds.remember += perf_counter() - started
 
     def _fuse(self, entry: Entry, rotation: int) -> Denoised:
         window, seconds = self._bound, self._seconds
+        aligning = perf_counter()
+        if entry.back is not None:
+            self._onto_the_centre(entry, entry.back, rotation)
         started = perf_counter()
-        if window.sharp:
-            window.set_rests([(0.0, 0.0) if each is None else each.rest for each in self._ring.entries])
+        seconds.align += started - aligning
         window.fuse(rotation, self._ring.presence, entry.place)
         fused = perf_counter()
         frame = window.read(entry.place)
@@ -463,6 +472,27 @@ class Stream:
         seconds.outputs += 1
         times = StageTimes(entry.meta.t_received_s, entry.pushed, entry.encoded, started, fused, emitted)
         return Denoised(frame, std, entry.meta, times)
+
+    def _off_the_scene(self) -> tuple[Frame | None, Frame | None]:
+        """Return how far each part of the frame found last lies off the scene, and the way back."""
+        if not self._bound.follows:
+            return None, None
+        assert self._placement is not None
+        field = self._placement.field
+        return field, inverse(field, self._placement.canvas)
+
+    def _onto_the_centre(self, centre: Entry, back: Frame, rotation: int) -> None:
+        """Put the other frames of the window and the long memory where the centre's scene is."""
+        window = self._bound
+        for i, entry in enumerate(self._ring.entries):
+            if entry is not None and entry is not centre and entry.field is not None:
+                window.align((rotation + i) % self._ring.size, self._lead(entry.field, back))
+        window.recall(-back)
+
+    def _lead(self, field: Frame, back: Frame) -> Frame:
+        """Return the displacement that puts a frame with a field onto one with the inverse field `back`."""
+        assert self._placement is not None
+        return lead(field, back, self._placement.canvas)
 
     def _drain(self, skip: str | None, outputs: list[Denoised]) -> None:
         """Finish every frame in flight and leave the ring and the memory empty."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -15,6 +15,7 @@ from ._backends import Backend, Buffer, Graph
 from ._bundle import BundleManifest
 from ._convert import cut_out, normalise_into, place_into, restore, restore_std
 from ._errors import BackendUnavailable, DeviceFailed
+from ._field import KNOTS, interpolation, places
 from ._noise import Intensity
 from ._placement import Place
 from ._pool import Pool
@@ -24,7 +25,6 @@ __all__ = ["BoundWindow"]
 
 Array = npt.NDArray[Any]
 Call = Callable[..., None]
-Rest = tuple[float, float]
 
 _UNIT = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=1)
 
@@ -36,7 +36,6 @@ class _Port:
         # Third-party backends that know nothing of raw frames need not know of the argument.
         self.buffer = backend.buffer(shape) if dtype == "float32" else backend.buffer(shape, dtype)
         self._shape, self._dtype = shape, dtype
-        self._values: tuple[float, ...] = ()
         self.direct = self.buffer.array is not None
 
     @cached_property
@@ -62,13 +61,12 @@ class _Port:
 
     def fill(self, *values: float) -> None:
         self.ready()[...] = np.reshape(values, self._shape if len(values) > 1 else ())
-        self._values = values
         self.send()
 
-    def change(self, *values: float) -> None:
-        """Fill it unless it holds these values."""
-        if values != self._values:
-            self.fill(*values)
+    def put(self, values: Array) -> None:
+        """Write an array of its shape."""
+        self.ready()[...] = values
+        self.send()
 
 
 class BoundWindow:
@@ -89,6 +87,10 @@ class BoundWindow:
         (H, W) of the canvas; padded up to the bundle's stride.
     dtype
         Of the frames.
+    follows
+        Whether frames are put onto each other, each part by its own displacement, if the bundle can: `align` then
+        comes before `fuse` for every frame but the centre, `recall` before it for the long memory, and `align` before
+        `remember`.
     """
 
     def __init__(
@@ -99,8 +101,11 @@ class BoundWindow:
         look_ahead: int,
         shape: tuple[int, int],
         dtype: np.dtype[Any],
+        *,
+        follows: bool = False,
     ) -> None:
         height, width = (n + -n % manifest.stride for n in shape)
+        self._shape, self._padded = shape, (height, width)
         cells = (height // manifest.scale, width // manifest.scale)
         channels, state = manifest.feature_channels, manifest.memory_channels
         self._raw = RAW in graphs["encode"].inputs
@@ -120,9 +125,6 @@ class BoundWindow:
         self._noise = _Port(backend, (2,))
         self._offset, self._factor, self._scale = (_Port(backend, (1,)) for _ in range(3))
         self._valid = _Port(backend, (manifest.window,))
-        self.sharp = manifest.subpixel
-        self._rests = _Port(backend, (manifest.window, 2))
-        self._rest, self._rest_a, self._rest_b = (_Port(backend, (2,)) for _ in range(3))
         size = manifest.window // 2 + look_ahead + 1
         self._slots = [_Port(backend, (1, channels, *cells)) for _ in range(size)]
         self._blank = backend.buffer((1, channels, *cells))
@@ -137,11 +139,37 @@ class BoundWindow:
         self._memory = [_Port(backend, (1, state, *cells)) for _ in range(pairs)]
         self._weight = [_Port(backend, (len(manifest.memory_decay),)) for _ in range(pairs)]
         self._now = 0
+        self.follows = follows and manifest.subpixel
+        # Where the frames of the slots lie on the centre, or one of them on the next frame or the scene.
+        count = size if self.follows else 0
+        self._placed = [_Port(backend, (1, channels, *cells)) for _ in range(count)]
+        self._places = [_Port(backend, (1, 2, KNOTS, KNOTS)) for _ in range(count)]
+        if self.follows:
+            self._recalled = [_Port(backend, (1, state, *cells)) for _ in range(min(pairs, 1))]
+            self._recall_places = _Port(backend, (1, 2, KNOTS, KNOTS))
+            self._rows = _Port(backend, (1, 1, height, KNOTS))
+            self._columns = _Port(backend, (1, 1, KNOTS, width))
+            for port, (long, length) in zip(
+                (self._rows, self._columns), zip((height, width), shape, strict=True), strict=True
+            ):
+                weights = interpolation((np.arange(long) + 0.5) / length)
+                port.put(weights if port is self._rows else weights.T)
 
         self._presence: int | None = None  # as it was last handed over
         self._encode = [self._bind_encode(graphs["encode"], slot) for slot in self._slots]
+        seen = self._placed or self._slots
+        self._align = [
+            self._bind_sampling(graphs["align"], "features", slot, at, "aligned", placed)
+            for slot, at, placed in zip(self._slots[:count], self._places, self._placed, strict=True)
+        ]
+        self._recall = [
+            self._bind_sampling(
+                graphs["recall"], "memory", memory, self._recall_places, "recalled", self._recalled[0]
+            )
+            for memory in self._memory[: 2 * self.follows]
+        ]
         self._relate = [
-            self._bind_motion(graphs["motion"], self._slots[place - 1], slot, self._flows[place])
+            self._bind_motion(graphs["motion"], seen[place - 1], slot, self._flows[place])
             for place, slot in enumerate(self._slots)
             if self._flows
         ]
@@ -150,9 +178,7 @@ class BoundWindow:
             [self._bind_fuse(graphs["fuse"], manifest.window, r, now) for r in range(size)] for now in phases
         ]
         self._remember = [
-            [self._bind_remember(graphs["remember"], slot, now) for slot in self._slots]
-            for now in phases
-            if pairs
+            [self._bind_remember(graphs["remember"], slot, now) for slot in seen] for now in phases if pairs
         ]
         self._warm()
 
@@ -182,23 +208,30 @@ class BoundWindow:
         self._frame.send()
         self._encode[slot]()
 
-    def relate(self, slot: int, rest_before: Rest = (0.0, 0.0), rest: Rest = (0.0, 0.0)) -> None:
-        """Compute the flow from the frame in the slot before to the one in `slot`; see `set_rests`."""
+    def align(self, slot: int, displacement: Array) -> None:
+        """Put a slot's frame onto another picture: ``frame(p + displacement(p)) = other(p)``.
+
+        The displacement (2, KNOTS, KNOTS) is in pixels, its knots spread over the canvas. `fuse`, and for the frame
+        before a slot `relate`, and `remember` read what this has made last.
+        """
+        self._places[slot].put(places(displacement, self._shape, self._padded))
+        self._align[slot]()
+
+    def recall(self, displacement: Array) -> None:
+        """Put the long memory onto the centre; see `align`."""
+        if self._recall:
+            self._recall_places.put(places(displacement, self._shape, self._padded))
+            self._recall[self._now]()
+
+    def relate(self, slot: int) -> None:
+        """Compute the flow from the frame in the slot before to the one in `slot`."""
         if self._relate:
-            if self.sharp:
-                self._rest_a.change(*rest_before)
-                self._rest_b.change(*rest)
             self._relate[slot]()
 
     def unrelate(self, slot: int) -> None:
         """Take back the flow to a slot whose frame, or the one before it, is missing."""
         if self._flows:
             self._flows[slot].fill(0)
-
-    def set_rests(self, rests: Sequence[Rest]) -> None:
-        """Say how far (y, x) the frames of the window lie off the scene, in pixels, the oldest first."""
-        missing = self._valid.host.size - len(rests)
-        self._rests.change(*chain(*rests), *[0.0] * (2 * missing))
 
     def fuse(self, rotation: int, presence: int, place: Place | None = None) -> None:
         """Denoise the centre, at a place of the canvas, of the window whose oldest slot is `rotation`.
@@ -232,11 +265,9 @@ class BoundWindow:
         self._std.fetch()
         return restore_std(self._std.host[0, 0][place], self._intensity, self._dtype)
 
-    def remember(self, slot: int, rest: Rest = (0.0, 0.0)) -> None:
-        """Absorb a slot's frame, which lies so far off the scene, into the long memory."""
+    def remember(self, slot: int) -> None:
+        """Absorb a slot's frame into the long memory."""
         if self._remember:
-            if self.sharp:
-                self._rest.change(*rest)
             self._remember[self._now][slot]()
             self._now = 1 - self._now
 
@@ -253,13 +284,22 @@ class BoundWindow:
 
     def _bind_motion(self, graph: Graph, before: _Port, after: _Port, flow: _Port) -> Call:
         inputs = {"features_a": before.buffer, "features_b": after.buffer, "noise": self._noise.buffer}
-        inputs |= {"rest_a": self._rest_a.buffer, "rest_b": self._rest_b.buffer}
         return graph.bind(_wanted(graph, inputs), {"flow": flow.buffer})
 
+    def _bind_sampling(
+        self, graph: Graph, source: str, given: _Port, at: _Port, result: str, made: _Port
+    ) -> Call:
+        inputs = {source: given.buffer, "places": at.buffer}
+        inputs |= {"rows": self._rows.buffer, "columns": self._columns.buffer}
+        return graph.bind(inputs, {result: made.buffer})
+
     def _bind_fuse(self, graph: Graph, window: int, rotation: int, now: int) -> Call:
-        size = len(self._slots)
+        size, centre = len(self._slots), window // 2
+        others = self._placed or self._slots
         inputs: dict[str, Buffer] = {
-            f"features_{i}": self._slots[(rotation + i) % size].buffer if i < size else self._blank
+            f"features_{i}": (self._slots if i == centre else others)[(rotation + i) % size].buffer
+            if i < size
+            else self._blank
             for i in range(window)
         }
         if self._flows:
@@ -269,12 +309,12 @@ class BoundWindow:
             }
         inputs |= {
             "valid": self._valid.buffer,
-            "rests": self._rests.buffer,
             "noise": self._noise.buffer,
             **self._numbers(self._scale),
         }
         if self._memory:
-            inputs |= {"memory": self._memory[now].buffer, "weight": self._weight[now].buffer}
+            memory = self._recalled[0] if self.follows else self._memory[now]
+            inputs |= {"memory": memory.buffer, "weight": self._weight[now].buffer}
         outputs = {RAW if self._raw else "mean": self._mean.buffer}
         if self._std is not None:
             outputs["std"] = self._std.buffer
@@ -285,7 +325,6 @@ class BoundWindow:
             "features": slot.buffer,
             "memory": self._memory[now].buffer,
             "weight": self._weight[now].buffer,
-            "rest": self._rest.buffer,
         }
         return graph.bind(
             _wanted(graph, inputs),
@@ -298,9 +337,14 @@ class BoundWindow:
     def _warm(self) -> None:
         """Run each graph once, so that the first frame does not pay for the library's preparations."""
         self.set_intensity(_UNIT)
-        calls = (*self._encode, *self._relate, *chain(*self._fuse), *chain(*self._remember))
+        calls = (*self._encode, *self._align, *self._recall, *self._relate)
+        calls += (*chain(*self._fuse), *chain(*self._remember))
         try:
             self.encode(0)
+            for slot in range(len(self._align)):  # nothing that is read later may be undefined
+                self.align(slot, np.zeros((2, KNOTS, KNOTS)))
+            if self.follows:
+                self.recall(np.zeros((2, KNOTS, KNOTS)))
             self.relate(0)
             self.fuse(0, 0)
             self.remember(0)

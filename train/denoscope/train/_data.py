@@ -24,10 +24,11 @@ from denoscope.runtime import (
     open_movie,
     shown_by_all,
 )
+from denoscope.runtime._field import KNOTS, between, inverse, lead, places
 from denoscope.train._clips import Clip, ClipPool
 from denoscope.train._live import LiveSettings
+from denoscope.train._places import sample_frames, spreading
 from denoscope.train._simulate import random_settings, simulate
-from denoscope.train._subpixel import sample_frame
 
 __all__ = ["Batch", "TrainingMovie", "aligned", "draw_batch", "movie_from_file", "simulated_movies"]
 
@@ -53,9 +54,9 @@ class TrainingMovie:
         (T, H, W) expected counts where they are known (simulation), else None.
     intensity
         Transform and noise model, estimated as a live session would.
-    rests
-        (T, 2) how far each frame lies off the scene after it was moved by whole pixels (`_subpixel`); None for
-        a movie that was not.
+    fields
+        (T, 2, KNOTS, KNOTS) how far each part of a frame lies off the scene after it was moved by whole pixels
+        (`denoscope.runtime._field`); None for a movie that was not.
     first
         Number of the first frame that windows are drawn around; those before it are only their past.
     """
@@ -65,7 +66,7 @@ class TrainingMovie:
     clean: npt.NDArray[np.float32] | None
     intensity: Intensity
     first: int = 0
-    rests: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    fields: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     _pools: dict[tuple[int, int, int], ClipPool] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -73,19 +74,19 @@ class TrainingMovie:
     @cached_property
     def on_the_scene(self) -> npt.NDArray[np.float32] | None:
         """The frames (T, H, W) sampled where the scene's pixels are; None for what was not moved or is on disk."""
-        if self.rests is None or isinstance(self.frames, LazyMovie):
+        if self.fields is None or isinstance(self.frames, LazyMovie):
             return None
-        return _on_the_scene(self.frames, self.rests)
+        return _on_the_scene(self.frames, self.fields)
 
     def part(self, start: int, stop: int) -> TrainingMovie:
         """Return the frames `start` to `stop` (exclusive) with the same intensity transform."""
         clean = None if self.clean is None else self.clean[start:stop]
-        rests = None if self.rests is None else self.rests[start:stop]
-        return TrainingMovie(self.name, self.frames[start:stop], clean, self.intensity, rests=rests)
+        fields = None if self.fields is None else self.fields[start:stop]
+        return TrainingMovie(self.name, self.frames[start:stop], clean, self.intensity, fields=fields)
 
     def ending(self, first: int) -> TrainingMovie:
         """Return the frames from `first` on, with those before them as their past."""
-        return TrainingMovie(self.name, self.frames, self.clean, self.intensity, first, self.rests)
+        return TrainingMovie(self.name, self.frames, self.clean, self.intensity, first, self.fields)
 
     def clip(self, *, crop: int, window: int, seed: int, step: int | None, rng: np.random.Generator) -> Clip:
         """Return what to draw a window from: the movie, or a clip of it if it is on disk.
@@ -124,8 +125,11 @@ class Batch:
         (B, m, h, w) exponential averages of what came before, and (B, m) their weights.
     noise
         (B, 2) slope and floor of the noise variance.
-    rests
-        (B, N, 2) how far each frame lies off the scene, in pixels; the memory holds frames put on it.
+    places
+        (B, N, 2, KNOTS, KNOTS) where to sample each frame for it to lie on the centre, and, in the centre's place, the
+        memory, which holds frames put on the scene (`_places`).
+    followed
+        (B,): 1 where the movie's scene is followed; `places` of the others are meaningless.
     clean
         (B, 1, h, w) truth; meaningless where `supervised` is 0.
     supervised
@@ -137,7 +141,8 @@ class Batch:
     memory: npt.NDArray[np.float32]
     weight: npt.NDArray[np.float32]
     noise: npt.NDArray[np.float32]
-    rests: npt.NDArray[np.float32]
+    places: npt.NDArray[np.float32]
+    followed: npt.NDArray[np.float32]
     clean: npt.NDArray[np.float32]
     supervised: npt.NDArray[np.float32]
 
@@ -220,21 +225,22 @@ def aligned(movie: TrainingMovie, on_frame: Callable[[int], None] = lambda _: No
     on_frame
         Called with the number of frames done.
     """
-    if movie.rests is not None:
+    if movie.fields is not None:
         return movie  # it has been
-    displacements = follow_motion(movie.frames, movie.intensity, on_frame=on_frame)
-    if displacements is None or len(displacements) < max(_MINIMUM_FRAMES, len(movie.frames) // 2):
+    motion = follow_motion(movie.frames, movie.intensity, on_frame=on_frame)
+    if motion is None or len(motion.fields) < max(_MINIMUM_FRAMES, len(movie.frames) // 2):
         return movie
-    clean, part = movie.clean, None
+    shape, displacements = movie.frames.shape[1:], motion.displacements
+    clean, part = movie.clean, (slice(0, shape[0]), slice(0, shape[1]))
     if clean is not None:
         clean = np.asarray(align_movie(clean, displacements, movie.name), np.float32)
     else:
-        part = shown_by_all(movie.frames.shape[1:], displacements)
+        part = shown_by_all(shape, displacements)
         if min(side.stop - side.start for side in part) < _MINIMUM_EDGE:
             return movie
     frames = align_movie(movie.frames, displacements, movie.name, part=part)
-    rests = np.asarray(displacements - np.rint(displacements), np.float32)
-    return TrainingMovie(movie.name, frames, clean, movie.intensity, rests=rests)
+    fields = between(motion.fields, shape, part)
+    return TrainingMovie(movie.name, frames, clean, movie.intensity, fields=fields)
 
 
 def draw_batch(
@@ -273,7 +279,8 @@ def draw_batch(
     memory = np.zeros((size, len(keep), crop, crop), np.float32)
     weight = np.zeros((size, len(keep)), np.float32)
     noise = np.zeros((size, 2), np.float32)
-    rests = np.zeros((size, n, 2), np.float32)
+    sampled = np.zeros((size, n, 2, KNOTS, KNOTS), np.float32)
+    followed = np.zeros(size, np.float32)
     clean = np.zeros((size, 1, crop, crop), np.float32)
     supervised = np.zeros(size, np.float32)
     for b, choice in enumerate(rng.choice(len(movies), size=size, p=shares)):
@@ -288,7 +295,7 @@ def draw_batch(
             int(rng.integers(0, settings.look_ahead + 1)) if rng.random() < 0.6 else settings.look_ahead
         )
         y, x = int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
-        area = np.s_[y : y + crop, x : x + crop]
+        area = slice(y, y + crop), slice(x, x + crop)
         flip_y, flip_x = int(rng.integers(2)) * 2 - 1, int(rng.integers(2)) * 2 - 1
         for i in range(n):
             index = centre + i - n // 2
@@ -296,18 +303,21 @@ def draw_batch(
             if index == centre or (exists and rng.random() > 0.03):
                 window[b, i] = (frames[index - clip.first][area] - unit.offset) / unit.scale
                 valid[b, i] = 1
-                if settings.subpixel and movie.rests is not None:
-                    rests[b, i] = movie.rests[index] * (flip_y, flip_x)
+        if settings.subpixel and movie.fields is not None:
+            near = np.clip(np.arange(n) + centre - n // 2, 0, length - 1)
+            there = between(movie.fields[near], (height, width), area)
+            sampled[b] = _onto_the_centre(_flipped(there, flip_y, flip_x), crop)
+            followed[b] = 1
         stop = centre - n // 2
         start = max(first, stop - _LONGEST_PAST)
         if stop > start:
             age = np.arange(stop - start - 1, -1, -1)
             share = ((1 - keep)[:, None] * keep[:, None] ** age).astype(np.float32)
             past = frames[start - clip.first : stop - clip.first, area[0], area[1]]
-            if settings.subpixel and movie.rests is not None:
+            if settings.subpixel and movie.fields is not None:
                 settled = movie.on_the_scene
                 past = (
-                    _on_the_scene(past, movie.rests[start:stop])
+                    _on_the_scene(past, between(movie.fields[start:stop], (height, width), area))
                     if settled is None
                     else settled[start:stop, area[0], area[1]]
                 )
@@ -327,14 +337,31 @@ def draw_batch(
             supervised[b] = 1
         for array in (window, memory, clean):
             array[b] = array[b, :, ::flip_y, ::flip_x]
-    return Batch(window, valid, memory, weight, noise, rests, clean, supervised)
+    return Batch(window, valid, memory, weight, noise, sampled, followed, clean, supervised)
 
 
-def _on_the_scene(frames: npt.NDArray[Any], rests: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _onto_the_centre(fields: npt.NDArray[np.float32], crop: int) -> npt.NDArray[np.float32]:
+    """Return where to sample each frame of a window, and the memory in the centre's place, to lie on the centre."""
+    shape, centre = (crop, crop), len(fields) // 2
+    back = inverse(fields[centre], shape)
+    leads = [-back if i == centre else lead(each, back, shape) for i, each in enumerate(fields)]
+    return np.concatenate([places(each, shape, shape) for each in leads])
+
+
+def _flipped(fields: npt.NDArray[np.float32], flip_y: int, flip_x: int) -> npt.NDArray[np.float32]:
+    """Return the fields (..., 2, KNOTS, KNOTS) of frames that are turned over along an axis where it is -1."""
+    signs = np.array([flip_y, flip_x], np.float32)[:, None, None]
+    return fields[..., ::flip_y, ::flip_x] * signs
+
+
+def _on_the_scene(frames: npt.NDArray[Any], fields: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return aligned frames (T, h, w), sampled where the scene's pixels are."""
     moved = np.empty(frames.shape, np.float32)
+    shape = (frames.shape[1], frames.shape[2])
+    weights = spreading(shape)
     for start in range(0, len(frames), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
         pictures = torch.from_numpy(np.asarray(frames[part], np.float32))[:, None]
-        moved[part] = sample_frame(pictures, torch.from_numpy(rests[part]))[:, 0].numpy()
+        at = torch.from_numpy(np.concatenate([places(each, shape, shape) for each in fields[part]]))
+        moved[part] = sample_frames(pictures, at, *weights)[:, 0].numpy()
     return moved

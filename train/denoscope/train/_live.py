@@ -24,7 +24,6 @@ from denoscope.runtime import InvalidInput
 from denoscope.train._guide import lead_to_centre, resize_flow, sample
 from denoscope.train._live_layers import BlindView, RingConvolution, SecondStage
 from denoscope.train._live_settings import CELL, LiveSettings
-from denoscope.train._subpixel import sample_features, sample_frame
 
 __all__ = ["LiveNet", "LiveSettings", "Prediction"]
 
@@ -182,19 +181,15 @@ class LiveNet(nn.Module):
         learned = self.encoder(cells / _noise_level(level, noise))
         return torch.cat([cells, learned], dim=1)
 
-    def remember(
-        self, features: Tensor, memory: Tensor, weight: Tensor, rest: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def remember(self, features: Tensor, memory: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Fold one frame into the exponential averages, O(1) whatever their length.
 
         Parameters
         ----------
         features
-            (B, F, h, w) of the frame that leaves the window.
+            (B, F, h, w) of the frame that leaves the window, on the scene.
         memory, weight
             (B, M, h, w) running averages, biased towards zero, and (B, m) or (m,) their total weights.
-        rest
-            (B, 2) or (2,): how far the frame lies off the scene (`_subpixel`), if `settings.subpixel`.
 
         Returns
         -------
@@ -203,15 +198,11 @@ class LiveNet(nn.Module):
         """
         assert isinstance(self.keep, Tensor)
         cells = features[:, :CELL]
-        if rest is not None:
-            cells = _moved(cells, rest.reshape(-1, 2))
         keep = self.keep.repeat_interleave(CELL).view(1, -1, 1, 1)
         repeated = torch.cat([cells] * len(self.settings.memory_decay), dim=1)
         return memory * keep + repeated * (1 - keep), weight * self.keep + (1 - self.keep)
 
-    def motion(
-        self, a: Tensor, b: Tensor, noise: Tensor, rest_a: Tensor | None = None, rest_b: Tensor | None = None
-    ) -> Tensor:
+    def motion(self, a: Tensor, b: Tensor, noise: Tensor) -> Tensor:
         """Estimate the flow between two neighbouring frames from their features.
 
         Parameters
@@ -220,9 +211,6 @@ class LiveNet(nn.Module):
             (B, F, h, w) features of a frame and of the next one.
         noise
             (B, 2) or (2,).
-        rest_a, rest_b
-            (B, 2) or (2,): how far each lies off the scene (`_subpixel`), if `settings.subpixel`. What is known needs
-            no estimate: frame a is moved by it first.
 
         Returns
         -------
@@ -230,10 +218,7 @@ class LiveNet(nn.Module):
             (B, 2, H/4, W/4) in pixels, on b's grid: ``a(p + flow(p)) = b(p)``.
         """
         assert self.flow is not None
-        if rest_a is None or rest_b is None:
-            return self.flow(_frame_of(a), _frame_of(b), noise)
-        by = (rest_a - rest_b).reshape(-1, 2)
-        return self.flow(sample_frame(_frame_of(a), by), _frame_of(b), noise) + by[:, :, None, None]
+        return self.flow(_frame_of(a), _frame_of(b), noise)
 
     def fuse(
         self,
@@ -243,14 +228,14 @@ class LiveNet(nn.Module):
         weight: Tensor,
         noise: Tensor,
         flows: Sequence[Tensor] = (),
-        rests: Sequence[Tensor] = (),
     ) -> tuple[Tensor, Tensor]:
         """Denoise the centre of a window.
 
         Parameters
         ----------
         features
-            N tensors (B, F, h, w), oldest first; index N // 2 is the centre.
+            N tensors (B, F, h, w), oldest first; index N // 2 is the centre. In a movie whose scene is followed the
+            others, and the memory, have been put onto the centre (`_places`).
         valid
             (B, N) or (N,): 1 where the frame exists, 0 where it is missing.
         memory, weight
@@ -259,15 +244,13 @@ class LiveNet(nn.Module):
             (B, 2) or (2,).
         flows
             A guided network's N - 1 outputs of `motion`, zero beside a missing frame.
-        rests
-            N tensors (B, 2) or (2,): how far each frame lies off the scene (`_subpixel`), if `settings.subpixel`.
 
         Returns
         -------
         mean, std
             (B, 1, H, W): posterior mean and its predicted standard deviation, normalised units.
         """
-        p = self.predict(features, valid, memory, weight, noise, flows, rests)
+        p = self.predict(features, valid, memory, weight, noise, flows)
         return p.mean, torch.sqrt(p.variance)
 
     def predict(
@@ -278,7 +261,6 @@ class LiveNet(nn.Module):
         weight: Tensor,
         noise: Tensor,
         flows: Sequence[Tensor] = (),
-        rests: Sequence[Tensor] = (),
     ) -> Prediction:
         """Do what `fuse` does and keep the blind prediction; see there for the parameters."""
         s = self.settings
@@ -289,8 +271,6 @@ class LiveNet(nn.Module):
         others = [i for i in range(s.window) if i != centre]
         target = features[centre][:, :CELL]
         features, travelled = self._warped(features, flows)
-        if rests:
-            features, memory = self._on_the_centre(features, memory, rests)
 
         averages = [
             memory[:, CELL * m : CELL * (m + 1)] / weight[:, m].clamp_min(_TINY).view(-1, 1, 1, 1)
@@ -400,20 +380,6 @@ class LiveNet(nn.Module):
                 warped[i] = torch.cat([functional.pixel_unshuffle(frame, self.scale), learned], dim=1)
         return warped, travelled
 
-    def _on_the_centre(
-        self, features: Sequence[Tensor], memory: Tensor, rests: Sequence[Tensor]
-    ) -> tuple[list[Tensor], Tensor]:
-        """Sample the neighbours' features and the long memory where the centre's pixels are."""
-        centre = self.settings.window // 2
-        here = rests[centre].reshape(-1, 2)
-        moved = list(features)
-        for i, rest in enumerate(rests):
-            if i != centre and not self.settings.guided:  # else the flows have led there
-                by = rest.reshape(-1, 2) - here
-                learned = sample_features(features[i][:, CELL:], by / self.scale)
-                moved[i] = torch.cat([_moved(features[i][:, :CELL], by), learned], dim=1)
-        return moved, _moved(memory, -here)
-
     def forward(self, window: Tensor, valid: Tensor, past: Tensor, noise: Tensor) -> Prediction:
         """Compute the whole window at once: the reference that the streaming split must equal.
 
@@ -437,9 +403,7 @@ class LiveNet(nn.Module):
         features = [self.encode(window[:, i : i + 1], noise) for i in range(self.settings.window)]
         return self.predict(features, valid, memory, weight, noise, self.flows_of(features, valid, noise))
 
-    def flows_of(
-        self, features: Sequence[Tensor], valid: Tensor, noise: Tensor, rests: Sequence[Tensor] = ()
-    ) -> list[Tensor]:
+    def flows_of(self, features: Sequence[Tensor], valid: Tensor, noise: Tensor) -> list[Tensor]:
         """Return a guided network's flows between the frames of a window, zero beside a missing frame."""
         if not self.settings.guided:
             return []
@@ -449,11 +413,7 @@ class LiveNet(nn.Module):
         cells = torch.cat([f[:, :CELL] for f in features]).detach()
         repeated = noise.reshape(-1, 2).expand(batch, 2).repeat(steps, 1)
         with torch.no_grad(), torch.autocast(cells.device.type, enabled=False):
-            before = after = None
-            if rests:
-                off = torch.cat([rest.reshape(-1, 2).expand(batch, 2) for rest in rests])
-                before, after = off[:-batch], off[batch:]
-            flows = self.motion(cells[:-batch], cells[batch:], repeated, before, after)
+            flows = self.motion(cells[:-batch], cells[batch:], repeated)
         return [flow * both[:, i] for i, flow in enumerate(flows.chunk(steps))]
 
     def memory_of(self, past: Tensor) -> tuple[Tensor, Tensor]:
@@ -464,12 +424,6 @@ class LiveNet(nn.Module):
         averages = torch.einsum("mp,bphw->bmhw", share, past)
         memory = functional.pixel_unshuffle(averages, self.scale)
         return memory, share.sum(1).expand(past.shape[0], -1)
-
-
-def _moved(cells: Tensor, by: Tensor) -> Tensor:
-    """Sample pictures that are given as cells (B, 4 n, h, w) at p + by, in pixels of the frame."""
-    frames = sample_frame(functional.pixel_shuffle(cells, LiveNet.scale), by)
-    return functional.pixel_unshuffle(frames, LiveNet.scale)
 
 
 def _frame_of(features: Tensor) -> Tensor:

@@ -46,8 +46,8 @@ class LiveSettings:
         Whether the predicted standard deviation has a correction of its own, learned so that 68 % and
         95 % of the truth lie within it.
     subpixel
-        Whether frames that follow a moving scene are put on each other to a fraction of a pixel: neighbours and
-        long memory are sampled where the centre's pixels are.
+        Whether frames of a scene that is followed are put on each other to a fraction of a pixel, each place by its
+        own displacement: neighbours and long memory are sampled where the centre's pixels are (`_places`).
     second_width
         Channels of the second stage, which sees the measured frame and corrects the posterior mean; 0 for
         none. Only truth can teach it: a network that learns from noisy movies alone has no use for one.

@@ -16,6 +16,7 @@ from denoscope.train._data import Batch, TrainingMovie, draw_batch
 from denoscope.train._fit_settings import FitSettings
 from denoscope.train._live import LiveNet, Prediction
 from denoscope.train._live_settings import LiveSettings
+from denoscope.train._places import align_features, recall_memory, spreading
 from denoscope.train._task import Task, Tensors, device_of, split_in_time
 
 __all__ = ["LiveTask", "interval_loss", "self_supervised_score"]
@@ -133,10 +134,10 @@ def _mean_over_windows(
         for index in range(_VALIDATION_BATCHES):
             rng = np.random.default_rng((seed, 2, index))
             batch = draw_batch(movies, shares, model.settings, size=_VALIDATION_WINDOWS, crop=crop, rng=rng)
-            window, valid, memory, weight, noise, rests, clean, _ = (
+            window, valid, memory, weight, noise, places, followed, clean, _ = (
                 t.to(device_of(model)) for t in _tensors(batch)
             )
-            p = _predict(model, window, valid, memory, weight, noise, rests)
+            p = _predict(model, window, valid, memory, weight, noise, places, followed)
             measured = window[:, model.settings.window // 2].unsqueeze(1)
             total += float(value(p, measured, clean))
     return total / _VALIDATION_BATCHES
@@ -149,7 +150,8 @@ def loss_of_batch(
     memory: Tensor,
     weight: Tensor,
     noise: Tensor,
-    rests: Tensor,
+    places: Tensor,
+    followed: Tensor,
     clean: Tensor,
     supervised: Tensor,
 ) -> Tensor:
@@ -161,7 +163,7 @@ def loss_of_batch(
     that do not feed back into the mean, which keeps the mean as good as plain regression
     (Stirn et al. 2023).
     """
-    p = _predict(model, window, valid, memory, weight, noise, rests)
+    p = _predict(model, window, valid, memory, weight, noise, places, followed)
     centre = window.shape[1] // 2
     measured = window[:, centre : centre + 1]
     known = supervised.view(-1, 1, 1, 1)
@@ -197,7 +199,8 @@ def _predict(
     memory: Tensor,
     weight: Tensor,
     noise: Tensor,
-    rests: Tensor,
+    places: Tensor,
+    followed: Tensor,
 ) -> Prediction:
     """Run a batch of windows (B, N, H, W) with the averages (B, m, H, W) of their past."""
     b, n, height, width = window.shape
@@ -205,10 +208,31 @@ def _predict(
     encoded = model.encode(frames, noise.repeat_interleave(n, dim=0))
     encoded = encoded.reshape(b, n, *encoded.shape[1:])
     cells = torch.nn.functional.pixel_unshuffle(memory, LiveNet.scale)
-    features = encoded.unbind(1)  # a slice each would have a gradient of the whole window's size
-    off = rests.unbind(1) if model.settings.subpixel else ()
-    flows = model.flows_of(features, valid, noise, off)
-    return model.predict(features, valid, cells, weight, noise, flows, off)
+    features: Sequence[Tensor] = encoded.unbind(
+        1
+    )  # a slice each would have a gradient of the whole window's size
+    if model.settings.subpixel:
+        features, cells = _on_the_centre(features, cells, places, followed)
+    flows = model.flows_of(features, valid, noise)
+    return model.predict(features, valid, cells, weight, noise, flows)
+
+
+def _on_the_centre(
+    features: Sequence[Tensor], memory: Tensor, places: Tensor, followed: Tensor
+) -> tuple[Sequence[Tensor], Tensor]:
+    """Put the neighbours and the memory of those windows onto their centre that are of a scene that is followed."""
+    moving = followed.nonzero().flatten()
+    if not len(moving):
+        return features, memory
+    height, width = (n * LiveNet.scale for n in memory.shape[2:])
+    rows, columns = (weights.to(memory.device) for weights in spreading((height, width)))
+    centre = len(features) // 2
+    moved = [
+        each if i == centre else each.index_copy(0, moving, align_features(each[moving], at, rows, columns))
+        for i, (each, at) in enumerate(zip(features, places[moving].unbind(1), strict=True))
+    ]
+    recalled = recall_memory(memory[moving], places[moving, centre], rows, columns)
+    return moved, memory.index_copy(0, moving, recalled)
 
 
 def _negative_log_likelihood(error: Tensor, p: Prediction, extra_variance: Tensor | float) -> Tensor:

@@ -43,7 +43,7 @@ class Method:
     task
         Makes the training's own part from movies, settings and the network's settings.
     denoise
-        Denoises a movie (T, H, W) in raw counts with a trained network: network, frames, intensity, and the `rests`
+        Denoises a movie (T, H, W) in raw counts with a trained network: network, frames, intensity, and the `fields`
         of an aligned movie.
     score
         What the held-out score is, in words; lower is better.
@@ -88,9 +88,9 @@ def _denoise_live(
     frames: AnyMovie,
     intensity: Intensity,
     *,
-    rests: npt.NDArray[np.float32] | None = None,
+    fields: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
-    return denoise_movie(network, np.asarray(frames), intensity, rests=rests)[0]
+    return denoise_movie(network, np.asarray(frames), intensity, fields=fields)[0]
 
 
 METHODS = {

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional
 
 from denoscope.runtime import Intensity
+from denoscope.runtime._field import inverse, lead, places
 from denoscope.train._live import LiveNet
+from denoscope.train._places import align_features, recall_memory, spreading
 
 __all__ = ["denoise_movie"]
 
@@ -21,7 +25,7 @@ def denoise_movie(
     intensity: Intensity,
     *,
     look_ahead: int | None = None,
-    rests: FloatArray | None = None,
+    fields: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Denoise every frame of a movie, frame by frame as a live session does.
 
@@ -35,8 +39,9 @@ def denoise_movie(
         The session's transform and noise model.
     look_ahead
         Frames after the centre to use; the network's own when None.
-    rests
-        (T, 2): how far each frame lies off the scene, for a network with `subpixel`; not at all when None.
+    fields
+        (T, 2, KNOTS, KNOTS): how far each frame lies off the scene, in pixels, for a network with `subpixel`; not at
+        all when None.
 
     Returns
     -------
@@ -48,8 +53,13 @@ def denoise_movie(
     length, height, width = frames.shape
     stride, guided = network.stride, network.settings.guided
     pad = (0, -width % stride, 0, -height % stride)
-    sharp = network.settings.subpixel
-    off = torch.zeros(length, 2) if rests is None else torch.from_numpy(np.asarray(rests, np.float32))
+    padded = height + pad[3], width + pad[1]
+    weights = spreading((height, width), padded)
+
+    def at(displacement: npt.NDArray[np.floating[Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(places(displacement, (height, width), padded)), *weights
+
+    backs = {} if fields is None else {t: inverse(field, (height, width)) for t, field in enumerate(fields)}
     noise = torch.tensor([intensity.noise_slope, intensity.noise_floor], dtype=torch.float32)
     features: dict[int, torch.Tensor] = {}
     flows: dict[int, torch.Tensor] = {}  # from the frame before
@@ -67,8 +77,11 @@ def denoise_movie(
                 )
                 features[arrived] = network.encode(frame, noise)
                 if guided and arrived:
-                    between = [off[arrived - 1], off[arrived]] if sharp else []
-                    flows[arrived] = network.motion(features[arrived - 1], features[arrived], noise, *between)
+                    before = features[arrived - 1]
+                    if fields is not None:
+                        known = lead(fields[arrived - 1], backs[arrived], (height, width))
+                        before = align_features(before, *at(known))
+                    flows[arrived] = network.motion(before, features[arrived], noise)
                 arrived += 1
             if centre == 0:
                 blank = torch.zeros_like(features[0])
@@ -77,15 +90,24 @@ def denoise_movie(
                 weight = blank.new_zeros(len(network.settings.memory_decay))
             leaving = features.pop(centre - n // 2 - 1, None)
             if leaving is not None:
-                rest = off[centre - n // 2 - 1] if sharp else None
-                memory, weight = network.remember(leaving, memory, weight, rest)
+                if fields is not None:
+                    leaving = align_features(leaving, *at(fields[centre - n // 2 - 1]))
+                memory, weight = network.remember(leaving, memory, weight)
             window = range(centre - n // 2, centre + n // 2 + 1)
             valid = torch.tensor([float(i in features and i <= centre + ahead) for i in window])
             flows.pop(centre - n // 2, None)  # leads from a frame that has left the window
             steps = [flows.get(i, still) for i in window[1:]] if guided else []
             seen = [features.get(i, blank) for i in window]
-            placed = [off[min(max(i, 0), length - 1)] for i in window] if sharp else []
-            mu, sd = network.fuse(seen, valid, memory, weight, noise, steps, placed)
+            recalled = memory
+            if fields is not None:
+                recalled = recall_memory(memory, *at(-backs[centre]))
+                seen = [
+                    align_features(each, *at(lead(fields[i], backs[centre], (height, width))))
+                    if i in features and i != centre
+                    else each
+                    for i, each in zip(window, seen, strict=True)
+                ]
+            mu, sd = network.fuse(seen, valid, recalled, weight, noise, steps)
             mean[centre] = mu[0, 0, :height, :width].numpy() * intensity.scale + intensity.offset
             std[centre] = sd[0, 0, :height, :width].numpy() * intensity.scale
     return mean, std

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from denoscope.runtime import Intensity
+from denoscope.runtime._field import between
 from denoscope.train._data import TrainingMovie
 from denoscope.train._fit_settings import FitResult, FitSettings
 from denoscope.train._methods import Method
@@ -70,9 +71,12 @@ def save_report(result: FitResult[Any], report: Report, path: Path) -> None:
     from jinja2 import Environment, StrictUndefined
 
     movie = report.movies[0]
-    noisy = _middle(movie, report.method.report_edge)
-    rests = {} if movie.rests is None else {"rests": movie.rests[-len(noisy) :]}
-    denoised = report.method.denoise(result.network, noisy, movie.intensity, **rests)
+    part = _middle(movie, report.method.report_edge)
+    noisy = np.asarray(movie.frames[part], np.float32)
+    fields = {}
+    if movie.fields is not None:
+        fields = {"fields": between(movie.fields[part[0]], movie.frames.shape[1:], part[1:])}
+    denoised = report.method.denoise(result.network, noisy, movie.intensity, **fields)
     pages = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(pages)
     frames, height, width = noisy.shape
@@ -220,12 +224,13 @@ def temporal_autocorrelation(residual: FloatArray) -> npt.NDArray[np.float64]:
     return np.array([float((centred[lag:] * centred[:-lag]).mean()) / power for lag in lags])
 
 
-def _middle(movie: TrainingMovie, edge: int) -> FloatArray:
+def _middle(movie: TrainingMovie, edge: int) -> tuple[slice, slice, slice]:
+    """Return the last frames, and the middle of large ones."""
     height, width = movie.frames.shape[1:]
     top, left = max(0, (height - edge) // 2), max(0, (width - edge) // 2)
     start = max(0, len(movie.frames) - _FRAMES[edge >= 512])
-    cut = movie.frames[start : len(movie.frames), top : top + edge, left : left + edge]
-    return np.asarray(cut, np.float32)
+    bottom, right = min(height, top + edge), min(width, left + edge)
+    return slice(start, len(movie.frames)), slice(top, bottom), slice(left, right)
 
 
 def _training_table(result: FitResult[Any], report: Report) -> Mapping[str, Any]:

@@ -55,7 +55,8 @@ class OpenVino(Backend):
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(self.threads),
-            "INFERENCE_PRECISION_HINT": self.precision,
+            # 8 bits would place pixels half a pixel off.
+            "INFERENCE_PRECISION_HINT": "f32" if _places_pixels(model) else self.precision,
             # Pinned workers would share cores with the camera's thread instead of stepping aside.
             "ENABLE_CPU_PINNING": "NO",
         }
@@ -94,6 +95,11 @@ class _OvBuffer(HostBuffer):
 
         super().__init__(shape, dtype)
         self.tensor = openvino.Tensor(self.array, shared_memory=True)
+
+
+def _places_pixels(model: Any) -> bool:
+    """Whether a graph is `align` or `recall`."""
+    return any(i.get_any_name() == "places" for i in model.inputs)
 
 
 class _Graph(Graph):

@@ -1,0 +1,280 @@
+"""Motion that differs from place to place: a displacement field of each frame against a running reference, numpy only.
+
+The damped equations of Lucas and Kanade (1981) at the knots of a coarse grid, with a Gaussian process as what is
+believed beforehand: parts of the scene wander smoothly in space and from frame to frame, and a scanner that moves while
+it writes a frame shears it along the rows' axis, anew in each frame. How strong either is follows from the data (the
+variance of the equations' right-hand side beyond that of the noise), so a scene that moves as a whole gets no field.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._field import KNOTS
+from ._noise import Intensity
+
+__all__ = ["LocalMotion"]
+
+Image = npt.NDArray[np.float32]
+Array = npt.NDArray[np.float64]
+
+_LARGEST = 256  # pixels of an edge after binning, as for the rigid registration
+_SMOOTH = 1.2  # pixels, standard deviation: what is finer is noise
+_RADIUS = 4  # pixels of that kernel
+_LENGTH = 25.0  # pixels over which the motion of parts is alike, and at least
+_LEAST_KNOTS = 1.2  # steps between knots
+_MEMORY = 20.0  # frames, time constant of the reference
+_STATISTICS = 40.0  # and of what is known of the strength of the motion
+_DOUBT = 10.0  # frames over which the misfit of a place is averaged
+_SETTLED = 6  # frames after which the strengths are estimated
+_AT_FIRST = np.array([0.1, 0.05])  # pixels^2, before that
+_FREEDOM = np.array([4.0, 1.0])  # times the estimate: parts that were lost are found again
+_STRONGEST = 1.0  # pixels^2
+_WEAKEST = 1e-5
+_LEAK = 0.97  # of a displacement that is there in the next frame: tissue returns
+_STEPS = 3  # of the equations, each from where the last has led
+_FARTHEST = 1.5  # pixels of one step
+_SOLVED = 1e-3  # share of the right-hand side that may be left
+_MOST_ITERATIONS = 40
+
+
+class LocalMotion:
+    """Follow the parts of a scene, frame by frame, from where the scene as a whole is.
+
+    Everything large is slices and sums: a matrix product of a threaded library leaves threads spinning that take the
+    cores from the graphs.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the frames.
+    margin
+        Pixels of the canvas beyond the frame on each side; the knots are spread over the canvas.
+    intensity
+        Transform and noise of the session.
+    """
+
+    def __init__(self, shape: tuple[int, int], margin: int, intensity: Intensity) -> None:
+        self._unit = intensity
+        self._bin = b = max(1, -(-max(shape) // _LARGEST))
+        self._size = shape[0] // b, shape[1] // b
+        canvas = [n + 2 * margin for n in shape]
+        self._axes = [
+            _Axis(n, (margin + b * (np.arange(n) + 0.5)) / length)
+            for n, length in zip(self._size, canvas, strict=True)
+        ]
+        step = [length / KNOTS / b for length in canvas]
+        distance = np.subtract.outer(np.arange(KNOTS), np.arange(KNOTS))
+        self._alike = [
+            np.exp(-0.5 * (distance * s / max(_LENGTH, _LEAST_KNOTS * s)) ** 2) + 1e-3 * np.eye(KNOTS)
+            for s in step
+        ]
+        self._ramp = np.repeat(np.linspace(-1, 1, KNOTS)[:, None], KNOTS, axis=1)
+        taps = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / _SMOOTH) ** 2)
+        self._taps = (taps / taps.sum()).astype(np.float32)
+        self._passed = float(np.square(self._taps).sum()) ** 2  # share of white noise that is left
+        self._count = np.maximum(self._gather(np.ones(self._size, np.float32)), 1e-6)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the reference: the next frame has no field."""
+        self._reference: Image | None = None
+        self._age = 0
+        self._parts: Array = np.zeros((2, KNOTS, KNOTS))
+        self._misfit = np.ones((KNOTS, KNOTS))
+        self._strength = _AT_FIRST.copy()
+        self._evidence, self._spread = np.zeros(2), np.zeros((2, 2))
+
+    def follow(
+        self, frame: npt.NDArray[Any], shift: tuple[int, int], rest: tuple[float, float]
+    ) -> npt.NDArray[np.float32]:
+        """Return the field (2, KNOTS, KNOTS) of a frame beyond its whole pixels, in pixels, the rest included.
+
+        Parameters
+        ----------
+        frame
+            (H, W) raw counts.
+        shift, rest
+            Its rigid displacement (y, x) in whole pixels and what is left of it, as `Registration` finds them.
+        """
+        b = self._bin
+        image = self._binned(frame)
+        detail = self._detail(image)
+        rigid = (np.array(shift) + np.array(rest)) / b
+        field = self._parts
+        if self._reference is None:
+            self._reference = self._moved(detail, rigid, field)[0]
+        else:
+            field = self._fit(detail, image, rigid, self._reference)
+        self._age += 1
+        return np.asarray(b * field + np.array(rest)[:, None, None], np.float32)
+
+    def _fit(self, detail: Image, image: Image, rigid: Array, reference: Image) -> Array:
+        """Return the field in bins that explains a frame's difference from the reference, and learn from it."""
+        noise = self._unit.noise_slope * self._gather(image) / self._count + 1
+        noise = np.maximum(noise, self._unit.noise_floor) / self._bin**2
+        noise *= 1 + 1 / min(self._age, _MEMORY)
+        doubt = noise * self._misfit
+        slopes = np.gradient(reference)
+        yy, xx, yx = (self._gather(slopes[i] * slopes[j]) / doubt for i, j in ((0, 0), (1, 1), (0, 1)))
+        before = _LEAK * self._parts
+        change = np.zeros_like(before)
+        force = change
+        for step in range(_STEPS):
+            moved, inside = self._moved(detail, rigid, before + change)
+            error = (reference - moved) * inside
+            right = np.stack([self._gather(slope * error) / doubt for slope in slopes])
+            if step == 0:
+                self._learn(right, np.stack([yy, xx]))
+            target = right + _joined(yy, xx, yx, change)
+            better = self._believed(target, yy, xx, yx)
+            change = change + np.clip(better - change, -_FARTHEST, _FARTHEST)
+            force = target - _joined(yy, xx, yx, change)
+        self._parts = before + self._strength[0] * self._spread_parts(force)
+        moved, inside = self._moved(detail, rigid, before + change)
+        error = (moved - reference) * inside
+        seen = np.maximum(self._gather(np.square(error)) / self._count / (noise * self._passed), 1.0)
+        self._misfit += max(1 / self._age, 1 / _DOUBT) * (seen - self._misfit)
+        reference += np.float32(1 / min(self._age + 1, _MEMORY)) * error
+        return before + change
+
+    def _learn(self, right: Array, own: Array) -> None:
+        """Estimate how strong either kind of motion is, by matching what the right-hand side varies by."""
+        first, ramp = self._alike, self._ramp
+        squares = [np.square(a) for a in first]
+        evidence, spread = np.zeros(2), np.zeros((2, 2))
+        for r, a in zip(right, own, strict=True):
+            evidence[0] += (r * (first[0] @ r @ first[1])).sum() - first[0][0, 0] * first[1][0, 0] * a.sum()
+            evidence[1] += (ramp * r).sum() ** 2 - (ramp**2 * a).sum()
+            spread[0, 0] += (a * (squares[0] @ a @ squares[1])).sum()
+            spread[1, 1] += (ramp**2 * a).sum() ** 2
+            crossed = ramp * a
+            spread[0, 1] += (crossed * (first[0] @ crossed @ first[1])).sum()
+        spread[1, 0] = spread[0, 1]
+        share = max(1 / self._age, 1 / _STATISTICS)
+        self._evidence += share * (evidence - self._evidence)
+        self._spread += share * (spread - self._spread)
+        if self._age >= _SETTLED:
+            found = _FREEDOM * _nonnegative(self._spread, self._evidence)
+            self._strength = np.clip(found, _WEAKEST, _STRONGEST)
+
+    def _believed(self, target: Array, yy: Array, xx: Array, yx: Array) -> Array:
+        """Return the posterior mean of the change: C (I + A C)^-1 target, by conjugate gradients.
+
+        With A = S S at each knot it is C S (I + S C S)^-1 S^-1 target, a symmetric system.
+        """
+        root = np.sqrt(np.maximum(yy * xx - yx**2, 0.0))  # of a 2 x 2 matrix: (A + sqrt(det) 1) / t
+        t = np.sqrt(np.maximum(yy + xx + 2 * root, 1e-12))
+        sy, sx, s = (yy + root) / t + 1e-6, (xx + root) / t + 1e-6, yx / t
+        det = sy * sx - s**2
+        x = np.zeros_like(target)
+        left = np.stack([sx * target[0] - s * target[1], sy * target[1] - s * target[0]]) / det
+        way, size = left, float((left * left).sum())
+        enough = _SOLVED**2 * size
+        for _ in range(_MOST_ITERATIONS):
+            if size <= enough:
+                break
+            pushed = way + _joined(sy, sx, s, self._spread_all(_joined(sy, sx, s, way)))
+            length = size / float((way * pushed).sum())
+            x = x + length * way
+            left = left - length * pushed
+            size, last = float((left * left).sum()), size
+            way = left + size / last * way
+        return self._spread_all(_joined(sy, sx, s, x))
+
+    def _spread_parts(self, force: Array) -> Array:
+        return np.stack([self._alike[0] @ f @ self._alike[1] for f in force])
+
+    def _spread_all(self, force: Array) -> Array:
+        """Multiply by the covariance of what a field changes by."""
+        ramp = self._ramp * (self._ramp * force).sum(axis=(1, 2), keepdims=True)
+        return np.asarray(self._strength[0] * self._spread_parts(force) + self._strength[1] * ramp)
+
+    def _binned(self, frame: npt.NDArray[Any]) -> Image:
+        b, (rows, columns) = self._bin, self._size
+        cut = frame[: rows * b, : columns * b]
+        image = cut.reshape(rows, b, columns, b).mean(axis=(1, 3), dtype=np.float32) if b > 1 else cut
+        return (np.asarray(image, np.float32) - np.float32(self._unit.offset)) / np.float32(self._unit.scale)
+
+    def _detail(self, image: Image) -> Image:
+        """Return the image without noise finer, and brightness coarser, than what tells motion."""
+        for axis in range(2):
+            pad = [(0, 0), (0, 0)]
+            pad[axis] = (_RADIUS, _RADIUS)
+            wide, n = np.pad(image, pad, mode="edge"), image.shape[axis]
+            image = sum(
+                (
+                    tap * (wide[i : i + n] if axis == 0 else wide[:, i : i + n])
+                    for i, tap in enumerate(self._taps)
+                ),
+                np.zeros_like(image),
+            )
+        return image - self._spread_out(self._gather(image) / self._count)
+
+    def _gather(self, image: Image) -> Array:
+        """Sum an image at the knots, weighted by how near they are."""
+        rows, columns = self._axes
+        return columns.gather(rows.gather(image).T).T.astype(np.float64)
+
+    def _spread_out(self, knots: Array) -> Image:
+        """Interpolate between knots."""
+        rows, columns = self._axes
+        return rows.spread(columns.spread(knots.T.astype(np.float32)).T)
+
+    def _moved(self, detail: Image, rigid: Array, field: Array) -> tuple[Image, Image]:
+        """Return the frame where the scene's pixels are, and 1 where it shows them."""
+        height, width = self._size
+        y = self._spread_out(field[0]) + (np.arange(height, dtype=np.float32) + np.float32(rigid[0]))[:, None]
+        x = self._spread_out(field[1]) + (np.arange(width, dtype=np.float32) + np.float32(rigid[1]))
+        inside = ((y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)).astype(np.float32)
+        y, x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
+        top = np.minimum(y.astype(np.int32), height - 2)
+        left = np.minimum(x.astype(np.int32), width - 2)
+        v, u, flat, at = y - top, x - left, detail.ravel(), top * width + left
+        upper = flat.take(at) * (1 - u) + flat.take(at + 1) * u
+        lower = flat.take(at + width) * (1 - u) + flat.take(at + width + 1) * u
+        return np.asarray(upper * (1 - v) + lower * v, np.float32), inside
+
+
+class _Axis:
+    """Linear interpolation between the knots along the first axis of an image, and its adjoint, without products."""
+
+    def __init__(self, length: int, at: Array) -> None:
+        steps = np.clip(at * KNOTS - 0.5, 0, KNOTS - 1)
+        self._left = np.minimum(steps.astype(np.intp), KNOTS - 2)
+        self._far = (steps - self._left).astype(np.float32)[:, None]
+        self._near = 1 - self._far
+        self._starts = np.flatnonzero(np.diff(self._left, prepend=-1))
+        self._used = self._left[self._starts]
+        assert len(self._left) == length
+
+    def spread(self, knots: Image) -> Image:
+        """Return an image (n, m) from knots (KNOTS, m)."""
+        return np.asarray(knots[self._left] * self._near + knots[self._left + 1] * self._far, np.float32)
+
+    def gather(self, image: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+        """Return the sums (KNOTS, m) of an image (n, m)."""
+        sums = np.zeros((KNOTS, image.shape[1]), image.dtype)
+        sums[self._used] = np.add.reduceat(image * self._near, self._starts, axis=0)
+        sums[self._used + 1] += np.add.reduceat(image * self._far, self._starts, axis=0)
+        return sums
+
+
+def _joined(yy: Array, xx: Array, yx: Array, field: Array) -> Array:
+    """Multiply by a symmetric 2 x 2 matrix at each knot."""
+    return np.stack([yy * field[0] + yx * field[1], yx * field[0] + xx * field[1]])
+
+
+def _nonnegative(spread: Array, evidence: Array) -> Array:
+    """Solve two equations for two strengths, neither below zero."""
+    scale = np.sqrt(np.diag(spread)) + 1e-12
+    matrix, right = spread / np.outer(scale, scale) + 1e-9 * np.eye(2), evidence / scale
+    both = np.linalg.solve(matrix, right)
+    if (both < 0).any():
+        alone = np.maximum(right / np.diag(matrix), 0.0)
+        gains = alone * right  # by how much either alone explains more
+        both = np.where(np.arange(2) == int(gains.argmax()), alone, 0.0)
+    return both / scale

@@ -1,0 +1,71 @@
+"""Sampling features and long memory at places given at the knots of a coarse grid, as the graphs `align` and `recall`.
+
+Places (B, 2, KNOTS, KNOTS), columns first, are counted from -1 at one edge of the picture to 1 at the other; see
+`denoscope.runtime._field`. The weights that spread them over the picture's pixels are arguments: two products with them
+cost a tenth of enlarging the grid with a general operator.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from denoscope.runtime._field import interpolation
+from denoscope.train._live_settings import CELL
+
+__all__ = ["align_features", "recall_memory", "sample_frames", "spreading"]
+
+_EDGE = 2  # pixels of a cell's edge
+
+
+def spreading(shape: tuple[int, int], padded: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+    """Return the weights (1, 1, H, KNOTS) and (1, 1, KNOTS, W) that spread knots over a picture of (H, W) pixels.
+
+    Parameters
+    ----------
+    shape
+        What the knots lie over.
+    padded
+        The picture with its padding at the end; the same when None.
+    """
+    rows, columns = (
+        torch.from_numpy(interpolation((np.arange(long) + 0.5) / length))
+        for long, length in zip(padded or shape, shape, strict=True)
+    )
+    return rows[None, None], columns.T[None, None].contiguous()
+
+
+def align_features(features: Tensor, places: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Sample features (B, F, H/2, W/2): the frame bicubically, the learned channels bilinearly, borders repeated."""
+    frame = sample_frames(functional.pixel_shuffle(features[:, :CELL], _EDGE), places, rows, columns)
+    at_cells = _spread(places, _halved(rows, 2), _halved(columns, 3))
+    learned = functional.grid_sample(
+        features[:, CELL:], at_cells, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return torch.cat([functional.pixel_unshuffle(frame, _EDGE), learned], dim=1)
+
+
+def recall_memory(memory: Tensor, places: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Sample the long memory (B, M, H/2, W/2), whose channels are the cells of pictures."""
+    pictures = sample_frames(functional.pixel_shuffle(memory, _EDGE), places, rows, columns)
+    return functional.pixel_unshuffle(pictures, _EDGE)
+
+
+def sample_frames(frames: Tensor, places: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Sample pictures (B, C, H, W), bicubically (Keys 1981, parameter -3/4), borders repeated."""
+    at = _spread(places, rows, columns)
+    return functional.grid_sample(frames, at, mode="bicubic", padding_mode="border", align_corners=False)
+
+
+def _spread(places: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the places of all pixels, (B, H, W, 2)."""
+    return torch.matmul(torch.matmul(rows, places), columns).permute(0, 2, 3, 1)
+
+
+def _halved(weights: Tensor, axis: int) -> Tensor:
+    """Return the weights of cells: a cell's centre lies between its pixels."""
+    if axis == 2:
+        return (weights[:, :, 0::2] + weights[:, :, 1::2]) / 2
+    return (weights[..., 0::2] + weights[..., 1::2]) / 2
