@@ -238,17 +238,19 @@ def _free_output_names(model: onnx.ModelProto) -> None:
 
 
 def _share_constants(model: onnx.ModelProto) -> None:
-    """Keep the first of equal constants: a recorded run has one for every place that it is used at."""
+    """Keep constants beside the weights, equal ones once: a recorded run has a node for every place of use."""
     first: dict[bytes, str] = {}
     same: dict[str, str] = {}
     kept = []
     for node in model.graph.node:
-        if node.op_type == "Constant":
-            value = b"".join(sorted(attribute.SerializeToString() for attribute in node.attribute))
-            name = first.setdefault(value, node.output[0])
-            if name != node.output[0]:
-                same[node.output[0]] = name
-                continue
+        if node.op_type == "Constant" and [a.name for a in node.attribute] == ["value"]:
+            tensor, name = node.attribute[0].t, node.output[0]
+            tensor.name = ""
+            same[name] = first.setdefault(tensor.SerializeToString(), name)
+            if same[name] == name:
+                tensor.name = name
+                model.graph.initializer.append(tensor)
+            continue
         for index, name in enumerate(node.input):
             node.input[index] = same.get(name, name)
         kept.append(node)

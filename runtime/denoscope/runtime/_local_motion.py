@@ -1,6 +1,7 @@
 """Motion that differs from place to place: a displacement field of each frame against a running reference, numpy only.
 
-The damped equations of Lucas and Kanade (1981) at the knots of a coarse grid, with a Gaussian process as what is
+The damped equations of Lucas and Kanade (1981), first for the whole frame, which the registration has put to within a
+fraction of a pixel, then at the knots of a coarse grid, with a Gaussian process as what is
 believed beforehand: parts of the scene wander smoothly in space and from frame to frame, and a scanner that moves while
 it writes a frame shears it along the rows' axis, anew in each frame. How strong either is follows from the data (the
 variance of the equations' right-hand side beyond that of the noise), so a scene that moves as a whole gets no field.
@@ -8,6 +9,7 @@ variance of the equations' right-hand side beyond that of the noise), so a scene
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,8 @@ _FREEDOM = np.array([4.0, 1.0])  # times the estimate: parts that were lost are 
 _STRONGEST = 1.0  # pixels^2
 _WEAKEST = 1e-5
 _LEAK = 0.97  # of a displacement that is there in the next frame: tissue returns
+_RIGID_STEPS = 2
+_RIGID = 0.03  # bins^2, how far off the rigid displacement may be
 _STEPS = 3  # of the equations, each from where the last has led
 _FARTHEST = 1.5  # pixels of one step
 _SOLVED = 1e-3  # share of the right-hand side that may be left
@@ -104,44 +108,49 @@ class LocalMotion:
         image = self._binned(frame)
         detail = self._detail(image)
         rigid = (np.array(shift) + np.array(rest)) / b
-        field = self._parts
+        off, field = np.zeros(2), self._parts
         if self._reference is None:
             self._reference = self._moved(detail, rigid, field)[0]
         else:
-            field = self._fit(detail, image, rigid, self._reference)
+            off, field = self._fit(detail, image, rigid, self._reference)
         self._age += 1
-        return np.asarray(b * field + np.array(rest)[:, None, None], np.float32)
+        return np.asarray(b * field + (np.array(rest) + b * off)[:, None, None], np.float32)
 
-    def _fit(self, detail: Image, image: Image, rigid: Array, reference: Image) -> Array:
-        """Return the field in bins that explains a frame's difference from the reference, and learn from it."""
+    def _fit(self, detail: Image, image: Image, rigid: Array, reference: Image) -> tuple[Array, Array]:
+        """Return what explains a frame's difference from the reference, and learn from it.
+
+        That is how far off its rigid displacement is, (2,), and its field, (2, KNOTS, KNOTS), both in bins.
+        """
         noise = self._unit.noise_slope * self._gather(image) / self._count + 1
         noise = np.maximum(noise, self._unit.noise_floor) / self._bin**2
         noise *= 1 + 1 / min(self._age, _MEMORY)
-        doubt = noise * self._misfit
-        slopes = np.gradient(reference)
-        yy, xx, yx = (self._gather(slopes[i] * slopes[j]) / doubt for i, j in ((0, 0), (1, 1), (0, 1)))
+        equations = _Equations(tuple(np.gradient(reference)), noise * self._misfit, self._gather)
         before = _LEAK * self._parts
-        change = np.zeros_like(before)
-        force = change
-        for step in range(_STEPS):
-            moved, inside = self._moved(detail, rigid, before + change)
-            error = (reference - moved) * inside
-            right = np.stack([self._gather(slope * error) / doubt for slope in slopes])
-            if step == 0:
-                self._learn(right, np.stack([yy, xx]))
-            target = right + _joined(yy, xx, yx, change)
-            better = self._believed(target, yy, xx, yx)
-            change = change + np.clip(better - change, -_FARTHEST, _FARTHEST)
-            force = target - _joined(yy, xx, yx, change)
-        self._parts = before + self._strength[0] * self._spread_parts(force)
-        moved, inside = self._moved(detail, rigid, before + change)
-        error = (moved - reference) * inside
-        seen = np.maximum(self._gather(np.square(error)) / self._count / (noise * self._passed), 1.0)
-        self._misfit += max(1 / self._age, 1 / _DOUBT) * (seen - self._misfit)
-        reference += np.float32(1 / min(self._age + 1, _MEMORY)) * error
-        return before + change
 
-    def _learn(self, right: Array, own: Array) -> None:
+        def error(off: Array, field: Array) -> Image:
+            moved, inside = self._moved(detail, rigid + off, field)
+            return (reference - moved) * inside
+
+        off: Array = np.zeros(2)
+        for _ in range(_RIGID_STEPS):
+            off = equations.common(error(off, before), off)
+        change = force = np.zeros_like(before)
+        for step in range(_STEPS):
+            right = equations.right(error(off, before + change))
+            if step == 0:
+                self._learn(right, equations.own)
+            target = right + equations.product(change)
+            better = self._believed(target, *equations.own, equations.crossed)
+            change = change + np.clip(better - change, -_FARTHEST, _FARTHEST)
+            force = target - equations.product(change)
+        self._parts = before + self._strength[0] * self._spread_parts(force)
+        left = error(off, before + change)
+        seen = np.maximum(self._gather(np.square(left)) / self._count / (noise * self._passed), 1.0)
+        self._misfit += max(1 / self._age, 1 / _DOUBT) * (seen - self._misfit)
+        reference -= np.float32(1 / min(self._age + 1, _MEMORY)) * left
+        return off, before + change
+
+    def _learn(self, right: Array, own: tuple[Array, Array]) -> None:
         """Estimate how strong either kind of motion is, by matching what the right-hand side varies by."""
         first, ramp = self._alike, self._ramp
         squares = [np.square(a) for a in first]
@@ -237,6 +246,41 @@ class LocalMotion:
         upper = flat.take(at) * (1 - u) + flat.take(at + 1) * u
         lower = flat.take(at + width) * (1 - u) + flat.take(at + width + 1) * u
         return np.asarray(upper * (1 - v) + lower * v, np.float32), inside
+
+
+class _Equations:
+    """The equations of Lucas and Kanade at the knots: a symmetric 2 x 2 matrix for each, and their right-hand side.
+
+    Parameters
+    ----------
+    slopes
+        Of the reference, along rows and columns.
+    doubt
+        (KNOTS, KNOTS) variance of an error.
+    gather
+        Sums an image at the knots.
+    """
+
+    def __init__(self, slopes: Sequence[Image], doubt: Array, gather: Callable[[Image], Array]) -> None:
+        self._slopes, self._doubt, self._gather = slopes, doubt, gather
+        rows, columns = slopes
+        self.own = gather(rows * rows) / doubt, gather(columns * columns) / doubt
+        self.crossed = gather(rows * columns) / doubt
+
+    def right(self, error: Image) -> Array:
+        """Return the right-hand side (2, KNOTS, KNOTS)."""
+        return np.stack([self._gather(slope * error) / self._doubt for slope in self._slopes])
+
+    def product(self, field: Array) -> Array:
+        """Multiply a field by the matrices."""
+        return _joined(*self.own, self.crossed, field)
+
+    def common(self, error: Image, off: Array) -> Array:
+        """Return the displacement (2,) of the whole that explains what is left at `off`: one for all knots."""
+        (yy, xx), yx = (float(a.sum()) for a in self.own), float(self.crossed.sum())
+        matrix = np.array([[yy, yx], [yx, xx]])
+        right = self.right(error).sum(axis=(1, 2)) + matrix @ off
+        return np.asarray(np.linalg.solve(matrix + np.eye(2) / _RIGID, right), np.float64)
 
 
 class _Axis:
