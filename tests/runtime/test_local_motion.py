@@ -76,6 +76,21 @@ def test_a_scene_that_moves_as_a_whole_gets_no_field(photons: float) -> None:
     assert off_by(found, np.zeros_like(fields)) < 0.06
 
 
+def test_bright_objects_on_nothing_do_not_carry_the_field_away() -> None:
+    rng = np.random.default_rng(7)
+    rows, columns = np.indices(SHAPE)
+    at = rng.uniform(20, 110, (6, 2)) + np.cumsum(rng.normal(0, 1.5, (80, 6, 2)), axis=0)
+    movie = np.full((80, *SHAPE), 0.5)
+    for frame, spots in zip(movie, at, strict=True):
+        for y, x in spots:
+            frame += 400 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 50)
+    noisy = rng.poisson(movie).astype(np.uint16)
+    local = LocalMotion(SHAPE, 16, estimate_intensity(noisy[:32]))
+    found = np.array([local.follow(frame, (0, 0), (0.0, 0.0)) for frame in noisy])
+    assert np.isfinite(found).all()
+    assert np.abs(found).max() < 10, "a part is never far from where it began"
+
+
 def test_a_frame_larger_than_is_looked_at_gives_pixels_of_its_own() -> None:
     rng = np.random.default_rng(4)
     true = wandering(rng, 40, 1.0)

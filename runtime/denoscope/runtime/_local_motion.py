@@ -36,11 +36,12 @@ _AT_FIRST = np.array([0.1, 0.05])  # pixels^2, before that
 _FREEDOM = np.array([4.0, 1.0])  # times the estimate: parts that were lost are found again
 _STRONGEST = 1.0  # pixels^2
 _WEAKEST = 1e-5
-_LEAK = 0.97  # of a displacement that is there in the next frame: tissue returns
-_RIGID_STEPS = 2
+_LEAK = 0.95  # of a displacement that is there in the next frame: tissue returns
+_RIGID_STEPS = 1
 _RIGID = 0.03  # bins^2, how far off the rigid displacement may be
-_STEPS = 3  # of the equations, each from where the last has led
+_STEPS = 2  # of the equations, each from where the last has led
 _FARTHEST = 1.5  # pixels of one step
+_REACH = 6.0  # pixels that a part may be from where it began
 _SOLVED = 1e-3  # share of the right-hand side that may be left
 _MOST_ITERATIONS = 40
 
@@ -143,7 +144,9 @@ class LocalMotion:
             better = self._believed(target, *equations.own, equations.crossed)
             change = change + np.clip(better - change, -_FARTHEST, _FARTHEST)
             force = target - equations.product(change)
-        self._parts = before + self._strength[0] * self._spread_parts(force)
+        limit = _REACH / self._bin
+        change = np.clip(before + change, -limit, limit) - before
+        self._parts = np.clip(before + self._strength[0] * self._spread_parts(force), -limit, limit)
         left = error(off, before + change)
         seen = np.maximum(self._gather(np.square(left)) / self._count / (noise * self._passed), 1.0)
         self._misfit += max(1 / self._age, 1 / _DOUBT) * (seen - self._misfit)
@@ -236,16 +239,20 @@ class LocalMotion:
     def _moved(self, detail: Image, rigid: Array, field: Array) -> tuple[Image, Image]:
         """Return the frame where the scene's pixels are, and 1 where it shows them."""
         height, width = self._size
-        y = self._spread_out(field[0]) + (np.arange(height, dtype=np.float32) + np.float32(rigid[0]))[:, None]
-        x = self._spread_out(field[1]) + (np.arange(width, dtype=np.float32) + np.float32(rigid[1]))
-        inside = ((y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)).astype(np.float32)
-        y, x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
-        top = np.minimum(y.astype(np.int32), height - 2)
-        left = np.minimum(x.astype(np.int32), width - 2)
-        v, u, flat, at = y - top, x - left, detail.ravel(), top * width + left
-        upper = flat.take(at) * (1 - u) + flat.take(at + 1) * u
-        lower = flat.take(at + width) * (1 - u) + flat.take(at + width + 1) * u
-        return np.asarray(upper * (1 - v) + lower * v, np.float32), inside
+        y = self._spread_out(field[0])
+        y += (np.arange(height, dtype=np.float32) + np.float32(rigid[0]))[:, None]
+        x = self._spread_out(field[1])
+        x += np.arange(width, dtype=np.float32) + np.float32(rigid[1])
+        within_y, within_x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
+        inside = (within_y == y) & (within_x == x)
+        top = np.minimum(within_y, height - 2).astype(np.intp)
+        left = np.minimum(within_x, width - 2).astype(np.intp)
+        v, u = np.subtract(within_y, top, dtype=np.float32), np.subtract(within_x, left, dtype=np.float32)
+        at, flat = top * width + left, detail.ravel()
+        upper, lower = flat.take(at), flat.take(at + width)
+        upper += u * (flat.take(at + 1) - upper)
+        lower += u * (flat.take(at + (width + 1)) - lower)
+        return upper + v * (lower - upper), inside
 
 
 class _Equations:
@@ -302,8 +309,9 @@ class _Axis:
     def gather(self, image: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
         """Return the sums (KNOTS, m) of an image (n, m)."""
         sums = np.zeros((KNOTS, image.shape[1]), image.dtype)
-        sums[self._used] = np.add.reduceat(image * self._near, self._starts, axis=0)
-        sums[self._used + 1] += np.add.reduceat(image * self._far, self._starts, axis=0)
+        far = np.add.reduceat(image * self._far, self._starts, axis=0)
+        sums[self._used] = np.add.reduceat(image, self._starts, axis=0) - far
+        sums[self._used + 1] += far
         return sums
 
 
