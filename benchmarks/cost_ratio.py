@@ -2,7 +2,8 @@
 
     python benchmarks/cost_ratio.py [--bundle live] [--size 256] [--output FILE.json]
 
-The unit is measured before and after each backend and its best is used, so that a busy machine shows in both.
+A frame of a movie that holds still, and of one whose scene is followed. The unit is measured before and after each
+backend and its best is used, so that a busy machine shows in both.
 Published networks cost between 1 and 350 units a frame (docs/speed.md).
 """
 
@@ -15,6 +16,7 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,11 +50,13 @@ def units(threads: int) -> dict[str, float]:
         return {"contiguous_s": plain, "channels_last_s": best_of(lambda: convolution(image), 15)}
 
 
-def frame_seconds(bundle: Bundle, backend: str, size: int, threads: int, frames: int) -> dict[str, float]:
+def frame_seconds(
+    bundle: Bundle, backend: str, size: int, threads: int, frames: int, *, follow: bool = False
+) -> dict[str, float]:
     """Return the least seconds of one `push` that gives an output, and the stages' means."""
     rng = np.random.default_rng(0)
     movie = rng.poisson(20, (48, size, size)).astype(np.uint16)
-    with Stream(bundle, backend=backend, threads=threads) as stream:
+    with Stream(bundle, backend=backend, threads=threads, align=follow) as stream:
         for number in range(WARM_UP):
             stream.push(movie[number % 48], FrameMeta(number=number, t_received_s=0.0))
         before, times = stream.stage_seconds, []
@@ -64,7 +68,7 @@ def frame_seconds(bundle: Bundle, backend: str, size: int, threads: int, frames:
         after = stream.stage_seconds
     stages = {
         n: (getattr(after, n) - getattr(before, n)) / frames
-        for n in ("encode_s", "fuse_s", "remember_s", "own_s")
+        for n in ("align_s", "encode_s", "motion_s", "fuse_s", "remember_s", "own_s")
     }
     return {"frame_s": min(times), "frame_median_s": float(np.median(times)), **stages}
 
@@ -82,14 +86,18 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = Bundle.load(arguments.bundle)
     unit = units(arguments.threads)
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name in list_backends():
         try:
             choose_backend(name)
         except RuntimeError as error:
             print(f"{name}: not here ({error})")
             continue
-        rows[name] = frame_seconds(bundle, name, arguments.size, arguments.threads, arguments.frames)
+        still, followed = (
+            frame_seconds(bundle, name, arguments.size, arguments.threads, arguments.frames, follow=follow)
+            for follow in (False, True)
+        )
+        rows[name] = still | {"followed": followed}
         unit = {k: min(v, unit[k]) for k, v in units(arguments.threads).items()}
     print(
         f"{arguments.size} x {arguments.size}, {arguments.threads} threads; one 64 -> 64 3 x 3 convolution "
@@ -101,7 +109,8 @@ def main() -> None:
             f"{name:18s} {row['frame_s'] * 1e3:6.1f} ms a frame (median {row['frame_median_s'] * 1e3:.1f}; encode "
             f"{row['encode_s'] * 1e3:.1f}, fuse {row['fuse_s'] * 1e3:.1f}, remember {row['remember_s'] * 1e3:.2f}, "
             f"runtime's own {row['own_s'] * 1e3:.2f}): ratio {row['frame_s'] / unit['contiguous_s']:.2f} "
-            f"({row['frame_s'] / unit['channels_last_s']:.2f} against channels_last)"
+            f"({row['frame_s'] / unit['channels_last_s']:.2f} against channels_last); where the scene is followed "
+            f"{row['followed']['frame_s'] / unit['contiguous_s']:.2f}"
         )
     if arguments.output:
         report = {

@@ -159,7 +159,11 @@ def test_little_is_lost_on_a_real_and_on_a_simulated_movie(
 def test_the_ranges_come_from_the_stream(live: Bundle, movie: npt.NDArray[Any]) -> None:
     intensity = estimate_intensity(movie[:32])
     feeds = record_feeds(live, movie, intensity, 4)
-    assert {name: len(runs) for name, runs in feeds.items()} == {"encode": 4, "remember": 4, "fuse": 4}
+    assert {name: len(runs) for name, runs in feeds.items() if runs} == {
+        "encode": 4,
+        "remember": 4,
+        "fuse": 4,
+    }
     np.testing.assert_allclose(
         feeds["encode"][1]["frame"][0, 0],
         (movie[16].astype(np.float32) - intensity.offset) / intensity.scale,

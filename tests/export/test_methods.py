@@ -186,8 +186,8 @@ def test_the_manifest_says_what_the_method_has(
         "umvd": ("encode", "fuse"),
         "umvd with a baseline": ("encode", "remember", "fuse"),
         "sts-uvd": ("encode", "motion", "fuse"),
-        "live": ("encode", "remember", "fuse"),
-        "live with flows": ("encode", "motion", "remember", "fuse"),
+        "live": ("encode", "align", "recall", "remember", "fuse"),
+        "live with flows": ("encode", "motion", "align", "recall", "remember", "fuse"),
     }
     assert manifest.graphs == graphs[method]
     if manifest.predicts_std:
