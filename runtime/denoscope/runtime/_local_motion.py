@@ -41,7 +41,7 @@ _RIGID_STEPS = 1
 _RIGID = 0.03  # bins^2, how far off the rigid displacement may be
 _STEPS = 2  # of the equations, each from where the last has led
 _FARTHEST = 1.5  # pixels of one step
-_REACH = 6.0  # pixels that a part may be from where it began
+_REACH = 10.0  # pixels that a part may be from where it began
 _SOLVED = 1e-3  # share of the right-hand side that may be left
 _MOST_ITERATIONS = 40
 
