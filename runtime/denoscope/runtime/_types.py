@@ -163,8 +163,9 @@ class StageSeconds:
     pushes, outputs
         How many frames were encoded and fused.
     align_s, normalise_s, encode_s
-        Following the motion of the incoming frames; their way onto the canvas, with the conversion
-        where the backend does not do it; their features.
+        Following the motion of the incoming frames, and putting the frames of a window onto each other where a scene
+        is followed (the backend's graphs `align` and `recall` do that); their way onto the canvas, with the
+        conversion where the backend does not do it; their features.
     motion_s
         Flows between neighbouring frames.
     fuse_s, convert_s
