@@ -38,7 +38,8 @@ _STRONGEST = 1.0  # pixels^2
 _WEAKEST = 1e-5
 _LEAK = 0.95  # of a displacement that is there in the next frame: tissue returns
 _RIGID_STEPS = 1
-_RIGID = 0.03  # bins^2, how far off the rigid displacement may be
+_RIGID = 0.03  # bins^2, how far off the rigid displacement is believed to be,
+_RIGID_REACH = 1.0  # and bins that it may be
 _STEPS = 2  # of the equations, each from where the last has led
 _FARTHEST = 1.5  # pixels of one step
 _REACH = 10.0  # pixels that a part may be from where it began
@@ -134,7 +135,7 @@ class LocalMotion:
 
         off: Array = np.zeros(2)
         for _ in range(_RIGID_STEPS):
-            off = equations.common(error(off, before), off)
+            off = np.clip(equations.common(error(off, before), off), -_RIGID_REACH, _RIGID_REACH)
         change = force = np.zeros_like(before)
         for step in range(_STEPS):
             right = equations.right(error(off, before + change))
