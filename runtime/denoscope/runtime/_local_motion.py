@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from ._field import KNOTS
 from ._noise import Intensity
+from ._register import binned, binning
 
 __all__ = ["LocalMotion"]
 
 Image = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
-_LARGEST = 256  # pixels of an edge after binning, as for the rigid registration
 _SMOOTH = 1.2  # pixels, standard deviation: what is finer is noise
 _RADIUS = 4  # pixels of that kernel
 _LENGTH = 25.0  # pixels over which the motion of parts is alike, and at least
@@ -65,8 +65,8 @@ class LocalMotion:
 
     def __init__(self, shape: tuple[int, int], margin: int, intensity: Intensity) -> None:
         self._unit = intensity
-        self._bin = b = max(1, -(-max(shape) // _LARGEST))
-        self._size = shape[0] // b, shape[1] // b
+        self._bin, self._size = binning(shape)
+        b = self._bin
         canvas = [n + 2 * margin for n in shape]
         self._axes = [
             _Axis(n, (margin + b * (np.arange(n) + 0.5)) / length)
@@ -107,7 +107,7 @@ class LocalMotion:
             Its rigid displacement (y, x) in whole pixels and what is left of it, as `Registration` finds them.
         """
         b = self._bin
-        image = self._binned(frame)
+        image = binned(frame, b, self._size, self._unit)
         detail = self._detail(image)
         rigid = (np.array(shift) + np.array(rest)) / b
         off, field = np.zeros(2), self._parts
@@ -205,12 +205,6 @@ class LocalMotion:
         """Multiply by the covariance of what a field changes by."""
         ramp = self._ramp * (self._ramp * force).sum(axis=(1, 2), keepdims=True)
         return np.asarray(self._strength[0] * self._spread_parts(force) + self._strength[1] * ramp)
-
-    def _binned(self, frame: npt.NDArray[Any]) -> Image:
-        b, (rows, columns) = self._bin, self._size
-        cut = frame[: rows * b, : columns * b]
-        image = cut.reshape(rows, b, columns, b).mean(axis=(1, 3), dtype=np.float32) if b > 1 else cut
-        return (np.asarray(image, np.float32) - np.float32(self._unit.offset)) / np.float32(self._unit.scale)
 
     def _detail(self, image: Image) -> Image:
         """Return the image without noise finer, and brightness coarser, than what tells motion."""

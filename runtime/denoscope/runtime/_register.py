@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ._noise import Intensity
 
-__all__ = ["Registration", "moves"]
+__all__ = ["Registration", "binned", "binning", "moves"]
 
 Image = npt.NDArray[np.floating[Any]]
 Complex64 = npt.NDArray[np.complex64]
@@ -57,8 +57,7 @@ class Registration:
         self.reach = reach
         self._sigmas = sigmas
         self._unit = intensity
-        self._bin = max(1, -(-max(shape) // _LARGEST))
-        self._size = shape[0] // self._bin, shape[1] // self._bin
+        self._bin, self._size = binning(shape)
         rows, columns = self._size
         taper = np.hanning(rows + 2)[1:-1, None] * np.hanning(columns + 2)[None, 1:-1]
         self._taper = taper.astype(np.float32)
@@ -117,18 +116,12 @@ class Registration:
         frame
             (H, W) raw counts.
         """
-        image = self._binned(frame)
+        image = binned(frame, self._bin, self._size, self._unit)
         spectrum = np.fft.rfft2(image * self._taper).astype(np.complex64) * self._band
         if self._reference is not None:
             self._shift = self._displacement(spectrum, float(image.mean()))
         self._update(spectrum)
         return self._shift
-
-    def _binned(self, frame: npt.NDArray[Any]) -> Image:
-        b, (rows, columns) = self._bin, self._size
-        cut = frame[: rows * b, : columns * b]
-        image = cut.reshape(rows, b, columns, b).mean(axis=(1, 3), dtype=np.float32) if b > 1 else cut
-        return (np.asarray(image, np.float32) - np.float32(self._unit.offset)) / np.float32(self._unit.scale)
 
     def _displacement(self, spectrum: Complex64, level: float) -> tuple[int, int]:
         """Return the best displacement if it is better than the last one beyond doubt, else the last."""
@@ -228,6 +221,22 @@ class Registration:
             self._reference = aligned
         else:
             self._reference += np.float32(share) * (aligned - self._reference)
+
+
+def binning(shape: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+    """Return how many pixels of a frame (H, W) to join along each axis before looking for motion, and the size then."""
+    b = max(1, -(-max(shape) // _LARGEST))
+    return b, (shape[0] // b, shape[1] // b)
+
+
+def binned(
+    frame: npt.NDArray[Any], b: int, size: tuple[int, int], unit: Intensity
+) -> npt.NDArray[np.float32]:
+    """Return the normalised frame, the mean of every `b` x `b` pixels."""
+    rows, columns = size
+    cut = frame[: rows * b, : columns * b]
+    image = cut.reshape(rows, b, columns, b).mean(axis=(1, 3), dtype=np.float32) if b > 1 else cut
+    return (np.asarray(image, np.float32) - np.float32(unit.offset)) / np.float32(unit.scale)
 
 
 def _at(correlation: Image, lag: tuple[int, int], binning: int) -> float:
