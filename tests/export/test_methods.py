@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from denoscope.export._half import half_precision, rounded_like_half
 from denoscope.runtime import Bundle, FrameMeta, Intensity, InvalidInput, Stream
 from denoscope.runtime._convert import place_into
 from denoscope.runtime._placement import Placement
+from denoscope.runtime.backends import Backend
 from denoscope.runtime.engines import EngineCache
 from denoscope.train import (
     LiveNet,
@@ -39,6 +41,7 @@ from denoscope.train import (
 )
 from denoscope.train._flow import load_flow
 from denoscope.train._guide import lead_to_centre, resize_flow
+from support.wrapped_backends import DeviceBackend
 
 pytestmark = pytest.mark.slow  # the exporter takes seconds a graph
 
@@ -116,7 +119,12 @@ def reference(network: Network, movie: FloatArray) -> FloatArray:
 def streamed(
     bundle: Bundle, movie: npt.NDArray[Any], backend: str, *, align: bool = False
 ) -> npt.NDArray[Any]:
-    with Stream(bundle, backend, intensity=CAMERA, align=align, threads=1) as stream:
+    with contextlib.ExitStack() as stack:
+        opened: str | Backend = backend
+        if backend == "device":
+            opened = stack.enter_context(DeviceBackend(threads=1))
+        threads = None if backend == "device" else 1
+        stream = stack.enter_context(Stream(bundle, opened, intensity=CAMERA, align=align, threads=threads))
         outputs = []
         for number, frame in enumerate(movie):
             outputs += stream.push(frame, FrameMeta(number, 0.0))
@@ -142,7 +150,7 @@ def test_a_stream_equals_the_whole_windows(
     assert np.abs(rounded - unrounded).max() <= 0.5 + 1e-4
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime-cpu", "openvino"])
+@pytest.mark.parametrize("backend", ["onnxruntime-cpu", "openvino", "device"])
 @pytest.mark.parametrize("method", FOLLOWING)
 def test_a_stream_of_a_moving_scene_equals_the_whole_windows(
     bundles: dict[str, tuple[Network, Bundle]], method: str, backend: str

@@ -13,6 +13,7 @@ from denoscope.runtime._field import KNOTS, constant, inverse, lead, places
 from denoscope.train import LiveNet, LiveSettings, TrainingMovie, aligned, denoise_movie, load_flow, simulate
 from denoscope.train._data import draw_batch
 from denoscope.train._displacement import warp_movie
+from denoscope.train._live_task import _on_the_centre
 from denoscope.train._places import align_features, recall_memory, sample_frames, spreading
 from denoscope.train._simulate import CameraSettings, SceneSettings
 
@@ -107,6 +108,24 @@ def test_fields_undo_the_displacement_of_every_part_of_every_frame_but_the_centr
         float(np.sqrt(np.mean(np.square(of_the_centre(frames, fields) - wanted)))) for fields in (knots, None)
     )
     assert error < without / 3
+
+
+def test_half_precision_does_not_place_pixels() -> None:
+    generator = torch.Generator().manual_seed(5)
+    features = [torch.rand(2, 7, 32, 32, generator=generator) for _ in range(3)]
+    memory = torch.rand(2, 8, 32, 32, generator=generator)
+    rng = np.random.default_rng(2)
+    at = np.stack([places(rng.normal(0, 0.5, (2, KNOTS, KNOTS)), (64, 64), (64, 64))[0] for _ in range(6)])
+    where = torch.from_numpy(at).reshape(2, 3, 2, KNOTS, KNOTS)
+    followed = torch.tensor([1.0, 0.0])
+    wanted, recalled = _on_the_centre(features, memory, where, followed)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, again = _on_the_centre(features, memory, where, followed)
+    for one, other in zip([*found, again], [*wanted, recalled], strict=True):
+        torch.testing.assert_close(one, other)
+    assert found[1] is features[1], "the centre is never moved"
+    torch.testing.assert_close(found[0][1], features[0][1])
+    assert not torch.equal(found[0][0], features[0][0])
 
 
 def test_leads_agree_with_the_fields_that_they_are_made_of() -> None:

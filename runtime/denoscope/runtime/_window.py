@@ -149,11 +149,8 @@ class BoundWindow:
             self._recall_places = _Port(backend, (1, 2, KNOTS, KNOTS))
             self._rows = _Port(backend, (1, 1, height, KNOTS))
             self._columns = _Port(backend, (1, 1, KNOTS, width))
-            for port, (long, length) in zip(
-                (self._rows, self._columns), zip((height, width), shape, strict=True), strict=True
-            ):
-                weights = interpolation((np.arange(long) + 0.5) / length)
-                port.put(weights if port is self._rows else weights.T)
+            self._rows.put(interpolation((np.arange(height) + 0.5) / shape[0]))
+            self._columns.put(interpolation((np.arange(width) + 0.5) / shape[1]).T)
 
         self._presence: int | None = None  # as it was last handed over
         self._encode = [self._bind_encode(graphs["encode"], slot) for slot in self._slots]
@@ -166,7 +163,8 @@ class BoundWindow:
             self._bind_sampling(
                 graphs["recall"], "memory", memory, self._recall_places, "recalled", self._recalled[0]
             )
-            for memory in self._memory[: 2 * self.follows]
+            for memory in self._memory
+            if self.follows
         ]
         self._relate = [
             self._bind_motion(graphs["motion"], seen[place - 1], slot, self._flows[place])

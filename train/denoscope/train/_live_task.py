@@ -208,9 +208,8 @@ def _predict(
     encoded = model.encode(frames, noise.repeat_interleave(n, dim=0))
     encoded = encoded.reshape(b, n, *encoded.shape[1:])
     cells = torch.nn.functional.pixel_unshuffle(memory, LiveNet.scale)
-    features: Sequence[Tensor] = encoded.unbind(
-        1
-    )  # a slice each would have a gradient of the whole window's size
+    # A slice each would have a gradient of the whole window's size.
+    features: Sequence[Tensor] = encoded.unbind(1)
     if model.settings.subpixel:
         features, cells = _on_the_centre(features, cells, places, followed)
     flows = model.flows_of(features, valid, noise)
@@ -227,12 +226,15 @@ def _on_the_centre(
     height, width = (n * LiveNet.scale for n in memory.shape[2:])
     rows, columns = (weights.to(memory.device) for weights in spreading((height, width)))
     centre = len(features) // 2
-    moved = [
-        each if i == centre else each.index_copy(0, moving, align_features(each[moving], at, rows, columns))
-        for i, (each, at) in enumerate(zip(features, places[moving].unbind(1), strict=True))
-    ]
-    recalled = recall_memory(memory[moving], places[moving, centre], rows, columns)
-    return moved, memory.index_copy(0, moving, recalled)
+    with torch.autocast(memory.device.type, enabled=False):  # 8 bits would place pixels an eighth of one off
+        moved = [
+            each
+            if i == centre
+            else each.index_copy(0, moving, align_features(each[moving], at, rows, columns))
+            for i, (each, at) in enumerate(zip(features, places[moving].unbind(1), strict=True))
+        ]
+        recalled = recall_memory(memory[moving], places[moving, centre], rows, columns)
+        return moved, memory.index_copy(0, moving, recalled)
 
 
 def _negative_log_likelihood(error: Tensor, p: Prediction, extra_variance: Tensor | float) -> Tensor:
