@@ -309,7 +309,7 @@ def draw(movies: list[dict[str, Any]], names: list[str], path: Path) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel("dB above the best filter tuned on the truth")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper right")
     figure.savefig(path, dpi=100)
 
 
