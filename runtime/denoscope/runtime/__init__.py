@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._align import align_movie, follow_motion, shown_by_all
+    from ._align import SceneMotion, align_movie, follow_motion, shown_by_all
     from ._anscombe import GeneralisedAnscombe
     from ._backends import (
         Backend,
@@ -68,6 +68,7 @@ __all__ = [
     "NoiseCorrelation",
     "QualityRecord",
     "Rebind",
+    "SceneMotion",
     "StageSeconds",
     "StageTimes",
     "Stream",
@@ -92,6 +93,7 @@ __all__ = [
 _HOME = {
     "CameraCalibration": "_camera",
     "GeneralisedAnscombe": "_anscombe",
+    "SceneMotion": "_align",
     "align_movie": "_align",
     "follow_motion": "_align",
     "shown_by_all": "_align",
