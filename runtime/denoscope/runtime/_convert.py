@@ -16,6 +16,7 @@ __all__ = [
     "Place",
     "check_frame",
     "cut_out",
+    "is_plainly",
     "native",
     "normalise_into",
     "place_into",
@@ -38,6 +39,11 @@ Place = tuple[slice, slice]
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return one of `DTYPES` in the machine's byte order."""
     return _TAKEN[dtype]
+
+
+def is_plainly(frame: npt.NDArray[Any], shape: tuple[int, int], dtype: np.dtype[Any]) -> bool:
+    """Whether a frame is of a shape and dtype so plainly that nothing more needs to be checked."""
+    return type(frame) is np.ndarray and frame.dtype is dtype and frame.shape == shape and dtype.kind != "f"
 
 
 def check_frame(frame: npt.NDArray[Any], number: int) -> None:

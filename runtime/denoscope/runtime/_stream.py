@@ -14,9 +14,9 @@ from ._arrivals import Entry, Held
 from ._backends import Backend, Choice
 from ._bundle import Bundle
 from ._chosen import ChosenBackend
-from ._convert import DTYPES, SMALLEST, Place, check_frame, native
+from ._convert import DTYPES, SMALLEST, Place, check_frame, is_plainly, native
 from ._errors import InvalidInput
-from ._field import inverse, lead
+from ._following import off_the_scene, onto_the_centre, onto_the_next, onto_the_scene
 from ._noise import Intensity, estimate_intensity
 from ._placement import REACH, Placement
 from ._register import moves
@@ -228,7 +228,7 @@ class Stream:
         """
         start = perf_counter()
         self._check_usable()
-        known = self._is_known(frame)
+        known = self._kind is not None and is_plainly(frame, *self._kind)
         if not known:
             check_frame(frame, meta.number)
         self._check_order(meta)
@@ -319,13 +319,6 @@ class Stream:
         held = self._held.popleft()
         self._enter(held.frame, held.meta, held.pushed, skip, outputs)
 
-    def _is_known(self, frame: Frame) -> bool:
-        """Whether a frame is plainly of the movie's kind, so that nothing more needs to be checked."""
-        if self._kind is None or type(frame) is not np.ndarray:
-            return False
-        shape, dtype = self._kind
-        return frame.dtype is dtype and frame.shape == shape and dtype.kind != "f"
-
     def _welcome(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> None:
         """Change to a frame's kind, if it is another."""
         kind = ((frame.shape[0], frame.shape[1]), native(frame.dtype))
@@ -409,7 +402,7 @@ class Stream:
                 self._miss(skip, outputs)
         started = perf_counter()
         place = self._place(frame, number, skip, outputs)
-        field, back = self._off_the_scene()
+        field, back = off_the_scene(window, self._placement)
         placed = perf_counter()
         window.write(frame, place)
         normalised = perf_counter()
@@ -419,8 +412,7 @@ class Stream:
         if self._moving:
             before = self._ring.before
             if before is not None:
-                if before.field is not None and back is not None:
-                    window.align((slot - 1) % self._ring.size, self._lead(before.field, back))
+                onto_the_next(window, before, (slot - 1) % self._ring.size, back)
                 window.relate(slot)
             else:
                 window.unrelate(slot)
@@ -450,16 +442,14 @@ class Stream:
             started = perf_counter()
             oldest = self._ring.entries[0]
             assert oldest is not None
-            if oldest.field is not None:
-                self._bound.align(step.rotation, oldest.field)
+            onto_the_scene(self._bound, oldest, step.rotation)
             self._bound.remember(step.rotation)
             self._seconds.remember += perf_counter() - started
 
     def _fuse(self, entry: Entry, rotation: int) -> Denoised:
         window, seconds = self._bound, self._seconds
         aligning = perf_counter()
-        if entry.back is not None:
-            self._onto_the_centre(entry, entry.back, rotation)
+        onto_the_centre(window, self._ring.entries, entry, rotation)
         started = perf_counter()
         seconds.align += started - aligning
         window.fuse(rotation, self._ring.presence, entry.place)
@@ -472,27 +462,6 @@ class Stream:
         seconds.outputs += 1
         times = StageTimes(entry.meta.t_received_s, entry.pushed, entry.encoded, started, fused, emitted)
         return Denoised(frame, std, entry.meta, times)
-
-    def _off_the_scene(self) -> tuple[Frame | None, Frame | None]:
-        """Return how far each part of the frame found last lies off the scene, and the way back."""
-        if not self._bound.follows:
-            return None, None
-        assert self._placement is not None
-        field = self._placement.field
-        return field, inverse(field, self._placement.canvas)
-
-    def _onto_the_centre(self, centre: Entry, back: Frame, rotation: int) -> None:
-        """Put the other frames of the window and the long memory where the centre's scene is."""
-        window = self._bound
-        for i, entry in enumerate(self._ring.entries):
-            if entry is not None and entry is not centre and entry.field is not None:
-                window.align((rotation + i) % self._ring.size, self._lead(entry.field, back))
-        window.recall(-back)
-
-    def _lead(self, field: Frame, back: Frame) -> Frame:
-        """Return the displacement that puts a frame with a field onto one with the inverse field `back`."""
-        assert self._placement is not None
-        return lead(field, back, self._placement.canvas)
 
     def _drain(self, skip: str | None, outputs: list[Denoised]) -> None:
         """Finish every frame in flight and leave the ring and the memory empty."""

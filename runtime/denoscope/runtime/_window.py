@@ -105,7 +105,7 @@ class BoundWindow:
         follows: bool = False,
     ) -> None:
         height, width = (n + -n % manifest.stride for n in shape)
-        self._shape, self._padded = shape, (height, width)
+        self.canvas_shape, self._padded = shape, (height, width)
         cells = (height // manifest.scale, width // manifest.scale)
         channels, state = manifest.feature_channels, manifest.memory_channels
         self._raw = RAW in graphs["encode"].inputs
@@ -212,13 +212,13 @@ class BoundWindow:
         The displacement (2, KNOTS, KNOTS) is in pixels, its knots spread over the canvas. `fuse`, and for the frame
         before a slot `relate`, and `remember` read what this has made last.
         """
-        self._places[slot].put(places(displacement, self._shape, self._padded))
+        self._places[slot].put(places(displacement, self.canvas_shape, self._padded))
         self._align[slot]()
 
     def recall(self, displacement: Array) -> None:
         """Put the long memory onto the centre; see `align`."""
         if self._recall:
-            self._recall_places.put(places(displacement, self._shape, self._padded))
+            self._recall_places.put(places(displacement, self.canvas_shape, self._padded))
             self._recall[self._now]()
 
     def relate(self, slot: int) -> None:
