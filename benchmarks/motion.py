@@ -62,8 +62,7 @@ def measured(network: LiveNet, motion: str, photons: float, frames: int) -> dict
         whole.append((REACH - rows.start, REACH - columns.start))
         rests.append(constant(placement.rest))
         fields.append(placement.field)
-    home = slice(REACH, REACH + shape[0]), slice(REACH, REACH + shape[1])
-    by_parts = between(np.array(fields), placement.canvas, home)
+    by_parts = between(np.array(fields), placement.canvas, placement.home)
     moved = np.array(whole, np.float32)
     seen, truth = (np.asarray(align_movie(x, moved, "movie")) for x in (noisy, clean))
     estimates = {

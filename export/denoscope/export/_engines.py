@@ -37,10 +37,8 @@ __all__ = ["EnginePlan", "build_engine", "installed_versions", "plan_engines"]
 
 # Raised when the adapter builds differently from the same request, so that older engines are not used.
 _RECIPE = 1
-_EXACT = (
-    "align",
-    "recall",
-)  # graphs that place pixels: rounded to 10 bits they would be a tenth of a pixel off
+# Graphs that place pixels: rounded to 10 bits they would be a tenth of a pixel off.
+_EXACT = ("align", "recall")
 _TIMING = "timing"  # folder, inside that of the engines, of what `tensorrt` has measured on this GPU
 
 

@@ -103,7 +103,8 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
             {"memory_out": free(parts.scale), "weight_out": {}},
         )
         window += [memory, *([weight] if parts.uses_weight else [])]
-    window += [*([noise] if parts.uses_noise else [])]
+    if parts.uses_noise:
+        window.append(noise)
     results = {name: free(1) for name in (["mean", "std"] if parts.predicts_std else ["mean"])}
     graphs["fuse.onnx"] = _export(parts.fuse, window, results, traced=parts.motion is not None)
     return graphs

@@ -74,10 +74,8 @@ def follow_motion(
         found.append((REACH - rows.start + y, REACH - columns.start + x))
         fields.append(placement.field)
         on_frame(t + 1)
-    home = slice(REACH, REACH + height), slice(REACH, REACH + width)
-    return SceneMotion(
-        np.array(found, np.float32).reshape(-1, 2), between(np.array(fields), placement.canvas, home)
-    )
+    over_the_frame = between(np.array(fields), placement.canvas, placement.home)
+    return SceneMotion(np.array(found, np.float32).reshape(-1, 2), over_the_frame)
 
 
 def shown_by_all(shape: tuple[int, int], displacements: npt.NDArray[np.floating[Any]]) -> tuple[slice, slice]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["KNOTS", "between", "constant", "interpolation", "inverse", "lead", "places"]
+__all__ = ["KNOTS", "between", "constant", "interpolation", "inverse", "lead", "places", "spreading"]
 
 KNOTS = 12  # along each axis
 _INVERSION_STEPS = 4  # the slope of a field is well below one, so each gains a factor of three or more
@@ -29,6 +29,16 @@ def interpolation(at: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
     weights[rows, left] = left + 1 - steps
     weights[rows, left + 1] = steps - left
     return weights
+
+
+def spreading(
+    shape: tuple[int, int], padded: tuple[int, int]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the weights (H, KNOTS) and (KNOTS, W) that spread knots over the pixels of a picture; see `places`."""
+    rows, columns = (
+        interpolation((np.arange(long) + 0.5) / length) for long, length in zip(padded, shape, strict=True)
+    )
+    return rows, columns.T
 
 
 def constant(displacement: tuple[float, float]) -> npt.NDArray[np.float32]:

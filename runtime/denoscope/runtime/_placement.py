@@ -67,6 +67,11 @@ class Placement:
         """Height and width of the canvas."""
         return self.shape[0] + 2 * self._margin, self.shape[1] + 2 * self._margin
 
+    @property
+    def home(self) -> Place:
+        """Where a frame that has not moved lies on the canvas."""
+        return self._still
+
     def find(self, frame: npt.NDArray[Any]) -> tuple[Place, bool]:
         """Return where on the canvas a frame lies, and whether the scene has drifted off it.
 

@@ -15,7 +15,7 @@ from ._backends import Backend, Buffer, Graph
 from ._bundle import BundleManifest
 from ._convert import cut_out, normalise_into, place_into, restore, restore_std
 from ._errors import BackendUnavailable, DeviceFailed
-from ._field import KNOTS, interpolation, places
+from ._field import KNOTS, places, spreading
 from ._noise import Intensity
 from ._placement import Place
 from ._pool import Pool
@@ -149,8 +149,9 @@ class BoundWindow:
             self._recall_places = _Port(backend, (1, 2, KNOTS, KNOTS))
             self._rows = _Port(backend, (1, 1, height, KNOTS))
             self._columns = _Port(backend, (1, 1, KNOTS, width))
-            self._rows.put(interpolation((np.arange(height) + 0.5) / shape[0]))
-            self._columns.put(interpolation((np.arange(width) + 0.5) / shape[1]).T)
+            rows, columns = spreading(shape, self._padded)
+            self._rows.put(rows)
+            self._columns.put(columns)
 
         self._presence: int | None = None  # as it was last handed over
         self._encode = [self._bind_encode(graphs["encode"], slot) for slot in self._slots]

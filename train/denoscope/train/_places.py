@@ -7,12 +7,11 @@ cost a tenth of enlarging the grid with a general operator.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from denoscope.runtime._field import interpolation
+from denoscope.runtime import _field
 from denoscope.train._live_settings import CELL
 
 __all__ = ["align_features", "recall_memory", "sample_frames", "spreading"]
@@ -30,11 +29,8 @@ def spreading(shape: tuple[int, int], padded: tuple[int, int] | None = None) -> 
     padded
         The picture with its padding at the end; the same when None.
     """
-    rows, columns = (
-        torch.from_numpy(interpolation((np.arange(long) + 0.5) / length))
-        for long, length in zip(padded or shape, shape, strict=True)
-    )
-    return rows[None, None], columns.T[None, None].contiguous()
+    rows, columns = (torch.from_numpy(weights) for weights in _field.spreading(shape, padded or shape))
+    return rows[None, None], columns[None, None].contiguous()
 
 
 def align_features(features: Tensor, places: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
