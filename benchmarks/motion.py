@@ -58,11 +58,11 @@ def measured(network: LiveNet, motion: str, photons: float, frames: int) -> dict
     placement = Placement(shape, unit, follow=True, parts=True)
     whole, rests, fields = [], [], []
     for frame in noisy:
-        (rows, columns), _ = placement.find(frame)
-        whole.append((REACH - rows.start, REACH - columns.start))
+        placement.find(frame)
+        whole.append(placement.whole)
         rests.append(constant(placement.rest))
         fields.append(placement.field)
-    by_parts = between(np.array(fields), placement.canvas, placement.home)
+    by_parts = between(np.array(fields), placement.scene, placement.home)
     moved = np.array(whole, np.float32)
     seen, truth = (np.asarray(align_movie(x, moved, "movie")) for x in (noisy, clean))
     estimates = {

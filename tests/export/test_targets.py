@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from denoscope.export import GPUS, Target, parse_range, parse_size, parse_targets
-from denoscope.export._sizes import size_ranges
+from denoscope.export._sizes import canvas_ranges, scene_ranges, size_ranges
 from denoscope.runtime import InvalidInput
+from denoscope.runtime._placement import Placement
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,16 @@ def test_sizes_are_padded_as_the_stream_pads_them() -> None:
     assert size_ranges([], (64, 2048), 8)[0].typical == (512, 512)
     with pytest.raises(InvalidInput, match="No frame size"):
         size_ranges([], None, 8)
+
+
+def test_a_scene_that_is_followed_reaches_beyond_the_frame() -> None:
+    ranges = size_ranges([(250, 300)], (64, 256), 4)
+    assert [str(size) for size in scene_ranges(ranges, 4)] == ["252x300..284x332", "64x64..288x288"]
+    assert [str(size) for size in canvas_ranges(ranges, 4)] == ["252x300", "284x332", "64x64..288x288"]
+    for shape in ((250, 300), (64, 65)):
+        scene = Placement(shape, None, follow=True, parts=True).scene
+        height, width = (n + -n % 4 for n in scene)
+        assert any(r.covers(height, width) for r in scene_ranges(size_ranges([shape], None, 4), 4))
+        canvas = Placement(shape, None, follow=True).canvas
+        assert canvas == scene
+        assert any(r.covers(height, width) for r in canvas_ranges(size_ranges([shape], None, 4), 4))

@@ -367,6 +367,18 @@ def test_knots_spread_by_multiplications_and_sums() -> None:
     np.testing.assert_allclose(run(rewritten, inputs)[0], run(align, inputs)[0], rtol=1e-4, atol=1e-4)
 
 
+@needs_builder
+def test_engines_for_a_frame_size_serve_its_scene_too(tiny: Bundle) -> None:
+    def sizes(bundle: Bundle) -> dict[str, list[str]]:
+        plans = plan_engines(bundle, [Target(8, 6)], [(256, 320)])
+        return {plan.spec.graph: [str(size) for size in plan.spec.profiles] for plan in plans}
+
+    frame, more = ["256x320"], ["256x320..288x352"]
+    live = {"encode": frame, "align": more, "recall": more, "remember": more, "fuse": frame}
+    assert sizes(Bundle.load("live")) == live
+    assert set(map(tuple, sizes(tiny).values())) == {("256x320", "288x352")}, "the canvas"
+
+
 @pytest.mark.parametrize("name", list_bundles())
 def test_the_rewritten_fuse_gives_the_same_frames(name: str) -> None:
     bundle = Bundle.load(name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from denoscope.export._build_process import build_in_process_of_its_own
 from denoscope.export._errors import BuilderUnavailable
-from denoscope.export._sizes import size_ranges
+from denoscope.export._sizes import canvas_ranges, scene_ranges, size_ranges
 from denoscope.export._targets import Target
 from denoscope.export._tensorrt import (
     FLAVOURS,
@@ -39,6 +39,10 @@ __all__ = ["EnginePlan", "build_engine", "installed_versions", "plan_engines"]
 _RECIPE = 1
 # Graphs that place pixels: rounded to 10 bits they would be a tenth of a pixel off.
 _EXACT = ("align", "recall")
+_OF_THE_SCENE = (
+    *_EXACT,
+    "remember",
+)  # graphs that take or make more than the frame where a scene is followed
 _TIMING = "timing"  # folder, inside that of the engines, of what `tensorrt` has measured on this GPU
 
 
@@ -119,12 +123,20 @@ def plan_engines(
                 flavour=chosen,
                 flavour_version=version(chosen),
                 target=place,
-                profiles=ranges,
+                profiles=_profiles(graph, bundle, ranges),
                 options=_options(bundle, tf32=tf32 and graph not in _EXACT),
             )
             m = bundle.manifest
             plans.append(EnginePlan(spec, onnx, m.name, target, m.scale, why, m.flow_scale))
     return tuple(plans)
+
+
+def _profiles(graph: str, bundle: Bundle, ranges: tuple[SizeRange, ...]) -> tuple[SizeRange, ...]:
+    """Return the sizes that a graph may see: a scene that is followed reaches beyond the frame."""
+    manifest = bundle.manifest
+    if not manifest.subpixel:
+        return canvas_ranges(ranges, manifest.stride)
+    return scene_ranges(ranges, manifest.stride) if graph in _OF_THE_SCENE else ranges
 
 
 def build_engine(

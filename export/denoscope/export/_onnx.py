@@ -82,19 +82,21 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
                 for i in range(parts.window - 1)
             ]
         )
+    # What is made by sampling may be larger or smaller than what is sampled: a frame, or the scene.
+    made_rows, made_columns = torch.export.Dim("made_rows", min=4), torch.export.Dim("made_columns", min=4)
     at = [
         _Input("places", torch.zeros(1, 2, KNOTS, KNOTS)),
-        _Input("rows", torch.zeros(1, 1, height, KNOTS), {2: parts.stride * rows}),
-        _Input("columns", torch.zeros(1, 1, KNOTS, width), {3: parts.stride * columns}),
+        _Input("rows", torch.zeros(1, 1, height, KNOTS), {2: parts.stride * made_rows}),
+        _Input("columns", torch.zeros(1, 1, KNOTS, width), {3: parts.stride * made_columns}),
     ]
+    of_cells = parts.stride // parts.scale
+    made = {2: of_cells * made_rows, 3: of_cells * made_columns}
     if parts.align is not None:
         graphs["align.onnx"] = _export(
-            parts.align, [of_frame("features"), *at], {"aligned": free(parts.scale)}, traced=True
+            parts.align, [of_frame("features"), *at], {"aligned": made}, traced=True
         )
     if parts.recall is not None:
-        graphs["recall.onnx"] = _export(
-            parts.recall, [memory, *at], {"recalled": free(parts.scale)}, traced=True
-        )
+        graphs["recall.onnx"] = _export(parts.recall, [memory, *at], {"recalled": made}, traced=True)
     window.append(valid)
     if parts.remember is not None:
         graphs["remember.onnx"] = _export(

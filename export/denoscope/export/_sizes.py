@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 
 from denoscope.runtime import InvalidInput
+from denoscope.runtime._placement import REACH
 from denoscope.runtime.engines import SizeRange
 
-__all__ = ["parse_range", "parse_size", "size_ranges"]
+__all__ = ["canvas_ranges", "parse_range", "parse_size", "scene_ranges", "size_ranges"]
 
 _SMALLEST, _LARGEST = 16, 8192
 _TYPICAL = 512
@@ -68,6 +69,30 @@ def size_ranges(
             "No frame size is given: add --size HEIGHTxWIDTH (again for more) or --dynamic 64..2048."
         )
     return tuple(dict.fromkeys(ranges))
+
+
+def scene_ranges(ranges: Sequence[SizeRange], stride: int) -> tuple[SizeRange, ...]:
+    """Return the ranges of a graph that takes or makes the scene too, which reaches beyond the frame."""
+    return tuple(
+        SizeRange(minimum=r.minimum, typical=r.typical, maximum=_scene(r.maximum, stride)) for r in ranges
+    )
+
+
+def canvas_ranges(ranges: Sequence[SizeRange], stride: int) -> tuple[SizeRange, ...]:
+    """Return the ranges of a graph that sees frames as they are, or on the canvas where a scene is followed."""
+    more = []
+    for r in ranges:
+        largest = _scene(r.maximum, stride)
+        if r.minimum == r.maximum:  # one size has one more; a range only reaches further
+            more += [r, SizeRange(minimum=largest, typical=largest, maximum=largest)]
+        else:
+            more.append(SizeRange(minimum=r.minimum, typical=r.typical, maximum=largest))
+    return tuple(dict.fromkeys(more))
+
+
+def _scene(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    height, width = (n + 2 * REACH + -(n + 2 * REACH) % stride for n in size)
+    return height, width
 
 
 def _check(what: str, *sides: int) -> None:

@@ -67,14 +67,13 @@ def follow_motion(
     placement = Placement((height, width), intensity, follow=True, parts=True)
     found, fields = [], []
     for t in range(len(movie)):
-        (rows, columns), drifted = placement.find(movie[t])
+        _, drifted = placement.find(movie[t])
         if drifted:
             break
-        y, x = placement.rest
-        found.append((REACH - rows.start + y, REACH - columns.start + x))
+        found.append(np.add(placement.whole, placement.rest))
         fields.append(placement.field)
         on_frame(t + 1)
-    over_the_frame = between(np.array(fields), placement.canvas, placement.home)
+    over_the_frame = between(np.array(fields), placement.scene, placement.home)
     return SceneMotion(np.array(found, np.float32).reshape(-1, 2), over_the_frame)
 
 

@@ -32,11 +32,22 @@ def interpolation(at: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
 
 
 def spreading(
-    shape: tuple[int, int], padded: tuple[int, int]
+    shape: tuple[int, int], made: tuple[int, int], corner: tuple[int, int] = (0, 0)
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the weights (H, KNOTS) and (KNOTS, W) that spread knots over the pixels of a picture; see `places`."""
+    """Return the weights (H, KNOTS) and (KNOTS, W) that spread knots over the pixels of a picture; see `places`.
+
+    Parameters
+    ----------
+    shape
+        Of what the knots lie over.
+    made
+        (H, W) of the picture, with its padding at the end.
+    corner
+        Where on it the picture's corner lies, rows and columns.
+    """
     rows, columns = (
-        interpolation((np.arange(long) + 0.5) / length) for long, length in zip(padded, shape, strict=True)
+        interpolation((start + np.arange(long) + 0.5) / length)
+        for start, long, length in zip(corner, made, shape, strict=True)
     )
     return rows, columns.T
 
@@ -74,7 +85,9 @@ def lead(field: Field, back: Field, shape: tuple[int, int]) -> npt.NDArray[np.fl
     return np.asarray(_sampled(field, -np.asarray(back), shape) - back, np.float64)
 
 
-def places(displacement: Field, shape: tuple[int, int], padded: tuple[int, int]) -> npt.NDArray[np.float32]:
+def places(
+    displacement: Field, shape: tuple[int, int], padded: tuple[int, int], corner: tuple[int, int] = (0, 0)
+) -> npt.NDArray[np.float32]:
     """Return where to sample a picture, as the graphs take it: (1, 2, KNOTS, KNOTS), columns first, from -1 to 1.
 
     Parameters
@@ -82,10 +95,12 @@ def places(displacement: Field, shape: tuple[int, int], padded: tuple[int, int])
     displacement
         (2, KNOTS, KNOTS) rows and columns, in pixels.
     shape, padded
-        (H, W) of what the knots are spread over, and of the picture with its padding at the end.
+        (H, W) of what the knots lie over, and of the picture that is sampled with its padding at the end.
+    corner
+        Where on the first the corner of the second lies, rows and columns.
     """
-    rows = (_knots(shape[0])[:, None] + displacement[0]) * (2 / padded[0]) - 1
-    columns = (_knots(shape[1]) + displacement[1]) * (2 / padded[1]) - 1
+    rows = (_knots(shape[0])[:, None] - corner[0] + displacement[0]) * (2 / padded[0]) - 1
+    columns = (_knots(shape[1]) - corner[1] + displacement[1]) * (2 / padded[1]) - 1
     return np.stack([columns, rows])[None].astype(np.float32)
 
 

@@ -23,13 +23,14 @@ def off_the_scene(
     """Return how far each part of the frame placed last lies off the scene, and the way back."""
     if not window.follows or placement is None:
         return None, None
-    return placement.field, inverse(placement.field, window.canvas_shape)
+    displacement = placement.displacement
+    return displacement, inverse(displacement, window.scene)
 
 
 def onto_the_next(window: BoundWindow, before: Entry, slot: int, back: Field | None) -> None:
     """Put a frame onto the one after it, whose way back is given, for the flow between them."""
     if before.field is not None and back is not None:
-        window.align(slot, lead(before.field, back, window.canvas_shape))
+        window.align(slot, lead(before.field, back, window.scene))
 
 
 def onto_the_centre(
@@ -40,11 +41,11 @@ def onto_the_centre(
         return
     for i, entry in enumerate(entries):
         if entry is not None and entry is not centre and entry.field is not None:
-            window.align((rotation + i) % len(entries), lead(entry.field, centre.back, window.canvas_shape))
+            window.align((rotation + i) % len(entries), lead(entry.field, centre.back, window.scene))
     window.recall(-centre.back)
 
 
 def onto_the_scene(window: BoundWindow, leaving: Entry, slot: int) -> None:
     """Put a frame that leaves the window onto the scene, for the long memory."""
     if leaving.field is not None:
-        window.align(slot, leaving.field)
+        window.lay(slot, leaving.field)

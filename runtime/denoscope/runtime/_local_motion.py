@@ -58,7 +58,7 @@ class LocalMotion:
     shape
         (H, W) of the frames.
     margin
-        Pixels of the canvas beyond the frame on each side; the knots are spread over the canvas.
+        Pixels of the scene beyond the frame on each side; the knots are spread over the scene.
     intensity
         Transform and noise of the session.
     """
@@ -67,12 +67,12 @@ class LocalMotion:
         self._unit = intensity
         self._bin, self._size = binning(shape)
         b = self._bin
-        canvas = [n + 2 * margin for n in shape]
+        scene = [n + 2 * margin for n in shape]
         self._axes = [
             _Axis(n, (margin + b * (np.arange(n) + 0.5)) / length)
-            for n, length in zip(self._size, canvas, strict=True)
+            for n, length in zip(self._size, scene, strict=True)
         ]
-        step = [length / KNOTS / b for length in canvas]
+        step = [length / KNOTS / b for length in scene]
         distance = np.subtract.outer(np.arange(KNOTS), np.arange(KNOTS))
         self._alike = [
             np.exp(-0.5 * (distance * s / max(_LENGTH, _LEAST_KNOTS * s)) ** 2) + 1e-3 * np.eye(KNOTS)

@@ -1,4 +1,4 @@
-"""Where each frame lies on the canvas that the graphs see."""
+"""Where each frame lies on the scene, and on the canvas that the graphs see."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _PATIENCE = 5  # frames in a row at the end of the reach: the scene has drifted 
 
 
 class Placement:
-    """Keep the scene still on a canvas: put each frame where its part of the scene is.
+    """Follow the scene: say where on it each frame lies.
+
+    A bundle that can put the parts of frames onto each other sees every frame as it is; for any other, frames are
+    moved by whole pixels on a canvas on which the scene stays still.
 
     Parameters
     ----------
@@ -29,9 +32,9 @@ class Placement:
     intensity
         Transform and noise of the session; None while they are unknown.
     follow
-        Whether to follow the scene; otherwise the canvas is the frame.
+        Whether to follow the scene; otherwise scene and canvas are the frame.
     parts
-        Whether to follow its parts too, see `field`.
+        Whether to follow its parts too, see `displacement`; the canvas is the frame then.
     """
 
     def __init__(
@@ -39,54 +42,71 @@ class Placement:
     ) -> None:
         self.shape = shape
         self.follows = follow
+        self.parts = follow and parts
         self._margin = REACH if follow else 0
         self._registration = (
             Registration(shape, intensity, REACH) if follow and intensity is not None else None
         )
-        self._parts = (
+        self._local = (
             LocalMotion(shape, REACH, intensity)
             if parts and self._registration is not None and intensity is not None
             else None
         )
         self._field = constant((0.0, 0.0))
         self._at_the_end = 0
-        self._still = self._place(0, 0)
+        self.whole = (0, 0)  # pixels (y, x) by which the last frame lies off the scene, whole ones
 
     @property
     def rest(self) -> tuple[float, float]:
-        """How far (y, x) the last frame on the canvas lies off the scene, in pixels: canvas(p + rest) = scene(p)."""
+        """How far off it lies beyond `whole`, in pixels."""
         return (0.0, 0.0) if self._registration is None else self._registration.rest
 
     @property
     def field(self) -> npt.NDArray[np.float32]:
-        """The same for each part, (2, KNOTS, KNOTS) over the canvas: canvas(p + field(p)) = scene(p)."""
-        return self._field if self._parts is not None else constant(self.rest)
+        """The same for each part, (2, KNOTS, KNOTS) over the scene."""
+        return self._field if self._local is not None else constant(self.rest)
 
     @property
-    def canvas(self) -> tuple[int, int]:
-        """Height and width of the canvas."""
+    def displacement(self) -> npt.NDArray[np.float32]:
+        """How far each part of the last frame lies off the scene, (2, KNOTS, KNOTS) over it, in pixels.
+
+        ``frame(p + displacement(p)) = scene(p)``, places of the frame counted from the scene's corner when it is at
+        `home`.
+        """
+        return self.field + np.array(self.whole, np.float32)[:, None, None]
+
+    @property
+    def scene(self) -> tuple[int, int]:
+        """Height and width of the scene: what the frames may show of it."""
         return self.shape[0] + 2 * self._margin, self.shape[1] + 2 * self._margin
 
     @property
     def home(self) -> Place:
-        """Where a frame that has not moved lies on the canvas."""
-        return self._still
+        """Where on the scene a frame lies that has not moved."""
+        return self._place(0, 0)
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """Height and width of what the graphs see."""
+        return self.shape if self.parts else self.scene
 
     def find(self, frame: npt.NDArray[Any]) -> tuple[Place, bool]:
-        """Return where on the canvas a frame lies, and whether the scene has drifted off it.
+        """Return where on the canvas to put a frame, and whether the scene has drifted out of reach.
 
         Parameters
         ----------
         frame
             (H, W) raw counts.
         """
-        if self._registration is None:
-            return self._still, False
-        y, x = self._registration.follow(frame)
-        if self._parts is not None:
-            self._field = self._parts.follow(frame, (y, x), self._registration.rest)
-        self._at_the_end = self._at_the_end + 1 if max(abs(y), abs(x)) >= REACH - 1 else 0
-        return self._place(y, x), self._at_the_end >= _PATIENCE
+        if self._registration is not None:
+            y, x = self.whole = self._registration.follow(frame)
+            if self._local is not None:
+                self._field = self._local.follow(frame, (y, x), self._registration.rest)
+            self._at_the_end = self._at_the_end + 1 if max(abs(y), abs(x)) >= REACH - 1 else 0
+        drifted = self._at_the_end >= _PATIENCE
+        if self.parts:
+            return (slice(0, self.shape[0]), slice(0, self.shape[1])), drifted
+        return self._place(*self.whole), drifted
 
     def _place(self, y: int, x: int) -> Place:
         top, left = self._margin - y, self._margin - x
@@ -97,5 +117,5 @@ class Placement:
         self._at_the_end = 0
         if self._registration is not None:
             self._registration.restart()
-        if self._parts is not None:
-            self._parts.restart()
+        if self._local is not None:
+            self._local.restart()

@@ -26,7 +26,7 @@ _EVEN = 1 / 12  # variance of what is even over a pixel
 _HALF = 0.499  # pixels: rounding a displacement must give its whole pixels again
 _WORTH = 0.75  # of the changes between frames that alignment explains of rigid motion; objects reached 0.72
 _IN_COMMON = 0.3  # of the motion of the quarters of a frame; still scenes of objects reached 0.17
-_LEAST_MOTION_PX = 0.2  # standard deviation along an axis: less gains little, and a canvas costs a third more
+_LEAST_MOTION_PX = 0.2  # standard deviation along an axis: less gains little, and following costs a half more
 _LEAST_QUARTER = 24  # pixels
 _SETTLED = 4  # frames after which the reference of a quarter is one
 

@@ -119,7 +119,7 @@ class Stream:
         self._moving = manifest.flow_scale > 0
         self._ring: Ring[Entry] = Ring(manifest.window, self.look_ahead)
         self._window: BoundWindow | None = None
-        self._canvas: _Kind | None = None  # size and dtype that the window is bound to
+        self._canvas: tuple[_Kind, bool] | None = None  # of the window; whether parts are followed
         self._kind: _Kind | None = None  # of the movie in the ring
         self._key: StreamKey | None = None
         self._last_pushed: int | None = None
@@ -346,14 +346,14 @@ class Stream:
         shape, dtype = kind
         parts = self.bundle.manifest.subpixel
         self._placement = Placement(shape, self._intensity, follow=follow, parts=parts)
-        canvas = (self._placement.canvas, dtype)
+        canvas = (self._placement.canvas, dtype), self._placement.parts
         if canvas == self._canvas:
             if self._intensity is not None:
                 self._bound.set_intensity(self._intensity)
             return
         started = perf_counter()
         self._let_window_go()  # release the old buffers first
-        self._window = self._chosen.attempt(lambda: self._open_window(*canvas, follow=follow))
+        self._window = self._chosen.attempt(lambda: self._open_window(dtype))
         self._canvas = canvas
         if self._intensity is not None:
             self._window.set_intensity(self._intensity)
@@ -364,11 +364,11 @@ class Stream:
             self._window.close()
         self._window = self._canvas = None
 
-    def _open_window(self, shape: tuple[int, int], dtype: np.dtype[Any], *, follow: bool) -> BoundWindow:
-        backend, graphs = self._chosen.backend, self._chosen.graphs.of(dtype)
-        return BoundWindow(
-            backend, graphs, self.bundle.manifest, self.look_ahead, shape, dtype, follows=follow
-        )
+    def _open_window(self, dtype: np.dtype[Any]) -> BoundWindow:
+        assert self._placement is not None
+        canvas, scene = self._placement.canvas, self._placement.scene if self._placement.parts else None
+        backend, graphs, manifest = self._chosen.backend, self._chosen.graphs.of(dtype), self.bundle.manifest
+        return BoundWindow(backend, graphs, manifest, self.look_ahead, canvas, dtype, scene=scene)
 
     def _calibrate(self) -> None:
         """Estimate the transform from the held frames and freeze it; find out whether the scene moves."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -69,6 +70,46 @@ class _Port:
         self.send()
 
 
+@dataclass(frozen=True)
+class _Extent:
+    """A picture on the scene: its padded size (H, W), and where its corner lies."""
+
+    size: tuple[int, int]
+    corner: tuple[int, int]
+
+
+class _Sampler:
+    """Where on the scene a picture is sampled to make another, and what spreads the knots over the pixels of that.
+
+    Parameters
+    ----------
+    backend
+        Owns the buffers.
+    scene
+        (H, W) that the knots lie over.
+    given, made
+        What is sampled, and what is made.
+    """
+
+    def __init__(self, backend: Backend, scene: tuple[int, int], given: _Extent, made: _Extent) -> None:
+        self._scene, self._given = scene, given
+        self._rows = _Port(backend, (1, 1, made.size[0], KNOTS))
+        self._columns = _Port(backend, (1, 1, KNOTS, made.size[1]))
+        rows, columns = spreading(scene, made.size, made.corner)
+        self._rows.put(rows)
+        self._columns.put(columns)
+
+    def put(self, at: _Port, displacement: Array) -> None:
+        """Say by how much (2, KNOTS, KNOTS) pixels the places are displaced."""
+        at.put(places(displacement, self._scene, self._given.size, self._given.corner))
+
+    def bind(self, graph: Graph, source: str, given: _Port, at: _Port, result: str, made: _Port) -> Call:
+        """Return the call that samples `given` at the places `at` into `made`."""
+        inputs = {source: given.buffer, "places": at.buffer}
+        inputs |= {"rows": self._rows.buffer, "columns": self._columns.buffer}
+        return graph.bind(inputs, {result: made.buffer})
+
+
 class BoundWindow:
     """The buffers of one stream and the calls on them; nothing is allocated after construction.
 
@@ -84,13 +125,13 @@ class BoundWindow:
     look_ahead
         Of the stream; the window's later places are bound to an empty frame.
     shape
-        (H, W) of the canvas; padded up to the bundle's stride.
+        (H, W) of what the graphs see; padded up to the bundle's stride.
     dtype
         Of the frames.
-    follows
-        Whether frames are put onto each other, each part by its own displacement, if the bundle can: `align` then
-        comes before `fuse` for every frame but the centre, `recall` before it for the long memory, and `align` before
-        `remember`.
+    scene
+        (H', W') of a scene whose parts are followed, the frame in its middle; None where none is. The long memory
+        covers it. `align` then comes before `fuse` for every frame but the centre, `recall` before it for the long
+        memory, and `lay` before `remember`. Their displacements are (2, KNOTS, KNOTS) over the scene, in pixels.
     """
 
     def __init__(
@@ -102,11 +143,16 @@ class BoundWindow:
         shape: tuple[int, int],
         dtype: np.dtype[Any],
         *,
-        follows: bool = False,
+        scene: tuple[int, int] | None = None,
     ) -> None:
-        height, width = (n + -n % manifest.stride for n in shape)
-        self.canvas_shape, self._padded = shape, (height, width)
-        cells = (height // manifest.scale, width // manifest.scale)
+        self.follows, self.scene = scene is not None, scene or shape
+        (height, width), whole = (
+            (size[0] + -size[0] % manifest.stride, size[1] + -size[1] % manifest.stride)
+            for size in (shape, self.scene)
+        )
+        cells, remembered = (
+            (size[0] // manifest.scale, size[1] // manifest.scale) for size in ((height, width), whole)
+        )
         channels, state = manifest.feature_channels, manifest.memory_channels
         self._raw = RAW in graphs["encode"].inputs
         self._dtype = dtype
@@ -136,37 +182,50 @@ class BoundWindow:
             self._still = backend.buffer(flow)
         # Two of each, written in turn: a graph must not read what it writes.
         pairs = 2 if manifest.memory_decay else 0
-        self._memory = [_Port(backend, (1, state, *cells)) for _ in range(pairs)]
+        self._memory = [_Port(backend, (1, state, *remembered)) for _ in range(pairs)]
         self._weight = [_Port(backend, (len(manifest.memory_decay),)) for _ in range(pairs)]
         self._now = 0
-        self.follows = follows and manifest.subpixel
-        # Where the frames of the slots lie on the centre, or one of them on the next frame or the scene.
+        # Where the frames of the slots lie on the centre, or one of them on the next frame.
         count = size if self.follows else 0
         self._placed = [_Port(backend, (1, channels, *cells)) for _ in range(count)]
         self._places = [_Port(backend, (1, 2, KNOTS, KNOTS)) for _ in range(count)]
+        kept = self._slots  # what `remember` reads
         if self.follows:
-            self._recalled = [_Port(backend, (1, state, *cells)) for _ in range(min(pairs, 1))]
-            self._recall_places = _Port(backend, (1, 2, KNOTS, KNOTS))
-            self._rows = _Port(backend, (1, 1, height, KNOTS))
-            self._columns = _Port(backend, (1, 1, KNOTS, width))
-            rows, columns = spreading(shape, self._padded)
-            self._rows.put(rows)
-            self._columns.put(columns)
+            top, left = ((long - short) // 2 for long, short in zip(self.scene, shape, strict=True))
+            frame, all_of_it = _Extent((height, width), (top, left)), _Extent(whole, (0, 0))
+            self._onto_frame = _Sampler(backend, self.scene, frame, frame)
+            self._onto_scene = _Sampler(backend, self.scene, frame, all_of_it)
+            self._from_scene = _Sampler(backend, self.scene, all_of_it, frame)
+        if self.follows and pairs:
+            self._laid = _Port(backend, (1, channels, *remembered))
+            self._recalled = _Port(backend, (1, state, *cells))
+            self._scene_places, self._recall_places = (_Port(backend, (1, 2, KNOTS, KNOTS)) for _ in range(2))
+            kept = [self._laid]
 
         self._presence: int | None = None  # as it was last handed over
         self._encode = [self._bind_encode(graphs["encode"], slot) for slot in self._slots]
         seen = self._placed or self._slots
-        self._align = [
-            self._bind_sampling(graphs["align"], "features", slot, at, "aligned", placed)
-            for slot, at, placed in zip(self._slots[:count], self._places, self._placed, strict=True)
-        ]
-        self._recall = [
-            self._bind_sampling(
-                graphs["recall"], "memory", memory, self._recall_places, "recalled", self._recalled[0]
-            )
-            for memory in self._memory
-            if self.follows
-        ]
+        self._align: list[Call] = []
+        self._lay: list[Call] = []
+        self._recall: list[Call] = []
+        if self.follows:
+            self._align = [
+                self._onto_frame.bind(graphs["align"], "features", slot, at, "aligned", placed)
+                for slot, at, placed in zip(self._slots, self._places, self._placed, strict=True)
+            ]
+            self._lay = [
+                self._onto_scene.bind(
+                    graphs["align"], "features", slot, self._scene_places, "aligned", self._laid
+                )
+                for slot in self._slots
+                if pairs
+            ]
+            self._recall = [
+                self._from_scene.bind(
+                    graphs["recall"], "memory", memory, self._recall_places, "recalled", self._recalled
+                )
+                for memory in self._memory
+            ]
         self._relate = [
             self._bind_motion(graphs["motion"], seen[place - 1], slot, self._flows[place])
             for place, slot in enumerate(self._slots)
@@ -177,7 +236,7 @@ class BoundWindow:
             [self._bind_fuse(graphs["fuse"], manifest.window, r, now) for r in range(size)] for now in phases
         ]
         self._remember = [
-            [self._bind_remember(graphs["remember"], slot, now) for slot in seen] for now in phases if pairs
+            [self._bind_remember(graphs["remember"], frame, now) for frame in kept] for now in phases if pairs
         ]
         self._warm()
 
@@ -195,7 +254,7 @@ class BoundWindow:
         self._scale.fill(intensity.scale)
 
     def write(self, frame: Array, place: Place) -> None:
-        """Put a frame (H, W) of the window's dtype onto the canvas, its edges repeated around it."""
+        """Put a frame (H, W) of the window's dtype where the graphs see it, its edges repeated around it."""
         canvas = self._frame.ready()[0, 0]
         if self._raw:
             place_into(frame, canvas, place)
@@ -208,18 +267,23 @@ class BoundWindow:
         self._encode[slot]()
 
     def align(self, slot: int, displacement: Array) -> None:
-        """Put a slot's frame onto another picture: ``frame(p + displacement(p)) = other(p)``.
+        """Put a slot's frame onto another frame: ``frame(p + displacement(p)) = other(p)``.
 
-        The displacement (2, KNOTS, KNOTS) is in pixels, its knots spread over the canvas. `fuse`, and for the frame
-        before a slot `relate`, and `remember` read what this has made last.
+        `fuse`, and for the frame before a slot `relate`, read what this has made last.
         """
-        self._places[slot].put(places(displacement, self.canvas_shape, self._padded))
+        self._onto_frame.put(self._places[slot], displacement)
         self._align[slot]()
 
+    def lay(self, slot: int, displacement: Array) -> None:
+        """Put a slot's frame onto the scene: ``frame(p + displacement(p)) = scene(p)``; `remember` reads it."""
+        if self._lay:
+            self._onto_scene.put(self._scene_places, displacement)
+            self._lay[slot]()
+
     def recall(self, displacement: Array) -> None:
-        """Put the long memory onto the centre; see `align`."""
+        """Put the long memory onto the centre: ``scene(p + displacement(p)) = centre(p)``; `fuse` reads it."""
         if self._recall:
-            self._recall_places.put(places(displacement, self.canvas_shape, self._padded))
+            self._from_scene.put(self._recall_places, displacement)
             self._recall[self._now]()
 
     def relate(self, slot: int) -> None:
@@ -267,7 +331,7 @@ class BoundWindow:
     def remember(self, slot: int) -> None:
         """Absorb a slot's frame into the long memory."""
         if self._remember:
-            self._remember[self._now][slot]()
+            self._remember[self._now][0 if self.follows else slot]()
             self._now = 1 - self._now
 
     def forget(self) -> None:
@@ -284,13 +348,6 @@ class BoundWindow:
     def _bind_motion(self, graph: Graph, before: _Port, after: _Port, flow: _Port) -> Call:
         inputs = {"features_a": before.buffer, "features_b": after.buffer, "noise": self._noise.buffer}
         return graph.bind(_wanted(graph, inputs), {"flow": flow.buffer})
-
-    def _bind_sampling(
-        self, graph: Graph, source: str, given: _Port, at: _Port, result: str, made: _Port
-    ) -> Call:
-        inputs = {source: given.buffer, "places": at.buffer}
-        inputs |= {"rows": self._rows.buffer, "columns": self._columns.buffer}
-        return graph.bind(inputs, {result: made.buffer})
 
     def _bind_fuse(self, graph: Graph, window: int, rotation: int, now: int) -> Call:
         size, centre = len(self._slots), window // 2
@@ -312,7 +369,7 @@ class BoundWindow:
             **self._numbers(self._scale),
         }
         if self._memory:
-            memory = self._recalled[0] if self.follows else self._memory[now]
+            memory = self._recalled if self.follows else self._memory[now]
             inputs |= {"memory": memory.buffer, "weight": self._weight[now].buffer}
         outputs = {RAW if self._raw else "mean": self._mean.buffer}
         if self._std is not None:
@@ -336,14 +393,16 @@ class BoundWindow:
     def _warm(self) -> None:
         """Run each graph once, so that the first frame does not pay for the library's preparations."""
         self.set_intensity(_UNIT)
-        calls = (*self._encode, *self._align, *self._recall, *self._relate)
+        calls = (*self._encode, *self._align, *self._lay, *self._recall, *self._relate)
         calls += (*chain(*self._fuse), *chain(*self._remember))
         try:
             self.encode(0)
-            for slot in range(len(self._align)):  # nothing that is read later may be undefined
-                self.align(slot, np.zeros((2, KNOTS, KNOTS)))
             if self.follows:
-                self.recall(np.zeros((2, KNOTS, KNOTS)))
+                still = np.zeros((2, KNOTS, KNOTS))
+                for slot in range(len(self._align)):  # nothing that is read later may be undefined
+                    self.align(slot, still)
+                self.lay(0, still)
+                self.recall(still)
             self.relate(0)
             self.fuse(0, 0)
             self.remember(0)

@@ -19,7 +19,9 @@ __all__ = ["align_features", "recall_memory", "sample_frames", "spreading"]
 _EDGE = 2  # pixels of a cell's edge
 
 
-def spreading(shape: tuple[int, int], padded: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+def spreading(
+    shape: tuple[int, int], padded: tuple[int, int] | None = None, corner: tuple[int, int] = (0, 0)
+) -> tuple[Tensor, Tensor]:
     """Return the weights (1, 1, H, KNOTS) and (1, 1, KNOTS, W) that spread knots over a picture of (H, W) pixels.
 
     Parameters
@@ -28,8 +30,12 @@ def spreading(shape: tuple[int, int], padded: tuple[int, int] | None = None) -> 
         What the knots lie over.
     padded
         The picture with its padding at the end; the same when None.
+    corner
+        Where its corner lies on what the knots lie over.
     """
-    rows, columns = (torch.from_numpy(weights) for weights in _field.spreading(shape, padded or shape))
+    rows, columns = (
+        torch.from_numpy(weights) for weights in _field.spreading(shape, padded or shape, corner)
+    )
     return rows[None, None], columns[None, None].contiguous()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,26 @@ from denoscope.train._places import align_features, recall_memory, spreading
 __all__ = ["denoise_movie"]
 
 FloatArray = npt.NDArray[np.float32]
+_Displacement = npt.NDArray[np.floating[Any]]
+_Places = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """A picture on the scene (H, W): its padded size, and where its corner lies."""
+
+    scene: tuple[int, int]
+    size: tuple[int, int]
+    corner: tuple[int, int]
+
+    def made_of(self, given: _Extent, displacement: _Displacement) -> _Places:
+        """Return where to sample another to make this one, and what spreads these places over its pixels."""
+        at = places(displacement, self.scene, given.size, given.corner)
+        return torch.from_numpy(at), *self._weights
+
+    @cached_property
+    def _weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return spreading(self.scene, self.size, self.corner)
 
 
 def denoise_movie(
@@ -26,6 +48,7 @@ def denoise_movie(
     *,
     look_ahead: int | None = None,
     fields: FloatArray | None = None,
+    margin: int = 0,
 ) -> tuple[FloatArray, FloatArray]:
     """Denoise every frame of a movie, frame by frame as a live session does.
 
@@ -41,7 +64,9 @@ def denoise_movie(
         Frames after the centre to use; the network's own when None.
     fields
         (T, 2, KNOTS, KNOTS): how far each frame lies off the scene, in pixels, for a network with `subpixel`; not at
-        all when None.
+        all when None. The knots are spread over the scene.
+    margin
+        Pixels of the scene beyond the frame on each side.
 
     Returns
     -------
@@ -53,13 +78,10 @@ def denoise_movie(
     length, height, width = frames.shape
     stride, guided = network.stride, network.settings.guided
     pad = (0, -width % stride, 0, -height % stride)
-    padded = height + pad[3], width + pad[1]
-    weights = spreading((height, width), padded)
-
-    def at(displacement: npt.NDArray[np.floating[Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(places(displacement, (height, width), padded)), *weights
-
-    backs = {} if fields is None else {t: inverse(field, (height, width)) for t, field in enumerate(fields)}
+    whole = height + 2 * margin, width + 2 * margin
+    scene = _Extent(whole, (whole[0] + -whole[0] % stride, whole[1] + -whole[1] % stride), (0, 0))
+    frame_on_it = _Extent(whole, (height + pad[3], width + pad[1]), (margin, margin))
+    backs = {} if fields is None else {t: inverse(field, whole) for t, field in enumerate(fields)}
     noise = torch.tensor([intensity.noise_slope, intensity.noise_floor], dtype=torch.float32)
     features: dict[int, torch.Tensor] = {}
     flows: dict[int, torch.Tensor] = {}  # from the frame before
@@ -79,19 +101,21 @@ def denoise_movie(
                 if guided and arrived:
                     before = features[arrived - 1]
                     if fields is not None:
-                        known = lead(fields[arrived - 1], backs[arrived], (height, width))
-                        before = align_features(before, *at(known))
+                        known = lead(fields[arrived - 1], backs[arrived], whole)
+                        before = align_features(before, *frame_on_it.made_of(frame_on_it, known))
                     flows[arrived] = network.motion(before, features[arrived], noise)
                 arrived += 1
             if centre == 0:
                 blank = torch.zeros_like(features[0])
                 still = blank.new_zeros(1, 2, *(-(-n // stride) for n in (height, width)))
-                memory = blank.new_zeros(1, network.settings.memory_channels, *blank.shape[2:])
+                remembered = [n // network.scale for n in scene.size]
+                memory = blank.new_zeros(1, network.settings.memory_channels, *remembered)
                 weight = blank.new_zeros(len(network.settings.memory_decay))
             leaving = features.pop(centre - n // 2 - 1, None)
             if leaving is not None:
                 if fields is not None:
-                    leaving = align_features(leaving, *at(fields[centre - n // 2 - 1]))
+                    there = scene.made_of(frame_on_it, fields[centre - n // 2 - 1])
+                    leaving = align_features(leaving, *there)
                 memory, weight = network.remember(leaving, memory, weight)
             window = range(centre - n // 2, centre + n // 2 + 1)
             valid = torch.tensor([float(i in features and i <= centre + ahead) for i in window])
@@ -100,9 +124,11 @@ def denoise_movie(
             seen = [features.get(i, blank) for i in window]
             recalled = memory
             if fields is not None:
-                recalled = recall_memory(memory, *at(-backs[centre]))
+                recalled = recall_memory(memory, *frame_on_it.made_of(scene, -backs[centre]))
                 seen = [
-                    align_features(each, *at(lead(fields[i], backs[centre], (height, width))))
+                    align_features(
+                        each, *frame_on_it.made_of(frame_on_it, lead(fields[i], backs[centre], whole))
+                    )
                     if i in features and i != centre
                     else each
                     for i, each in zip(window, seen, strict=True)
