@@ -25,8 +25,8 @@ from rich.progress import Progress
 from denoscope.export import load_network
 from denoscope.runtime import Bundle, InvalidInput, align_movie, estimate_intensity
 from denoscope.runtime._field import KNOTS, between, constant
-from denoscope.runtime._placement import REACH, Placement
-from denoscope.runtime._register import moves
+from denoscope.runtime._moves import moves
+from denoscope.runtime._placement import Placement
 from denoscope.train import TEST_MOVIES, LiveNet, SimulatedMovie, denoise_movie, simulate
 
 # Wander and jitter of the whole, motion of the parts in pixels a frame, and the shear of a scanner with a row's jitter.
@@ -81,7 +81,7 @@ def measured(network: LiveNet, motion: str, photons: float, frames: int) -> dict
         "parts_px": local,
         "row_jitter_px": row_jitter,
         "photons": photons,
-        "followed": moves(noisy[:32], unit, REACH),
+        "followed": moves(noisy[:32], unit),
         "off_px": {
             "whole pixels": off_px(np.broadcast_to(whole_fields, true.shape), true),
             "to a fraction": off_px(np.array(rests) + whole_fields, true),

@@ -36,9 +36,12 @@ def traced() -> Iterator[None]:
 def test_a_push_allocates_no_frame_once_one_has_come_back(
     bundle: Bundle, backend: str, dtype: str, traced: None
 ) -> None:
-    """Except of float32 frames, which are converted into a new array outside the graphs."""
+    """Except of float32 frames, which are converted into a new array outside the graphs.
+
+    And where the scene is watched: one frame in four is then looked at as an image of at most 256 x 256.
+    """
     frame = np.full(SHAPE, 7, dtype)
-    with Stream(bundle, backend, look_ahead=1, threads=1) as stream:
+    with Stream(bundle, backend, look_ahead=1, threads=1, align=False) as stream:
         stream.prepare(SHAPE, dtype)
         for number in range(20):
             stream.push(frame, FrameMeta(number, 0.0))

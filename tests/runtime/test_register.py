@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from denoscope.runtime import estimate_intensity
-from denoscope.runtime._register import Registration, moves
+from denoscope.runtime._moves import moves
+from denoscope.runtime._register import Registration
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -47,7 +48,7 @@ def test_follows_a_moving_scene(size: int, photons: float, error_px: float) -> N
     found = np.array([registration.follow(frame) for frame in movie])
     assert np.abs(found - shifts).mean() <= error_px
     assert registration.explained > 0.7
-    assert moves(movie[:32], intensity, 16)
+    assert moves(movie[:32], intensity)
 
 
 @pytest.mark.parametrize("photons", [0.1, 1.0, 30.0])
@@ -56,7 +57,7 @@ def test_a_still_scene_is_not_moved_at_all(photons: float) -> None:
     intensity = estimate_intensity(movie[:32])
     registration = Registration(movie.shape[1:], intensity, reach=16)
     assert {registration.follow(frame) for frame in movie} == {(0, 0)}
-    assert not moves(movie[:32], intensity, 16)
+    assert not moves(movie[:32], intensity)
 
 
 def test_objects_that_go_their_own_ways_are_no_motion_of_the_frame() -> None:
@@ -68,7 +69,7 @@ def test_objects_that_go_their_own_ways_are_no_motion_of_the_frame() -> None:
         spots = [np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 8) for cy, cx in (centres + speeds * t) % 96]
         frames.append(rng.poisson(2 + 30 * np.sum(spots, axis=0)))
     movie = np.stack(frames).astype(np.uint16)
-    assert not moves(movie, estimate_intensity(movie), 16)
+    assert not moves(movie, estimate_intensity(movie))
 
 
 @pytest.mark.parametrize("photons", [0.2, 20.0])
@@ -76,9 +77,9 @@ def test_objects_that_go_their_own_ways_are_no_motion_of_the_frame() -> None:
 def test_light_without_structure_does_not_move(photons: float, size: int) -> None:
     for seed in range(3):
         movie = np.random.default_rng(seed).poisson(photons, (32, size, size)).astype(np.uint16)
-        assert not moves(movie, estimate_intensity(movie), 16)
+        assert not moves(movie, estimate_intensity(movie))
 
 
 def test_a_constant_movie_does_not_move() -> None:
     movie = np.full((20, 40, 40), 7, np.uint16)
-    assert not moves(movie, estimate_intensity(movie), 16)
+    assert not moves(movie, estimate_intensity(movie))

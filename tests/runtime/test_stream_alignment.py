@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from denoscope.runtime import Bundle, Denoised, FrameMeta, Intensity, Stream
+from denoscope.runtime import Bundle, Denoised, FrameMeta, Intensity, InvalidInput, Stream
 from support.tiny_bundle import tiny_bundle
 
 CAMERA = Intensity(offset=100.0, scale=8.0, noise_slope=0.2, noise_floor=0.3)
@@ -87,7 +87,9 @@ def test_a_scene_that_drifts_away_starts_the_stream_anew(bundle: Bundle) -> None
         outputs = push_all(stream, movie)
         assert [o.meta.number for o in outputs] == list(range(60))
         assert stream.rebinds
-        assert all(r.drifted and r.old_shape == r.new_shape == (SIZE, SIZE) for r in stream.rebinds)
+        assert all(
+            r.motion == "drifted" and r.old_shape == r.new_shape == (SIZE, SIZE) for r in stream.rebinds
+        )
         counters = stream.counters
         assert counters.received == counters.emitted == 60
     assert all(o.frame.shape == (SIZE, SIZE) for o in outputs)
@@ -102,5 +104,44 @@ def test_a_change_of_shape_keeps_following(bundle: Bundle, tmp_path: Path) -> No
             outputs += stream.push(cut, FrameMeta(number=number, t_received_s=0.0))
         outputs += stream.flush()
         assert stream.aligned
-        assert [r.drifted for r in stream.rebinds] == [False]
+        assert [r.motion for r in stream.rebinds] == [None]
     assert [o.frame.shape for o in outputs] == [(SIZE, SIZE)] * 15 + [(64, 72)] * 15
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime-cpu", "openvino"])
+def test_a_scene_that_begins_to_move_is_followed_from_then_on(bundle: Bundle, backend: str) -> None:
+    pytest.importorskip("openvino")
+    shifts = np.concatenate([np.zeros((60, 2), np.int64), walk(150)])
+    movie = np.random.default_rng(5).poisson(movie_of(shifts) / 20).astype(np.uint16) * 20
+    with Stream(bundle, backend) as stream:
+        assert stream.watching
+        outputs = push_all(stream, movie)
+        assert stream.aligned
+        assert not stream.watching
+        assert [r.motion for r in stream.rebinds] == ["moves"]
+        at = stream.rebinds[0].number
+        assert 60 < at < 190
+        assert stream.counters.emitted == len(movie)
+    assert [o.meta.number for o in outputs] == list(range(len(movie)))
+    with Stream(bundle, backend, align=True, intensity=stream.intensity) as afresh:
+        again = [
+            output
+            for number in range(at, len(movie))
+            for output in afresh.push(movie[number], FrameMeta(number=number, t_received_s=0.0))
+        ] + afresh.flush()
+    for found, expected in zip(outputs[at:], again, strict=True):
+        np.testing.assert_array_equal(found.frame, expected.frame)
+
+
+def test_what_was_told_stays(bundle: Bundle) -> None:
+    movie = np.random.default_rng(5).poisson(movie_of(walk(120)) / 20).astype(np.uint16) * 20
+    with Stream(bundle, "onnxruntime-cpu") as stream:
+        stream.follow(False)
+        assert not stream.watching
+        push_all(stream, movie)
+        assert not stream.aligned
+        stream.follow(True)
+        stream.push(movie[0], FrameMeta(number=0, t_received_s=0.0))
+        assert stream.aligned
+        with pytest.raises(InvalidInput, match="flush"):
+            stream.follow(False)

@@ -57,17 +57,20 @@ class Cut:
 
 
 def calibrate(stream: Stream, movie: AnyMovie) -> None:
-    """Let a stream find out the movie's intensities and whether it moves, from its first frames.
+    """Let a stream find out the movie's intensities, from its first frames, and whether it moves, there or later.
 
     Afterwards it is empty and behaves like one that was opened with its `intensity` and `aligned`.
     """
-    from denoscope.runtime import FrameMeta
+    from denoscope.runtime import FrameMeta, moves_anywhere
 
-    if stream.intensity is not None:
-        return
-    for number in range(min(stream.bundle.manifest.calibration_frames, len(movie))):
-        stream.push(np.asarray(movie[number]), FrameMeta(number, 0.0), skip="calibration")
-    stream.flush(skip="calibration")
+    first = min(stream.bundle.manifest.calibration_frames, len(movie))
+    if stream.intensity is None:
+        for number in range(first):
+            stream.push(np.asarray(movie[number]), FrameMeta(number, 0.0), skip="calibration")
+        stream.flush(skip="calibration")
+    if stream.watching:
+        assert stream.intensity is not None
+        stream.follow(moves_anywhere(movie, stream.intensity, first=first))
 
 
 def run_chunk(stream: Stream, movie: AnyMovie, chunk: Chunk, start: int | None = None) -> Iterator[Denoised]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         FrameMismatch,
         InvalidInput,
     )
+    from ._moves import moves_anywhere
     from ._movies import AnyMovie, LazyMovie, as_float32, open_movie
     from ._noise import Intensity, estimate_intensity
     from ._noise_correlation import NoiseCorrelation, choose_blind_spot, measure_noise_correlation
@@ -84,6 +85,7 @@ __all__ = [
     "list_backends",
     "list_bundles",
     "measure_noise_correlation",
+    "moves_anywhere",
     "open_movie",
     "register_backend",
     "shown_by_all",
@@ -121,6 +123,7 @@ _HOME = {
     "LazyMovie": "_movies",
     "as_float32": "_movies",
     "open_movie": "_movies",
+    "moves_anywhere": "_moves",
     "Intensity": "_noise",
     "estimate_intensity": "_noise",
     "NoiseCorrelation": "_noise_correlation",

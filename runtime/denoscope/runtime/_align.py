@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ._field import between
+from ._moves import moves_anywhere
 from ._movies import AnyMovie, LazyMovie
 from ._noise import Intensity
-from ._placement import REACH, Placement
-from ._register import moves
+from ._placement import Placement
 
 __all__ = ["SceneMotion", "align_movie", "follow_motion", "shown_by_all"]
 
@@ -48,7 +48,7 @@ def follow_motion(
     calibration_frames: int = 32,
     on_frame: Callable[[int], None] = lambda _done: None,
 ) -> SceneMotion | None:
-    """Return the motion of the scene as a live session would find it, or None for a still movie.
+    """Return the motion of the scene as a session would find it that follows it from the start; None if it is still.
 
     Parameters
     ----------
@@ -57,18 +57,18 @@ def follow_motion(
     intensity
         Its transform and noise.
     calibration_frames
-        First frames that decide whether the movie moves at all.
+        First frames that decide whether the movie moves from its beginning; some of all say whether it does later.
     on_frame
         Called with the number of frames done.
     """
     height, width = movie.shape[1:]
-    if not moves(np.asarray(movie[:calibration_frames]), intensity, REACH):
+    if not moves_anywhere(movie, intensity, first=calibration_frames):
         return None
     placement = Placement((height, width), intensity, follow=True, parts=True)
     found, fields = [], []
     for t in range(len(movie)):
-        _, drifted = placement.find(movie[t])
-        if drifted:
+        _, change = placement.find(movie[t])
+        if change == "drifted":
             break
         found.append(np.add(placement.whole, placement.rest))
         fields.append(placement.field)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy.typing as npt
 
 from ._convert import Place
-from ._types import FrameMeta
+from ._errors import InvalidInput
+from ._types import FrameMeta, StreamKey
 
-__all__ = ["Entry", "Held"]
+__all__ = ["Entry", "Held", "check_order"]
 
 
 @dataclass(slots=True)  # not frozen: one is made for each frame
@@ -36,3 +37,17 @@ class Held:
     frame: npt.NDArray[Any]
     meta: FrameMeta
     pushed: float
+
+
+def check_order(meta: FrameMeta, last: int | None, key: StreamKey | None) -> None:
+    """Raise InvalidInput unless a frame comes after the last one, and belongs to the same movie."""
+    if last is not None and meta.number <= last:
+        raise InvalidInput(
+            f"Frame {meta.number} came after frame {last}; numbers must grow: "
+            "call flush() before another movie begins."
+        )
+    if meta.key is not key and key is not None and meta.key != key:
+        raise InvalidInput(
+            f"Frame {meta.number} belongs to {meta.key}, but this stream holds {key}: "
+            "open one stream for each camera, channel, z and position."
+        )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._errors import FrameMismatch
+from ._errors import FrameMismatch, InvalidInput
 from ._noise import Intensity
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "SMALLEST",
     "Place",
     "check_frame",
+    "check_kind",
     "cut_out",
     "is_plainly",
     "native",
@@ -44,6 +45,21 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def is_plainly(frame: npt.NDArray[Any], shape: tuple[int, int], dtype: np.dtype[Any]) -> bool:
     """Whether a frame is of a shape and dtype so plainly that nothing more needs to be checked."""
     return type(frame) is np.ndarray and frame.dtype is dtype and frame.shape == shape and dtype.kind != "f"
+
+
+def check_kind(shape: tuple[int, int], dtype: np.dtype[Any]) -> tuple[tuple[int, int], np.dtype[Any]]:
+    """Return the shape (H, W) and the native dtype of frames; raise InvalidInput where they cannot be denoised."""
+    height, width = (int(n) for n in shape)
+    if dtype.name not in DTYPES:
+        raise InvalidInput(
+            f"Frames of the dtype {dtype.name} cannot be denoised: convert them to one of {', '.join(DTYPES)}."
+        )
+    if min(height, width) < SMALLEST:
+        raise InvalidInput(
+            f"Frames of {height} x {width} pixels cannot be denoised: "
+            f"at least {SMALLEST} x {SMALLEST} are needed, choose a larger region of interest."
+        )
+    return (height, width), native(dtype)
 
 
 def check_frame(frame: npt.NDArray[Any], number: int) -> None:

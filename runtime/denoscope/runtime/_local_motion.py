@@ -9,23 +9,17 @@ variance of the equations' right-hand side beyond that of the noise), so a scene
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ._detail import Array, Equations, Image, Scene, joined
 from ._field import KNOTS
 from ._noise import Intensity
-from ._register import binned, binning
 
 __all__ = ["LocalMotion"]
 
-Image = npt.NDArray[np.float32]
-Array = npt.NDArray[np.float64]
-
-_SMOOTH = 1.2  # pixels, standard deviation: what is finer is noise
-_RADIUS = 4  # pixels of that kernel
 _LENGTH = 25.0  # pixels over which the motion of parts is alike, and at least
 _LEAST_KNOTS = 1.2  # steps between knots
 _MEMORY = 20.0  # frames, time constant of the reference
@@ -50,9 +44,6 @@ _MOST_ITERATIONS = 40
 class LocalMotion:
     """Follow the parts of a scene, frame by frame, from where the scene as a whole is.
 
-    Everything large is slices and sums: a matrix product of a threaded library leaves threads spinning that take the
-    cores from the graphs.
-
     Parameters
     ----------
     shape
@@ -64,25 +55,14 @@ class LocalMotion:
     """
 
     def __init__(self, shape: tuple[int, int], margin: int, intensity: Intensity) -> None:
-        self._unit = intensity
-        self._bin, self._size = binning(shape)
-        b = self._bin
-        scene = [n + 2 * margin for n in shape]
-        self._axes = [
-            _Axis(n, (margin + b * (np.arange(n) + 0.5)) / length)
-            for n, length in zip(self._size, scene, strict=True)
-        ]
-        step = [length / KNOTS / b for length in scene]
+        self._scene = Scene(shape, margin, intensity)
+        step = [(n + 2 * margin) / KNOTS / self._scene.bin for n in shape]
         distance = np.subtract.outer(np.arange(KNOTS), np.arange(KNOTS))
         self._alike = [
             np.exp(-0.5 * (distance * s / max(_LENGTH, _LEAST_KNOTS * s)) ** 2) + 1e-3 * np.eye(KNOTS)
             for s in step
         ]
         self._ramp = np.repeat(np.linspace(-1, 1, KNOTS)[:, None], KNOTS, axis=1)
-        taps = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / _SMOOTH) ** 2)
-        self._taps = (taps / taps.sum()).astype(np.float32)
-        self._passed = float(np.square(self._taps).sum()) ** 2  # share of white noise that is left
-        self._count = np.maximum(self._gather(np.ones(self._size, np.float32)), 1e-6)
         self.restart()
 
     def restart(self) -> None:
@@ -106,9 +86,9 @@ class LocalMotion:
         shift, rest
             Its rigid displacement (y, x) in whole pixels and what is left of it, as `Registration` finds them.
         """
-        b = self._bin
-        image = binned(frame, b, self._size, self._unit)
-        detail = self._detail(image)
+        b = self._scene.bin
+        image = self._scene.image(frame)
+        detail = self._scene.detail(image)
         rigid = (np.array(shift) + np.array(rest)) / b
         off, field = np.zeros(2), self._parts
         if self._reference is None:
@@ -123,10 +103,9 @@ class LocalMotion:
 
         That is how far off its rigid displacement is, (2,), and its field, (2, KNOTS, KNOTS), both in bins.
         """
-        noise = self._unit.noise_slope * self._gather(image) / self._count + 1
-        noise = np.maximum(noise, self._unit.noise_floor) / self._bin**2
-        noise *= 1 + 1 / min(self._age, _MEMORY)
-        equations = _Equations(tuple(np.gradient(reference)), noise * self._misfit, self._gather)
+        scene = self._scene
+        noise = scene.noise(image) * (1 + 1 / min(self._age, _MEMORY))
+        equations = Equations(tuple(np.gradient(reference)), noise * self._misfit, scene.gather)
         before = _LEAK * self._parts
 
         def error(off: Array, field: Array) -> Image:
@@ -135,7 +114,7 @@ class LocalMotion:
 
         off: Array = np.zeros(2)
         for _ in range(_RIGID_STEPS):
-            off = np.clip(equations.common(error(off, before), off), -_RIGID_REACH, _RIGID_REACH)
+            off = np.clip(equations.common(error(off, before), off, _RIGID), -_RIGID_REACH, _RIGID_REACH)
         change = force = np.zeros_like(before)
         for step in range(_STEPS):
             right = equations.right(error(off, before + change))
@@ -145,11 +124,11 @@ class LocalMotion:
             better = self._believed(target, *equations.own, equations.crossed)
             change = change + np.clip(better - change, -_FARTHEST, _FARTHEST)
             force = target - equations.product(change)
-        limit = _REACH / self._bin
+        limit = _REACH / scene.bin
         change = np.clip(before + change, -limit, limit) - before
         self._parts = np.clip(before + self._strength[0] * self._spread_parts(force), -limit, limit)
         left = error(off, before + change)
-        seen = np.maximum(self._gather(np.square(left)) / self._count / (noise * self._passed), 1.0)
+        seen = np.maximum(scene.gather(np.square(left)) / scene.count / (noise * scene.passed), 1.0)
         self._misfit += max(1 / self._age, 1 / _DOUBT) * (seen - self._misfit)
         reference -= np.float32(1 / min(self._age + 1, _MEMORY)) * left
         return off, before + change
@@ -190,13 +169,13 @@ class LocalMotion:
         for _ in range(_MOST_ITERATIONS):
             if size <= enough:
                 break
-            pushed = way + _joined(sy, sx, s, self._spread_all(_joined(sy, sx, s, way)))
+            pushed = way + joined(sy, sx, s, self._spread_all(joined(sy, sx, s, way)))
             length = size / float((way * pushed).sum())
             x = x + length * way
             left = left - length * pushed
             size, last = float((left * left).sum()), size
             way = left + size / last * way
-        return self._spread_all(_joined(sy, sx, s, x))
+        return self._spread_all(joined(sy, sx, s, x))
 
     def _spread_parts(self, force: Array) -> Array:
         return np.stack([self._alike[0] @ f @ self._alike[1] for f in force])
@@ -206,37 +185,12 @@ class LocalMotion:
         ramp = self._ramp * (self._ramp * force).sum(axis=(1, 2), keepdims=True)
         return np.asarray(self._strength[0] * self._spread_parts(force) + self._strength[1] * ramp)
 
-    def _detail(self, image: Image) -> Image:
-        """Return the image without noise finer, and brightness coarser, than what tells motion."""
-        for axis in range(2):
-            pad = [(0, 0), (0, 0)]
-            pad[axis] = (_RADIUS, _RADIUS)
-            wide, n = np.pad(image, pad, mode="edge"), image.shape[axis]
-            image = sum(
-                (
-                    tap * (wide[i : i + n] if axis == 0 else wide[:, i : i + n])
-                    for i, tap in enumerate(self._taps)
-                ),
-                np.zeros_like(image),
-            )
-        return image - self._spread_out(self._gather(image) / self._count)
-
-    def _gather(self, image: Image) -> Array:
-        """Sum an image at the knots, weighted by how near they are."""
-        rows, columns = self._axes
-        return columns.gather(rows.gather(image).T).T.astype(np.float64)
-
-    def _spread_out(self, knots: Array) -> Image:
-        """Interpolate between knots."""
-        rows, columns = self._axes
-        return rows.spread(columns.spread(knots.T.astype(np.float32)).T)
-
     def _moved(self, detail: Image, rigid: Array, field: Array) -> tuple[Image, Image]:
         """Return the frame where the scene's pixels are, and 1 where it shows them."""
-        height, width = self._size
-        y = self._spread_out(field[0])
+        height, width = self._scene.size
+        y = self._scene.spread(field[0])
         y += (np.arange(height, dtype=np.float32) + np.float32(rigid[0]))[:, None]
-        x = self._spread_out(field[1])
+        x = self._scene.spread(field[1])
         x += np.arange(width, dtype=np.float32) + np.float32(rigid[1])
         within_y, within_x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
         inside = (within_y == y) & (within_x == x)
@@ -248,71 +202,6 @@ class LocalMotion:
         upper += u * (flat.take(at + 1) - upper)
         lower += u * (flat.take(at + (width + 1)) - lower)
         return upper + v * (lower - upper), inside
-
-
-class _Equations:
-    """The equations of Lucas and Kanade at the knots: a symmetric 2 x 2 matrix for each, and their right-hand side.
-
-    Parameters
-    ----------
-    slopes
-        Of the reference, along rows and columns.
-    doubt
-        (KNOTS, KNOTS) variance of an error.
-    gather
-        Sums an image at the knots.
-    """
-
-    def __init__(self, slopes: Sequence[Image], doubt: Array, gather: Callable[[Image], Array]) -> None:
-        self._slopes, self._doubt, self._gather = slopes, doubt, gather
-        rows, columns = slopes
-        self.own = gather(rows * rows) / doubt, gather(columns * columns) / doubt
-        self.crossed = gather(rows * columns) / doubt
-
-    def right(self, error: Image) -> Array:
-        """Return the right-hand side (2, KNOTS, KNOTS)."""
-        return np.stack([self._gather(slope * error) / self._doubt for slope in self._slopes])
-
-    def product(self, field: Array) -> Array:
-        """Multiply a field by the matrices."""
-        return _joined(*self.own, self.crossed, field)
-
-    def common(self, error: Image, off: Array) -> Array:
-        """Return the displacement (2,) of the whole that explains what is left at `off`: one for all knots."""
-        (yy, xx), yx = (float(a.sum()) for a in self.own), float(self.crossed.sum())
-        matrix = np.array([[yy, yx], [yx, xx]])
-        right = self.right(error).sum(axis=(1, 2)) + matrix @ off
-        return np.asarray(np.linalg.solve(matrix + np.eye(2) / _RIGID, right), np.float64)
-
-
-class _Axis:
-    """Linear interpolation between the knots along the first axis of an image, and its adjoint, without products."""
-
-    def __init__(self, length: int, at: Array) -> None:
-        steps = np.clip(at * KNOTS - 0.5, 0, KNOTS - 1)
-        self._left = np.minimum(steps.astype(np.intp), KNOTS - 2)
-        self._far = (steps - self._left).astype(np.float32)[:, None]
-        self._near = 1 - self._far
-        self._starts = np.flatnonzero(np.diff(self._left, prepend=-1))
-        self._used = self._left[self._starts]
-        assert len(self._left) == length
-
-    def spread(self, knots: Image) -> Image:
-        """Return an image (n, m) from knots (KNOTS, m)."""
-        return np.asarray(knots[self._left] * self._near + knots[self._left + 1] * self._far, np.float32)
-
-    def gather(self, image: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
-        """Return the sums (KNOTS, m) of an image (n, m)."""
-        sums = np.zeros((KNOTS, image.shape[1]), image.dtype)
-        far = np.add.reduceat(image * self._far, self._starts, axis=0)
-        sums[self._used] = np.add.reduceat(image, self._starts, axis=0) - far
-        sums[self._used + 1] += far
-        return sums
-
-
-def _joined(yy: Array, xx: Array, yx: Array, field: Array) -> Array:
-    """Multiply by a symmetric 2 x 2 matrix at each knot."""
-    return np.stack([yy * field[0] + yx * field[1], yx * field[0] + xx * field[1]])
 
 
 def _nonnegative(spread: Array, evidence: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +10,12 @@ import numpy.typing as npt
 from ._convert import Place
 from ._field import constant
 from ._local_motion import LocalMotion
+from ._moves import EVERY, Watch
 from ._noise import Intensity
-from ._register import Registration
+from ._register import REACH, Registration
 
 __all__ = ["REACH", "Place", "Placement"]
 
-REACH = 16  # pixels that the scene may move from where it began
 _PATIENCE = 5  # frames in a row at the end of the reach: the scene has drifted off the canvas
 
 
@@ -33,12 +33,20 @@ class Placement:
         Transform and noise of the session; None while they are unknown.
     follow
         Whether to follow the scene; otherwise scene and canvas are the frame.
+    watch
+        Whether to watch a scene that is not followed: it may begin to move.
     parts
         Whether to follow its parts too, see `displacement`; the canvas is the frame then.
     """
 
     def __init__(
-        self, shape: tuple[int, int], intensity: Intensity | None, *, follow: bool, parts: bool = False
+        self,
+        shape: tuple[int, int],
+        intensity: Intensity | None,
+        *,
+        follow: bool,
+        parts: bool = False,
+        watch: bool = False,
     ) -> None:
         self.shape = shape
         self.follows = follow
@@ -52,6 +60,8 @@ class Placement:
             if parts and self._registration is not None and intensity is not None
             else None
         )
+        self._watch = Watch(shape, intensity) if watch and not follow and intensity is not None else None
+        self._seen = 0
         self._field = constant((0.0, 0.0))
         self._at_the_end = 0
         self.whole = (0, 0)  # pixels (y, x) by which the last frame lies off the scene, whole ones
@@ -90,8 +100,8 @@ class Placement:
         """Height and width of what the graphs see."""
         return self.shape if self.parts else self.scene
 
-    def find(self, frame: npt.NDArray[Any]) -> tuple[Place, bool]:
-        """Return where on the canvas to put a frame, and whether the scene has drifted out of reach.
+    def find(self, frame: npt.NDArray[Any]) -> tuple[Place, Literal["moves", "drifted"] | None]:
+        """Return where on the canvas to put a frame, and whether its scene has begun to move or drifted out of reach.
 
         Parameters
         ----------
@@ -103,10 +113,19 @@ class Placement:
             if self._local is not None:
                 self._field = self._local.follow(frame, (y, x), self._registration.rest)
             self._at_the_end = self._at_the_end + 1 if max(abs(y), abs(x)) >= REACH - 1 else 0
-        drifted = self._at_the_end >= _PATIENCE
-        if self.parts:
-            return (slice(0, self.shape[0]), slice(0, self.shape[1])), drifted
-        return self._place(*self.whole), drifted
+        whole_frame = slice(0, self.shape[0]), slice(0, self.shape[1])
+        place = whole_frame if self.parts else self._place(*self.whole)
+        if self._at_the_end >= _PATIENCE:
+            return place, "drifted"
+        return place, "moves" if self._begins_to_move(frame) else None
+
+    def _begins_to_move(self, frame: npt.NDArray[Any]) -> bool:
+        """Watch one frame in so many."""
+        self._seen += 1
+        if self._watch is None or self._seen % EVERY:
+            return False
+        self._watch.see(frame)
+        return self._watch.moves()
 
     def _place(self, y: int, x: int) -> Place:
         top, left = self._margin - y, self._margin - x
@@ -114,7 +133,9 @@ class Placement:
 
     def restart(self) -> None:
         """Take the next frame as the new rest position."""
-        self._at_the_end = 0
+        self._at_the_end = self._seen = 0
+        if self._watch is not None:
+            self._watch.restart()
         if self._registration is not None:
             self._registration.restart()
         if self._local is not None:

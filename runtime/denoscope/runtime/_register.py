@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from itertools import combinations, pairwise, product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ._detail import binned, binning
 from ._noise import Intensity
 
-__all__ = ["Registration", "binned", "binning", "moves"]
+__all__ = ["AT_FIRST", "REACH", "Registration"]
+
+REACH = 16  # pixels that the scene may move from where it began
 
 Image = npt.NDArray[np.floating[Any]]
 Complex64 = npt.NDArray[np.complex64]
 Pair = npt.NDArray[np.float64]  # rows, columns
 
-_LARGEST = 256  # pixels of an edge after binning: accurate to a fraction of a pixel, and quick
 _FINEST_PX = 1.0  # structure below and above these scales does not count:
 _COARSEST_PX = 10.0  # noise, and brightness that changes with activity
 _MEMORY = 40.0  # frames, time constant of the reference
 _SIGMAS = 1.6  # evidence for moving, in standard deviations of what noise alone would do,
-_SIGMAS_AT_FIRST = 4.5  # and while nothing says yet that there is a scene to follow
+AT_FIRST = 4.5  # and while nothing says yet that there is a scene to follow
 _EVEN = 1 / 12  # variance of what is even over a pixel
 _HALF = 0.499  # pixels: rounding a displacement must give its whole pixels again
-_WORTH = 0.75  # of the changes between frames that alignment explains of rigid motion; objects reached 0.72
-_IN_COMMON = 0.3  # of the motion of the quarters of a frame; still scenes of objects reached 0.17
-_LEAST_MOTION_PX = 0.2  # standard deviation along an axis: less gains little, and following costs a half more
-_LEAST_QUARTER = 24  # pixels
-_SETTLED = 4  # frames after which the reference of a quarter is one
 
 
 class Registration:
@@ -223,22 +219,6 @@ class Registration:
             self._reference += np.float32(share) * (aligned - self._reference)
 
 
-def binning(shape: tuple[int, int]) -> tuple[int, tuple[int, int]]:
-    """Return how many pixels of a frame (H, W) to join along each axis before looking for motion, and the size then."""
-    b = max(1, -(-max(shape) // _LARGEST))
-    return b, (shape[0] // b, shape[1] // b)
-
-
-def binned(
-    frame: npt.NDArray[Any], b: int, size: tuple[int, int], unit: Intensity
-) -> npt.NDArray[np.float32]:
-    """Return the normalised frame, the mean of every `b` x `b` pixels."""
-    rows, columns = size
-    cut = frame[: rows * b, : columns * b]
-    image = cut.reshape(rows, b, columns, b).mean(axis=(1, 3), dtype=np.float32) if b > 1 else cut
-    return (np.asarray(image, np.float32) - np.float32(unit.offset)) / np.float32(unit.scale)
-
-
 def _at(correlation: Image, lag: tuple[int, int], binning: int) -> float:
     """Return the correlation at a lag given in pixels of the frame, bilinear between bins."""
     rows, columns = correlation.shape
@@ -256,47 +236,3 @@ def _vertex(values: Image, peak: int) -> float:
     left, middle, right = (float(v) for v in values[peak - 1 : peak + 2])
     bend = left - 2 * middle + right
     return 0.0 if bend >= 0 else float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5))
-
-
-def moves(frames: npt.NDArray[Any], intensity: Intensity, reach: int) -> bool:
-    """Say whether the movie moves as a whole, so that aligning its frames is worth while.
-
-    Objects that each go their own way displace the correlation too. Either following explains nearly all of what
-    changes between frames, or the four quarters of the frame, each measured by itself, move alike.
-
-    Parameters
-    ----------
-    frames
-        (T, H, W) raw counts, the first of the session.
-    intensity
-        Transform and noise of the session.
-    reach
-        As for `Registration`.
-    """
-    shape = (frames.shape[1], frames.shape[2])
-    registration = Registration(shape, intensity, reach, sigmas=_SIGMAS_AT_FIRST)
-    shifts = [registration.follow(frame) for frame in frames]
-    steps = sum(a != b for a, b in pairwise(shifts))
-    return (steps > 1 and registration.explained > _WORTH) or _quarters_agree(frames, intensity, reach)
-
-
-def _quarters_agree(frames: npt.NDArray[Any], intensity: Intensity, reach: int) -> bool:
-    """Say whether the quarters of the frame have enough motion in common.
-
-    Noise and objects move them independently, so the covariance between quarters is that of the scene alone.
-    """
-    height, width = (n // 2 for n in frames.shape[1:])
-    if min(height, width) < _LEAST_QUARTER or len(frames) <= _SETTLED:
-        return False
-    found = []
-    for top, left in product((0, height), (0, width)):
-        registration = Registration((height, width), intensity, reach)
-        path = []
-        for frame in frames:
-            registration.follow(frame[top : top + height, left : left + width])
-            path.append(registration.measured)
-        found.append(path[_SETTLED:])
-    paths = np.array(found)
-    paths -= paths.mean(axis=1, keepdims=True)
-    common = float(np.mean([(a * b).mean() for a, b in combinations(paths, 2)]))
-    return common > max(_LEAST_MOTION_PX**2, _IN_COMMON * float(np.square(paths).mean()))

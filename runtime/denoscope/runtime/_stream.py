@@ -10,16 +10,16 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ._arrivals import Entry, Held
+from ._arrivals import Entry, Held, check_order
 from ._backends import Backend, Choice
 from ._bundle import Bundle
 from ._chosen import ChosenBackend
-from ._convert import DTYPES, SMALLEST, Place, check_frame, is_plainly, native
+from ._convert import Place, check_frame, check_kind, is_plainly, native
 from ._errors import InvalidInput
 from ._following import off_the_scene, onto_the_centre, onto_the_next, onto_the_scene
+from ._moves import moves
 from ._noise import Intensity, estimate_intensity
-from ._placement import REACH, Placement
-from ._register import moves
+from ._placement import Placement
 from ._ring import Ring, Step
 from ._types import (
     Denoised,
@@ -64,8 +64,8 @@ class Stream:
     std
         Whether outputs carry their predicted standard deviation.
     align
-        Whether frames are aligned to follow the rigid motion of the scene, and outputs moved back. None
-        decides by the frames held for calibration, and against it when none are.
+        Whether the motion of the scene is followed. None decides by the frames held for calibration, and later,
+        should the scene begin to move; the stream then starts anew, see `rebinds`.
     threads
         Threads for one graph; None for `default_threads()`.
 
@@ -152,6 +152,11 @@ class Stream:
         return self._placement is not None and self._placement.follows
 
     @property
+    def watching(self) -> bool:
+        """Whether it would begin to follow a scene that begins to move."""
+        return self._align is None and not self.aligned
+
+    @property
     def counters(self) -> StreamCounters:
         """Where every pushed frame is now."""
         in_flight = self._ring.waiting + len(self._held)
@@ -179,21 +184,10 @@ class Stream:
         frames have been pushed.
         """
         self._check_usable()
-        wanted = np.dtype(dtype)
-        if wanted.name not in DTYPES:
-            raise InvalidInput(
-                f"Frames of the dtype {wanted.name} cannot be denoised: convert them to one of "
-                f"{', '.join(DTYPES)}."
-            )
-        height, width = (int(n) for n in shape)
-        if min(height, width) < SMALLEST:
-            raise InvalidInput(
-                f"Frames of {height} x {width} pixels cannot be denoised: "
-                f"at least {SMALLEST} x {SMALLEST} are needed, choose a larger region of interest."
-            )
+        kind = check_kind(shape, np.dtype(dtype))
         if self._kind is None:
             started = perf_counter()
-            self._bind(((height, width), native(wanted)))
+            self._bind(kind)
             self._seconds.total += perf_counter() - started
 
     def push(self, frame: Frame, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
@@ -231,7 +225,7 @@ class Stream:
         known = self._kind is not None and is_plainly(frame, *self._kind)
         if not known:
             check_frame(frame, meta.number)
-        self._check_order(meta)
+        check_order(meta, self._last_pushed, self._key)
         if self._last_pushed is not None:
             self._missing += meta.number - self._last_pushed - 1
         self._received += 1
@@ -273,6 +267,17 @@ class Stream:
         self._seconds.total += perf_counter() - start
         return outputs
 
+    def follow(self, on: bool) -> None:
+        """Follow the motion of the scene from now on, or not, whatever was found out; only between movies."""
+        self._check_usable()
+        if self._last_pushed is not None:
+            raise InvalidInput(
+                "A movie has begun: call flush() before the stream is told to follow it or not."
+            )
+        self._align = on
+        if self._kind is not None:
+            self._bind(self._kind, follow=on)
+
     def close(self) -> None:
         """Release the graphs, and the backend if the stream opened it. Safe to call twice."""
         if self._unusable != "is closed":
@@ -289,18 +294,6 @@ class Stream:
     def _check_usable(self) -> None:
         if self._unusable is not None:
             raise InvalidInput(f"The stream {self._unusable} and takes no more frames: open a new one.")
-
-    def _check_order(self, meta: FrameMeta) -> None:
-        if self._last_pushed is not None and meta.number <= self._last_pushed:
-            raise InvalidInput(
-                f"Frame {meta.number} came after frame {self._last_pushed}; numbers must grow: "
-                "call flush() before another movie begins."
-            )
-        if meta.key is not self._key and self._key is not None and meta.key != self._key:
-            raise InvalidInput(
-                f"Frame {meta.number} belongs to {meta.key}, but this stream holds {self._key}: "
-                "open one stream for each camera, channel, z and position."
-            )
 
     def _take(
         self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
@@ -345,7 +338,8 @@ class Stream:
         """Bind the graphs to a canvas for frames of a shape and dtype."""
         shape, dtype = kind
         parts = self.bundle.manifest.subpixel
-        self._placement = Placement(shape, self._intensity, follow=follow, parts=parts)
+        watch = self._align is None
+        self._placement = Placement(shape, self._intensity, follow=follow, parts=parts, watch=watch)
         canvas = (self._placement.canvas, dtype), self._placement.parts
         if canvas == self._canvas:
             if self._intensity is not None:
@@ -375,33 +369,36 @@ class Stream:
         started = perf_counter()
         frames = np.stack([h.frame for h in self._held])
         self._intensity = intensity = estimate_intensity(frames)
-        follow = moves(frames, intensity, REACH) if self._align is None else self._align
+        follow = moves(frames, intensity) if self._align is None else self._align
         self._seconds.calibrate += perf_counter() - started
         assert self._kind is not None
         self._bind(self._kind, follow=follow)
 
     def _place(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Place:
-        """Find where on the canvas a frame lies; start anew when the scene has drifted off it."""
+        """Find where on the canvas a frame lies; start anew when the scene begins to move or has drifted away."""
         assert self._placement is not None
-        place, drifted = self._placement.find(frame)
-        if drifted:
+        place, change = self._placement.find(frame)
+        if change is not None:
             self._end_movie(skip, outputs)
+            if change == "moves" and self._kind is not None:
+                self._bind(self._kind, follow=True)
             place, _ = self._placement.find(frame)
             shape, dtype = self._placement.shape, frame.dtype.name
-            self._rebinds.append(Rebind(number, shape, shape, dtype, dtype, drifted=True))
+            self._rebinds.append(Rebind(number, shape, shape, dtype, dtype, motion=change))
         return place
 
     def _enter(
         self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
     ) -> None:
         """Encode a frame into the ring, after a gap for each frame missing before it."""
-        window, seconds, number = self._bound, self._seconds, meta.number
+        seconds, number = self._seconds, meta.number
         gap = 0 if self._last_entered is None else number - self._last_entered - 1
         if gap:
             for _ in range(min(gap, self._ring.size)):
                 self._miss(skip, outputs)
         started = perf_counter()
         place = self._place(frame, number, skip, outputs)
+        window = self._bound
         field, back = off_the_scene(window, self._placement)
         placed = perf_counter()
         window.write(frame, place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -237,7 +237,7 @@ class StageClock:
 
 @dataclass(frozen=True, slots=True)
 class Rebind:
-    """A stream started anew: frames of another shape or dtype came, or the tissue drifted too far.
+    """A stream started anew: frames of another shape or dtype came, or the scene began to move or drifted away.
 
     Attributes
     ----------
@@ -247,8 +247,9 @@ class Rebind:
         (H, W) before and from then on.
     old_dtype, new_dtype
         Names of the dtypes.
-    drifted
-        Whether the scene had left the reach of the alignment; shape and dtype are the same then.
+    motion
+        ``moves`` where the scene is followed from then on, ``drifted`` where it had left the reach of that, else None;
+        shape and dtype are the same then.
     """
 
     number: int
@@ -256,4 +257,4 @@ class Rebind:
     new_shape: tuple[int, int]
     old_dtype: str
     new_dtype: str
-    drifted: bool = False
+    motion: Literal["moves", "drifted"] | None = None

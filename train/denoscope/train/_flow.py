@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from denoscope.runtime import Intensity, InvalidInput
-from denoscope.runtime._register import _SIGMAS_AT_FIRST, Registration
+from denoscope.runtime._register import AT_FIRST, Registration
 
 __all__ = [
     "FlowNet",
@@ -417,7 +417,7 @@ def global_shift(
         Largest displacement looked for, in pixels.
     """
     # Of two frames alone nothing is known yet, so the strict threshold of a session's start applies.
-    registration = Registration((a.shape[0], a.shape[1]), intensity, reach, sigmas=_SIGMAS_AT_FIRST)
+    registration = Registration((a.shape[0], a.shape[1]), intensity, reach, sigmas=AT_FIRST)
     registration.follow(a)
     y, x = registration.follow(b)
     return -y, -x

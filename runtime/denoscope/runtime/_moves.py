@@ -1,0 +1,175 @@
+"""Whether the scene of a movie moves, so that following it is worth while."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._detail import Array, Equations, Image, Scene
+from ._field import KNOTS
+from ._movies import AnyMovie
+from ._noise import Intensity
+from ._register import AT_FIRST, REACH, Registration
+
+__all__ = ["EVERY", "Watch", "moves", "moves_anywhere"]
+
+EVERY = 4  # frames of a session, of which one is watched
+# What decides in the first frames, and later on, where it is asked again and again. Still scenes of objects reached
+_WORTH, _WORTH_LATER = 0.75, 0.85  # 0.72 and 0.79 of the changes between frames explained by alignment,
+_SIGMAS, _SIGMAS_LATER = 2.5, 5.0  # 1.6 and 3.5 standard deviations of the mean gain
+_LEAST_PX = 0.15  # standard deviation: less gains little, and following costs a half more
+_SMALLEST = 48  # pixels of an edge
+_BELIEVED = 0.25  # bins^2, variance of a displacement beforehand
+_MEMORY = 40.0  # watched frames, time constant of the reference
+_DOUBT = 10.0  # and over which the misfit of a place is averaged
+_SETTLED = 4  # after which the reference is one
+_LEAST = 16  # watched frames that may decide,
+_MOST = 48  # and that count
+_SPREAD = 256  # frames of a recorded movie that are looked at
+_HALVES = slice(0, KNOTS // 2), slice(KNOTS // 2, KNOTS)
+_QUARTERS = tuple(product(_HALVES, _HALVES))
+
+
+class Watch:
+    """Watch a movie for motion of its scene, frame by frame.
+
+    Whether following would help is asked of pixels that had no part in finding the displacement. By the equations of
+    Lucas and Kanade (1981), A d = b, three quarters of the frame say where it lies, d, against a running reference; it
+    explains 2 d.b - d.A d of the squared error of the fourth, in variances of the noise. Noise, and objects that each
+    go their own way, say nothing of another quarter: what they gain is below zero. What a scene gains that moves as
+    a whole adds up frame by frame, however dim.
+
+    The equations are linear, and know nothing of motion by more than the scene's details are wide. There the
+    registration decides: what changes between frames is explained, nearly all of it, by moving them.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the frames.
+    intensity
+        Transform and noise of the session.
+    """
+
+    def __init__(self, shape: tuple[int, int], intensity: Intensity) -> None:
+        self._scene = Scene(shape, 0, intensity)
+        self._registration = Registration(shape, intensity, REACH, sigmas=AT_FIRST)
+        self._sees = min(shape) >= _SMALLEST
+        self._gains: deque[float] = deque(maxlen=_MOST)
+        self._displacements: deque[Array] = deque(maxlen=_MOST)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all: the next frame is the first of a movie."""
+        self._reference: Image | None = None
+        self._age = 0
+        self._misfit = np.ones((KNOTS, KNOTS))
+        self._start_registration()
+        self._gains.clear()
+        self._displacements.clear()
+
+    def see(self, frame: npt.NDArray[Any]) -> None:
+        """Take the next frame (H, W) of raw counts."""
+        self._register(frame)
+        if not self._sees:
+            return
+        scene = self._scene
+        image = scene.image(frame)
+        detail = scene.detail(image)
+        self._age += 1
+        if self._reference is None:
+            self._reference = detail
+            return
+        error = self._reference - detail
+        error -= error.mean(axis=1, keepdims=True)  # a camera's rows may flicker
+        noise = scene.noise(image) * (1 + 1 / min(self._age - 1, _MEMORY))
+        if self._age > _SETTLED:
+            self._judge(
+                Equations(tuple(np.gradient(self._reference)), noise * self._misfit, scene.gather), error
+            )
+        misfit = np.maximum(scene.gather(np.square(error)) / scene.count / (noise * scene.passed), 1.0)
+        self._misfit += max(1 / (self._age - 1), 1 / _DOUBT) * (misfit - self._misfit)
+        self._reference += np.float32(max(1 / self._age, 1 / _MEMORY)) * (detail - self._reference)
+
+    def _start_registration(self) -> None:
+        self._registration.restart()
+        self._registered = self._steps = 0
+        self._shift = (0, 0)
+
+    def _register(self, frame: npt.NDArray[Any]) -> None:
+        """Count how often the frame moves by whole pixels; begin anew after so many frames."""
+        if self._registered == _MOST:
+            self._start_registration()
+        shift = self._registration.follow(frame)
+        self._registered += 1
+        self._steps += shift != self._shift
+        self._shift = shift
+
+    def _judge(self, equations: Equations, error: Image) -> None:
+        """Note where the frame lies, and what it gains when each quarter is put where the others say."""
+        (yy, xx), yx = equations.own, equations.crossed
+        right = equations.right(error)
+        a = np.array([[[yy[q].sum(), yx[q].sum()], [yx[q].sum(), xx[q].sum()]] for q in _QUARTERS])
+        b = np.array([[right[0][q].sum(), right[1][q].sum()] for q in _QUARTERS])
+        before = np.eye(2) / _BELIEVED
+        others = np.linalg.solve(a.sum(0) - a + before, (b.sum(0) - b)[:, :, None])[:, :, 0]
+        self._gains.append(float((2 * others * b).sum() - np.einsum("qi,qij,qj", others, a, others)))
+        self._displacements.append(self._scene.bin * np.linalg.solve(a.sum(0) + before, b.sum(0)))
+
+    def moves(self, *, at_first: bool = False) -> bool:
+        """Say whether the last frames gain by being followed.
+
+        It is asked again and again in the course of a movie, and once `at_first`: then less will do.
+        """
+        worth, sigmas, least = _WORTH_LATER, _SIGMAS_LATER, _LEAST
+        if at_first:
+            worth, sigmas, least = _WORTH, _SIGMAS, _LEAST // 2
+        if self._registered >= least and self._steps > 1 and self._registration.explained > worth:
+            return True
+        if len(self._gains) < least:
+            return False
+        gains = np.array(self._gains)
+        certain = gains.mean() > sigmas * gains.std(ddof=1) / np.sqrt(len(gains))
+        return bool(certain) and float(np.sqrt(np.var(self._displacements, axis=0).mean())) >= _LEAST_PX
+
+
+def moves(frames: npt.NDArray[Any], intensity: Intensity) -> bool:
+    """Say whether a movie moves as a whole from its beginning, so that following it is worth while: see `Watch`.
+
+    Parameters
+    ----------
+    frames
+        (T, H, W) raw counts, the first of the session.
+    intensity
+        Transform and noise of the session.
+    """
+    watch = Watch((frames.shape[1], frames.shape[2]), intensity)
+    for frame in frames:
+        watch.see(frame)
+    return watch.moves(at_first=True)
+
+
+def moves_anywhere(movie: AnyMovie, intensity: Intensity, *, first: int = 32) -> bool:
+    """Say whether the scene of a recorded movie moves, from its beginning or later, so that it is worth following.
+
+    Parameters
+    ----------
+    movie
+        (T, H, W) raw counts. Its first frames are looked at, and at most 256 of all.
+    intensity
+        Its transform and noise.
+    first
+        So many first frames are judged as a session judges those that it calibrates with.
+    """
+    if moves(np.asarray(movie[:first]), intensity):
+        return True
+    watch = Watch((movie.shape[1], movie.shape[2]), intensity)
+    # As sparse as a session's at least: objects that crawl seem to move together from frame to frame.
+    for index in range(0, len(movie), max(EVERY, -(-len(movie) // _SPREAD))):
+        watch.see(np.asarray(movie[index]))
+        if watch.moves():
+            return True
+    return False
