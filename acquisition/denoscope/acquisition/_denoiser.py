@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNKNOWN", "DenoiserRequest", "LocalDenoiser", "SessionDenoiser"]
 
-UNKNOWN: Mapping[str, Any] = {"intensity": None, "aligned": None}
+UNKNOWN: Mapping[str, Any] = {"intensity": None, "aligned": None, "followed_since": None}
 """What a denoiser has learned before it saw a frame."""
 
 
@@ -150,7 +150,8 @@ class LocalDenoiser(Router):
         # Asked for with every frame, and it changes once.
         if state[0] is not self._state[0] or state[1] != self._state[1]:
             intensity = None if state[0] is None else state[0].model_dump()
-            found = {"intensity": intensity, "aligned": state[1]}
+            since = next((r.number for r in self._first.rebinds if r.motion == "moves"), None)
+            found = {"intensity": intensity, "aligned": state[1], "followed_since": since}
             self._state, self._learned = state, {**found, **self._changed}
         return self._learned
 

@@ -15,12 +15,12 @@ import numpy.typing as npt
 from ._field import KNOTS
 from ._noise import Intensity
 
-__all__ = ["Array", "Equations", "Image", "Scene", "binned", "binning", "joined"]
+__all__ = ["LARGEST", "Array", "Equations", "Image", "Scene", "binned", "binning", "joined"]
 
 Image = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
-_LARGEST = 256  # pixels of an edge after binning: accurate to a fraction of a pixel, and quick
+LARGEST = 256  # pixels of an edge after binning: accurate to a fraction of a pixel, and quick
 _SMOOTH = 1.2  # pixels, standard deviation: what is finer is noise
 _RADIUS = 4  # pixels of that kernel
 
@@ -36,6 +36,8 @@ class Scene:
         Pixels of the scene beyond the frame on each side; the knots are spread over the scene.
     intensity
         Transform and noise of the session.
+    largest
+        Pixels of an edge after binning.
 
     Attributes
     ----------
@@ -47,9 +49,11 @@ class Scene:
         (KNOTS, KNOTS) pixels of an image that a knot stands for.
     """
 
-    def __init__(self, shape: tuple[int, int], margin: int, intensity: Intensity) -> None:
+    def __init__(
+        self, shape: tuple[int, int], margin: int, intensity: Intensity, *, largest: int = LARGEST
+    ) -> None:
         self._unit = intensity
-        self.bin, self.size = binning(shape)
+        self.bin, self.size = binning(shape, largest)
         self._axes = [
             _Axis(n, (margin + self.bin * (np.arange(n) + 0.5)) / (length + 2 * margin))
             for n, length in zip(self.size, shape, strict=True)
@@ -162,9 +166,12 @@ def joined(yy: Array, xx: Array, yx: Array, field: Array) -> Array:
     return np.stack([yy * field[0] + yx * field[1], yx * field[0] + xx * field[1]])
 
 
-def binning(shape: tuple[int, int]) -> tuple[int, tuple[int, int]]:
-    """Return how many pixels of a frame (H, W) to join along each axis before looking for motion, and the size then."""
-    b = max(1, -(-max(shape) // _LARGEST))
+def binning(shape: tuple[int, int], largest: int = LARGEST) -> tuple[int, tuple[int, int]]:
+    """Return how many pixels of a frame (H, W) to join along each axis before looking for motion, and the size then.
+
+    No edge is longer than `largest` then.
+    """
+    b = max(1, -(-max(shape) // largest))
     return b, (shape[0] // b, shape[1] // b)
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ._convert import Place
 from ._field import constant
 from ._local_motion import LocalMotion
-from ._moves import EVERY, Watch
+from ._moves import EVERY, QUICK, Watch
 from ._noise import Intensity
 from ._register import REACH, Registration
 
@@ -60,7 +60,9 @@ class Placement:
             if parts and self._registration is not None and intensity is not None
             else None
         )
-        self._watch = Watch(shape, intensity) if watch and not follow and intensity is not None else None
+        self._watch = (
+            Watch(shape, intensity, largest=QUICK) if watch and not follow and intensity is not None else None
+        )
         self._seen = 0
         self._field = constant((0.0, 0.0))
         self._at_the_end = 0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._detail import binned, binning
+from ._detail import LARGEST, binned, binning
 from ._noise import Intensity
 
 __all__ = ["AT_FIRST", "REACH", "Registration"]
@@ -45,15 +45,23 @@ class Registration:
         Largest displacement looked for, in pixels, in y and in x.
     sigmas
         Standard deviations by which another displacement must correlate better.
+    largest
+        Pixels of an edge after binning.
     """
 
     def __init__(
-        self, shape: tuple[int, int], intensity: Intensity, reach: int, *, sigmas: float = _SIGMAS
+        self,
+        shape: tuple[int, int],
+        intensity: Intensity,
+        reach: int,
+        *,
+        sigmas: float = _SIGMAS,
+        largest: int = LARGEST,
     ) -> None:
         self.reach = reach
         self._sigmas = sigmas
         self._unit = intensity
-        self._bin, self._size = binning(shape)
+        self._bin, self._size = binning(shape, largest)
         rows, columns = self._size
         taper = np.hanning(rows + 2)[1:-1, None] * np.hanning(columns + 2)[None, 1:-1]
         self._taper = taper.astype(np.float32)
