@@ -26,7 +26,7 @@ from denoscope.export import load_network
 from denoscope.runtime import Bundle, InvalidInput, align_movie, estimate_intensity
 from denoscope.runtime._field import KNOTS, between, constant
 from denoscope.runtime._moves import moves
-from denoscope.runtime._placement import Placement
+from denoscope.runtime._placement import REACH, Placement
 from denoscope.train import TEST_MOVIES, LiveNet, SimulatedMovie, denoise_movie, simulate
 
 # Wander and jitter of the whole, motion of the parts in pixels a frame, and the shear of a scanner with a row's jitter.
@@ -56,23 +56,25 @@ def measured(network: LiveNet, motion: str, photons: float, frames: int) -> dict
     unit = estimate_intensity(noisy[:32])
     shape = noisy.shape[1:]
     placement = Placement(shape, unit, follow=True, parts=True)
-    whole, rests, fields = [], [], []
+    whole, rigid, parts = [], [], []
     for frame in noisy:
         placement.find(frame)
         whole.append(placement.whole)
-        rests.append(constant(placement.rest))
-        fields.append(placement.field)
-    by_parts = between(np.array(fields), placement.scene, placement.home)
+        rigid.append(constant(np.add(placement.whole, placement.rest)))
+        parts.append(placement.displacement)
     moved = np.array(whole, np.float32)
     seen, truth = (np.asarray(align_movie(x, moved, "movie")) for x in (noisy, clean))
+
+    def followed(fields: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        return denoise_movie(network, noisy, unit, fields=np.array(fields), margin=REACH)[0]
+
     estimates = {
         "as it is": (clean, denoise_movie(network, noisy, unit)[0]),
         "whole pixels": (truth, denoise_movie(network, seen, unit)[0]),
-        "to a fraction": (truth, denoise_movie(network, seen, unit, fields=np.array(rests))[0]),
-        "by parts": (truth, denoise_movie(network, seen, unit, fields=by_parts)[0]),
+        "to a fraction": (clean, followed(rigid)),
+        "by parts": (clean, followed(parts)),
     }
     inside = np.s_[SETTLED:, EDGE:-EDGE, EDGE:-EDGE]
-    whole_fields = moved[:, :, None, None]
     true = np.stack([true_field(movie, t) for t in range(frames)])
     return {
         "motion": motion,
@@ -83,9 +85,9 @@ def measured(network: LiveNet, motion: str, photons: float, frames: int) -> dict
         "photons": photons,
         "followed": moves(noisy[:32], unit),
         "off_px": {
-            "whole pixels": off_px(np.broadcast_to(whole_fields, true.shape), true),
-            "to a fraction": off_px(np.array(rests) + whole_fields, true),
-            "by parts": off_px(by_parts + whole_fields, true),
+            "whole pixels": off_px(np.broadcast_to(moved[:, :, None, None], true.shape), true),
+            "to a fraction": off_px(np.array(rigid), true),
+            "by parts": off_px(between(np.array(parts), placement.scene, placement.home), true),
         },
         "error": {
             name: float(np.sqrt(np.mean(np.square((estimate - right)[inside])))) / unit.scale

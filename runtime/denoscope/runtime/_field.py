@@ -52,7 +52,7 @@ def spreading(
     return rows, columns.T
 
 
-def constant(displacement: tuple[float, float]) -> npt.NDArray[np.float32]:
+def constant(displacement: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Return the field of a displacement (y, x) that is the same everywhere."""
     return np.broadcast_to(np.array(displacement, np.float32)[:, None, None], (2, KNOTS, KNOTS))
 
