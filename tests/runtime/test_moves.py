@@ -86,3 +86,17 @@ def test_any_size_is_taken(shape: tuple[int, int]) -> None:
     for frame in movie:
         watch.see(frame)
     assert not watch.moves()
+
+
+def test_a_scene_that_moves_far_and_in_parts_is_seen() -> None:
+    rng = np.random.default_rng(6)
+    scene = scene_of(rng)
+    rows, columns = np.indices(scene.shape)
+    frames = []
+    for whole in np.cumsum(rng.normal(0, 1.0, (32, 2)), axis=0):
+        parts = [ndimage.gaussian_filter(rng.normal(size=scene.shape), 25) for _ in range(2)]
+        shifts = [w + 1.5 * part / part.std() for w, part in zip(whole, parts, strict=True)]
+        moved = ndimage.map_coordinates(scene, [rows + shifts[0], columns + shifts[1]], order=1, mode="wrap")
+        frames.append(moved[16:-16, 16:-16])
+    movie = rng.poisson(np.array(frames) * 2).astype(np.uint16)
+    assert moves(movie, estimate_intensity(movie))

@@ -22,6 +22,10 @@ QUICK = 128  # at so many pixels of an edge at most
 # What decides in the first frames, and later on, where it is asked again and again. Still scenes of objects reached
 _WORTH, _WORTH_LATER = 0.75, 0.85  # 0.72 and 0.79 of the changes between frames explained by alignment,
 _SIGMAS, _SIGMAS_LATER = 2.5, 5.0  # 1.6 and 3.5 standard deviations of the mean gain
+_FAR_PX = (
+    1.0  # standard deviation of what the quarters' motion has in common, and its share of their variance;
+)
+_IN_COMMON = 0.45  # still scenes of objects reached 0.39 at more than 0.3 pixels
 _LEAST_PX = 0.18  # standard deviation: the demo movie, a mouse, moves by 0.17, gains 0.13 dB and would cost a half more
 _SMALLEST = 48  # pixels of an edge
 _BELIEVED = 0.25  # bins^2, variance of a displacement beforehand
@@ -45,7 +49,8 @@ class Watch:
     a whole adds up frame by frame, however dim.
 
     The equations are linear, and know nothing of motion by more than the scene's details are wide. There the
-    registration decides: what changes between frames is explained, nearly all of it, by moving them.
+    registration decides: what changes between frames is explained, nearly all of it, by moving them, or the quarters,
+    each registered by itself, move far and alike.
 
     Parameters
     ----------
@@ -61,6 +66,15 @@ class Watch:
         self._scene = Scene(shape, 0, intensity, largest=largest)
         self._registration = Registration(shape, intensity, REACH, sigmas=AT_FIRST, largest=largest)
         self._sees = min(shape) >= _SMALLEST
+        height, width = shape[0] // 2, shape[1] // 2
+        self._quarters = [
+            (
+                np.s_[top : top + height, left : left + width],
+                Registration((height, width), intensity, REACH, largest=largest // 2),
+            )
+            for top, left in product((0, height), (0, width))
+            if self._sees
+        ]
         self._gains: deque[float] = deque(maxlen=_MOST)
         self._displacements: deque[Array] = deque(maxlen=_MOST)
         self.restart()
@@ -98,18 +112,33 @@ class Watch:
         self._reference += np.float32(max(1 / self._age, 1 / _MEMORY)) * (detail - self._reference)
 
     def _start_registration(self) -> None:
-        self._registration.restart()
+        for registration in (self._registration, *(own for _, own in self._quarters)):
+            registration.restart()
         self._registered = self._steps = 0
         self._shift = (0, 0)
+        self._paths: list[list[Array]] = []
 
     def _register(self, frame: npt.NDArray[Any]) -> None:
-        """Count how often the frame moves by whole pixels; begin anew after so many frames."""
+        """Note how the frame and its quarters move by more than a fraction; begin anew after so many frames."""
         if self._registered == _MOST:
             self._start_registration()
         shift = self._registration.follow(frame)
         self._registered += 1
         self._steps += shift != self._shift
         self._shift = shift
+        for part, registration in self._quarters:
+            registration.follow(frame[part])
+        if self._registered > _SETTLED:
+            self._paths.append([registration.measured for _, registration in self._quarters])
+
+    def _quarters_move_alike(self) -> bool:
+        """Say whether most of how the quarters move is common to them: the covariance between them is the scene's."""
+        paths = np.array(self._paths) - np.mean(self._paths, axis=0)
+        together = paths.sum(axis=1)
+        count = len(self._quarters)
+        own = float(np.square(paths).mean())
+        common = (float(np.square(together).mean()) - count * own) / (count * (count - 1))
+        return common > max(_FAR_PX**2, _IN_COMMON * own)
 
     def _judge(self, equations: Equations, error: Image) -> None:
         """Note where the frame lies, and what it gains when each quarter is put where the others say."""
@@ -131,6 +160,8 @@ class Watch:
         if at_first:
             worth, sigmas, least = _WORTH, _SIGMAS, _LEAST // 2
         if self._registered >= least and self._steps > 1 and self._registration.explained > worth:
+            return True
+        if self._quarters and len(self._paths) >= least and self._quarters_move_alike():
             return True
         if len(self._gains) < least:
             return False
