@@ -39,10 +39,8 @@ __all__ = ["EnginePlan", "build_engine", "installed_versions", "plan_engines"]
 _RECIPE = 1
 # Graphs that place pixels: rounded to 10 bits they would be a tenth of a pixel off.
 _EXACT = ("align", "recall")
-_OF_THE_SCENE = (
-    *_EXACT,
-    "remember",
-)  # graphs that take or make more than the frame where a scene is followed
+# Graphs that take or make more than the frame where a scene is followed.
+_OF_THE_SCENE = (*_EXACT, "remember")
 _TIMING = "timing"  # folder, inside that of the engines, of what `tensorrt` has measured on this GPU
 
 

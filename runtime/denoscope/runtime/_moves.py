@@ -27,6 +27,7 @@ _FAR_PX = (
 )
 _IN_COMMON = 0.45  # still scenes of objects reached 0.39 at more than 0.3 pixels
 _LEAST_PX = 0.18  # standard deviation: the demo movie, a mouse, moves by 0.17, gains 0.13 dB and would cost a half more
+_LEAST_GAIN = 1e-3  # or variances of the noise a pixel, a tenth of the error that is left; the demo movie gains half of it
 _SMALLEST = 48  # pixels of an edge
 _BELIEVED = 0.25  # bins^2, variance of a displacement beforehand
 _MEMORY = 40.0  # watched frames, time constant of the reference
@@ -75,6 +76,7 @@ class Watch:
             for top, left in product((0, height), (0, width))
             if self._sees
         ]
+        self._paths = np.zeros((_MOST, len(self._quarters), 2))
         self._gains: deque[float] = deque(maxlen=_MOST)
         self._displacements: deque[Array] = deque(maxlen=_MOST)
         self.restart()
@@ -116,7 +118,6 @@ class Watch:
             registration.restart()
         self._registered = self._steps = 0
         self._shift = (0, 0)
-        self._paths: list[list[Array]] = []
 
     def _register(self, frame: npt.NDArray[Any]) -> None:
         """Note how the frame and its quarters move by more than a fraction; begin anew after so many frames."""
@@ -126,14 +127,14 @@ class Watch:
         self._registered += 1
         self._steps += shift != self._shift
         self._shift = shift
-        for part, registration in self._quarters:
+        for path, (part, registration) in zip(self._paths[self._registered - 1], self._quarters, strict=True):
             registration.follow(frame[part])
-        if self._registered > _SETTLED:
-            self._paths.append([registration.measured for _, registration in self._quarters])
+            path[:] = registration.measured
 
     def _quarters_move_alike(self) -> bool:
         """Say whether most of how the quarters move is common to them: the covariance between them is the scene's."""
-        paths = np.array(self._paths) - np.mean(self._paths, axis=0)
+        paths = self._paths[_SETTLED : self._registered]
+        paths = paths - paths.mean(axis=0)
         together = paths.sum(axis=1)
         count = len(self._quarters)
         own = float(np.square(paths).mean())
@@ -161,13 +162,16 @@ class Watch:
             worth, sigmas, least = _WORTH, _SIGMAS, _LEAST // 2
         if self._registered >= least and self._steps > 1 and self._registration.explained > worth:
             return True
-        if self._quarters and len(self._paths) >= least and self._quarters_move_alike():
+        if self._quarters and self._registered >= least + _SETTLED and self._quarters_move_alike():
             return True
         if len(self._gains) < least:
             return False
         gains = np.array(self._gains)
-        certain = gains.mean() > sigmas * gains.std(ddof=1) / np.sqrt(len(gains))
-        return bool(certain) and float(np.sqrt(np.var(self._displacements, axis=0).mean())) >= _LEAST_PX
+        if gains.mean() <= sigmas * gains.std(ddof=1) / np.sqrt(len(gains)):
+            return False
+        height, width = self._scene.size
+        moved = np.sqrt(np.var(self._displacements, axis=0).mean())
+        return bool(moved >= _LEAST_PX or gains.mean() >= _LEAST_GAIN * height * width)
 
 
 def moves(frames: npt.NDArray[Any], intensity: Intensity) -> bool:
