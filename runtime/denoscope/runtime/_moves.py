@@ -27,7 +27,9 @@ _FAR_PX = (
 )
 _IN_COMMON = 0.45  # still scenes of objects reached 0.39 at more than 0.3 pixels
 _LEAST_PX = 0.18  # standard deviation: the demo movie, a mouse, moves by 0.17, gains 0.13 dB and would cost a half more
-_LEAST_GAIN = 1e-3  # or variances of the noise a pixel, a tenth of the error that is left; the demo movie gains half of it
+_LEAST_GAIN = (
+    1e-3  # or variances of the noise a pixel, a tenth of the error that is left; the demo movie: half of it
+)
 _SMALLEST = 48  # pixels of an edge
 _BELIEVED = 0.25  # bins^2, variance of a displacement beforehand
 _MEMORY = 40.0  # watched frames, time constant of the reference
