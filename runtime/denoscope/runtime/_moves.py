@@ -19,17 +19,14 @@ __all__ = ["EVERY", "QUICK", "Watch", "moves", "moves_anywhere"]
 
 EVERY = 4  # frames of a session, of which one is watched,
 QUICK = 128  # at so many pixels of an edge at most
-# What decides in the first frames, and later on, where it is asked again and again. Still scenes of objects reached
-_WORTH, _WORTH_LATER = 0.75, 0.85  # 0.72 and 0.79 of the changes between frames explained by alignment,
-_SIGMAS, _SIGMAS_LATER = 2.5, 5.0  # 1.6 and 3.5 standard deviations of the mean gain
-_FAR_PX = (
-    1.0  # standard deviation of what the quarters' motion has in common, and its share of their variance;
-)
-_IN_COMMON = 0.45  # still scenes of objects reached 0.39 at more than 0.3 pixels
-_LEAST_PX = 0.18  # standard deviation: the demo movie, a mouse, moves by 0.17, gains 0.13 dB and would cost a half more
-_LEAST_GAIN = (
-    1e-3  # or variances of the noise a pixel, a tenth of the error that is left; the demo movie: half of it
-)
+# What decides in the first frames, and later on, where it is asked again and again (`benchmarks/moves.py`).
+_WORTH, _WORTH_LATER = 0.75, 0.85  # share of the changes between frames that alignment explains
+_SIGMAS, _SIGMAS_LATER = 2.5, 5.0  # standard deviations of the mean gain
+# Standard deviation in pixels of what the quarters' motion has in common, and its share of their variance.
+_FAR_PX, _IN_COMMON = 1.0, 0.45
+# What is worth following, which costs a half more: a standard deviation in pixels, or a gain in variances of the noise
+# a pixel, a tenth of the error that is left. The demo movie, a mouse, has 0.17 and 0.0005, and would gain 0.13 dB.
+_LEAST_PX, _LEAST_GAIN = 0.18, 1e-3
 _SMALLEST = 48  # pixels of an edge
 _BELIEVED = 0.25  # bins^2, variance of a displacement beforehand
 _MEMORY = 40.0  # watched frames, time constant of the reference
