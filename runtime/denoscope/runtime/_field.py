@@ -7,17 +7,36 @@ them it is bilinear. The graphs `align` and `recall` take it as places to sample
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["KNOTS", "between", "constant", "interpolation", "inverse", "lead", "places", "spreading"]
+__all__ = [
+    "KNOTS",
+    "Extent",
+    "between",
+    "constant",
+    "interpolation",
+    "inverse",
+    "lead",
+    "places",
+    "spreading",
+]
 
 KNOTS = 12  # along each axis
 _INVERSION_STEPS = 4  # the slope of a field is well below one, so each gains a factor of three or more
 
 Field = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A picture on what the knots lie over: its size (H, W) with its padding, and where its corner lies."""
+
+    size: tuple[int, int]
+    corner: tuple[int, int] = (0, 0)
 
 
 def interpolation(at: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -16,7 +15,7 @@ from ._backends import Backend, Buffer, Graph
 from ._bundle import BundleManifest
 from ._convert import cut_out, normalise_into, place_into, restore, restore_std
 from ._errors import BackendUnavailable, DeviceFailed
-from ._field import KNOTS, places, spreading
+from ._field import KNOTS, Extent, places, spreading
 from ._noise import Intensity
 from ._placement import Place
 from ._pool import Pool
@@ -70,14 +69,6 @@ class _Port:
         self.send()
 
 
-@dataclass(frozen=True)
-class _Extent:
-    """A picture on the scene: its padded size (H, W), and where its corner lies."""
-
-    size: tuple[int, int]
-    corner: tuple[int, int]
-
-
 class _Sampler:
     """Where on the scene a picture is sampled to make another, and what spreads the knots over the pixels of that.
 
@@ -91,7 +82,7 @@ class _Sampler:
         What is sampled, and what is made.
     """
 
-    def __init__(self, backend: Backend, scene: tuple[int, int], given: _Extent, made: _Extent) -> None:
+    def __init__(self, backend: Backend, scene: tuple[int, int], given: Extent, made: Extent) -> None:
         self._scene, self._given = scene, given
         self._rows = _Port(backend, (1, 1, made.size[0], KNOTS))
         self._columns = _Port(backend, (1, 1, KNOTS, made.size[1]))
@@ -192,7 +183,7 @@ class BoundWindow:
         kept = self._slots  # what `remember` reads
         if self.follows:
             top, left = ((long - short) // 2 for long, short in zip(self.scene, shape, strict=True))
-            frame, all_of_it = _Extent((height, width), (top, left)), _Extent(whole, (0, 0))
+            frame, all_of_it = Extent((height, width), (top, left)), Extent(whole)
             self._onto_frame = _Sampler(backend, self.scene, frame, frame)
             self._onto_scene = _Sampler(backend, self.scene, frame, all_of_it)
             self._from_scene = _Sampler(backend, self.scene, all_of_it, frame)

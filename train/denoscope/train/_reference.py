@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from denoscope.runtime import Intensity
-from denoscope.runtime._field import inverse, lead, places
+from denoscope.runtime._field import Extent, inverse, lead, places
 from denoscope.train._live import LiveNet
 from denoscope.train._places import align_features, recall_memory, spreading
 
@@ -21,24 +19,6 @@ __all__ = ["denoise_movie"]
 FloatArray = npt.NDArray[np.float32]
 _Displacement = npt.NDArray[np.floating[Any]]
 _Places = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class _Extent:
-    """A picture on the scene (H, W): its padded size, and where its corner lies."""
-
-    scene: tuple[int, int]
-    size: tuple[int, int]
-    corner: tuple[int, int]
-
-    def made_of(self, given: _Extent, displacement: _Displacement) -> _Places:
-        """Return where to sample another to make this one, and what spreads these places over its pixels."""
-        at = places(displacement, self.scene, given.size, given.corner)
-        return torch.from_numpy(at), *self._weights
-
-    @cached_property
-    def _weights(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return spreading(self.scene, self.size, self.corner)
 
 
 def denoise_movie(
@@ -79,8 +59,15 @@ def denoise_movie(
     stride, guided = network.stride, network.settings.guided
     pad = (0, -width % stride, 0, -height % stride)
     whole = height + 2 * margin, width + 2 * margin
-    scene = _Extent(whole, (whole[0] + -whole[0] % stride, whole[1] + -whole[1] % stride), (0, 0))
-    frame_on_it = _Extent(whole, (height + pad[3], width + pad[1]), (margin, margin))
+    scene = Extent((whole[0] + -whole[0] % stride, whole[1] + -whole[1] % stride))
+    frame_on_it = Extent((height + pad[3], width + pad[1]), (margin, margin))
+    weights = {made: spreading(whole, made.size, made.corner) for made in (scene, frame_on_it)}
+
+    def at(displacement: _Displacement, given: Extent, made: Extent = frame_on_it) -> _Places:
+        """Return where to sample a picture to make another, and what spreads these places over its pixels."""
+        there = torch.from_numpy(places(displacement, whole, given.size, given.corner))
+        return there, *weights[made]
+
     backs = {} if fields is None else {t: inverse(field, whole) for t, field in enumerate(fields)}
     noise = torch.tensor([intensity.noise_slope, intensity.noise_floor], dtype=torch.float32)
     features: dict[int, torch.Tensor] = {}
@@ -102,7 +89,7 @@ def denoise_movie(
                     before = features[arrived - 1]
                     if fields is not None:
                         known = lead(fields[arrived - 1], backs[arrived], whole)
-                        before = align_features(before, *frame_on_it.made_of(frame_on_it, known))
+                        before = align_features(before, *at(known, frame_on_it))
                     flows[arrived] = network.motion(before, features[arrived], noise)
                 arrived += 1
             if centre == 0:
@@ -114,7 +101,7 @@ def denoise_movie(
             leaving = features.pop(centre - n // 2 - 1, None)
             if leaving is not None:
                 if fields is not None:
-                    there = scene.made_of(frame_on_it, fields[centre - n // 2 - 1])
+                    there = at(fields[centre - n // 2 - 1], frame_on_it, scene)
                     leaving = align_features(leaving, *there)
                 memory, weight = network.remember(leaving, memory, weight)
             window = range(centre - n // 2, centre + n // 2 + 1)
@@ -124,11 +111,9 @@ def denoise_movie(
             seen = [features.get(i, blank) for i in window]
             recalled = memory
             if fields is not None:
-                recalled = recall_memory(memory, *frame_on_it.made_of(scene, -backs[centre]))
+                recalled = recall_memory(memory, *at(-backs[centre], scene))
                 seen = [
-                    align_features(
-                        each, *frame_on_it.made_of(frame_on_it, lead(fields[i], backs[centre], whole))
-                    )
+                    align_features(each, *at(lead(fields[i], backs[centre], whole), frame_on_it))
                     if i in features and i != centre
                     else each
                     for i, each in zip(window, seen, strict=True)
