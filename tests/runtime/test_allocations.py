@@ -38,7 +38,7 @@ def test_a_push_allocates_no_frame_once_one_has_come_back(
 ) -> None:
     """Except of float32 frames, which are converted into a new array outside the graphs.
 
-    And where the scene is watched: one frame in four is then looked at as an image of at most 256 x 256.
+    And where the scene is watched: one frame in four is then looked at as an image of at most 128 x 128.
     """
     frame = np.full(SHAPE, 7, dtype)
     with Stream(bundle, backend, look_ahead=1, threads=1, align=False) as stream:

@@ -81,12 +81,12 @@ def scene_ranges(ranges: Sequence[SizeRange], stride: int) -> tuple[SizeRange, .
 def canvas_ranges(ranges: Sequence[SizeRange], stride: int) -> tuple[SizeRange, ...]:
     """Return the ranges of a graph that sees frames as they are, or on the canvas where a scene is followed."""
     more = []
-    for r in ranges:
-        largest = _scene(r.maximum, stride)
+    for r, further in zip(ranges, scene_ranges(ranges, stride), strict=True):
         if r.minimum == r.maximum:  # one size has one more; a range only reaches further
-            more += [r, SizeRange(minimum=largest, typical=largest, maximum=largest)]
+            canvas = further.maximum
+            more += [r, SizeRange(minimum=canvas, typical=canvas, maximum=canvas)]
         else:
-            more.append(SizeRange(minimum=r.minimum, typical=r.typical, maximum=largest))
+            more.append(further)
     return tuple(dict.fromkeys(more))
 
 

@@ -87,6 +87,14 @@ class Scene:
             )
         return image - self.spread(self.gather(image) / self.count)
 
+    def equations(self, reference: Image, doubt: Array) -> Equations:
+        """Return what says where a frame's detail lies off a reference, errors having a variance (KNOTS, KNOTS)."""
+        return Equations(tuple(np.gradient(reference)), doubt, self.gather)
+
+    def misfit(self, error: Image, noise: Array) -> Array:
+        """Return the variance of an error around each knot, in those of the noise left in `detail`; at least 1."""
+        return np.maximum(self.gather(np.square(error)) / self.count / (noise * self.passed), 1.0)
+
     def gather(self, image: Image) -> Array:
         """Sum an image at the knots, weighted by how near they are."""
         rows, columns = self._axes

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._detail import Array, Equations, Image, Scene, joined
+from ._detail import Array, Image, Scene, joined
 from ._field import KNOTS
 from ._noise import Intensity
 
@@ -105,7 +105,7 @@ class LocalMotion:
         """
         scene = self._scene
         noise = scene.noise(image) * (1 + 1 / min(self._age, _MEMORY))
-        equations = Equations(tuple(np.gradient(reference)), noise * self._misfit, scene.gather)
+        equations = scene.equations(reference, noise * self._misfit)
         before = _LEAK * self._parts
 
         def error(off: Array, field: Array) -> Image:
@@ -128,8 +128,7 @@ class LocalMotion:
         change = np.clip(before + change, -limit, limit) - before
         self._parts = np.clip(before + self._strength[0] * self._spread_parts(force), -limit, limit)
         left = error(off, before + change)
-        seen = np.maximum(scene.gather(np.square(left)) / scene.count / (noise * scene.passed), 1.0)
-        self._misfit += max(1 / self._age, 1 / _DOUBT) * (seen - self._misfit)
+        self._misfit += max(1 / self._age, 1 / _DOUBT) * (scene.misfit(left, noise) - self._misfit)
         reference -= np.float32(1 / min(self._age + 1, _MEMORY)) * left
         return off, before + change
 

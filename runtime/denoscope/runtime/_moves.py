@@ -91,11 +91,11 @@ class Watch:
 
     def see(self, frame: npt.NDArray[Any]) -> None:
         """Take the next frame (H, W) of raw counts."""
-        self._register(frame)
-        if not self._sees:
-            return
         scene = self._scene
         image = scene.image(frame)
+        self._register(frame, image)
+        if not self._sees:
+            return
         detail = scene.detail(image)
         self._age += 1
         if self._reference is None:
@@ -105,11 +105,8 @@ class Watch:
         error -= error.mean(axis=1, keepdims=True)  # a camera's rows may flicker
         noise = scene.noise(image) * (1 + 1 / min(self._age - 1, _MEMORY))
         if self._age > _SETTLED:
-            self._judge(
-                Equations(tuple(np.gradient(self._reference)), noise * self._misfit, scene.gather), error
-            )
-        misfit = np.maximum(scene.gather(np.square(error)) / scene.count / (noise * scene.passed), 1.0)
-        self._misfit += max(1 / (self._age - 1), 1 / _DOUBT) * (misfit - self._misfit)
+            self._judge(scene.equations(self._reference, noise * self._misfit), error)
+        self._misfit += max(1 / (self._age - 1), 1 / _DOUBT) * (scene.misfit(error, noise) - self._misfit)
         self._reference += np.float32(max(1 / self._age, 1 / _MEMORY)) * (detail - self._reference)
 
     def _start_registration(self) -> None:
@@ -118,11 +115,11 @@ class Watch:
         self._registered = self._steps = 0
         self._shift = (0, 0)
 
-    def _register(self, frame: npt.NDArray[Any]) -> None:
+    def _register(self, frame: npt.NDArray[Any], image: Image) -> None:
         """Note how the frame and its quarters move by more than a fraction; begin anew after so many frames."""
         if self._registered == _MOST:
             self._start_registration()
-        shift = self._registration.follow(frame)
+        shift = self._registration.follow_image(image)
         self._registered += 1
         self._steps += shift != self._shift
         self._shift = shift

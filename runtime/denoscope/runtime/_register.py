@@ -120,7 +120,10 @@ class Registration:
         frame
             (H, W) raw counts.
         """
-        image = binned(frame, self._bin, self._size, self._unit)
+        return self.follow_image(binned(frame, self._bin, self._size, self._unit))
+
+    def follow_image(self, image: Image) -> tuple[int, int]:
+        """Do the same with a frame that has been normalised and binned."""
         spectrum = np.fft.rfft2(image * self._taper).astype(np.complex64) * self._band
         if self._reference is not None:
             self._shift = self._displacement(spectrum, float(image.mean()))
