@@ -40,8 +40,12 @@ def spreading(
 
 
 def align_features(features: Tensor, places: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Sample features (B, F, H/2, W/2): the frame bicubically, the learned channels bilinearly, borders repeated."""
-    frame = sample_frames(functional.pixel_shuffle(features[:, :CELL], _EDGE), places, rows, columns)
+    """Sample features (B, F, H/2, W/2): the frame bicubically, the learned channels bilinearly, borders repeated.
+
+    The frame was measured, so it has no gradient: it would take a sixteenth of a training step.
+    """
+    cells = features[:, :CELL].detach()
+    frame = sample_frames(functional.pixel_shuffle(cells, _EDGE), places, rows, columns)
     at_cells = _spread(places, _halved(rows, 2), _halved(columns, 3))
     learned = functional.grid_sample(
         features[:, CELL:], at_cells, mode="bilinear", padding_mode="border", align_corners=False
