@@ -165,3 +165,15 @@ def test_an_intensity_is_finite(field: str, value: float) -> None:
     good = {"offset": 0.0, "scale": 1.0, "noise_slope": 0.0, "noise_floor": 1.0}
     with pytest.raises(ValidationError):
         Intensity(**{**good, field: value})
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_saturated_pixels_say_nothing_of_the_noise(bits: int) -> None:
+    rng = np.random.default_rng(4)
+    full = 2**bits - 1
+    gain = full / 400
+    light = np.kron(rng.gamma(1.0, 170.0, (24, 24)), np.ones((4, 4)))
+    counts = 0.02 * full + gain * rng.poisson(light, (32, 96, 96))
+    frames = np.minimum(np.rint(counts), full).astype(np.uint16)
+    assert 0.05 < (frames == full).mean() < 0.2
+    assert estimate_intensity(frames).gain == pytest.approx(gain, rel=0.15)

@@ -25,6 +25,7 @@ _ITERATIONS = 20
 _HIGH_PASS = (1.0, -4.0, 6.0, -4.0, 1.0)
 _HIGH_PASS_POWER = 70.0**2
 _NEXT_PIXEL = 2 * 56 / 70  # of its power, lost for each unit of correlation with the next pixel
+_FULL = frozenset(2.0**bits - 1 for bits in range(8, 17))  # counts that a converter ends at
 _MOVES = 0.93  # share of the plain variance below which the scene is held to have moved
 
 
@@ -67,7 +68,8 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
     Neumann 1941), which slow changes hardly touch. Over bins of equal brightness the medians of that
     variance, robust to active and moving structures, lie on the line `variance = gain * mean + c`
     (photon transfer, Janesick 2007). Pixels are put into bins by the mean of their neighbours, so
-    that a pixel's own noise does not choose its bin; saturated pixels are left out.
+    that a pixel's own noise does not choose its bin; saturated pixels are left out: those that reach what
+    the dtype, or a converter of 8 or more bits, can hold at most, where that is the largest count.
 
     A moving scene adds to these differences, up to many times the noise of a bright movie. So the fit is
     repeated on differences that were high-passed in space, which removes what an objective can resolve
@@ -117,23 +119,28 @@ def _moments(movie: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray, np
     """Return mean and noise variance of each pixel, which pixels never saturate, and the largest |value|."""
     length = len(movie)
     rows = _some_rows(movie.shape[1], movie.shape[2])
-    dtype: Any = movie.dtype
-    ceiling = np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
+    largest = max(float(np.abs(np.asarray(frame[rows], np.float64)).max()) for frame in movie)
+    ceiling = largest if _is_full(largest, movie.dtype) else np.inf
     previous = np.asarray(movie[0][rows], np.float64)
     usable = previous < ceiling
-    largest = float(np.abs(previous).max())
     if length == 1:
         return _moments_of_one(previous, usable, largest)
     total, squares = previous.copy(), np.zeros_like(previous)
     for t in range(1, length):
         current = np.asarray(movie[t][rows], np.float64)
-        largest = max(largest, float(np.abs(current).max()))
         usable &= current < ceiling
         total += current
         np.subtract(current, previous, out=previous)
         squares += np.square(previous, out=previous)
         previous = current
     return total / length, squares / (2 * (length - 1)), usable, largest
+
+
+def _is_full(largest: float, dtype: np.dtype[Any]) -> bool:
+    """Say whether the largest count is the most that its dtype or a converter can hold: 2^bits - 1."""
+    if dtype.kind in "iu" and largest >= np.iinfo(dtype).max:
+        return True
+    return largest in _FULL
 
 
 def _without_motion(

@@ -57,8 +57,8 @@ class SimulatedMovie:
         Counts as the camera delivers them, (T, H, W) float32; not rounded or clipped unless the camera
         has a number of bits.
     clean
-        Expected counts of a camera with equal pixels and neither bleed nor saturation, (T, H, W) float32;
-        shares the motion with `noisy`.
+        Expected counts of a camera with equal pixels and no bleed, at most what its converter delivers,
+        (T, H, W) float32; shares the motion with `noisy`.
     shifts
         Rigid displacement of each frame from rest, (T, 2) float32 as (y, x) in pixels.
     traces
@@ -114,7 +114,8 @@ class SimulatedMovie:
     def footprint(self, cell: int, frame: int) -> FloatArray:
         """Return the expected photons of one cell per unit of its trace in one frame, (H, W).
 
-        `clean` in that frame is `offset + gain * (footprint * trace, summed over the cells, + the rest)`.
+        `clean` in that frame is `offset + gain * (footprint * trace, summed over the cells, + the rest)`, where
+        that does not saturate the camera.
         """
         light = self._motion.apply(self._truth.footprint(cell, frame), frame) * np.float32(self._photons)
         return np.asarray(light * illumination(self.scene), np.float32)
@@ -170,6 +171,7 @@ def simulate(
     photons = camera.photons / float(brightness.mean())
     brightness *= photons
     clean = brightness * np.float32(camera.gain) + np.float32(camera.offset)
+    np.minimum(clean, np.float32(camera.most_counts), out=clean)
     maps = pixel_maps(camera, (scene.height, scene.width), rng)
     noisy = record(brightness, camera, maps, rng)
     gain, offset = maps if maps is not None else (None, None)

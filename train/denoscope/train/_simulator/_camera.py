@@ -43,5 +43,5 @@ def record(
         counts += camera.row_noise * rng.standard_normal((*counts.shape[:2], 1), np.float32)
     counts += offset
     if camera.bits is not None:
-        np.clip(np.rint(counts, out=counts), 0, 2**camera.bits - 1, out=counts)
+        np.clip(np.rint(counts, out=counts), 0, camera.most_counts, out=counts)
     return counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from denoscope.runtime import InvalidInput
@@ -164,3 +165,8 @@ class CameraSettings:
             raise InvalidInput(
                 f"{self.photons:g} photons a pixel at a gain of {self.gain:g} leave no picture; both must be positive."
             )
+
+    @property
+    def most_counts(self) -> float:
+        """What the converter delivers at most, in counts; infinite where it leaves them as they are."""
+        return math.inf if self.bits is None else 2.0**self.bits - 1
