@@ -1,4 +1,4 @@
-"""Bundles on one scene recorded in many ways: photons, gain, offset, bits, bleed, row noise, motion, size, frame rate.
+"""Bundles on one scene recorded in many ways: light, gain, offset, bits, saturation, noise, motion, size, frame rate.
 
     python benchmarks/robustness.py BUNDLE [BUNDLE ...] [--only AXIS ...] --output DIR
 
@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ def bits(value: float) -> Recording:
     """Bits of the converter; the mean light is an eighth of what it can count."""
     counts = 2**value / (8 * CAMERA.photons)
     return SCENE, replace(CAMERA, bits=int(value), gain=counts, read_noise=0.4 * counts, offset=2 * counts)
+
+
+def saturation(value: float) -> Recording:
+    """Light of the brightest pixel, over what a converter of 12 bits can count; 30 photons a pixel on the mean."""
+    bright = replace(CAMERA, photons=30.0)
+    counts = value * (4095 - bright.offset) / _brightest(bright)
+    return SCENE, replace(bright, bits=12, gain=counts, read_noise=0.4 * counts)
+
+
+@cache
+def _brightest(camera: CameraSettings) -> float:
+    """Return the expected photons of the scene's brightest pixel."""
+    endless = replace(camera, bits=None)
+    return float((simulate(SCENE, endless, seed=SEED).clean.max() - camera.offset) / camera.gain)
 
 
 def bleed(value: float) -> Recording:
@@ -92,6 +107,7 @@ AXES: dict[str, tuple[Callable[[float], Recording], tuple[float, ...], str]] = {
     FLOAT32: (gain, (0.5, 2, 20, 200), "counts a photon"),
     "offset": (offset, (60, 100, 1000, 10000), "counts"),
     "bits": (bits, (8, 10, 12, 14, 16), "of the converter"),
+    "saturation": (saturation, (0.5, 2, 5, 20), "brightest pixel / range"),
     "bleed": (bleed, (0, 0.03, 0.06, 0.1), "share"),
     "row noise": (row_noise, (0, 0.1, 0.25, 0.5), "of a pixel's noise"),
     "motion": (motion, (0, 0.5, 1, 2, 3), "pixels a frame"),

@@ -120,6 +120,24 @@ def test_correlated_noise_is_said() -> None:
     assert check_noise(white[:2]) is None
 
 
+def test_saturated_pixels_are_said() -> None:
+    rng = np.random.default_rng(1)
+    frames = rng.poisson(2000, (40, 64, 64)).astype(np.uint16)
+    frames[:, 20:23, 30:34] = 4095
+    found = check_noise(frames)
+    assert found is not None
+    assert found["saturated"] == pytest.approx(12 / 64**2)
+    assert found["warning"].startswith("0.3% of the pixels reach 4,095")
+    frames[:, 0, 0] = 4096
+    found = check_noise(frames)
+    assert found is not None
+    assert (found["saturated"], found["warning"]) == (0, None)
+    frames[:, 0, :8] = 65535
+    found = check_noise(frames)
+    assert found is not None
+    assert "0.2% of the pixels reach 65,535" in found["warning"]
+
+
 def test_coarse_counts_are_said() -> None:
     def intensity(scale: float) -> dict[str, Any]:
         return Intensity(offset=100, scale=scale, noise_slope=0.5, noise_floor=1).model_dump()

@@ -17,7 +17,7 @@ _FEW_COUNTS = 4.0  # of noise: below, rounding costs about a decibel of what is 
 
 
 def check_noise(frames: Any, camera: CameraCalibration | None = None) -> dict[str, Any] | None:
-    """Measure the noise's correlation, as it goes into reports; None where there are too few frames.
+    """Measure the noise's correlation and what saturates, as it goes into reports; None where there are too few frames.
 
     Parameters
     ----------
@@ -29,15 +29,16 @@ def check_noise(frames: Any, camera: CameraCalibration | None = None) -> dict[st
     Returns
     -------
     dict or None
-        ``kind``, ``along_row``, ``across_rows``, ``row``, ``time``, ``limit`` and ``warning`` (or None).
+        ``kind``, ``along_row``, ``across_rows``, ``row``, ``time``, ``limit``, ``saturated`` (share of the pixels)
+        and ``warning`` (or None).
     """
-    from denoscope.runtime import InvalidInput, measure_noise_correlation
+    from denoscope.runtime import InvalidInput, measure_noise_correlation, measure_saturation
 
     try:
-        found = measure_noise_correlation(frames)
+        found, full = measure_noise_correlation(frames), measure_saturation(frames)
     except InvalidInput:  # a short or tiny movie is no reason to complain
         return None
-    sentences = [found.warning(), camera.warning(frames) if camera is not None else None]
+    sentences = [full.warning(), found.warning(), camera.warning(frames) if camera is not None else None]
     return {
         "kind": found.kind,
         "along_row": found.along_row,
@@ -45,6 +46,7 @@ def check_noise(frames: Any, camera: CameraCalibration | None = None) -> dict[st
         "row": found.row,
         "time": found.time,
         "limit": found.limit,
+        "saturated": full.share,
         "warning": "; ".join(filter(None, sentences)) or None,
     }
 

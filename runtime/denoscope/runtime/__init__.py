@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ._movies import AnyMovie, LazyMovie, as_float32, open_movie
     from ._noise import Intensity, estimate_intensity
     from ._noise_correlation import NoiseCorrelation, choose_blind_spot, measure_noise_correlation
+    from ._saturation import Saturation, measure_saturation
     from ._stream import Stream
     from ._types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
 
@@ -69,6 +70,7 @@ __all__ = [
     "NoiseCorrelation",
     "QualityRecord",
     "Rebind",
+    "Saturation",
     "SceneMotion",
     "StageSeconds",
     "StageTimes",
@@ -85,6 +87,7 @@ __all__ = [
     "list_backends",
     "list_bundles",
     "measure_noise_correlation",
+    "measure_saturation",
     "moves_anywhere",
     "open_movie",
     "register_backend",
@@ -129,6 +132,8 @@ _HOME = {
     "NoiseCorrelation": "_noise_correlation",
     "choose_blind_spot": "_noise_correlation",
     "measure_noise_correlation": "_noise_correlation",
+    "Saturation": "_saturation",
+    "measure_saturation": "_saturation",
     "Stream": "_stream",
     "Denoised": "_types",
     "FrameMeta": "_types",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from ._errors import InvalidInput
 from ._noise_correlation import FEWEST_FRAMES, LEAST_EDGE, measure_noise_correlation
+from ._saturation import is_full
 
 __all__ = ["Intensity", "estimate_intensity"]
 
@@ -25,7 +26,6 @@ _ITERATIONS = 20
 _HIGH_PASS = (1.0, -4.0, 6.0, -4.0, 1.0)
 _HIGH_PASS_POWER = 70.0**2
 _NEXT_PIXEL = 2 * 56 / 70  # of its power, lost for each unit of correlation with the next pixel
-_FULL = frozenset(2.0**bits - 1 for bits in range(8, 17))  # counts that a converter ends at
 _MOVES = 0.93  # share of the plain variance below which the scene is held to have moved
 
 
@@ -120,7 +120,7 @@ def _moments(movie: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray, np
     length = len(movie)
     rows = _some_rows(movie.shape[1], movie.shape[2])
     largest = max(float(np.abs(np.asarray(frame[rows], np.float64)).max()) for frame in movie)
-    ceiling = largest if _is_full(largest, movie.dtype) else np.inf
+    ceiling = largest if is_full(largest, movie.dtype) else np.inf
     previous = np.asarray(movie[0][rows], np.float64)
     usable = previous < ceiling
     if length == 1:
@@ -134,13 +134,6 @@ def _moments(movie: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray, np
         squares += np.square(previous, out=previous)
         previous = current
     return total / length, squares / (2 * (length - 1)), usable, largest
-
-
-def _is_full(largest: float, dtype: np.dtype[Any]) -> bool:
-    """Say whether the largest count is the most that its dtype or a converter can hold: 2^bits - 1."""
-    if dtype.kind in "iu" and largest >= np.iinfo(dtype).max:
-        return True
-    return largest in _FULL
 
 
 def _without_motion(
