@@ -119,7 +119,7 @@ def _moments(movie: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray, np
     """Return mean and noise variance of each pixel, which pixels never saturate, and the largest |value|."""
     length = len(movie)
     rows = _some_rows(movie.shape[1], movie.shape[2])
-    largest = max(float(np.abs(np.asarray(frame[rows], np.float64)).max()) for frame in movie)
+    largest = float(np.max([np.abs(np.asarray(frame[rows], np.float64)).max() for frame in movie]))
     ceiling = largest if is_full(largest, movie.dtype) else np.inf
     previous = np.asarray(movie[0][rows], np.float64)
     usable = previous < ceiling
