@@ -56,9 +56,9 @@ def bits(value: float) -> Recording:
 
 def saturation(value: float) -> Recording:
     """Light of the brightest pixel, over what a converter of 12 bits can count; 30 photons a pixel on the mean."""
-    bright = replace(CAMERA, photons=30.0)
-    counts = value * (4095 - bright.offset) / _brightest(bright)
-    return SCENE, replace(bright, bits=12, gain=counts, read_noise=0.4 * counts)
+    bright = replace(CAMERA, photons=30.0, bits=12)
+    counts = value * (bright.most_counts - bright.offset) / _brightest(bright)
+    return SCENE, replace(bright, gain=counts, read_noise=0.4 * counts)
 
 
 @cache

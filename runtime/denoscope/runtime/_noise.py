@@ -119,20 +119,21 @@ def _moments(movie: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray, np
     """Return mean and noise variance of each pixel, which pixels never saturate, and the largest |value|."""
     length = len(movie)
     rows = _some_rows(movie.shape[1], movie.shape[2])
-    largest = float(np.max([np.abs(np.asarray(frame[rows], np.float64)).max() for frame in movie]))
-    ceiling = largest if is_full(largest, movie.dtype) else np.inf
     previous = np.asarray(movie[0][rows], np.float64)
-    usable = previous < ceiling
-    if length == 1:
-        return _moments_of_one(previous, usable, largest)
+    highest, largest = previous.copy(), np.abs(previous).max()
     total, squares = previous.copy(), np.zeros_like(previous)
     for t in range(1, length):
         current = np.asarray(movie[t][rows], np.float64)
-        usable &= current < ceiling
+        np.maximum(highest, current, out=highest)
+        largest = np.maximum(largest, np.abs(current).max())  # NaN stays
         total += current
         np.subtract(current, previous, out=previous)
         squares += np.square(previous, out=previous)
         previous = current
+    largest = float(largest)
+    usable = highest < (largest if is_full(largest, movie.dtype) else np.inf)
+    if length == 1:
+        return _moments_of_one(previous, usable, largest)
     return total / length, squares / (2 * (length - 1)), usable, largest
 
 
