@@ -127,14 +127,22 @@ def train_bundle(
     seed: int = 0,
     label: str = "",
     precision: Precision = "32",
+    epochs: int | None = None,
 ) -> tuple[Bundle, FitResult[Any]]:
     """Train a method on a noisy movie alone for some minutes of the processor, or go on with it, and export it.
 
-    The checkpoint and the bundle, `label` or else the method in its name, lie in folders of `output`.
+    The checkpoint and the bundle, `label` or else the method in its name, lie in folders of `output`. With `epochs`
+    it trains for as many, however long they take.
     """
     settings = METHODS[method].settings(
-        processor_minutes=minutes, seed=seed, hold_out=0.0, stop_after=None, precision=precision
+        epochs=epochs,
+        processor_minutes=minutes if epochs is None else None,
+        seed=seed,
+        hold_out=0.0,
+        stop_after=None,
+        precision=precision,
     )
+    spent = f"{minutes:g} minutes of the processor" if epochs is None else f"{epochs} epochs"
     checkpoint = output / "checkpoints" / f"{movie.name}-{method}.safetensors"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     seen = aligned(movie) if method == "live" else movie
@@ -143,7 +151,7 @@ def train_bundle(
         result.network,
         output / "bundles" / f"{movie.name}-{label or method}.denoscope",
         name=method,
-        trained_on=[f"{movie.name}, {minutes:g} minutes of the processor"],
+        trained_on=[f"{movie.name}, {spent}"],
         flow=load_flow(passes=1) if method == "sts-uvd" else None,
     )
     return bundle, result

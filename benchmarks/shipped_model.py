@@ -11,6 +11,7 @@ the predicted deviations is learned, from simulated scenes; the pictures stay as
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ import torch
 from anscombe_transform.codec import make_anscombe_lookup, make_inverse_lookup
 from make_demo_movie import BETA, GAIN, ZERO_LEVEL
 from rich.progress import Progress
+from safetensors.torch import load_file
 
 from denoscope.export import export_bundle, load_network
 from denoscope.runtime import Bundle, QualityRecord, estimate_intensity
@@ -58,13 +60,17 @@ def training_movies(data: Path, simulated: int, seed: int) -> list[TrainingMovie
         movies = simulated_movies(
             simulated, seed=seed, kinds=KINDS, progress=lambda n: bar.update(task, completed=n)
         )
-    movies += [movie_from_file(data / f"{name}.tif", slice(0, stop)) for name, stop in PARTS.items()]
+    return movies + real_movies(data)
+
+
+def real_movies(data: Path) -> list[TrainingMovie]:
+    """Return the training part of each real movie."""
+    movies = [movie_from_file(data / f"{name}.tif", slice(0, stop)) for name, stop in PARTS.items()]
     levels = make_inverse_lookup(make_anscombe_lookup(GAIN, zero_level=ZERO_LEVEL, beta=BETA)).astype(
         np.uint16
     )
     two_photon = levels[tifffile.imread(data / "real_2p_gcamp_codes.tif")[:TWO_PHOTON_FRAMES]]
-    movies.append(TrainingMovie("real_2p_gcamp", two_photon, None, estimate_intensity(two_photon[:32])))
-    return movies
+    return [*movies, TrainingMovie("real_2p_gcamp", two_photon, None, estimate_intensity(two_photon[:32]))]
 
 
 def main() -> None:
@@ -80,6 +86,9 @@ def main() -> None:
         type=float,
         default=1.0,
         help="share of the new weights; the rest are those of --from (Wortsman et al. 2022)",
+    )
+    parser.add_argument(
+        "--weights", type=Path, help="trained already, by shipped_models_gpu.py: its NAME.safetensors"
     )
     parser.add_argument("--intervals", type=int, metavar="STEPS", help="learn the intervals of --from alone")
     parser.add_argument("--processor-minutes", type=float, default=60)
@@ -102,6 +111,17 @@ def main() -> None:
     shape = LiveSettings.preset(arguments.size)
     flow = load_flow(passes=1) if shape.guided else None
     begin = grown(start, LiveNet(shape, flow)) if start else None
+    if arguments.weights:
+        if begin is None:
+            parser.error("--weights needs the bundle that their training began with: give --from.")
+        network = LiveNet(shape, flow)
+        network.load_state_dict(mixed(begin, load_file(arguments.weights), arguments.blend))
+        trained_on = [
+            lineage(parent) + averaged(arguments.blend),
+            *trained_on_gpu(arguments.weights.with_name("training.json")),
+        ]
+        write(network, output, name, trained_on, arguments.data)
+        return
     movies = training_movies(arguments.data, arguments.simulated, arguments.seed)
     if arguments.intervals:
         if begin is None:
@@ -138,18 +158,43 @@ def main() -> None:
             ),
         )
     if begin is not None and arguments.blend < 1:
-        new, share = result.network.state_dict(), arguments.blend
-        result.network.load_state_dict({k: (1 - share) * begin[k] + share * new[k] for k in new})
+        result.network.load_state_dict(mixed(begin, result.network.state_dict(), arguments.blend))
     trained_on = [
         *([lineage(parent) + averaged(arguments.blend)] if parent else []),
         f"{arguments.simulated} simulated movies with truth, {mixture(KINDS)}, "
         f"0.1 to 1,000 photons a pixel, seed {arguments.seed}",
-        *(f"{movie}, frames 0 to {stop - 1}, without truth" for movie, stop in PARTS.items()),
-        f"real_2p_gcamp, frames 0 to {TWO_PHOTON_FRAMES - 1}, without truth",
+        *real_parts(),
         f"{result.steps} steps of {FitSettings.batch} windows in {result.processor_s / 60:.0f} minutes of a "
         f"processor; held-out score {result.score_before:.4f} -> {result.score_after:.4f}",
     ]
     write(result.network, output, name, trained_on, arguments.data)
+
+
+def mixed(
+    old: dict[str, torch.Tensor], new: dict[str, torch.Tensor], share: float
+) -> dict[str, torch.Tensor]:
+    """Return the average of two sets of weights, `share` of it the new ones'."""
+    return {name: (1 - share) * old[name] + share * value for name, value in new.items()}
+
+
+def real_parts() -> list[str]:
+    """Return which real movies are learned from, in words."""
+    return [
+        *(f"{movie}, frames 0 to {stop - 1}, without truth" for movie, stop in PARTS.items()),
+        f"real_2p_gcamp, frames 0 to {TWO_PHOTON_FRAMES - 1}, without truth",
+    ]
+
+
+def trained_on_gpu(report: Path) -> list[str]:
+    """Return what a training of shipped_models_gpu.py saw, in words."""
+    found = json.loads(report.read_text(encoding="utf-8"))
+    return [
+        f"{found['scenes']} simulated movies with truth, {mixture(KINDS)}, "
+        f"0.1 to 1,000 photons a pixel, seed {found['seed']}",
+        *real_parts(),
+        f"{found['steps']} steps of {found['windows']} windows in {found['seconds'] / 60:.1f} minutes of one "
+        f"{found['device']}",
+    ]
 
 
 def write(network: LiveNet, output: Path, name: str, trained_on: list[str], data: Path) -> None:

@@ -21,6 +21,7 @@ from denoscope.acquisition._bench._play import KEEP_UP
 from denoscope.acquisition._bench._provenance import provenance
 from denoscope.acquisition._bench._tables import line, markdown
 from denoscope.acquisition._bench._worker import run_case
+from support.gpu_on_host import CudaOnHost
 from support.wrapped_backends import WrappedBackend
 
 IDLE_W, BUSY_W = 20.0, 120.0
@@ -130,7 +131,11 @@ def test_watts_become_joules_a_frame(install: Install, counts: bool) -> None:
     assert energy["above_idle_per_frame_j"] == pytest.approx(
         (BUSY_W - IDLE_W) * energy["duration_s"] / 10, rel=0.2
     )
-    assert memory == {"device_peak_bytes": 500 * MIB, "device_peak_of": "this process"}
+    assert memory == {
+        "device_peak_bytes": 500 * MIB,
+        "device_peak_of": "this process",
+        "device_peak_problem": None,
+    }
     assert not nvml.running
 
 
@@ -139,6 +144,7 @@ def test_memory_of_everybody_where_processes_are_not_told(install: Install) -> N
     assert watched("RTX")[1] == {
         "device_peak_bytes": 512 * MIB,
         "device_peak_of": "all processes, less what they held before",
+        "device_peak_problem": None,
     }
 
 
@@ -154,8 +160,17 @@ def test_a_backend_elsewhere_is_not_charged_for_the_gpu(install: Install) -> Non
     found, memory = watched("AMD EPYC")
     assert found["energy"] is None
     assert "AMD EPYC" in found["energy_problem"]
-    assert memory == {"device_peak_bytes": None, "device_peak_of": None}
+    assert memory["device_peak_bytes"] is None
+    assert memory["device_peak_problem"] == found["energy_problem"]
     assert nvml.asked == 0
+
+
+def test_a_gpu_is_found_by_the_name_that_the_backends_give(install: Install) -> None:
+    install("NVIDIA H200 NVL", "NVIDIA H200")
+    with CudaOnHost() as backend, open_meter() as meter:
+        backend.device.name = "NVIDIA H200"
+        meter.begin(backend.describe()["device"])
+        assert meter._gpu is meter.gpus[1]
 
 
 def test_of_two_alike_the_one_that_cuda_takes(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,8 +202,10 @@ def test_too_short_a_part_and_a_lost_gpu_are_said(install: Install) -> None:
 
 
 class NamedBackend(WrappedBackend):
+    device = "RTX"
+
     def describe(self) -> dict[str, str]:
-        return {**super().describe(), "device": "RTX"}
+        return {**super().describe(), "device": self.device}
 
 
 def whole_report(result: dict[str, Any]) -> dict[str, Any]:
@@ -201,6 +218,29 @@ def whole_report(result: dict[str, Any]) -> dict[str, Any]:
         "whole_window": [],
         "notes": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["NVIDIA H100"], "RTX (compute capability 8.9), which is no GPU that NVML knows"),
+        (None, "pip install 'denoscope[cuda]'"),
+    ],
+)
+def test_a_case_on_a_gpu_says_why_nothing_is_known(
+    install: Install, bundle: Any, monkeypatch: pytest.MonkeyPatch, names: list[str] | None, reason: str
+) -> None:
+    if names is None:
+        monkeypatch.setitem(sys.modules, "pynvml", None)
+    else:
+        install(*names)
+    monkeypatch.setattr(NamedBackend, "device", "RTX (compute capability 8.9)")
+    result = run_case(case_of(bundle, highest_rate=False), NamedBackend())
+    assert result["energy"] is None
+    assert reason in result["energy_problem"]
+    assert reason in result["memory"]["device_peak_problem"]
+    table = markdown(whole_report(result)).split("## Energy and memory of the GPU")[1]
+    assert table.count(reason) == 2
 
 
 def test_a_case_on_a_gpu(install: Install, bundle: Any) -> None:
@@ -243,7 +283,9 @@ def test_without_nvml_nothing_changes(present: bool, bundle: Any, monkeypatch: p
         found = meter.energy(0.0, 1.0, 5)
     assert found["energy"] is None
     assert ("NVML Shared Library Not Found" if present else "denoscope[cuda]") in found["energy_problem"]
-    assert meter.memory() == {"device_peak_bytes": None, "device_peak_of": None}
+    memory = meter.memory()
+    assert (memory["device_peak_bytes"], memory["device_peak_of"]) == (None, None)
+    assert memory["device_peak_problem"] == found["energy_problem"]
 
 
 def test_tables_without_nvml_have_no_column_for_it(bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:

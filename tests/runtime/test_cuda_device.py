@@ -126,7 +126,7 @@ def test_work_is_captured_and_replayed(gpu: Any) -> None:
     stream, done = device.stream(), []
     replay = device.capture(stream, done.append)
     builder = stream.create_graph_builder.return_value
-    builder.begin_building.assert_called_once_with("thread_local")
+    builder.begin_building.assert_called_once_with("relaxed")
     assert done == [stream]
     replay(stream)
     builder.complete.return_value.launch.assert_called_once_with(stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,32 @@ def test_a_frame_goes_up_once_and_comes_down_once(moving: Bundle, kind: type[OnH
     assert spent["submit"] == 10 * 4, "encode, motion, fuse and remember once a frame"
     assert spent["launch"] == (20 if kind is TensorRtProviderOnHost else 0), "one conversion each way"
     assert not spent["allocate"]
+
+
+def test_what_one_thread_prepared_is_replayed_in_another(moving: Bundle) -> None:
+    """The library's own graphs are captured anew in each thread, which took 9 ms a rotation of the ring."""
+    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA) as stream:
+        stream.prepare((24, 32))
+        backend.finish()
+        before = backend.device.counts.copy()
+        with ThreadPoolExecutor(1) as camera:
+            found = camera.submit(answers, stream, {n: stamped(n) for n in range(30)}).result()
+        backend.finish()
+        spent = backend.device.counts - before
+        assert found == 30
+        assert spent["replay"] == spent["submit"] > 100
+        assert not spent["capture"]
+        assert backend.describe()["CUDA graphs"] == "captured"
+
+
+def test_what_cannot_be_captured_here_is_left_to_the_library(moving: Bundle) -> None:
+    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA) as stream:
+        backend.device.captures_fail = RuntimeError("operation not permitted when stream is capturing")
+        assert answers(stream, {n: stamped(n) for n in range(30)}) == 30
+        assert not backend.device.counts["replay"]
+        assert backend.describe()["CUDA graphs"] == (
+            "captured by onnxruntime, in each thread anew: operation not permitted when stream is capturing"
+        )
 
 
 def test_the_deviation_is_one_more_download(moving: Bundle) -> None:

@@ -131,6 +131,14 @@ def test_a_session_that_lands_on_the_processor_is_refused() -> None:
         graph.bind({"x": a}, {"y": b})
 
 
+@pytest.mark.parametrize("kind", [OnnxRuntimeCuda, OnnxRuntimeTensorRt])
+def test_no_option_makes_the_library_warn_of_a_missing_plugin(
+    kind: type[OnnxRuntimeCuda | OnnxRuntimeTensorRt], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxRuntimeTensorRt, "_cache", lambda self: tmp_path)
+    assert "device_id" not in kind(device=LazyDevice()).options()
+
+
 def test_a_provider_that_refuses_cuda_graphs_runs_without_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

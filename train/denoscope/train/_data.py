@@ -183,6 +183,7 @@ def simulated_movies(
     frames: int = 420,
     size: int = 96,
     seed: int,
+    first: int = 0,
     kinds: Sequence[str] = ("two-photon",),
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[TrainingMovie]:
@@ -192,13 +193,15 @@ def simulated_movies(
     ----------
     count, frames, size, seed
         How many, how long, how large, and the seed of every choice.
+    first
+        Number of the first of them: seed and number decide a movie.
     kinds
         Kinds of scene to choose from, see `random_settings`.
     progress
         Called with the number of movies done.
     """
     movies = []
-    for index in range(count):
+    for index in range(first, first + count):
         rng = np.random.default_rng((seed, index))
         scene, camera = random_settings(rng, frames=frames, height=size, width=size, kinds=kinds)
         simulated = simulate(scene, camera, seed=int(rng.integers(2**31)))
@@ -206,7 +209,7 @@ def simulated_movies(
         intensity = estimate_intensity(noisy[:_CALIBRATION_FRAMES])
         movie = TrainingMovie(f"simulated-{seed}-{index}", noisy, simulated.clean, intensity)
         movies.append(aligned(movie))
-        progress(index + 1)
+        progress(len(movies))
     return movies
 
 

@@ -97,7 +97,7 @@ class GpuMeter:
             gpu.idle_power_w = (second - first) / passed if gpu.counts else (first + second) / 2
 
     def begin(self, device: str) -> None:
-        """Watch the GPU that a backend names as its device; nothing if it names none."""
+        """Watch the GPU that a backend names as its device, alone or with more in brackets; else nothing."""
         if self._nvml is None:
             return
         found = self._named(device)
@@ -118,8 +118,15 @@ class GpuMeter:
             self._sample()
 
     def memory(self) -> dict[str, Any]:
-        """Return ``device_peak_bytes`` and whose memory that is; None where unknown."""
-        return {"device_peak_bytes": self._samples.peak_bytes, "device_peak_of": self._samples.whose}
+        """Return ``device_peak_bytes``, ``device_peak_of``: whose memory, and ``device_peak_problem``: why unknown."""
+        seen, problem = self._samples, None
+        if seen.peak_bytes is None:
+            problem = self._problem or (self._gpu and f"{self._gpu.name} does not tell its memory")
+        return {
+            "device_peak_bytes": seen.peak_bytes,
+            "device_peak_of": seen.whose,
+            "device_peak_problem": problem,
+        }
 
     def energy(self, start: float, stop: float, frames: int) -> dict[str, Any]:
         """Return what the GPU drew between two times of `time.perf_counter`.
@@ -144,7 +151,7 @@ class GpuMeter:
         if gpu is not None and problem is None:
             if not seen.time_s:
                 problem = f"{gpu.name} tells neither its energy nor its power"
-            elif stop - start < _SHORTEST_S or seen.time_s[0] > start:
+            elif round(stop - start, 3) < _SHORTEST_S or seen.time_s[0] > start:
                 problem = (
                     f"the measured part of {max(stop - start, 0):.2f} s is too short for the energy, which takes "
                     f"{_SHORTEST_S:g} s: ask for more --frames"
@@ -207,7 +214,7 @@ class GpuMeter:
         return used - gpu.used_before_bytes, "all processes, less what they held before"
 
     def _named(self, device: str) -> Gpu | str:
-        alike = [gpu for gpu in self.gpus if gpu.name == device]
+        alike = [gpu for gpu in self.gpus if device == gpu.name or device.startswith(f"{gpu.name} (")]
         if not alike:
             return f"the backend runs on {device}, which is no GPU that NVML knows"
         if len(alike) == 1:

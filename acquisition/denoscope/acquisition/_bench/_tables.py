@@ -51,7 +51,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts = [_head(report)]
     if measured:
         parts += [_latencies(measured), _stages(measured), _pushes(measured), _resources(measured)]
-        if on_gpu := [r for r in measured if r.get("energy") or r["memory"].get("device_peak_bytes")]:
+        if on_gpu := [r for r in measured if _ran_on_gpu(r)]:
             parts.append(_gpu(on_gpu))
     if report["whole_window"]:
         parts.append(_whole_window(report["whole_window"]))
@@ -178,6 +178,13 @@ def _resources(results: Sequence[Mapping[str, Any]]) -> str:
     return f"## Start-up and memory\n\n{_table(titles, rows)}"
 
 
+def _ran_on_gpu(result: Mapping[str, Any]) -> bool:
+    """Return whether there is anything to say of a GPU, if only why nothing was measured on it."""
+    known = result.get("energy") or result["memory"].get("device_peak_bytes")
+    # GPU backends, and no others, name their device with this.
+    return bool(known) or "compute capability" in result["backend"].get("device", "")
+
+
 def _gpu(results: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for r in results:
@@ -190,7 +197,7 @@ def _gpu(results: Sequence[Mapping[str, Any]]) -> str:
                 *(_joules(energy.get(n)) for n in ("per_frame_j", "above_idle_per_frame_j")),
                 energy.get("source") or r.get("energy_problem") or "-",
                 _mb(r["memory"].get("device_peak_bytes")),
-                r["memory"].get("device_peak_of") or "-",
+                r["memory"].get("device_peak_of") or r["memory"].get("device_peak_problem") or "-",
             ]
         )
     titles = [

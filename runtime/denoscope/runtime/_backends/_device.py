@@ -240,7 +240,9 @@ class DeviceGraph(Graph):
         Names, in the graph's order.
     """
 
-    captures: bool = False  # whether runs are captured here; ONNX Runtime does so itself
+    captures: bool = False  # whether runs are captured here
+    # Libraries prepare themselves in their first runs, which a capture would not take.
+    runs_before_capture: ClassVar[int] = 1
 
     def __init__(self, owner: DeviceBackend, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self.owner = owner
@@ -250,6 +252,11 @@ class DeviceGraph(Graph):
     @abstractmethod
     def work(self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer]) -> Work:
         """Return what puts one run on these buffers onto a stream."""
+
+    def uncaptured(self, work: Work, refusal: str) -> Work:
+        """Return what to run in the place of work that cannot be captured here, and note that."""
+        self.owner.note("CUDA graphs", f"not captured: {refusal}")
+        return work
 
     def dtype_of(self, name: str) -> str:  # noqa: ARG002  for graphs that know better
         """Return the type of an input or output."""
@@ -273,7 +280,7 @@ class DeviceGraph(Graph):
             if isinstance(explained, DeviceFailed):  # no frame is under way: another backend may be chosen
                 explained = BackendUnavailable(str(explained))
             raise explained from error
-        return _Run(self.owner, work, done, sources, targets, captures=self.captures)
+        return _Run(self, work, done, sources, targets)
 
     def close(self) -> None:
         if self._open:
@@ -283,30 +290,27 @@ class DeviceGraph(Graph):
 
 
 class _Run:
-    """One bound graph: runs once as it is, captures itself at the second run, and replays from then on."""
+    """One bound graph: runs as it is at first, is then captured, and replayed from then on."""
 
     def __init__(
         self,
-        owner: DeviceBackend,
+        graph: DeviceGraph,
         work: Work,
         done: Event,
         inputs: Mapping[str, DeviceBuffer],
         outputs: Mapping[str, DeviceBuffer],
-        *,
-        captures: bool,
     ) -> None:
-        self._owner, self._work, self._done = owner, work, done
+        self._graph, self._owner, self._work, self._done = graph, graph.owner, work, done
         self._kept = work  # a captured graph holds addresses, not the contexts and buffers behind them
         self._inputs, self._outputs = tuple(inputs.values()), tuple(outputs.values())
-        self._captures = captures
+        self._captures = graph.captures  # as it is for these buffers
         self._runs = 0
 
     def __call__(self) -> None:
         device, compute = self._owner.device, self._owner.compute
         device.enter()
         try:
-            # Libraries prepare themselves in a first run, which a capture would not take.
-            if self._captures and self._runs == 1:
+            if self._captures and self._runs == self._graph.runs_before_capture:
                 self._capture(device, compute)
             self._runs += 1
             device.submit(compute, self._work)
@@ -322,7 +326,7 @@ class _Run:
         try:
             self._work = device.capture(compute, self._work)
         except Exception as error:  # noqa: BLE001  what cannot be captured can still be run
-            self._owner.note("CUDA graphs", f"not captured: {str(error).splitlines()[0][:200]}")
+            self._work = self._graph.uncaptured(self._work, str(error).splitlines()[0][:200])
         else:
             self._owner.note("CUDA graphs", "captured")
 

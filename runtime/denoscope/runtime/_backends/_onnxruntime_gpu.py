@@ -32,6 +32,7 @@ __all__ = ["OnnxRuntimeCuda", "OnnxRuntimeNvTensorRtRtx", "OnnxRuntimeTensorRt"]
 _LIBRARIES = "`pip install 'denoscope[cuda]' 'onnxruntime-gpu[cuda,cudnn]==1.31.*'`"
 # The two builds share their import name, so that one must go before the other comes.
 _SWAP = f"`pip uninstall -y onnxruntime` and then {_LIBRARIES}"
+_NO_GRAPH = -1  # the library neither captures nor replays in such a run
 
 
 class OnnxRuntimeGpu(DeviceBackend):
@@ -44,6 +45,9 @@ class OnnxRuntimeGpu(DeviceBackend):
     """
 
     provider: ClassVar[str]
+    # Whether runs are captured here. Graphs that the library captures belong to the thread that ran them:
+    # whoever prepares in one thread and denoises in another would have each captured again on its first frame.
+    captures: ClassVar[bool] = False
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -72,8 +76,16 @@ class OnnxRuntimeGpu(DeviceBackend):
         inputs, outputs = _names(self.name, onnx)
         return _Graph(self, onnx, inputs, outputs)
 
-    def session(self, onnx: bytes) -> Any:
-        """Open a session for a graph of fixed shapes; without CUDA graphs where the provider refuses them."""
+    def session(self, onnx: bytes) -> tuple[Any, bool]:
+        """Open a session for a graph of fixed shapes; without CUDA graphs where the provider refuses them.
+
+        Returns
+        -------
+        session
+            Of ONNX Runtime.
+        bool
+            Whether its runs may be captured.
+        """
         import onnxruntime
 
         refusal = ""
@@ -97,10 +109,11 @@ class OnnxRuntimeGpu(DeviceBackend):
                     f"onnxruntime put the graph on {found} instead of {self.provider}, whose libraries it cannot "
                     f"load ({_missing_library() or 'it does not say which'}): run {_LIBRARIES}."
                 )
+            captured = True
             if graph_option := _graph_option(options):
                 captured = options[graph_option] == "1"
                 self.note("CUDA graphs", "captured" if captured else f"not captured: {refusal}")
-            return session
+            return session, captured
         raise BackendUnavailable(
             f"{self.name} (onnxruntime {onnxruntime.__version__}) refuses the graph ({refusal}): "
             "choose another backend or update onnxruntime."
@@ -121,10 +134,13 @@ class OnnxRuntimeCuda(OnnxRuntimeGpu):
     name: ClassVar[str] = "onnxruntime-cuda"
     provider: ClassVar[str] = "CUDAExecutionProvider"
     raw_dtypes = frozenset({"uint8", "uint16", "int16"})
+    captures: ClassVar[bool] = True
+    warm_runs: ClassVar[int] = 3  # two as they are, one to be captured
 
     def options(self) -> dict[str, str]:
+        # No device_id, though it is the first: with one, the library looks for a plugin of that name before it
+        # takes the provider it has, and warns on standard error in every session that there is none.
         return {
-            "device_id": "0",
             "user_compute_stream": str(self.device.handle(self.compute)),
             "do_copy_in_default_stream": "1",
             "enable_cuda_graph": "1",
@@ -172,8 +188,7 @@ class OnnxRuntimeTensorRt(_TensorRtProvider):
 
     def options(self) -> dict[str, str]:
         folder = str(self._cache())
-        return {
-            "device_id": "0",
+        return {  # without device_id, as for CUDA
             "user_compute_stream": str(self.device.handle(self.compute)),
             "trt_cuda_graph_enable": "1",
             "trt_engine_cache_enable": "1",
@@ -256,50 +271,64 @@ class OnnxRuntimeNvTensorRtRtx(_TensorRtProvider):
         return found
 
 
+class _SessionRun:
+    """Runs a session on fixed buffers: as it is, or with a CUDA graph of the library's own."""
+
+    def __init__(self, session: Any, binding: Any, buffers: object, graph: int | None) -> None:
+        import onnxruntime
+
+        self._session, self._binding = session, binding
+        self._kept = buffers  # the binding does not own their memory
+        self._options = onnxruntime.RunOptions()
+        number = str(_NO_GRAPH if graph is None else graph)
+        self._options.add_run_config_entry("gpu_graph_id", number)
+        self._options.add_run_config_entry("cuda_graph_annotation_id", number)
+        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def __call__(self, _stream: object) -> None:
+        self._session.run_with_iobinding(self._binding, self._options)
+
+    def with_graph(self, number: int) -> _SessionRun:
+        """Return the same run as one that the library captures."""
+        return _SessionRun(self._session, self._binding, self._kept, number)
+
+
 class _Graph(DeviceGraph):
     """One ONNX graph; a session for each set of shapes, so that the library can fix and capture everything."""
+
+    # The library takes memory in the first run, and in the second once more by the pattern of the first.
+    runs_before_capture: ClassVar[int] = 2
 
     def __init__(
         self, owner: OnnxRuntimeGpu, onnx: bytes, inputs: Sequence[str], outputs: Sequence[str]
     ) -> None:
         super().__init__(owner, inputs, outputs)
         self._backend, self._onnx = owner, onnx
-        self._sessions: dict[tuple[tuple[str, tuple[int, ...]], ...], Any] = {}
+        self._sessions: dict[tuple[tuple[str, tuple[int, ...]], ...], tuple[Any, bool]] = {}
         self._numbers = count(1)
 
     def work(self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer]) -> Work:
-        import onnxruntime
-
-        session = self._session({**inputs, **outputs})
-        device = self.owner.device
+        session, capturable = self._session({**inputs, **outputs})
+        self.captures = self._backend.captures and capturable
+        ort_name = self.owner.device.ort_name
         binding = session.io_binding()
-        for name, buffer in inputs.items():
-            binding.bind_input(
-                name, device.ort_name, 0, buffer.dtype.type, list(buffer.shape), buffer.memory.address
-            )
-        for name, buffer in outputs.items():
-            binding.bind_output(
-                name, device.ort_name, 0, buffer.dtype.type, list(buffer.shape), buffer.memory.address
-            )
-        run_options = onnxruntime.RunOptions()
+        for bind, buffers in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
+            for name, buffer in buffers.items():
+                bind(name, ort_name, 0, buffer.dtype.type, list(buffer.shape), buffer.memory.address)
         # Each binding has addresses, and therefore a graph, of its own.
-        number = str(next(self._numbers))
-        run_options.add_run_config_entry("gpu_graph_id", number)
-        run_options.add_run_config_entry("cuda_graph_annotation_id", number)
-        run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        execute = session.run_with_iobinding
-        keep = (dict(inputs), dict(outputs))  # the binding does not own the buffers' memory
+        number = None if self.captures else next(self._numbers)
+        return _SessionRun(session, binding, (dict(inputs), dict(outputs)), number)
 
-        def run(_stream: object, _keep: object = keep) -> None:
-            execute(binding, run_options)
-
-        return run
+    def uncaptured(self, work: Work, refusal: str) -> Work:
+        assert isinstance(work, _SessionRun)
+        self.owner.note("CUDA graphs", f"captured by onnxruntime, in each thread anew: {refusal}")
+        return work.with_graph(next(self._numbers))
 
     def close(self) -> None:
         super().close()
         self._sessions.clear()
 
-    def _session(self, buffers: Mapping[str, DeviceBuffer]) -> Any:
+    def _session(self, buffers: Mapping[str, DeviceBuffer]) -> tuple[Any, bool]:
         key = tuple((name, buffer.shape) for name, buffer in buffers.items())
         if key not in self._sessions:
             self._sessions[key] = self._backend.session(_with_shapes(self._onnx, dict(key)))
