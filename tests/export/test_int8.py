@@ -23,7 +23,7 @@ from denoscope.export import (
 )
 from denoscope.export import _engines as engines_module
 from denoscope.export import _parity as parity
-from denoscope.export._int8 import int8, record_feeds
+from denoscope.export._int8 import _logarithms, int8, record_feeds
 from denoscope.export._precision import lower
 from denoscope.runtime import Bundle, FrameMeta, InvalidInput, Stream, estimate_intensity
 from denoscope.runtime.engines import EngineCache
@@ -115,6 +115,20 @@ def constants_of(data: bytes) -> dict[str, npt.NDArray[Any]]:
     return {t.name: numpy_helper.to_array(t) for t in onnx.load_model_from_string(data).graph.initializer}
 
 
+def test_what_an_exponential_reads_stays_exact() -> None:
+    model = onnx.load_model_from_string(one_convolution())
+    again = helper.make_node("Conv", ["y", "w", "b"], ["logarithm"], name="logarithm")
+    raised = helper.make_node("Mul", ["logarithm", "three"], ["more"])
+    model.graph.node.extend([again, raised, helper.make_node("Exp", ["more"], ["share"])])
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("share", TensorProto.FLOAT, (1, 4, "H", "W")))
+    x = np.random.default_rng(1).normal(size=(1, 4, 8, 8)).astype(np.float32)
+    quantised = onnx.load_model_from_string(int8(model.SerializeToString(), [{"x": x}]))
+    made_by = {node.output[0]: node.op_type for node in quantised.graph.node}
+    reads = {n.name: made_by.get(n.input[0]) for n in quantised.graph.node if n.op_type == "Conv"}
+    assert reads == {"conv": "DequantizeLinear", "logarithm": "Add"}
+
+
 def test_only_convolutions_read_quantised_values(live: Bundle, integers: Bundle) -> None:
     for name in live.manifest.graphs:
         before = onnx.load_model_from_string(live.graph_bytes(name))
@@ -123,10 +137,11 @@ def test_only_convolutions_read_quantised_values(live: Bundle, integers: Bundle)
             assert [(v.name, v.type) for v in old] == [(v.name, v.type) for v in new]
         values = {o for n in after.graph.node if n.op_type == "DequantizeLinear" for o in n.output}
         joined = {n.output[0] for n in after.graph.node if n.op_type == "Concat"}
+        logarithms = _logarithms(before.graph)
         convolutions = 0
         for node in after.graph.node:
             if node.op_type == "Conv":
-                kept = node.input[0] in joined
+                kept = node.input[0] in joined or node.output[0] in logarithms
                 assert len(set(node.input[:2]) & values) == (0 if kept else 2), node.name
                 assert not set(node.input[2:]) & values, node.name  # the bias stays float32
                 convolutions += 1

@@ -140,6 +140,13 @@ def test_short_movies_are_not_split_and_longer_ones_are() -> None:
     assert len(training[0].frames) == len(held_out[0].frames) == 8
 
 
+def test_seed_and_number_decide_a_simulated_movie() -> None:
+    both = simulated_movies(2, frames=12, size=32, seed=1)
+    (second,) = simulated_movies(1, first=1, frames=12, size=32, seed=1)
+    assert second.name == both[1].name
+    assert np.array_equal(second.frames, both[1].frames)
+
+
 def test_some_simulated_movies_are_held_out_when_asked(real: TrainingMovie) -> None:
     simulated = [TrainingMovie(f"s{i}", real.frames, real.frames * 1.0, real.intensity) for i in range(10)]
     training, held_out = split_in_time([*simulated, real], 0.15, 0.2)
