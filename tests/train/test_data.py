@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from denoscope.runtime import Intensity, InvalidInput, LazyMovie, estimate_intensity, open_movie
+from denoscope.runtime._field import KNOTS
 from denoscope.train import (
     CameraSettings,
     LiveSettings,
@@ -19,8 +20,10 @@ from denoscope.train import (
     movie_from_file,
     simulate,
 )
+from denoscope.train import _data as data_module
 from denoscope.train._clips import ClipPool
 from denoscope.train._data import Batch, draw_batch
+from denoscope.train._past import Past
 
 STAMPED = np.arange(60, dtype=np.uint16)[:, None, None] * 10 + np.zeros((60, 32, 32), np.uint16)
 PLAIN = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=0.1)
@@ -239,3 +242,41 @@ def test_frames_that_cannot_be_written_to_are_drawn_from() -> None:
     again = draw_batch([movie], np.ones(1), LiveSettings(), size=4, crop=32, rng=np.random.default_rng(1))
     np.testing.assert_array_equal(again.memory, drawn.memory)
     assert drawn.weight.max() > 0
+
+
+@pytest.mark.parametrize("stop", [0, 1, 15, 16, 17, 100, 449, 450])
+def test_a_past_is_what_folding_frame_by_frame_gives(stop: int) -> None:
+    frames = np.random.default_rng(0).integers(0, 60_000, (450, 9, 11)).astype(np.uint16)
+    keep = np.exp(-1 / np.array([4.0, 256.0]))
+    averages, weight = Past(frames, keep).before(stop, (slice(2, 7), slice(0, 11)))
+    expected = np.zeros((2, 5, 11))
+    for frame in frames[:stop]:
+        expected = expected * keep[:, None, None] + (1 - keep)[:, None, None] * frame[2:7]
+    np.testing.assert_allclose(averages, expected, rtol=1e-5)
+    np.testing.assert_allclose(weight, 1 - keep**stop, rtol=1e-6)
+
+
+def test_a_large_mapped_movie_keeps_no_averages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tifffile.imwrite(tmp_path / "mapped.tif", STAMPED, photometric="minisblack")
+    mapped = tifffile.memmap(tmp_path / "mapped.tif", mode="r")
+    settings = LiveSettings(memory_decay=(4.0, 50.0))
+    batches = []
+    for limit in (2**30, 100):
+        monkeypatch.setattr(data_module, "_IN_MEMORY_BYTES", limit)
+        movie = TrainingMovie("stamped", mapped, None, PLAIN)
+        rng = np.random.default_rng(0)
+        batches.append(draw_batch([movie], np.ones(1), settings, size=20, crop=16, rng=rng))
+        assert bool(movie._pasts) == (limit > 100)
+    np.testing.assert_allclose(batches[0].memory, batches[1].memory, rtol=1e-5)
+    np.testing.assert_allclose(batches[0].weight, batches[1].weight, rtol=1e-5)
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_the_memory_that_drawing_takes_is_told(follows: bool) -> None:
+    shift = np.zeros((len(STAMPED), 2, KNOTS, KNOTS), np.float32) if follows else None
+    movie = TrainingMovie("stamped", STAMPED, None, PLAIN, fields=shift)
+    settings = LiveSettings(memory_decay=(4.0, 50.0), subpixel=True)
+    draw_batch([movie], np.ones(1), settings, size=20, crop=16, rng=np.random.default_rng(0))
+    held = sum(past._states.nbytes for past in movie._pasts.values())
+    settled = movie.on_the_scene
+    assert movie.held_bytes(2) == held + (0 if settled is None else settled.nbytes) > 0

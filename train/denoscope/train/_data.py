@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,7 @@ from denoscope.runtime import (
 from denoscope.runtime._field import KNOTS, between, inverse, lead, places
 from denoscope.train._clips import Clip, ClipPool
 from denoscope.train._live import LiveSettings
+from denoscope.train._past import Past, averaged, shares
 from denoscope.train._places import sample_frames, spreading
 from denoscope.train._simulate import random_settings, simulate
 
@@ -34,7 +36,7 @@ __all__ = ["Batch", "TrainingMovie", "aligned", "draw_batch", "movie_from_file",
 
 _CALIBRATION_FRAMES = 32
 _AT_ONCE = 64  # frames
-_LONGEST_PAST = 400  # frames that a drawn window remembers at most
+_LONGEST_PAST = 400  # frames that a window of a movie on disk remembers at most
 _MINIMUM_FRAMES = 10
 _MINIMUM_EDGE = 32  # pixels
 _IN_MEMORY_BYTES = 256 * 2**20  # files that cannot be mapped are read whole up to this size
@@ -70,6 +72,9 @@ class TrainingMovie:
     _pools: dict[tuple[int, int, int], ClipPool] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _pasts: dict[tuple[bytes, bool], Past] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @cached_property
     def on_the_scene(self) -> npt.NDArray[np.float32] | None:
@@ -77,6 +82,24 @@ class TrainingMovie:
         if self.fields is None or isinstance(self.frames, LazyMovie):
             return None
         return _on_the_scene(self.frames, self.fields)
+
+    def past(self, keep: npt.NDArray[np.float64], *, on_the_scene: bool) -> Past:
+        """Return the averages of all frames before any frame of a movie in memory, as they are or on the scene."""
+        key = keep.tobytes(), on_the_scene
+        if key not in self._pasts:
+            frames = self.on_the_scene if on_the_scene else self.frames
+            assert isinstance(frames, np.ndarray)
+            self._pasts[key] = Past(frames, keep)
+        return self._pasts[key]
+
+    def held_bytes(self, memories: int) -> int:
+        """Return the memory that drawing windows with so many averages of the past takes beside the frames."""
+        if not _in_memory(self.frames):
+            return 0
+        frame = 4 * math.prod(self.frames.shape[1:])
+        return frame * (
+            Past.kept(len(self.frames)) * memories + (len(self.frames) if self.fields is not None else 0)
+        )
 
     def part(self, start: int, stop: int) -> TrainingMovie:
         """Return the frames `start` to `stop` (exclusive) with the same intensity transform."""
@@ -276,11 +299,11 @@ def draw_batch(
         Decide which parts of a movie that is larger than memory are drawn from; with no step, the
         same ones always.
     """
-    n, keep = settings.window, np.exp(-1.0 / np.asarray(settings.memory_decay))
+    n, memories = settings.window, len(settings.memory_decay)
     window = np.zeros((size, n, crop, crop), np.float32)
     valid = np.zeros((size, n), np.float32)
-    memory = np.zeros((size, len(keep), crop, crop), np.float32)
-    weight = np.zeros((size, len(keep)), np.float32)
+    memory = np.zeros((size, memories, crop, crop), np.float32)
+    weight = np.zeros((size, memories), np.float32)
     noise = np.zeros((size, 2), np.float32)
     sampled = np.zeros((size, n, 2, KNOTS, KNOTS), np.float32)
     followed = np.zeros(size, np.float32)
@@ -312,26 +335,9 @@ def draw_batch(
             sampled[b] = _onto_the_centre(_flipped(there, flip_y, flip_x), crop)
             followed[b] = 1
         stop = centre - n // 2
-        start = max(first, stop - _LONGEST_PAST)
-        if stop > start:
-            age = np.arange(stop - start - 1, -1, -1)
-            share = ((1 - keep)[:, None] * keep[:, None] ** age).astype(np.float32)
-            past = frames[start - clip.first : stop - clip.first, area[0], area[1]]
-            if settings.subpixel and movie.fields is not None:
-                settled = movie.on_the_scene
-                past = (
-                    _on_the_scene(past, between(movie.fields[start:stop], (height, width), area))
-                    if settled is None
-                    else settled[start:stop, area[0], area[1]]
-                )
-            # Writable, as torch wants it: a mapped file is not.
-            past = np.require(past.reshape(stop - start, -1), np.float32, "W")
-            weight[b] = share.sum(1)
-            # Not numpy's product: the threads of its library go on spinning and take the cores from torch.
-            averages = (torch.from_numpy(share) @ torch.from_numpy(past)).numpy()
-            memory[b] = (
-                averages.reshape(-1, crop, crop) - unit.offset * weight[b, :, None, None]
-            ) / unit.scale
+        if stop > first:
+            averages, weight[b] = _remembered(movie, clip, settings, first, stop, area)
+            memory[b] = (averages - unit.offset * weight[b, :, None, None]) / unit.scale
         noise[b] = unit.noise_slope, unit.noise_floor
         if movie.clean is not None:
             top, left = clip.corner
@@ -341,6 +347,38 @@ def draw_batch(
         for array in (window, memory, clean):
             array[b] = array[b, :, ::flip_y, ::flip_x]
     return Batch(window, valid, memory, weight, noise, sampled, followed, clean, supervised)
+
+
+def _remembered(
+    movie: TrainingMovie,
+    clip: Clip,
+    settings: LiveSettings,
+    first: int,
+    stop: int,
+    area: tuple[slice, slice],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the averages (m, h, w), raw counts, and weights (m,) of an area after frames `first` to `stop`."""
+    keep = np.exp(-1.0 / np.asarray(settings.memory_decay))
+    fields = movie.fields if settings.subpixel else None
+    if first == 0 and _in_memory(movie.frames):
+        return movie.past(keep, on_the_scene=fields is not None).before(stop, area)
+    start = max(first, stop - _LONGEST_PAST)
+    share = shares(keep, stop - start)
+    frames = clip.frames[start - clip.first : stop - clip.first, area[0], area[1]]
+    if fields is not None:
+        settled = movie.on_the_scene
+        shape = clip.frames.shape[1], clip.frames.shape[2]
+        frames = (
+            _on_the_scene(frames, between(fields[start:stop], shape, area))
+            if settled is None
+            else settled[start:stop, area[0], area[1]]
+        )
+    return averaged(frames, share), share.sum(1)
+
+
+def _in_memory(frames: AnyMovie) -> bool:
+    mapped = isinstance(frames, np.memmap) and frames.nbytes > _IN_MEMORY_BYTES
+    return isinstance(frames, np.ndarray) and not mapped
 
 
 def _onto_the_centre(fields: npt.NDArray[np.float32], crop: int) -> npt.NDArray[np.float32]:

@@ -74,6 +74,11 @@ class LiveTask(Task):
             return blind
         return blind + _posterior_score(network, known, seed=s.seed, crop=s.crop)
 
+    def held_bytes(self) -> int:
+        """Return the memory of the averages of the past, and of the frames put on the scene."""
+        memories = len(self.network.memory_decay)
+        return sum(movie.held_bytes(memories) for movie in (*self.training, *self.held_out))
+
 
 def self_supervised_score(
     model: LiveNet,
