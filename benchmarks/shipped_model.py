@@ -41,6 +41,7 @@ from denoscope.train import (
 from denoscope.train._evaluate import evaluate_pair
 from denoscope.train._live_settings import CELL
 from denoscope.train._live_task import LiveTask
+from denoscope.train._rehearsal import blended
 
 BUNDLES = Path(__file__).parent.parent / "runtime" / "denoscope" / "runtime" / "bundles"
 PARTS = {"real_1p_gcamp": 100, "real_confocal_lysosome_01": 50, "real_tirf_200hz": 15}
@@ -115,7 +116,7 @@ def main() -> None:
         if begin is None:
             parser.error("--weights needs the bundle that their training began with: give --from.")
         network = LiveNet(shape, flow)
-        network.load_state_dict(mixed(begin, load_file(arguments.weights), arguments.blend))
+        network.load_state_dict(blended(begin, load_file(arguments.weights), 1 - arguments.blend))
         trained_on = [
             lineage(parent) + averaged(arguments.blend),
             *trained_on_gpu(arguments.weights.with_name("training.json")),
@@ -158,7 +159,7 @@ def main() -> None:
             ),
         )
     if begin is not None and arguments.blend < 1:
-        result.network.load_state_dict(mixed(begin, result.network.state_dict(), arguments.blend))
+        result.network.load_state_dict(blended(begin, result.network.state_dict(), 1 - arguments.blend))
     trained_on = [
         *([lineage(parent) + averaged(arguments.blend)] if parent else []),
         f"{arguments.simulated} simulated movies with truth, {mixture(KINDS)}, "
@@ -168,13 +169,6 @@ def main() -> None:
         f"processor; held-out score {result.score_before:.4f} -> {result.score_after:.4f}",
     ]
     write(result.network, output, name, trained_on, arguments.data)
-
-
-def mixed(
-    old: dict[str, torch.Tensor], new: dict[str, torch.Tensor], share: float
-) -> dict[str, torch.Tensor]:
-    """Return the average of two sets of weights, `share` of it the new ones'."""
-    return {name: (1 - share) * old[name] + share * value for name, value in new.items()}
 
 
 def real_parts() -> list[str]:

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from scene_stream import SceneStream, StreamSettings
 from shipped_model import KINDS, NAMES, real_movies
 from torch import Tensor
@@ -33,8 +32,11 @@ from torch import Tensor
 from denoscope.export import load_network
 from denoscope.runtime import Bundle
 from denoscope.train import LiveNet
+from denoscope.train._checkpoint import save_tensors
+from denoscope.train._kept import copied
 from denoscope.train._live_task import _predict, loss_of_batch
 from denoscope.train._methods import method_named
+from denoscope.train._rehearsal import blended
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 AVERAGE = 0.995  # of the weights, a step
@@ -74,7 +76,7 @@ class Learner:
 
     def blended(self, share: float) -> Weights:
         """Return the average of the new weights, `share` of it, with those of the start."""
-        return {k: torch.lerp(self.start[k], new, share) for k, new in self.average.items()}
+        return blended(self.start, self.average, 1 - share)
 
 
 def main() -> None:
@@ -135,11 +137,11 @@ def main() -> None:
                 }
                 print(f"{done:.0%}, step {number}, {scenes} scenes, loss {recent}", flush=True)
                 for learner in learners:
-                    saved(learner.average, options.output / f"{learner.name}.safetensors")
+                    save_tensors(options.output / f"{learner.name}.safetensors", learner.average, {})
         spent = time.perf_counter() - first
         scenes = sum(count.value for count in stream.scenes)
         for learner in learners:
-            saved(learner.average, options.output / f"{learner.name}.safetensors")
+            save_tensors(options.output / f"{learner.name}.safetensors", learner.average, {})
         report |= {
             "after": judged(learners, held_out, SHARES),
             "steps": number,
@@ -206,18 +208,6 @@ def judged(
         learner.network.load_state_dict(mine)
         learner.network.train()
     return found
-
-
-def copied(weights: Weights) -> Weights:
-    """Return weights of their own."""
-    return {name: value.detach().clone() for name, value in weights.items()}
-
-
-def saved(weights: Weights, path: Path) -> None:
-    """Write weights whole or not at all."""
-    part = path.with_suffix(".part")
-    save_file({name: value.cpu().contiguous() for name, value in weights.items()}, part)
-    part.replace(path)
 
 
 if __name__ == "__main__":

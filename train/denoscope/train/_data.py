@@ -299,11 +299,11 @@ def draw_batch(
         Decide which parts of a movie that is larger than memory are drawn from; with no step, the
         same ones always.
     """
-    n, memories = settings.window, len(settings.memory_decay)
+    n, keep = settings.window, np.exp(-1.0 / np.asarray(settings.memory_decay))
     window = np.zeros((size, n, crop, crop), np.float32)
     valid = np.zeros((size, n), np.float32)
-    memory = np.zeros((size, memories, crop, crop), np.float32)
-    weight = np.zeros((size, memories), np.float32)
+    memory = np.zeros((size, len(keep), crop, crop), np.float32)
+    weight = np.zeros((size, len(keep)), np.float32)
     noise = np.zeros((size, 2), np.float32)
     sampled = np.zeros((size, n, 2, KNOTS, KNOTS), np.float32)
     followed = np.zeros(size, np.float32)
@@ -329,14 +329,15 @@ def draw_batch(
             if index == centre or (exists and rng.random() > 0.03):
                 window[b, i] = (frames[index - clip.first][area] - unit.offset) / unit.scale
                 valid[b, i] = 1
-        if settings.subpixel and movie.fields is not None:
+        fields = movie.fields if settings.subpixel else None
+        if fields is not None:
             near = np.clip(np.arange(n) + centre - n // 2, 0, length - 1)
-            there = between(movie.fields[near], (height, width), area)
+            there = between(fields[near], (height, width), area)
             sampled[b] = _onto_the_centre(_flipped(there, flip_y, flip_x), crop)
             followed[b] = 1
         stop = centre - n // 2
         if stop > first:
-            averages, weight[b] = _remembered(movie, clip, settings, first, stop, area)
+            averages, weight[b] = _remembered(movie, clip, fields, keep, first, stop, area)
             memory[b] = (averages - unit.offset * weight[b, :, None, None]) / unit.scale
         noise[b] = unit.noise_slope, unit.noise_floor
         if movie.clean is not None:
@@ -352,14 +353,13 @@ def draw_batch(
 def _remembered(
     movie: TrainingMovie,
     clip: Clip,
-    settings: LiveSettings,
+    fields: npt.NDArray[np.float32] | None,
+    keep: npt.NDArray[np.float64],
     first: int,
     stop: int,
     area: tuple[slice, slice],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the averages (m, h, w), raw counts, and weights (m,) of an area after frames `first` to `stop`."""
-    keep = np.exp(-1.0 / np.asarray(settings.memory_decay))
-    fields = movie.fields if settings.subpixel else None
     if first == 0 and _in_memory(movie.frames):
         return movie.past(keep, on_the_scene=fields is not None).before(stop, area)
     start = max(first, stop - _LONGEST_PAST)
