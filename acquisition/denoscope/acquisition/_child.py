@@ -9,10 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
-import denoscope
+from denoscope.runtime.children import child_command, child_environment
 
 __all__ = ["end_with", "exit_words", "overhear", "start_child"]
 
@@ -35,8 +34,6 @@ def start_child(
     polite
         Whether Windows is told that others come first; elsewhere the process says so itself.
     """
-    paths = [str(Path(part).parent) for part in denoscope.__path__]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
     options: dict[str, Any] = {"start_new_session": True, "pass_fds": descriptors}
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
@@ -44,11 +41,11 @@ def start_child(
             flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS
         options = {"creationflags": flags}
     return subprocess.Popen(  # noqa: S603  fixed words
-        [sys.executable, "-P", "-m", module, *words],
+        child_command(module, *words),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment,
+        env=child_environment(),
         **options,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -71,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments
         Words after the program's name; None for those of the process.
     """
+    # Processes that libraries start, as several GPUs and compilers do, import nothing from the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
     words = sys.argv[1:] if arguments is None else arguments
     named = next((word for word in words if not word.startswith("-")), None)
     app = typer.Typer(

@@ -20,6 +20,7 @@ from typing import IO, Any, BinaryIO
 
 from denoscope.export._errors import EngineBuildFailed
 from denoscope.export._tensorrt import BuildRequest, Timings, build, load
+from denoscope.runtime.children import child_command, child_environment
 
 __all__ = ["build_in_process_of_its_own", "serve"]
 
@@ -53,17 +54,14 @@ def build_in_process_of_its_own(
     EngineBuildFailed
         If TensorRT refuses the graph, or its process ends without an answer.
     """
-    # The child must find denoscope where this process found it, installed or not.
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    command = [sys.executable, "-m", __name__]
     with (
         tempfile.TemporaryFile() as words,
         subprocess.Popen(  # noqa: S603  our own interpreter and module
-            command,
+            child_command(__name__),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=words,
-            env={**os.environ, "PYTHONPATH": path},
+            env=child_environment(as_here=True),
         ) as child,
     ):
         try:

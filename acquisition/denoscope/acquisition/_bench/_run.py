@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from denoscope.acquisition._errors import OutputExists, one_line
 from denoscope.acquisition._machine import load_average
+from denoscope.runtime.children import child_command, child_environment
 
 from ._against import SCHEMA, compare, compare_whole_window, read_report
 from ._cases import Case
@@ -135,12 +135,12 @@ def _write(
 
 def _measure(case: Case) -> dict[str, Any]:
     """Run one case in a fresh interpreter, so that its start and its memory are its own."""
-    words = [sys.executable, "-P", "-m", "denoscope.acquisition._bench._worker"]
     limit_s = _LONGEST_S + 2 * case.frames / case.fps
     failed: dict[str, Any] = {"case": case.model_dump(), "label": case.label}
     try:
         done = subprocess.run(  # noqa: S603  this program's own interpreter and module
-            words,
+            child_command("denoscope.acquisition._bench._worker"),
+            env=child_environment(),
             input=case.model_dump_json(),
             capture_output=True,
             text=True,

@@ -1,0 +1,82 @@
+"""Processes that denoscope starts execute nothing that lies in the current folder."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from denoscope.acquisition._child import start_child
+from denoscope.runtime.children import child_command, child_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTED = (
+    "denoscope.acquisition._denoiser_process",
+    "denoscope.acquisition._hook_process",
+    "denoscope.acquisition._view._window_process",
+    "denoscope.acquisition._view._session_process",
+)
+RUN = ("denoscope.acquisition._bench._worker", "denoscope.export._build_process")
+PATHS = ("", os.pathsep, "nowhere" + os.pathsep, os.pathsep + "nowhere")
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder whose files would betray that they were executed."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("json", "sitecustomize", "usercustomize", "threading", "typing", "numpy", "sample"):
+        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'a').write({name!r})\n")
+    monkeypatch.chdir(folder)
+    return tmp_path / "executed"
+
+
+@pytest.mark.parametrize("module", STARTED)
+def test_a_process_beside_a_session(planted: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    monkeypatch.setenv("PYTHONPATH", "")
+    with start_child(module, "0") as process:
+        process.communicate(b"", timeout=60)
+    assert not planted.exists(), planted.read_text()
+
+
+@pytest.mark.parametrize("module", RUN)
+def test_a_process_that_does_one_thing(planted: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    monkeypatch.setenv("PYTHONPATH", "")
+    done = subprocess.run(
+        child_command(module), input=b"{}", env=child_environment(), capture_output=True, check=False
+    )
+    assert b"No module named" not in done.stderr, "it ran as far as the request"
+    assert not planted.exists(), planted.read_text()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_current_folder_is_not_on_the_path(
+    planted: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", path)
+    with start_child("sample") as process:  # a module of the current folder, which nobody may find
+        _, errors = process.communicate(b"", timeout=60)
+    assert b"No module named sample" in errors
+    assert not planted.exists()
+    assert "" not in child_environment()["PYTHONPATH"].split(os.pathsep)
+
+
+def test_what_a_child_starts_keeps_to_it(planted: Path) -> None:
+    words = [sys.executable, "-c", "import sample"]
+    done = subprocess.run(words, env=child_environment(), capture_output=True, check=False)
+    assert b"No module named 'sample'" in done.stderr
+    assert not planted.exists()
+
+
+def test_no_other_place_starts_an_interpreter() -> None:
+    found = []
+    for part in ("acquisition", "export", "train", "runtime"):
+        for path in (ROOT / part / "denoscope").rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable":
+                    found.append(path.relative_to(ROOT).as_posix())
+    assert found == ["runtime/denoscope/runtime/children.py"]
