@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from ._errors import BundleDamaged, BundleNotFound, InvalidInput
-from ._graph_check import check_graph, expected_names
+from ._graph_check import Grid, check_graph, expected_names
 from ._noise import Intensity
+from ._regular_file import NotReadable, read_regular, regular_size
 
 __all__ = ["Bundle", "BundleManifest", "QualityRecord", "list_bundles", "write_bundle"]
 
@@ -26,9 +27,10 @@ SUFFIX = ".denoscope"
 _SHIPPED = Path(__file__).parent / "bundles"
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # file browsers leave these anywhere
 _MANIFEST_LIMIT = 1 << 20
+_BUNDLE_LIMIT = 1 << 29  # bytes of all its files; the largest shipped bundle has 7 million
 
 Graphs = Literal["encode", "motion", "align", "recall", "remember", "fuse"]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=4096)]  # shipped: 28 channels, strides of 4
 
 
 class QualityRecord(BaseModel):
@@ -116,9 +118,9 @@ class BundleManifest(BaseModel):
     stride: Count
     scale: Count
     feature_channels: Count
-    memory_decay: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] = ()
-    memory_channels: Annotated[int, Field(ge=0)] = 0
-    flow_scale: Annotated[int, Field(ge=0)] = 0
+    memory_decay: Annotated[tuple[Annotated[FiniteFloat, Field(gt=0)], ...], Field(max_length=64)] = ()
+    memory_channels: Annotated[int, Field(ge=0, le=4096)] = 0
+    flow_scale: Annotated[int, Field(ge=0, le=4096)] = 0
     subpixel: bool = False
     predicts_std: bool = True
     calibration_frames: Count = 32
@@ -195,14 +197,17 @@ class Bundle:
         BundleNotFound
             If no bundle lies there and no shipped one has that name.
         BundleDamaged
-            If a file is missing, surplus or changed, an ONNX graph has weights outside itself or other
-            inputs and outputs than a bundle's, or the weights' header cannot be read.
+            If a file is missing, surplus, changed, too large or no regular file; an ONNX graph has weights outside
+            itself, other inputs and outputs than a bundle's, or would take gigabytes or minutes; or the weights'
+            header cannot be read.
         """
         folder = _find(bundle)
         manifest = _read_manifest(folder)
         required = {WEIGHTS, *(f"{g}.onnx" for g in manifest.graphs)}
         _check_listing(folder, manifest, required)
+        _check_size(folder, manifest)
         files = {name: _read_checked(folder, name, digest) for name, digest in manifest.files.items()}
+        grid = Grid(manifest.stride, manifest.scale, manifest.flow_scale)
         graphs: dict[str, bytes] = {}
         for graph in manifest.graphs:
             names = expected_names(
@@ -212,7 +217,7 @@ class Bundle:
                 motion=manifest.flow_scale > 0,
                 std=manifest.predicts_std,
             )
-            check_graph(f"{graph}.onnx", files[f"{graph}.onnx"], names)
+            check_graph(f"{graph}.onnx", files[f"{graph}.onnx"], names, grid)
             graphs[graph] = files[f"{graph}.onnx"]
         _check_weights(files[WEIGHTS])
         return cls(folder, manifest, graphs)
@@ -306,7 +311,7 @@ def _find(bundle: str | os.PathLike[str]) -> Path:
         shipped = _SHIPPED / (bundle.removesuffix(SUFFIX) + SUFFIX)
         if bundle in list_bundles():
             return shipped
-    if (path / MANIFEST).is_file():
+    if os.path.lexists(path / MANIFEST):  # a pipe or a device gets its own sentence when it is read
         return path
     names = ", ".join(list_bundles()) or "none"
     if path.is_dir():
@@ -320,16 +325,10 @@ def _find(bundle: str | os.PathLike[str]) -> Path:
 
 def _read_manifest(folder: Path) -> BundleManifest:
     advice = "copy the bundle again from where it came from, or export it again"
-    raw = (folder / MANIFEST).read_bytes()
+    raw = _read(folder, MANIFEST, _MANIFEST_LIMIT)
     try:
-        if len(raw) > _MANIFEST_LIMIT:
-            raise BundleDamaged(
-                f"{MANIFEST} has {len(raw)} bytes; at most {_MANIFEST_LIMIT} are read: {advice}."
-            )
         content = json.loads(raw.decode())
-    except ValueError as error:
-        if isinstance(error, BundleDamaged):
-            raise
+    except (ValueError, RecursionError) as error:
         raise BundleDamaged(f"{MANIFEST} in {folder} is not readable ({error}): {advice}.") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > 1:
@@ -378,8 +377,36 @@ def _check_listing(folder: Path, manifest: BundleManifest, required: set[str]) -
         )
 
 
+def _check_size(folder: Path, manifest: BundleManifest) -> None:
+    """Refuse a bundle that holds anything but regular files, or more of them than fits, before any is read."""
+    total = 0
+    for name in manifest.files:
+        try:
+            total += regular_size(folder / name)
+        except NotReadable as error:
+            raise _unreadable(folder, name, error) from error
+        if total > _BUNDLE_LIMIT:
+            raise BundleDamaged(
+                f"The bundle {folder} has more than {_BUNDLE_LIMIT} bytes with {name}, and no more are read: "
+                "copy it again from where it came from, or export it again."
+            )
+
+
+def _read(folder: Path, name: str, limit: int) -> bytes:
+    try:
+        return read_regular(folder / name, limit)
+    except NotReadable as error:
+        raise _unreadable(folder, name, error) from error
+
+
+def _unreadable(folder: Path, name: str, reason: NotReadable) -> BundleDamaged:
+    return BundleDamaged(
+        f"{name} in {folder} {reason}: copy the bundle again from where it came from, or export it again."
+    )
+
+
 def _read_checked(folder: Path, name: str, digest: str) -> bytes:
-    data = (folder / name).read_bytes()
+    data = _read(folder, name, _BUNDLE_LIMIT)
     found = hashlib.sha256(data).hexdigest()
     if found != digest:
         raise BundleDamaged(

@@ -1,18 +1,20 @@
-"""What a bundle's ONNX graphs must be before any engine may see them."""
+"""Check a bundle's ONNX graphs before any engine sees them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._errors import BundleDamaged
+from ._graph_cost import Grid, TooLarge, check_cost, check_count
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["GraphNames", "check_graph", "expected_names"]
+__all__ = ["GraphNames", "Grid", "check_graph", "expected_names"]
 
+_UNSCALED = Grid()
 _LARGEST_TENSOR = 1 << 28  # elements: 1 GiB in float32, a thousand times the largest network's
 
 
@@ -65,10 +67,11 @@ def expected_names(
     return GraphNames((*frames, *flows, "valid", *state, "noise"), outputs, ("noise", "weight"))
 
 
-def check_graph(file: str, data: bytes, names: GraphNames) -> None:
-    """Refuse a graph that is unreadable, points outside itself, or is not what an engine can be trusted with.
+def check_graph(file: str, data: bytes, names: GraphNames, grid: Grid = _UNSCALED) -> None:
+    """Refuse a graph that is unreadable, points outside itself, takes too much memory or time, or breaks an engine.
 
-    Engines do not survive every graph: a cycle, or a function that calls itself, keeps them busy for ever.
+    Engines do not survive every graph: a cycle, or a function that calls itself, keeps them busy for ever, and
+    `Range(0, 1e12)` asks for four terabytes.
 
     Parameters
     ----------
@@ -78,6 +81,8 @@ def check_graph(file: str, data: bytes, names: GraphNames) -> None:
         The serialised model.
     names
         What it must have; all must be float32.
+    grid
+        Sizes of its inputs, by which memory and time are worked out.
 
     Raises
     ------
@@ -90,6 +95,7 @@ def check_graph(file: str, data: bytes, names: GraphNames) -> None:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's two implementations raise different ones
         raise BundleDamaged(f"{file} is not an ONNX model ({error}): export the bundle again.") from error
+    _within_limits(file, check_count, model)
     for tensor in _tensors_of_model(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             place = next((e.value for e in tensor.external_data if e.key == "location"), "an unnamed file")
@@ -123,6 +129,14 @@ def check_graph(file: str, data: bytes, names: GraphNames) -> None:
         raise BundleDamaged(
             f"{file} is no valid ONNX model ({reason.strip()[:200]}): export the bundle again."
         ) from error
+    _within_limits(file, check_cost, model, grid)
+
+
+def _within_limits(file: str, check: Callable[..., None], *values: Any) -> None:
+    try:
+        check(*values)
+    except TooLarge as error:
+        raise BundleDamaged(f"{file} {error}: do not use this bundle, or export it again.") from error
 
 
 def _check_simple(file: str, model: onnx.ModelProto) -> None:
