@@ -53,16 +53,6 @@ def test_importing_the_runtime_loads_nothing_heavy() -> None:
     assert not heavy & loaded_after("import denoscope.runtime")
 
 
-def test_no_module_is_longer_than_five_hundred_lines() -> None:
-    long = {
-        str(p.relative_to(ROOT)): n
-        for part in PARTS
-        for p in (ROOT / part).rglob("*.py")
-        if (n := len(p.read_text(encoding="utf-8").splitlines())) > 500
-    }
-    assert not long
-
-
 def test_versions_that_belong_together_are_pinned() -> None:
     pins = dict(line.split("==") for line in PROJECT["optional-dependencies"]["micromanager"])
     interface = pins["pymmcore"].split(".")[3]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from acquisition.conftest import environment
-from denoscope.acquisition._denoiser import DenoiserRequest, LocalDenoiser
+from denoscope.acquisition._denoiser import UNKNOWN, DenoiserRequest, LocalDenoiser
 from denoscope.acquisition._errors import DenoiserFailed, DenoiserLost
 from denoscope.acquisition._remote import SLOTS, RemoteDenoiser
 from denoscope.acquisition._slab import Slab
@@ -69,7 +69,7 @@ def test_the_outputs_are_those_of_this_process(with_std: Path) -> None:
     request = DenoiserRequest(str(with_std), threads=1, std=True)
     here, there = LocalDenoiser(request), RemoteDenoiser(request)
     try:
-        assert there.learned() == {"intensity": None, "aligned": None, "followed_since": None}
+        assert there.learned() == UNKNOWN
         expected, found = play(here), play(there)
         assert len(found) == len(expected) > 75
         for one, two in zip(found, expected, strict=True):

@@ -111,6 +111,29 @@ def test_late_frames_are_encoded_but_their_outputs_skipped() -> None:
     assert echo.skips
 
 
+def test_encoding_the_first_frames_anew_is_not_falling_behind() -> None:
+    class Refining(Echo):
+        """Takes 0.3 s for frame 20, because it measures the noise again."""
+
+        refinements = 0
+
+        def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+            if meta.number == 20:
+                time.sleep(0.3)
+                self.refinements += 1
+            return super().push(frame, meta, skip=skip)
+
+        def learned(self) -> dict[str, Any]:
+            return {"intensity_refinements": self.refinements}
+
+    sink = Sink()
+    lane = make(Refining(), sink, lag_s=0.1)
+    feed(lane, 40, interval_s=0.02)
+    assert balanced(lane, 40) == {}
+    assert sink.indices == list(range(40))
+    assert lane.startup.counts.sum() > 10
+
+
 def test_a_denoiser_that_is_too_slow_shows_the_newest_frames() -> None:
     ages_s = []
 

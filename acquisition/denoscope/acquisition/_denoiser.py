@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["UNKNOWN", "DenoiserRequest", "LocalDenoiser", "SessionDenoiser"]
 
-UNKNOWN: Mapping[str, Any] = {"intensity": None, "aligned": None, "followed_since": None}
+UNKNOWN: Mapping[str, Any] = {
+    "intensity": None,
+    "intensity_provisional": None,
+    "intensity_refinements": 0,
+    "aligned": None,
+    "followed_since": None,
+}
 """What a denoiser has learned before it saw a frame."""
 
 
@@ -90,7 +96,7 @@ class LocalDenoiser(Router):
         self._request = request
         self._bundle = Bundle.load(request.bundle)
         self._changed: dict[str, Any] = {}
-        self._state: tuple[Intensity | None, bool] = (None, False)
+        self._state: tuple[Intensity | None, bool, bool, int] = (None, False, False, 0)
         self._learned: Mapping[str, Any] = UNKNOWN
         self.provenance = self._open({})
 
@@ -144,14 +150,22 @@ class LocalDenoiser(Router):
     def learned(self) -> Mapping[str, Any]:
         """Return the first stream's intensity transform, and whether it follows the scene.
 
-        And the backend, where another than the one of `provenance` had to be taken for the frame size.
+        Also whether that transform is provisional, how often any stream has refined its own (which delays the
+        others), and the backend, where another than the one of `provenance` had to be taken for the frame size.
         """
-        state = self._first.intensity, self._first.aligned
-        # Asked for with every frame, and it changes once.
-        if state[0] is not self._state[0] or state[1] != self._state[1]:
+        first, refinements = self._first, sum(stream.refinements for stream in self.streams.values())
+        state = first.intensity, first.aligned, first.provisional, refinements
+        # Asked for with every frame, and it changes a few times.
+        if state[0] is not self._state[0] or state[1:] != self._state[1:]:
             intensity = None if state[0] is None else state[0].model_dump()
-            since = next((r.number for r in self._first.rebinds if r.motion == "moves"), None)
-            found = {"intensity": intensity, "aligned": state[1], "followed_since": since}
+            since = next((r.number for r in first.rebinds if r.motion == "moves"), None)
+            found = {
+                "intensity": intensity,
+                "intensity_provisional": first.provisional,
+                "intensity_refinements": refinements,
+                "aligned": first.aligned,
+                "followed_since": since,
+            }
             self._state, self._learned = state, {**found, **self._changed}
         return self._learned
 

@@ -166,8 +166,12 @@ class _Filling:
                 "intensity": Intensity(**self.denoiser["intensity"]),
                 "align": bool(self.denoiser["aligned"]),
             }
-        self.first: Stream = stack.enter_context(Stream(model, engine, look_ahead=look_ahead, **known))
-        self.router = Router(self.first, lambda: Stream(model, engine, look_ahead=self.first.look_ahead))
+        self.first: Stream = stack.enter_context(
+            Stream(model, engine, look_ahead=look_ahead, start_within_s=None, **known)
+        )
+        self.router = Router(
+            self.first, lambda: Stream(model, engine, look_ahead=self.first.look_ahead, start_within_s=None)
+        )
         stack.callback(self.router.close)
         # An output comes this many frames of its stream later at most.
         alone = bool(known) and len(self.tracks) == 1

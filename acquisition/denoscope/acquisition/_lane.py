@@ -151,6 +151,7 @@ class DenoiseLane:
         self._behind_until_s = 0.0
         self._behind_since: tuple[float, float] | None = None  # when without an output, and the lag then
         self._hopeless = False
+        self._refinements = 0
         self._passed_over_s = float("-inf")
         self._camera: str | None = None
         self.latency = LatencyHistogram()
@@ -345,6 +346,7 @@ class DenoiseLane:
             tags=frame.tags,
         )
         self._take(self._denoiser.push(frame.pixels, meta, skip=skip))
+        self._allow_for_refinement()
         held = self._denoiser.counters.in_flight
         # After the calibration the denoiser works off what it held, until it is in step with the camera
         # or, on a machine that is too slow, the first output is skipped.
@@ -352,6 +354,13 @@ class DenoiseLane:
         in_step = self._first_output_s is not None and held <= steady and self._queue.empty()
         if self._caught_up_s is None and (in_step or skip):
             self._caught_up_s = frame.t_received_s
+
+    def _allow_for_refinement(self) -> None:
+        """Count as starting up what a stream loses when it encodes its first frames anew, not as falling behind."""
+        learned = getattr(self._denoiser, "learned", None)
+        refinements = 0 if learned is None else learned().get("intensity_refinements", 0)
+        if refinements != self._refinements:
+            self._refinements, self._caught_up_s = refinements, None
 
     def _falls_behind(self, now_s: float, lag_s: float) -> bool:
         if self._caught_up_s is None:

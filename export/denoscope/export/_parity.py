@@ -177,7 +177,7 @@ def _compare(
 
 
 def _denoise(bundle: Bundle, noisy: Frames, backend: str | Backend) -> tuple[Frames, Intensity]:
-    with Stream(bundle, backend=backend) as stream:
+    with Stream(bundle, backend=backend, start_within_s=None) as stream:
         outputs = []
         for number, frame in enumerate(noisy):
             outputs += stream.push(frame, FrameMeta(number=number, t_received_s=time.perf_counter()))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ._arrivals import Entry, Held, check_order
 from ._backends import Backend, Choice
 from ._bundle import Bundle
+from ._calibration import CATCH_UP, START_S, Calibration
 from ._chosen import ChosenBackend
 from ._convert import Place, check_frame, check_kind, is_plainly, native
 from ._errors import InvalidInput
@@ -36,7 +37,6 @@ from ._window import BoundWindow
 __all__ = ["FAILED", "Stream"]
 
 FAILED = "failed"  # the drop reason of frames that were in flight when the backend raised
-_CATCH_UP = 2  # held frames processed per push after the calibration, so that no push takes long
 
 Frame = npt.NDArray[Any]
 _Kind = tuple[tuple[int, int], np.dtype[Any]]
@@ -61,6 +61,11 @@ class Stream:
         The movie's transform and noise. None takes the bundle's or, if it has none, estimates it from
         the first `calibration_frames` frames and freezes it. Frames are held until then and
         afterwards processed two a push, so that the camera's queue does not fill meanwhile.
+    start_within_s
+        Where that many frames do not come in so many seconds (by `FrameMeta.t_received_s`), the stream begins
+        with an estimate from those that are there, at least `look_ahead` + 3, and refines it: with 8 frames, with
+        16 and with all. The frames before are then encoded anew, so that what comes after equals what a
+        stream gives that waited. None always waits.
     std
         Whether outputs carry their predicted standard deviation.
     align
@@ -95,6 +100,7 @@ class Stream:
         intensity: Intensity | None = None,
         std: bool = False,
         align: bool | None = None,
+        start_within_s: float | None = START_S,
         threads: int | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
@@ -112,6 +118,10 @@ class Stream:
             )
         self._given = intensity if intensity is not None else manifest.intensity
         self._intensity = self._given
+        self._start_within_s = start_within_s
+        self._calibration = self._new_calibration()
+        self._provisional = False
+        self._refinements = 0
         self._std = std
         self._align = align
         self._placement: Placement | None = None
@@ -124,6 +134,7 @@ class Stream:
         self._key: StreamKey | None = None
         self._last_pushed: int | None = None
         self._last_entered: int | None = None
+        self._last_due: int | None = None  # the last frame that was emitted or dropped
         self._held: deque[Held] = deque()  # never more than the calibration's frames
         self._received = self._emitted = self._missing = 0
         self._dropped: dict[str, int] = {}
@@ -143,8 +154,21 @@ class Stream:
 
     @property
     def intensity(self) -> Intensity | None:
-        """The frozen transform; None until it has been estimated."""
+        """The transform; None until it has been estimated. A `provisional` one may still be refined."""
         return self._intensity
+
+    @property
+    def provisional(self) -> bool:
+        """Whether the transform was estimated from fewer than `calibration_frames` frames.
+
+        It is estimated again when more of them come, before the next `flush`.
+        """
+        return self._provisional
+
+    @property
+    def refinements(self) -> int:
+        """How often a provisional transform was replaced by one from more frames."""
+        return self._refinements
 
     @property
     def aligned(self) -> bool:
@@ -262,7 +286,7 @@ class Stream:
         except BaseException:
             self._fail()
             raise
-        self._last_pushed = self._key = None
+        self._last_pushed = self._key = self._last_due = None
         self._emitted += len(outputs)
         self._seconds.total += perf_counter() - start
         return outputs
@@ -298,19 +322,31 @@ class Stream:
     def _take(
         self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
     ) -> None:
-        if self._intensity is not None and not self._held:
+        if self._calibration is None and not self._held:
             self._enter(frame, meta, pushed, skip, outputs)
             return
-        self._held.append(Held(frame.copy(), meta, pushed))
-        if self._intensity is None and len(self._held) >= self.bundle.manifest.calibration_frames:
-            self._calibrate()
+        held = Held(frame.copy(), meta, pushed)
+        self._held.append(held)
+        if self._calibration is not None and self._calibration.keep(held):
+            self._calibrate(self._calibration, skip, outputs)
         if self._intensity is not None:
-            for _ in range(min(_CATCH_UP, len(self._held))):
-                self._enter_held(skip, outputs)
+            # The first output comes with the push that the stream begins with.
+            least = self.look_ahead + 1 if self._last_due is None else 0
+            for _ in range(min(max(self._catch_up, least), len(self._held))):
+                self._enter_held(self._held.popleft(), skip, outputs)
 
-    def _enter_held(self, skip: str | None, outputs: list[Denoised]) -> None:
-        held = self._held.popleft()
+    def _enter_held(self, held: Held, skip: str | None, outputs: list[Denoised]) -> None:
         self._enter(held.frame, held.meta, held.pushed, skip, outputs)
+        if self._calibration is not None:
+            self._calibration.processed.append(held)
+
+    def _new_calibration(self) -> Calibration | None:
+        """Return how the transform is estimated; None where it is given."""
+        self._catch_up = CATCH_UP
+        if self._given is not None:
+            return None
+        frames = self.bundle.manifest.calibration_frames
+        return Calibration(frames, self.look_ahead, self._start_within_s)
 
     def _welcome(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> None:
         """Change to a frame's kind, if it is another."""
@@ -331,6 +367,7 @@ class Stream:
             self._rebinds.append(Rebind(number, old_shape, shape, old_dtype.name, dtype.name))
             if dtype != old_dtype and self._given is None:
                 self._intensity = None  # another dtype is another scale
+                self._calibration = self._new_calibration()
         self._kind = kind
         self._bind(kind, follow=self.aligned or bool(self._align))
 
@@ -364,15 +401,26 @@ class Stream:
         backend, graphs, manifest = self._chosen.backend, self._chosen.graphs.of(dtype), self.bundle.manifest
         return BoundWindow(backend, graphs, manifest, self.look_ahead, canvas, dtype, scene=scene)
 
-    def _calibrate(self) -> None:
-        """Estimate the transform from the held frames and freeze it; find out whether the scene moves."""
+    def _calibrate(self, calibration: Calibration, skip: str | None, outputs: list[Denoised]) -> None:
+        """Estimate the transform from the frames so far, and whether the scene moves; encode anew what is encoded."""
         started = perf_counter()
-        frames = np.stack([h.frame for h in self._held])
+        frames = np.stack([held.frame for held in calibration.kept])
+        self._refinements += self._intensity is not None
         self._intensity = intensity = estimate_intensity(frames)
         follow = moves(frames, intensity) if self._align is None else self._align
+        calibration.estimated()
+        self._provisional = not calibration.complete
+        self._catch_up = calibration.catch_up
         self._seconds.calibrate += perf_counter() - started
+        processed = list(calibration.processed)
+        if processed:
+            self._forget_movie()
         assert self._kind is not None
         self._bind(self._kind, follow=follow)
+        for held in processed:
+            self._enter_held(held, skip, outputs)
+        if calibration.complete:
+            self._calibration = None
 
     def _place(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Place:
         """Find where on the canvas a frame lies; start anew when the scene begins to move or has drifted away."""
@@ -430,7 +478,10 @@ class Stream:
 
     def _follow(self, step: Step[Entry], skip: str | None, outputs: list[Denoised]) -> None:
         """Emit or drop the centre that became due, then absorb the frame that leaves the window."""
-        if step.centre is not None:
+        due = None if step.centre is None else step.centre.meta.number
+        # Frames that are encoded anew have been returned already.
+        if step.centre is not None and due is not None and (self._last_due is None or due > self._last_due):
+            self._last_due = due
             if skip is None:
                 outputs.append(self._fuse(step.centre, step.rotation))
             else:
@@ -463,11 +514,13 @@ class Stream:
     def _drain(self, skip: str | None, outputs: list[Denoised]) -> None:
         """Finish every frame in flight and leave the ring and the memory empty."""
         if self._held:
-            if self._intensity is None:
-                self._calibrate()
+            if self._intensity is None and self._calibration is not None:
+                self._calibrate(self._calibration, skip, outputs)
             while self._held:
-                self._enter_held(skip, outputs)
+                self._enter_held(self._held.popleft(), skip, outputs)
         self._end_movie(skip, outputs)
+        if self._intensity is not None:
+            self._calibration = None  # what there is stays
 
     def _end_movie(self, skip: str | None, outputs: list[Denoised]) -> None:
         """Finish what is in the ring, then empty the ring and the memory."""
@@ -475,8 +528,14 @@ class Stream:
             return
         while self._ring.waiting:
             self._miss(skip, outputs)
+        self._forget_movie()
+
+    def _forget_movie(self) -> None:
+        """Empty the ring and the memory, whatever they hold."""
         self._ring.clear()
         self._bound.forget()
+        if self._calibration is not None:
+            self._calibration.restart()
         if self._placement is not None:
             self._placement.restart()
         self._last_entered = None
@@ -486,6 +545,7 @@ class Stream:
         self._dropped[FAILED] = self._dropped.get(FAILED, 0) + lost
         self._ring.clear()
         self._held.clear()
+        self._calibration = None
         self._unusable = "has failed"
 
     @property

@@ -169,7 +169,7 @@ def denoise_offline(
     wanted = predicts_std(bundle)
     std = np.empty(frames.shape, np.float32) if wanted else None
     done = 0
-    with Stream(bundle, backend=backend, look_ahead=look_ahead, std=wanted) as stream:
+    with Stream(bundle, backend=backend, look_ahead=look_ahead, std=wanted, start_within_s=None) as stream:
         for number in range(len(frames) + 1):
             if number < len(frames):
                 outputs = stream.push(
