@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from ._words import Words, open_standard_streams
+
 __all__ = ["COMMANDS", "main"]
 
 # Name in the shell, and the module with a function of the same name that typer turns into it.
@@ -74,7 +76,12 @@ def main(arguments: list[str] | None = None) -> None:
     """
     # Processes that libraries start, as several GPUs and compilers do, import nothing from the current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
-    words = sys.argv[1:] if arguments is None else arguments
+    open_standard_streams()
+    with Words():
+        _run(sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(words: list[str]) -> None:
     named = next((word for word in words if not word.startswith("-")), None)
     app = typer.Typer(
         name="denoscope", add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True

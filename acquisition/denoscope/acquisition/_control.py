@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 import threading
 import time
@@ -97,6 +98,10 @@ class SessionControl:
         """End the recording; what is buffered is still written and denoised."""
         self._waiting.append(Request(Action.STOP, origin))
 
+    def add(self, request: Request) -> None:
+        """Ask for what came from elsewhere."""
+        self._waiting.append(request)
+
     def take(self) -> Iterator[Request]:
         """Yield what was asked for since the last call, oldest first."""
         with suppress(IndexError):
@@ -120,26 +125,45 @@ class RequestFiles:
     def take(self) -> Iterator[Request]:
         """Yield each request once, oldest first; files that hold none are passed over."""
         try:
-            names = [entry.name for entry in os.scandir(self._folder) if entry.name.startswith(_PREFIX)]
+            with os.scandir(self._folder) as entries:
+                names = {each.name for each in entries if _may_be_request(each)}
         except OSError:  # the folder is gone; the raw writer says so
             return
-        for name in sorted(names):
-            if name.endswith(".json") and name not in self._seen:
-                self._seen.add(name)
-                path = self._folder / name
-                request = _read(path)
-                with suppress(OSError):  # not ours to delete: it is known now, and not obeyed twice
-                    path.unlink()
-                if request is not None:
-                    yield request
+        self._seen &= names
+        for name in sorted(names - self._seen)[:_MOST_WAITING]:
+            self._seen.add(name)
+            path = self._folder / name
+            request = _read(path)
+            with suppress(OSError):  # not ours to delete: it is known now, and not obeyed twice
+                path.unlink()
+            if request is not None:
+                yield request
+
+
+def _may_be_request(entry: os.DirEntry[str]) -> bool:
+    """Return whether it is named like a request and is a regular file: opening anything else may wait for ever."""
+    named = entry.name.startswith(_PREFIX) and entry.name.endswith(".json")
+    return named and entry.is_file(follow_symlinks=False)
 
 
 def _read(path: Path) -> Request | None:
+    # It may have become something else since it was listed.
+    flags = (
+        os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    )
     try:
-        with path.open("rb") as file:
-            words = json.loads(file.read(_MOST_BYTES))
+        number = os.open(path, flags)
+        try:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                return None
+            data = os.read(number, _MOST_BYTES + 1)
+        finally:
+            os.close(number)
+        if len(data) > _MOST_BYTES:
+            return None
+        words = json.loads(data)
         return Request(Action(words["action"]), "file", str(words["name"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except Exception:  # noqa: BLE001  whatever somebody wrote there, brackets without end too, is no request
         return None
 
 
@@ -261,11 +285,21 @@ if sys.platform == "win32":
 else:
     import select
 
+    def _in_background(number: int) -> bool:
+        """Return whether what is typed in this terminal is for another program."""
+        try:
+            return os.tcgetpgrp(number) != os.getpgrp()
+        except OSError:  # no terminal, or not the one that this program was started in
+            return False
+
     def _typed() -> str:
         """Return what was typed, after a moment at the latest."""
         try:
             number = sys.stdin.fileno()
             if not select.select([number], [], [], _KEY_POLL_S)[0]:
+                return ""
+            if _in_background(number):
+                time.sleep(_KEY_POLL_S)
                 return ""
             data = os.read(number, _MOST_BYTES)
         except (OSError, ValueError):  # the terminal went away; the session did not

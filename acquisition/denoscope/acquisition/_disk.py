@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from ._confirm import confirm
 from ._errors import NoDiskSpace
 from ._frames import SourceInfo
 
@@ -51,7 +52,7 @@ def write_speed(folder: Path, size: int) -> float:
             bytes_before = written
             while written < until:
                 written += file.write(data[: until - written])
-            os.fsync(file.fileno())
+            confirm(file.fileno())
             # The best of the pieces: a moment in which others used the disk says nothing about it.
             speed = max(speed, (written - bytes_before) / max(time.perf_counter() - begun, 1e-9))
             piece *= 2

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from denoscope.runtime import InvalidInput
 
+from ._confirm import confirm
 from ._errors import OutputExists
 
 __all__ = ["Journal"]
@@ -33,6 +33,8 @@ class Journal:
         self.path = output.with_name(output.name + ".partial.json")
         self.job: dict[str, Any] = {}
         self.chunks: set[int] = set()
+        self.unconfirmed: OSError | None = None
+        """The disk's answer where it cannot confirm what was written."""
         self.frames = 0
         """Frames of the chunk after the finished ones, where they are written in order."""
 
@@ -108,7 +110,7 @@ class Journal:
         with draft.open("w", encoding="utf-8") as file:
             json.dump(data, file)
             file.flush()
-            os.fsync(file.fileno())
+            self.unconfirmed = confirm(file.fileno()) or self.unconfirmed
         draft.replace(self.path)
 
     def remove(self) -> None:

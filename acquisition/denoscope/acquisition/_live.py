@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._camera_options import ConvertingDenoiser, conversion, load_camera
-from ._control import Action, Request, RequestFiles, SessionControl
+from ._control import Action, Request, SessionControl
 from ._denoiser import UNKNOWN, DenoiserRequest, LocalDenoiser, SessionDenoiser
 from ._disk import free_bytes
 from ._errors import OutputExists, one_line
+from ._folder import FolderWatch
 from ._forecast import Arm, Load, make_forecast, refused
 from ._frames import SourceInfo
 from ._lane import DenoiseLane, Denoiser
-from ._log import EventLog
+from ._log import LOG, EventLog
 from ._metrics import Gauges, MetricsServer, metrics_address
 from ._movie import Movie, read_movie
 from ._noise_check import check_noise, rounding_note
@@ -31,7 +32,8 @@ from ._report import REPORT, build_report, write_report
 from ._routing import Routes
 from ._session import Session
 from ._settings import LiveSettings
-from ._signals import interrupts
+from ._showing import StatusThread
+from ._signals import Interrupts, interrupts
 from ._sinks._live import check_live_format, open_live_sink
 from ._sources import Source, open_source
 from ._states import FinishReason, SessionStatus
@@ -47,7 +49,6 @@ __all__ = ["live"]
 
 _POLL_S = 0.1
 _STATUS_EVERY_S = 0.25
-_DISK_EVERY_S = 1.0
 _RATE_AFTER_S = 3.0
 _DENOISE_QUEUE = 64
 
@@ -60,6 +61,16 @@ def _refuse_existing(output: Path) -> None:
             )
     if output.exists() and not output.is_dir():
         raise OutputExists(f"--output {output} is a file; name a folder.")
+
+
+def _claim(path: Path) -> None:
+    """Make a file that only one session can make."""
+    try:
+        path.open("x").close()
+    except FileExistsError:
+        raise OutputExists(
+            f"{path} exists, so another session writes there or did; name another --output."
+        ) from None
 
 
 def _existing_parent(folder: Path) -> Path:
@@ -85,14 +96,18 @@ class _Run:
         self.settings = settings
         self.control = control or SessionControl()
         self.arm = arm or (lambda forecast: settings.force or forecast.problem is None)
-        self.requests = RequestFiles(settings.output)
         self.given_source = source
         self.on_status = on_status
+        self.shown: StatusThread | None = None
+        self.interrupted = False
+        self.raised: BaseException | None = None
         self.wrap = wrap
         self.view = view
         self.started_utc = datetime.now(UTC).isoformat()
         self.notes: list[str] = []
+        self.failures: set[str] = set()
         self.failure_logged = False
+        self.raw_problems = 0
         self.rate_checked = False
 
     def open(self, stack: ExitStack) -> None:
@@ -131,14 +146,17 @@ class _Run:
         if self.view is not None:
             self.view.wait()
         settings.output.mkdir(parents=True, exist_ok=True)
-        self.log = EventLog(settings.output / "log.jsonl")
-        self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)
-        self.log.write("forecast", **self.forecast.as_json())
         self.output = settings.output
         raw: RawWriter | RawElsewhere = RawElsewhere()
         if settings.keep_raw:
+            # First of all, because it claims the folder: a second session on it is refused here.
             raw = stack.enter_context(RawWriter(settings.output, self.info, package_version()))
         else:
+            _claim(settings.output / LOG)
+        self.log = EventLog(settings.output / LOG)
+        self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)
+        self.log.write("forecast", **self.forecast.as_json())
+        if not settings.keep_raw:
             self.notes.append("raw frames were not written here: whoever records keeps them")
         self.raw = raw
         self.writer = open_live_sink(
@@ -232,27 +250,67 @@ class _Run:
         except Exception as error:  # noqa: BLE001  nothing can be lost any more; say it and go on
             self.notes.append(f"the source did not close cleanly: {one_line(error)}")
 
-    def record(self) -> None:
-        """Run the session to its end."""
+    def interrupt(self) -> None:
+        """Ask for the end; called by a signal's handler, which may interrupt anything and so takes no lock."""
+        self.interrupted = True
+
+    def record(self, caught: Interrupts) -> None:
+        """Run the session to its end, whatever goes wrong beside it."""
         self.session.start()
+        self.started_s = self.shown_s = time.perf_counter()
         self.log.write("recording")
-        shown_s = checked_s = time.perf_counter()
-        while not self.session.wait(_POLL_S):
-            self._obey()
-            now_s = time.perf_counter()
-            if now_s - shown_s >= _STATUS_EVERY_S:
-                shown_s = now_s
-                self._watch()
-            if now_s - checked_s >= _DISK_EVERY_S:
-                checked_s = now_s
-                self._check_disk()
-        self._watch()
+        if self.on_status is not None:
+            self.shown = StatusThread(self.on_status)
+        self.folder = FolderWatch(
+            self.settings.output, self.control, lambda: self._try("looking at the disk", self._check_disk)
+        )
+        try:
+            while True:
+                try:
+                    while not self.session.wait(_POLL_S):
+                        self._turn(caught)
+                    break
+                except BaseException as error:  # noqa: BLE001  a program that is ended while its camera runs
+                    if not isinstance(error, KeyboardInterrupt):
+                        self.raised = error
+                    self.interrupted = True
+        finally:
+            self.folder.close()
+        self._try("showing the status", self._watch)
+
+    def _turn(self, caught: Interrupts) -> None:
+        """Do what must happen on time; nothing here waits for a disk, a terminal or a reader."""
+        now_s = time.perf_counter()
+        if self.interrupted:
+            self.session.request_stop(FinishReason.INTERRUPTED)
+        limit_s = self.settings.seconds
+        if limit_s is not None and self.settings.frame_limit is None and now_s - self.started_s >= limit_s:
+            self.session.request_stop(FinishReason.TIME_REACHED)
+        if caught.hung_up:
+            caught.hung_up = False
+            self._note_once(
+                "the terminal was closed (SIGHUP) while recording; the recording went on "
+                f"(denoscope stop {self.settings.output} ends one)"
+            )
+        self._try("obeying requests", self._obey)
+        if now_s - self.shown_s >= _STATUS_EVERY_S:
+            self.shown_s = now_s
+            self._try("showing the status", self._watch)
+
+    def _try(self, what: str, action: Callable[[], object]) -> None:
+        """Do something beside the recording, which goes on when that fails; the first failure is said."""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001  nothing beside the recording may end it
+            if what not in self.failures:
+                self.failures.add(what)
+                self.session.add_problem(
+                    f"{what} failed ({type(error).__name__}: {one_line(error)}); the recording went on"
+                )
 
     def _watch(self) -> None:
+        self._collect_problems()
         self.gauges.status = status = self.session.status()
-        limit_s = self.settings.seconds
-        if limit_s is not None and self.settings.frame_limit is None and status.elapsed_s >= limit_s:
-            self.session.request_stop(FinishReason.TIME_REACHED)
         if not self.rate_checked and status.elapsed_s >= _RATE_AFTER_S:
             self.rate_checked = True
             warning = self.forecast.measured(status.fps_in)
@@ -264,14 +322,22 @@ class _Run:
             self.log.write("denoiser failed", text=self.lane.problem, received=status.received)
         if self.view is not None:
             self.view.show(status)
-        if self.on_status is not None:
-            self.on_status(status, self.info, self.provenance)
+        if self.shown is not None:
+            self.shown.show(status, self.info, self.provenance)
+
+    def _collect_problems(self) -> None:
+        """Say what the writer of raw frames got over."""
+        for problem in self.raw.problems[self.raw_problems :]:
+            self.raw_problems += 1
+            self.log.write("warning", text=problem)
+            self.session.add_problem(problem)
 
     def _obey(self) -> None:
         """Do what the program, the terminal or a file asked for, and answer in the log."""
-        if self.view is not None:
-            self.view.pass_on(self.control)
-        for request in (*self.control.take(), *self.requests.take()):
+        view = self.view
+        if view is not None:
+            self._try("asking the view", lambda: view.pass_on(self.control))
+        for request in self.control.take():
             done = self._do(request)
             status = self.session.status()
             self.log.write(
@@ -326,7 +392,8 @@ class _Run:
         if self.raw.rescued is None:
             return
         self.output = self.raw.rescued
-        self.log = EventLog(self.output / "log.jsonl")
+        self.log.flush()
+        self.log = EventLog(self.output / LOG)
         self.session.add_problem(
             f"{self.settings.output} was removed while recording; its {self.raw.written} raw frames were written "
             f"again to {self.output}, the denoised ones are gone (denoscope denoise computes them from raw.tif)"
@@ -334,8 +401,9 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         """Wait for the backlog, close the denoised movie, build and write the report."""
-        self._obey()  # what came too late is answered too
+        self._try("obeying requests", self._obey)  # what came too late is answered too
         status = self.session.finish()
+        self._collect_problems()
         self._find_rescued()
         self.writer.length = max(self.routes.received.values(), default=status.received)
         if self.routes.refused:
@@ -349,15 +417,21 @@ class _Run:
                 self.writer.close()
             except Exception as error:  # noqa: BLE001  the raw recording is complete; the report says this
                 self.session.add_problem(f"the denoised movie could not be finished: {one_line(error)}")
+        if self.shown is not None:
+            self.shown.close()
+            if self.shown.problem:
+                self.session.add_problem(self.shown.problem)
+        self._try("asking the source for its notes", lambda: self.notes.extend(self.source.notes()))
+        view = self.view
+        if view is not None:
+            self._try("closing the view", lambda: self.notes.extend(view.finish(self.session.status())))
         status = self.session.status()
-        self.notes += self.source.notes()
-        if self.view is not None:
-            self.notes += self.view.finish(status)
         self.provenance["noise"] = noise = self._check_noise()
         if noise is not None and noise["warning"]:
             self.notes.append(noise["warning"])
         if (note := rounding_note(self.provenance["intensity"], self._given.dtype)) is not None:
             self.notes.append(note)
+        self.log.flush()
         if self.log.problem:
             self.notes.append(self.log.problem)
         report = build_report(
@@ -384,6 +458,9 @@ class _Run:
             return check_noise(raw_pages(self.output), self.camera)
         except (InvalidInput, OSError):  # frames of several shapes, or the folder was moved
             return None
+        except Exception as error:  # noqa: BLE001  the recording is complete; the report must be written
+            self.notes.append(f"the noise could not be measured ({type(error).__name__}: {one_line(error)})")
+            return None
 
 
 def live(
@@ -403,7 +480,8 @@ def live(
     settings
         What to record and where to.
     on_status
-        Called about four times a second with the status, the source and the denoiser's provenance.
+        Called about four times a second with the status, the source and the denoiser's provenance, from a thread
+        that the recording does not wait for: statuses that come while it is busy are passed over, the newest is not.
     wrap
         Called with the stream; returns what takes its place. For measurements.
     source
@@ -426,15 +504,16 @@ def live(
     ------
     DenoscopeError
         Before anything is recorded, when the settings, the bundle, the backend, the source or the disk
-        do not allow it. Once the camera runs, nothing is raised: the report says what happened.
+        do not allow it. Once the camera runs, nothing is raised: the report says what happened. Only what ends the
+        whole program, `SystemExit` for example, is raised again when all is written.
     """
     with interrupts() as caught, ExitStack() as stack:
         if view is not None:
             stack.callback(view.close)
         run = _Run(settings, on_status, wrap, source, control, arm, view)
         run.open(stack)
-        caught.listener = lambda: run.session.request_stop(FinishReason.INTERRUPTED)
-        run.record()
+        caught.listener = run.interrupt
+        run.record(caught)
         report = run.finish()
         if settings.picture and caught.count < 2 and run.raw.rescued is None:
             if settings.denoised_format != "ome-tiff":
@@ -445,9 +524,12 @@ def live(
                 _draw(run.output, report, run.camera)
         try:
             write_report(report, run.output)
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:
             report["outcome"]["notes"].append(f"report.json could not be written: {error}")
         run.log.write("finished", outcome=report["outcome"], frames=report["frames"])
+        run.log.flush()
+        if run.raised is not None:
+            raise run.raised
         return report
 
 

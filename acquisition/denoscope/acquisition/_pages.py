@@ -14,6 +14,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from ._confirm import confirm
+
 __all__ = ["PageFile"]
 
 _HEADER = struct.Struct("<2sHHHQ")
@@ -237,11 +239,17 @@ class PageFile:
         with path.open("xb") as copy:
             shutil.copyfileobj(self._file, copy, 1 << 20)
             copy.flush()
-            os.fsync(copy.fileno())
+            confirm(copy.fileno())
 
-    def sync(self) -> None:
-        """Wait until everything written so far is on the disk."""
-        os.fsync(self._file.fileno())
+    def sync(self) -> OSError | None:
+        """Wait until everything written so far is on the disk; return its answer where it cannot confirm that.
+
+        Raises
+        ------
+        OSError
+            When the disk is full.
+        """
+        return confirm(self._file.fileno())
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

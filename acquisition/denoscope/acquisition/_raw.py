@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 from array import array
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +21,8 @@ import numpy.typing as npt
 
 from denoscope.runtime import InvalidInput
 
-from ._errors import OutputExists
+from ._confirm import confirm, disk_is_full
+from ._errors import OutputExists, one_line
 from ._frames import Frame, SourceInfo
 from ._pages import PageFile
 
@@ -40,6 +43,9 @@ RAW_SIDECAR = "raw.jsonl"
 _FORMAT = "denoscope-raw"
 _SCHEMA_VERSION = 1
 _SYNC_EVERY_S = 1.0
+_AGAIN_S = (0.02, 0.1, 0.5)  # pauses before a page is tried again
+_MOST_LINES = 20_000
+_MOST_RESCUES = 1000
 
 
 class RawWriter:
@@ -68,22 +74,38 @@ class RawWriter:
     OutputExists
         When the folder already holds ``raw.tif`` or ``raw.jsonl``.
     OSError
-        When the disk refuses; `written` says how many frames are complete.
+        When the disk is full, or refuses a page again and again; `written` says how many frames are complete.
+        Any other error is got over, and named in `problems`.
     """
 
     def __init__(self, folder: Path, source: SourceInfo, version: str) -> None:
         for name in (RAW_MOVIE, RAW_SIDECAR):
-            if (folder / name).exists():
-                raise OutputExists(
-                    f"{folder / name} exists and is never overwritten; name another --output folder."
-                )
+            if os.path.lexists(folder / name):
+                raise _exists(folder / name)
         self.written = 0
+        self.problems: list[str] = []
+        """What went wrong without ending the recording, one sentence each."""
         self.rescued: Path | None = None
         """The folder with the recording where the run folder was removed before `close`."""
         self._folder = folder
         self._closed = False
-        self._pages = PageFile(folder / RAW_MOVIE, pixel_size_um=source.pixel_size_um)
-        self._lines = (folder / RAW_SIDECAR).open("x+b", buffering=0)
+        self._said: set[str] = set()
+        # Each is made only where it is not there yet, so that of two sessions on one folder one is refused.
+        try:
+            self._pages = PageFile(folder / RAW_MOVIE, pixel_size_um=source.pixel_size_um)
+        except FileExistsError:
+            raise _exists(folder / RAW_MOVIE) from None
+        try:
+            self._lines = (folder / RAW_SIDECAR).open("x+b", buffering=0)
+        except OSError as error:
+            self._pages.close()
+            self._pages.path.unlink()  # ours, and empty
+            if isinstance(error, FileExistsError):
+                raise _exists(folder / RAW_SIDECAR) from None
+            raise
+        self._lines_end = 0
+        self._unwritten: deque[bytes] = deque()
+        self._lines_ended = False
         self._synced_s = time.perf_counter()
         now = datetime.now(UTC)
         self._line(
@@ -100,16 +122,61 @@ class RawWriter:
     @property
     def nbytes(self) -> int:
         """Bytes written to both files."""
-        return self._pages.nbytes + self._lines.tell()
+        return self._pages.nbytes + self._lines_end
 
     def _line(self, values: Mapping[str, Any]) -> None:
-        left = memoryview((json.dumps(values, default=str, separators=(",", ":")) + "\n").encode())
-        while left.nbytes:
-            left = left[self._lines.write(left) or 0 :]
+        """Append a line; where the disk refuses it, it is kept and written before the next one."""
+        line = (json.dumps(values, default=str, separators=(",", ":")) + "\n").encode()
+        if self._lines_ended:
+            return
+        if len(self._unwritten) == _MOST_LINES:
+            self._lines_ended = True  # without a gap, so that each line still belongs to its page
+            return
+        self._unwritten.append(line)
+        self._write_lines()
+
+    def _write_lines(self) -> None:
+        try:
+            while self._unwritten:
+                self._lines.seek(self._lines_end)  # over what was left of an attempt that failed
+                left = memoryview(self._unwritten[0])
+                while left.nbytes:
+                    left = left[self._lines.write(left) or 0 :]
+                self._lines_end += len(self._unwritten.popleft())
+        except OSError as error:
+            if disk_is_full(error):
+                raise
+            self._got_over(
+                "lines",
+                f"writing {RAW_SIDECAR} failed after {max(self.written - 1, 0)} frames ({one_line(error)}); its lines "
+                "are kept in memory and tried again with every frame, and the frames themselves are written",
+            )
+
+    def _got_over(self, kind: str, sentence: str) -> None:
+        """Name a problem, the first of its kind."""
+        if kind not in self._said:
+            self._said.add(kind)
+            self.problems.append(sentence)
+
+    def _page(self, pixels: npt.NDArray[Any]) -> int:
+        """Write a page; one that failed is written again in its place, unless the disk is full."""
+        for pause_s in _AGAIN_S:
+            try:
+                return self._pages.append(pixels)
+            except OSError as error:
+                if disk_is_full(error):
+                    raise
+                self._got_over(
+                    "pages",
+                    f"writing raw frame {self.written} failed at first ({one_line(error)}) and was repeated; look "
+                    "after the disk or the share",
+                )
+                time.sleep(pause_s)
+        return self._pages.append(pixels)
 
     def append(self, frame: Frame) -> int:
         """Write one frame, then its line; return the page's index."""
-        page = self._pages.append(frame.pixels)
+        page = self._page(frame.pixels)
         self.written += 1
         self._line(
             {
@@ -130,10 +197,24 @@ class RawWriter:
         return page
 
     def sync(self) -> None:
-        """Wait until everything written so far is on the disk."""
-        self._pages.sync()
-        # The pages' fsync covers the pixels; the sidecar follows so that it never promises more.
-        os.fsync(self._lines.fileno())
+        """Wait until everything written so far is on the disk.
+
+        Raises
+        ------
+        OSError
+            When the disk is full.
+        """
+        self._write_lines()
+        # The pages come first, so that the sidecar never promises more than there is.
+        answers = {RAW_MOVIE: self._pages.sync(), RAW_SIDECAR: confirm(self._lines.fileno())}
+        for file, error in answers.items():
+            if error is not None:
+                self._got_over(
+                    "confirm",
+                    f"the disk did not confirm that {file} is saved, after {self.written} frames ({one_line(error)}); "
+                    "the recording went on, but a power cut may cost more than the last second, and frames written "
+                    "shortly before should be checked",
+                )
         self._synced_s = time.perf_counter()
 
     @property
@@ -154,8 +235,13 @@ class RawWriter:
         if self._closed:
             return
         try:
+            self._write_lines()
             if self.removed:
                 self.rescued = self._rescue()
+            if self._unwritten or self._lines_ended:
+                self.problems.append(
+                    f"{RAW_SIDECAR} ends before {RAW_MOVIE}: lines of the last frames could not be written"
+                )
         finally:
             self._closed = True
             try:
@@ -164,14 +250,33 @@ class RawWriter:
                 self._lines.close()
 
     def _rescue(self) -> Path:
-        folder = self._folder
-        if (folder / RAW_MOVIE).exists() or (folder / RAW_SIDECAR).exists():
-            folder = folder.with_name(folder.name + "-rescued")
-        folder.mkdir(parents=True, exist_ok=True)
-        self._pages.copy_to(folder / RAW_MOVIE)
-        self._lines.seek(0)
-        (folder / RAW_SIDECAR).write_bytes(self._lines.read())
-        return folder
+        """Write the files again, into the first folder that nobody else has: RUN, RUN-rescued, RUN-rescued-2, ..."""
+        for count in range(1, _MOST_RESCUES):
+            if count == 1:
+                folder = self._folder
+                if _held(folder):
+                    continue
+                folder.mkdir(parents=True, exist_ok=True)
+            else:
+                ending = "-rescued" if count == 2 else f"-rescued-{count - 1}"
+                folder = self._folder.with_name(self._folder.name + ending)
+                try:
+                    folder.mkdir(parents=True)
+                except FileExistsError:
+                    continue
+            try:
+                self._pages.copy_to(folder / RAW_MOVIE)
+            except FileExistsError:  # another session was faster
+                continue
+            self._lines.seek(0)
+            with (folder / RAW_SIDECAR).open("xb") as copy:
+                shutil.copyfileobj(self._lines, copy, 1 << 20)
+                copy.flush()
+                confirm(copy.fileno())
+            return folder
+        raise FileExistsError(
+            f"{self._folder}-rescued and {_MOST_RESCUES} more folders like it exist already"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -180,6 +285,15 @@ class RawWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _exists(path: Path) -> OutputExists:
+    return OutputExists(f"{path} exists and is never overwritten; name another --output folder.")
+
+
+def _held(folder: Path) -> bool:
+    """Return whether a recording lies in a folder, or has begun there."""
+    return any(os.path.lexists(folder / name) for name in (RAW_MOVIE, RAW_SIDECAR))
 
 
 class RawSink(Protocol):
@@ -205,6 +319,7 @@ class RawElsewhere:
     written = 0
     removed = False
     rescued: Path | None = None
+    problems: Sequence[str] = ()
 
     def append(self, _frame: Frame) -> None:
         """Let the frame go."""

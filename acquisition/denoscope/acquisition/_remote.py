@@ -71,6 +71,13 @@ class Layout:
         return self.output(slot) + self.frame_bytes
 
 
+class _Asked:
+    """One question to the other process; each is an object of its own, which tells it from the one before."""
+
+    def __init__(self, patience_s: float) -> None:
+        self.patience_s = patience_s
+
+
 class RemoteDenoiser:
     """A `SessionDenoiser` that works in another process.
 
@@ -97,8 +104,8 @@ class RemoteDenoiser:
         assert self._process.stdout is not None
         self._wire = Wire(cast("Any", self._process.stdout), cast("Any", self._process.stdin))
         self._words: list[str] = []
-        self._until_s: float | None = None
-        self._hung_s: float | None = None
+        self._asked: _Asked | None = None
+        self._hangs = False
         self._closed = threading.Event()
         self._layout = Layout(0, 0)
         self._largest = (0, 0)
@@ -187,7 +194,7 @@ class RemoteDenoiser:
         if self._closed.is_set():
             return
         self._closed.set()
-        if self._until_s is None:
+        if self._asked is None:
             with suppress(OSError):  # it is gone already
                 self._wire.send({"do": "close"})
             with suppress(Exception):
@@ -215,7 +222,7 @@ class RemoteDenoiser:
 
     def _ask(self, message: Mapping[str, Any], patience_s: float) -> dict[str, Any]:
         """Send a message and wait for the answer; `_watch` ends a process that takes too long."""
-        self._until_s = time.perf_counter() + patience_s
+        self._asked = _Asked(patience_s)
         try:
             self._wire.send(message)
             answer = self._wire.receive()
@@ -223,7 +230,7 @@ class RemoteDenoiser:
             answer = None
         if answer is None:
             raise DenoiserLost(self._why_it_ended(patience_s))
-        self._until_s = None
+        self._asked = None
         if "error" in answer:
             raise _error(answer)
         self._learned.update(answer.get("learned", {}))
@@ -260,7 +267,7 @@ class RemoteDenoiser:
             del self._metas[each]
 
     def _why_it_ended(self, patience_s: float) -> str:
-        if self._hung_s is not None:
+        if self._hangs:
             return f"the denoiser's process gave no answer for {patience_s:g} s and was ended"
         with suppress(Exception):
             self._process.wait(5)
@@ -273,13 +280,25 @@ class RemoteDenoiser:
     # -- our threads
 
     def _watch(self) -> None:
-        """End a process that hangs, which ends the wait for its answer."""
+        """End a process that hangs, which ends the wait for its answer.
+
+        The wait is measured in looks of this thread, each of which counts for no longer than two of them should
+        take: when this computer or this program stood still, the other process stood still too.
+        """
+        waited_for: _Asked | None = None
+        waited_s, looked_s = 0.0, time.perf_counter()
         while not self._closed.wait(_LOOK_EVERY_S) and self._process.poll() is None:
-            until_s = self._until_s
-            if until_s is not None and time.perf_counter() > until_s:
-                self._hung_s = time.perf_counter()
-                self._process.kill()
-                return
+            now_s = time.perf_counter()
+            passed_s, looked_s = min(now_s - looked_s, 2 * _LOOK_EVERY_S), now_s
+            asked = self._asked
+            if asked is not waited_for:
+                waited_for, waited_s = asked, 0.0
+            elif asked is not None:
+                waited_s += passed_s
+                if waited_s > asked.patience_s:
+                    self._hangs = True
+                    self._process.kill()
+                    return
 
 
 def _plain(key: StreamKey) -> list[Any]:

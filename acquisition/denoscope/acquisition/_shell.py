@@ -6,6 +6,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, TextIO
 
@@ -57,7 +58,8 @@ class Shell:
     def say(self, text: str) -> None:
         """Print text for people."""
         if not self.quiet:
-            print(text, file=self.stream, flush=True)
+            with suppress(OSError, ValueError):  # nobody reads it; what is done goes on
+                print(text, file=self.stream, flush=True)
 
     def run(self, action: Callable[[], tuple[Mapping[str, Any], int]]) -> None:
         """Run a command's `action` and leave the process with its exit code.
@@ -78,11 +80,13 @@ class Shell:
             hint = "" if self.debug else " (run again with --debug for the traceback)"
             result, code = self._failed(f"unexpected {type(error).__name__}: {one_line(error)}{hint}", 1)
         if self.json:
-            print(json.dumps(result, default=str), flush=True)
+            with suppress(OSError, ValueError):
+                print(json.dumps(result, default=str), flush=True)
         raise typer.Exit(code)
 
     def _failed(self, message: str, code: int) -> tuple[dict[str, Any], int]:
         if self.debug:
             traceback.print_exc()
-        print(f"denoscope: {message}", file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):
+            print(f"denoscope: {message}", file=sys.stderr, flush=True)
         return {"error": message, "exit_code": code}, code

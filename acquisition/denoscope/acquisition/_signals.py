@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and (on Windows) Ctrl-Break as a request to end cleanly."""
+"""Ctrl-C, SIGTERM and (on Windows) Ctrl-Break as a request to end cleanly; what a terminal does beside."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 __all__ = ["Interrupts", "interrupts"]
 
@@ -14,15 +15,21 @@ __all__ = ["Interrupts", "interrupts"]
 class Interrupts:
     """Counts interruptions and hands each to whoever listens.
 
-    Before anybody listens an interruption raises `KeyboardInterrupt`; afterwards it calls `listener`.
+    Before anybody listens an interruption raises `KeyboardInterrupt`; afterwards it calls `listener`, which
+    runs wherever the program happens to be: it may set an attribute, and must take no lock.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.hung_up = False
+        """Whether the terminal was closed, which ends nothing: a connection that drops does it too."""
         self.listener: Callable[[], None] | None = None
 
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Take a signal."""
+        if number == getattr(signal, "SIGHUP", None) and self.listener is not None:
+            self.hung_up = True
+            return
         self.count += 1
         if self.listener is None:
             raise KeyboardInterrupt
@@ -31,19 +38,23 @@ class Interrupts:
 
 @contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """Catch interruptions inside the block; outside the main thread signals stay as they are."""
+    """Catch interruptions inside the block; outside the main thread signals stay as they are.
+
+    A program in the background that reads from its terminal or writes to it is not stopped for that.
+    """
     caught = Interrupts()
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    names = ("SIGINT", "SIGTERM", "SIGBREAK")
-    before = {}
-    for name in names:
+    before: dict[int, Any] = {}
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP", "SIGTTIN", "SIGTTOU"):
         number = getattr(signal, name, None)
-        if number is not None:
-            before[number] = signal.signal(number, caught)
+        if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+            continue  # nohup said it first
+        handler: Any = signal.SIG_IGN if name.startswith("SIGTT") else caught
+        before[number] = signal.signal(number, handler)
     try:
         yield caught
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

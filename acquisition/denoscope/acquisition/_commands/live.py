@@ -54,7 +54,9 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
         from denoscope.acquisition._report import summary
         from denoscope.acquisition._screen import Screen
         from denoscope.acquisition._settings import make_settings
+        from denoscope.acquisition._words import never_wait
 
+        never_wait()
         settings = make_settings(**values)
         window = _open_window(shell) if view else None
         control = SessionControl()

@@ -6,7 +6,6 @@ Of a live movie nobody knows the length, nor which channels, slices, positions a
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections import ChainMap
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from denoscope.acquisition._confirm import confirm
 from denoscope.acquisition._errors import OutputExists
 from denoscope.acquisition._extras import require
 from denoscope.acquisition._frames import SourceInfo
@@ -143,7 +143,7 @@ class _Image:
 
     def sync(self) -> None:
         """Hand the lines to the disk; each chunk's file was closed."""
-        os.fsync(self._lines.fileno())
+        confirm(self._lines.fileno())
 
     def _describe(self) -> None:
         """Write what is known about the image by now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.acquisition._confirm import confirm
 from denoscope.acquisition._extras import require
 from denoscope.acquisition._frames import SourceInfo
 from denoscope.runtime import InvalidInput
@@ -88,7 +88,7 @@ class Dataset:
         self.flush()
         for file in (getattr(self._data.current_writer, "file", None), self._data._index_file):
             if file is not None:
-                os.fsync(file.fileno())
+                confirm(file.fileno())
 
     def close(self) -> None:
         """Close the dataset; a second call does nothing."""

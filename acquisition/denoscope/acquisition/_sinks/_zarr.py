@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.acquisition._confirm import confirm
 from denoscope.acquisition._extras import require
 from denoscope.acquisition._frames import SourceInfo
 from denoscope.runtime import InvalidInput
@@ -60,7 +60,7 @@ class ZarrSink:
 
     def sync(self) -> None:
         """Hand the lines to the disk; zarr closes each chunk's file, and the system writes it out."""
-        os.fsync(self._lines.fileno())
+        confirm(self._lines.fileno())
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Write the provenance into the group's attributes."""

@@ -1,0 +1,409 @@
+"""Nothing but the user ends a recording: no terminal, reader, callback, file, signal or error of a disk."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from denoscope.acquisition import Frame, OutputExists, RawWriter, SourceInfo, live, make_settings, read_raw
+from denoscope.acquisition import _live as live_module
+from denoscope.acquisition._confirm import confirm
+from denoscope.acquisition._control import RequestFiles
+from denoscope.acquisition._denoiser import DenoiserRequest
+from denoscope.acquisition._remote import RemoteDenoiser, _Asked
+from denoscope.acquisition._session import Session
+from denoscope.acquisition._signals import interrupts
+from denoscope.acquisition._words import Words, never_wait
+from denoscope.runtime import Bundle
+
+from .conftest import environment
+from .test_control import Steady, command, frames_of, wait_for
+
+INFO = SourceInfo("test", "test", "Cam", (6, 8), np.dtype(np.uint16))
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and pipes")
+
+
+def record(tmp_path: Path, bundle: Path, count: int = 40, **more: Any) -> dict[str, Any]:
+    values = {"core": "demo", "picture": False, "denoiser": "thread", "lag_s": 60, "finish_s": 60} | more.pop(
+        "settings", {}
+    )
+    settings = make_settings(output=tmp_path / "run", bundle=str(bundle), **values)
+    source = Steady(frames_of(count), more.pop("before", {}))
+    report = live(settings, source=source, **more)
+    on_disk: dict[str, Any] = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert on_disk["outcome"] == report["outcome"]
+    recording = read_raw(tmp_path / "run")
+    assert len(recording) == len(recording.records) == report["frames"]["received"]
+    return report
+
+
+# -- 1: the main loop, its words and its terminal
+
+
+def test_a_callback_that_raises_ends_nothing(tmp_path: Path, bundle: Path) -> None:
+    def on_status(*_: Any) -> None:
+        raise RuntimeError("no screen")
+
+    report = record(tmp_path, bundle, on_status=on_status)
+    assert report["frames"]["received"] == 40
+    assert report["outcome"]["exit_code"] == 1
+    assert "no screen" in report["outcome"]["problems"][0]
+
+
+def test_a_callback_that_hangs_holds_up_nothing(tmp_path: Path, bundle: Path) -> None:
+    free = threading.Event()
+    slow: dict[int, Any] = {n: lambda: time.sleep(0.05) for n in range(400)}
+    # The limit of time is kept though the status cannot be shown.
+    try:
+        report = record(
+            tmp_path,
+            bundle,
+            400,
+            before=slow,
+            on_status=lambda *_: free.wait(60),
+            settings={"core": "127.0.0.1:4827", "seconds": 1.0},
+        )
+    finally:
+        free.set()
+    assert report["outcome"]["reason"] == "time_reached"
+    assert report["timing"]["duration_s"] < 10
+
+
+@pytest.mark.parametrize("name", ["_obey", "_watch", "_check_disk"])
+def test_an_exception_in_the_main_loop(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fail(_self: Any) -> None:
+        raise ValueError("the loop broke")
+
+    monkeypatch.setattr(live_module._Run, name, fail)
+    if name == "_check_disk":
+        monkeypatch.setattr("denoscope.acquisition._folder._DISK_EVERY_S", 0.1)
+    slow: dict[int, Any] = {20: lambda: time.sleep(0.6)}
+    report = record(tmp_path, bundle, before=slow)
+    assert report["frames"]["received"] == 40
+    assert report["outcome"]["exit_code"] == 1
+    assert "the loop broke" in str(report["outcome"]["problems"])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_program_that_ends_has_its_recording(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    wait = Session.wait
+    count = [0]
+
+    def once(self: Any, timeout_s: float) -> bool:
+        count[0] += 1
+        if count[0] == 3:
+            raise error
+        return wait(self, timeout_s)
+
+    monkeypatch.setattr(Session, "wait", once)
+    slow: dict[int, Any] = {n: lambda: time.sleep(0.05) for n in range(60)}
+    if error is SystemExit:
+        with pytest.raises(SystemExit):
+            record(tmp_path, bundle, 60, before=slow)
+    else:
+        assert record(tmp_path, bundle, 60, before=slow)["outcome"]["exit_code"] == 130
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["outcome"]["reason"] == "interrupted"
+
+
+class Stuck(io.StringIO):
+    """A pipe that nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.free.wait(60)
+        return super().write(text)
+
+
+def test_words_never_wait_for_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("denoscope.acquisition._words._PATIENCE_S", 0.2)
+    stuck = Stuck()
+    monkeypatch.setattr(sys, "stdout", stuck)
+    began_s = time.monotonic()
+    with Words() as words:
+        never_wait()
+        for _ in range(3000):
+            print("x" * 1000)
+    assert words.dropped > 1_000_000
+    assert time.monotonic() - began_s < 10
+    assert sys.stdout is stuck
+    stuck.free.set()
+
+
+def test_words_are_printed_in_order_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", out)
+    with Words() as words:
+        for number in range(2000):
+            print(number, "x" * 300, file=sys.stderr if number % 2 else sys.stdout)
+    assert [int(line.split()[0]) for line in out.getvalue().splitlines()] == list(range(2000))
+    assert words.dropped == 0
+
+
+def test_a_reader_that_is_gone_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    with Words():
+        print("one")
+        print("two")
+
+
+def session(movie: Path, bundle: Path, run: Path, frames: int, **more: Any) -> subprocess.Popen[bytes]:
+    words = command(movie, bundle, run)
+    words[words.index("--frames") + 1] = str(frames)
+    return subprocess.Popen(words, env=environment(), **more)
+
+
+@posix
+@pytest.mark.parametrize("how", ["closed reader", "no reader", "closed streams", "hangup"])
+def test_what_happens_to_the_terminal_ends_nothing(
+    bundle: Path, movie: Path, tmp_path: Path, how: str
+) -> None:
+    run = tmp_path / "run"
+    read, write = os.pipe()
+    null = os.open(os.devnull, os.O_RDWR)
+    more: dict[str, Any] = {"stdout": write, "stderr": write, "stdin": null}
+    if how == "closed streams":
+        words = " ".join(f"'{word}'" for word in command(movie, bundle, run)).replace("'4000'", "'100'")
+        process = subprocess.Popen(f"exec {words} <&- >&- 2>&-", shell=True, env=environment())
+    else:
+        if how == "no reader":
+            os.set_blocking(write, False)
+            with suppress(BlockingIOError):
+                while os.write(write, b"x" * 4096):
+                    pass
+            os.set_blocking(write, True)
+        process = session(movie, bundle, run, 100, **more)
+    try:
+        os.close(write)
+        if how == "closed reader":
+            os.close(read)
+        wait_for(run / "log.jsonl", '"recording"')
+        if how == "hangup":
+            time.sleep(0.3)
+            process.send_signal(signal.SIGHUP)
+            threading.Thread(target=lambda: os.read(read, 1 << 20), daemon=True).start()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+    report = json.loads((run / "report.json").read_text())
+    assert report["frames"]["received"] == report["frames"]["written_raw"] == 100 == len(read_raw(run))
+    assert ("SIGHUP" in str(report["outcome"]["notes"])) == (how == "hangup")
+
+
+# -- 2: requests
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 900, b"[" * 200_000, b"\xff\x00" * 400, b'{"action": 1e999}', b"9" * 900]
+)
+def test_any_content_of_a_request_is_passed_over(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "request-a.json").write_bytes(content)
+    (tmp_path / "request-b.json").write_text('{"action": "stop", "name": "b"}')
+    assert [request.name for request in RequestFiles(tmp_path).take()] == ["b"]
+
+
+@posix
+def test_only_regular_files_are_requests(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "request-a.json")
+    (tmp_path / "request-b.json").symlink_to("/dev/zero")
+    (tmp_path / "request-c.json").mkdir()
+    (tmp_path / "request-d.json").write_text('{"action": "stop", "name": "d"}')
+    files = RequestFiles(tmp_path)
+    assert [request.name for request in files.take()] == ["d"]
+    assert not list(files.take())
+    assert (tmp_path / "request-a.json").exists(), "what is no request is left alone"
+
+
+# -- 3: signals, clocks and disks
+
+
+@posix
+def test_a_signal_that_comes_while_the_lock_is_held(tmp_path: Path, bundle: Path) -> None:
+    def held(self: Any) -> int:
+        with self._lock:
+            signal.raise_signal(signal.SIGINT)  # its handler runs here, in this thread
+        return 0
+
+    with interrupts() as caught:
+        run = live_module._Run.__new__(live_module._Run)
+        run.interrupted = False
+        caught.listener = run.interrupt
+        holder = type("Holder", (), {"_lock": threading.Lock()})()
+        held(holder)
+        assert run.interrupted
+        assert signal.getsignal(signal.SIGTTIN) is signal.SIG_IGN
+
+
+@posix
+def test_a_session_that_stood_still_keeps_its_denoiser(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser = RemoteDenoiser(DenoiserRequest(str(bundle)), patience_s=1.0)
+    try:
+        real, jump = time.perf_counter, [0.0]
+        monkeypatch.setattr(time, "perf_counter", lambda: real() + jump[0])
+        denoiser._asked = _Asked(1.0)
+        time.sleep(0.3)
+        jump[0] = 25.0  # the whole program was stopped for so long
+        time.sleep(0.3)
+        assert denoiser._process.poll() is None
+        deadline_s = time.monotonic() + 20
+        while denoiser._process.poll() is None:  # one that hangs is still ended
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+    finally:
+        denoiser.close()
+
+
+class Disk:
+    """Makes a system call fail at some of its calls."""
+
+    def __init__(self, real: Any, code: int, which: range) -> None:
+        self._real, self._code, self._which, self.calls = real, code, which, 0
+
+    def __call__(self, *values: Any) -> Any:
+        self.calls += 1
+        if self.calls - 1 in self._which:
+            raise OSError(self._code, os.strerror(self._code))
+        return self._real(*values)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO, errno.ENOTSUP])
+def test_a_disk_that_does_not_confirm(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(os, "fsync", Disk(os.fsync, code, range(10**6)))
+    monkeypatch.setattr("denoscope.acquisition._raw._SYNC_EVERY_S", 0.0)
+    report = record(tmp_path, bundle)
+    assert report["frames"]["received"] == report["frames"]["denoised"] == 40
+    assert report["outcome"]["exit_code"] == 1
+    (problem,) = report["outcome"]["problems"]
+    assert "did not confirm" in problem
+    assert os.strerror(code) in problem
+
+
+def test_a_full_disk_is_not_got_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", Disk(os.fsync, errno.ENOSPC, range(1)))
+    with pytest.raises(OSError, match="No space"):
+        confirm(0)
+
+
+class Failing:
+    """A file that refuses some writes, half way through."""
+
+    def __init__(self, file: Any, code: int, which: range) -> None:
+        self._file, self._code, self._which, self.calls = file, code, which, 0
+
+    def write(self, data: Any) -> Any:
+        self.calls += 1
+        if self.calls - 1 in self._which:
+            self._file.write(bytes(data)[: len(data) // 2])
+            raise OSError(self._code, os.strerror(self._code))
+        return self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@pytest.mark.parametrize("which", [range(3, 4), range(3, 9), range(8, 10**6)])
+def test_a_sidecar_that_fails_for_a_while(tmp_path: Path, which: range) -> None:
+    writer = RawWriter(tmp_path, INFO, "1.2.3")
+    writer._lines = Failing(writer._lines, errno.EIO, which)  # type: ignore[assignment]
+    for number in range(12):
+        writer.append(Frame(np.full((6, 8), number, np.uint16), number, 0.0, "Cam", {}))
+    writer.close()
+    assert writer.written == 12
+    assert "raw.jsonl" in writer.problems[0]
+    recording = read_raw(tmp_path)
+    assert [int(frame[0, 0]) for frame in recording.frames()] == list(range(12))
+    last = 12 if which.stop < 100 else 8
+    assert [record["number"] for record in recording.records] == list(range(last))
+
+
+def test_a_page_that_fails_once_is_written_again(tmp_path: Path) -> None:
+    writer = RawWriter(tmp_path, INFO, "1.2.3")
+    writer._pages._file = Failing(writer._pages._file, errno.EIO, range(7, 9))  # type: ignore[assignment]
+    for number in range(6):
+        writer.append(Frame(np.full((6, 8), number, np.uint16), number, 0.0, "Cam", {}))
+    writer.close()
+    assert "was repeated" in writer.problems[0]
+    assert [int(frame[0, 0]) for frame in read_raw(tmp_path).frames()] == list(range(6))
+
+
+# -- 4: folders
+
+
+@posix
+def test_rescued_recordings_never_collide(tmp_path: Path) -> None:
+    import shutil
+
+    folders = []
+    for count in range(3):
+        folder = tmp_path / "run"
+        folder.mkdir(exist_ok=True)
+        writer = RawWriter(folder, INFO, "1.2.3")
+        for number in range(3):
+            writer.append(Frame(np.full((6, 8), 10 * count + number, np.uint16), number, 0.0, "Cam", {}))
+        shutil.rmtree(folder)
+        folder.mkdir()
+        with RawWriter(folder, INFO, "1.2.3"):  # somebody else records there by now
+            writer.close()
+        shutil.rmtree(folder)
+        folders.append(writer.rescued)
+    assert [path and path.name for path in folders] == ["run-rescued", "run-rescued-2", "run-rescued-3"]
+    for count, path in enumerate(folders):
+        assert path is not None
+        assert [int(frame[0, 0]) for frame in read_raw(path).frames()] == [10 * count + n for n in range(3)]
+
+
+def test_the_second_session_on_a_folder_writes_nothing_there(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    monkeypatch.setattr(live_module, "_refuse_existing", lambda _: None)  # both looked before either began
+    settings = make_settings(core="demo", output=folder, bundle=str(bundle), picture=False, denoiser="thread")
+    folder.mkdir()
+    with RawWriter(folder, INFO, "1.2.3"):
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        with pytest.raises(OutputExists, match="never overwritten"):
+            live(settings, source=Steady(frames_of(5), {}))
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_session_without_raw_frames_claims_its_folder_too(tmp_path: Path, bundle: Path) -> None:
+    assert Bundle.load(bundle)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").write_text("another session\n")
+    settings = make_settings(
+        core="demo",
+        output=tmp_path / "run",
+        bundle=str(bundle),
+        picture=False,
+        denoiser="thread",
+        keep_raw=False,
+    )
+    with pytest.raises(OutputExists, match="another session"):
+        live(settings, source=Steady(frames_of(5), {}))
+    assert [path.read_text() for path in (tmp_path / "run").iterdir()] == ["another session\n"]
