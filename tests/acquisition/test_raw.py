@@ -183,3 +183,53 @@ def test_pages_of_several_kinds_and_cut_ones_are_refused(tmp_path: Path) -> None
         file.truncate(200)
     with pytest.raises(InvalidInput, match="cut off"):
         raw_pages(cut)[4]
+
+
+def _tagged(number: int, camera: str = "Cam", **more: object) -> Frame:
+    tags = {f"Stage-{i}": f"value {i}" for i in range(200)} | {"ImageNumber": str(number), **more}
+    return Frame(np.zeros((6, 8), np.uint16), number, number / 10, camera, tags)
+
+
+def test_two_hundred_tags_are_written_once(tmp_path: Path) -> None:
+    given = [_tagged(number, ["A", "B"][number % 2]) for number in range(20)]
+    given += [_tagged(20, "A", **{"Stage-7": "moved"}), _tagged(21, "B"), _tagged(22, "A", Shutter=True)]
+    fewer = _tagged(23, "A")
+    given.append(Frame(fewer.pixels, 23, 2.3, "A", {"ImageNumber": "23", "Gain": 1}))
+    given += [Frame(fewer.pixels, 24, 2.4, "A", {"ImageNumber": "24", "Gain": True}), _tagged(25, "B")]
+    with RawWriter(tmp_path, INFO, "1.2.3") as writer:
+        for frame in given:
+            writer.append(frame)
+    lines = (tmp_path / "raw.jsonl").read_bytes().splitlines()
+    assert [len(line) > 2000 for line in lines[1:6]] == [True, True, False, False, False]
+    assert max(map(len, lines[3:20])) < 250
+    recording = read_raw(tmp_path)
+    assert [dict(record["tags"]) for record in recording.records] == [dict(frame.tags) for frame in given]
+    assert [type(record["tags"].get("Gain")) for record in recording.records[-3:-1]] == [int, bool]
+    assert len(raw_pages(tmp_path)) == len(given)
+
+
+def test_all_tags_come_again_after_a_line_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RawWriter(tmp_path, INFO, "1.2.3") as writer:
+        writer.append(_tagged(0))
+        with monkeypatch.context() as patch:
+            patch.setattr(writer, "_line", lambda _values: (_ for _ in ()).throw(OSError("no room")))
+            with pytest.raises(OSError, match="no room"):
+                writer.append(_tagged(1, **{"Stage-7": "moved"}))
+        writer.append(_tagged(2, **{"Stage-7": "moved"}))
+    last = json.loads((tmp_path / "raw.jsonl").read_bytes().splitlines()[-1])
+    assert last["tags"]["Stage-7"] == "moved"
+
+
+def test_a_recording_of_an_older_version_is_read(tmp_path: Path) -> None:
+    record(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "raw.jsonl").read_bytes().splitlines()]
+    lines[0]["schema_version"] = 1
+    for number, line in enumerate(lines[1:]):
+        line.pop("tags_changed", None)
+        line["tags"] = {"ImageNumber": str(number)}
+    (tmp_path / "raw.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [each["tags"] for each in read_raw(tmp_path).records] == [
+        {"ImageNumber": str(i)} for i in range(5)
+    ]

@@ -268,7 +268,7 @@ class _Filling:
     def _place(self, key: StreamKey, at: int) -> Place:
         record = self.recording.records[self.tracks[key].places[at]]
         time_s = record["core_unix_s"] if record["core_unix_s"] is not None else record["received_s"]
-        return Place(key, at, time_s, record["tags"])
+        return Place(key, at, time_s, dict(record["tags"]))
 
     def finish(self, output: Path, started_s: float) -> dict[str, Any]:
         """Write what is left, and give the movie its name."""

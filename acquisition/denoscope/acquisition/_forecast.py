@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ._disk import free_bytes, write_speed
-from ._errors import DiskTooSlow, DiskUnwritable, NoDiskSpace, one_line
+from ._errors import DiskTooSlow, DiskUnwritable, NoDiskSpace, SourceUnavailable, one_line
 from ._frames import SourceInfo
+from ._link import link_too_slow
 
 __all__ = ["Arm", "Forecast", "Load", "make_forecast", "refused"]
 
@@ -70,6 +71,10 @@ class Forecast:
         Until the free space is used up; None where the rate is not known.
     problem
         Why this recording would not end well, one sentence; None where it should.
+    link_frames_per_s
+        Frames a second that the connection to a running Micro-Manager carries; None without one.
+    link_too_slow
+        Whether `problem` is about that connection.
     """
 
     camera_bytes_per_s: float | None
@@ -82,6 +87,8 @@ class Forecast:
     frame_bytes: int
     lasts_s: float | None
     problem: str | None
+    link_frames_per_s: float | None = None
+    link_too_slow: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, SI units in the keys."""
@@ -102,6 +109,8 @@ class Forecast:
         if self.disk_bytes_per_s is not None:
             frames = self.disk_bytes_per_s / self.frame_bytes
             parts.append(f"this disk takes {_mb(self.disk_bytes_per_s)} MB/s ({frames:.0f} frames/s)")
+        if self.link_frames_per_s is not None:
+            parts.append(f"the connection to Micro-Manager carries {self.link_frames_per_s:.3g} frames/s")
         space = f"{_gb(self.free_bytes)} GB are free"
         if self.lasts_s is not None:
             space += f" and last for {_duration(self.lasts_s)}"
@@ -171,7 +180,8 @@ def make_forecast(
     short = _short_of_space(folder, source, load, frames, free, reserve)
     may_wait = patient or (frames is not None and frames * source.frame_bytes <= memory)
     speed = None if may_wait or short or not load.raw else _measure(folder, min(_PROBE_BYTES, usable))
-    slow = _too_slow(source, load, rate, rate_from, frames, needed, speed, memory)
+    link = link_too_slow(source, rate, rate_from, frames)
+    slow = link or _too_slow(source, load, rate, rate_from, frames, needed, speed, memory)
     return Forecast(
         camera_bytes_per_s=None if rate is None else rate * source.frame_bytes,
         written_bytes_per_s=needed,
@@ -183,6 +193,8 @@ def make_forecast(
         frame_bytes=frame_bytes,
         lasts_s=None if needed is None else usable / needed,
         problem=short or slow,
+        link_frames_per_s=source.details.get("link_frames_per_s"),
+        link_too_slow=link is not None and not short,
     )
 
 
@@ -248,9 +260,11 @@ def _too_slow(
     )
 
 
-def refused(forecast: Forecast) -> NoDiskSpace | DiskTooSlow:
+def refused(forecast: Forecast) -> NoDiskSpace | DiskTooSlow | SourceUnavailable:
     """Return what to raise for a forecast that was not armed for."""
     text = f"{forecast.problem or forecast.sentence}; --force arms anyway."
+    if forecast.link_too_slow:
+        return SourceUnavailable(text)
     return NoDiskSpace(text) if forecast.disk_bytes_per_s is None else DiskTooSlow(text)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ from ._signals import Interrupts, interrupts
 from ._sinks._live import check_live_format, open_live_sink
 from ._sources import Source, open_source
 from ._states import FinishReason, SessionStatus
+from ._traces import Traces
 
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration
@@ -109,6 +110,8 @@ class _Run:
         self.failure_logged = False
         self.raw_problems = 0
         self.rate_checked = False
+        self.began = False
+        self.busy_logged = False
 
     def open(self, stack: ExitStack) -> None:
         """Open source, model and files, cheapest refusals first."""
@@ -145,27 +148,35 @@ class _Run:
         self.denoiser.prepare(self.info.shape, self._given.dtype, min(self.info.cameras, settings.streams))
         if self.view is not None:
             self.view.wait()
+        self.traces = Traces(settings.output)
+        stack.callback(self._remove_traces)
         settings.output.mkdir(parents=True, exist_ok=True)
         self.output = settings.output
         raw: RawWriter | RawElsewhere = RawElsewhere()
         if settings.keep_raw:
             # First of all, because it claims the folder: a second session on it is refused here.
-            raw = stack.enter_context(RawWriter(settings.output, self.info, package_version()))
-        else:
-            _claim(settings.output / LOG)
-        self.log = EventLog(settings.output / LOG)
-        self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)
+            with self.traces.noticing():
+                raw = stack.enter_context(RawWriter(settings.output, self.info, package_version()))
+        with self.traces.noticing():
+            if not settings.keep_raw:
+                _claim(settings.output / LOG)
+            self.log = EventLog(settings.output / LOG)
+            self.log.write("opened", source=self.info.as_json(), denoiser=self.provenance)
+            self.log.flush()
+        stack.callback(self.log.flush)
         self.log.write("forecast", **self.forecast.as_json())
         if not settings.keep_raw:
             self.notes.append("raw frames were not written here: whoever records keeps them")
         self.raw = raw
-        self.writer = open_live_sink(
-            settings.output,
-            settings.denoised_format,
-            self._given,
-            self.provenance,
-            std=settings.std,
-        )
+        with self.traces.noticing():
+            self.writer = open_live_sink(
+                settings.output,
+                settings.denoised_format,
+                self._given,
+                self.provenance,
+                std=settings.std,
+            )
+        stack.callback(self._close_unused_writer)
         self.routes = Routes(settings.streams)
         denoiser: Denoiser = self.denoiser
         if self.convert is not None:
@@ -244,6 +255,16 @@ class _Run:
         if not self.arm(self.forecast):
             raise refused(self.forecast)
 
+    def _close_unused_writer(self) -> None:
+        if not self.began:
+            with suppress(Exception):  # there is nothing in it
+                self.writer.close()
+
+    def _remove_traces(self) -> None:
+        """Leave nothing behind where the camera never ran, so that the same --output can be named again."""
+        if not self.began:
+            self.traces.remove()
+
     def _close_source(self) -> None:
         try:
             self.source.close()
@@ -257,6 +278,7 @@ class _Run:
     def record(self, caught: Interrupts) -> None:
         """Run the session to its end, whatever goes wrong beside it."""
         self.session.start()
+        self.began = True
         self.started_s = self.shown_s = time.perf_counter()
         self.log.write("recording")
         if self.on_status is not None:
@@ -320,6 +342,10 @@ class _Run:
         if self.lane.problem is not None and not self.failure_logged:
             self.failure_logged = True
             self.log.write("denoiser failed", text=self.lane.problem, received=status.received)
+        if (status.busy_s > 0) != self.busy_logged:
+            self.busy_logged = not self.busy_logged
+            event = "source busy" if self.busy_logged else "source answers again"
+            self.log.write(event, busy_s=status.busy_s, received=status.received)
         if self.view is not None:
             self.view.show(status)
         if self.shown is not None:

@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from array import array
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,11 +41,13 @@ __all__ = [
 RAW_MOVIE = "raw.tif"
 RAW_SIDECAR = "raw.jsonl"
 _FORMAT = "denoscope-raw"
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SYNC_EVERY_S = 1.0
 _AGAIN_S = (0.02, 0.1, 0.5)  # pauses before a page is tried again
 _MOST_LINES = 20_000
 _MOST_RESCUES = 1000
+# All tags of a camera are written again after this many of its frames.
+_WHOLE_EVERY = 1000
 
 
 class RawWriter:
@@ -57,8 +59,11 @@ class RawWriter:
 
     The first line of the sidecar is the header ``{"format", "schema_version", "denoscope",
     "started_utc", "clock", "source"}``; each further line is one page ``{"page", "at", "number",
-    "received_s", "core_unix_s", "shape", "dtype", "agrees", "tags"}``: its pixels begin at the byte
+    "received_s", "core_unix_s", "shape", "dtype", "agrees", "camera", "tags"}``: its pixels begin at the byte
     ``at`` of the movie, and ``received_s`` is on the clock whose zero the header's ``clock`` gives.
+    ``tags`` are all tags of the frame, in the first line of each camera and now and then; the lines between
+    have ``tags_changed`` instead, the tags that differ from the same camera's line before. `read_raw` gives
+    every record all its tags.
 
     Parameters
     ----------
@@ -89,6 +94,8 @@ class RawWriter:
         """The folder with the recording where the run folder was removed before `close`."""
         self._folder = folder
         self._closed = False
+        self._tags: dict[str, dict[str, Any]] = {}
+        self._lines_of: dict[str, int] = {}
         self._said: set[str] = set()
         # Each is made only where it is not there yet, so that of two sessions on one folder one is refused.
         try:
@@ -178,6 +185,8 @@ class RawWriter:
         """Write one frame, then its line; return the page's index."""
         page = self._page(frame.pixels)
         self.written += 1
+        tags = dict(frame.tags)
+        known = self._tags.pop(frame.camera, None)  # kept only once the line is written
         self._line(
             {
                 "page": page,
@@ -189,12 +198,27 @@ class RawWriter:
                 "dtype": frame.pixels.dtype.name,
                 "agrees": frame.agrees,
                 "camera": frame.camera,
-                "tags": dict(frame.tags),
+                **self._tags_of(frame.camera, tags, known),
             }
         )
+        self._tags[frame.camera] = tags
         if time.perf_counter() - self._synced_s >= _SYNC_EVERY_S:
             self.sync()
         return page
+
+    def _tags_of(self, camera: str, tags: dict[str, Any], known: dict[str, Any] | None) -> dict[str, Any]:
+        """Return what the line says of its tags: all of them, or those that changed."""
+        count = self._lines_of.get(camera, 0)
+        self._lines_of[camera] = count + 1
+        if known is None or count % _WHOLE_EVERY == 0 or not known.keys() <= tags.keys():
+            return {"tags": tags}
+        return {
+            "tags_changed": {
+                name: value
+                for name, value in tags.items()
+                if name not in known or type(known[name]) is not type(value) or known[name] != value
+            }
+        }
 
     def sync(self) -> None:
         """Wait until everything written so far is on the disk.
@@ -465,10 +489,24 @@ def read_raw(folder: Path | str) -> RawRecording:
     except tifffile.TiffFileError:
         # Killed before the file's first 16 bytes.
         pages = 0
-    header, records = parsed[0], parsed[1:]
+    header, records = parsed[0], _with_all_tags(parsed[1:])
     if pages > len(records):
         notes.append(f"{pages - len(records)} last page(s) have no line in the sidecar")
     if len(records) > pages:
         notes.append(f"{len(records) - pages} last line(s) of the sidecar have no page and are ignored")
         records = records[:pages]
     return RawRecording(movie, header, tuple(records), pages, tuple(notes))
+
+
+def _with_all_tags(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give every record all its ``tags``; a million records share those that never change."""
+    whole: dict[str, dict[str, Any]] = {}
+    later: dict[str, dict[str, Any]] = {}
+    for record in records:
+        camera = str(record.get("camera", ""))
+        if "tags" in record:
+            whole[camera], later[camera] = record["tags"], {}
+        elif "tags_changed" in record:
+            later[camera] = {**later.get(camera, {}), **record.pop("tags_changed")}
+            record["tags"] = ChainMap(later[camera], whole.get(camera, {}))
+    return records

@@ -39,6 +39,10 @@ def _rows(status: SessionStatus, source: SourceInfo, provenance: Mapping[str, An
         ("skipped", f"{skipped} ({why})" if skipped else "0"),
         ("backend", f"{provenance['backend']}: {provenance['backend_reason']}"),
     ]
+    if status.busy_s:
+        rows.append(
+            ("source", f"busy for {status.busy_s:.0f} s; the camera runs on, and its frames wait there")
+        )
     if status.missing:
         rows.append(("lost before the core's output", str(status.missing)))
     rows += [("problem", problem) for problem in status.problems]

@@ -85,10 +85,10 @@ class Session:
         return self._left_in_core
 
     def start(self) -> None:
-        """Start the threads and arm the camera."""
+        """Arm the camera and start the threads; where the source refuses, no thread was started."""
+        self._source.start()
         self._lane.start()
         self._threads[1].start()
-        self._source.start()
         self._started_s = time.perf_counter()
         self._state = SessionState.RECORDING
         self._threads[0].start()
@@ -192,6 +192,7 @@ class Session:
             fps_out=self._rate_out.sample(now_s, emitted),
             latency_s=self._lane.latency.quantiles_s(),
             problems=tuple(problems),
+            busy_s=self._source.busy_s if self._stopped_s is None else 0.0,
         )
 
     # -- pop thread
@@ -203,8 +204,7 @@ class Session:
                 self._end(
                     FinishReason.CORE_OVERFLOW,
                     f"the core's buffer overflowed and the camera stopped after {self._received} frames, "
-                    "all of which are "
-                    "recorded; raise --buffer-mb, lower the frame rate or write to a faster disk",
+                    f"all of which are recorded; {self._source.overflow_remedy}",
                 )
         except Exception as error:  # noqa: BLE001  whatever the driver raised, what was received is kept
             self._end(

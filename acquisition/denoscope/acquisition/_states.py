@@ -87,6 +87,8 @@ class SessionStatus:
         frame, in seconds; empty before the first.
     problems
         What went wrong so far, one sentence each.
+    busy_s
+        Seconds for which the source has been too busy to answer; 0 while it answers.
     """
 
     state: SessionState
@@ -102,6 +104,7 @@ class SessionStatus:
     fps_out: float
     latency_s: Mapping[str, float] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    busy_s: float = 0.0
 
     @property
     def degraded(self) -> bool:

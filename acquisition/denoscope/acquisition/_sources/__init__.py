@@ -72,7 +72,7 @@ def open_source(
     if address and 0 < int(address["port"]) < 2**16:
         from ._bridge import BridgeSource
 
-        return BridgeSource(address["host"].strip("[]"), int(address["port"]), buffer_mb=buffer_mb)
+        return BridgeSource(address["host"].strip("[]"), int(address["port"]))
     raise InvalidInput(
         f"--core {core} is not known: it is 'demo', HOST:PORT of a running Micro-Manager, a FILE.cfg, "
         "replay:PATH or watch:PATH."

@@ -24,6 +24,16 @@ class Source(ABC):
 
     patient: ClassVar[bool] = False
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds for which the source has been too busy to answer; 0 while it answers as usual."""
+        return 0.0
+
+    @property
+    def overflow_remedy(self) -> str:
+        """What the user can do when the core's buffer overflowed."""
+        return "raise --buffer-mb, lower the frame rate or write to a faster disk"
+
     @abstractmethod
     def open(self) -> SourceInfo:
         """Connect, and describe what will come.

@@ -1,211 +1,590 @@
-"""Source ``HOST:PORT``: a running Micro-Manager, over pycromanager's Java bridge."""
+"""Source ``HOST:PORT``: a running Micro-Manager, over its Java server.
+
+denoscope is a guest there. It starts a sequence only where none runs, stops only the one that it started, and
+changes no setting.
+"""
 
 from __future__ import annotations
 
 import queue
-import socket
 import threading
-import warnings
-from collections.abc import Callable
-from typing import Any, TypeVar
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 from denoscope.acquisition._errors import SourceFailed, SourceUnavailable
 from denoscope.acquisition._frames import Frame, SourceInfo
+from denoscope.acquisition._link import Link
 
-from ._config import import_pycromanager
-from ._core import CoreSource
+from ._core import CoreSource, frame_from
+from ._java import JavaException, JavaObject, JavaServer, pixels_of
 
 __all__ = ["BridgeSource"]
 
-_T = TypeVar("_T")
 _SERVER_VERSION = "5.1.0"
+_CORE = "mmcorej.CMMCore"
 _TURN_ON = "start Micro-Manager and tick Tools > Options > Run server on port"
-_CONNECT_S = 3.0
-# What the bridge was measured to carry; a faster camera needs the Python backend.
-_CEILING_MB_S = 100.0
+# Calls to Micro-Manager wait for each other: a script of the user's may hold it for as long as this.
+_PATIENCE_S = 120.0
+# How long the end of a recording waits for it.
+_STOP_S = 30.0
+_BUSY_AFTER_S = 1.0
+_POP_WAIT_S = 0.05
+# Frames that one round of requests may fetch.
+_BATCH = 16
+_BATCH_BYTES = 64 * 2**20
+# A buffer whose content shrinks within this time is being emptied by somebody.
+_WATCH_S = 0.5
+# The sequence's beginning, by two frames' own times, moves by less than this while it is the same sequence.
+_SAME_SEQUENCE_S = 0.5
+_ENDLESS_EMPTY = 200
+# Before a sequence is stopped, its next frame is waited for so long, to see whose it is.
+_LOOK_S = 0.1
+_LOOK_MOST_S = 1.0
+_UNKNOWN_MB = 1_000_000
+# How the connection is measured; without an image there, from the time of calls and what others carried.
+_TRIES = 4
+_CALLS = 25
+_CALLS_PER_FRAME = 4
+_USUAL_BYTES_S = 150e6
 
 
-class _Guard:
-    """Run calls in a thread of its own, so that a dead server cannot hold the caller for ever."""
+class _Worker:
+    """Run one job at a time in a thread of its own, so that a busy server holds up nobody else."""
 
-    def __init__(self, name: str, timeout_s: float) -> None:
-        self._name = name
-        self._timeout_s = timeout_s
-        self._calls: queue.Queue[Callable[[], Any] | None] = queue.Queue(1)
-        self._answers: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(1)
-        self.dead = False
+    def __init__(self, at_end: Callable[[], None]) -> None:
+        self._at_end = at_end
+        self._jobs: queue.Queue[Callable[[], Any] | None] = queue.Queue()
+        self._answers: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
+        self.pending = False
         threading.Thread(target=self._run, name="denoscope-bridge", daemon=True).start()
 
     def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
+        while (job := self._jobs.get()) is not None:
             try:
-                self._answers.put((call(), None))
+                self._answers.put((job(), None))
             except Exception as error:  # noqa: BLE001  handed to the caller
                 self._answers.put((None, error))
+        self._at_end()
 
-    def __call__(self, call: Callable[[], _T]) -> _T:
-        """Return what `call` returns, or raise `SourceFailed` after the timeout."""
-        if self.dead:
-            raise SourceFailed(f"Micro-Manager at {self._name} does not answer any more.")
-        self._calls.put(call)
+    def submit(self, job: Callable[[], Any]) -> None:
+        """Begin a job; the one before it must have been collected."""
+        self.pending = True
+        self._jobs.put(job)
+
+    def collect(self, wait_s: float | None) -> tuple[bool, Any]:
+        """Return whether the job has ended, and what it returned; what it raised is raised here."""
         try:
-            value, error = self._answers.get(timeout=self._timeout_s)
+            value, error = self._answers.get(timeout=wait_s)
         except queue.Empty:
-            self.dead = True
-            raise SourceFailed(
-                f"Micro-Manager at {self._name} did not answer for {self._timeout_s:g} s; it was closed or "
-                "hangs."
-            ) from None
+            return False, None
+        self.pending = False
         if error is not None:
             raise error
-        answer: _T = value
-        return answer
+        return True, value
 
     def close(self) -> None:
-        """End the thread, unless it hangs in a call that will never return."""
-        if not self.dead:
-            self.dead = True
-            self._calls.put(None)
+        """End the thread once its job has ended."""
+        self._jobs.put(None)
 
 
-def _probe(host: str, port: int) -> str:
-    """Shake hands as the bridge would, and return the server's version.
+class _Core:
+    """The running Micro-Manager's core, its methods in the names of pycromanager's Python core."""
 
-    The bridge itself reports a missing server from a thread, as a traceback; so ask first.
-    """
-    name = f"{host}:{port}"
-    try:
-        socket.create_connection((host, port), timeout=_CONNECT_S).close()
-    except OSError as error:
-        raise SourceUnavailable(f"nothing listens at {name} ({error}); {_TURN_ON}.") from error
-    import zmq
+    def __init__(self, server: JavaServer, core: JavaObject, go_on: Callable[[float], bool]) -> None:
+        self._server, self._go_on = server, go_on
+        self.java = core
 
-    context: zmq.Context[Any] = zmq.Context.instance()
-    with context.socket(zmq.REQ) as probe:
-        probe.setsockopt(zmq.LINGER, 0)
-        probe.connect(f"tcp://{name}")
-        probe.send_json({"command": "connect", "debug": False})
-        if not probe.poll(int(_CONNECT_S * 1000)):
-            raise SourceUnavailable(
-                f"what listens at {name} did not answer as a Micro-Manager server within {_CONNECT_S:g} s; "
-                f"{_TURN_ON}."
-            )
-        reply = probe.recv_json()
-    if not isinstance(reply, dict):
-        raise SourceUnavailable(f"what listens at {name} is not a Micro-Manager server; {_TURN_ON}.")
-    return str(reply.get("version", "2.0.0"))
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        first, *rest = name.split("_")
+        method = first + "".join(word.capitalize() for word in rest)
+
+        def call(*arguments: Any) -> Any:
+            return self._server.values([self.java.call(method, *arguments)], self._go_on)[0]
+
+        return call
 
 
 class BridgeSource(CoreSource):
     """The core of a running Micro-Manager.
 
-    Request and reply over a local socket carry about 100 MB/s; faster cameras need the Python
-    backend (``FILE.cfg``). Arrays arrive flat and are given the shape of their tags.
+    Requests are answered one after the other, those of all programs by one thread, so that a script of the
+    user's can make the server busy: `busy_s` says for how long, and frames wait in Micro-Manager's buffer.
 
     Parameters
     ----------
     host, port
         Where the server listens; Micro-Manager's own is on port 4827 of the same computer.
-    timeout_s
-        How long one call may take in seconds before the server counts as dead.
-    buffer_mb
-        Not changed here: the buffer belongs to the running Micro-Manager.
+    patience_s
+        Seconds for which a busy server is waited for before it counts as hung.
     """
 
-    def __init__(self, host: str, port: int, *, timeout_s: float = 5.0, buffer_mb: int = 512) -> None:
-        super().__init__(buffer_mb=buffer_mb)
-        self._host = host
-        self._port = port
+    buffer_remedy = "enlarge the sequence buffer in Micro-Manager's Tools > Options"
+
+    def __init__(self, host: str, port: int, *, patience_s: float = _PATIENCE_S) -> None:
+        super().__init__(buffer_mb=0)
+        self._host, self._port = host, port
         self._name = f"{host}:{port}"
-        self._guard = _Guard(self._name, timeout_s)
+        self._patience_s = patience_s
+        self._server: JavaServer | None = None
+        self._worker: _Worker | None = None
+        self._dead = False
+        self._ready: deque[Frame | JavaException] = deque()
+        self._waiting = 0
+        self._stands_still = False
+        self._empty_pops = 0
+        self._last: dict[str, tuple[int, float | None]] = {}
+        self._foreign = False
+        self._asked = False
+        self._made_s: float | None = None
+        self._interval_s = 0.1
+        self._waited_s = 0.0
+        self._busy_total_s = 0.0
+        self._busy_times = 0
+        self._most_waiting = 0
+        self._left_over = 0
+        self._ours_ended = False
+
+    # -- calls
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds for which Micro-Manager has not answered; 0 while it answers as usual."""
+        return self._waited_s if self._waited_s >= _BUSY_AFTER_S else 0.0
+
+    def _go_on(self, waited_s: float) -> bool:
+        self._waited_s = waited_s
+        return waited_s < self._patience_s and not self._dead
+
+    def _answered(self) -> None:
+        if self.busy_s:
+            self._busy_total_s += self._waited_s
+            self._busy_times += 1
+        self._waited_s = 0.0
+
+    def _may_run(self) -> str:
+        return " Its camera may still be running: look there, and stop it if so." if self._armed else ""
+
+    def _collect(self, wait_s: float | None) -> tuple[bool, Any]:
+        assert self._worker is not None
+        try:
+            done, value = self._worker.collect(wait_s)
+        except JavaException:
+            self._answered()
+            raise
+        except SourceFailed as error:
+            self._dead = True
+            self._waited_s = 0.0
+            raise SourceFailed(f"{error}{self._may_run()}") from error
+        if done:
+            self._answered()
+        return done, value
+
+    def _run(self, job: Callable[[], Any], wait_s: float | None = None) -> Any:
+        """Return what `job` returns, after what was begun before it."""
+        if self._worker is None or self._dead:
+            raise SourceFailed(f"Micro-Manager at {self._name} does not answer any more.{self._may_run()}")
+        end_s = time.perf_counter() + (self._patience_s * 2 if wait_s is None else wait_s)
+        if self._worker.pending:
+            done, _ = self._collect(max(0.0, end_s - time.perf_counter()))
+            if not done:
+                raise self._hangs(wait_s)
+        self._worker.submit(job)
+        done, value = self._collect(max(0.0, end_s - time.perf_counter()))
+        if not done:
+            raise self._hangs(wait_s)
+        return value
+
+    def _hangs(self, wait_s: float | None) -> SourceFailed:
+        self._dead = True
+        return SourceFailed(
+            f"Micro-Manager at {self._name} is busy and did not answer for {wait_s or self._patience_s:.0f} s."
+            f"{self._may_run()}"
+        )
+
+    # -- opening
 
     def open(self) -> SourceInfo:
-        """Connect to the running Micro-Manager and describe its camera."""
-        import_pycromanager()
-        version = _probe(self._host, self._port)
-        from pycromanager import Core
-        from pyjavaz.bridge import Bridge
-
-        def connect() -> Any:
-            with warnings.catch_warnings():
-                # Said once, below, in our words.
-                warnings.simplefilter("ignore")
-                # The bridge is cached by port, so Core() finds the one made for this host.
-                self._bridge = Bridge.create_or_get_existing_bridge(
-                    port=self._port, ip_address=self._host, timeout=3000
-                )
-                return Core(port=self._port)
-
+        """Connect to the running Micro-Manager, describe its camera, and measure the connection."""
         try:
-            self._core = self._guard(connect)
-            info = self._guard(
-                lambda: self._describe(
-                    "bridge",
-                    self._name,
-                    versions={
-                        "mmcore": str(self._core.get_version_info()),
-                        "server": version,
-                        "server_expected": _SERVER_VERSION,
-                    },
-                    details={"ceiling_bytes_s": _CEILING_MB_S * 1e6},
-                )
-            )
-        except SourceFailed as error:
-            raise SourceUnavailable(str(error)) from error
-        rate = info.frame_bytes / info.exposure_s if info.exposure_s else 0.0
-        if rate > _CEILING_MB_S * 1e6:
+            import zmq  # noqa: F401
+        except ImportError as error:
             raise SourceUnavailable(
-                f"the camera sends up to {rate / 1e6:.0f} MB/s, and the bridge to {self._name} carries about "
-                f"{_CEILING_MB_S:.0f} MB/s; use --core FILE.cfg (the Python backend), a longer exposure or "
-                "a smaller ROI."
-            )
+                f"the connection to Micro-Manager needs pyzmq ({error}); install it with: "
+                "pip install 'denoscope[micromanager]'."
+            ) from error
+        self._server = JavaServer(self._host, self._port, name=self._name)
+        self._worker = _Worker(self._server.close)
+        try:
+            return self._run(self._open)  # type: ignore[no-any-return]
+        except OSError as error:
+            if isinstance(error, SourceUnavailable):
+                raise
+            raise SourceUnavailable(
+                f"nothing listens at {self._name} ({error}); {self._remedy()}."
+            ) from error
+        except JavaException as error:
+            raise _unavailable(str(error), error) from error
+        except SourceFailed as error:
+            raise SourceUnavailable(
+                f"what listens at {self._name} did not answer as a Micro-Manager server: "
+                f"{_lower(str(error))[:-1]}; {self._remedy()}."
+            ) from error
+
+    def _remedy(self) -> str:
+        if self._host in ("localhost", "::1") or self._host.startswith("127."):
+            return f"{_TURN_ON} {self._port}"
+        return (
+            f"Micro-Manager's server listens to its own computer only, so on this one run: ssh -N -L "
+            f"{self._port}:127.0.0.1:{self._port} {self._host} (and --core 127.0.0.1:{self._port}), and on "
+            f"{self._host} {_TURN_ON} {self._port}"
+        )
+
+    def _open(self) -> SourceInfo:
+        server = self._server
+        assert server is not None
+        server.connect(self._patience_s)
+        java = server.construct(_CORE, self._go_on)
+        self._core = _Core(server, java, self._go_on)
+        self._buffer_mb = self._footprint()
+        info = self._describe(
+            "bridge",
+            self._name,
+            cameras=max(1, self._maybe("getNumberOfCameraChannels", 1)),
+            versions={
+                "mmcore": str(self._core.get_version_info()),
+                "server": server.version,
+                "server_expected": _SERVER_VERSION,
+            },
+        )
+        info = replace(info, details=self._measure(info.frame_bytes).as_json())
+        self._batch = max(1, min(_BATCH, _BATCH_BYTES // info.frame_bytes))
         return info
 
+    def _maybe(self, method: str, default: int) -> int:
+        """Return a number that the core tells, or `default` where it does not."""
+        assert self._server is not None
+        try:
+            return int(self._server.values([self._core.java.call(method)], self._go_on)[0])
+        except (SourceUnavailable, JavaException, TypeError, ValueError):
+            return default
+
+    def _footprint(self) -> int:
+        """Return the size of Micro-Manager's buffer in MB; it is set there, not by --buffer-mb."""
+        return self._maybe("getCircularBufferMemoryFootprint", 0) or _UNKNOWN_MB
+
+    def _measure(self, frame_bytes: int) -> Link:
+        """Return what the connection carries, from calls that change nothing and expose nothing."""
+        server, core = self._server, self._core.java
+        assert server is not None
+        buffer = self._buffer_mb * 2**20 if self._buffer_mb < _UNKNOWN_MB else None
+        for method in ("getLastTaggedImage", "getTaggedImage"):
+            times = []
+            with suppress(SourceUnavailable, JavaException):
+                for _ in range(_TRIES):
+                    began_s = time.perf_counter()
+                    images = server.values([core.call(method)] * 2, self._go_on)
+                    requests = [
+                        each for one in images for each in (one.get("pix"), one.get("tags"), one.let_go())
+                    ]
+                    answers = server.values(requests, self._go_on)
+                    # An older image may be of another size.
+                    if answers and pixels_of(answers[0]).nbytes == frame_bytes:
+                        times.append((time.perf_counter() - began_s) / 2)
+            if times:
+                return Link(min(times), True, buffer)
+        cheap = [core.call("getRemainingImageCount")] * _CALLS
+        times = []
+        for _ in range(_TRIES):
+            began_s = time.perf_counter()
+            server.values(cheap, self._go_on)
+            times.append((time.perf_counter() - began_s) / _CALLS)
+        return Link(_CALLS_PER_FRAME * min(times) + frame_bytes / _USUAL_BYTES_S, False, buffer)
+
+    # -- recording
+
     def start(self) -> None:
-        """Arm the camera with stop-on-overflow."""
-        self._guard(super().start)
+        """Start a sequence that stops on overflow, unless the camera or its buffer is in use.
+
+        Raises
+        ------
+        SourceUnavailable
+            When a sequence runs, or somebody is still fetching the frames of one; nothing was changed then.
+        """
+        try:
+            self._run(self._start)
+        except JavaException as error:
+            raise _unavailable(f"{_full(error)}; nothing was recorded", error) from error
+        except SourceFailed as error:
+            raise SourceUnavailable(str(error)) from error
+
+    def _start(self) -> None:
+        if bool(self._core.is_sequence_running()):
+            raise SourceUnavailable(
+                f"a sequence runs in the Micro-Manager at {self._name} (live view or an acquisition), and denoscope "
+                "would take its frames; it was left as it is: stop it there, or record there and follow the file "
+                "with --core watch:FOLDER."
+            )
+        count = int(self._core.get_remaining_image_count())
+        end_s = time.perf_counter() + _WATCH_S
+        while count and time.perf_counter() < end_s:
+            time.sleep(_WATCH_S / 10)
+            now = int(self._core.get_remaining_image_count())
+            if now < count:
+                raise SourceUnavailable(
+                    f"somebody is still fetching {now} frames from the Micro-Manager at {self._name}, and a new "
+                    "sequence would erase them; nothing was changed: start again when that acquisition is saved."
+                )
+            count = now
+        self._left_over = count
+        # MMCore sizes and clears its buffer itself when a sequence starts.
+        self._core.start_sequence_acquisition(2**31 - 1, 0.0, True)
+        self._armed = True
+        self._stands_still = False
+        self._waiting = 0
 
     def pop(self) -> Frame | None:
-        """Return the oldest buffered frame, or None when there is none at this moment."""
-        return self._guard(super().pop)
+        """Return the oldest buffered frame, or None when there is none yet or Micro-Manager is busy."""
+        if not self._ready and not self._foreign:
+            self._fetch_some()
+        if self._ready:
+            first = self._ready.popleft()
+            if isinstance(first, JavaException):
+                raise first
+            self._popped += 1
+            return first
+        if self._foreign:
+            raise SourceFailed(
+                f"another program started a sequence in the Micro-Manager at {self._name} after ours was stopped; "
+                "it was left running, and the frames of ours are complete up to there."
+            )
+        return None
+
+    def _fetch_some(self) -> None:
+        if self._worker is None or self._dead:
+            raise SourceFailed(f"Micro-Manager at {self._name} does not answer any more.{self._may_run()}")
+        if not self._worker.pending:
+            if self._stands_still:
+                return
+            self._worker.submit(self._fetch)
+        self._collect(_POP_WAIT_S)
+
+    def _fetch(self) -> None:
+        """Fetch what is buffered, a few frames at a time, in two rounds of requests."""
+        server, core = self._server, self._core.java
+        assert server is not None
+        count = self._waiting or int(self._core.get_remaining_image_count())
+        self._waiting = 0
+        self._most_waiting = max(self._most_waiting, count)
+        if count == 0:
+            self._look_whether_it_runs()
+            return
+        pop = core.call("popNextTaggedImage")
+        popped = server.answers([pop] * min(count, self._batch), self._go_on)
+        images = [each for each in popped if isinstance(each, JavaObject)]
+        # The count may be ahead of what can be popped by one.
+        failed = [each for each in popped if isinstance(each, JavaException) and not _is_empty(each)]
+        requests = [
+            request for image in images for request in (image.get("pix"), image.get("tags"), image.let_go())
+        ]
+        ask_exposure = self._exposure_is_due()
+        requests += [core.call("getExposure")] if ask_exposure else []
+        answers = server.answers([*requests, core.call("getRemainingImageCount")], self._go_on)
+        if ask_exposure:
+            self._set_exposure(answers[-2])
+        for place in range(len(images)):
+            pixels, tags, _ = answers[3 * place : 3 * place + 3]
+            for each in (pixels, tags):
+                if isinstance(each, JavaException):
+                    failed.append(each)
+                    break
+            else:
+                self._accept(pixels_of(pixels), tags if isinstance(tags, dict) else {})
+        self._waiting = int(answers[-1]) if isinstance(answers[-1], int) else 0
+        self._ready.extend(failed[:1])
+        self._empty_pops = 0 if images else self._empty_pops + 1
+        if not images:
+            # Nothing could be popped though a frame was counted: it comes, or the count is wrong for good.
+            self._waiting = 0
+            if self._empty_pops > _ENDLESS_EMPTY and not bool(self._core.is_sequence_running()):
+                self._end()
+
+    def _look_whether_it_runs(self) -> None:
+        if bool(self._core.is_sequence_running()):
+            return
+        self._waiting = int(self._core.get_remaining_image_count())
+        if self._waiting == 0:
+            self._end()
+
+    def _end(self) -> None:
+        """Note that the sequence is over: what runs from now on is somebody else's."""
+        self._stands_still = True
+        self._ours_ended = self._armed and not self._asked
+        self._armed = False
+
+    def _accept(self, pixels: Any, tags: Mapping[str, Any]) -> None:
+        if self._foreign:
+            return
+        frame = frame_from(pixels, self._tagged(tags), self._camera, self._popped + len(self._ready))
+        beginning = _beginning(frame)
+        last = self._last.get(frame.camera)
+        if last is not None and _is_another(last, (frame.number, beginning)):
+            self._foreign = True
+            self._armed = False
+            return
+        if frame.core_unix_s is not None:
+            if self._made_s is not None:
+                self._interval_s = max(0.0, frame.core_unix_s - self._made_s)
+            self._made_s = frame.core_unix_s
+        self._last[frame.camera] = frame.number, beginning
+        self._ready.append(frame)
 
     def finished(self) -> bool:
         """Say whether the camera stands still and its buffer is empty."""
-        return self._guard(super().finished)
+        if self._worker is None or self._dead:
+            return True
+        return self._stands_still and not self._worker.pending and not self._ready
 
     def overflowed(self) -> bool:
         """Say whether the core stopped because its buffer was full."""
-        return self._guard(super().overflowed)
+        if self._foreign:
+            return False
+        return bool(self._run(lambda: self._core.is_buffer_overflowed()))
+
+    @property
+    def overflow_remedy(self) -> str:
+        """What the user can do about an overflow."""
+        size = f" ({self._buffer_mb} MB now)" if self._buffer_mb < _UNKNOWN_MB else ""
+        return (
+            "the connection to Micro-Manager carries less than the camera sends, or Micro-Manager was busy for too "
+            "long: lower the frame rate or the region, use --core FILE.cfg, or enlarge the sequence buffer in "
+            f"Micro-Manager's Tools > Options{size}"
+        )
 
     def stop(self) -> None:
-        """Stop the camera; what is buffered can still be popped."""
-        self._guard(super().stop)
+        """Stop the sequence that was started here; what is buffered can still be popped."""
+        self._asked = True
+        if self._armed:
+            self._run(self._stop, _STOP_S)
+
+    def _stop(self) -> None:
+        if not self._armed:
+            return
+        if not bool(self._core.is_sequence_running()):
+            self._armed = False
+            return
+        if self._is_somebody_elses():
+            self._armed = False
+            self._foreign = True
+            return
+        self._core.stop_sequence_acquisition()
+        self._armed = False
+
+    def _is_somebody_elses(self) -> bool:
+        """Look at the newest frame, without taking it, and say whether it belongs to another sequence."""
+        server = self._server
+        assert server is not None
+        if not self._last:
+            return False
+        # Frames that were popped cannot be looked at any more, so wait for the next one of a fast camera.
+        end_s = time.perf_counter() + min(3 * self._interval_s + _LOOK_S, _LOOK_MOST_S)
+        while not int(self._core.get_remaining_image_count()) and time.perf_counter() < end_s:
+            time.sleep(_LOOK_S / 10)
+        try:
+            (image,) = server.values([self._core.java.call("getLastTaggedImage")], self._go_on)
+            tags, _ = server.values([image.get("tags"), image.let_go()], self._go_on)
+        except (SourceUnavailable, JavaException, AttributeError):
+            return False  # none is there to be looked at
+        if not isinstance(tags, dict):
+            return False
+        number = str(tags.get("ImageNumber", ""))
+        last = self._last.get(str(tags.get("Camera", "") or self._camera))
+        return last is not None and number.isdigit() and int(number) < last[0]
 
     def notes(self) -> list[str]:
-        """Say when a change of region or binning has stopped the camera; nothing where nobody answers."""
-        if self._guard.dead:
-            return []
-        try:
-            return self._guard(super().notes)
-        except SourceFailed:
-            return []
+        """Return what the user should know about Micro-Manager in the end."""
+        notes = []
+        if self._left_over:
+            notes.append(
+                f"{self._left_over} frames of an earlier sequence lay in Micro-Manager's buffer, and nobody fetched "
+                "them; starting the camera cleared them"
+            )
+        if self._busy_times:
+            notes.append(
+                f"Micro-Manager was busy {self._busy_times} time(s), {self._busy_total_s:.1f} s in all; up to "
+                f"{self._most_waiting} frames waited in its buffer and were recorded afterwards"
+            )
+        if self._ours_ended:
+            notes.append(
+                "the sequence ended before denoscope stopped it: the camera stopped by itself, or somebody stopped "
+                "it in Micro-Manager"
+            )
+        if self._server is not None and self._server.lossy:
+            notes.append(
+                "some of Micro-Manager's tags hold a question mark: its server replaces characters outside of "
+                "Latin-1, such as the Greek mu"
+            )
+        if not self._dead and self._worker is not None:
+            with suppress(SourceFailed):
+                notes += self._run(super().notes, _STOP_S)
+        return notes
 
     def close(self) -> None:
         """Let go of the connection; Micro-Manager itself runs on."""
-        core, self._core = self._core, None
-        if core is None:
-            self._guard.close()
+        worker, self._worker = self._worker, None
+        server, self._server = self._server, None
+        if worker is None or server is None:
             return
-        if not self._guard.dead:
-            self._core = core
-            self.stop()
-            self._core = None
-            self._guard(core._close)
-            self._guard.close()
-            return
-        # The server is dead: a shadow that says goodbye to it would block the interpreter's exit.
-        from pyjavaz import server_terminated
+        self._worker, self._server = worker, server
+        try:
+            if not self._dead:
+                self.stop()
+                if self._core is not None:
+                    core = self._core.java
+                    with suppress(SourceFailed):
+                        self._run(lambda: server.values([core.let_go()], self._go_on), _STOP_S)
+        finally:
+            self._worker = self._server = self._core = None
+            self._dead = True
+            worker.close()
 
-        server_terminated(self._port)
-        self._bridge._closed = True
-        core._closed = True
+
+def _is_empty(error: JavaException) -> bool:
+    return "buffer is empty" in error.text.lower() or error.name.endswith("IndexOutOfBoundsException")
+
+
+def _beginning(frame: Frame) -> float | None:
+    """Return when the frame's sequence began, in seconds since 1970, by its own tags."""
+    if frame.core_unix_s is None:
+        return None
+    try:
+        elapsed_ms = float(frame.tags["ElapsedTime-ms"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return frame.core_unix_s - elapsed_ms / 1000 if elapsed_ms > 0 else None
+
+
+def _is_another(last: tuple[int, float | None], now: tuple[int, float | None]) -> bool:
+    """Say whether two frames of one camera, one popped after the other, are of different sequences."""
+    if now[0] <= last[0]:
+        return True
+    if now[0] == last[0] + 1 or last[1] is None or now[1] is None:
+        return False
+    return abs(now[1] - last[1]) > _SAME_SEQUENCE_S
+
+
+def _lower(text: str) -> str:
+    return text if text.startswith("Micro-Manager") else text[:1].lower() + text[1:]
+
+
+def _full(error: BaseException) -> str:
+    return str(error).rstrip(".")
+
+
+def _unavailable(text: str, error: JavaException) -> SourceUnavailable:
+    unavailable = SourceUnavailable(f"{text.rstrip('.')}.")
+    unavailable.add_note(error.stack)
+    return unavailable

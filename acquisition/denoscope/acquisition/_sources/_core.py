@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.acquisition._errors import SourceUnavailable, one_line
 from denoscope.acquisition._frames import Frame, SourceInfo
 from denoscope.runtime import InvalidInput
 
@@ -92,7 +93,14 @@ class CoreSource(Source):
     ----------
     buffer_mb
         Size of the core's circular buffer in MB: how long the disk may stall without loss.
+
+    Attributes
+    ----------
+    buffer_remedy
+        What to do where that buffer is too small.
     """
+
+    buffer_remedy = "raise --buffer-mb"
 
     def __init__(self, *, buffer_mb: int) -> None:
         self._buffer_mb = buffer_mb
@@ -129,14 +137,29 @@ class CoreSource(Source):
             raise InvalidInput(
                 f"the core's buffer of {self._buffer_mb} MB holds fewer than 4 frames of "
                 f"{info.frame_bytes / 2**20:.1f} MB; "
-                "raise --buffer-mb."
+                f"{self.buffer_remedy}."
             )
         return info
 
     def start(self) -> None:
-        """Size the buffer, then arm with stop-on-overflow (continuous mode overwrites silently)."""
-        self._core.initialize_circular_buffer()
-        self._core.start_sequence_acquisition(_ENDLESS, 0.0, True)
+        """Size the buffer, then arm with stop-on-overflow (continuous mode overwrites silently).
+
+        Raises
+        ------
+        SourceUnavailable
+            When the camera runs already, or the core refuses.
+        """
+        try:
+            runs = bool(self._core.is_sequence_running())
+            if not runs:
+                self._core.initialize_circular_buffer()
+                self._core.start_sequence_acquisition(_ENDLESS, 0.0, True)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise SourceUnavailable(f"the camera {self._camera} did not start: {one_line(error)}.") from error
+        if runs:
+            raise SourceUnavailable(
+                "the camera runs already; nothing was changed: stop it, then start again."
+            )
         self._armed = True
 
     def pop(self) -> Frame | None:
@@ -156,13 +179,27 @@ class CoreSource(Source):
 
     def _with_exposure(self, tags: Mapping[str, Any]) -> Mapping[str, Any]:
         """Add the exposure, which MMCore's tags leave out; half a second after a change it is the new one."""
-        now_s = time.perf_counter()
-        if now_s - self._asked_s > _ASK_EVERY_S:
-            self._asked_s = now_s
+        if self._exposure_is_due():
             try:
-                self._exposure = f"{float(self._core.get_exposure()):g}"
-            except RuntimeError:  # a camera that does not tell while it runs: frames are what counts
-                self._asked_s = math.inf
+                self._set_exposure(self._core.get_exposure())
+            except RuntimeError as error:
+                self._set_exposure(error)
+        return self._tagged(tags)
+
+    def _exposure_is_due(self) -> bool:
+        now_s = time.perf_counter()
+        due = now_s - self._asked_s > _ASK_EVERY_S
+        if due:
+            self._asked_s = now_s
+        return due
+
+    def _set_exposure(self, answer: Any) -> None:
+        if isinstance(answer, (int, float)):
+            self._exposure = f"{float(answer):g}"
+        else:  # a camera that does not tell while it runs: frames are what counts
+            self._asked_s = math.inf
+
+    def _tagged(self, tags: Mapping[str, Any]) -> Mapping[str, Any]:
         return tags if _EXPOSURE in tags or self._exposure is None else {**tags, _EXPOSURE: self._exposure}
 
     def notes(self) -> list[str]:
