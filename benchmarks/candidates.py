@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _provenance import write_results
 from cost_ratio import units
 from cpu_backends import frame_seconds
 from guided import FRAMES, measured, training_movies
@@ -200,7 +201,7 @@ def main() -> None:
             "cost": cost_units(network),
             "state_bytes": state_bytes(candidate.shape),
         }
-        options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_results(options.output, report, (), indent=1)
         print(f"{candidate.name} done", flush=True)
     print(table(report["candidates"]))
 

@@ -10,7 +10,6 @@ Published networks cost between 1 and 350 units a frame (docs/speed.md).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _provenance import write_results
 
 from denoscope.runtime import Bundle, FrameMeta, Stream, choose_backend, list_backends
 
@@ -124,7 +124,7 @@ def main() -> None:
             "backends": rows,
         }
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_results(arguments.output, report, [bundle], indent=2)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ of a size take turns, twice, and the least is kept, so that a busy machine shows
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _provenance import write_results
 
 from denoscope.acquisition._bench._whole_window import whole_window
 from denoscope.export._torch import TorchReference
@@ -119,7 +119,7 @@ def main() -> None:
     report = {"bundle": bundle.manifest.name, "bundle_sha256": bundle.digest, "threads": default_threads()}
     report |= {"torch": torch.__version__, "frame_s": results}
     (arguments.output / "cpu-backends.md").write_text(text, encoding="utf-8")
-    (arguments.output / "cpu-backends.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_results(arguments.output / "cpu-backends.json", report, [bundle], indent=2)
 
 
 if __name__ == "__main__":

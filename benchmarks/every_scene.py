@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _provenance import write_results
 from methods import train_bundle
 
 from denoscope.export import export_bundle, load_network
@@ -176,7 +177,7 @@ def measure(
 
     def keep(row: dict[str, Any]) -> None:
         found["methods"] = [old for old in found["methods"] if old["method"] != row["method"]] + [row]
-        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_results(file, report, [*options.bundles, *options.adapt], indent=1)
         print(f"{name}: {row['method']} {row['psnr_db']:.2f} dB", flush=True)
 
     if not found["methods"]:

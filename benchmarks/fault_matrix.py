@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition", "tests")]
 
 import raw_safety  # noqa: E402
+from _provenance import write_results  # noqa: E402
 from fault_session import sent  # noqa: E402
 
 from support.tiny_bundle import tiny_bundle  # noqa: E402
@@ -518,7 +519,7 @@ def main() -> None:
         for result in pool.map(lambda name: _run_named(name, arguments), wanted):
             results.append(result)
             if arguments.output is not None:  # what there is, should a later row be cut off
-                arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+                write_results(arguments.output, results, [arguments.bundle], indent=1)
     print(json.dumps(results) if arguments.json else table(results))
     sys.exit(0 if all(result.get("ok", "skipped" in result) for result in results) else 1)
 

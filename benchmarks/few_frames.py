@@ -14,11 +14,11 @@ measured again.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _provenance import read_rows, write_results
 
 from denoscope.export import load_network
 from denoscope.runtime import Bundle, estimate_intensity, open_movie
@@ -58,7 +58,12 @@ def main() -> None:
     options = parser.parse_args()
 
     noisy, clean = np.asarray(open_movie(options.noisy)), np.asarray(open_movie(options.clean))
-    table = _Table(options.output / "few_frames.json", options.noisy.stem, clean)
+    table = _Table(
+        options.output / "few_frames.json",
+        options.noisy.stem,
+        clean,
+        [options.start] if options.start else [],
+    )
     if table.lacks("noisy", len(noisy)):
         table.add("noisy", len(noisy), noisy)
     if not options.no_gaussian and table.lacks(GAUSSIAN, len(noisy)):
@@ -111,9 +116,9 @@ def as_seen(method: str, noisy: np.ndarray, clean: np.ndarray) -> TrainingMovie:
 class _Table:
     """Rows of results, printed and written one by one."""
 
-    def __init__(self, path: Path, movie: str, clean: np.ndarray) -> None:
-        self._path, self._movie, self._clean = path, movie, clean
-        self._rows: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.exists() else []
+    def __init__(self, path: Path, movie: str, clean: np.ndarray, bundles: list[str]) -> None:
+        self._path, self._movie, self._clean, self._bundles = path, movie, clean, bundles
+        self._rows: list[dict[str, Any]] = read_rows(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         titles = "| movie | method | frames | steps | processor minutes | PSNR (dB) | at 99.9 % (dB) | SSIM |"
         print(f"{titles}\n|{'---|' * 8}")
@@ -153,7 +158,7 @@ class _Table:
             f"| {s.psnr_db:.2f} | {s.psnr_p999_db:.2f} | {s.ssim:.4f} |",
             flush=True,
         )
-        self._path.write_text(json.dumps(self._rows, indent=1), encoding="utf-8")
+        write_results(self._path, self._rows, self._bundles, indent=1)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ all on one thread in one run.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from _provenance import write_results
 
 from denoscope.runtime import Intensity
 from denoscope.train._displacement import flow_between, smooth_displacement, warp_movie
@@ -210,7 +210,7 @@ def main() -> None:
         report = {"parameters": parameters, "scenes": arguments.scenes, "size": arguments.size}
         report |= {"errors": rows, "cost_units_256": cost}
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_results(arguments.output, report, (), indent=2)
     if arguments.picture:
         draw(network, scenes, rows, arguments.picture)
 

@@ -11,12 +11,12 @@ how many movies have 68 +- 5 % of the truth within the predicted deviation. Writ
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from _provenance import write_results
 from rich.progress import Progress
 
 from denoscope.export import load_network
@@ -66,7 +66,7 @@ def main() -> None:
         "movies": rows,
     }
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "fresh_scenes.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_results(options.output / "fresh_scenes.json", report, bundles, indent=1)
     print(table(rows, names))
     draw(rows, names, options.output / "fresh_scenes.png")
 

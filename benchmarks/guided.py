@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _provenance import write_results
 from rich.progress import Progress
 
 from denoscope.runtime import estimate_intensity
@@ -73,7 +74,7 @@ def main() -> None:
         psnr = {test: measured(result.network, test) for test in TESTS}
         results["networks"][name] = {"steps": result.steps, "score": result.score_after, "psnr_db": psnr}
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_results(options.output, results, (), indent=2)
     print(f"| | steps | held-out score | {' | '.join(TESTS)} |\n|---|---|---|{'---|' * len(TESTS)}")
     for name, row in results["networks"].items():
         psnr = " | ".join(f"{row['psnr_db'][test]:.2f}" for test in TESTS)

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _provenance import write_results
 from cost_ratio import units
 from cpu_backends import frame_seconds
 
@@ -64,7 +65,7 @@ def main() -> None:
 
     def keep(row: dict[str, Any]) -> None:
         report["rows"].append(row)
-        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_results(file, report, (), indent=2)
         print(line(row), flush=True)
 
     print("| movie | method | PSNR (dB) | at 99.9 % (dB) | SSIM | steps |\n|---|---|---|---|---|---|")
@@ -81,7 +82,7 @@ def main() -> None:
             done.add(method)
     if "cost" not in report:
         report["cost"] = costs(options.output)
-        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_results(file, report, (), indent=2)
     print("\n| method | cost of a frame at 256 x 256 (best backend here) |\n|---|---|")
     for method, cost in report["cost"].items():
         print(f"| {method} | {cost['ratio']:.2f} ({cost['backend']}) |")

@@ -11,7 +11,6 @@ writes motion.json and motion.png.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 import torch
+from _provenance import write_results
 from rich.progress import Progress
 
 from denoscope.export import load_network
@@ -133,7 +133,7 @@ def main() -> None:
             for motion, photons in bar.track(cases, description="movies")
         ]
     report = {"bundle": Bundle.load(options.bundle).digest[:12], "frames": options.frames, "rows": rows}
-    (options.output / "motion.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_results(options.output / "motion.json", report, [options.bundle], indent=1)
     print(
         "| photons | wander, jitter (px) | parts, rows (px) | followed | off (px) | as it is | "
         + " | ".join(WAYS)

@@ -9,13 +9,13 @@ where one frame in four of the rest does. Writes moves.json and moves.png and pr
 from __future__ import annotations
 
 import argparse
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from _provenance import write_results
 from rich.progress import Progress
 
 from denoscope.runtime import estimate_intensity
@@ -107,7 +107,7 @@ def main() -> None:
     with Progress() as bar:
         rows = [looked_at(i, options.frames) for i in bar.track(range(options.scenes), description="scenes")]
     report = {"frames": options.frames, "size": SIZE, "scenes": rows}
-    (options.output / "moves.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_results(options.output / "moves.json", report, (), indent=1)
     draw(rows, options.output / "moves.png")
     print(table(rows))
 

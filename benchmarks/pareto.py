@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _provenance import write_results
 from every_scene import best_filter, has, psnr
 
 FLOAT32 = ("openvino", "onnxruntime-cpu")
@@ -151,7 +152,7 @@ def main() -> None:
     trained = method_points(read(options.methods), scenes) if options.methods else []
     options.output.mkdir(parents=True, exist_ok=True)
     report = {"bundles": points, "trained_from_nothing": trained, "published_cost": PUBLISHED}
-    (options.output / "pareto.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_results(options.output / "pareto.json", report, [point["name"] for point in points], indent=1)
     draw(points, trained, options.output / "pareto.png")
     print("| | cost | mean margin, dB | least | movies |\n|---|---|---|---|---|")
     for p in (*points, *trained):

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _provenance import write_results
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("train", "export", "runtime", "acquisition")
@@ -235,7 +236,7 @@ def main() -> None:
     for row in rows:
         print("| " + " | ".join(str(row.get(name, "-")) for name in names) + " |")
     if arguments.output is not None:
-        arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+        write_results(arguments.output, rows, (), indent=1)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ followed before and after. Writes evaluation.json, evaluation.md and pictures, a
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from _provenance import write_results
 
 from denoscope.runtime import Bundle, open_movie
 from denoscope.train._evaluate import evaluate_pair
@@ -114,7 +114,7 @@ def main() -> None:
         pages.append("\n".join(t.markdown() for t in tables))
         print(pages[-1], flush=True)
     (options.output / "evaluation.md").write_text("\n".join(pages), encoding="utf-8")
-    (options.output / "evaluation.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+    write_results(options.output / "evaluation.json", report, bundles, indent=2)
 
 
 if __name__ == "__main__":

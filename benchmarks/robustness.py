@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _provenance import write_results
 
 from denoscope.runtime import Bundle
 from denoscope.train import CameraSettings, SceneSettings, simulate
@@ -138,7 +139,7 @@ def main() -> None:
         for value in AXES[axis][1]:
             case = case_of(report, axis, value)
             if measure(case, dict(zip(labels, bundles, strict=True))):
-                file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+                write_results(file, report, bundles, indent=1)
                 print(line(case, labels), flush=True)
     print("\n" + table(report["cases"], labels))
     draw(report["cases"], labels, options.output / "robustness.png")

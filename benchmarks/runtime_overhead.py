@@ -34,6 +34,8 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / part) for part in ("runtime", "tests")]
 
+from _provenance import provenance  # noqa: E402
+
 from denoscope.runtime import FrameMeta, Stream  # noqa: E402
 from support.tiny_bundle import tiny_bundle  # noqa: E402
 
@@ -180,6 +182,7 @@ def main() -> None:
         print(
             json.dumps(
                 {
+                    "provenance": provenance(),
                     "backend": arguments.backend,
                     "dtype": arguments.dtype,
                     "cores": os.cpu_count(),

@@ -16,7 +16,6 @@ writes the bundle. DATA needs the real movies only.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _provenance import write_results
 from scene_stream import SceneStream, StreamSettings
 from shipped_model import KINDS, NAMES, real_movies
 from torch import Tensor
@@ -154,7 +154,7 @@ def main() -> None:
             "torch": torch.__version__,
             "losses": {learner.name: learner.losses for learner in learners},
         }
-    (options.output / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_results(options.output / "training.json", report, options.bundles, indent=1)
     print(f"{number} steps of {report['windows']} windows, {report['scenes']} scenes in {spent:.0f} s")
     for name, rows in report["after"].items():
         for row in rows:

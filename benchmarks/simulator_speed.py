@@ -14,12 +14,12 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from _provenance import write_results
 
 from denoscope.train import (
     ALL_KINDS,
@@ -91,7 +91,7 @@ def main() -> None:
             "kinds": rows,
             "movies": {name: getattr(arguments, name) for name in ("movies", "frames", "size")},
         }
-        arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_results(arguments.output, result, (), indent=2)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from _provenance import write_results
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("train", "export", "runtime", "acquisition")
@@ -319,7 +320,7 @@ def main() -> None:
         }
     print(json.dumps(result, indent=1))
     if arguments.output is not None:
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+        write_results(arguments.output, result, [arguments.bundle], indent=1)
     lost = result["raw_lost"] or result["numbers_missing"] or result["pages_different"]
     sys.exit(1 if lost or result["pages_compared"] not in (None, result["received"]) else 0)
 

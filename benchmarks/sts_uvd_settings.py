@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _provenance import write_results
 
 from denoscope.runtime import estimate_intensity, open_movie
 from denoscope.train import (
@@ -88,7 +89,7 @@ def main() -> None:
             "rows": rows,
         }
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_results(options.output, report, (), indent=2)
 
 
 if __name__ == "__main__":

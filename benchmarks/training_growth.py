@@ -9,7 +9,6 @@ within one run are what counts. `draw` is the part of a step that the movie deci
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import statistics
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from _provenance import write_results
 
 from denoscope.acquisition._pages import PageFile
 
@@ -137,9 +137,7 @@ def main() -> None:
             flush=True,
         )
     if arguments.output:
-        arguments.output.write_text(
-            json.dumps({"size": SIZE, "rows": rows}, indent=2) + "\n", encoding="utf-8"
-        )
+        write_results(arguments.output, {"size": SIZE, "rows": rows}, (), indent=2)
 
 
 if __name__ == "__main__":

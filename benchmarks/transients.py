@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _provenance import write_results
 
 from denoscope.export import export_bundle
 from denoscope.runtime import Bundle, estimate_intensity
@@ -72,7 +72,7 @@ def main() -> None:
             "levels": levels,
         }
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "transients.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
+    write_results(options.output / "transients.json", results, bundles, indent=None)
     for name, result in results.items():
         print(table(name, result))
     print("\n### Peak kept by what the raw movie holds of it (SNR), all levels together\n")

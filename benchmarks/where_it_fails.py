@@ -11,12 +11,12 @@ predicted deviations, and the slope of the denoised on the true trace of the pix
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from _provenance import write_results
 from scipy import ndimage
 
 from denoscope.runtime import Bundle
@@ -130,7 +130,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     stem = f"where_{bundle.manifest.name.replace('-', '_')}_fails"
     report = {"bundle": bundle.manifest.name, "bundle_sha256": bundle.digest, "movies": numbers}
-    (options.output / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_results(options.output / f"{stem}.json", report, [bundle], indent=1)
     draw(rows, options.output / f"{stem}.png")
     print("| movie | PSNR, dB | in 68 % | in 95 % | beyond 3 deviations | slope of active traces |")
     print("|---|---|---|---|---|---|")

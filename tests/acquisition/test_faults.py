@@ -46,7 +46,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> dict[str,
         check=False,
     )
     assert output.exists(), done.stderr
-    return {result["row"]: result for result in json.loads(output.read_text())}
+    return {result["row"]: result for result in json.loads(output.read_text())["rows"]}
 
 
 @pytest.mark.parametrize("name", ROWS)

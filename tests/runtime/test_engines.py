@@ -336,3 +336,21 @@ def test_without_a_driver_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_public_names_exist() -> None:
     assert all(getattr(public, name).__doc__ for name in public.__all__)
+
+
+def test_an_engine_is_on_the_disk_before_it_has_its_name(
+    cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[int, int] = {}
+    fsync = os.fsync
+
+    def kept(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        assert not any(path.exists() and path.stat().st_ino == status.st_ino for path in entry(cache))
+        synced[status.st_ino] = status.st_size
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", kept)
+    cache.get_or_build(SPEC, Builder())
+    for path in entry(cache):
+        assert synced[path.stat().st_ino] == path.stat().st_size

@@ -1,0 +1,85 @@
+"""What a result file says about itself: commit, bundles by SHA-256, versions of the libraries.
+
+Every benchmark that writes a result file does so with `write_results`. A test compares the numbers in the docs with the
+files, and the bundles in them with those that ship (`tests/test_numbers_in_docs.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from denoscope.runtime import Bundle
+
+__all__ = ["LIBRARIES", "provenance", "read_rows", "write_results"]
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARIES = (
+    "denoscope",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "torch",
+    "scikit-image",
+    "scipy",
+)
+
+
+def provenance(bundles: Iterable[str | Path | Bundle] = ()) -> dict[str, Any]:
+    """Return the commit, with a plus where the tree holds changes, the bundles' SHA-256 by name, and versions."""
+    loaded = [b if isinstance(b, Bundle) else Bundle.load(b) for b in bundles]
+    return {
+        "commit": _git("rev-parse", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
+        "bundles": {bundle.manifest.name: bundle.digest for bundle in loaded},
+        "versions": {"python": platform.python_version(), **_versions()},
+        "recorded": "by the benchmark",
+    }
+
+
+def write_results(
+    path: Path,
+    values: Mapping[str, Any] | list[Any],
+    bundles: Iterable[str | Path | Bundle] = (),
+    *,
+    indent: int | None = 1,
+) -> None:
+    """Write results as JSON with their provenance; a list becomes `rows`."""
+    content = {"rows": values} if isinstance(values, list) else dict(values)
+    content = {"provenance": provenance(bundles), **{k: v for k, v in content.items() if k != "provenance"}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+
+
+def read_rows(path: Path) -> list[Any]:
+    """Return the rows of a result file, none where it does not exist; older files are a bare list."""
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    rows: list[Any] = content if isinstance(content, list) else content["rows"]
+    return rows
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=30, check=False
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip()

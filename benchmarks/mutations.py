@@ -1,0 +1,155 @@
+"""Put each deliberate fault of `tests/mutations.toml` into a copy of the project and see whether its tests notice.
+
+    python benchmarks/mutations.py [--only TEXT]... [--jobs N] [--check]
+
+A fault is a file, the exact text in it, and what stands there instead. Each is put into a copy of the working tree, in
+a temporary folder, and only the tests that are named for it are run, up to the first that fails. The table says
+*caught* or *survived*; the exit code is 1 if one survives, and 2 if the text of a fault is not found exactly once or
+its tests fail without it. `--check` only looks for the texts, in a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+ROOT = Path(__file__).resolve().parents[1]
+LIST = ROOT / "tests" / "mutations.toml"
+LIMIT_S = 300
+SKIPPED = shutil.ignore_patterns(
+    ".git", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "results", "docs", "build", "dist"
+)
+PARTS = ("train", "export", "runtime", "acquisition", "tests")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A deliberate fault and the tests that must fail with it."""
+
+    name: str
+    file: str
+    find: str
+    replace: str
+    tests: tuple[str, ...]
+
+
+def read_faults(path: Path = LIST) -> list[Fault]:
+    """Return the faults of the list, in order."""
+    with path.open("rb") as file:
+        entries = tomllib.load(file)["fault"]
+    return [Fault(**{**entry, "tests": tuple(entry["tests"])}) for entry in entries]
+
+
+def problem_of(fault: Fault, root: Path = ROOT) -> str | None:
+    """Return why a fault cannot be put into the tree, or None."""
+    path = root / fault.file
+    if not path.is_file():
+        return f"{fault.file} is not there"
+    count = path.read_text(encoding="utf-8").count(fault.find)
+    if count != 1:
+        return f"its text is found {count} times in {fault.file}, not once"
+    if fault.find == fault.replace:
+        return "it changes nothing"
+    missing = [test for test in fault.tests if not (root / test.split("::")[0]).is_file()]
+    return f"{', '.join(missing)} is not there" if missing or not fault.tests else None
+
+
+def run_tests(tree: Path, tests: Sequence[str]) -> int:
+    """Run tests of a copy with the copy's own code; return pytest's exit code, or 1 where they hang."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(tree / part) for part in PARTS),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, timeout=LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return 1
+    return done.returncode
+
+
+@contextmanager
+def put(fault: Fault, tree: Path) -> Iterator[None]:
+    """Put a fault into a copy, and take it out again."""
+    path = tree / fault.file
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace(fault.find, fault.replace), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(whole, encoding="utf-8")
+
+
+def verdict(fault: Fault, trees: SimpleQueue[Path]) -> tuple[str, float]:
+    """Return *caught*, *survived* or what is wrong with the tests, and how long it took."""
+    tree, began = trees.get(), time.perf_counter()
+    try:
+        with put(fault, tree):
+            code = run_tests(tree, fault.tests)
+    finally:
+        trees.put(tree)
+    words = {0: "**survived**", 1: "caught"}
+    return words.get(code, f"pytest ended with {code}"), time.perf_counter() - began
+
+
+def main() -> int:
+    """Print the table; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="TEXT", help="faults whose name holds it"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="copies that are tried at once")
+    parser.add_argument("--check", action="store_true", help="only look for the texts")
+    given = parser.parse_args()
+    faults = [f for f in read_faults() if not given.only or any(text in f.name for text in given.only)]
+    problems = {f.name: problem for f in faults if (problem := problem_of(f)) is not None}
+    for name, problem in problems.items():
+        print(f"{name}: {problem}", file=sys.stderr)
+    if problems or given.check:
+        print(f"{len(faults) - len(problems)} of {len(faults)} faults can be put into the tree")
+        return 2 if problems else 0
+    with tempfile.TemporaryDirectory(prefix="mutations-", ignore_cleanup_errors=True) as folder:
+        trees: SimpleQueue[Path] = SimpleQueue()
+        for index in range(min(given.jobs, len(faults))):
+            tree = Path(folder) / str(index)
+            shutil.copytree(ROOT, tree, ignore=SKIPPED)
+            trees.put(tree)
+        tree = trees.get()
+        tests = sorted({test for fault in faults for test in fault.tests})
+        if tests and run_tests(tree, tests) != 0:
+            print("the tests fail without a fault: mend them first", file=sys.stderr)
+            return 2
+        trees.put(tree)
+        print("| fault | file | verdict | s |\n|---|---|---|---|", flush=True)
+        verdicts = []
+        with ThreadPoolExecutor(max(1, given.jobs)) as pool:
+            for fault, (found, seconds) in zip(
+                faults, pool.map(lambda f: verdict(f, trees), faults), strict=True
+            ):
+                verdicts.append(found)
+                print(f"| {fault.name} | {fault.file} | {found} | {seconds:.0f} |", flush=True)
+    caught = verdicts.count("caught")
+    print(f"\n{caught} of {len(faults)} faults are caught")
+    return 0 if caught == len(faults) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
