@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from denoscope.runtime._errors import InvalidInput
 
-__all__ = ["ALLOWED_DTYPES", "check_claim", "check_dtype", "one_line"]
+__all__ = ["ALLOWED_DTYPES", "check_claim", "check_dtype", "check_regular", "one_line"]
 
 ALLOWED_DTYPES = ("uint8", "uint16", "int16", "float32")
 
@@ -17,6 +18,20 @@ ALLOWED_DTYPES = ("uint8", "uint16", "int16", "float32")
 # hundredfold is damaged, a bomb, or an array of which next to nothing was written.
 _LARGEST_RATIO = 100
 _ALWAYS_FINE_BYTES = 64_000_000
+
+
+def check_regular(path: Path) -> None:
+    """Refuse a pipe, a device or a socket before it is opened: reading one may wait for ever or never end.
+
+    Raises
+    ------
+    InvalidInput
+        If `path` exists and is neither a regular file nor a folder.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InvalidInput(
+            f"{path} is a pipe or a device, not a file: give the path of a movie file or folder."
+        )
 
 
 def check_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:

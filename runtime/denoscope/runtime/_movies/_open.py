@@ -14,7 +14,11 @@ import numpy.typing as npt
 
 from denoscope.runtime._errors import InvalidInput
 
+from ._check import check_regular
+from ._joined import Chosen
 from ._lazy import LazyMovie, Reader
+from ._pages_of import choose_pages
+from ._pages_of import interleaved as alternating
 from ._pick import Wanted
 
 __all__ = ["FORMATS", "AnyMovie", "MovieFormat", "open_movie"]
@@ -97,6 +101,7 @@ def open_movie(
     channel: int | str | None = None,
     plane: int | str | None = None,
     position: int | str | None = None,
+    interleaved: int | None = None,
     limit_bytes: int = 16 * 2**30,
 ) -> AnyMovie:
     """Open a movie (T, H, W) of any format without reading it.
@@ -111,6 +116,8 @@ def open_movie(
         or a folder of numbered images.
     channel, plane, position
         Which, by number or name, where the file has several.
+    interleaved
+        Channels that take turns frame by frame in a file that does not say so.
     limit_bytes
         Largest array that one read may give; a frame that is larger is refused here.
 
@@ -122,17 +129,38 @@ def open_movie(
     """
     path = Path(path)
     file, _ = _split_dataset(path)
+    check_regular(file)
     if not path.exists() and not file.is_file():
         raise InvalidInput(f"There is no movie at {path}: give the path of a file or folder of images.")
     if file.is_file() and file.stat().st_size == 0:
         raise InvalidInput(f"{path} is empty (0 bytes): the recording was not written; choose another file.")
-    reopen = partial(_open, path, Wanted(channel, plane, position), limit_bytes)
+    reopen = partial(_open, path, Wanted(channel, plane, position, interleaved), limit_bytes)
     reader = reopen()
     mapped = _mapped(reader)
     return LazyMovie(reader, str(path), limit_bytes, reopen) if mapped is None else mapped
 
 
 def _open(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open an existing file or folder; of pages that alternate, take the wanted channel."""
+    if wanted.interleaved is None:
+        return _open_as_it_says(path, wanted, limit_bytes)
+    if wanted.interleaved < 1:
+        raise InvalidInput(f"--interleaved {wanted.interleaved} is no number of channels: give 2 or more.")
+    every = _open_as_it_says(path, Wanted(None, wanted.plane, wanted.position), limit_bytes)
+    turns = alternating(wanted.interleaved)
+    places, _ = choose_pages(
+        f"{path} (--interleaved {turns.channels})", turns, every.shape[0], Wanted(wanted.channel)
+    )
+    over = every.shape[0] % turns.channels
+    note = (
+        f"the last {over} of {every.shape[0]} frames are not one of each of {turns.channels} channels"
+        if over
+        else ""
+    )
+    return Chosen(every, places, note)
+
+
+def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     """Find the format of an existing file or folder and open it."""
     kind = next((f for f in FORMATS if f.matches(path)), None)
     if kind is None:

@@ -16,11 +16,12 @@ _MOST_CHANNELS = 8
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user asked for: a number or a name each, or None."""
+    """What the user asked for: a number or a name each, or None; and channels that alternate in plain pages."""
 
     channel: int | str | None = None
     plane: int | str | None = None
     position: int | str | None = None
+    interleaved: int | None = None
 
     def of(self, kind: str) -> int | str | None:
         """Return the choice for an axis of this kind."""

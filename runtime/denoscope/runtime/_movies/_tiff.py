@@ -5,10 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import re
+import struct
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -19,11 +24,14 @@ import tifffile
 
 from denoscope.runtime._errors import InvalidInput
 
-from ._check import check_claim, check_dtype, one_line
+from ._check import check_claim, check_dtype, check_regular, one_line
+from ._joined import Chosen, Joined
 from ._lazy import Reader
+from ._ome import OmeImage, check_names, listed_images
+from ._pages_of import Turns, choose_pages, scanimage_turns
 from ._pick import Axis, Wanted, pick, pick_index
 
-__all__ = ["DenseReader", "open_tiff"]
+__all__ = ["DenseReader", "Head", "count_pages", "head_of", "open_flat", "open_tiff"]
 
 # Letters that tifffile gives axes.
 _KINDS = {"T": "time", "C": "channel", "Z": "plane", "R": "position", "P": "position"}
@@ -45,20 +53,112 @@ def open_tiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     InvalidInput
         If it is no TIFF, damaged, claims more than it can hold, or the choice is ambiguous.
     """
+    return _open_with(path, lambda tif: _open_arranged(tif, path, wanted, limit_bytes))
+
+
+def open_flat(path: Path, limit_bytes: int) -> Reader:
+    """Open all pages of a TIFF file in the order in which they are stored, whatever they show."""
+
+    def every_page(tif: tifffile.TiffFile) -> Reader:
+        reader = _open_plain(tif, path, Wanted(), limit_bytes)
+        if reader is None:
+            raise InvalidInput(
+                f"{path} has pages of several sizes: save those of the movie as a file of its own."
+            )
+        return reader
+
+    return _open_with(path, every_page)
+
+
+def _open_with(path: Path, arrange: Callable[[tifffile.TiffFile], Reader]) -> Reader:
+    check_regular(path)
     with _one_sentence(path):
         tif = tifffile.TiffFile(path)
     try:
         with _one_sentence(path):
             _check_plane_count(tif, path)
-            reader = _open_arranged(tif, path, wanted, limit_bytes)
+            if tif.is_ome and tif.ome_metadata:
+                check_names(path, tif.ome_metadata)
+            reader = arrange(tif)
     except BaseException:
         tif.close()
         raise
-    if isinstance(reader, _PageReader):
-        weakref.finalize(reader, _close, tif, reader.files)
+    base = reader
+    while isinstance(base, Chosen):
+        base = base.base
+    if isinstance(base, _PageReader):
+        weakref.finalize(base, _close, tif, base.files)
     else:
         tif.close()
     return reader
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the first page of a TIFF file says.
+
+    Attributes
+    ----------
+    turns
+        How its pages take turns where it is ScanImage's, else None.
+    ome
+        OME-XML, empty where it has none.
+    """
+
+    turns: Turns | None
+    ome: str
+
+
+def head_of(path: Path) -> Head:
+    """Read what the first page of a TIFF file says about the others."""
+    check_regular(path)
+    with _one_sentence(path), tifffile.TiffFile(path) as tif:
+        if tif.is_ome and tif.ome_metadata:
+            check_names(path, tif.ome_metadata)
+        return Head(_turns_of(tif), (tif.ome_metadata or "") if tif.is_ome else "")
+
+
+def count_pages(path: Path) -> int:
+    """Return the number of pages of a TIFF file by following its links, without reading more than those.
+
+    Raises
+    ------
+    InvalidInput
+        If it is no TIFF or its links lead nowhere.
+    """
+    check_regular(path)
+    with path.open("rb", buffering=0) as file:
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 8:
+            raise InvalidInput(f"{path} is no TIFF: check that it opens in Fiji.")
+        big = struct.unpack_from(order + "H", head, 2)[0] == 43
+        link, entries = (struct.Struct(order + k) for k in ("QQ" if big else "IH"))
+        at = link.unpack_from(head.ljust(16, b"\0"), 8 if big else 4)[0]
+        pages, end = 0, path.stat().st_size
+        while at and pages * _LEAST_IFD_BYTES < end:
+            file.seek(at)
+            count = file.read(entries.size)
+            if len(count) < entries.size:
+                break  # the recording ended before this page was written
+            file.seek(at + entries.size + entries.unpack(count)[0] * (20 if big else 12))
+            following = file.read(link.size)
+            if len(following) < link.size:
+                break
+            pages, at = pages + 1, link.unpack(following)[0]
+    return pages
+
+
+def _turns_of(tif: tifffile.TiffFile) -> Turns | None:
+    """Return how the pages of a ScanImage file take turns, or None where it is none."""
+    first = tif.pages.first
+
+    def description(page: int) -> str:
+        if page >= len(tif.pages):
+            return ""
+        return str(getattr(tif.pages.get(page, aspage=True), "description", ""))
+
+    return scanimage_turns(first.software, first.description, description)
 
 
 def _close(tif: tifffile.TiffFile, files: set[tifffile.FileHandle]) -> None:
@@ -82,7 +182,8 @@ def _silent() -> Iterator[None]:
 def _one_sentence(path: Path) -> Iterator[None]:
     """Turn whatever a parser makes of a damaged file into one sentence."""
     try:
-        with _silent():
+        with _silent(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tags that a vendor writes with wrong types, and the like
             yield
     except InvalidInput:
         raise
@@ -111,8 +212,18 @@ def _check_plane_count(tif: tifffile.TiffFile, path: Path) -> None:
 
 
 def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    turns = _turns_of(tif)
+    if turns is not None and (flat := _open_plain(tif, path, Wanted(), limit_bytes)) is not None:
+        places, note = choose_pages(str(path), turns, flat.shape[0], wanted)
+        return (
+            flat
+            if len(places) == flat.shape[0]
+            else Chosen(flat, places, f"{path.name}: {note}" if note else "")
+        )
     if not (tif.flags & _ARRANGED) and (reader := _open_plain(tif, path, wanted, limit_bytes)) is not None:
         return reader
+    if tif.is_ome and not tif.is_mmstack and (listed := _listed(tif, path)) is not None:
+        return _open_listed(listed, path, wanted, limit_bytes)
     series = list(tif.series)
     if not series:
         raise InvalidInput(f"{path} holds no images: give a movie of at least one frame.")
@@ -122,6 +233,94 @@ def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_byt
         index = pick_index(str(path), Axis("position", len(series), labels), wanted.position)
         wanted = Wanted(wanted.channel, wanted.plane, None)
     return _open_series(tif, series[index], index, path, wanted, limit_bytes)
+
+
+def _listed(tif: tifffile.TiffFile, path: Path) -> list[OmeImage] | None:
+    """Return the images of an OME-TIFF set whose XML names the file of every plane, else None."""
+    images = listed_images(tif.ome_metadata or "")
+    if images is None:
+        return None
+    named = {file for image in images for pages in image.pages.values() for file, _ in pages}
+    if len(named) < 2 and all(image.repeats == 1 for image in images):
+        return None
+    root = ET.fromstring(tif.ome_metadata or "")  # noqa: S314 - expat bounds entities
+    own = {
+        uuid.get("FileName", "")
+        for uuid in root.iter()
+        if uuid.tag.endswith("}UUID") and uuid.text and uuid.text == root.get("UUID")
+    }
+    for image in images:
+        for pages in image.pages.values():
+            # A file that was renamed is known by its identifier.
+            pages[:] = [
+                (path.name if not f or (f in own and not (path.parent / f).is_file()) else f, p)
+                for f, p in pages
+            ]
+    return [image for image in images if image.pages] or None
+
+
+def _open_listed(images: list[OmeImage], path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open a set of files by the list of planes in its OME-XML."""
+    index = 0
+    if len(images) > 1 or wanted.position is not None:
+        labels = tuple(image.name or str(i) for i, image in enumerate(images))
+        index = pick_index(str(path), Axis("position", len(images), labels), wanted.position)
+    image, repeats = images[index], images[index].repeats
+    sizes = image.sizes
+    axes = [
+        Axis("time", sizes["T"] * repeats),
+        Axis("channel", sizes["C"], image.channels),
+        Axis("plane", sizes["Z"]),
+    ]
+    chosen = pick(str(path), axes, Wanted(wanted.channel, wanted.plane, None))
+    places: list[tuple[str, int] | None] = []
+    for turn in range(repeats):
+        for t, c, z in product(
+            *(
+                range(n) if i is None or (a == "T" and repeats > 1) else (i,)
+                for a, n, i in zip("TCZ", sizes.values(), chosen, strict=True)
+            )
+        ):
+            listed = image.pages.get((t, c, z), [])
+            places.append(listed[turn] if turn < len(listed) else None)
+    files = list(dict.fromkeys(p[0] for p in places if p is not None))
+    highest = dict.fromkeys(files, 0)
+    for place in places:
+        if place is not None:
+            highest[place[0]] = max(highest[place[0]], place[1])
+    lengths = {}
+    for file in files:
+        there = path.parent / file
+        check_regular(there)
+        exists = there.is_file()
+        lengths[file] = (count_pages(there) if highest[file] else 1) if exists else 0
+    present = np.array([p is not None and p[1] < lengths[p[0]] for p in places])
+    length = int(np.flatnonzero(present).max(initial=-1)) + 1
+    if length == 0 or not present[:length].all():
+        at = int(np.argmin(present))
+        lost = places[at]
+        which = f"{lost[0]} is missing or too short" if lost is not None else "its OME-XML does not list it"
+        raise InvalidInput(
+            f"{path}: frame {at} of {len(places)} was never written ({which}): copy the missing file to the others, "
+            "or use the frames before it with --frames."
+        )
+    used = [f for f in files if lengths[f]]
+    begins = dict(zip(used, np.cumsum([0, *(lengths[f] for f in used)]).tolist(), strict=False))
+    order = np.array([begins[p[0]] + p[1] for p in places[:length] if p is not None], np.int64)
+    paths = [path.parent / f for f in used]
+    note = "" if length == len(places) else f"{path.name} ends at frame {length} of the {len(places)} planned"
+    if repeats > 1:
+        note = f"{path.name} lists each plane {repeats} times: they are taken for {repeats} points in time"
+    first = open_flat(paths[0], limit_bytes)
+    joined = Joined(
+        paths,
+        [lengths[f] for f in used],
+        partial(open_flat, limit_bytes=limit_bytes),
+        first,
+        note,
+        at_least=True,
+    )
+    return joined if np.array_equal(order, np.arange(joined.shape[0])) else Chosen(joined, order)
 
 
 def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes: int) -> Reader | None:
@@ -180,16 +379,24 @@ def _open_series(
     if offset is not None and key.compression == 1:
         assert series.dtype is not None
         stride = int(places[1] - places[0]) if len(places) > 1 else 1
-        stored_dtype = series.dtype.newbyteorder(tif.byteorder)
+        # The pixels of a set in several files may lie in another file than the one that was named.
+        parent = key.parent
+        stored_dtype = series.dtype.newbyteorder(parent.byteorder)
         frame_bytes = height * width * stored_dtype.itemsize
         begin = offset + int(places[0]) * frame_bytes
         end = begin + ((len(places) - 1) * stride + 1) * frame_bytes
-        if end > tif.filehandle.size:
+        if end > parent.filehandle.size:
             raise InvalidInput(
-                f"{path} ends at byte {tif.filehandle.size}, and its pixels at byte {end}: it was cut short or is "
+                f"{path} ends at byte {parent.filehandle.size}, and its pixels at byte {end}: it was cut short or is "
                 "damaged; copy it again."
             )
-        return DenseReader(path, (len(places), height, width), stored_dtype, begin, stride * frame_bytes)
+        return DenseReader(
+            Path(parent.filehandle.path),
+            (len(places), height, width),
+            stored_dtype,
+            begin,
+            stride * frame_bytes,
+        )
     pages_per_frame = key.size // (height * width)
     if pages_per_frame != 1 or len(series.pages) != math.prod(a.size for a in axes):
         raise InvalidInput(f"{path} packs several frames into a compressed page: save it again from Fiji.")
