@@ -113,6 +113,10 @@ class Row:
         Whether every frame received must be readable; else the loss must be said.
     found
         Folder where the recording lies in the end.
+    server
+        What Micro-Manager does, of `fault_peer.py`, where the session is `BRIDGE`; empty: it is killed.
+    records
+        Whether there is a recording in the end; else nothing must be left.
     """
 
     name: str
@@ -126,6 +130,8 @@ class Row:
     lossless: bool = True
     found: str = "run"
     posix: bool = True
+    server: str = ""
+    records: bool = True
 
 
 ROWS = (
@@ -199,8 +205,52 @@ ROWS = (
     ),
     Row(
         *("source-lost", "Micro-Manager (over the bridge) is killed"),
-        *(BRIDGE, 1, "did not answer"),
+        *(BRIDGE, 1, "was closed, or it crashed"),
         posix=False,
+    ),
+    Row(
+        *("guest-taken", "a sequence runs in Micro-Manager already"),
+        *(BRIDGE, 2, "a sequence runs in the Micro-Manager"),
+        posix=False,
+        server="taken",
+        records=False,
+    ),
+    Row(
+        *("guest-intruder", "the user stops our sequence in Micro-Manager and starts another"),
+        *(BRIDGE, 1, "another program started a sequence"),
+        posix=False,
+        server="intruder",
+    ),
+    Row(
+        *("guest-refused", "Micro-Manager raises an exception when the camera is started"),
+        *(BRIDGE, 2, "refused startSequenceAcquisition: This operation"),
+        posix=False,
+        server="refuses",
+        records=False,
+    ),
+    Row(
+        *("guest-ahead", "Micro-Manager counts a frame before it can be fetched"),
+        *(BRIDGE, 0, "240 written raw"),
+        posix=False,
+        server="ahead",
+    ),
+    Row(
+        *("guest-busy", "a script holds Micro-Manager for 5 s"),
+        *(BRIDGE, 0, "was busy 1 time(s)"),
+        posix=False,
+        server="busy",
+    ),
+    Row(
+        *("guest-overflow", "the camera sends more than the connection carries"),
+        *(BRIDGE, 1, "sequence buffer in Micro-Manager's Tools"),
+        posix=False,
+        server="overflow",
+    ),
+    Row(
+        *("guest-tags", "200 tags a frame, all texts, one with a Greek letter"),
+        *(BRIDGE, 0, "question mark"),
+        posix=False,
+        server="tags",
     ),
     Row(
         *("source-restarted", "camera starts again at frame 0"),
@@ -270,7 +320,7 @@ def run(row: Row, bundle: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         tifffile.imwrite(folder / "movie.tif", raw_safety.movie())
-        server = _Server(folder) if row.session == BRIDGE else None
+        server = _Server(folder, row.server) if row.session == BRIDGE else None
         session = row.session if server is None else f"{row.session}127.0.0.1:{server.port}"
         with subprocess.Popen(
             command(row, folder, bundle, session),
@@ -280,7 +330,7 @@ def run(row: Row, bundle: str) -> dict[str, Any]:
             env=environment(folder, row),
         ) as process:
             said, pids = _until_recording(process)
-            if server is not None:
+            if server is not None and not row.server:
                 time.sleep(1.0)
                 server.kill()
             elif row.act is not None and pids:
@@ -290,27 +340,32 @@ def run(row: Row, bundle: str) -> dict[str, Any]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 return {**result, "exit_code": None, "told": "it did not end within 300 s", "ok": False}
-        return {**result, **_inspect(row, folder / row.found, process.returncode, [*said, output])}
+        found = _inspect(row, folder / row.found, process.returncode, [*said, output])
+        if server is not None and row.server:
+            found["ok"] &= server.end(row.server)
+        return {**result, **found}
 
 
 class _Server:
     """A Micro-Manager on another port, in a process that can be killed."""
 
-    def __init__(self, folder: Path) -> None:
-        code = (
-            "import sys, tifffile; from acquisition.bridge_peer import Peer;"
-            f"peer = Peer(tifffile.imread({str(folder / 'movie.tif')!r})[[0] * 6000]); peer.start();"
-            "print(peer.port, flush=True); peer.join()"
-        )
-        paths = os.pathsep.join(sys.path[:5])
+    def __init__(self, folder: Path, kind: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, str(ROOT / "benchmarks" / "fault_peer.py"), kind, str(folder / "movie.tif")],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": paths},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[:5])},
         )
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
+
+    def end(self, kind: str) -> bool:
+        """End it, and return whether the guest left alone what was not its own."""
+        output, _ = self._process.communicate()
+        found = json.loads(output)
+        touched = "stop gui by us" in found["events"] or "initialize" in found["events"]
+        return not touched and found["gui_runs"] is (kind in ("taken", "intruder"))
 
     def kill(self) -> None:
         """End it at once."""
@@ -333,15 +388,15 @@ def _inspect(row: Row, run_folder: Path, code: int, said: list[str]) -> dict[str
     from denoscope.acquisition import read_raw
 
     told = " ".join(" ".join(said).split())
+    if not row.records:
+        fine = code == row.exit_code and row.says in told and not run_folder.exists()
+        return {"exit_code": code, "told": told, "ok": fine and "Traceback" not in told}
     if not (run_folder / "raw.tif").exists():
         return {"exit_code": code, "told": told, "ok": False}
     recording, movie = read_raw(run_folder), raw_safety.movie()
     frames = list(recording.frames())
     name = row.session.partition("@")[0]
-    exact = all(
-        np.array_equal(frame, movie[0] if row.session == BRIDGE else sent(movie, name, index))
-        for index, frame in enumerate(frames)
-    )
+    exact = all(np.array_equal(frame, sent(movie, name, index)) for index, frame in enumerate(frames))
     path = run_folder / "report.json"
     report = json.loads(path.read_text()) if path.exists() else None
     counts = report["frames"] if report else {}
@@ -350,6 +405,7 @@ def _inspect(row: Row, run_folder: Path, code: int, said: list[str]) -> dict[str
     dropped = counts.get("dropped", {})
     missing = received - len(frames)
     balanced = not report or received == counts["denoised"] + sum(dropped.values()) + counts["in_flight"]
+    told = " ".join([told, *(report["outcome"]["notes"] if report else ())])
     fine = row.says in told and code == row.exit_code and exact and balanced and len(frames) >= 5
     return {
         "received": received,

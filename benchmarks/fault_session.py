@@ -25,6 +25,7 @@ from denoscope.acquisition import Frame, SourceInfo, live, make_settings
 from denoscope.acquisition._report import summary
 from denoscope.acquisition._session import Session
 from denoscope.acquisition._sources import Source
+from denoscope.runtime import DenoscopeError
 
 __all__ = ["FPS", "SESSIONS", "Spec", "sent"]
 
@@ -225,7 +226,11 @@ def main() -> None:
         print(json.dumps({"recording": True, **pids}), flush=True)
 
     Session.start = started  # type: ignore[method-assign]
-    report = live(settings, source=source, wrap=look, view=view)
+    try:
+        report = live(settings, source=source, wrap=look, view=view)
+    except DenoscopeError as error:  # as the shell does
+        print(f"denoscope: {error}", flush=True)
+        sys.exit(2)
     print(summary(report), flush=True)
     code = int(report["outcome"]["exit_code"])
     left = [

@@ -27,6 +27,8 @@ __all__ = ["Session"]
 
 _IDLE_S = 0.001
 _POLL_S = 0.05
+# A source that hands on nothing for so long has nothing left.
+_LEFT_S = 5.0
 
 
 class Session:
@@ -246,9 +248,14 @@ class Session:
             self._end_pause()
 
     def _count_left(self) -> int:
-        count = 0
-        while self._source.pop() is not None:
-            count += 1
+        count, deadline_s = 0, time.perf_counter() + _LEFT_S
+        while time.perf_counter() < deadline_s:
+            if self._source.pop() is not None:
+                count, deadline_s = count + 1, time.perf_counter() + _LEFT_S
+            elif self._source.finished():
+                break
+            else:
+                time.sleep(_IDLE_S)
         return count
 
     def _take(self, frame: Frame) -> None:

@@ -44,6 +44,9 @@ _ENDLESS_EMPTY = 200
 # Before a sequence is stopped, its next frame is waited for so long, to see whose it is.
 _LOOK_S = 0.1
 _LOOK_MOST_S = 1.0
+# While no frame waits: how often it is asked whether the sequence runs, and the longest pause between questions.
+_LOOK_EVERY_S = 0.05
+_REST_S = 0.005
 _UNKNOWN_MB = 1_000_000
 # How the connection is measured; without an image there, from the time of calls and what others carried.
 _TRIES = 4
@@ -141,6 +144,7 @@ class BridgeSource(CoreSource):
         self._asked = False
         self._made_s: float | None = None
         self._interval_s = 0.1
+        self._looked_s = 0.0
         self._waited_s = 0.0
         self._busy_total_s = 0.0
         self._busy_times = 0
@@ -380,7 +384,11 @@ class BridgeSource(CoreSource):
         self._waiting = 0
         self._most_waiting = max(self._most_waiting, count)
         if count == 0:
-            self._look_whether_it_runs()
+            if time.perf_counter() - self._looked_s > _LOOK_EVERY_S:
+                self._looked_s = time.perf_counter()
+                self._look_whether_it_runs()
+            # Leaves the server's one thread to others while the next frame is exposed.
+            time.sleep(min(_REST_S, self._interval_s / 4))
             return
         pop = core.call("popNextTaggedImage")
         popped = server.answers([pop] * min(count, self._batch), self._go_on)

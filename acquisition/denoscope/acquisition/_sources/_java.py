@@ -293,6 +293,10 @@ class JavaServer:
         if kind in _ARRAYS:
             return np.frombuffer(value if isinstance(value, bytes) else b"", _ARRAYS[kind])
         if kind == "unserialized-object":
+            if "java.lang.Throwable" in reply.get("interfaces", ()):
+                # Errors of the virtual machine are not sent as exceptions are.
+                what = str(request.get("name") or request["command"])
+                return exception_from(self.name, what, str(reply["class"]))
             return _object(reply)
         if kind == "object" and isinstance(value, str):
             self.lossy = self.lossy or "?" in value
