@@ -1,0 +1,138 @@
+"""Numbers in the docs that a result file must hold, by comments that a reader does not see.
+
+Before a table:
+
+    <!-- numbers FILE.json [live live-hq ...] [older]
+    COLUMN: PATH FORMAT
+    CELL => VALUE
+    -->
+
+says for one or more columns (0 is the first) where the number lies; `{0}` in a path is the row's first cell, `{1}` its
+second, or what `CELL => VALUE` makes of it. A row whose path leads nowhere is an error; a cell may hold more than the
+number. In a sentence, `82<!-- FILE.json | 100 * v("PATH") | .0f -->` does the same for the number before it.
+
+A path is keys and `[key=value;key=value]` or `[index]`, joined by points; a value may hold `*`. The bundles that are
+named must be those that ship; `older` says that they are not any more, and then the page must give the first eight
+digits of the SHA-256 that was measured.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+__all__ = ["look_up", "problems_of", "shipped_digests"]
+
+_MARK = re.compile(
+    r"<!-- numbers (?P<head>[^\n]*)\n(?P<body>[^<]*?)-->"
+    r"(?=\s*(?:<!-- numbers [^<]*-->\s*)*(?P<table>(?:\|[^\n]*\n?)+))"
+)
+_INLINE = re.compile(
+    r"(?P<text>[−-]?\d[\d,.]*)\s?%?<!-- (?P<file>\S+\.json) \| (?P<rule>[^|]+) \| (?P<form>[^|\s]+) -->"
+)
+_STEP = re.compile(r"\[(?P<filter>[^\]]+)\]|(?P<key>[^.\[\]]+)")
+
+
+@dataclass
+class _Marker:
+    file: str
+    bundles: list[str]
+    older: bool
+    columns: list[tuple[int, str, str]] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+
+
+def look_up(content: Any, path: str) -> Any:
+    """Return what lies at a path; KeyError where nothing does."""
+    for step in _STEP.finditer(path):
+        where, key = step["filter"], step["key"]
+        if key is not None:
+            content = content[key]
+        elif "=" in where:
+            wanted = [part.split("=", 1) for part in where.split(";")]
+            found = [entry for entry in content if all(fnmatchcase(str(entry.get(k)), v) for k, v in wanted)]
+            if len(found) != 1:
+                raise KeyError(f"{where} fits {len(found)} entries")
+            content = found[0]
+        else:
+            content = content[int(where)]
+    return content
+
+
+def shipped_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each shipped bundle by its name."""
+    manifests = [json.loads(p.read_text(encoding="utf-8")) for p in folder.glob("*.denoscope/bundle.json")]
+    return {manifest["name"]: manifest["checksum"] for manifest in manifests}
+
+
+def problems_of(page: str, results: Path, shipped: Mapping[str, str]) -> list[str]:
+    """Return what on a page does not agree with the result files, one sentence each."""
+    return [*_tables(page, results, shipped), *_sentences(page, results)]
+
+
+def _tables(page: str, results: Path, shipped: Mapping[str, str]) -> Iterator[str]:
+    for found in _MARK.finditer(page):
+        marker = _read(found["head"], found["body"])
+        content = json.loads((results / marker.file).read_text(encoding="utf-8"))
+        yield from _bundles(marker, content, shipped, page)
+        for line in found["table"].strip().splitlines()[2:]:
+            cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+            for column, path, form in marker.columns:
+                try:
+                    value = look_up(content, path.format(*(marker.names.get(cell, cell) for cell in cells)))
+                except (KeyError, IndexError, TypeError) as error:
+                    yield f"{marker.file} has no {path} for the row {cells[0]!r} ({error})"
+                    continue
+                expected = format(value, form)
+                if not _holds(cells[column], expected):
+                    yield f"{marker.file} says {expected} for {cells[0]!r}, column {column}, not {cells[column]!r}"
+
+
+def _read(head: str, body: str) -> _Marker:
+    file, *words = head.split()
+    marker = _Marker(file, [w for w in words if w != "older"], "older" in words)
+    for line in filter(None, (line.strip() for line in body.splitlines())):
+        if "=> " in line:
+            cell, _, value = line.partition("=> ")
+            marker.names[cell.strip()] = value
+        else:
+            column, _, rest = line.partition(": ")
+            path, _, form = rest.rpartition(" ")
+            marker.columns.append((int(column), path, form))
+    return marker
+
+
+def _bundles(marker: _Marker, content: Any, shipped: Mapping[str, str], page: str) -> Iterator[str]:
+    measured = content.get("provenance", {}).get("bundles", {})
+    for name in marker.bundles:
+        digest = measured.get(name)
+        if digest is None:
+            yield f"{marker.file} does not say which {name} was measured"
+        elif marker.older:
+            if digest[:8] not in page:
+                yield f"{marker.file} is of an older {name}, and the page does not say that it was {digest[:8]}"
+        elif digest != shipped.get(name):
+            yield f"{marker.file} was measured with the {name} {digest[:8]}, which has changed since"
+
+
+def _holds(cell: str, expected: str) -> bool:
+    plain = cell.replace("**", "").replace("−", "-").replace(" %", "%")
+    return re.search(rf"(?<![\d.]){re.escape(expected)}(?![\d]|\.\d)", plain) is not None
+
+
+def _sentences(page: str, results: Path) -> Iterator[str]:
+    for found in _INLINE.finditer(page):
+        content = json.loads((results / found["file"]).read_text(encoding="utf-8"))
+        # The pages are the project's own.
+        value = eval(found["rule"], {"__builtins__": {}}, {"v": lambda path, c=content: look_up(c, path)})
+        expected = format(value, found["form"])
+        if found["text"].replace("−", "-") != expected:
+            yield f"{found['file']} says {expected}, not {found['text']} ({found['rule']})"
+    bare = page.count(".json |") - len(_INLINE.findall(page))
+    if bare:
+        yield f"{bare} marks in sentences are not understood"
