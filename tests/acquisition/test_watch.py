@@ -15,15 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tifffile
 
-from denoscope.acquisition import Source, SourceFailed, SourceUnavailable, open_source, read_raw
+from denoscope.acquisition import Source, SourceFailed, SourceUnavailable, live, open_source, read_raw
+from denoscope.acquisition._frames import Frame
+from denoscope.acquisition._routing import Routes
+from denoscope.acquisition._settings import make_settings
+from denoscope.acquisition._sources import Part
 from denoscope.acquisition._sources._file import FileSource
 from denoscope.acquisition._sources._tails import natural
 from denoscope.acquisition._sources._watch import WatchSource
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
 from denoscope.runtime import InvalidInput
+from support.recordings import interleaved_pages, named_images, scanimage, turn
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Writer = Callable[[Path, Movie, Callable[[], None]], None]
@@ -256,7 +262,7 @@ def test_replay_of_every_format(tmp_path: Path, name: str) -> None:
 def test_replay_keeps_its_rate_and_starts_again(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "movie.tif", numbered_frames(10).astype(np.int16), photometric="minisblack")
     source = FileSource(tmp_path / "movie.tif", fps=100, frames=25)
-    assert source.open().dtype == np.uint16
+    assert source.open().dtype == np.int16
     source.start()
     popped = pop_all(source)
     source.close()
@@ -265,10 +271,129 @@ def test_replay_keeps_its_rate_and_starts_again(tmp_path: Path) -> None:
     assert took_s >= 0.239
 
 
-def test_negative_values_are_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "movie.tif", np.full((3, 20, 20), -1, np.int16), photometric="minisblack")
-    with pytest.raises(InvalidInput, match="negative"):
-        FileSource(tmp_path / "movie.tif", fps=1).open()
+@pytest.mark.parametrize("dtype", ["int16", "float32", "uint8"])
+@pytest.mark.parametrize("kind", ["replay", "watch"])
+def test_every_kind_of_pixel_is_recorded_as_it_is(
+    tmp_path: Path, bundle: Path, kind: str, dtype: str
+) -> None:
+    frames = (numbered_frames(12, (32, 40)).astype(np.float64) / 20 - (0 if dtype == "uint8" else 60)).astype(
+        dtype
+    )
+    tifffile.imwrite(tmp_path / "movie.tif", frames, photometric="minisblack")
+    values: dict[str, Any] = {
+        "fps": 500,
+        "idle_s": 0.6,
+        "denoiser": "thread",
+        "picture": False,
+        "finish_s": 20,
+    }
+    report = live(
+        make_settings(
+            core=f"{kind}:{tmp_path / 'movie.tif'}", output=tmp_path / "run", bundle=str(bundle), **values
+        )
+    )
+    assert report["outcome"]["exit_code"] == 0
+    raw = tifffile.imread(tmp_path / "run" / "raw.tif")
+    assert raw.dtype == frames.dtype
+    np.testing.assert_array_equal(raw, frames)
+    assert tifffile.imread(tmp_path / "run" / "denoised.ome.tif").dtype == frames.dtype
+
+
+def watched(path: Path, **part: Any) -> list[Frame]:
+    source = WatchSource(path, idle_s=0.6, start_s=5, part=Part(**part))
+    try:
+        source.open()
+        source.start()
+        return pop_all(source)
+    finally:
+        source.close()
+
+
+def streams_of(frames: list[Frame]) -> dict[Any, npt.NDArray[Any]]:
+    routes, found = Routes(), {}
+    for frame in frames:
+        route = routes.of(frame)
+        assert route is not None
+        assert route.change is None
+        found.setdefault((route.key.channel, route.key.z, route.key.position), []).append(frame.pixels)
+    return {key: np.array(pixels) for key, pixels in found.items()}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{i:05d}_t{t:04d}_c{c:02d}.tif", "img_channel{c:03d}_position000_time{t:09d}_z000.tif",
+        "TSeries-001_Cycle00001_Ch{c}_{t:06d}.tif", "img_{t:09d}_{word}_000.tif",
+    ],
+)  # fmt: skip
+def test_channels_in_names_are_streams_of_their_own(tmp_path: Path, pattern: str) -> None:
+    movie = named_images(tmp_path / "images", pattern)
+    found = list(streams_of(watched(tmp_path / "images")).values())
+    assert len(found) == 2
+    for channel, pixels in enumerate(found):
+        np.testing.assert_array_equal(pixels, movie[:, channel])
+    chosen = watched(tmp_path / "images", channel="1")
+    np.testing.assert_array_equal([frame.pixels for frame in chosen], movie[:, 1])
+
+
+def test_two_stacks_that_grow_side_by_side(tmp_path: Path) -> None:
+    movie = turn(12, 2, size=24)
+    folder = tmp_path / "stacks"
+    folder.mkdir()
+    source = WatchSource(folder, idle_s=1.0, start_s=5)
+    with tifffile.TiffWriter(folder / "x_Ch1.tif") as one, tifffile.TiffWriter(folder / "x_Ch2.tif") as two:
+        popped: list[Frame] = []
+        for t in range(12):
+            for c, writer in enumerate((one, two)):
+                writer.write(movie[t, c], photometric="minisblack", contiguous=False, metadata=None)
+            if t == 3:
+                source.open()
+                source.start()
+            if t > 3:
+                popped += filter(None, (source.pop() for _ in range(4)))
+                time.sleep(0.02)
+    popped += pop_all(source)
+    source.close()
+    found = list(streams_of(popped).values())
+    assert source.notes() == []
+    np.testing.assert_array_equal(np.stack(found, axis=1), movie)
+
+
+def test_scanimage_pages_are_told_apart(tmp_path: Path) -> None:
+    movie = scanimage(tmp_path / "s.tif", channels=2, planes=2, flyback=1)
+    found = streams_of(watched(tmp_path / "s.tif"))
+    assert (
+        sorted(len(pixels) for pixels in found.values()) == [5] * 6
+    )  # two of them show the scanner's way back
+    np.testing.assert_array_equal(found["Channel 3", 1, 0], movie[:, 1, 1])
+    chosen = watched(tmp_path / "s.tif", channel="Channel 1", plane="0")
+    np.testing.assert_array_equal([frame.pixels for frame in chosen], movie[:, 0, 0])
+
+
+@pytest.mark.parametrize("options", [{"ome": True}, {}])
+def test_channels_that_the_description_knows(tmp_path: Path, options: dict[str, Any]) -> None:
+    movie = turn(5, 2)
+    tifffile.imwrite(
+        tmp_path / "m.tif", movie, photometric="minisblack", metadata={"axes": "TCYX"}, **options
+    )
+    found = list(streams_of(watched(tmp_path / "m.tif")).values())
+    np.testing.assert_array_equal(np.stack(found, axis=1), movie)
+
+
+def test_interleaved_channels(tmp_path: Path) -> None:
+    movie = interleaved_pages(tmp_path / "m.tif", 2)
+    found = list(streams_of(watched(tmp_path / "m.tif", interleaved=2)).values())
+    np.testing.assert_array_equal(np.stack(found, axis=1), movie)
+    source = open_source(f"replay:{tmp_path / 'm.tif'}", fps=5000, part=Part(channel="1", interleaved=2))
+    source.open()
+    source.start()
+    np.testing.assert_array_equal([frame.pixels for frame in pop_all(source)], movie[:, 1])
+    source.close()
+
+
+def test_a_camera_has_no_part(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="--channel 1 chooses from a recorded or growing movie"):
+        open_source("MMConfig_demo.cfg", part=Part(channel="1"))
 
 
 def test_a_stop_file_ends_it(tmp_path: Path) -> None:
@@ -369,12 +494,12 @@ def test_what_cannot_be_watched(
     source.close()
 
 
-def test_colour_and_floats_are_refused(tmp_path: Path) -> None:
+def test_colour_and_wide_floats_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((2, 20, 20, 3), np.uint8), photometric="rgb")
-    tifffile.imwrite(tmp_path / "float.tif", np.zeros((2, 20, 20), np.float32), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros((2, 20, 20), np.float64), photometric="minisblack")
     with pytest.raises(InvalidInput, match="one channel"):
         WatchSource(tmp_path / "rgb.tif", start_s=1).open()
-    with pytest.raises(InvalidInput, match="float32"):
+    with pytest.raises(InvalidInput, match="float64"):
         WatchSource(tmp_path / "float.tif", start_s=1).open()
 
 

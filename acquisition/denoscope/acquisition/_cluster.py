@@ -28,7 +28,7 @@ class Task:
 
     Parameters
     ----------
-    movie, channel, plane, position, camera, float32
+    movie, channel, plane, position, interleaved, camera, float32
         What to read, and whether as float32.
     zarr
         OME-Zarr that is being written, a chunk a frame.
@@ -52,6 +52,7 @@ class Task:
     look_ahead: int
     intensity: dict[str, Any]
     aligned: bool
+    interleaved: int | None = None
 
 
 def _work(task: Task, chunk: Chunk) -> int:
@@ -60,7 +61,13 @@ def _work(task: Task, chunk: Chunk) -> int:
 
     from ._sinks._zarr import frames_of
 
-    movie = open_movie(task.movie, channel=task.channel, plane=task.plane, position=task.position)
+    movie = open_movie(
+        task.movie,
+        channel=task.channel,
+        plane=task.plane,
+        position=task.position,
+        interleaved=task.interleaved,
+    )
     if task.camera is not None:
         movie = task.camera.correct_movie(movie)
     if task.float32:

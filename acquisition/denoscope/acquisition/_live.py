@@ -35,7 +35,7 @@ from ._settings import LiveSettings
 from ._showing import StatusThread
 from ._signals import Interrupts, interrupts
 from ._sinks._live import check_live_format, open_live_sink
-from ._sources import Source, open_source
+from ._sources import Part, Source, open_source
 from ._states import FinishReason, SessionStatus
 from ._traces import Traces
 
@@ -129,7 +129,8 @@ class _Run:
         self.provenance = self.denoiser.provenance
         self.provenance["camera"] = None if self.camera is None else self.camera.describe()
         self.provenance["float32"] = settings.float32
-        movie: Movie | None = read_movie(settings.movie) if settings.movie else None
+        part = Part(settings.channel, settings.plane, settings.position, settings.interleaved)
+        movie: Movie | None = read_movie(settings.movie, **part.choice()) if settings.movie else None
         self.source: Source = self.given_source or open_source(
             settings.core,
             movie=movie,
@@ -138,6 +139,7 @@ class _Run:
             mm_dir=settings.mm_dir,
             buffer_mb=settings.buffer_mb,
             idle_s=settings.idle_s,
+            part=part,
         )
         stack.callback(self._close_source)
         self.info = self.source.open()

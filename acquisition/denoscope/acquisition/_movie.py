@@ -51,15 +51,15 @@ def demo_movie() -> Movie:
         return Movie(data["levels"][data["codes"]], "demo_2p_gcamp", str(data["note"]))
 
 
-def read_movie(path: Path) -> Movie:
-    """Read a TIFF as a movie ``(T, H, W)``.
+def read_movie(path: Path, **choice: Any) -> Movie:
+    """Read a movie ``(T, H, W)``; `choice` is that of channel, plane and position.
 
     Raises
     ------
     InvalidInput
         When the file is missing, not a TIFF, damaged, or not a stack of 8- or 16-bit frames.
     """
-    frames: npt.NDArray[Any] = np.asanyarray(open_movie(path))
+    frames: npt.NDArray[Any] = np.asanyarray(open_movie(path, **choice))
     if frames.dtype == np.int16 and frames.min() >= 0:
         frames = frames.astype(np.uint16)
     if frames.dtype not in (np.uint8, np.uint16):

@@ -6,10 +6,17 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ChannelOption", "PlaneOption", "PositionOption"]
+__all__ = ["ChannelOption", "InterleavedOption", "PlaneOption", "PositionOption"]
 
 ChannelOption = Annotated[
     str | None, typer.Option(help="Channel by number or name, where the file has several.")
+]
+InterleavedOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="The frames of a file that says nothing of it alternate between N channels; see --channel.",
+    ),
 ]
 PlaneOption = Annotated[str | None, typer.Option(help="Plane (z) by number, where the file has several.")]
 PositionOption = Annotated[

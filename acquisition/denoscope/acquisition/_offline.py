@@ -57,6 +57,7 @@ def denoise_movie(
     channel: str | None = None,
     plane: str | None = None,
     position: str | None = None,
+    interleaved: int | None = None,
     camera: CameraCalibration | None = None,
     float32: bool = False,
     resume: bool = False,
@@ -80,6 +81,8 @@ def denoise_movie(
         BigTIFF to write with the predicted standard deviation, float32, in the movie's units.
     channel, plane, position
         Which, where the movie has several.
+    interleaved
+        Channels that take turns frame by frame in a file that does not say so.
     camera
         Calibration to correct the frames with; the output then is float32, in photo-electrons.
     float32
@@ -112,7 +115,7 @@ def denoise_movie(
         )
     work = _Work(movie, output, std, camera, float32, Cut(0, chunk, warm_up), on_frame)
     with ExitStack() as stack:
-        work.open_movie(channel, plane, position)
+        work.open_movie(channel, plane, position, interleaved)
         work.open_stream(stack, bundle, backend, look_ahead, resume=resume)
         work.open_output(stack)
         if dask is None:
@@ -147,18 +150,22 @@ class _Work:
         self.deviations: PageFile | None = None
         self.resumed = False
 
-    def open_movie(self, channel: str | None, plane: str | None, position: str | None) -> None:
+    def open_movie(
+        self, channel: str | None, plane: str | None, position: str | None, interleaved: int | None
+    ) -> None:
         """Open the movie, and check its noise and the disk."""
         from denoscope.runtime import LazyMovie, as_float32, open_movie
 
-        frames = open_movie(self.movie, channel=channel, plane=plane, position=position)
+        frames = open_movie(
+            self.movie, channel=channel, plane=plane, position=position, interleaved=interleaved
+        )
         self.note = frames.note if isinstance(frames, LazyMovie) else ""
         self.noise = check_noise(frames, self.camera)
         # What tells one movie from another, without reading all of it.
         ends = [np.ascontiguousarray(frames[t]) for t in (0, len(frames) - 1)] if len(frames) else []
         self.job: dict[str, Any] = {
             "movie": self.movie.name,
-            "part": [channel, plane, position],
+            "part": [channel, plane, position, *([interleaved] if interleaved else [])],
             "frames": len(frames),
             "shape": list(frames.shape[1:]),
             "dtype": frames.dtype.name,
@@ -257,7 +264,7 @@ class _Work:
         self.done -= self.journal.frames
         self.journal.frames = 0
         self.resumed_from, self.started_s = self.done, time.perf_counter()
-        channel, plane, position = self.job["part"]
+        channel, plane, position, *turns = self.job["part"]
         task = Task(
             self.movie.absolute(),
             channel,
@@ -273,6 +280,7 @@ class _Work:
             self.job["look_ahead"],
             self.job["intensity"],
             self.job["aligned"],
+            turns[0] if turns else None,
         )
 
         def on_chunk(chunk: Chunk) -> None:

@@ -73,6 +73,8 @@ class LiveSettings(BaseModel):
         Movies that may be interleaved: cameras x channels x slices x positions.
     idle_s
         Seconds without a new frame after which a watched file counts as complete.
+    channel, plane, position, interleaved
+        Part of the movie that ``replay:PATH``, ``watch:PATH`` or `movie` names, as for `denoscope.runtime.open_movie`.
     camera_gain, camera_offset, camera_roi
         Calibration maps, and the region ``x,y,width,height`` of them that the frames show: frames are then
         denoised in photo-electrons. The raw recording stays as the camera gave it.
@@ -108,6 +110,10 @@ class LiveSettings(BaseModel):
     metrics: str | None = None
     streams: int = Field(64, ge=1, le=4096)
     idle_s: float = Field(10.0, gt=0)
+    channel: str | None = None
+    plane: str | None = None
+    position: str | None = None
+    interleaved: int | None = Field(None, ge=2, le=64)
     camera_gain: Path | None = None
     camera_offset: Path | None = None
     camera_roi: str | None = None

@@ -177,14 +177,15 @@ def movie_from_file(
     channel: int | str | None = None,
     plane: int | str | None = None,
     position: int | str | None = None,
+    interleaved: int | None = None,
     camera: CameraCalibration | None = None,
 ) -> TrainingMovie:
     """Open the movie at `path`, cut to `frames`, with its noise model estimated.
 
-    `channel`, `plane` and `position` are those of `denoscope.runtime.open_movie`; frames are corrected with
-    the calibration of the `camera`, if given.
+    `channel`, `plane`, `position` and `interleaved` are those of `denoscope.runtime.open_movie`; frames are
+    corrected with the calibration of the `camera`, if given.
     """
-    movie = open_movie(path, channel=channel, plane=plane, position=position)[frames]
+    movie = open_movie(path, channel=channel, plane=plane, position=position, interleaved=interleaved)[frames]
     if camera is not None:
         movie = camera.correct_movie(movie)
     if isinstance(movie, LazyMovie) and movie.nbytes <= _IN_MEMORY_BYTES:

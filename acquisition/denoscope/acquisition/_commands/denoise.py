@@ -10,7 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from denoscope.acquisition._camera_options import GainOption, OffsetOption, RoiOption, load_camera
-from denoscope.acquisition._movie_options import ChannelOption, PlaneOption, PositionOption
+from denoscope.acquisition._movie_options import (
+    ChannelOption,
+    InterleavedOption,
+    PlaneOption,
+    PositionOption,
+)
 from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
 __all__ = ["denoise"]
@@ -51,6 +56,7 @@ def denoise(
     channel: ChannelOption = None,
     plane: PlaneOption = None,
     position: PositionOption = None,
+    interleaved: InterleavedOption = None,
     camera_gain: GainOption = None,
     camera_offset: OffsetOption = None,
     camera_roi: RoiOption = None,
@@ -84,6 +90,7 @@ def denoise(
             channel=channel,
             plane=plane,
             position=position,
+            interleaved=interleaved,
             camera=load_camera(camera_gain, camera_offset, camera_roi),
             float32=float32,
             resume=resume,
@@ -100,7 +107,13 @@ def denoise(
             "--std": std,
             "--channel": channel,
         }
-        others |= {"--plane": plane, "--position": position, "--resume": resume or None, "--dask": dask}
+        others |= {
+            "--plane": plane,
+            "--position": position,
+            "--interleaved": interleaved,
+            "--resume": resume or None,
+            "--dask": dask,
+        }
         others["--float32"] = float32 or None
         _refuse(others)
         return fill_run(

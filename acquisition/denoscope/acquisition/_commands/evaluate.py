@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoscope.acquisition._extras import require
-from denoscope.acquisition._movie_options import ChannelOption, PlaneOption, PositionOption
+from denoscope.acquisition._movie_options import (
+    ChannelOption,
+    InterleavedOption,
+    PlaneOption,
+    PositionOption,
+)
 from denoscope.acquisition._range import frame_range
 from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
@@ -45,6 +50,7 @@ def evaluate(
     channel: ChannelOption = None,
     plane: PlaneOption = None,
     position: PositionOption = None,
+    interleaved: InterleavedOption = None,
     object_radius: Annotated[
         float, typer.Option(metavar="PX", help="Radius of the cells or particles that are counted.")
     ] = 5.0,
@@ -80,7 +86,12 @@ def evaluate(
             require_tracker()
         chosen = frame_range(frames)
         bundles = [Bundle.load(b) for b in bundle or ["live"]]
-        choice: dict[str, Any] = {"channel": channel, "plane": plane, "position": position}
+        choice: dict[str, Any] = {
+            "channel": channel,
+            "plane": plane,
+            "position": position,
+            "interleaved": interleaved,
+        }
         pairs = _pairs(pair or [], chosen, choice, simulated=simulated)
         movies = [(path.stem, _opened(path, chosen, choice)) for path in movie or []]
         output.mkdir(parents=True, exist_ok=True)

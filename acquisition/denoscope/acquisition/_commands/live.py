@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoscope.acquisition._camera_options import GainOption, OffsetOption, RoiOption
+from denoscope.acquisition._movie_options import (
+    ChannelOption,
+    InterleavedOption,
+    PlaneOption,
+    PositionOption,
+)
 from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
@@ -106,6 +112,10 @@ def live(
     idle_s: Annotated[
         float, typer.Option(help="Seconds without a change after which watch:PATH has ended.")
     ] = 10.0,
+    channel: ChannelOption = None,
+    plane: PlaneOption = None,
+    position: PositionOption = None,
+    interleaved: InterleavedOption = None,
     streams: Annotated[
         int, typer.Option(help="Movies that may be interleaved: cameras x channels x slices x positions.")
     ] = 64,
@@ -160,6 +170,10 @@ def live(
         movie=movie,
         fps=fps,
         idle_s=idle_s,
+        channel=channel,
+        plane=plane,
+        position=position,
+        interleaved=interleaved,
         streams=streams,
         mm_dir=mm_dir,
         buffer_mb=buffer_mb,

@@ -12,7 +12,12 @@ import typer
 
 from denoscope.acquisition._camera_options import GainOption, OffsetOption, RoiOption, load_camera
 from denoscope.acquisition._extras import require
-from denoscope.acquisition._movie_options import ChannelOption, PlaneOption, PositionOption
+from denoscope.acquisition._movie_options import (
+    ChannelOption,
+    InterleavedOption,
+    PlaneOption,
+    PositionOption,
+)
 from denoscope.acquisition._shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
@@ -80,6 +85,7 @@ def train(
     channel: ChannelOption = None,
     plane: PlaneOption = None,
     position: PositionOption = None,
+    interleaved: InterleavedOption = None,
     camera_gain: GainOption = None,
     camera_offset: OffsetOption = None,
     camera_roi: RoiOption = None,
@@ -125,11 +131,22 @@ def train(
             raise InvalidInput("--minutes, --epochs and --steps are three ways to say how long: give one.")
         beginning = _beginning(method, size, window, start, guided=guided, truth=simulated > 0)
         camera = load_camera(camera_gain, camera_offset, camera_roi)
-        choice: dict[str, Any] = {"channel": channel, "plane": plane, "position": position, "camera": camera}
+        choice: dict[str, Any] = {
+            "channel": channel,
+            "plane": plane,
+            "position": position,
+            "interleaved": interleaved,
+            "camera": camera,
+        }
         loaded = [movie_from_file(path, frame_range(frames), **choice) for path in movies]
         warnings = _choose_blind_spot(beginning, loaded)
         if camera is not None:
-            where: dict[str, Any] = {"channel": channel, "plane": plane, "position": position}
+            where: dict[str, Any] = {
+                "channel": channel,
+                "plane": plane,
+                "position": position,
+                "interleaved": interleaved,
+            }
             warnings += filter(None, (camera.warning(open_movie(path, **where)) for path in movies))
         entry = METHODS[beginning.method]
         if entry.name == "live":

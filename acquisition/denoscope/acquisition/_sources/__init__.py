@@ -9,8 +9,9 @@ from denoscope.acquisition._movie import Movie, demo_movie
 from denoscope.runtime import InvalidInput
 
 from ._base import Source
+from ._part import WHOLE, Part
 
-__all__ = ["Source", "open_source"]
+__all__ = ["WHOLE", "Part", "Source", "open_source"]
 
 _ADDRESS = re.compile(r"(?P<host>[^\s:/\\]{2,}|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
@@ -24,6 +25,7 @@ def open_source(
     mm_dir: Path | None = None,
     buffer_mb: int = 512,
     idle_s: float = 10.0,
+    part: Part = WHOLE,
 ) -> Source:
     """Return the source that `core` names; it still has to be opened.
 
@@ -45,6 +47,8 @@ def open_source(
         Size of the core's circular buffer in MB (of 1,048,576 bytes).
     idle_s
         Seconds without a new frame after which what ``watch:PATH`` names counts as finished.
+    part
+        Channel, plane and position of ``replay:PATH`` and ``watch:PATH``.
 
     Raises
     ------
@@ -52,6 +56,8 @@ def open_source(
         When `core` is none of these.
     """
     if core == "demo":
+        if movie is None:
+            part.refuse("--core demo without --movie")
         from ._replay import ReplaySource
 
         return ReplaySource(movie or demo_movie(), fps=fps, frames=frames, buffer_mb=buffer_mb)
@@ -59,11 +65,12 @@ def open_source(
     if kind == "replay" and place:
         from ._file import FileSource
 
-        return FileSource(Path(place), fps=fps, frames=frames)
+        return FileSource(Path(place), fps=fps, frames=frames, part=part)
     if kind == "watch" and place:
         from ._watch import WatchSource
 
-        return WatchSource(Path(place), idle_s=idle_s)
+        return WatchSource(Path(place), idle_s=idle_s, part=part)
+    part.refuse(f"--core {core}")
     if core.lower().endswith(".cfg"):
         from ._config import ConfigSource
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition._frames import Frame, SourceInfo
-from denoscope.runtime import InvalidInput
 
+from ._part import WHOLE, Part
 from ._uncored import UncoredSource, describe_frame
 
 if TYPE_CHECKING:
@@ -31,10 +31,13 @@ class FileSource(UncoredSource):
         Frames per second; the schedule does not drift.
     frames
         How many frames, the movie starting again where it is shorter; None for the movie once.
+    part
+        Which channel, plane and position, and how many channels alternate.
     """
 
-    def __init__(self, path: Path, *, fps: float, frames: int | None = None) -> None:
+    def __init__(self, path: Path, *, fps: float, frames: int | None = None, part: Part = WHOLE) -> None:
         self._path = path
+        self._part = part
         self._fps = fps
         self._frames = frames
         self._movie: AnyMovie | None = None
@@ -45,7 +48,7 @@ class FileSource(UncoredSource):
         """Open the movie and describe it."""
         from denoscope.runtime import open_movie
 
-        movie = open_movie(self._path)
+        movie = open_movie(self._path, **self._part.choice())
         self._movie, self._length = movie, len(movie)
         self._frames = self._length if self._frames is None else self._frames
         return describe_frame(
@@ -59,19 +62,13 @@ class FileSource(UncoredSource):
                 "movie": self._path.name,
                 "movie_frames": self._length,
                 "passes": self._frames / self._length,
+                "note": getattr(movie, "note", ""),
             },
         )
 
     def _read(self, index: int) -> npt.NDArray[Any]:
         assert self._movie is not None
         pixels: npt.NDArray[Any] = np.array(self._movie[index % self._length])
-        if pixels.dtype == np.int16:
-            if pixels.min() < 0:
-                raise InvalidInput(
-                    f"frame {index % self._length} of {self._path} holds negative values, and a camera sends uint8 "
-                    "or uint16; add an offset."
-                )
-            pixels = pixels.astype(np.uint16)
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
     def start(self) -> None:

@@ -10,7 +10,8 @@ import json
 import re
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from bisect import insort
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime import InvalidInput
+from denoscope.runtime._movies import page_axes, stream_of_name
 
 __all__ = ["FolderTail", "Grown", "Tail", "TiffTail", "natural", "open_tail"]
 
@@ -115,6 +117,7 @@ class TiffTail(Tail):
         self._index = 0
         self._described: _Contiguous | None = None
         self._plain: _Contiguous | None = None
+        self._turns: Callable[[int], Mapping[str, Any]] | None = None
 
     def mark(self) -> object:
         """Return the file's size and time of change."""
@@ -150,9 +153,17 @@ class TiffTail(Tail):
                 f"{self._path} has pages of the shape {pixels.shape}, and denoscope takes pages (H, W) of one "
                 "channel; save channels as pages."
             )
-        axes = {} if self._described is None else self._described.axes(self._index)
+        axes = self._axes_of(page)
         self._index, self._pointer_at = self._index + 1, pointer_at
         return Grown(pixels, {**({"Axes": axes} if axes else {}), **_tags_of(page)})
+
+    def _axes_of(self, page: Any) -> Mapping[str, Any]:
+        """Return channel, slice and time of a page as the first page tells them; empty where time is all there is."""
+        if self._index == 0:
+            self._turns = page_axes(self._path.name, page.software, page.description)
+        if self._described is not None:
+            return self._described.axes(self._index)
+        return {} if self._turns is None else self._turns(self._index)
 
     def unfinished(self) -> bool:
         """Say whether part of a further frame is there."""
@@ -294,67 +305,117 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
 
 
 class FolderTail(Tail):
-    """Follow a folder of TIFF files, numbered images or the files of one NDTiff, in the order of their names."""
+    """Follow a folder of TIFF files, numbered images or the files of one NDTiff, in the order of their names.
+
+    Files whose names tell channels, planes or positions apart are followed side by side, one of each at a time.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._done: set[str] = set()
-        self._name: str | None = None
-        self._tail: TiffTail | None = None
+        self._last: dict[_Stream, _Key] = {}
+        self._open: dict[_Stream, tuple[str, TiffTail, int]] = {}
+        self._waiting: list[tuple[_Key, str]] = []
+        self._listed: tuple[str, ...] = ()
         self._lost = 0
         self.late = 0
 
     def mark(self) -> object:
-        """Return how many files there are, and the mark of the one that is being read."""
-        return self._names(), None if self._tail is None else self._tail.mark()
+        """Return which files there are, and the marks of those that are being read."""
+        return self._names(), tuple(tail.mark() for _, tail, _ in self._open.values())
 
     def _names(self) -> tuple[str, ...]:
-        names = [each.name for each in self._path.iterdir() if each.suffix.lower() in _SUFFIXES]
-        return tuple(sorted(names, key=natural))
-
-    def read(self, *, settled: bool) -> Grown | None:
-        """Return the next complete frame of the file that is being read, or of the next one."""
-        while True:
-            if self._tail is None and not self._next_file():
-                return None
-            assert self._tail is not None
-            grown = self._tail.read(settled=settled)
-            if grown is not None:
-                lost, self._lost = self._lost, 0
-                return Grown(grown.pixels, grown.tags, lost)
-            following = [name for name in self._names() if natural(name) > natural(self._name or "")]
-            if not following:
-                return None
-            # The writer has gone on to another file, so this one is complete.
-            grown = self._tail.read(settled=True)
-            if grown is not None:
-                lost, self._lost = self._lost, 0
-                return Grown(grown.pixels, grown.tags, lost)
-            if self._tail.unfinished():
-                if not settled:
-                    return None  # files may be closed later than the next is begun
-                self._lost += 1
-            self._tail.close()
-            self._tail = None
-
-    def _next_file(self) -> bool:
-        last = natural(self._name) if self._name is not None else []
-        for name in self._names():
-            if name in self._done:
-                continue
+        """Return the files in the order of their names, and count those that came too late."""
+        names = {each.name for each in self._path.iterdir() if each.suffix.lower() in _SUFFIXES}
+        new = [name for name in names if name not in self._done]
+        for name in new:
             self._done.add(name)
-            if natural(name) < last:
+            stream, key = _placed(name)
+            if key < self._last.get(stream, ()):
                 self.late += 1  # a file that came after a later one was read
                 continue
-            self._name, self._tail = name, TiffTail(self._path / name)
-            return True
-        return False
+            insort(self._waiting, (key, name))
+        return tuple(sorted(names, key=natural)) if new else self._listed
+
+    def read(self, *, settled: bool) -> Grown | None:
+        """Return the next complete frame of the files that are being read, or of the next ones."""
+        self._listed = self._names()
+        self._take_up()
+        while self._open:
+            moved = False
+            for stream, (name, tail, count) in sorted(
+                self._open.items(), key=lambda item: _placed(item[1][0])[1]
+            ):
+                grown = tail.read(settled=settled)
+                if grown is None and self._follows(stream):
+                    # The writer has gone on to another file, so this one is complete.
+                    grown = tail.read(settled=True)
+                    if grown is None:
+                        if tail.unfinished():
+                            if not settled:
+                                continue  # files may be closed later than the next is begun
+                            self._lost += 1
+                        tail.close()
+                        del self._open[stream]
+                        moved = True
+                        continue
+                if grown is not None:
+                    self._open[stream] = name, tail, count + 1
+                    lost, self._lost = self._lost, 0
+                    return Grown(grown.pixels, _tagged(grown.tags, stream), lost)
+            if not moved:
+                return None
+            self._take_up()
+        return None
+
+    def _follows(self, stream: _Stream) -> bool:
+        return any(_placed(name)[0] == stream for _, name in self._waiting)
+
+    def _take_up(self) -> None:
+        """Open the next file of each stream that has none open."""
+        left = []
+        for key, name in self._waiting:
+            stream, _ = _placed(name)
+            if stream in self._open or len(self._open) >= _MOST_OPEN:
+                left.append((key, name))
+                continue
+            self._open[stream] = name, TiffTail(self._path / name), 0
+            self._last[stream] = key
+        self._waiting = left
 
     def unfinished(self) -> bool:
         """Say whether part of a further frame is there."""
-        return self._tail is not None and self._tail.unfinished()
+        return any(tail.unfinished() for _, tail, _ in self._open.values())
 
     def close(self) -> None:
-        """Let go of the file that is being read."""
-        if self._tail is not None:
-            self._tail.close()
+        """Let go of the files that are being read."""
+        for _, tail, _ in self._open.values():
+            tail.close()
+        self._open.clear()
+
+
+_MOST_OPEN = 256
+_Stream = tuple[str, str, str]
+_Key = tuple[Any, ...]
+
+
+def _placed(name: str) -> tuple[_Stream, _Key]:
+    """Return the stream that a file's name tells, and what sorts the files."""
+    stream, rest = stream_of_name(name)
+    return stream, (natural(rest), natural(stream[2]), natural(stream[1]), natural(stream[0]))
+
+
+def _tagged(tags: Mapping[str, Any], stream: _Stream) -> Mapping[str, Any]:
+    """Add what the name says to what the file says of a frame."""
+    channel, plane, position = stream
+    said = {"channel": channel, "z": _digits(plane), "position": _digits(position)}
+    said = {axis: value for axis, value in said.items() if value != ""}
+    if not said:
+        return tags
+    axes = tags.get("Axes")
+    return {**tags, "Axes": {**said, **(axes if isinstance(axes, Mapping) else {})}}
+
+
+def _digits(label: str) -> int | str:
+    numbers = re.findall(r"\d+", label)
+    return int(numbers[0]) if numbers else label

@@ -14,7 +14,7 @@ from ._base import Source
 
 __all__ = ["UncoredSource", "describe_frame"]
 
-_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+_DTYPES = tuple(map(np.dtype, (np.uint8, np.uint16, np.int16, np.float32)))
 
 
 def describe_frame(
@@ -25,13 +25,13 @@ def describe_frame(
     Raises
     ------
     InvalidInput
-        When it is no single-channel frame of 8 or 16 bits.
+        When it is no single-channel frame of uint8, uint16, int16 or float32.
     """
     dtype = pixels.dtype.newbyteorder("=")
     if pixels.ndim != 2 or dtype not in _DTYPES:
         raise InvalidInput(
             f"{name} holds frames of {pixels.dtype} and shape {pixels.shape}, and denoscope takes (H, W) frames "
-            "of uint8 or uint16; save one channel in 8 or 16 bits."
+            "of uint8, uint16, int16 or float32; save one channel as one of these."
         )
     exposure_ms = _number(tags, "Exposure", "Exposure-ms", "exposure_ms")
     return SourceInfo(

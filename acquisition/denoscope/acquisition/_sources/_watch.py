@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from denoscope.acquisition._errors import SourceFailed, SourceUnavailable
 from denoscope.acquisition._frames import Frame, SourceInfo
 from denoscope.runtime import InvalidInput
 
+from ._part import WHOLE, Part
 from ._tails import FolderTail, Grown, Tail, open_tail
 from ._uncored import UncoredSource, describe_frame
 
@@ -35,11 +37,19 @@ class WatchSource(UncoredSource):
         Seconds without any change after which it counts as finished.
     start_s
         Seconds to wait for the first frame.
+    part
+        Frames of which channel, plane and position are handed on, by default all; and how many channels alternate.
     """
 
     patient: ClassVar[bool] = True
 
-    def __init__(self, path: Path, *, idle_s: float = 10.0, start_s: float = 60.0) -> None:
+    def __init__(
+        self, path: Path, *, idle_s: float = 10.0, start_s: float = 60.0, part: Part = WHOLE
+    ) -> None:
+        self._part = part
+        self._entries: dict[str, list[str]] = {}
+        self._read = 0
+        self._left_out = 0
         self._path = path
         self._idle_s = idle_s
         self._start_s = start_s
@@ -91,7 +101,7 @@ class WatchSource(UncoredSource):
             self._changed_s = now_s
             if self._tail is None:
                 return None
-        grown = self._tail.read(settled=False)
+        grown = self._next(settled=False)
         if grown is not None:
             self._changed_s = now_s
             return grown
@@ -100,7 +110,27 @@ class WatchSource(UncoredSource):
             self._mark, self._changed_s = mark, now_s
             return None
         settled = now_s - self._changed_s > _SETTLE_S
-        return self._tail.read(settled=True) if settled else None
+        return self._next(settled=True) if settled else None
+
+    def _next(self, *, settled: bool) -> Grown | None:
+        """Return the next frame of the wanted part, with its place among channels that alternate."""
+        assert self._tail is not None
+        lost = 0
+        while (grown := self._tail.read(settled=settled)) is not None:
+            count, self._read = self._read + grown.lost, self._read + grown.lost + 1
+            if turns := self._part.interleaved:
+                if grown.tags.get("Axes"):
+                    raise InvalidInput(
+                        f"{self._path} says itself which channel or plane its frames show: leave out --interleaved "
+                        f"{turns}."
+                    )
+                axes = {"time": count // turns, "channel": count % turns}
+                grown = Grown(grown.pixels, {**grown.tags, "Axes": axes}, grown.lost)
+            if not self._part.given() or self._part.takes(_axes(grown.tags), self._entries):
+                return Grown(grown.pixels, grown.tags, grown.lost + lost)
+            self._left_out += 1
+            lost += grown.lost
+        return None
 
     def pop(self) -> Frame | None:
         """Return the next complete frame, or None when there is none at this moment."""
@@ -131,6 +161,10 @@ class WatchSource(UncoredSource):
         self._ended = True
         if self._tail.unfinished():
             self._notes.append(f"the last frame of {self._path.name} was never completed and is left out")
+        if self._left_out:
+            self._notes.append(
+                f"{self._left_out} frames of {self._path.name} show another channel, plane or position and are left out"
+            )
         if isinstance(self._tail, FolderTail) and self._tail.late:
             self._notes.append(
                 f"{self._tail.late} file(s) of {self._path.name} came after later ones and are left out"
@@ -165,3 +199,8 @@ class WatchSource(UncoredSource):
         if self._tail is not None:
             self._tail.close()
             self._tail = None
+
+
+def _axes(tags: Mapping[str, Any]) -> Mapping[str, Any]:
+    axes = tags.get("Axes")
+    return axes if isinstance(axes, Mapping) else {}

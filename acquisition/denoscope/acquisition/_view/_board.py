@@ -30,7 +30,7 @@ _HEAD_WORDS = 8
 _HEAD_BYTES = 8 * _HEAD_WORDS
 _RETRIES = 3
 _LAYOUT = 0x64656E6F00000001  # "deno" and the version of the layout
-_DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+_DTYPES: tuple[np.dtype[Any], ...] = tuple(map(np.dtype, (np.uint8, np.uint16, np.float32, np.int16)))
 
 # Words of the header. The first three are written once; the viewer writes the next four.
 _W_LAYOUT, _W_FRAME_BYTES, _W_WANTED, _W_WISH, _W_WISHES, _W_BEATS = range(6)

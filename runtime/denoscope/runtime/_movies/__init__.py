@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from ._converted import as_float32, converted
 from ._lazy import LazyMovie
+from ._names import stream_of_name
 from ._open import FORMATS, AnyMovie, MovieFormat, open_movie
+from ._pages_of import page_axes
 
-__all__ = ["FORMATS", "AnyMovie", "LazyMovie", "MovieFormat", "as_float32", "converted", "open_movie"]
+__all__ = [
+    "FORMATS",
+    "AnyMovie",
+    "LazyMovie",
+    "MovieFormat",
+    "as_float32",
+    "converted",
+    "open_movie",
+    "page_axes",
+    "stream_of_name",
+]

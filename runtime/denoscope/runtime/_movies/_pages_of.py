@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ._ome import page_turns
 from ._pick import Axis, Wanted, pick
 
-__all__ = ["Turns", "choose_pages", "interleaved", "scanimage_turns", "shaped_turns"]
+__all__ = ["Turns", "choose_pages", "interleaved", "page_axes", "scanimage_turns", "shaped_turns"]
 
 _MOST = 4096
 
@@ -65,8 +66,7 @@ class Turns:
         volume, inside = divmod(frame + self.start, self.planes * self.repeats + self.flyback)
         plane, repeat = divmod(inside, self.repeats)
         named = self.names[channel] if self.names else channel
-        if plane >= self.planes:
-            return {"z": "flyback", "channel": named}
+        # Flyback frames of a growing file are kept too: as further planes, behind those of the sample.
         return {"time": volume * self.repeats + repeat, "z": plane, "channel": named}
 
 
@@ -208,6 +208,34 @@ def shaped_turns(description: str) -> Turns | None:
     if math.prod(sizes.values()) == sizes.get("T", 0) or "T" not in sizes:
         return None
     return Turns(sizes.get("C", 1), sizes.get("Z", 1))
+
+
+def page_axes(name: str, software: str, description: str) -> Callable[[int], dict[str, int | str]] | None:
+    """Return what gives channel, slice, time and position of a page, or None where time is all there is.
+
+    Parameters
+    ----------
+    name
+        Of the file, as OME-XML calls it.
+    software, description
+        The texts of its first page.
+    """
+    turns = scanimage_turns(software, description) or shaped_turns(description)
+    if turns is not None:
+        return None if turns.single else turns.axes
+    if not description[-10:].strip().endswith("OME>"):
+        return None
+    listed = page_turns(description, name)
+    if listed is None or len({(p, c, z) for p, _, c, z in listed.values()}) < 2:
+        return None
+
+    def axes(index: int) -> dict[str, int | str]:
+        if index not in listed:
+            return {}
+        position, time, channel, plane = listed[index]
+        return {"time": time, "z": plane, "channel": channel, "position": position}
+
+    return axes
 
 
 def _whole(text: str | None) -> int | None:
