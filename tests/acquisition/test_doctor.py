@@ -255,7 +255,7 @@ def test_a_check_that_fails_is_a_finding(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_command(denoscope: Run, tmp_path: Path) -> None:
-    run = denoscope("doctor", "--output", tmp_path / "run", "--json", "--quiet")
+    run = denoscope("doctor", "--output", tmp_path, "--json", "--quiet")
     assert run.stderr == ""
     report = json.loads(run.stdout)
     broken = [f for f in report["findings"] if f["status"] == "broken"]

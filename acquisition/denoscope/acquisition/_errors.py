@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from denoscope.runtime import DenoscopeError
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "OutputExists",
     "SourceFailed",
     "SourceUnavailable",
+    "explain",
     "one_line",
 ]
 
@@ -47,6 +50,52 @@ class DiskUnwritable(DenoscopeError, OSError):
 
 class OutputExists(DenoscopeError, FileExistsError):
     """The run folder already holds a recording, and recordings are never overwritten."""
+
+
+def explain(error: BaseException) -> str | None:
+    """Return one sentence for an error of the environment that nobody foresaw, or None for any other.
+
+    Such errors end a command with exit code 2: the message names what is refused and what helps.
+    """
+    if isinstance(error, MemoryError):
+        return (
+            f"there is not enough memory ({one_line(error)}): the movie or the numbers in the bundle "
+            "ask for more than this "
+            "computer has; use a smaller part, or look at bundle.json."
+        )
+    if isinstance(error, RecursionError):
+        return (
+            "a file is nested too deeply to be read, as no bundle, report or settings file is: it is "
+            "damaged, or was made "
+            "to be."
+        )
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    remedy = _REMEDIES.get(errno.errorcode.get(error.errno, ""))
+    if remedy is None:
+        return None
+    name = error.filename2 if error.filename2 is not None else error.filename
+    what = str(name) if name is not None else "a file"
+    if len(what) > _LONGEST:
+        what = f"{what[:40]}...{what[-20:]}"
+    return f"{what}: {error.strerror or one_line(error)}; {remedy}."
+
+
+_LONGEST = 200
+_PERMISSION = "it is read-only or another user's, so give its permissions or name another folder"
+_REMEDIES = {
+    "EACCES": _PERMISSION,
+    "EPERM": _PERMISSION,
+    "EROFS": "the disk is read-only, so name a folder on another one",
+    "ENAMETOOLONG": "255 characters are the limit of a name, so choose a shorter one",
+    "ENOENT": "make or name one that exists; a link may lead nowhere",
+    "ENOTDIR": "a part of the path is a file, so name another folder",
+    "EISDIR": "it is a folder, and a file is needed",
+    "EEXIST": "it exists and is never overwritten, so name another one",
+    "ELOOP": "the links lead in a circle, so name the file itself",
+    "ENOSPC": "the disk is full, so free space or name a folder on another one",
+    "EDQUOT": "your quota is used up, so free space or name a folder on another disk",
+}
 
 
 def one_line(error: BaseException) -> str:

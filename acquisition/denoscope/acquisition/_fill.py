@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import DenoscopeError, InvalidInput
 
 from ._camera_options import conversion
 from ._disk import check_space
+from ._errors import one_line
 from ._frames import Frame, SourceInfo
 from ._live_movies import LiveMovie, live_movie
-from ._offline import check_output
+from ._outputs import check_output, give_name, locked
 from ._provenance import provenance_of
 from ._raw import RawRecording, read_raw
 from ._report import REPORT
 from ._routing import Route, Router, Routes
+from ._run_check import CheckedRun
 from ._sinks import Layout, MovieSink, Place, open_sink
 
 if TYPE_CHECKING:
@@ -69,7 +71,8 @@ def fill_run(
     Returns
     -------
     dict
-        ``output``, ``frames`` (received), ``kept`` (as they were live), ``computed``, ``missing`` (whose shape
+        ``output``, ``incomplete`` (sentences that say what is missing of the raw recording; empty where it is
+        whole), ``frames`` (received), ``kept`` (as they were live), ``computed``, ``missing`` (whose shape
         disagreed with their tags), ``frame_s``, ``notes``, ``denoiser`` (provenance).
 
     Raises
@@ -79,15 +82,34 @@ def fill_run(
     """
     output = run / FILLED_MOVIE if output is None else output
     check_output(output)
-    filling = _Filling(run, camera)
+    with _damage(run):
+        filling = _Filling(run, camera)
     with ExitStack() as stack:
-        filling.open(stack, output, bundle, backend)
+        unlocked = stack.enter_context(locked(output))
+        if unlocked is not None:
+            filling.notes.append(unlocked)
+        with _damage(run):
+            filling.open(stack, output, bundle, backend)
         started_s = time.perf_counter()
-        for index, pixels in enumerate(filling.recording.frames()):
-            if index < len(filling.routes):
-                filling.take(index, pixels)
+        checked = CheckedRun(filling.recording, filling.report)
+        for index, pixels in checked.frames():
+            filling.take(index, pixels)
             on_frame(index + 1, len(filling.routes))
-        return filling.finish(output, started_s)
+        return {**filling.finish(output, started_s), "incomplete": checked.missing()}
+
+
+@contextmanager
+def _damage(run: Path) -> Iterator[None]:
+    """Turn what a file with other contents than a session writes leads to into a sentence."""
+    try:
+        yield
+    except DenoscopeError:
+        raise
+    except (AttributeError, LookupError, RecursionError, StopIteration, TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"{run} is damaged: raw.jsonl or report.json there does not hold what a session writes "
+            f"({type(error).__name__}: {one_line(error)}); denoscope denoise {run / 'raw.tif'} needs neither."
+        ) from error
 
 
 @dataclass
@@ -132,9 +154,11 @@ class _Filling:
         except FileNotFoundError:
             self.notes.append("the session left no report: bundle and intensity are those asked for now")
             return {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput(f"{path} is damaged ({error}); move it away to fill without it.") from error
-        return dict(report)
+        if not isinstance(report, dict):
+            raise InvalidInput(f"{path} is damaged (it holds no object); move it away to fill without it.")
+        return report
 
     def _check_camera(self) -> None:
         now = None if self.camera is None else json.loads(json.dumps(self.camera.describe()))
@@ -287,7 +311,7 @@ class _Filling:
             "backend_live": self.denoiser.get("backend"),
         }
         self.sink.finish(self.provenance)
-        self.partial.replace(output)
+        give_name(self.partial, output)
         missing = len(self.routes) - self.kept - self.computed
         return {
             "output": str(output),

@@ -35,8 +35,17 @@ class Journal:
         self.chunks: set[int] = set()
         self.unconfirmed: OSError | None = None
         """The disk's answer where it cannot confirm what was written."""
-        self.frames = 0
-        """Frames of the chunk after the finished ones, where they are written in order."""
+        self.half: tuple[int, str] = 0, ""
+        """Frames of the chunk after the finished ones, where they are written in order, and their hash."""
+        self.inputs: dict[int, str] = {}
+        """Hash of the frames of each finished chunk, where this computer read them."""
+        self.complete = False
+        """Whether the files are whole and only wait for their names."""
+
+    @property
+    def frames(self) -> int:
+        """Frames of the chunk after the finished ones."""
+        return self.half[0]
 
     def exists(self) -> bool:
         """Whether an interrupted run left one."""
@@ -54,8 +63,10 @@ class Journal:
             data = json.loads(self.path.read_bytes())
             kind = data["format"], data["schema_version"]
             self.job, self.chunks = dict(data["job"]), {int(index) for index in data["chunks"]}
-            self.frames = int(data["frames"])
-        except (ValueError, KeyError, TypeError) as error:
+            self.half = int(data["frames"]), str(data.get("frames_sha256", ""))
+            self.inputs = {int(index): str(value) for index, value in data.get("chunks_sha256", {}).items()}
+            self.complete = bool(data.get("complete", False))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InvalidInput(
                 f"{self.path} does not say how far the interrupted run came ({error!r}); "
                 "delete it and its .partial to begin anew."
@@ -91,6 +102,12 @@ class Journal:
         job = json.loads(json.dumps(job))
         for name in {**self.job, **job}:
             before, now = self.job.get(name), job.get(name)
+            if before != now and name == "sampled_frames":
+                raise InvalidInput(
+                    f"{self.path.name} was begun with another movie, or the movie has changed since: "
+                    "resume with the same, "
+                    "or delete it and begin anew."
+                )
             if before != now:
                 raise InvalidInput(
                     f"{self.path.name} was begun with {name.replace('_', ' ')} {before}, now it is {now}: resume "
@@ -105,7 +122,10 @@ class Journal:
             "schema_version": _SCHEMA_VERSION,
             "job": self.job,
             "chunks": sorted(self.chunks),
-            "frames": self.frames,
+            "frames": self.half[0],
+            "frames_sha256": self.half[1],
+            "chunks_sha256": self.inputs,
+            "complete": self.complete,
         }
         with draft.open("w", encoding="utf-8") as file:
             json.dump(data, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -55,8 +56,12 @@ _DENOISE_QUEUE = 64
 
 
 def _refuse_existing(output: Path) -> None:
+    if output.is_symlink() and not output.exists():
+        raise OutputExists(
+            f"--output {output} is a link to {output.readlink()}, which does not exist; name another folder."
+        )
     for name in (RAW_MOVIE, RAW_SIDECAR, REPORT):
-        if (output / name).exists():
+        if os.path.lexists(output / name):
             raise OutputExists(
                 f"{output / name} exists and recordings are never overwritten; name another --output."
             )

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from denoscope.runtime import InvalidInput
 
 from ._chunks import CHUNK, WARM_UP, Chunk, Cut, calibrate, run_chunk
 from ._disk import check_space
-from ._errors import OutputExists
+from ._errors import one_line
 from ._frames import SourceInfo
+from ._input_watch import WatchedMovie, sample_hash
 from ._journal import Journal
 from ._noise_check import check_noise, rounding_note
+from ._outputs import check_files, check_output, give_name, locked, partial_of
 from ._pages import PageFile
 from ._provenance import package_version, provenance_of
 from ._sinks import Layout, MovieSink, Place, format_of, open_sink
@@ -30,20 +29,6 @@ __all__ = ["check_output", "denoise_movie"]
 
 _RESERVE_BYTES = 200_000_000
 _SAVE_EVERY_S = 2.0
-
-
-def check_output(path: Path) -> None:
-    """Refuse an output that exists or has no folder.
-
-    Raises
-    ------
-    OutputExists
-        Which of the two.
-    """
-    if path.exists():
-        raise OutputExists(f"{path} exists and is never overwritten; name another file.")
-    if not path.parent.is_dir():
-        raise OutputExists(f"the folder {path.parent} for {path.name} does not exist; make it first.")
 
 
 def denoise_movie(
@@ -113,8 +98,10 @@ def denoise_movie(
         raise InvalidInput(
             f"--dask writes OME-Zarr only, frames in any order: name --output {output.stem}.ome.zarr, without --std."
         )
-    work = _Work(movie, output, std, camera, float32, Cut(0, chunk, warm_up), on_frame)
+    check_files([movie], output, std)
+    work = _Work(movie, output, std, camera, float32, Cut(0, chunk, warm_up), on_frame, resume=resume)
     with ExitStack() as stack:
+        work.unlocked = stack.enter_context(locked(output, std, journal=work.journal.exists()))
         work.open_movie(channel, plane, position, interleaved)
         work.open_stream(stack, bundle, backend, look_ahead, resume=resume)
         work.open_output(stack)
@@ -137,16 +124,23 @@ class _Work:
         float32: bool,
         cut: Cut,
         on_frame: Callable[[int, int], None],
+        *,
+        resume: bool,
     ) -> None:
+        self.journal = Journal(output)
+        if resume and self.journal.exists():
+            self.journal.load()
         for path in filter(None, (output, std)):
-            check_output(path)
+            # Of a run that was ended while its files got their names, one may have it already.
+            if not self.journal.complete or partial_of(path).exists():
+                check_output(path)
         format_of(output)
+        self.unlocked: str | None = None
         self.movie, self.output, self.std, self.camera = movie, output, std, camera
         self.float32 = float32
         self.cut, self.on_frame = cut, on_frame
-        self.journal = Journal(output)
-        self.partial = output.with_name(output.name + ".partial")
-        self.partial_std = None if std is None else std.with_name(std.name + ".partial")
+        self.partial = partial_of(output)
+        self.partial_std = None if std is None else partial_of(std)
         self.deviations: PageFile | None = None
         self.resumed = False
 
@@ -161,15 +155,13 @@ class _Work:
         )
         self.note = frames.note if isinstance(frames, LazyMovie) else ""
         self.noise = check_noise(frames, self.camera)
-        # What tells one movie from another, without reading all of it.
-        ends = [np.ascontiguousarray(frames[t]) for t in (0, len(frames) - 1)] if len(frames) else []
         self.job: dict[str, Any] = {
             "movie": self.movie.name,
             "part": [channel, plane, position, *([interleaved] if interleaved else [])],
             "frames": len(frames),
             "shape": list(frames.shape[1:]),
             "dtype": frames.dtype.name,
-            "first_and_last_frame": [hashlib.sha256(end.tobytes()).hexdigest() for end in ends],
+            "sampled_frames": sample_hash(frames),
             "camera": None if self.camera is None else self.camera.describe(),
             "float32": self.float32,
             "standard_deviation": None if self.std is None else self.std.name,
@@ -178,6 +170,7 @@ class _Work:
         self.frames: AnyMovie = frames if self.camera is None else self.camera.correct_movie(frames)
         if self.float32:
             self.frames = as_float32(self.frames)
+        self.watched = WatchedMovie(self.frames)
         self.length = len(frames)
         self.cut = Cut(self.length, self.cut.chunk, self.cut.warm_up)
         shape, dtype = (self.frames.shape[1], self.frames.shape[2]), self.frames.dtype
@@ -232,6 +225,9 @@ class _Work:
         from denoscope.runtime import StreamKey
 
         done = self.done = self._frames_on_disk()
+        self._check_input()
+        if self.journal.complete:  # only the names are missing
+            return
         keep = done if self.resumed else None
         layout = Layout(self.info, (StreamKey(),), self.length)
         self.sink: MovieSink = open_sink(self.output, self.partial, layout, keep=keep)
@@ -246,6 +242,16 @@ class _Work:
     def _frames_on_disk(self) -> int:
         finished = [chunk for chunk in self.cut if chunk.index in self.journal.chunks]
         return sum(chunk.stop - chunk.start for chunk in finished) + self.journal.frames
+
+    def _check_input(self) -> None:
+        """Refuse to go on where frames changed of which the output is written."""
+        unfinished = [chunk for chunk in self.cut if chunk.index not in self.journal.chunks]
+        for chunk in self.cut:
+            if chunk.index in self.journal.inputs:
+                self.watched.check(self.journal.inputs[chunk.index], chunk.start, chunk.stop - chunk.start)
+        frames, wanted = self.journal.half
+        if frames and wanted and unfinished:
+            self.watched.check(wanted, unfinished[0].start, frames)
 
     def run(self) -> None:
         """Denoise what is not there yet."""
@@ -262,7 +268,7 @@ class _Work:
         from ._cluster import Task, run_on_cluster
 
         self.done -= self.journal.frames
-        self.journal.frames = 0
+        self.journal.half = 0, ""
         self.resumed_from, self.started_s = self.done, time.perf_counter()
         channel, plane, position, *turns = self.job["part"]
         task = Task(
@@ -296,9 +302,12 @@ class _Work:
         for chunk in self.cut:
             if chunk.index in self.journal.chunks:
                 continue
-            for out in run_chunk(self.stream, self.frames, chunk, chunk.start + self.journal.frames):
+            for out in run_chunk(
+                self.stream, cast("AnyMovie", self.watched), chunk, chunk.start + self.journal.frames
+            ):
                 self._write(out)
-            self.journal.frames = 0
+            self.journal.inputs[chunk.index] = self.journal.half[1]
+            self.journal.half = 0, ""
             self.journal.chunks.add(chunk.index)
             self._save()
 
@@ -307,8 +316,10 @@ class _Work:
         if self.deviations is not None:
             assert out.std is not None
             self.deviations.append(out.std)
+        # Counted in one step, so that an interruption finds number and hash in agreement.
+        frames, chain = self.journal.half
+        self.journal.half = frames + 1, self.watched.chain(chain, out.meta.number)
         self.done += 1
-        self.journal.frames += 1
         self.on_frame(self.done, self.length)
         if time.perf_counter() - self.saved_s >= _SAVE_EVERY_S:
             self._save()
@@ -323,11 +334,15 @@ class _Work:
 
     def finish(self) -> dict[str, Any]:
         """Complete the files and give them their names."""
-        self.sink.finish(self.provenance)
-        if self.std is not None and self.partial_std is not None and self.deviations is not None:
-            self.deviations.close()
-            self.partial_std.replace(self.std)
-        self.partial.replace(self.output)
+        if not self.journal.complete:
+            self.sink.finish(self.provenance)
+            if self.deviations is not None:
+                self.deviations.close()
+            self.journal.complete = True
+            self.journal.write()
+        for path in filter(None, (self.std, self.output)):
+            if partial_of(path).exists() or not path.exists():
+                give_name(partial_of(path), path)
         self.journal.remove()
         new = self.done - self.resumed_from
         return {
@@ -337,7 +352,17 @@ class _Work:
             "frame_s": (time.perf_counter() - self.started_s) / max(new, 1),
             "resumed_from": self.resumed_from,
             "movie_note": self.note,
-            "notes": list(filter(None, [rounding_note(self.provenance["intensity"], self.frames.dtype)])),
+            "notes": self._notes(),
             "noise": self.noise,
             "denoiser": self.provenance,
         }
+
+    def _notes(self) -> list[str]:
+        unconfirmed = self.journal.unconfirmed
+        said = (
+            None
+            if unconfirmed is None
+            else f"the disk did not confirm that the output is saved ({one_line(unconfirmed)}): a power cut may cost it"
+        )
+        rounding = rounding_note(self.provenance["intensity"], self.frames.dtype)
+        return [note for note in (rounding, self.unlocked, said) if note]

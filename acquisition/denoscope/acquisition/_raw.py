@@ -376,6 +376,8 @@ class RawRecording:
     records: tuple[Mapping[str, Any], ...]
     pages: int
     notes: tuple[str, ...]
+    lines: int = 0
+    """Whole lines of the sidecar after its header, with or without a page."""
 
     def __len__(self) -> int:
         return self.pages
@@ -479,9 +481,9 @@ def read_raw(folder: Path | str) -> RawRecording:
         notes.append("the sidecar's last line was cut off and is ignored")
     try:
         parsed = [json.loads(line) for line in lines[:-1]]
-    except ValueError as error:
-        raise InvalidInput(f"{sidecar} holds a line that is not JSON: {error}.") from error
-    if not parsed or parsed[0].get("format") != _FORMAT:
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{sidecar} holds a line that is not JSON: {one_line(error)}.") from error
+    if not parsed or not all(isinstance(each, dict) for each in parsed) or parsed[0].get("format") != _FORMAT:
         raise InvalidInput(f"{sidecar} does not start with the header of a denoscope recording.")
     try:
         with tifffile.TiffFile(movie) as tiff:
@@ -495,7 +497,7 @@ def read_raw(folder: Path | str) -> RawRecording:
     if len(records) > pages:
         notes.append(f"{len(records) - pages} last line(s) of the sidecar have no page and are ignored")
         records = records[:pages]
-    return RawRecording(movie, header, tuple(records), pages, tuple(notes))
+    return RawRecording(movie, header, tuple(records), pages, tuple(notes), len(parsed) - 1)
 
 
 def _with_all_tags(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import typer
 
 from denoscope.runtime import DenoscopeError
 
-from ._errors import one_line
+from ._errors import explain, one_line
 
 __all__ = ["DebugOption", "JsonOption", "QuietOption", "Shell"]
 
@@ -77,8 +77,10 @@ class Shell:
         except KeyboardInterrupt:
             result, code = self._failed("interrupted before anything was recorded", 130)
         except Exception as error:  # noqa: BLE001  the user gets a sentence, --debug the traceback
+            known = explain(error)
             hint = "" if self.debug else " (run again with --debug for the traceback)"
-            result, code = self._failed(f"unexpected {type(error).__name__}: {one_line(error)}{hint}", 1)
+            unexpected = f"unexpected {type(error).__name__}: {one_line(error)}{hint}"
+            result, code = self._failed(known or unexpected, 1 if known is None else 2)
         if self.json:
             with suppress(OSError, ValueError):
                 print(json.dumps(result, default=str), flush=True)

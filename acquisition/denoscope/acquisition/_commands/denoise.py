@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,17 +127,16 @@ def denoise(
         )
 
     def action() -> tuple[dict[str, Any], int]:
-        from rich.console import Console
-        from rich.progress import Progress
-
         done_of = (0, 0)
-        with Progress(console=Console(file=shell.stream), disable=shell.quiet) as bar:
-            task = bar.add_task("denoising", total=None)
+        with ExitStack() as stack:
+            bar: Callable[[int, int], None] | None = None
 
             def on_frame(done: int, total: int) -> None:
-                nonlocal done_of
+                nonlocal done_of, bar
                 done_of = done, total
-                bar.update(task, completed=done, total=total)
+                if bar is None:  # with the first frame, so that an error follows no empty bar
+                    bar = _open_bar(shell, stack)
+                bar(done, total)
 
             try:
                 result = denoise_it(on_frame) if fill is None else fill_it(fill, on_frame)
@@ -146,9 +146,19 @@ def denoise(
                 print(f"denoscope: {text}", file=sys.stderr, flush=True)
                 return {"error": text, "exit_code": 130}, 130
         _say(shell, result)
-        return result, 0
+        return result, int(bool(result.get("incomplete")))
 
     shell.run(action)
+
+
+def _open_bar(shell: Shell, stack: ExitStack) -> Callable[[int, int], None]:
+    """Return what draws how far it is; where an error ends it before, nothing was drawn."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bar = stack.enter_context(Progress(console=Console(file=shell.stream), disable=shell.quiet))
+    task = bar.add_task("denoising", total=None)
+    return lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _refuse(options: dict[str, object]) -> None:
@@ -173,6 +183,8 @@ def _say(shell: Shell, result: dict[str, Any]) -> None:
             f"{result['kept']} of them as they were denoised live, {result['computed']} computed now, "
             f"{result['missing']} cannot be denoised."
         )
+    for sentence in result.get("incomplete", []):
+        shell.say(f"Missing: {sentence}.")
     for note in filter(None, [result.get("movie_note"), *result.get("notes", [])]):
         shell.say(f"Note: {note}")
     if result.get("noise") is not None and result["noise"]["warning"]:

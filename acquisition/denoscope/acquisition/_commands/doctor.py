@@ -18,7 +18,10 @@ _STYLES = {"ok": "green", "note": "default", "improve": "yellow", "broken": "bol
 
 def doctor(
     output: Annotated[
-        Path, typer.Option(help="Folder that recordings would be written to; a small file tries its disk.")
+        Path,
+        typer.Option(
+            help="Folder that recordings would be written to, which must exist; a small file tries its disk."
+        ),
     ] = Path(),
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -29,7 +32,13 @@ def doctor(
 
     def action() -> tuple[dict[str, Any], int]:
         from denoscope.acquisition._doctor import doctor as run
+        from denoscope.runtime import InvalidInput
 
+        if not output.exists():
+            raise InvalidInput(
+                f"--output {output} does not exist: name a folder that does, on the disk that recordings would be "
+                "written to."
+            )
         report = run(output)
         if not shell.quiet:
             _print(shell, report)

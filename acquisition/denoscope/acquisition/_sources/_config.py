@@ -82,11 +82,12 @@ def explain_load_error(error: Exception, config: Path, folder: Path, required: s
             f"the adapters in {folder} have device interface {found[2]}, and the installed pymmcore needs "
             f"{found[1]}; install the pymmcore release whose version ends in .{found[2]}.0, or a "
             "Micro-Manager build "
-            f"with device interface {found[1]}."
+            f"with device interface {found[1]} (its folder is named by --mm-dir)."
         )
     reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     return SourceUnavailable(
-        f"{config} did not load with the adapters in {folder} (device interface {required}): {reason}"
+        f"{config} did not load with the adapters in {folder} (device interface {required}): {reason}; name the folder "
+        "of the Micro-Manager that the configuration was made with by --mm-dir."
     )
 
 
