@@ -50,6 +50,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             ["train", "{noisy}", "--output", "b.denoscope", "--method", "umvd", "--size", "hq"],
             "for the method live",
         ),
+        (["train", "{noisy}", "--output", "b.denoscope", "--one-photon"], "give --method umvd"),
         (
             ["train", "{noisy}", "--output", "b.denoscope", "--method", "umvd", "--guided"],
             "for the method live",

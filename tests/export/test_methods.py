@@ -48,7 +48,7 @@ SMALL = {"window": 3, "features": 3, "width": 4, "wide": 6, "head": 8}
 NARROW = {"encode_channels": 4, "encode_width": 6, "trunk_width": 8, "deep_width": 8, "spatial_channels": 3}
 CAMERA = Intensity(offset=3.0, scale=2.0, noise_slope=0.3, noise_floor=0.2)
 FOLLOWING = ("live", "live with flows")  # both are told how far off the scene a frame lies
-METHODS = ("umvd", "umvd with a baseline", "sts-uvd", *FOLLOWING)
+METHODS = ("umvd", "umvd with a baseline", "umvd with a baseline and a gain", "sts-uvd", *FOLLOWING)
 
 FloatArray = npt.NDArray[np.float32]
 Network = Umvd | StsUvd | LiveNet
@@ -63,7 +63,8 @@ def untrained(method: str) -> Network:
         settings = LiveSettings(window=3, look_ahead=1, guided=guided, subpixel=True, **NARROW)
         return LiveNet(settings, load_flow(passes=1) if guided else None).eval()
     baseline = 4.0 if "baseline" in method else None
-    return Umvd(UmvdSettings(**SMALL, baseline_frames=baseline)).eval()
+    amplify = 3.0 if "gain" in method else 1.0
+    return Umvd(UmvdSettings(**SMALL, baseline_frames=baseline, amplify=amplify)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +190,7 @@ def test_the_manifest_says_what_the_method_has(
     graphs = {
         "umvd": ("encode", "fuse"),
         "umvd with a baseline": ("encode", "remember", "fuse"),
+        "umvd with a baseline and a gain": ("encode", "remember", "fuse"),
         "sts-uvd": ("encode", "motion", "fuse"),
         "live": ("encode", "align", "recall", "remember", "fuse"),
         "live with flows": ("encode", "motion", "align", "recall", "remember", "fuse"),

@@ -19,7 +19,7 @@ from denoscope.train import (
     running_baseline,
     temporal_weights,
 )
-from denoscope.train._umvd import next_baseline
+from denoscope.train._umvd import UmvdTask, next_baseline, response_gain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,12 +91,16 @@ def test_kappa_lets_the_centre_in() -> None:
     assert frames.grad[0, 1].abs().max() > 0
 
 
-@pytest.mark.parametrize("baseline_frames", [None, 4.0])
+@pytest.mark.parametrize(("baseline_frames", "amplify"), [(None, 1.0), (4.0, 1.0), (4.0, 5.0)])
 @pytest.mark.parametrize("target", [0, 1, 7, 15])
-def test_a_whole_movie_is_blind_at_every_frame(baseline_frames: float | None, target: int) -> None:
+def test_a_whole_movie_is_blind_at_every_frame(
+    baseline_frames: float | None, amplify: float, target: int
+) -> None:
     torch.manual_seed(0)
     network = Umvd(
-        UmvdSettings(window=5, features=3, width=4, wide=6, head=8, baseline_frames=baseline_frames)
+        UmvdSettings(
+            window=5, features=3, width=4, wide=6, head=8, baseline_frames=baseline_frames, amplify=amplify
+        )
     )
     movie = tiny_movie(16)
     before = denoise_umvd(network, movie.frames, movie.intensity)
@@ -127,6 +131,60 @@ def test_the_baseline_is_undone_exactly() -> None:
     network = Previous(UmvdSettings(window=5, features=3, width=4, wide=6, head=8, baseline_frames=6.0))
     result = denoise_umvd(network, movie.frames, movie.intensity)
     np.testing.assert_allclose(result[1:], movie.frames[:-1], atol=1e-3)
+
+
+@pytest.mark.parametrize("amplify", [1.0, 4.0])
+def test_what_is_amplified_is_undone_exactly(amplify: float) -> None:
+    """Features that pass a frame on, and a head that takes one neighbour, give back that neighbour's counts."""
+
+    class Previous(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, 1:2] / 0.5  # its weight
+
+    movie = tiny_movie()
+    network = Umvd(UmvdSettings(window=5, features=1, baseline_frames=6.0, amplify=amplify))
+    network.generator.forward = lambda frames: frames[:, :, None]  # type: ignore[method-assign]
+    network.denoiser = Previous()  # type: ignore[assignment]
+    result = denoise_umvd(network, movie.frames, movie.intensity)
+    np.testing.assert_allclose(result[1:], movie.frames[:-1], atol=1e-2)
+
+
+def test_the_response_is_amplified_and_the_background_is_not() -> None:
+    window = torch.zeros(1, 5, 21, 21)
+    window[0, :, 8:13, 8:13] = 3.0  # a cell that answers with three deviations of the noise
+    window[0, 2] = 100.0  # the centre must not matter
+    valid = torch.ones(1, 5)
+    gain = response_gain(window, valid, 4.0)[0, 0]
+    assert gain[10, 10].item() == pytest.approx(1 + 3 * 9 / 9.25)
+    assert gain[0, 0].item() == 1.0
+    assert response_gain(-window, valid, 4.0).max().item() == 1.0, "darker than the baseline is no response"
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 7, 64, 64)).astype(np.float32))
+    assert response_gain(noise, torch.ones(1, 7), 4.0).mean().item() < 1.1
+    valid[0, [0, 1]] = 0
+    window[0, :2] = 1e6  # missing frames hold anything
+    assert response_gain(window, valid, 4.0)[0, 0, 10, 10].item() == pytest.approx(1 + 3 * 9 / 9.25)
+
+
+def test_the_network_and_the_loss_see_the_amplified_response() -> None:
+    settings = UmvdSettings.one_photon(window=5, features=1, width=4, wide=4, head=4)
+    assert (settings.baseline_frames, settings.amplify) == (100.0, 4.0)
+    network, seen = Umvd(settings), []
+    network.generator.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    window, valid = torch.zeros(1, 5, 16, 16), torch.ones(1, 5)
+    window[0, :, 4:12, 4:12] = 3.0
+    task = UmvdTask([tiny_movie()], QUICK, settings)
+    loss, _ = task.loss(network, (window, valid))
+    gain = response_gain(window, valid, 4.0)
+    torch.testing.assert_close(seen[0], gain * window)
+    error = (gain * (network(window, valid) - window[:, 2:3])).square().mean()
+    assert loss.item() == pytest.approx(error.item())
+    assert gain.max() > 3.9
+
+
+@pytest.mark.parametrize("settings", [{"amplify": 4.0}, {"amplify": 0.5, "baseline_frames": 4.0}])
+def test_an_impossible_amplification_is_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(InvalidInput, match="amplified by 1 or more"):
+        UmvdSettings(**settings)
 
 
 @pytest.mark.parametrize("baseline_frames", [None, 6.0])

@@ -19,6 +19,7 @@ from denoscope.train import LiveNet, StsUvd, Umvd, temporal_weights
 from denoscope.train._guide import lead_to_centre, resize_flow
 from denoscope.train._places import align_features, recall_memory
 from denoscope.train._sts_uvd import warp
+from denoscope.train._umvd import response_gain
 
 __all__ = ["AnyNetwork", "Split", "split"]
 
@@ -292,11 +293,16 @@ class _UmvdBaselineFuse(nn.Module):
         super().__init__()
         self.encode = _UmvdEncode(network)
         self.fuse = _UmvdFuse(network)
+        self.amplify = network.settings.amplify
 
     def forward(self, features: list[Tensor], valid: Tensor, memory: Tensor) -> Tensor:
-        above = [self.encode(frame - memory) for frame in features]
-        mean: Tensor = self.fuse(above, valid)
-        return mean + memory
+        above = [frame - memory for frame in features]
+        if self.amplify == 1:
+            mean: Tensor = self.fuse([self.encode(frame) for frame in above], valid)
+            return mean + memory
+        gain = response_gain(torch.cat(above, 1), valid[None], self.amplify)
+        mean = self.fuse([self.encode(frame * gain) for frame in above], valid)
+        return mean / gain + memory
 
 
 class _StsUvdEncode(nn.Module):

@@ -5,8 +5,9 @@ features of every frame alone, a fixed filter weights them by their distance to 
 the centre itself), a U-Net predicts the centre from all of them, and the loss is the squared error
 to the noisy centre. Because the centre never enters, its noise cannot be copied.
 
-The paper's pre-processing for one-photon movies is not public. Here it is the removal of a causal
-running baseline, undone after denoising (`running_baseline`).
+The pre-processing for one-photon movies "to amplify the neuron response" (slides) is not public. Here a causal running
+baseline is removed (`running_baseline`), and what is left is multiplied by a gain that is high where the neighbouring
+frames rise above the baseline (`response_gain`); both are undone after denoising.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +37,7 @@ __all__ = [
     "UmvdTask",
     "denoise_umvd",
     "next_baseline",
+    "response_gain",
     "running_baseline",
     "temporal_weights",
 ]
@@ -44,6 +47,7 @@ Place = tuple[TrainingMovie, range]  # where centres are drawn from
 
 STRIDE = 4  # two halvings
 SCORE_BATCHES, SCORE_WINDOWS = 6, 8
+_NEAR, _HALF_GAIN = 5, 0.5  # pixels a side; response with half of the gain, in noise deviations
 _LONGEST_PAST = 5  # time constants of the baseline that training reads back: all but 0.7 % of its weight
 
 
@@ -95,6 +99,8 @@ class UmvdSettings:
     baseline_frames
         Time constant of the running baseline that is removed first, in frames; None for two-photon
         movies, whose background is low.
+    amplify
+        Largest gain of the response above that baseline; 1 for none. It needs `baseline_frames`.
     """
 
     window: int = 7
@@ -105,6 +111,19 @@ class UmvdSettings:
     wide: int = 96
     head: int = 384
     baseline_frames: float | None = None
+    amplify: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.amplify < 1 or (self.amplify > 1 and self.baseline_frames is None):
+            raise InvalidInput(
+                f"The response above a baseline is amplified by 1 or more, not by {self.amplify:g} with a baseline of "
+                f"{self.baseline_frames} frames: give both, for example amplify=4 and baseline_frames=100."
+            )
+
+    @classmethod
+    def one_photon(cls, **changes: Any) -> UmvdSettings:
+        """Return the settings for one-photon movies: a baseline of 100 frames, a response that is amplified 4 times."""
+        return cls(**{"baseline_frames": 100.0, "amplify": 4.0, **changes})
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Sequential:
@@ -205,9 +224,46 @@ class Umvd(nn.Module):
             (B, 1, H, W), normalised.
         """
         assert isinstance(self.weights, Tensor)
-        features = self.generator(window) * (self.weights * valid)[:, :, None, None, None]
+        gain = self.gain(window, valid)
+        features = self.generator(window * gain) * (self.weights * valid)[:, :, None, None, None]
         frame: Tensor = self.denoiser(features.flatten(1, 2))
-        return frame
+        return frame / gain
+
+    def gain(self, window: Tensor, valid: Tensor) -> Tensor:
+        """Return the gain (B, 1, H, W) of a window's response; ones where nothing is amplified."""
+        if self.settings.amplify == 1:
+            return torch.ones_like(window[:, :1])
+        return response_gain(window, valid, self.settings.amplify)
+
+
+def response_gain(window: Tensor, valid: Tensor, most: float) -> Tensor:
+    """Return how much a window is amplified at each pixel: up to `most` where its other frames rise above the baseline.
+
+    ``g = 1 + (most - 1) m^2 / (m^2 + 1/4)`` with m the mean of the frames beside the centre, averaged over 5 x 5
+    pixels, where positive, in noise deviations at the movie's median. The centre has no influence on its own gain, so
+    the network stays blind, and the loss that is weighted by it stays that of the clean frame.
+
+    Parameters
+    ----------
+    window
+        (B, N, H, W) frames above their baseline, normalised.
+    valid
+        (B, N): 1 where the frame exists.
+    most
+        Largest gain.
+
+    Returns
+    -------
+    Tensor
+        (B, 1, H, W), from 1 to `most`.
+    """
+    n = window.shape[1]
+    beside = torch.cat([valid[:, : n // 2], torch.zeros_like(valid[:, :1]), valid[:, n // 2 + 1 :]], 1)
+    total = (window * beside[:, :, None, None]).sum(1, keepdim=True)
+    mean = total / beside.sum(1).clamp_min(1)[:, None, None, None]
+    near = functional.avg_pool2d(mean, _NEAR, stride=1, padding=_NEAR // 2, count_include_pad=False)
+    power = functional.relu(near).square()
+    return 1 + (most - 1) * power / (power + _HALF_GAIN**2)
 
 
 def initialise(network: nn.Module) -> None:
@@ -299,10 +355,11 @@ class UmvdTask(Task):
         return self._windows(self._training, self.settings.batch, self.settings.end_share, rng)
 
     def loss(self, network: nn.Module, batch: Tensors) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean squared error to the noisy centre."""
+        """Return the mean squared error to the noisy centre, both amplified."""
+        assert isinstance(network, Umvd)
         window, valid = batch
-        centre = self.network.window // 2
-        return functional.mse_loss(network(window, valid), window[:, centre : centre + 1]), {}
+        centre, gain = self.network.window // 2, network.gain(window, valid)
+        return functional.mse_loss(gain * network(window, valid), gain * window[:, centre : centre + 1]), {}
 
     def score(self, network: nn.Module) -> float:
         """Return the squared error to held-out noisy centres, in variances of the noise at the median."""
@@ -312,7 +369,9 @@ class UmvdTask(Task):
             for index in range(SCORE_BATCHES):
                 rng = np.random.default_rng((self.settings.seed, 2, index))
                 batch = self._windows(self._held_out, SCORE_WINDOWS, 0.0, rng)
-                total += float(self.loss(network, tuple(t.to(device_of(network)) for t in batch))[0])
+                window, valid = (t.to(device_of(network)) for t in batch)
+                centre = self.network.window // 2
+                total += float(functional.mse_loss(network(window, valid), window[:, centre : centre + 1]))
         return total / SCORE_BATCHES
 
     def _windows(

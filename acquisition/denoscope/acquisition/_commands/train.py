@@ -70,6 +70,14 @@ def train(
             "--guided", help="Warp neighbours along the motion, in a `live` that starts from nothing."
         ),
     ] = False,
+    one_photon: Annotated[
+        bool,
+        typer.Option(
+            "--one-photon",
+            help="With --method umvd: remove the background of a one-photon movie and amplify the neurons' response "
+            "before the network sees it; both are undone afterwards.",
+        ),
+    ] = False,
     start: Annotated[
         str | None,
         typer.Option(
@@ -129,7 +137,9 @@ def train(
             raise InvalidInput(f"--output {output} exists and is not a bundle: name another folder.")
         if sum(budget is not None for budget in (minutes, epochs, steps)) > 1:
             raise InvalidInput("--minutes, --epochs and --steps are three ways to say how long: give one.")
-        beginning = _beginning(method, size, window, start, guided=guided, truth=simulated > 0)
+        beginning = _beginning(
+            method, size, window, start, guided=guided, one_photon=one_photon, truth=simulated > 0
+        )
         camera = load_camera(camera_gain, camera_offset, camera_roi)
         choice: dict[str, Any] = {
             "channel": channel,
@@ -271,6 +281,7 @@ def _beginning(
     start: str | None,
     *,
     guided: bool = False,
+    one_photon: bool = False,
     truth: bool = False,
 ) -> _Beginning:
     """Load the parent, or choose the shape of a network that starts from nothing.
@@ -279,11 +290,16 @@ def _beginning(
     """
     from denoscope.export import load_network
     from denoscope.runtime import Bundle, InvalidInput
-    from denoscope.train import METHODS, LiveSettings
+    from denoscope.train import METHODS, LiveSettings, UmvdSettings
     from denoscope.train._checkpoint import refuse_pickle
     from denoscope.train._flow import load_flow
 
     asked = "live" if method is None else method.value
+    if one_photon and (asked != "umvd" or start not in (None, "nothing")):
+        raise InvalidInput(
+            "--one-photon is for a network of the method umvd that starts from nothing: give --method umvd without "
+            "--from, or leave --one-photon out."
+        )
     if start is None:
         shaped = size is not None or window is not None or guided
         start = "live" if asked == "live" and not shaped else "nothing"
@@ -318,9 +334,8 @@ def _beginning(
         shape = LiveSettings.preset(size.value if size else "standard", **changes)
         # One pass: the cost of the flow of every frame counts where frames come live.
         return _Beginning(asked, shape, flow=load_flow(passes=1) if shape.guided else None)
-    return _Beginning(
-        asked, METHODS[asked].shape(**changes), flow=load_flow() if asked == "sts-uvd" else None
-    )
+    make = UmvdSettings.one_photon if one_photon else METHODS[asked].shape
+    return _Beginning(asked, make(**changes), flow=load_flow() if asked == "sts-uvd" else None)
 
 
 def _flow_of(parent: Bundle, network: Any) -> Any:
