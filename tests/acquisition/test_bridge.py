@@ -470,6 +470,28 @@ def test_the_connection_is_measured_and_nothing_is_changed(serve: Serve, snapped
     assert not peer.objects
 
 
+def test_a_server_that_tells_of_no_handshake_is_missed_too(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = serve(Camera(numbered_frames(5000), rate_hz=100))
+    source = source_of(peer)
+    look = java.JavaServer._look
+
+    def deaf(self: java.JavaServer, monitor: Any) -> None:
+        before = self._greeted
+        look(self, monitor)
+        self._greeted = before  # as with a server of an older ZeroMQ
+
+    monkeypatch.setattr(java.JavaServer, "_look", deaf)
+    source.open()
+    source.start()
+    pop_all(source, most=3)
+    peer.stop()
+    with pytest.raises(SourceFailed, match="was closed, or it crashed"):
+        pop_all(source)
+    source.close()
+
+
 @pytest.mark.parametrize(("host", "tunnel"), [("127.0.0.1", False), ("localhost", False), ("scope-pc", True)])
 def test_a_server_on_another_computer_needs_a_tunnel(
     monkeypatch: pytest.MonkeyPatch, host: str, tunnel: bool

@@ -49,7 +49,10 @@ _LOOK_EVERY_S = 0.05
 _REST_S = 0.005
 _UNKNOWN_MB = 1_000_000
 # How the connection is measured; without an image there, from the time of calls and what others carried.
-_TRIES = 4
+_TRIES = 3
+_MEASURE_S = 1.5
+_MARGIN = 1.5
+_TOGETHER = 4
 _CALLS = 25
 _CALLS_PER_FRAME = 4
 _USUAL_BYTES_S = 150e6
@@ -264,7 +267,7 @@ class BridgeSource(CoreSource):
                 "server_expected": _SERVER_VERSION,
             },
         )
-        info = replace(info, details=self._measure(info.frame_bytes).as_json())
+        info = replace(info, details=self._measure(info).as_json())
         self._batch = max(1, min(_BATCH, _BATCH_BYTES // info.frame_bytes))
         return info
 
@@ -280,24 +283,29 @@ class BridgeSource(CoreSource):
         """Return the size of Micro-Manager's buffer in MB; it is set there, not by --buffer-mb."""
         return self._maybe("getCircularBufferMemoryFootprint", 0) or _UNKNOWN_MB
 
-    def _measure(self, frame_bytes: int) -> Link:
-        """Return what the connection carries, from calls that change nothing and expose nothing."""
+    def _measure(self, info: SourceInfo) -> Link:
+        """Return what the connection carries, from calls that change nothing and expose nothing.
+
+        A server that has only started is slow, so it is measured for longer where it seems too slow for the camera.
+        """
+        frame_bytes, enough_s = info.frame_bytes, (info.exposure_s or 0.0) / info.cameras / _MARGIN
         server, core = self._server, self._core.java
         assert server is not None
         buffer = self._buffer_mb * 2**20 if self._buffer_mb < _UNKNOWN_MB else None
         for method in ("getLastTaggedImage", "getTaggedImage"):
-            times = []
+            times: list[float] = []
+            end_s = time.perf_counter() + _MEASURE_S
             with suppress(SourceUnavailable, JavaException):
-                for _ in range(_TRIES):
+                while len(times) < _TRIES or (min(times) > enough_s and time.perf_counter() < end_s):
                     began_s = time.perf_counter()
-                    images = server.values([core.call(method)] * 2, self._go_on)
+                    images = server.values([core.call(method)] * _TOGETHER, self._go_on)
                     requests = [
                         each for one in images for each in (one.get("pix"), one.get("tags"), one.let_go())
                     ]
                     answers = server.values(requests, self._go_on)
-                    # An older image may be of another size.
-                    if answers and pixels_of(answers[0]).nbytes == frame_bytes:
-                        times.append((time.perf_counter() - began_s) / 2)
+                    if pixels_of(answers[0]).nbytes != frame_bytes:
+                        break  # an older image, of another size
+                    times.append((time.perf_counter() - began_s) / _TOGETHER)
             if times:
                 return Link(min(times), True, buffer)
         cheap = [core.call("getRemainingImageCount")] * _CALLS

@@ -263,6 +263,7 @@ class JavaServer:
             if self._socket in ready:
                 _, text, *parts = self._socket.recv_multipart()
                 replies.append(_parsed(text, parts))
+                self._greeted = True
                 began_s = time.perf_counter()
                 continue
             if self._monitor in ready:
