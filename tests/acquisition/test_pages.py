@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition._pages import PageFile
+from denoscope.acquisition._pages import PageFile, replace_description
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", ">u2"])
@@ -110,3 +110,52 @@ def test_refuses_what_is_no_page(tmp_path: Path) -> None:
             file.set_description("x")
     with pytest.raises(FileExistsError):
         PageFile(tmp_path / "m.tif")
+
+
+def test_a_classic_file_is_smaller_and_opens_everywhere(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 999, (4, 7, 5)).astype(np.uint16)
+    path = tmp_path / "m.tif"
+    with PageFile(path, pixel_size_um=0.65, describe=True, classic=True) as file:
+        for number, frame in enumerate(frames):
+            file.append(frame, metadata={"number": number, "name": "ä"})
+        file.set_description("grün " * 100)
+    with PageFile(path, describe=True, keep=3, classic=False) as file:
+        file.append(frames[3] + 1)
+        file.set_description("again")
+    with tifffile.TiffFile(path) as tiff:
+        assert not tiff.is_bigtiff
+        assert tiff.pages[0].description == "again"
+        np.testing.assert_array_equal(tiff.asarray(key=slice(0, 4))[:3], frames[:3])
+        numerator, denominator = tiff.pages[2].tags["XResolution"].value
+        assert numerator / denominator == pytest.approx(1e4 / 0.65, rel=1e-3)
+        assert '"number": 2' in tiff.pages[2].tags[65123].value
+
+
+@pytest.mark.parametrize("classic", [False, True])
+def test_pages_are_put_into_another_order_and_shown_twice(tmp_path: Path, classic: bool) -> None:
+    path = tmp_path / "m.tif"
+    file = PageFile(path, pixel_size_um=0.65, describe=True, classic=classic)
+    for value in range(4):
+        file.append(np.full((4, 6), value, np.uint16), metadata={"n": value})
+    states: list[bytes] = []
+    write = file._write
+
+    def recording(data: bytes | memoryview) -> None:
+        write(data)
+        states.append(path.read_bytes())
+
+    file._write = recording  # type: ignore[method-assign]
+    file.order([3, 0, 0, 2])
+    file.set_description("ordered")
+    file.append(np.full((4, 6), 9, np.uint16))
+    file.close()
+    replace_description(path, "replaced")
+    with tifffile.TiffFile(path) as tiff:
+        assert [int(page.asarray()[0, 0]) for page in tiff.pages] == [3, 0, 0, 2, 9]
+        assert [page.tags[65123].value for page in tiff.pages[:4]] == [f'{{"n": {n}}}' for n in (3, 0, 0, 2)]
+        assert tiff.pages[0].description == "replaced"
+        assert all("ImageDescription" not in page.tags for page in tiff.pages[1:])
+    for state in states:  # a kill leaves the old pages or the new ones
+        path.write_bytes(state)
+        with tifffile.TiffFile(path) as tiff:
+            assert [int(page.asarray()[0, 0]) for page in tiff.pages][:4] in ([0, 1, 2, 3], [3, 0, 0, 2])

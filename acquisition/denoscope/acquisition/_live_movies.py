@@ -50,6 +50,7 @@ class _OmeTiff:
 
         self._tiff = tiff
         self._pages: dict[FrameKey, int] = {}
+        self._stand_ins: set[FrameKey] = set()
         ome = from_xml(tiff.ome_metadata)
         notes = ome.structured_annotations
         pairs = {
@@ -69,9 +70,13 @@ class _OmeTiff:
                 for step in range(block.plane_count or 1):
                     index = stream["first_index"] + (block.first_t or 0) + step
                     self._pages[key, index] = (block.ifd or 0) + step
+            for gap in stream.get("not_denoised", []):
+                key = StreamKey(stream["camera"], gap["channel"], gap["z"], stream["position"])
+                for first, last in gap["indices"]:
+                    self._stand_ins |= {(key, index) for index in range(first, last + 1)}
 
     def __contains__(self, frame: FrameKey) -> bool:
-        return frame in self._pages
+        return frame in self._pages and frame not in self._stand_ins
 
     def read(self, frame: FrameKey) -> npt.NDArray[Any]:
         found: npt.NDArray[Any] = self._tiff.pages[self._pages[frame]].asarray()
@@ -83,6 +88,7 @@ class _OmeZarr:
         from denoscope.runtime import StreamKey
 
         self._places: dict[FrameKey, tuple[Any, tuple[int, int, int]]] = {}
+        self._stand_ins: set[FrameKey] = set()
         for image in images:
             attributes = json.loads((image / "zarr.json").read_bytes())["attributes"]
             about, channels = attributes["denoscope"], attributes.get("channels", [])
@@ -94,10 +100,14 @@ class _OmeZarr:
                     key = StreamKey(
                         about["camera_label"], channels[at["c"]], about["slices"][at["z"]], about["position"]
                     )
-                    self._places[key, record["stream_index"]] = array, (at["t"], at["c"], at["z"])
+                    place = key, record["stream_index"]
+                    self._places[place] = array, (at["t"], at["c"], at["z"])
+                    # A frame that is computed later gets another line.
+                    stand_ins = self._stand_ins
+                    (stand_ins.discard if record.get("denoised", True) else stand_ins.add)(place)
 
     def __contains__(self, frame: FrameKey) -> bool:
-        return frame in self._places
+        return frame in self._places and frame not in self._stand_ins
 
     def read(self, frame: FrameKey) -> npt.NDArray[Any]:
         array, place = self._places[frame]
@@ -110,7 +120,10 @@ class _NDTiff:
         self._dataset, self._camera, self._cameras = dataset, camera, cameras
 
     def __contains__(self, frame: FrameKey) -> bool:
-        return bool(self._dataset.has_image(**self._axes(frame)))
+        axes = self._axes(frame)
+        if not self._dataset.has_image(**axes):
+            return False
+        return bool(self._dataset.read_metadata(**axes).get("denoised", True))
 
     def read(self, frame: FrameKey) -> npt.NDArray[Any]:
         found: npt.NDArray[Any] = self._dataset.read_image(**self._axes(frame))

@@ -1,15 +1,17 @@
-"""The denoised movie as OME-TIFF: pages while recording, the whole OME-XML when it ends."""
+"""The denoised movie as OME-TIFF: pages while recording, the order of time and the OME-XML when it ends."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ._errors import OutputExists
 from ._frames import SourceInfo
@@ -21,10 +23,15 @@ if TYPE_CHECKING:
 
     from denoscope.runtime import Denoised, StreamKey
 
-__all__ = ["DENOISED_MOVIE", "PROVENANCE", "DenoisedWriter"]
+    from ._sinks._base import Place
+
+__all__ = ["DENOISED_MOVIE", "PROVENANCE", "DenoisedWriter", "ranges"]
 
 DENOISED_MOVIE = "denoised.ome.tif"
 PROVENANCE = "denoscope.dev/provenance"
+_DENOISED, _MEASURED, _REPEATED = "denoised", "measured", "repeated"
+# Planes that are repeated at most, beside four for each page there is: each is a directory of 300 bytes.
+_REPEATS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,8 @@ class _Page:
     z: int
     index: int
     time_s: float
+    shows: str = _DENOISED
+    """A denoised frame; the measured frame in its place; or another denoised frame, repeated."""
 
 
 class _Segment:
@@ -48,18 +57,25 @@ class _Segment:
         self.shape = shape
         self.dtype = dtype
         self.follows = follows
+        self.length = 0
         self.channels: list[str] = []
         self.slices: list[int] = []
         self.pages: list[_Page] = []
+        self._span = (1 << 62, -1)
 
-    def add(self, page: int, key: StreamKey, index: int, time_s: float) -> None:
+    def add(self, page: int, key: StreamKey, index: int, time_s: float, shows: str = _DENOISED) -> None:
         """Take one page; channels and slices are numbered as they first come."""
         if key.channel not in self.channels:
             self.channels.append(key.channel)
         if key.z not in self.slices:
             self.slices.append(key.z)
         channel, z = self.channels.index(key.channel), self.slices.index(key.z)
-        self.pages.append(_Page(page, channel, z, index, time_s))
+        self.pages.append(_Page(page, channel, z, index, time_s, shows))
+        self._span = min(index, self._span[0]), max(index, self._span[1])
+
+    def distance(self, index: int) -> int:
+        """Return how many time points an index lies before or after this image."""
+        return max(self._span[0] - index, index - self._span[1], 0)
 
     @property
     def first_index(self) -> int:
@@ -73,9 +89,11 @@ class DenoisedWriter:
     Each frame is one page, complete on its own (see `PageFile`). `close` puts the OME-XML into the
     first page: pixel size, channel, time of every plane (``DeltaT``, seconds since the first frame),
     exposure, and a map annotation with the provenance. What Micro-Manager said about a frame is in its page's
-    private tag 65123, as JSON. A frame that was not denoised has no page and
-    keeps its index: the OME-XML's ``TiffData`` say which index each page has. Each camera and stage
-    position is an image, with the channels and slices that came.
+    private tag 65123, as JSON. Each camera and stage position is an image, with the channels and slices that came.
+
+    Every time point has a plane. Where no frame was denoised it is the measured frame, if it is given to `stand_in`,
+    or the denoised frame before it once more; the annotation ``streams`` lists these under ``not_denoised``. Pages
+    then are put in the order of time, because many readers know no other.
 
     Parameters
     ----------
@@ -128,8 +146,11 @@ class DenoisedWriter:
         self._current: dict[tuple[str, int], _Segment] = {}
         self._zero_s: float | None = None
         self._closed = False
-        # Length of the time axis: frames received (of the longest stream), set by the session before `close`.
+        # Length of the time axis: frames received (of the longest stream), set by the session before `close`;
+        # and those of each stream, where they are known.
         self.length = 0
+        self.received: Mapping[StreamKey, int] = {}
+        self._held: set[tuple[StreamKey, int]] = set()
         if keep:
             self._take_over(keep)
 
@@ -154,15 +175,100 @@ class DenoisedWriter:
         if self._zero_s is None:
             self._zero_s = time_s
         page = self._pages.append(output.frame, metadata=output.meta.tags)
-        shape = (int(output.frame.shape[0]), int(output.frame.shape[1]))
         key = output.meta.key
         group = (key.camera, key.position)
         last = self._current.get(group)
-        if last is None or (last.shape, last.dtype) != (shape, output.frame.dtype):
-            last = _Segment(key, shape, output.frame.dtype, follows=last is not None)
-            self._current[group] = last
-            self._segments.append(last)
+        if last is None or (last.shape, last.dtype) != (output.frame.shape, output.frame.dtype):
+            last = self._begin(key, output.frame)
         last.add(page, key, index, time_s - self._zero_s)
+
+    def _begin(self, key: StreamKey, frame: npt.NDArray[Any]) -> _Segment:
+        group = (key.camera, key.position)
+        shape = (int(frame.shape[0]), int(frame.shape[1]))
+        segment = _Segment(key, shape, frame.dtype, follows=group in self._current)
+        self._current[group] = segment
+        self._segments.append(segment)
+        return segment
+
+    def holds(self, key: StreamKey, index: int) -> bool:
+        """Say whether the stream's frame with that index was written."""
+        if not self._held:
+            self._held = {
+                (
+                    replace(each.key, channel=each.channels[page.channel], z=each.slices[page.z]),
+                    page.index,
+                )
+                for each in self._segments
+                for page in each.pages
+            }
+        return (key, index) in self._held
+
+    def stand_in(self, frame: npt.NDArray[Any], place: Place) -> None:
+        """Write the measured frame where none was denoised; all that were denoised are written before."""
+        key = place.key
+        images = [
+            each
+            for each in self._segments
+            if (each.key.camera, each.key.position, each.shape, each.dtype)
+            == (key.camera, key.position, frame.shape, frame.dtype)
+        ]
+        page = self._pages.append(frame, metadata=place.tags)
+        image = min(images, key=lambda each: each.distance(place.index), default=None)
+        image = image or self._begin(key, frame)
+        time_s = 0.0 if place.time_s is None else place.time_s - (self._zero_s or 0.0)
+        image.add(page, key, place.index, time_s, _MEASURED)
+
+    def _complete(self) -> None:
+        """Give every image a plane for each of its time points, channels and slices, in the order of time."""
+        for segment in self._segments:
+            segment.length = self._length_of(segment)
+            segment.pages += self._repeats(segment)
+        places = [
+            (number, place)
+            for number, segment in enumerate(self._segments)
+            for place in range(len(segment.pages))
+        ]
+        if all(page.shows == _DENOISED for segment in self._segments for page in segment.pages):
+            return
+        for segment in self._segments:
+            segment.pages.sort(key=lambda page: (page.index, page.z, page.channel))
+        self._pages.order([self._segments[number].pages[place].page for number, place in places])
+        for at, (number, place) in enumerate(places):
+            pages = self._segments[number].pages
+            pages[place] = replace(pages[place], page=at)
+
+    def _length_of(self, segment: _Segment) -> int:
+        start = segment.first_index
+        length = max(page.index for page in segment.pages) + 1 - start
+        if segment not in self._current.values():
+            return length
+        group = (segment.key.camera, segment.key.position)
+        received = [n for key, n in self.received.items() if (key.camera, key.position) == group]
+        return max(length, max(received, default=self.length) - start)
+
+    def _repeats(self, segment: _Segment) -> list[_Page]:
+        """Return a plane for each place of an image that has none: the one before it once more."""
+        whole = len(segment.channels) * len(segment.slices) * segment.length
+        if whole == len(segment.pages) or whole > 5 * len(segment.pages) + _REPEATS:
+            return []
+        start, found = segment.first_index, []
+        known: dict[tuple[int, int], dict[int, _Page]] = {}
+        for page in segment.pages:
+            known.setdefault((page.channel, page.z), {})[page.index] = page
+        for channel in range(len(segment.channels)):
+            for z in range(len(segment.slices)):
+                there = known.get((channel, z), {})
+                indices = sorted(there)
+                for index in range(start, start + segment.length):
+                    if index in there:
+                        continue
+                    if indices:
+                        shown = there[indices[max(bisect_right(indices, index) - 1, 0)]].page
+                    else:  # a combination of channel and slice that never came
+                        shown = self._pages.append(np.zeros(segment.shape, segment.dtype))
+                        indices, there = [index], {index: _Page(shown, channel, z, index, 0.0)}
+                    found.append(_Page(shown, channel, z, index, 0.0, _REPEATED))
+        return found
 
     def abandon(self) -> None:
         """Close without the OME-XML; after `close` this does nothing."""
@@ -176,6 +282,7 @@ class DenoisedWriter:
         self._closed = True
         try:
             if self._pages.pages:
+                self._complete()
                 self._pages.set_description(self._ome().to_xml(indent=0))
                 self._pages.sync()
         finally:
@@ -192,15 +299,12 @@ class DenoisedWriter:
         annotation = MapAnnotation(id="Annotation:0", namespace=PROVENANCE, value=Map(ms=pairs))
         return OME(
             creator=f"denoscope {self._provenance.get('version', '')}".strip(),
-            images=[
-                self._image(number, segment, open_ended=segment in self._current.values())
-                for number, segment in enumerate(self._segments)
-            ],
+            images=[self._image(number, segment) for number, segment in enumerate(self._segments)],
             structured_annotations=StructuredAnnotations(map_annotations=[annotation]),
         )
 
     def _streams(self) -> list[dict[str, Any]]:
-        """Return which camera, position, channels and slices each image holds, and its first time index."""
+        """Return which camera, position, channels and slices each image holds, its first time index, and its gaps."""
         return [
             {
                 "camera": segment.key.camera,
@@ -208,11 +312,12 @@ class DenoisedWriter:
                 "channels": segment.channels,
                 "slices": segment.slices,
                 "first_index": segment.first_index,
+                **_not_denoised(segment),
             }
             for segment in self._segments
         ]
 
-    def _image(self, number: int, segment: _Segment, *, open_ended: bool) -> Any:
+    def _image(self, number: int, segment: _Segment) -> Any:
         from ome_types.model import (
             AnnotationRef,
             Channel,
@@ -225,16 +330,13 @@ class DenoisedWriter:
         )
 
         start = segment.first_index
-        length = max(page.index for page in segment.pages) + 1 - start
-        if open_ended:
-            length = max(length, self.length - start)
         size_um, exposure_s = self._source.pixel_size_um, self._source.exposure_s
         planes = [
             Plane(
                 the_c=page.channel,
                 the_z=page.z,
                 the_t=page.index - start,
-                delta_t=page.time_s if self._timed else None,
+                delta_t=page.time_s if self._timed and page.shows != _REPEATED else None,
                 exposure_time=exposure_s,
             )
             for page in segment.pages
@@ -268,7 +370,7 @@ class DenoisedWriter:
                 size_y=segment.shape[0],
                 size_c=len(segment.channels),
                 size_z=len(segment.slices),
-                size_t=length,
+                size_t=segment.length,
                 physical_size_x=size_um,
                 physical_size_y=size_um,
                 time_increment=None if rate is None else 1 / rate,
@@ -285,6 +387,35 @@ class DenoisedWriter:
             ),
             annotation_refs=[AnnotationRef(id="Annotation:0")],
         )
+
+
+def ranges(numbers: Iterable[int]) -> list[list[int]]:
+    """Return the first and last of each stretch of numbers that follow each other; they come in order."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return found
+
+
+def _not_denoised(segment: _Segment) -> dict[str, Any]:
+    """Return the time indices of an image that show something else than their denoised frame."""
+    places: dict[tuple[int, int, str], list[int]] = {}
+    for page in sorted(segment.pages, key=lambda page: page.index):
+        if page.shows != _DENOISED:
+            places.setdefault((page.channel, page.z, page.shows), []).append(page.index)
+    listed = [
+        {
+            "channel": segment.channels[channel],
+            "z": segment.slices[z],
+            "shows": shows,
+            "indices": ranges(indices),
+        }
+        for (channel, z, shows), indices in places.items()
+    ]
+    return {"not_denoised": listed} if listed else {}
 
 
 _OME_TYPES = {"float32": "float"}

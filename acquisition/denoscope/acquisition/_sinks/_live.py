@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from bisect import bisect_right
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from denoscope.acquisition._confirm import confirm
 from denoscope.acquisition._errors import OutputExists
@@ -53,14 +55,21 @@ class LiveSink(Protocol):
 
     Attributes
     ----------
-    length
-        Frames of the longest stream, set before `close`.
+    length, received
+        Frames of the longest stream, and of each; set before `close`.
     """
 
     length: int
+    received: Mapping[StreamKey, int]
 
     def append(self, output: Denoised, stamp: Stamp) -> None:
         """Write the output of the frame with that stamp."""
+
+    def holds(self, key: StreamKey, index: int, /) -> bool:
+        """Say whether the stream's frame with that index was denoised."""
+
+    def stand_in(self, frame: npt.NDArray[Any], place: Place, /) -> None:
+        """Write the measured frame where none was denoised, and say so; all that were denoised came before."""
 
     def close(self) -> None:
         """Write what is known at the end, and close; a second call does nothing."""
@@ -105,11 +114,32 @@ class _Image:
         self._slices: dict[int, int] = {}
         self._first: dict[tuple[int, int], int] = {}
         self._stop = 0
+        self.indices: dict[tuple[str, int], set[int]] = {}
+        """Of the frames that were denoised, by channel and slice."""
+        self._there: dict[tuple[int, int], set[int]] = {}
+        self._span = (1 << 62, -1)
         self._key: StreamKey | None = None
 
     def append(self, output: Denoised, index: int, time_s: float) -> None:
         """Write one chunk, then its line."""
         key = output.meta.key
+        self.indices.setdefault((key.channel, key.z), set()).add(index)
+        self._span = min(index, self._span[0]), max(index, self._span[1])
+        self._put(output.frame, key, index, time_s, output.meta.tags)
+
+    def stand_in(self, frame: npt.NDArray[Any], place: Place) -> None:
+        """Write a measured frame, and a line that says so."""
+        self._put(frame, place.key, place.index, place.time_s, place.tags, denoised=False)
+
+    def _put(
+        self,
+        pixels: npt.NDArray[Any],
+        key: StreamKey,
+        index: int,
+        time_s: float | None,
+        tags: Mapping[str, Any],
+        **more: Any,
+    ) -> None:
         if self._key is None:
             self._key = key
             self._describe()
@@ -118,14 +148,47 @@ class _Image:
         # In an image that follows another one, each stream begins with its own first frame.
         at = index - self._first.setdefault((channel, z), index if self.follows else 0)
         self._make_room(at + 1)
-        frame = np.ascontiguousarray(output.frame, dtype=output.frame.dtype.newbyteorder("<"))
+        self._write_chunk((at, channel, z), pixels)
+        place = {"t": at, "c": channel, "z": z}
+        about = {"channel": key.channel, "z": key.z} | dict(tags)
+        self._lines.write(tags_line(place, time_s, about, stream_index=index, **more))
+
+    def _write_chunk(self, place: tuple[int, int, int], pixels: npt.NDArray[Any]) -> None:
+        at, channel, z = place
+        frame = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
         folder = self._array / "c" / str(at) / str(channel) / str(z) / "0"
         folder.mkdir(parents=True, exist_ok=True)
         _write_whole(folder / "0", frame.reshape(-1).view(np.uint8).data)
         self._stop = max(self._stop, at + 1)
-        place = {"t": at, "c": channel, "z": z}
-        tags = {"channel": key.channel, "z": key.z} | dict(output.meta.tags)
-        self._lines.write(tags_line(place, time_s, tags, stream_index=index))
+        self._there.setdefault((channel, z), set()).add(at)
+
+    def _repeat(self, length: int) -> None:
+        """Show the frame before it once more wherever there still is none."""
+        for (channel, z), there in list(self._there.items()):
+            missing = set(range(length)) - there
+            kept = sorted(there)
+            for at in sorted(missing):
+                shown = kept[max(bisect_right(kept, at) - 1, 0)]
+                chunks = self._array / "c"
+                source = chunks / str(shown) / str(channel) / str(z) / "0" / "0"
+                folder = chunks / str(at) / str(channel) / str(z) / "0"
+                folder.mkdir(parents=True, exist_ok=True)
+                _write_whole(folder / "0", source.read_bytes())
+                place = {"t": at, "c": channel, "z": z}
+                about = {"channel": list(self._channels)[channel], "z": list(self._slices)[z]}
+                first = self._first[channel, z]
+                line = tags_line(place, None, about, stream_index=first + at, denoised=False, shows=shown)
+                self._lines.write(line)
+
+    def first(self, key: StreamKey) -> int:
+        """Return the index of a stream that is the image's 0, as far as one came; else 0."""
+        channel, z = self._channels.get(key.channel, -1), self._slices.get(key.z, -1)
+        return self._first.get((channel, z), 0)
+
+    def distance(self, index: int) -> int:
+        """Return how many time points an index lies before or after the frames that were denoised."""
+        low, high = self._span
+        return max(low - index, index - high, 0)
 
     def _make_room(self, length: int) -> None:
         now = self._size
@@ -162,11 +225,16 @@ class _Image:
 
     def close(self, length: int = 0) -> None:
         """Cut the time axis off after the last frame or at `length`; an image without a frame goes away."""
-        self._lines.close()
         if self._key is None:
+            self._lines.close()
             shutil.rmtree(self.path)
             return
-        self._resize(max(self._stop, length), *self._size[1:])
+        length = max(self._stop, length)
+        try:
+            self._repeat(length)
+        finally:
+            self._lines.close()
+        self._resize(length, *self._size[1:])
         self._describe()
 
 
@@ -180,12 +248,14 @@ class _OmeZarr:
 
     def __init__(self, path: Path, source: SourceInfo, provenance: Mapping[str, Any], name: str) -> None:
         self.length = 0
+        self.received: Mapping[StreamKey, int] = {}
         self._path, self._source, self._provenance, self._name = path, source, provenance, name
         self._count = 0
         # Made before the camera is armed: it takes longer than many frames.
         self._spare: _Image | None = self._make(source.shape, source.dtype)
         self._images: list[_Image] = []
         self._current: dict[tuple[str, int], _Image] = {}
+        self._groups: dict[int, tuple[str, int]] = {}
         self._synced_s = 0.0
         self._closed = False
 
@@ -196,25 +266,51 @@ class _OmeZarr:
         index = stamp.index if stamp.time_index is None else stamp.time_index
         image = self._current.get(group)
         if image is None or image.kind != (output.frame.shape, output.frame.dtype):
-            follows = image is not None
-            image = self._next(output)
-            image.follows = follows
-            self._images.append(image)
-            self._current[group] = image
+            image = self._begin(group, output.frame)
         time_s = stamp.core_unix_s if stamp.core_unix_s is not None else stamp.t_received_s
         image.append(output, index, time_s)
         if time.perf_counter() - self._synced_s > _SYNC_EVERY_S:
             image.sync()
             self._synced_s = time.perf_counter()
 
-    def _next(self, output: Denoised) -> _Image:
+    def _begin(self, group: tuple[str, int], frame: npt.NDArray[Any]) -> _Image:
+        image = self._next(frame)
+        image.follows = group in self._current
+        self._images.append(image)
+        self._current[group] = image
+        self._groups[id(image)] = group
+        return image
+
+    def _next(self, frame: npt.NDArray[Any]) -> _Image:
         spare, self._spare = self._spare, None
         if spare is not None:
-            if spare.kind == (output.frame.shape, output.frame.dtype):
+            if spare.kind == (frame.shape, frame.dtype):
                 return spare
             spare.close()
             self._count = 0
-        return self._make((int(output.frame.shape[0]), int(output.frame.shape[1])), output.frame.dtype)
+        return self._make((int(frame.shape[0]), int(frame.shape[1])), frame.dtype)
+
+    def holds(self, key: StreamKey, index: int) -> bool:
+        """Say whether the stream's frame with that index was denoised."""
+        return any(
+            index in image.indices.get((key.channel, key.z), ())
+            for image in self._images
+            if self._groups[id(image)] == (key.camera, key.position)
+        )
+
+    def stand_in(self, frame: npt.NDArray[Any], place: Place) -> None:
+        """Write the measured frame into the image that it belongs to."""
+        group = place.key.camera, place.key.position
+        images = [
+            image
+            for image in self._images
+            if self._groups[id(image)] == group and image.kind == (frame.shape, frame.dtype)
+        ]
+        image = min(images, key=lambda each: each.distance(place.index), default=None)
+        image = image or self._begin(group, frame)
+        if not image.follows or place.index >= image.first(place.key):
+            image.stand_in(frame, place)
+        # An image that follows another one begins with its first denoised frame.
 
     def _make(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> _Image:
         stem = self._path.name.removesuffix(".ome.zarr")
@@ -230,7 +326,10 @@ class _OmeZarr:
         if self._spare is not None:
             self._spare.close()
         for image in self._images:
-            image.close(0 if image.follows or image not in self._current.values() else self.length)
+            last = not image.follows and image in self._current.values()
+            group = self._groups[id(image)]
+            counts = [n for key, n in self.received.items() if (key.camera, key.position) == group]
+            image.close(max(counts, default=self.length) if last else 0)
 
 
 def channel_label(key: StreamKey, camera: str, cameras: int) -> str:
@@ -246,6 +345,8 @@ class _NDTiff:
         if source.dtype not in (np.uint8, np.uint16):
             raise InvalidInput(f"NDTiff holds uint8 and uint16, and these frames are {source.dtype}.")
         self.length = 0
+        self.received: Mapping[StreamKey, int] = {}
+        self._held: set[tuple[StreamKey, int]] = set()
         self._provenance = provenance
         self._source = source
         self._path = path
@@ -259,14 +360,28 @@ class _NDTiff:
     def append(self, output: Denoised, stamp: Stamp) -> None:
         """Write one image, then its line of the index."""
         key = output.meta.key
+        index = stamp.index if stamp.time_index is None else stamp.time_index
+        self._held.add((key, index))
+        time_s = stamp.core_unix_s if stamp.core_unix_s is not None else stamp.t_received_s
+        self._put(output.frame, Place(key, index, time_s, output.meta.tags), denoised=True)
+
+    def holds(self, key: StreamKey, index: int) -> bool:
+        """Say whether the stream's frame with that index was denoised."""
+        return (key, index) in self._held
+
+    def stand_in(self, frame: npt.NDArray[Any], place: Place) -> None:
+        """Write the measured frame, whose metadata say so."""
+        self._put(frame, place, denoised=False)
+
+    def _put(self, frame: npt.NDArray[Any], place: Place, *, denoised: bool) -> None:
+        key = place.key
         axes = {
-            "time": stamp.index if stamp.time_index is None else stamp.time_index,
+            "time": place.index,
             "channel": channel_label(key, self._source.camera, self._source.cameras),
             "z": key.z,
             "position": key.position,
         }
-        time_s = stamp.core_unix_s if stamp.core_unix_s is not None else stamp.t_received_s
-        self._data.put(axes, output.frame, Place(key, stamp.index, time_s, output.meta.tags))
+        self._data.put(axes, frame, place, denoised=denoised)
         self._data.flush()
         if time.perf_counter() - self._synced_s > _SYNC_EVERY_S:
             self._data.sync()
@@ -291,6 +406,7 @@ class _WithDeviation:
     def __init__(self, frames: LiveSink, deviations: LiveSink) -> None:
         self._frames, self._deviations = frames, deviations
         self.length = 0
+        self.received: Mapping[StreamKey, int] = {}
 
     def append(self, output: Denoised, stamp: Stamp) -> None:
         """Write both."""
@@ -298,9 +414,19 @@ class _WithDeviation:
         if output.std is not None:
             self._deviations.append(replace(output, frame=output.std, std=None), stamp)
 
+    def holds(self, key: StreamKey, index: int) -> bool:
+        """Say whether the stream's frame with that index was denoised."""
+        return self._frames.holds(key, index)
+
+    def stand_in(self, frame: npt.NDArray[Any], place: Place) -> None:
+        """Write the measured frame; its deviation is not a number, because nothing predicted it."""
+        self._frames.stand_in(frame, place)
+        self._deviations.stand_in(np.full(frame.shape, np.nan, np.float32), place)
+
     def close(self) -> None:
         """Finish both, whatever happens to one."""
         self._frames.length = self._deviations.length = self.length
+        self._frames.received = self._deviations.received = self.received
         try:
             self._frames.close()
         finally:

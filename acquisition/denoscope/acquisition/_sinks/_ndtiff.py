@@ -61,7 +61,9 @@ class Dataset:
         self._data._index_file = (self._folder / "NDTiff.index").open("wb")
         self._readers[id(writer.reader)] = writer.reader
 
-    def put(self, axes: Mapping[str, Any], frame: npt.NDArray[Any], place: Place) -> None:
+    def put(
+        self, axes: Mapping[str, Any], frame: npt.NDArray[Any], place: Place, *, denoised: bool = True
+    ) -> None:
         """Write one image with Micro-Manager's metadata of its raw frame."""
         if frame.dtype not in (np.uint8, np.uint16):
             raise InvalidInput(
@@ -69,7 +71,7 @@ class Dataset:
                 "OME-Zarr (.ome.zarr)."
             )
         metadata = json.loads(json.dumps(dict(place.tags), default=str))
-        metadata |= {"denoised": True, "time_s": place.time_s}
+        metadata |= {"denoised": denoised, "time_s": place.time_s}
         if self._size_um:
             metadata.setdefault("PixelSizeUm", self._size_um)
         self._data.put_image(dict(axes), np.ascontiguousarray(frame), metadata)

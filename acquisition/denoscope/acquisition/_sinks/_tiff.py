@@ -23,7 +23,6 @@ class TiffSink:
         if keep is None:
             partial.unlink(missing_ok=True)
         self._provenance: dict[str, Any] = {}
-        self._length = layout.length
         self._timed = layout.source.kind != "file"
         self._writer = DenoisedWriter(
             partial.parent,
@@ -52,7 +51,6 @@ class TiffSink:
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Write the OME-XML and close."""
         self._provenance.update(provenance)
-        self._writer.length = self._length
         self._writer.close()
 
     def close(self) -> None:
