@@ -14,7 +14,8 @@ import tifffile
 
 from denoscope.acquisition import Frame, live, make_settings
 from denoscope.acquisition._errors import OutputExists
-from denoscope.acquisition._fill import FILLED_MOVIE, fill_run
+from denoscope.acquisition._fill import FILLED_MOVIE, fill_in_place, fill_run
+from denoscope.acquisition._report import summary
 from denoscope.runtime import InvalidInput
 from support.tiny_bundle import tiny_bundle
 
@@ -63,6 +64,8 @@ def record(
     form: str = "ome-tiff",
     *,
     float32: bool = False,
+    fill: bool = False,
+    **more: Any,
 ) -> dict[str, Any]:
     bundle = folder.parent / "tiny.denoscope"
     if not bundle.exists():
@@ -76,6 +79,8 @@ def record(
         finish_s=60.0,
         denoised_format=form,
         float32=float32,
+        fill=fill,
+        **more,
     )
     return live(settings, source=Listed(frames), wrap=lambda denoiser: Skipping(denoiser, skipped))
 
@@ -176,6 +181,115 @@ def test_every_format_keeps_what_was_denoised_live(
     assert (result["kept"] + result["computed"], result["missing"]) == (72, 0)
     assert not result["notes"]
     assert images(tmp_path / "run" / FILLED_MOVIE) == images(tmp_path / "whole" / "denoised.ome.tif")
+
+
+@pytest.mark.parametrize(
+    ("form", "channels", "change_at"),
+    [
+        ("ome-tiff", "", None),
+        ("ome-zarr", "", None),
+        ("ndtiff", "", None),
+        ("ome-tiff", "aab", 33),
+        # An OME-Zarr image that follows another one begins with its first denoised frame.
+        pytest.param("ome-zarr", "aab", None, marks=pytest.mark.slow),
+        pytest.param("ndtiff", "aab", 33, marks=pytest.mark.slow),
+    ],
+)
+def test_a_session_shows_the_measured_frame_and_then_computes_what_it_skipped(
+    tmp_path: Path, form: str, channels: str, change_at: int | None
+) -> None:
+    """Filling in place gives the pixels of a session that kept up, and before that no plane is black."""
+    frames = frames_of(72, channels, change_at)
+    skipped = [*range(28, 40), 50, 51, 52, 70]
+    record(tmp_path / "whole", frames)
+    marked = record(tmp_path / "marked", frames, skipped, form)
+    pages = [n for a, b in marked["frames"]["not_denoised"]["pages"] for n in range(a, b + 1)]
+    assert len(pages) == marked["frames"]["dropped"]["keep-up"]
+    assert marked["frames"]["computed_afterwards"] == 0
+    assert marked["fill_command"].split() == ["denoscope", "denoise", "--fill", str(tmp_path / "marked")]
+    assert f"To compute them: {marked['fill_command']}" in summary(marked)
+    filled = record(tmp_path / "filled", frames, skipped, form, fill=True)
+    assert filled["frames"]["not_denoised"] == marked["frames"]["not_denoised"]
+    assert filled["frames"]["computed_afterwards"] == len(pages)
+    assert "the denoised movie is complete" in summary(filled)
+    assert json.loads((tmp_path / "filled" / "report.json").read_bytes())["frames"] == filled["frames"]
+    if not channels:
+        movie = the_movie(tmp_path / "marked", form)
+        assert len(movie) == 72
+        measured = np.stack([frame.pixels for frame in frames])
+        whole = tifffile.imread(tmp_path / "whole" / "denoised.ome.tif")
+        np.testing.assert_array_equal(movie[pages], measured[pages])
+        rest = np.setdiff1d(np.arange(72), pages)
+        np.testing.assert_array_equal(movie[rest], whole[rest])
+        np.testing.assert_array_equal(the_movie(tmp_path / "filled", form), whole)
+    for run, computed in (("marked", len(pages)), ("filled", 0)):
+        result = fill_run(tmp_path / run)
+        assert (result["kept"], result["computed"], result["missing"]) == (72 - computed, computed, 0)
+        assert images(tmp_path / run / FILLED_MOVIE) == images(tmp_path / "whole" / "denoised.ome.tif")
+
+
+def the_movie(run: Path, form: str) -> Any:
+    """Return the frames (T, H, W) as a reader of the format gives them."""
+    if form == "ome-tiff":
+        with tifffile.TiffFile(run / "denoised.ome.tif") as tiff:
+            in_order = np.stack([page.asarray() for page in tiff.pages])
+            assert tiff.series[0].axes == "TYX"
+            np.testing.assert_array_equal(tiff.series[0].asarray(), in_order)
+            return in_order
+    if form == "ome-zarr":
+        zarr = pytest.importorskip("zarr")
+        return zarr.open_array(run / "denoised.ome.zarr" / "0", mode="r")[:, 0, 0]
+    ndstorage = pytest.importorskip("ndstorage")
+    data = ndstorage.NDTiffDataset(str(run / "denoised.ndtiff"))
+    places = sorted(data.get_image_coordinates_list(), key=lambda axes: axes["time"])
+    found = np.stack([data.read_image(**axes) for axes in places])
+    flags = [data.read_metadata(**axes)["denoised"] for axes in places]
+    data.close()
+    assert flags.count(False) == (16 if run.name == "marked" else 0)
+    return found
+
+
+def test_filling_that_is_interrupted_leaves_a_valid_movie(tmp_path: Path) -> None:
+    frames = frames_of(60)
+    record(tmp_path / "whole", frames)
+    whole = tifffile.imread(tmp_path / "whole" / "denoised.ome.tif")
+    run = tmp_path / "run"
+    report = record(run, frames, [*range(25, 33), 40, 41, 57], std=True)
+    asked = iter([True] * 38)
+    assert fill_in_place(run, std=True, goes_on=lambda: next(asked, False)) == 8
+    movie = tifffile.imread(run / "denoised.ome.tif")
+    measured = np.stack([frame.pixels for frame in frames])
+    late = [n for a, b in report["frames"]["not_denoised"]["pages"] for n in range(a, b + 1)][8:]
+    rest = np.setdiff1d(np.arange(60), late)
+    np.testing.assert_array_equal(movie[rest], whole[rest])
+    np.testing.assert_array_equal(movie[late], measured[late])
+    std = tifffile.imread(run / "denoised_std.ome.tif")
+    assert sorted(np.unique(np.nonzero(np.isnan(std))[0])) == late
+    assert fill_in_place(run, std=True) == 3
+    np.testing.assert_array_equal(tifffile.imread(run / "denoised.ome.tif"), whole)
+    assert np.isfinite(tifffile.imread(run / "denoised_std.ome.tif")).all()
+
+
+def test_the_bundle_is_found_again_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = frames_of(40)
+    monkeypatch.chdir(tmp_path)
+    record(tmp_path / "first", frames)
+    settings = {"core": "demo", "bundle": "tiny.denoscope", "picture": False, "lag_s": 60.0, "fill": False}
+    run = tmp_path / "run"
+    live(make_settings(output=run, **settings), source=Listed(frames), wrap=lambda d: Skipping(d, [20, 21]))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    tiny_bundle(tmp_path / "other.denoscope", intensity=None, calibration_frames=9)
+    shutil.rmtree(tmp_path / "tiny.denoscope")
+    assert fill_run(run)["computed"] == 2  # from the copy in the run folder
+    shutil.rmtree(run / "bundle.denoscope")
+    with pytest.raises(InvalidInput, match=r"tiny\.denoscope, which is not there any more"):
+        fill_run(run, tmp_path / "a.ome.tif")
+    (tmp_path / "other.denoscope").rename(tmp_path / "tiny.denoscope")
+    with pytest.raises(InvalidInput, match="it was changed since"):
+        fill_run(run, tmp_path / "a.ome.tif")
 
 
 @pytest.mark.parametrize("form", ["ome-zarr", "ndtiff"])

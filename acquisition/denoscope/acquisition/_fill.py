@@ -20,6 +20,7 @@ from ._camera_options import conversion
 from ._disk import check_space
 from ._errors import one_line
 from ._frames import Frame, SourceInfo
+from ._kept_bundle import bundle_in_log, bundle_of
 from ._live_movies import LiveMovie, live_movie
 from ._outputs import check_output, give_name, locked
 from ._provenance import provenance_of
@@ -32,7 +33,7 @@ from ._sinks import Layout, MovieSink, Place, open_sink
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration, Denoised, Stream, StreamKey
 
-__all__ = ["FILLED_MOVIE", "fill_run"]
+__all__ = ["FILLED_MOVIE", "fill_in_place", "fill_run"]
 
 FILLED_MOVIE = "denoised_complete.ome.tif"
 _RESERVE_BYTES = 200_000_000
@@ -89,7 +90,8 @@ def fill_run(
         if unlocked is not None:
             filling.notes.append(unlocked)
         with _damage(run):
-            filling.open(stack, output, bundle, backend)
+            filling.open_denoiser(stack, bundle, backend)
+            filling.open_output(stack, output)
         started_s = time.perf_counter()
         checked = CheckedRun(filling.recording, filling.report)
         for index, pixels in checked.frames():
@@ -112,6 +114,60 @@ def _damage(run: Path) -> Iterator[None]:
         ) from error
 
 
+def fill_in_place(
+    run: Path,
+    *,
+    camera: CameraCalibration | None = None,
+    std: bool = False,
+    on_frame: Callable[[int, int], None] = lambda _done, _total: None,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> int:
+    """Compute what a session skipped, in the movie that it wrote itself: measured frames give way to denoised ones.
+
+    The pixels are those that `fill_run` gives. The movie is valid at every moment; frames that are not computed yet
+    stay the measured ones, and stay listed as such.
+
+    Parameters
+    ----------
+    run
+        Run folder of a session that has ended, with its report.
+    camera
+        Calibration, where the session had one.
+    std
+        Whether the session wrote the predicted deviations, to be completed too.
+    on_frame
+        Called with the number of raw frames done, and of all.
+    goes_on
+        Asked before each frame; False ends it with what is computed so far.
+
+    Returns
+    -------
+    int
+        Frames that were computed.
+
+    Raises
+    ------
+    DenoscopeError
+        As for `fill_run`; the movie is valid then too.
+    """
+    filling = _FillingInPlace(run, camera, std)
+    with ExitStack() as stack:
+        filling.open_denoiser(stack, None, "auto")
+        filling.open_movies(stack)
+        try:
+            for index, pixels in enumerate(filling.recording.frames()):
+                if not (filling.left and goes_on()):
+                    break
+                if index < len(filling.routes):
+                    filling.take(index, pixels)
+                on_frame(index + 1, len(filling.routes))
+            else:
+                filling.take_rest()
+        finally:
+            filling.settle()
+        return filling.computed
+
+
 @dataclass
 class _Track:
     """How far one stream is."""
@@ -129,12 +185,12 @@ class _Track:
 
 
 class _Filling:
-    def __init__(self, run: Path, camera: CameraCalibration | None) -> None:
-        self.run, self.camera = run, camera
+    def __init__(self, run: Path, camera: CameraCalibration | None, std: bool = False) -> None:
+        self.run, self.camera, self.std = run, camera, std
         self.recording: RawRecording = read_raw(run)
         self.notes = list(self.recording.notes)
         self.report = self._read_report()
-        self.denoiser: Mapping[str, Any] = self.report.get("denoiser", {})
+        self.denoiser: Mapping[str, Any] = self.report.get("denoiser") or bundle_in_log(run)
         self._check_camera()
         routes = Routes(_STREAMS)
         self.routes = [_route(routes, record) for record in self.recording.records]
@@ -152,7 +208,7 @@ class _Filling:
         try:
             report = json.loads(path.read_bytes())
         except FileNotFoundError:
-            self.notes.append("the session left no report: bundle and intensity are those asked for now")
+            self.notes.append("the session left no report: the intensity is estimated now")
             return {}
         except (ValueError, RecursionError) as error:
             raise InvalidInput(f"{path} is damaged ({error}); move it away to fill without it.") from error
@@ -168,17 +224,11 @@ class _Filling:
                 "same --camera-gain, --camera-offset and --camera-roi."
             )
 
-    def open(self, stack: ExitStack, output: Path, bundle: str | None, backend: str) -> None:
-        """Open the denoiser, what was denoised live, and the output."""
-        from denoscope.runtime import Bundle, Intensity, Stream, choose_backend
+    def open_denoiser(self, stack: ExitStack, bundle: str | None, backend: str) -> None:
+        """Open the denoiser and what was denoised live."""
+        from denoscope.runtime import Intensity, Stream, choose_backend
 
-        model = Bundle.load(bundle or self.denoiser.get("bundle", "live"))
-        wanted = self.denoiser.get("bundle_sha256", model.digest)
-        if model.digest != wanted:
-            raise InvalidInput(
-                f"the session used the bundle {self.denoiser['bundle']} with SHA-256 {wanted[:12]}..., and this one "
-                f"has {model.digest[:12]}...: name the session's with --bundle."
-            )
+        model = bundle_of(self.run, self.denoiser, bundle)
         if backend == "auto":
             backend = self.denoiser.get("backend", "auto")
         engine, choice = choose_backend(backend, bundle=model)
@@ -191,10 +241,13 @@ class _Filling:
                 "align": bool(self.denoiser["aligned"]),
             }
         self.first: Stream = stack.enter_context(
-            Stream(model, engine, look_ahead=look_ahead, start_within_s=None, **known)
+            Stream(model, engine, look_ahead=look_ahead, std=self.std, start_within_s=None, **known)
         )
         self.router = Router(
-            self.first, lambda: Stream(model, engine, look_ahead=self.first.look_ahead, start_within_s=None)
+            self.first,
+            lambda: Stream(
+                model, engine, look_ahead=self.first.look_ahead, std=self.std, start_within_s=None
+            ),
         )
         stack.callback(self.router.close)
         # An output comes this many frames of its stream later at most.
@@ -204,6 +257,9 @@ class _Filling:
         about = self.recording.header["source"]
         self.live: LiveMovie = stack.enter_context(live_movie(self.run, about, self.notes))
         self.convert = conversion(camera=self.camera, float32=self._was_float32())
+
+    def open_output(self, stack: ExitStack, output: Path) -> None:
+        """Open the output."""
         source = _source(self.recording)
         if self.convert is not None:
             source = replace(source, dtype=np.dtype(np.float32))
@@ -276,7 +332,7 @@ class _Filling:
                 del track.numbers[number]
             self._copy(key, at)
             if (key, at) not in self.live:
-                self.sink.append(output.frame, self._place(key, at))
+                self._write(output, key, at)
                 self.computed += 1
                 track.written = at + 1
 
@@ -285,9 +341,15 @@ class _Filling:
         track = self.tracks[key]
         for at in range(track.written, stop):
             if (key, at) in self.live:
-                self.sink.append(self.live.read((key, at)), self._place(key, at))
+                self._keep(key, at)
                 self.kept += 1
         track.written = max(track.written, stop)
+
+    def _write(self, output: Denoised, key: StreamKey, at: int) -> None:
+        self.sink.append(output.frame, self._place(key, at))
+
+    def _keep(self, key: StreamKey, at: int) -> None:
+        self.sink.append(self.live.read((key, at)), self._place(key, at))
 
     def _place(self, key: StreamKey, at: int) -> Place:
         record = self.recording.records[self.tracks[key].places[at]]
@@ -323,6 +385,38 @@ class _Filling:
             "notes": self.notes,
             "denoiser": self.provenance,
         }
+
+
+class _FillingInPlace(_Filling):
+    """Writes into the movie that the session wrote."""
+
+    def open_movies(self, stack: ExitStack) -> None:
+        """Open the deviations too, and see which frames are to be computed."""
+        self.left = len(self.live.measured)
+        self.deviations: LiveMovie | None = None
+        if self.std:
+            about = self.recording.header["source"]
+            self.deviations = stack.enter_context(live_movie(self.run, about, self.notes, std=True))
+
+    def take_rest(self) -> None:
+        """Take what the streams still hold."""
+        self._emit(self.router.flush())
+
+    def _write(self, output: Denoised, key: StreamKey, at: int) -> None:
+        if (key, at) in self.live.measured:
+            self.live.overwrite((key, at), output.frame)
+            if self.deviations is not None and output.std is not None:
+                self.deviations.overwrite((key, at), output.std)
+            self.left -= 1
+
+    def _keep(self, key: StreamKey, at: int) -> None:
+        """Leave it where it is."""
+
+    def settle(self) -> None:
+        """Say which frames are denoised now."""
+        self.live.settle()
+        if self.deviations is not None:
+            self.deviations.settle()
 
 
 def _route(routes: Routes, record: Mapping[str, Any]) -> Route | None:

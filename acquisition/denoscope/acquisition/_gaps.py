@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ._frames import Frame
-from ._ome import ranges
 from ._raw import RAW_MOVIE, RAW_SIDECAR
 from ._routing import Routes
 from ._sinks import Place
@@ -21,9 +20,7 @@ if TYPE_CHECKING:
     from ._camera_options import Convert
     from ._sinks._live import LiveSink
 
-__all__ = ["Gap", "gaps", "show_measured", "spoken"]
-
-_SPOKEN = 8
+__all__ = ["Gap", "gaps", "show_measured"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +112,3 @@ def show_measured(
             pixels = gap.read(folder)
             sink.stand_in(pixels if convert is None else convert(pixels), gap.place)
     return pages
-
-
-def spoken(stretches: Sequence[Sequence[int]]) -> str:
-    """Return stretches of numbers in words, the first eight of them."""
-    words = [f"{first}" if first == last else f"{first}-{last}" for first, last in stretches[:_SPOKEN]]
-    more = sum(last - first + 1 for first, last in stretches[_SPOKEN:])
-    return ", ".join(words) + (f" and {more} more" if more else "")
-
-
-def pages_text(pages: Sequence[int]) -> str:
-    """Return page numbers as ranges, all of them."""
-    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in ranges(pages))

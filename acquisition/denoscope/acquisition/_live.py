@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from denoscope.runtime import DenoscopeError
+
 from ._camera_options import ConvertingDenoiser, conversion, load_camera
 from ._control import Action, Request, SessionControl
 from ._denoiser import UNKNOWN, DenoiserRequest, LocalDenoiser, SessionDenoiser
@@ -21,6 +23,7 @@ from ._errors import OutputExists, one_line
 from ._folder import FolderWatch
 from ._forecast import Arm, Load, make_forecast, refused
 from ._frames import SourceInfo
+from ._kept_bundle import keep_bundle
 from ._lane import DenoiseLane, Denoiser
 from ._log import LOG, EventLog
 from ._metrics import Gauges, MetricsServer, metrics_address
@@ -36,6 +39,7 @@ from ._settings import LiveSettings
 from ._showing import StatusThread
 from ._signals import Interrupts, interrupts
 from ._sinks._live import check_live_format, open_live_sink
+from ._skipped import Skipped, fill_skipped, show_skipped
 from ._sources import Part, Source, open_source
 from ._states import FinishReason, SessionStatus
 from ._traces import Traces
@@ -112,6 +116,7 @@ class _Run:
         self.started_utc = datetime.now(UTC).isoformat()
         self.notes: list[str] = []
         self.failures: set[str] = set()
+        self.skipped = Skipped([])
         self.failure_logged = False
         self.raw_problems = 0
         self.rate_checked = False
@@ -152,7 +157,7 @@ class _Run:
             self.camera.check(self.info.shape)
         self._look_ahead()
         # Before the camera is armed, because it takes longer than a frame.
-        self.denoiser.prepare(self.info.shape, self._given.dtype, min(self.info.cameras, settings.streams))
+        self.denoiser.prepare(self.info.shape, self.given.dtype, min(self.info.cameras, settings.streams))
         if self.view is not None:
             self.view.wait()
         self.traces = Traces(settings.output)
@@ -176,10 +181,11 @@ class _Run:
             self.notes.append("raw frames were not written here: whoever records keeps them")
         self.raw = raw
         with self.traces.noticing():
+            self.bundle_path = self._keep_bundle()
             self.writer = open_live_sink(
                 settings.output,
                 settings.denoised_format,
-                self._given,
+                self.given,
                 self.provenance,
                 std=settings.std,
             )
@@ -212,8 +218,16 @@ class _Run:
         )
         self._serve_metrics()
 
+    def _keep_bundle(self) -> str | None:
+        """Keep in the run folder what it takes to compute skipped frames later; its absence ends no recording."""
+        try:
+            return keep_bundle(self.settings.bundle, self.settings.output)
+        except (OSError, DenoscopeError) as error:
+            self.notes.append(f"the bundle could not be copied into the run folder: {one_line(error)}")
+            return str(Path(self.settings.bundle).absolute())
+
     @property
-    def _given(self) -> SourceInfo:
+    def given(self) -> SourceInfo:
         """The source as the denoiser is given it, and as its output is."""
         return self.info if self.convert is None else replace(self.info, dtype=np.dtype(np.float32))
 
@@ -251,7 +265,7 @@ class _Run:
         self.forecast = make_forecast(
             _existing_parent(settings.output),
             info,
-            Load(settings.keep_raw, self._given.dtype.itemsize, settings.std),
+            Load(settings.keep_raw, self.given.dtype.itemsize, settings.std),
             frames=settings.frame_limit,
             seconds=settings.seconds,
             camera_fps=settings.camera_fps,
@@ -439,6 +453,7 @@ class _Run:
         self._collect_problems()
         self._find_rescued()
         self.writer.length = max(self.routes.received.values(), default=status.received)
+        self.writer.received = self.routes.received
         if self.routes.refused:
             self.session.add_problem(
                 f"frames of {len(self.routes.refused)} more camera(s), channel(s), slice(s) or position(s) were not "
@@ -447,6 +462,7 @@ class _Run:
         self.provenance.update(self.denoiser.learned() if self.lane.ended else UNKNOWN)
         if self.lane.ended:
             try:
+                self.skipped = show_skipped(self)
                 self.writer.close()
             except Exception as error:  # noqa: BLE001  the raw recording is complete; the report says this
                 self.session.add_problem(f"the denoised movie could not be finished: {one_line(error)}")
@@ -462,7 +478,7 @@ class _Run:
         self.provenance["noise"] = noise = self._check_noise()
         if noise is not None and noise["warning"]:
             self.notes.append(noise["warning"])
-        if (note := rounding_note(self.provenance["intensity"], self._given.dtype)) is not None:
+        if (note := rounding_note(self.provenance["intensity"], self.given.dtype)) is not None:
             self.notes.append(note)
         self.log.flush()
         if self.log.problem:
@@ -479,6 +495,8 @@ class _Run:
             routes=self.routes,
         )
         report["forecast"] = self.forecast.as_json()
+        report["denoiser"]["bundle_path"] = self.bundle_path
+        self.skipped.put_into(report)
         return report
 
     def _check_noise(self) -> dict[str, Any] | None:
@@ -505,6 +523,7 @@ def live(
     control: SessionControl | None = None,
     arm: Arm | None = None,
     view: LiveView | None = None,
+    on_fill: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, Any]:
     """Record from a microscope, denoising while recording, until a limit, the camera or Ctrl-C ends it.
 
@@ -527,6 +546,8 @@ def live(
 
     view
         Shows the session; closed at the end.
+    on_fill
+        Called with the number of raw frames done, and of all, while skipped frames are computed at the end.
 
     Returns
     -------
@@ -540,14 +561,16 @@ def live(
         do not allow it. Once the camera runs, nothing is raised: the report says what happened. Only what ends the
         whole program, `SystemExit` for example, is raised again when all is written.
     """
-    with interrupts() as caught, ExitStack() as stack:
-        if view is not None:
-            stack.callback(view.close)
-        run = _Run(settings, on_status, wrap, source, control, arm, view)
-        run.open(stack)
-        caught.listener = run.interrupt
-        run.record(caught)
-        report = run.finish()
+    with interrupts() as caught:
+        with ExitStack() as stack:
+            if view is not None:
+                stack.callback(view.close)
+            run = _Run(settings, on_status, wrap, source, control, arm, view)
+            run.open(stack)
+            caught.listener = run.interrupt
+            run.record(caught)
+            report = run.finish()
+        fill_skipped(run, report, caught, on_fill)
         if settings.picture and caught.count < 2 and run.raw.rescued is None:
             if settings.denoised_format != "ome-tiff":
                 run.notes.append("report.png was not drawn: it shows recordings in OME-TIFF")

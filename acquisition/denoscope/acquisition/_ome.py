@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from ._sinks._base import Place
 
-__all__ = ["DENOISED_MOVIE", "PROVENANCE", "DenoisedWriter", "ranges"]
+__all__ = ["DENOISED_MOVIE", "MEASURED", "PROVENANCE", "REPEATED", "DenoisedWriter", "ranges", "with_values"]
 
 DENOISED_MOVIE = "denoised.ome.tif"
 PROVENANCE = "denoscope.dev/provenance"
-_DENOISED, _MEASURED, _REPEATED = "denoised", "measured", "repeated"
+_DENOISED, MEASURED, REPEATED = "denoised", "measured", "repeated"
 # Planes that are repeated at most, beside four for each page there is: each is a directory of 300 bytes.
 _REPEATS = 100_000
 
@@ -216,7 +216,7 @@ class DenoisedWriter:
         image = min(images, key=lambda each: each.distance(place.index), default=None)
         image = image or self._begin(key, frame)
         time_s = 0.0 if place.time_s is None else place.time_s - (self._zero_s or 0.0)
-        image.add(page, key, place.index, time_s, _MEASURED)
+        image.add(page, key, place.index, time_s, MEASURED)
 
     def _complete(self) -> None:
         """Give every image a plane for each of its time points, channels and slices, in the order of time."""
@@ -267,7 +267,7 @@ class DenoisedWriter:
                     else:  # a combination of channel and slice that never came
                         shown = self._pages.append(np.zeros(segment.shape, segment.dtype))
                         indices, there = [index], {index: _Page(shown, channel, z, index, 0.0)}
-                    found.append(_Page(shown, channel, z, index, 0.0, _REPEATED))
+                    found.append(_Page(shown, channel, z, index, 0.0, REPEATED))
         return found
 
     def abandon(self) -> None:
@@ -336,7 +336,7 @@ class DenoisedWriter:
                 the_c=page.channel,
                 the_z=page.z,
                 the_t=page.index - start,
-                delta_t=page.time_s if self._timed and page.shows != _REPEATED else None,
+                delta_t=page.time_s if self._timed and page.shows != REPEATED else None,
                 exposure_time=exposure_s,
             )
             for page in segment.pages
@@ -416,6 +416,22 @@ def _not_denoised(segment: _Segment) -> dict[str, Any]:
         for (channel, z, shows), indices in places.items()
     ]
     return {"not_denoised": listed} if listed else {}
+
+
+def with_values(xml: str, values: Mapping[str, Any]) -> str:
+    """Return a movie's OME-XML with other values in the annotation of its provenance."""
+    for key, value in values.items():
+        text = json.dumps(value, default=str)
+        for plain, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+            text = text.replace(plain, escaped)
+        name = re.escape(key)
+        xml, found = re.subn(
+            rf'(<(?:\w+:)?M K="{name}">)[^<]*(</)', lambda m, text=text: m[1] + text + m[2], xml, count=1
+        )
+        if not found:
+            element = f'<M K="{key}">{text}</M>'
+            xml = re.sub(r'(?=<(?:\w+:)?M K="streams">)', lambda _, element=element: element, xml, count=1)
+    return xml
 
 
 _OME_TYPES = {"float32": "float"}

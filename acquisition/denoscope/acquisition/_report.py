@@ -14,6 +14,7 @@ from ._lane import DenoiseLane
 from ._latency import LatencyHistogram
 from ._routing import Routes
 from ._session import Session
+from ._skipped import skipped_sentences
 from ._states import FinishReason, SessionStatus
 
 __all__ = ["REPORT", "build_report", "exit_code", "summary", "write_report"]
@@ -178,9 +179,9 @@ def summary(report: Mapping[str, Any]) -> str:
     paused = frames["dropped"].get("paused", 0)
     if paused and frames["written_raw"]:
         lines.append(
-            f"Denoising was paused {len(report['pauses'])} time(s); denoscope denoise --fill {report['output']} "
-            f"computes the {paused} frame(s) that went by."
+            f"Denoising was paused {len(report['pauses'])} time(s), while {paused} frame(s) went by."
         )
+    lines += skipped_sentences(report)
     lines += [f"Problem: {problem}." for problem in outcome["problems"]]
     lines += [f"Note: {note}." for note in outcome["notes"]]
     return "\n".join(lines)

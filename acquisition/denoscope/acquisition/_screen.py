@@ -79,6 +79,10 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Leave the table as it is."""
         if self._live is not None:
             self._live.stop()
 

@@ -63,6 +63,8 @@ class LiveSettings(BaseModel):
         Write the predicted standard deviation of every denoised pixel too.
     float32
         Write the denoised movie in float32, not rounded to whole counts.
+    fill
+        Compute skipped frames after the recording, from the raw ones; else they show the measured frame.
     denoiser
         ``process``: in a process of its own, whose crash costs no raw frame; ``thread``: in this one.
     patience_s
@@ -105,6 +107,7 @@ class LiveSettings(BaseModel):
     denoised_format: LiveFormat = "ome-tiff"
     std: bool = False
     float32: bool = False
+    fill: bool = True
     denoiser: Literal["process", "thread"] = "process"
     patience_s: float = Field(20.0, gt=0)
     metrics: str | None = None

@@ -56,6 +56,7 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
 
     def action() -> tuple[dict[str, Any], int]:
         from denoscope.acquisition._control import SessionControl, TerminalKeys
+        from denoscope.acquisition._fill_bar import FillBar
         from denoscope.acquisition._live import live as run
         from denoscope.acquisition._report import summary
         from denoscope.acquisition._screen import Screen
@@ -66,7 +67,7 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
         settings = make_settings(**values)
         window = _open_window(shell) if view else None
         control = SessionControl()
-        with TerminalKeys(control) as keys, Screen(shell) as screen:
+        with TerminalKeys(control) as keys, Screen(shell) as screen, FillBar(shell, screen.end) as bar:
 
             def arm(forecast: Forecast) -> bool:
                 if not _answered_for(shell, forecast, force=settings.force):
@@ -78,7 +79,7 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
                     keys.start()
                 return True
 
-            report = run(settings, on_status=screen, control=control, arm=arm, view=window)
+            report = run(settings, on_status=screen, control=control, arm=arm, view=window, on_fill=bar)
         shell.say(summary(report))
         shell.say(f"Run folder: {settings.output}")
         return report, int(report["outcome"]["exit_code"])
@@ -135,6 +136,12 @@ def live(
             help="Write the denoised movie in float32, not rounded to whole counts.",
         ),
     ] = False,
+    fill: Annotated[
+        bool,
+        typer.Option(
+            help="Compute skipped frames when the recording has ended; else they show the measured frame."
+        ),
+    ] = True,
     metrics: Annotated[
         str | None, typer.Option(help="Port where Prometheus, on this computer, reads the session's numbers.")
     ] = None,
@@ -181,6 +188,7 @@ def live(
         denoised_format=denoised_format,
         std=std,
         float32=float32,
+        fill=fill,
         metrics=metrics,
         camera_fps=camera_fps,
         force=force,

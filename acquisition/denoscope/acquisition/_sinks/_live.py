@@ -40,6 +40,9 @@ __all__ = [
     "channel_label",
     "check_live_format",
     "open_live_sink",
+    "std_name",
+    "write_chunk",
+    "write_whole",
 ]
 
 LiveFormat = Literal["ome-tiff", "ome-zarr", "ndtiff"]
@@ -155,10 +158,7 @@ class _Image:
 
     def _write_chunk(self, place: tuple[int, int, int], pixels: npt.NDArray[Any]) -> None:
         at, channel, z = place
-        frame = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
-        folder = self._array / "c" / str(at) / str(channel) / str(z) / "0"
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / "0", frame.reshape(-1).view(np.uint8).data)
+        write_chunk(self.path, place, pixels)
         self._stop = max(self._stop, at + 1)
         self._there.setdefault((channel, z), set()).add(at)
 
@@ -173,7 +173,7 @@ class _Image:
                 source = chunks / str(shown) / str(channel) / str(z) / "0" / "0"
                 folder = chunks / str(at) / str(channel) / str(z) / "0"
                 folder.mkdir(parents=True, exist_ok=True)
-                _write_whole(folder / "0", source.read_bytes())
+                write_whole(folder / "0", source.read_bytes())
                 place = {"t": at, "c": channel, "z": z}
                 about = {"channel": list(self._channels)[channel], "z": list(self._slices)[z]}
                 first = self._first[channel, z]
@@ -202,7 +202,7 @@ class _Image:
         if size != self._size:
             self._size = size
             self._about["shape"][:3] = size
-            _write_whole(self._array / _ZARR_JSON, json.dumps(self._about).encode())
+            write_whole(self._array / _ZARR_JSON, json.dumps(self._about).encode())
 
     def sync(self) -> None:
         """Hand the lines to the disk; each chunk's file was closed."""
@@ -221,7 +221,7 @@ class _Image:
             "denoscope": _plain({**self._provenance, **more}),
             "channels": list(self._channels),
         }
-        _write_whole(self.path / _ZARR_JSON, json.dumps(group).encode())
+        write_whole(self.path / _ZARR_JSON, json.dumps(group).encode())
 
     def close(self, length: int = 0) -> None:
         """Cut the time axis off after the last frame or at `length`; an image without a frame goes away."""
@@ -381,7 +381,8 @@ class _NDTiff:
             "z": key.z,
             "position": key.position,
         }
-        self._data.put(axes, frame, place, denoised=denoised)
+        stream = {} if denoised else {"stream": {"camera": key.camera, "channel": key.channel}}
+        self._data.put(axes, frame, replace(place, tags={**place.tags, **stream}), denoised=denoised)
         self._data.flush()
         if time.perf_counter() - self._synced_s > _SYNC_EVERY_S:
             self._data.sync()
@@ -459,7 +460,7 @@ def check_live_format(folder: Path, name: LiveFormat) -> None:
     if name == "ndtiff":
         require("ndstorage", extra="micromanager", purpose="writing NDTiff")
     for _, movie, _ in LIVE_FORMATS.values():
-        for path in (folder / movie, folder / _std_name(movie)):
+        for path in (folder / movie, folder / std_name(movie)):
             if path.exists():
                 raise OutputExists(
                     f"{path} exists and recordings are never overwritten; name another --output."
@@ -497,19 +498,28 @@ def open_live_sink(
         return frames
     std_opener, std_movie, _ = LIVE_FORMATS[std_format]
     about = ChainMap(dict[str, Any](_STD), provenance)  # type: ignore[arg-type]  # only read
-    path = folder / _std_name(std_movie)
+    path = folder / std_name(std_movie)
     floats = replace(source, dtype=np.dtype(np.float32))
     return _WithDeviation(frames, std_opener(path, floats, about, "standard deviation"))
 
 
-def _write_whole(path: Path, data: bytes | memoryview) -> None:
+def write_chunk(image: Path, place: tuple[int, int, int], pixels: npt.NDArray[Any]) -> None:
+    """Write the frame of a place (t, c, z) of an OME-Zarr image that a session made, whole or not at all."""
+    at, channel, z = place
+    frame = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
+    folder = image / FULL / "c" / str(at) / str(channel) / str(z) / "0"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "0", frame.reshape(-1).view(np.uint8).data)
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file that appears, or replaces the one before it, whole or not at all."""
     draft = path.with_name(path.name + ".partial")
     draft.write_bytes(data)
     draft.replace(path)
 
 
-def _std_name(movie: str) -> str:
+def std_name(movie: str) -> str:
     stem, _, ending = movie.partition(".")
     return f"{stem}_std.{ending}"
 

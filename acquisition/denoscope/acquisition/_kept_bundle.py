@@ -1,0 +1,99 @@
+"""The bundle of a session, kept in its run folder, so that what was skipped can be computed later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from denoscope.runtime import BundleNotFound, InvalidInput, list_bundles
+
+if TYPE_CHECKING:
+    from denoscope.runtime import Bundle
+
+__all__ = ["KEPT_BUNDLE", "bundle_in_log", "bundle_of", "keep_bundle"]
+
+KEPT_BUNDLE = "bundle.denoscope"
+
+
+def keep_bundle(bundle: str, run: Path) -> str | None:
+    """Copy the bundle of a session into its run folder; a shipped one is known by its name.
+
+    Parameters
+    ----------
+    bundle
+        As the user named it.
+    run
+        Run folder.
+
+    Returns
+    -------
+    str or None
+        Absolute path of the bundle; None for a shipped one.
+
+    Raises
+    ------
+    DenoscopeError
+        When the bundle cannot be read any more.
+    OSError
+        When the disk refuses.
+    """
+    from denoscope.runtime import Bundle
+
+    if bundle in list_bundles():
+        return None
+    model = Bundle.load(bundle)
+    model.save(run / KEPT_BUNDLE)
+    return str(Path(bundle).absolute())
+
+
+def bundle_in_log(run: Path) -> dict[str, Any]:
+    """Return which bundle and look-ahead a session began with, where a crash left its log and no report."""
+    try:
+        lines = (run / "log.jsonl").read_bytes().splitlines()
+        opened = next(each for each in map(json.loads, lines) if each["event"] == "opened")
+        denoiser = opened["denoiser"]
+        return {name: denoiser[name] for name in ("bundle", "bundle_sha256", "look_ahead")}
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return {}
+
+
+def bundle_of(run: Path, denoiser: Mapping[str, Any], asked: str | None) -> Bundle:
+    """Load the bundle that a session used.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    denoiser
+        What the session's report says of its denoiser; empty after a crash.
+    asked
+        Bundle that the user names; None for the session's.
+
+    Raises
+    ------
+    InvalidInput
+        When it cannot be found, or is another one than the session used.
+    """
+    from denoscope.runtime import Bundle
+
+    kept = run / KEPT_BUNDLE
+    name, path = denoiser.get("bundle", "live"), denoiser.get("bundle_path")
+    places = [str(place) for place in (kept, path) if place and Path(place).is_dir()]
+    place = asked or (places[0] if places else path or name)
+    try:
+        model = Bundle.load(place)
+    except BundleNotFound as error:
+        if asked is not None:
+            raise
+        raise InvalidInput(
+            f"the session used the bundle {path or name}, which is not there any more: name it with --bundle."
+        ) from error
+    wanted = denoiser.get("bundle_sha256", model.digest)
+    if model.digest == wanted:
+        return model
+    what = f"the session used the bundle {name} with SHA-256 {wanted[:12]}..., and {place} has {model.digest[:12]}..."
+    if asked is None:
+        raise InvalidInput(f"{what}: it was changed since; name a copy of the session's with --bundle.")
+    raise InvalidInput(f"{what}: name the session's with --bundle.")
