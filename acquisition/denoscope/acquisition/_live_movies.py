@@ -27,7 +27,8 @@ __all__ = ["LiveMovie", "live_movie"]
 
 FrameKey = tuple["StreamKey", int]
 
-COMPUTED = "frames_computed_afterwards"
+_COMPUTED = "frames_computed_afterwards"
+_NOT_DENOISED = "frames_not_denoised"
 
 
 class LiveMovie(Protocol):
@@ -140,7 +141,7 @@ class _OmeTiff:
                     kept.append(gap | {"indices": ranges(indices)})
             if kept:
                 stream["not_denoised"] = kept
-        values = {"streams": self._streams, COMPUTED: len(self._done)}
+        values = {"streams": self._streams, **_computed(self.measured, self._done)}
         replace_description(Path(self._tiff.filehandle.path), with_values(self._tiff.ome_metadata, values))
         self._done.clear()
 
@@ -218,7 +219,7 @@ class _OmeZarr:
                 lines.flush()
                 os.fsync(lines.fileno())
             group = json.loads((image / "zarr.json").read_bytes())
-            group["attributes"]["denoscope"][COMPUTED] = len(done)
+            group["attributes"]["denoscope"] |= _computed(self.measured, self._done)
             write_whole(image / "zarr.json", json.dumps(group).encode())
         self._done.clear()
 
@@ -274,9 +275,16 @@ class _NDTiff:
                 file.write(text.replace(old, new, 1))
         if self._done:
             about = Path(self._dataset.path) / PROVENANCE_FILE
-            values = json.loads(about.read_bytes()) | {COMPUTED: len(self._done)}
+            values = json.loads(about.read_bytes()) | _computed(self.measured, self._done)
             write_whole(about, (json.dumps(values, indent=2) + "\n").encode())
         self._done.clear()
+
+
+def _computed(measured: set[FrameKey], done: set[FrameKey]) -> dict[str, Any]:
+    """Return what the provenance says when measured frames gave way to denoised ones."""
+    left = len(measured - done)
+    text = f"{left} more, shown as measured" if left else "none: all were computed after the recording"
+    return {_COMPUTED: len(done), _NOT_DENOISED: text}
 
 
 def _write_at(path: Path, at: int, pixels: npt.NDArray[Any]) -> None:

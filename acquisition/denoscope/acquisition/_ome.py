@@ -421,16 +421,17 @@ def _not_denoised(segment: _Segment) -> dict[str, Any]:
 def with_values(xml: str, values: Mapping[str, Any]) -> str:
     """Return a movie's OME-XML with other values in the annotation of its provenance."""
     for key, value in values.items():
-        text = json.dumps(value, default=str)
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
         for plain, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
             text = text.replace(plain, escaped)
-        name = re.escape(key)
-        xml, found = re.subn(
-            rf'(<(?:\w+:)?M K="{name}">)[^<]*(</)', lambda m, text=text: m[1] + text + m[2], xml, count=1
-        )
-        if not found:
-            element = f'<M K="{key}">{text}</M>'
-            xml = re.sub(r'(?=<(?:\w+:)?M K="streams">)', lambda _, element=element: element, xml, count=1)
+        element = rf'(<(?:\w+:)?M K="{re.escape(key)}">)[^<]*(?=</)'
+        found = re.search(element, xml)
+        if found is not None:
+            xml = xml[: found.end(1)] + text + xml[found.end() :]
+        elif (streams := re.search(r'<(\w+:)?M K="streams">', xml)) is not None:
+            prefix = streams[1] or ""
+            new = f'<{prefix}M K="{key}">{text}</{prefix}M>'
+            xml = xml[: streams.start()] + new + xml[streams.start() :]
     return xml
 
 

@@ -287,7 +287,7 @@ class PageFile:
             at = at + size if last else following
             if len(data) > _ORDER_AT_ONCE or last:
                 self._file.seek(at - len(data))
-                self._write(data)
+                self._write(bytes(data))
                 data = bytearray()
         confirm(self._file.fileno())  # the new pages are on the disk before anything points to them
         self._file.seek(form.link_at)
