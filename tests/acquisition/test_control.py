@@ -94,7 +94,7 @@ def test_a_pause_costs_denoised_frames_and_no_raw_ones(tmp_path: Path, tiny: str
         },
     )
     settings = make_settings(
-        core="demo", output=tmp_path / "run", bundle=tiny, picture=False, lag_s=60, finish_s=60
+        core="demo", output=tmp_path / "run", bundle=tiny, picture=False, lag_s=60, finish_s=60, fill=False
     )
     report = live(settings, source=source, on_status=act.see, control=act.control)
     frames = report["frames"]

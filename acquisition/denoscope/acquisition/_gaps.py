@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._frames import Frame
-from ._raw import RAW_MOVIE, RAW_SIDECAR
+from ._raw import RAW_MOVIE, read_raw
 from ._routing import Routes
 from ._sinks import Place
 
@@ -64,21 +63,18 @@ def gaps(folder: Path, streams: int, sink: LiveSink) -> Iterator[Gap]:
         Every denoised frame was written to it.
     """
     routes = Routes(streams)
-    with (folder / RAW_SIDECAR).open("rb") as lines:
-        next(lines, None)
-        for page, line in enumerate(lines):
-            record = json.loads(line)
-            if not record["agrees"]:
-                continue
-            shape, dtype = (record["shape"][0], record["shape"][1]), np.dtype(record["dtype"])
-            # Of the pixels a route depends on shape and dtype only.
-            pixels = np.broadcast_to(np.zeros((), dtype), shape)
-            camera, tags = record.get("camera", ""), record["tags"]
-            route = routes.of(Frame(pixels, record["number"], record["received_s"], camera, tags))
-            if route is None or sink.holds(route.key, route.index):
-                continue
-            time_s = record["core_unix_s"] if record["core_unix_s"] is not None else record["received_s"]
-            yield Gap(page, Place(route.key, route.index, time_s, tags), record["at"], shape, dtype)
+    for page, record in enumerate(read_raw(folder).records):
+        if not record["agrees"]:
+            continue
+        shape, dtype = (record["shape"][0], record["shape"][1]), np.dtype(record["dtype"])
+        # Of the pixels a route depends on shape and dtype only.
+        pixels = np.broadcast_to(np.zeros((), dtype), shape)
+        camera, tags = record.get("camera", ""), dict(record["tags"])
+        route = routes.of(Frame(pixels, record["number"], record["received_s"], camera, tags))
+        if route is None or sink.holds(route.key, route.index):
+            continue
+        time_s = record["core_unix_s"] if record["core_unix_s"] is not None else record["received_s"]
+        yield Gap(page, Place(route.key, route.index, time_s, tags), record["at"], shape, dtype)
 
 
 def show_measured(

@@ -182,6 +182,7 @@ class _Run:
         self.raw = raw
         with self.traces.noticing():
             self.bundle_path = self._keep_bundle()
+        with self.traces.noticing():
             self.writer = open_live_sink(
                 settings.output,
                 settings.denoised_format,
@@ -217,6 +218,9 @@ class _Run:
             raw_queue_frames=min(max(queued, 4), 4096),
         )
         self._serve_metrics()
+
+    def _show_skipped(self) -> None:
+        self.skipped = show_skipped(self)
 
     def _keep_bundle(self) -> str | None:
         """Keep in the run folder what it takes to compute skipped frames later; its absence ends no recording."""
@@ -461,8 +465,8 @@ class _Run:
             )
         self.provenance.update(self.denoiser.learned() if self.lane.ended else UNKNOWN)
         if self.lane.ended:
+            self._try("showing skipped frames as measured", self._show_skipped)
             try:
-                self.skipped = show_skipped(self)
                 self.writer.close()
             except Exception as error:  # noqa: BLE001  the raw recording is complete; the report says this
                 self.session.add_problem(f"the denoised movie could not be finished: {one_line(error)}")

@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from denoscope.runtime import DenoscopeError
-
 from ._disk import free_bytes
 from ._errors import one_line
 from ._ome import ranges
@@ -94,16 +92,21 @@ def fill_skipped(
     with suppress(OSError):  # a kill from here on leaves a report that is true
         write_report(report, run.output)
     caught.listener = lambda: None
+
+    def on_frame(done: int, total: int) -> None:
+        with suppress(Exception):  # a terminal that was closed ends nothing
+            on_fill(done, total)
+
     started_s = time.perf_counter()
     try:
         computed = fill_in_place(
             run.output,
             camera=run.camera,
             std=settings.std,
-            on_frame=on_fill,
+            on_frame=on_frame,
             goes_on=lambda: caught.count == 0,
         )
-    except (DenoscopeError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001  the recording is complete, and the report must be written
         report["outcome"]["notes"].append(f"the skipped frames could not be computed now: {one_line(error)}")
         return
     report["frames"]["computed_afterwards"] = computed
