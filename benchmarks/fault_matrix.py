@@ -38,6 +38,7 @@ sys.path[:0] = [str(ROOT / part) for part in ("train", "export", "runtime", "acq
 import raw_safety  # noqa: E402
 from _provenance import write_results  # noqa: E402
 from fault_session import sent  # noqa: E402
+from fault_shell import SHELL_ROWS  # noqa: E402
 
 from support.tiny_bundle import tiny_bundle  # noqa: E402
 
@@ -75,6 +76,38 @@ def _stall(seconds: float) -> Callable[..., None]:
 
 def _hit(name: str, who: str = "denoiser") -> Callable[..., None]:
     return lambda process, pids, folder: _signal(who, pids, name)  # noqa: ARG005
+
+
+def _bad_requests(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
+    time.sleep(1.0)
+    os.mkfifo(folder / "run" / "request-a.json")
+    (folder / "run" / "request-b.json").write_text("[" * 900)
+    (folder / "run" / "request-c.json").write_bytes(b"[" * 5_000_000)
+
+
+def _stop_all(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
+    time.sleep(1.5)
+    for moment in (signal.SIGSTOP, signal.SIGCONT):
+        for pid in (process.pid, pids["denoiser"]):
+            os.kill(pid, moment)
+        time.sleep(25.0 if moment is signal.SIGSTOP else 0.0)
+
+
+def _storm(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
+    time.sleep(1.5)
+    for _ in range(200):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.002)
+
+
+def _occupied(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
+    time.sleep(2.0)
+    (folder / "run-rescued").mkdir()
+    (folder / "other").mkdir()
+    for name in ("raw.tif", "raw.jsonl"):
+        (folder / "other" / name).write_text("somebody else's")
+    shutil.rmtree(folder / "run")
+    (folder / "other").rename(folder / "run")
 
 
 def _remove(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
@@ -191,6 +224,38 @@ ROWS = (
         *("folder-removed", "run folder removed while recording"),
         *("replay", 1, "was removed"),
         act=_remove,
+    ),
+    Row(
+        *("rescue-collides", "run folder removed, and others hold its name and RUN-rescued"),
+        *("replay", 1, "run-rescued-2"),
+        act=_occupied,
+        found="run-rescued-2",
+    ),
+    Row(
+        *("bad-requests", "a FIFO, deep brackets and 5 MB as requests in the run folder"),
+        *("six-seconds", 0, "360 written raw"),
+        act=_bad_requests,
+    ),
+    Row(
+        *("all-stopped", "session and denoiser stand still for 25 s"),
+        *("six-seconds", 0, "360 written raw"),
+        act=_stop_all,
+    ),
+    Row(*("signal-storm", "200 times SIGINT"), *("replay", 130, "interrupted"), act=_storm),
+    Row(
+        *("fsync-refused", "disk cannot confirm writes (EINVAL), as some network shares"),
+        *("fsync", 1, "did not confirm"),
+        posix=False,
+    ),
+    Row(
+        *("sidecar-error", "EIO on every tenth line of the sidecar"),
+        *("sidecar", 1, "writing raw.jsonl failed"),
+        posix=False,
+    ),
+    Row(
+        *("loop-raises", "exception in the session's main loop"),
+        *("loop", 1, "the loop broke"),
+        posix=False,
     ),
     Row(
         *("folder-moved", "run folder renamed while recording"),
@@ -539,10 +604,28 @@ def _from_raw_safety(row: raw_safety.Row, bundle: str) -> dict[str, Any]:
     }
 
 
+def _in_shell(name: str, bundle: str) -> dict[str, Any]:
+    what, attack = SHELL_ROWS[name]
+    result: dict[str, Any] = {"row": name, "what": what}
+    if not POSIX:
+        return {**result, "skipped": "needs POSIX"}
+    if name == "read-only" and not shutil.which("unshare"):
+        return {**result, "skipped": "needs a mount namespace"}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        tifffile.imwrite(folder / "movie.tif", raw_safety.movie())
+        try:
+            return {**result, **attack(folder, bundle)}
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            return {**result, "exit_code": None, "told": f"{type(error).__name__}: {error}", "ok": False}
+
+
 def _run_named(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     began_s = time.perf_counter()
     if name == KILLS:
         result = kills(arguments.kills, arguments.bundle, arguments.seed)
+    elif name in SHELL_ROWS:
+        result = _in_shell(name, arguments.bundle)
     elif name in {row.name for row in ROWS}:
         result = run(next(row for row in ROWS if row.name == name), arguments.bundle)
     else:
@@ -554,7 +637,7 @@ def _run_named(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Run the rows and print the table."""
-    everything = [*(row.name for row in raw_safety.ROWS), *(row.name for row in ROWS), KILLS]
+    everything = [*(row.name for row in raw_safety.ROWS), *(row.name for row in ROWS), *SHELL_ROWS, KILLS]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -566,6 +649,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON file for the results.")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    os.environ["PYTHONPATH"] = environment(Path())["PYTHONPATH"]
     wanted = arguments.row or [name for name in everything if name != "denoiser-stalls-2s"]
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(arguments.jobs) as pool:
         if arguments.bundle is None:

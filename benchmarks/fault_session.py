@@ -8,6 +8,7 @@ recording has begun (with the id of the denoiser's process), then the session's 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -160,6 +161,49 @@ def _slow_disk(pause_s: float, after: int) -> Callable[[], None]:
     return slow
 
 
+def _no_confirmation() -> None:
+    def refuse(_number: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    os.fsync = refuse  # type: ignore[assignment]
+
+
+def _torn_sidecar() -> None:
+    """Make every tenth write of a line fail half way."""
+    from denoscope.acquisition import RawWriter
+
+    class Torn:
+        def __init__(self, file: Any) -> None:
+            self._file, self._count = file, 0
+
+        def write(self, data: Any) -> Any:
+            self._count += 1
+            if self._count % 10:
+                return self._file.write(data)
+            self._file.write(bytes(data)[:20])
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+    opened = RawWriter.__init__
+
+    def tearing(self: Any, *values: Any) -> None:
+        opened(self, *values)
+        self._lines = Torn(self._lines)
+
+    RawWriter.__init__ = tearing  # type: ignore[method-assign]
+
+
+def _broken_loop() -> None:
+    from denoscope.acquisition import _live
+
+    def fail(_self: Any) -> None:
+        raise RuntimeError("the loop broke")
+
+    _live._Run._obey = _live._Run._watch = fail  # type: ignore[method-assign]
+
+
 SESSIONS: Mapping[str, Spec] = {
     "replay": Spec(),
     "viewed": Spec(viewed=True, settings={"frames": 360}),
@@ -171,6 +215,9 @@ SESSIONS: Mapping[str, Spec] = {
     # 60 frames a second come, 40 are taken, as long as they fit into memory.
     "slow-disk": Spec(inside=_slow_disk(0.025, 10), settings={"frames": 240, "raw_queue_mb": 1}),
     "full-disk": Spec(settings={"reserve_mb": 0.0}),
+    "fsync": Spec(inside=_no_confirmation, settings={"frames": 240}),
+    "sidecar": Spec(inside=_torn_sidecar, settings={"frames": 240}),
+    "loop": Spec(inside=_broken_loop, settings={"frames": 240}),
     "silent": Spec(script=lambda _index, frame: frame, silent_s=4.0),
     "gap": Spec(script=_gap),
     "restarted": Spec(script=_again_from_zero),

@@ -25,6 +25,10 @@ ROWS = (
     "source-lost",
     "number-gap",
     "wrong-shape",
+    "bad-requests",
+    "sidecar-error",
+    "reader-closed",
+    "fill-missing",
     "kill-9",
 )
 
