@@ -74,6 +74,22 @@ def test_bad_input_gets_one_sentence(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["mine.denoscope", "mine-report.html", "mine-training.csv"])
+def test_what_an_earlier_training_wrote_is_not_replaced(tmp_path: Path, name: str) -> None:
+    from denoscope.acquisition import OutputExists
+    from denoscope.acquisition._commands.train import _refuse_existing
+
+    paths = [tmp_path / each for each in ("mine.denoscope", "mine-report.html", "mine-training.csv")]
+    _refuse_existing(paths, interrupted=False, resume=False)
+    (tmp_path / name).touch()
+    with pytest.raises(OutputExists, match=f"{name} exists: name another --output, or add --overwrite"):
+        _refuse_existing(paths, interrupted=False, resume=False)
+    with pytest.raises(OutputExists, match="add --resume to go on"):
+        _refuse_existing(paths, interrupted=True, resume=False)
+    if name.endswith(".csv"):  # an interrupted training goes on with its table
+        _refuse_existing(paths, interrupted=True, resume=True)
+
+
 def test_train_then_evaluate(denoscope: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     noisy, clean = pair
     mine = tmp_path / "mine.denoscope"

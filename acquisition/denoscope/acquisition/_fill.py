@@ -269,6 +269,9 @@ class _Filling:
             tuple(self.tracks),
             max(len(track.places) for track in self.tracks.values()),
             one_shape=len(shapes) == 1,
+            metadata_bytes=sum(
+                len(json.dumps(dict(each["tags"]), default=str)) for each in self.recording.records
+            ),
         )
         check_space(output.parent, source, len(self.routes), _RESERVE_BYTES)
         self.partial = output.with_name(output.name + ".partial")

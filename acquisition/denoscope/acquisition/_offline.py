@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from denoscope.runtime import InvalidInput
 
@@ -16,6 +19,7 @@ from ._errors import one_line
 from ._frames import SourceInfo
 from ._input_watch import WatchedMovie, sample_hash
 from ._journal import Journal
+from ._movie_about import about_movie, movie_of
 from ._noise_check import check_noise, rounding_note
 from ._outputs import check_files, check_output, give_name, locked, partial_of
 from ._pages import PageFile
@@ -136,7 +140,7 @@ class _Work:
                 check_output(path)
         format_of(output)
         self.unlocked: str | None = None
-        self.movie, self.output, self.std, self.camera = movie, output, std, camera
+        self.movie, self.output, self.std, self.camera = movie_of(movie), output, std, camera
         self.float32 = float32
         self.cut, self.on_frame = cut, on_frame
         self.partial = partial_of(output)
@@ -174,7 +178,19 @@ class _Work:
         self.length = len(frames)
         self.cut = Cut(self.length, self.cut.chunk, self.cut.warm_up)
         shape, dtype = (self.frames.shape[1], self.frames.shape[2]), self.frames.dtype
-        self.info = info = SourceInfo("file", self.movie.name, "", shape, dtype, frames=self.length)
+        self.about = about = about_movie(self.movie, self.length, channel)
+        self.info = info = SourceInfo(
+            "file",
+            self.movie.name,
+            "",
+            shape,
+            dtype,
+            pixel_size_um=about.pixel_size_um,
+            exposure_s=about.exposure_s,
+            frame_rate_hz=1 / about.increment_s if about.increment_s else None,
+            frames=self.length,
+            channel=about.channel,
+        )
         per_frame = info.frame_bytes + (4 * shape[0] * shape[1] if self.std else 0)
         check_space(self.output.parent, info, -(-self.length * per_frame // info.frame_bytes), _RESERVE_BYTES)
 
@@ -229,13 +245,18 @@ class _Work:
         if self.journal.complete:  # only the names are missing
             return
         keep = done if self.resumed else None
-        layout = Layout(self.info, (StreamKey(),), self.length)
+        layout = Layout(self.info, (StreamKey(),), self.length, times_s=self.about.times_s)
         self.sink: MovieSink = open_sink(self.output, self.partial, layout, keep=keep)
         stack.callback(self.sink.close)
         if self.partial_std is not None:
             if keep is None:
                 self.partial_std.unlink(missing_ok=True)
-            self.deviations = stack.enter_context(PageFile(self.partial_std, keep=keep))
+            floats = replace(layout, source=replace(self.info, dtype=np.dtype(np.float32)))
+            self.deviations = stack.enter_context(
+                PageFile(
+                    self.partial_std, keep=keep, pixel_size_um=self.info.pixel_size_um, classic=floats.small
+                )
+            )
         if not self.resumed:
             self._save()
 
@@ -312,7 +333,9 @@ class _Work:
             self._save()
 
     def _write(self, out: Denoised) -> None:
-        self.sink.append(out.frame, Place(out.meta.key, out.meta.number, None, {}))
+        times_s = self.about.times_s
+        time_s = None if times_s is None else times_s[out.meta.number]
+        self.sink.append(out.frame, Place(out.meta.key, out.meta.number, time_s, {}))
         if self.deviations is not None:
             assert out.std is not None
             self.deviations.append(out.std)

@@ -113,6 +113,8 @@ class DenoisedWriter:
     keep
         Go on with a movie of one stream whose file holds at least so many frames, cut off after them;
         None for a new file.
+    classic
+        Write a classic TIFF, which ends at 4 GB.
 
     Raises
     ------
@@ -132,6 +134,7 @@ class DenoisedWriter:
         timed: bool = True,
         quantity: str = "denoised",
         keep: int | None = None,
+        classic: bool = False,
     ) -> None:
         path = folder / file_name
         if path.exists() and keep is None:
@@ -141,7 +144,11 @@ class DenoisedWriter:
         self._provenance = provenance
         self._timed = timed
         self._quantity = quantity
-        self._pages = PageFile(path, pixel_size_um=source.pixel_size_um, describe=True, keep=keep)
+        self._pages = PageFile(
+            path, pixel_size_um=source.pixel_size_um, describe=True, keep=keep, classic=classic
+        )
+        self.times_s: tuple[float, ...] | None = None
+        """Seconds of each frame of a movie of one stream, in place of the stamps'."""
         self._segments: list[_Segment] = []
         self._current: dict[tuple[str, int], _Segment] = {}
         self._zero_s: float | None = None
@@ -317,6 +324,9 @@ class DenoisedWriter:
             for segment in self._segments
         ]
 
+    def _time_of(self, page: _Page) -> float:
+        return page.time_s if self.times_s is None else self.times_s[page.index]
+
     def _image(self, number: int, segment: _Segment) -> Any:
         from ome_types.model import (
             AnnotationRef,
@@ -336,7 +346,7 @@ class DenoisedWriter:
                 the_c=page.channel,
                 the_z=page.z,
                 the_t=page.index - start,
-                delta_t=page.time_s if self._timed and page.shows != REPEATED else None,
+                delta_t=self._time_of(page) if self._timed and page.shows != REPEATED else None,
                 exposure_time=exposure_s,
             )
             for page in segment.pages

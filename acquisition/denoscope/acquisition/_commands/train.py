@@ -99,6 +99,9 @@ def train(
     camera_roi: RoiOption = None,
     simulated: Annotated[int, typer.Option(help="Simulated movies to learn from as well.", min=0)] = 0,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted training of this output.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the bundle, report and CSV of an earlier training.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     precision: Annotated[
         PrecisionName,
@@ -135,6 +138,12 @@ def train(
 
         if output.exists() and not (output / "bundle.json").is_file():
             raise InvalidInput(f"--output {output} exists and is not a bundle: name another folder.")
+        name = output.name.removesuffix(".denoscope")
+        checkpoint = output.with_name(output.name + ".checkpoint.safetensors")
+        table = output.with_name(f"{name}-training.csv") if log is None else log / "training.csv"
+        page = output.with_name(f"{name}-report.html")
+        if not overwrite:
+            _refuse_existing([output, page, table], interrupted=checkpoint.is_file(), resume=resume)
         if sum(budget is not None for budget in (minutes, epochs, steps)) > 1:
             raise InvalidInput("--minutes, --epochs and --steps are three ways to say how long: give one.")
         beginning = _beginning(
@@ -173,10 +182,6 @@ def train(
             # With a number of steps the same seed is to give the same bits on every machine's float32.
             changes["precision"] = automatic_precision() if "minutes" in changes else PrecisionName.FULL.value
         settings = entry.settings(seed=seed, devices=devices, **changes)
-
-        name = output.name.removesuffix(".denoscope")
-        checkpoint = output.with_name(output.name + ".checkpoint.safetensors")
-        table = output.with_name(f"{name}-training.csv") if log is None else log / "training.csv"
         _announce(shell, loaded, warnings, log)
         try:
             result = _fit_with_bar(
@@ -198,6 +203,8 @@ def train(
             )
         except KeyboardInterrupt:
             saved = checkpoint.is_file()
+            if not saved:
+                table.unlink(missing_ok=True)
             remedy = (
                 "the same command with --resume goes on from the last checkpoint"
                 if saved
@@ -228,7 +235,6 @@ def train(
             quality=[_quality(result, loaded, entry.score)],
             **with_flow,
         )
-        page = output.with_name(f"{name}-report.html")
         report = Report(name, entry, settings, beginning.shape, loaded, beginning.name, warnings)
         save_report(result, report, page)
         remove_checkpoint(checkpoint)
@@ -254,6 +260,19 @@ def train(
         }, 0
 
     shell.run(action)
+
+
+def _refuse_existing(paths: list[Path], *, interrupted: bool, resume: bool) -> None:
+    """Refuse to replace what an earlier training wrote; its table is continued by --resume."""
+    from denoscope.acquisition._errors import OutputExists
+
+    bundle, page, table = paths
+    for path in (bundle, page, *([] if resume and interrupted else [table])):
+        if path.exists():
+            remedy = "add --resume to go on with the interrupted training, or " if interrupted else ""
+            raise OutputExists(
+                f"{path} exists: {remedy}name another --output, or add --overwrite to replace it."
+            )
 
 
 @dataclass

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy.typing as npt
 
 from denoscope.acquisition._frames import SourceInfo
+from denoscope.acquisition._pages import CLASSIC_LIMIT
 
 if TYPE_CHECKING:
     from denoscope.runtime import StreamKey
 
 __all__ = ["Layout", "MovieSink", "Place"]
+
+_OVERHEAD = 1500  # bytes of a frame beside pixels and tags: directory, padding, OME-XML
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,25 @@ class Layout:
         Frames of the longest stream.
     one_shape
         Whether all frames have the shape and dtype of `source`.
+    times_s
+        Seconds of each frame since the first one, of a movie of one stream; None where unknown.
+    metadata_bytes
+        Size of all frames' tags as JSON.
     """
 
     source: SourceInfo
     keys: tuple[StreamKey, ...]
     length: int
     one_shape: bool = True
+    times_s: tuple[float, ...] | None = None
+    metadata_bytes: int = 0
+
+    @property
+    def small(self) -> bool:
+        """Whether a classic TIFF of 4 GB holds it for certain."""
+        a_frame = self.source.frame_bytes + _OVERHEAD
+        most = self.length * len(self.keys) * a_frame + self.metadata_bytes
+        return self.one_shape and most < CLASSIC_LIMIT
 
 
 @dataclass(frozen=True, slots=True)

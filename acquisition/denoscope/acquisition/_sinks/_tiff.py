@@ -23,7 +23,7 @@ class TiffSink:
         if keep is None:
             partial.unlink(missing_ok=True)
         self._provenance: dict[str, Any] = {}
-        self._timed = layout.source.kind != "file"
+        self._timed = layout.source.kind != "file" or layout.times_s is not None
         self._writer = DenoisedWriter(
             partial.parent,
             layout.source,
@@ -31,7 +31,9 @@ class TiffSink:
             file_name=partial.name,
             timed=self._timed,
             keep=keep,
+            classic=layout.small,
         )
+        self._writer.times_s = layout.times_s
         self._pages = keep or 0
 
     def append(self, frame: npt.NDArray[Any], place: Place) -> None:

@@ -1,0 +1,81 @@
+"""Times, names and pixel sizes of recorded movies survive denoising."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from ome_types import from_tiff
+
+from denoscope.acquisition import Frame, live, make_settings
+from denoscope.acquisition._offline import denoise_movie
+from support.tiny_bundle import IDENTITY, tiny_bundle
+
+from .test_routing import Listed
+
+
+def movie_of_noise(count: int = 12) -> Any:
+    return np.random.default_rng(3).poisson(300, (count, 24, 32)).astype(np.uint16)
+
+
+def times_of(path: Path) -> list[float | None]:
+    return [plane.delta_t for plane in from_tiff(path).images[0].pixels.planes]
+
+
+@pytest.mark.parametrize("named", ["folder", "raw.tif"])
+def test_a_run_keeps_the_time_of_every_frame(tmp_path: Path, named: str) -> None:
+    tiny_bundle(tmp_path / "tiny.denoscope", intensity=IDENTITY)
+    times = np.cumsum(np.linspace(0.02, 0.08, 12))
+    frames = [
+        Frame(pixels, n, 5.0 + n, "Cam", {}, core_unix_s=1e9 + times[n])
+        for n, pixels in enumerate(movie_of_noise())
+    ]
+    run = tmp_path / "run"
+    bundle = str(tmp_path / "tiny.denoscope")
+    settings = make_settings(core="list", output=run, bundle=bundle, picture=False, denoiser="thread")
+    live(settings, source=Listed(frames))
+    out = tmp_path / "out.ome.tif"
+    denoise_movie(run if named == "folder" else run / "raw.tif", out, bundle=bundle, std=tmp_path / "std.tif")
+    assert times_of(out) == pytest.approx(list(times - times[0]), abs=1e-6)
+    pixels = from_tiff(out).images[0].pixels
+    assert pixels.time_increment is not None
+    assert pixels.channels[0].name == "A"  # the listed source's camera
+    for path in (out, tmp_path / "std.tif"):
+        with tifffile.TiffFile(path) as tiff:
+            assert not tiff.is_bigtiff
+            assert len(tiff.pages) == 12
+
+
+def test_the_metadata_of_other_movies_survive(tmp_path: Path) -> None:
+    tiny_bundle(tmp_path / "tiny.denoscope", intensity=IDENTITY)
+    bundle = str(tmp_path / "tiny.denoscope")
+    movie = movie_of_noise()
+    ome = {
+        "axes": "TYX",
+        "PhysicalSizeX": 0.65,
+        "PhysicalSizeXUnit": "µm",
+        "TimeIncrement": 50.0,
+        "TimeIncrementUnit": "ms",
+        "Channel": {"Name": "GCaMP"},
+        "Plane": {"DeltaT": [0.05 * n for n in range(12)]},
+    }
+    tifffile.imwrite(tmp_path / "a.ome.tif", movie, metadata=ome)
+    tifffile.imwrite(
+        tmp_path / "ij.tif",
+        movie,
+        imagej=True,
+        resolution=(1 / 0.65, 1 / 0.65),
+        metadata={"axes": "TYX", "unit": "um", "finterval": 0.05},
+    )
+    for name in ("a.ome.tif", "ij.tif"):
+        out = tmp_path / f"clean-{name}.ome.tif"
+        denoise_movie(tmp_path / name, out, bundle=bundle)
+        pixels = from_tiff(out).images[0].pixels
+        assert pixels.physical_size_x == pytest.approx(0.65, rel=1e-3)
+        assert pixels.time_increment == pytest.approx(0.05)
+        if name == "a.ome.tif":
+            assert pixels.channels[0].name == "GCaMP"
+            assert times_of(out) == pytest.approx([0.05 * n for n in range(12)])
