@@ -178,8 +178,10 @@ def test_what_was_started_after_ours_is_not_stopped(serve: Serve) -> None:
     source.open()
     source.start()
     assert len(pop_all(source)) == 8
-    camera.rate_hz = 100
+    camera.rate_hz = 2000
     camera.start("gui")
+    while camera.count() < 20:  # its newest frame has a higher number than our last one
+        time.sleep(0.01)
     source.stop()
     source.close()
     assert camera.running()

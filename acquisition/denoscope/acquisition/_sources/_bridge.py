@@ -33,6 +33,7 @@ _PATIENCE_S = 120.0
 _STOP_S = 30.0
 _BUSY_AFTER_S = 1.0
 _POP_WAIT_S = 0.05
+_WAIT_S = 0.2
 # Frames that one round of requests may fetch.
 _BATCH = 16
 _BATCH_BYTES = 64 * 2**20
@@ -196,14 +197,18 @@ class BridgeSource(CoreSource):
             raise SourceFailed(f"Micro-Manager at {self._name} does not answer any more.{self._may_run()}")
         end_s = time.perf_counter() + (self._patience_s * 2 if wait_s is None else wait_s)
         if self._worker.pending:
-            done, _ = self._collect(max(0.0, end_s - time.perf_counter()))
-            if not done:
-                raise self._hangs(wait_s)
+            self._wait_for_it(end_s, wait_s)
         self._worker.submit(job)
-        done, value = self._collect(max(0.0, end_s - time.perf_counter()))
-        if not done:
-            raise self._hangs(wait_s)
-        return value
+        return self._wait_for_it(end_s, wait_s)
+
+    def _wait_for_it(self, end_s: float, wait_s: float | None) -> Any:
+        # In short waits, because Windows lets no Ctrl-C through during one.
+        while True:
+            done, value = self._collect(min(_WAIT_S, max(0.0, end_s - time.perf_counter())))
+            if done:
+                return value
+            if time.perf_counter() >= end_s:
+                raise self._hangs(wait_s)
 
     def _hangs(self, wait_s: float | None) -> SourceFailed:
         self._dead = True
@@ -425,6 +430,7 @@ class BridgeSource(CoreSource):
         if not images:
             # Nothing could be popped though a frame was counted: it comes, or the count is wrong for good.
             self._waiting = 0
+            time.sleep(min(_REST_S, self._interval_s / 4))
             if self._empty_pops > _ENDLESS_EMPTY and not bool(self._core.is_sequence_running()):
                 self._end()
 
