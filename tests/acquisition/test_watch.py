@@ -323,7 +323,7 @@ def streams_of(frames: list[Frame]) -> dict[Any, npt.NDArray[Any]]:
     "pattern",
     [
         "{i:05d}_t{t:04d}_c{c:02d}.tif", "img_channel{c:03d}_position000_time{t:09d}_z000.tif",
-        "TSeries-001_Cycle00001_Ch{c}_{t:06d}.tif", "img_{t:09d}_{word}_000.tif",
+        "TSeries-001_Cycle00001_Ch{c}_{t:06d}.tif", "img_{t:09d}_{word}_000.tif", "{word}_{t:03d}.tif",
     ],
 )  # fmt: skip
 def test_channels_in_names_are_streams_of_their_own(tmp_path: Path, pattern: str) -> None:

@@ -286,3 +286,54 @@ def test_warnings_of_the_parser_stay_inside(tmp_path: Path, monkeypatch: pytest.
     tifffile.imwrite(tmp_path / "m.tif", turn(3, 1)[:, 0], photometric="minisblack")
     monkeypatch.setattr(tifffile.TiffFile, "__init__", loud)
     assert len(open_movie(tmp_path / "m.tif")) == 3
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "nd2", "czi", "lif", "oib", "oif", "avi", "mkv", "raw", "sbx", "isxd", "mat", "mmap", "bin", "vsi", "lsm",
+        "npz",
+    ],
+)  # fmt: skip
+def test_other_formats_are_named_with_the_way_out(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"movie.{ending}"
+    path.write_bytes(b"\x01\x02\x03" * 100)
+    with pytest.raises(
+        InvalidInput, match=r"movie\.\w+ is an? .*: (export|open|convert|import|save|its|name) "
+    ) as caught:
+        open_movie(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_format_is_known_by_its_first_bytes(tmp_path: Path) -> None:
+    (tmp_path / "movie.data").write_bytes(b"ZISRAWFILE" + bytes(100))
+    with pytest.raises(InvalidInput, match="a Zeiss CZI"):
+        open_movie(tmp_path / "movie.data")
+    movie = turn(4, 1)[:, 0]
+    tifffile.imwrite(tmp_path / "movie.lsm", movie, photometric="minisblack")
+    np.testing.assert_array_equal(read(tmp_path / "movie.lsm"), movie)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", ">u2", "float32"])
+def test_numpy_arrays(tmp_path: Path, dtype: str) -> None:
+    movie = turn(6, 1)[:, 0].astype(dtype)
+    np.save(tmp_path / "m.npy", movie)
+    np.testing.assert_array_equal(read(tmp_path / "m.npy"), movie)
+    np.testing.assert_array_equal(open_movie(tmp_path / "m.npy")[2:4, 3:9, 5:6], movie[2:4, 3:9, 5:6])
+
+
+def test_numpy_files_that_are_no_movie(tmp_path: Path) -> None:
+    np.save(tmp_path / "f.npy", np.asfortranarray(turn(6, 1)[:, 0]))
+    np.save(tmp_path / "four.npy", turn(6, 2))
+    np.save(tmp_path / "objects.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "cut.npy", turn(6, 1)[:, 0])
+    with (tmp_path / "cut.npy").open("r+b") as file:
+        file.truncate(5000)
+    for name, what in (
+        ("f", "column by column"),
+        ("four", "a movie is"),
+        ("objects", "never loaded"),
+        ("cut", "claims"),
+    ):
+        with pytest.raises(InvalidInput, match=what):
+            open_movie(tmp_path / f"{name}.npy")

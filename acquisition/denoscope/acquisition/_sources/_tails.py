@@ -317,6 +317,7 @@ class FolderTail(Tail):
         self._open: dict[_Stream, tuple[str, TiffTail, int]] = {}
         self._waiting: list[tuple[_Key, str]] = []
         self._listed: tuple[str, ...] = ()
+        self._words = ""
         self._lost = 0
         self.late = 0
 
@@ -362,11 +363,18 @@ class FolderTail(Tail):
                 if grown is not None:
                     self._open[stream] = name, tail, count + 1
                     lost, self._lost = self._lost, 0
-                    return Grown(grown.pixels, _tagged(grown.tags, stream), lost)
+                    return Grown(grown.pixels, _tagged(grown.tags, self._known(stream)), lost)
             if not moved:
                 return None
             self._take_up()
         return None
+
+    def _known(self, stream: _Stream) -> _Stream:
+        """Return the stream, named by the words of its files where they are not those of the first."""
+        self._words = self._words or stream[3]
+        if stream[3] in (self._words, ""):
+            return stream
+        return (" ".join(filter(None, (stream[3].strip("-_. #"), stream[0]))), *stream[1:])
 
     def _follows(self, stream: _Stream) -> bool:
         return any(_placed(name)[0] == stream for _, name in self._waiting)
@@ -395,19 +403,21 @@ class FolderTail(Tail):
 
 
 _MOST_OPEN = 256
-_Stream = tuple[str, str, str]
+_Stream = tuple[str, str, str, str]
 _Key = tuple[Any, ...]
 
 
 def _placed(name: str) -> tuple[_Stream, _Key]:
     """Return the stream that a file's name tells, and what sorts the files."""
     stream, rest = stream_of_name(name)
-    return stream, (natural(rest), natural(stream[2]), natural(stream[1]), natural(stream[0]))
+    # Names of other words are other recordings or channels; ``movie.tif`` and ``movie_1.tif`` are one.
+    words = re.sub(r"[-_. ]?[A-Za-z]?#$", "", re.sub(r"\d+", "#", rest))
+    return (*stream, words), (natural(rest), natural(stream[2]), natural(stream[1]), natural(stream[0]))
 
 
 def _tagged(tags: Mapping[str, Any], stream: _Stream) -> Mapping[str, Any]:
     """Add what the name says to what the file says of a frame."""
-    channel, plane, position = stream
+    channel, plane, position, _ = stream
     said = {"channel": channel, "z": _digits(plane), "position": _digits(position)}
     said = {axis: value for axis, value in said.items() if value != ""}
     if not said:

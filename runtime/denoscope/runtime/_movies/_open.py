@@ -15,6 +15,7 @@ import numpy.typing as npt
 from denoscope.runtime._errors import InvalidInput
 
 from ._check import check_regular
+from ._foreign import is_foreign
 from ._joined import Chosen
 from ._lazy import LazyMovie, Reader
 from ._pages_of import choose_pages
@@ -82,6 +83,10 @@ def _is_hdf5(path: Path) -> bool:
     return _starts_with(_split_dataset(path)[0], b"\x89HDF\r\n\x1a\n")
 
 
+def _is_npy(path: Path) -> bool:
+    return _starts_with(path, b"\x93NUMPY")
+
+
 def _is_tiff(path: Path) -> bool:
     return path.is_file()
 
@@ -90,6 +95,8 @@ FORMATS: tuple[MovieFormat, ...] = (
     MovieFormat("NDTiff", _is_ndtiff, "_ndtiff:open_ndtiff"),
     MovieFormat("OME-Zarr", _is_zarr, "_zarr:open_zarr", "zarr"),
     MovieFormat("HDF5", _is_hdf5, "_hdf5:open_hdf5", "h5py"),
+    MovieFormat("NumPy array", _is_npy, "_numpy:open_npy"),
+    MovieFormat("format that is not read", is_foreign, "_foreign:open_foreign"),
     MovieFormat("folder of images", Path.is_dir, "_folder:open_folder"),
     MovieFormat("TIFF", _is_tiff, "_tiff:open_tiff"),
 )

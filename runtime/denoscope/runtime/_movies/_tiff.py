@@ -189,7 +189,8 @@ def _one_sentence(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise InvalidInput(
-            f"{path} cannot be read as a TIFF movie ({one_line(error)}): check that it opens in Fiji."
+            f"{path} cannot be read as a TIFF movie ({one_line(error)}): check that it opens in Fiji, and save "
+            "it there as TIFF."
         ) from error
 
 
