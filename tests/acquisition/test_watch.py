@@ -391,6 +391,27 @@ def test_interleaved_channels(tmp_path: Path) -> None:
     source.close()
 
 
+def test_a_watched_zarr_that_leaves_its_folder(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array(str(tmp_path / "secret"), shape=(3, 24, 32), chunks=(1, 24, 32), dtype="uint16")[:] = 1
+    group = zarr.open_group(str(tmp_path / "m.zarr"), mode="w", zarr_format=3)
+    scale = {"axes": [{"name": n} for n in "tyx"], "datasets": [{"path": "../secret"}]}
+    group.attrs.update({"ome": {"version": "0.5", "multiscales": [scale]}})
+    with pytest.raises(InvalidInput, match="outside itself"):
+        watched(tmp_path / "m.zarr")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_are_not_watched(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.tif")
+    with pytest.raises(InvalidInput, match="a pipe or a device"):
+        watched(tmp_path / "m.tif")
+    frames = numbered_frames(3)
+    numbered(tmp_path / "images", frames, lambda: None)
+    os.mkfifo(tmp_path / "images" / "img_1000.tif")
+    np.testing.assert_array_equal([frame.pixels for frame in watched(tmp_path / "images")], frames)
+
+
 def test_a_camera_has_no_part(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="--channel 1 chooses from a recorded or growing movie"):
         open_source("MMConfig_demo.cfg", part=Part(channel="1"))

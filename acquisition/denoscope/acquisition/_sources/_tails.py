@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime import InvalidInput
-from denoscope.runtime._movies import page_axes, stream_of_name
+from denoscope.runtime._movies import check_regular, page_axes, stream_of_name
 
 __all__ = ["FolderTail", "Grown", "Tail", "TiffTail", "natural", "open_tail"]
 
@@ -89,6 +89,7 @@ def open_tail(path: Path) -> Tail | None:
 
             return ZarrTail(path)
         return FolderTail(path)
+    check_regular(path)
     if not path.is_file():  # or a folder that was made just now
         return None
     if path.suffix.lower() not in _SUFFIXES:
@@ -327,7 +328,13 @@ class FolderTail(Tail):
 
     def _names(self) -> tuple[str, ...]:
         """Return the files in the order of their names, and count those that came too late."""
-        names = {each.name for each in self._path.iterdir() if each.suffix.lower() in _SUFFIXES}
+        # What is there and no regular file, such as a pipe, would block whoever opens it.
+        names = {
+            each.name
+            for each in self._path.iterdir()
+            if each.suffix.lower() in _SUFFIXES
+            and (each.name in self._done or each.is_file() or not each.exists())
+        }
         new = [name for name in names if name not in self._done]
         for name in new:
             self._done.add(name)

@@ -54,6 +54,10 @@ class ZarrTail(Tail):
         if scales:
             self._names = [str(axis["name"]) for axis in scales[0].get("axes", ())]
             self._root = self._path / scales[0]["datasets"][0]["path"]
+            if not self._root.resolve().is_relative_to(self._path.resolve()):
+                raise InvalidInput(
+                    f"{self._path} names an array outside itself, {self._root}: its metadata are damaged."
+                )
         array = self._array_at(self._root)
         if array is not None and len(array.shape) < 3:
             raise InvalidInput(f"{self._path} has the shape {array.shape}; a movie has at least (T, H, W).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._check import check_regular
 from ._converted import as_float32, converted
 from ._lazy import LazyMovie
 from ._names import stream_of_name
@@ -14,6 +15,7 @@ __all__ = [
     "LazyMovie",
     "MovieFormat",
     "as_float32",
+    "check_regular",
     "converted",
     "open_movie",
     "page_axes",
