@@ -171,6 +171,19 @@ def test_a_reader_that_is_gone_is_passed_over(monkeypatch: pytest.MonkeyPatch) -
         print("two")
 
 
+def test_the_help_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    from denoscope.acquisition._cli import main
+
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "bundles" in out.getvalue()
+    with Words(), pytest.raises(TypeError, match="must be str"):
+        sys.stdout.write(b"bytes")  # type: ignore[arg-type]
+
+
 def session(movie: Path, bundle: Path, run: Path, frames: int, **more: Any) -> subprocess.Popen[bytes]:
     words = command(movie, bundle, run)
     words[words.index("--frames") + 1] = str(frames)

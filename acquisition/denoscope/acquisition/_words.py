@@ -50,6 +50,8 @@ class _Posted(io.TextIOBase):
         self._stream = stream
 
     def write(self, text: str) -> int:
+        if not isinstance(text, str):  # as any text stream: by this some libraries tell text from bytes
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self._words.post(self._stream, text)
         return len(text)
 
@@ -134,7 +136,7 @@ class Words:
             try:
                 if id(stream) not in self._gone:
                     self._write(stream, text)
-            except (OSError, ValueError, AttributeError):  # its reader or its terminal is gone
+            except Exception:  # noqa: BLE001  its reader or its terminal is gone, or it is no such stream
                 self._gone.add(id(stream))
             with self._room:
                 self._busy = False
