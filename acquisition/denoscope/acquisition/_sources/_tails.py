@@ -316,7 +316,7 @@ class FolderTail(Tail):
         self._done: set[str] = set()
         self._last: dict[_Stream, _Key] = {}
         self._open: dict[_Stream, tuple[str, TiffTail, int]] = {}
-        self._waiting: list[tuple[_Key, str]] = []
+        self._waiting: dict[_Stream, list[tuple[_Key, str]]] = {}
         self._listed: tuple[str, ...] = ()
         self._words = ""
         self._lost = 0
@@ -342,12 +342,14 @@ class FolderTail(Tail):
             if key < self._last.get(stream, ()):
                 self.late += 1  # a file that came after a later one was read
                 continue
-            insort(self._waiting, (key, name))
+            insort(self._waiting.setdefault(stream, []), (key, name))
         return tuple(sorted(names, key=natural)) if new else self._listed
 
     def read(self, *, settled: bool) -> Grown | None:
         """Return the next complete frame of the files that are being read, or of the next ones."""
-        self._listed = self._names()
+        # Listing a folder of thousands of files takes longer than reading one of them.
+        if not self._open or not all(self._waiting.get(stream) for stream in self._open):
+            self._listed = self._names()
         self._take_up()
         while self._open:
             moved = False
@@ -384,19 +386,15 @@ class FolderTail(Tail):
         return (" ".join(filter(None, (stream[3].strip("-_. #"), stream[0]))), *stream[1:])
 
     def _follows(self, stream: _Stream) -> bool:
-        return any(_placed(name)[0] == stream for _, name in self._waiting)
+        return bool(self._waiting.get(stream))
 
     def _take_up(self) -> None:
         """Open the next file of each stream that has none open."""
-        left = []
-        for key, name in self._waiting:
-            stream, _ = _placed(name)
-            if stream in self._open or len(self._open) >= _MOST_OPEN:
-                left.append((key, name))
-                continue
-            self._open[stream] = name, TiffTail(self._path / name), 0
-            self._last[stream] = key
-        self._waiting = left
+        for stream, files in self._waiting.items():
+            if files and stream not in self._open and len(self._open) < _MOST_OPEN:
+                key, name = files.pop(0)
+                self._open[stream] = name, TiffTail(self._path / name), 0
+                self._last[stream] = key
 
     def unfinished(self) -> bool:
         """Say whether part of a further frame is there."""
