@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["active_cells", "counts"]
+__all__ = ["DETECTORS", "active_cells", "counts", "detected"]
+
+DETECTORS = ("poisson", "gamma pulses", "emccd", "scmos")
 
 FloatMovie = npt.NDArray[np.float64]
 
@@ -48,3 +50,49 @@ def active_cells(
 def counts(movie: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     """Return the movie as 16-bit counts, rounded and clipped to what they can hold."""
     return np.clip(np.rint(movie), 0, 65535).astype(np.uint16)
+
+
+def detected(
+    detector: str, photons: float, length: int, *, seed: int = 0, shape: tuple[int, int] = (128, 128)
+) -> tuple[FloatMovie, FloatMovie, npt.NDArray[np.uint16]]:
+    """Return what a still, dim scene with a few brighter cells gives on one of the `DETECTORS`.
+
+    Parameters
+    ----------
+    detector
+        ``poisson``: 100 counts a photon above 200, read noise 4; ``gamma pulses``: a photomultiplier whose photons
+        give gamma-shaped pulses of 1500 counts above 1500, electronics 150; ``emccd``: 400 counts a photon with an
+        excess noise of 2 above 1000, read noise 40; ``scmos``: 2 counts a photon above 100, and a read noise of each
+        pixel of its own, 20 counts in one pixel of 1000. The gain is lower where the light is so
+        bright that 16 bits would not hold it.
+    photons
+        Mean of the frame.
+    length, shape
+        Frames, and their height and width.
+
+    Returns
+    -------
+    tuple
+        Clean counts (H, W), the variance of the noise of each pixel (H, W), and counts (T, H, W).
+    """
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    light = np.full(shape, 0.8)
+    for _ in range(6):
+        cy, cx, radius = random.uniform(0, shape[0]), random.uniform(0, shape[1]), random.uniform(3, 6)
+        light += random.uniform(0.5, 2) * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * radius**2))
+    light *= photons / light.mean()
+    pulses = random.poisson(light, (length, *shape)).astype(np.float64)
+    gain, excess, offset, read = {
+        "poisson": (100.0, 1.0, 200.0, np.full(shape, 4.0)),
+        "gamma pulses": (1500.0, 2.0, 1500.0, np.full(shape, 150.0)),
+        "emccd": (400.0, 2.0, 1000.0, np.full(shape, 40.0)),
+        "scmos": (2.0, 1.0, 100.0, 1.5 * np.exp(0.4 * random.normal(size=shape))),
+    }[detector]
+    if detector == "scmos":
+        read[random.random(shape) < 0.001] = 20.0
+    gain = min(gain, 12000 / photons)
+    if excess > 1:
+        pulses = random.gamma(np.maximum(pulses, 1e-9), 1.0) * (pulses > 0)
+    noisy = offset + gain * pulses + read * random.normal(size=pulses.shape)
+    return offset + gain * light, excess * gain**2 * light + read**2, counts(noisy)
