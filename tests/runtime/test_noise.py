@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from denoscope.runtime import Intensity, InvalidInput, estimate_intensity
+from support.field_inputs import DETECTORS, detected
 
 SHAPE = (96, 112)
 
@@ -181,3 +182,47 @@ def test_saturated_pixels_say_nothing_of_the_noise(bits: int) -> None:
     frames = np.minimum(np.rint(counts), full).astype(np.uint16)
     assert 0.05 < (frames == full).mean() < 0.2
     assert estimate_intensity(frames).gain == pytest.approx(gain, rel=0.15)
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("photons", [0.01, 0.03, 0.1, 0.3, 3.0, 1000.0])
+@pytest.mark.parametrize("length", [4, 16])
+def test_the_noise_is_never_off_by_a_factor_of_two(detector: str, photons: float, length: int) -> None:
+    """At five frames of few photons the fitted line was negative at the median: 1/12 count^2 was taken."""
+    clean, variance, frames = detected(detector, photons, length, seed=3)
+    found = estimate_intensity(frames)
+    z = (clean - found.offset) / found.scale
+    noise = np.maximum(found.noise_slope * z + 1, found.noise_floor) * found.scale**2
+    assert 0.7 < noise.mean() / variance.mean() < 1.4
+    for part in np.array_split(np.argsort(clean.ravel()), 10):
+        assert 0.5 < noise.ravel()[part].mean() / variance.ravel()[part].mean() < 2
+
+
+@pytest.mark.parametrize(("photons", "length"), [(0.05, 5), (0.05, 32), (0.1, 5), (0.2, 10)])
+def test_an_even_field_of_few_pulses_has_its_noise(photons: float, length: int) -> None:
+    random = np.random.default_rng(0)
+    pulses = random.poisson(photons, (length, 128, 128))
+    light = random.gamma(np.maximum(pulses, 1e-9), 1500.0) * (pulses > 0)
+    frames = np.clip(1500 + random.normal(0, 150, pulses.shape) + light, 0, 65535).astype(np.uint16)
+    noise = np.sqrt(2 * photons * 1500**2 + 150**2)
+    assert estimate_intensity(frames).scale == pytest.approx(noise, rel=0.25)
+
+
+def test_row_noise_counts_where_the_scene_moves() -> None:
+    """The high-passed differences lose the share of row noise, which is put back."""
+    random = np.random.default_rng(12)
+    image = 30 * tissue(random)
+    moved = np.stack([np.roll(image, tuple(shift), (0, 1)) for shift in random.integers(-2, 3, (32, 2))])
+    rows = random.normal(0, 30, (32, SHAPE[0], 1))
+    found = estimate_intensity(record(moved, 1.0, 30.0, random, offset=1000) + rows)
+    assert found.scale**2 == pytest.approx(float(np.median(moved)) + 900 + 900, rel=0.2)
+
+
+def test_an_evenly_lit_field_shows_no_gain() -> None:
+    """A slope below two standard errors is chance: sixteen fields of pure read noise show none."""
+    slopes = []
+    for seed in range(16):
+        random = np.random.default_rng(seed)
+        frames = random.normal(500, 20, (8, 64, 64)).round().astype(np.uint16)
+        slopes.append(estimate_intensity(frames).noise_slope)
+    assert np.count_nonzero(slopes) <= 2  # chance

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from ._errors import InvalidInput
 from ._noise_correlation import FEWEST_FRAMES, LEAST_EDGE, measure_noise_correlation
+from ._noise_of_few import FewPhotons
 from ._saturation import is_full
 
 __all__ = ["Intensity", "estimate_intensity"]
@@ -71,6 +72,9 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
     that a pixel's own noise does not choose its bin; saturated pixels are left out: those that reach what
     the dtype, or a converter of 8 or more bits, can hold at most, where that is the largest count.
 
+    With few photons or strong pulses medians say little, and the line may even turn negative. So it is
+    compared with the mean temporal noise of the movie and replaced by it where the two part (`FewPhotons`).
+
     A moving scene adds to these differences, up to many times the noise of a bright movie. So the fit is
     repeated on differences that were high-passed in space, which removes what an objective can resolve
     but little of white noise, corrected for measured correlation between pixels. Where this finds less
@@ -106,13 +110,19 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
     least = _ROUNDING_VARIANCE if movie.dtype.kind in "iu" else (1e-4 * (largest or 1.0)) ** 2
     gain, constant, darkest = _photon_transfer(mean, variance, usable)
     if len(movie) > 1:
-        gain, constant = _without_motion(movie, mean, usable, gain, constant)
-    offset = float(np.median(mean))
+        gain, constant = _without_motion(movie, mean, usable, gain, constant, darkest)
+    offset = _typical(mean, darkest)
     scale = float(np.sqrt(max(gain * offset + constant, least)))
     floor = max(gain * darkest + constant, _LEAST_FLOOR * scale**2, least)
     return Intensity(
         offset=offset, scale=scale, noise_slope=gain / scale, noise_floor=min(floor, scale**2) / scale**2
     )
+
+
+def _typical(mean: FloatArray, darkest: float) -> float:
+    """Return the median, or the mean where most pixels of few photons are darker than every mean of many."""
+    median = float(np.median(mean))
+    return median if median >= darkest else max(float(mean.mean()), darkest)
 
 
 def _moments(movie: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_], float]:
@@ -143,6 +153,7 @@ def _without_motion(
     usable: npt.NDArray[np.bool_],
     gain: float,
     constant: float,
+    darkest: float,
 ) -> tuple[float, float]:
     """Return the line of variance over mean, from high-passed differences if the scene moved."""
     _, height, width = movie.shape
@@ -155,7 +166,7 @@ def _without_motion(
     inner = np.s_[whole[:, None] + edge, np.arange(edge, width - edge)]
     sharp = _high_passed_variance(movie, rows)[whole]
     still_gain, still_constant, _ = _photon_transfer(mean[inner], sharp, usable[inner])
-    levels = np.quantile(mean, [0.5, 0.95])
+    levels = np.maximum([_typical(mean, darkest), np.quantile(mean, 0.95)], darkest)
     plain, still = gain * levels + constant, still_gain * levels + still_constant
     if not (still < _MOVES * plain).any():
         return gain, constant
@@ -219,7 +230,8 @@ def _photon_transfer(
     m, v = mean.ravel()[chosen], variance.ravel()[chosen]
     bins = int(np.clip(chosen.size // (4 * _GROUP), 1, _BINS))
     means, variances, counts = np.empty(bins), np.empty(bins), np.empty(bins)
-    for i, members in enumerate(np.array_split(np.argsort(brightness, kind="stable"), bins)):
+    parts = np.array_split(np.argsort(brightness, kind="stable"), bins)
+    for i, members in enumerate(parts):
         # In the order of the frame, so that an active structure fills few groups, not all of them.
         members.sort()
         groups = max(1, members.size // _GROUP)
@@ -227,6 +239,8 @@ def _photon_transfer(
         variances[i] = np.median([g.mean() for g in np.array_split(v[members], groups)])
         counts[i] = groups
     gain, constant = _robust_line(means, variances, counts)
+    few = FewPhotons(mean, variance, usable, [chosen[members] for members in parts], _GROUP)
+    gain, constant = few.line(gain, constant) or (gain, constant)
     return gain, constant, float(means.min())
 
 

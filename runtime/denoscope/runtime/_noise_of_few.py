@@ -74,7 +74,7 @@ class FewPhotons:
         )
         least = _LEAST * float(self._means.min())
         if (fitted < least).any():
-            return self._line
+            return self._line if self._random else _physical_line(self._levels, self._robust, self._sizes)
         ratio = np.maximum(fitted, 1e-30) / np.maximum(measured, 1e-30)
         off = bool(((ratio > _OFF) | (ratio < 1 / _OFF)).any())
         return self._line if off and self._random else None
@@ -112,12 +112,14 @@ class FewPhotons:
         """Return medians of groups over means, of pixels drawn at random from each bin and of neighbours in it."""
         random = np.random.default_rng(0)
         total, drawn, neighbours = 0.0, 0.0, 0.0
-        for members, size, mean in zip(self._bins, self._sizes, self._means, strict=True):
+        self._robust = np.empty_like(self._means)
+        for i, (members, size, mean) in enumerate(zip(self._bins, self._sizes, self._means, strict=True)):
             chosen = members[kept[members]]
             values = self._variance[chosen if chosen.size >= self._group else members]
             groups = max(1, values.size // self._group)
             total += size * mean
-            neighbours += size * _median(values, groups)
+            self._robust[i] = _median(values, groups)
+            neighbours += size * self._robust[i]
             drawn += size * _median(random.permutation(values), groups)
         return drawn / max(total, 1e-30), neighbours / max(total, 1e-30)
 
