@@ -155,6 +155,21 @@ def test_one_recording_in_many_files(tmp_path: Path) -> None:
         open_movie(tmp_path, channel=1)
 
 
+def test_a_part_that_is_named_alone_says_so(tmp_path: Path) -> None:
+    scanimage_parts(tmp_path, frames=(5, 5, 3))
+    movie = open_movie(tmp_path / "scan_00001_00002.tif")
+    assert isinstance(movie, LazyMovie)
+    assert len(movie) == 5
+    assert "opened alone; 2 other files of this recording" in movie.note
+    folder = tmp_path / "cycles"
+    folder.mkdir()
+    bruker_cycles(folder)
+    later = open_movie(folder / "T_Cycle00002_Ch2_000001.ome.tif")
+    assert isinstance(later, LazyMovie)
+    assert len(later) == 1
+    assert "opened alone; 5 other files" in later.note
+
+
 def test_stacks_of_no_software(tmp_path: Path) -> None:
     movie = turn(9, 1)[:, 0]
     for number, (a, b) in enumerate(((0, 4), (4, 8), (8, 9)), start=9):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,10 @@ AnyMovie = (
 
 # Larger files are read, not mapped: mapped pages count as the process's own memory until others need it.
 _MAPPED_BYTES = 256 * 2**20
+
+
+# ``scan_00001_00002.tif`` and ``TSeries_Cycle00002_Ch1_000001.ome.tif``, up to the number of the part or cycle.
+_PART = re.compile(r"(.*(?:_\d{5}_(?=\d{5}\.)|_Cycle(?=\d{5}_Ch\d+_\d{6})))", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -179,14 +184,30 @@ def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     module, _, function = kind.opener.partition(":")
     opener = getattr(import_module(f"{__package__}.{module}"), function)
     reader: Reader = opener(path, wanted, limit_bytes)
+    if kind.name == "TIFF" and not reader.note and (others := _other_parts(path)):
+        reader.note = (
+            f"{path.name} is opened alone; {others} other files of this recording lie beside it: name the folder to "
+            "take all of them"
+        )
     return reader
+
+
+def _other_parts(path: Path) -> int:
+    """Return how many files beside this one have a name of ScanImage's or Prairie View's that differs in its part."""
+    match = _PART.match(path.name)
+    if match is None:
+        return 0
+    pattern = re.compile(re.escape(match[1]) + r"\d{5,6}(?:_Ch\d+_\d{6})?(?:\.ome)?\.tiff?", re.IGNORECASE)
+    return sum(
+        other.name != path.name and bool(pattern.fullmatch(other.name)) for other in path.parent.iterdir()
+    )
 
 
 def _mapped(reader: Reader) -> np.memmap[tuple[int, ...], np.dtype[np.uint16]] | None:
     """Map a small file whose bytes are the array."""
     from ._tiff import DenseReader
 
-    if not isinstance(reader, DenseReader) or not reader.mappable:
+    if not isinstance(reader, DenseReader) or not reader.mappable or reader.note:
         return None
     if int(np.prod(reader.shape)) * reader.dtype.itemsize > _MAPPED_BYTES:
         return None
