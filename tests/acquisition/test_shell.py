@@ -128,9 +128,9 @@ def test_a_demo_from_end_to_end(
     assert events == ["opened", "forecast", "recording", "finished"]
     for word in ("backend", "frames/s in", "latency p50", "raw frames written"):
         assert word in run.stderr
-    again = {path: path.read_bytes() for path in output.iterdir()}
+    again = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     refused(denoscope(*common, "--quiet"), "never overwritten")
-    assert {path: path.read_bytes() for path in output.iterdir()} == again
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == again
 
 
 def test_nothing_heavy_is_imported() -> None:
