@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from denoscope.acquisition import Frame
 from denoscope.acquisition._lane import DenoiseLane, Stamp
 from denoscope.acquisition._latency import LatencyHistogram, Rate
-from denoscope.runtime import Denoised, FrameMeta, StageTimes, StreamCounters
+from denoscope.runtime import Denoised, FrameMeta, StageTimes, Stream, StreamCounters
+from support.tiny_bundle import stamped, tiny_bundle
 
 PIXELS = np.zeros((4, 4), np.uint16)
 
@@ -87,6 +89,40 @@ def test_every_frame_comes_out_in_order() -> None:
     assert balanced(lane, 50) == {}
     assert lane.problem is None
     assert lane.ended
+
+
+def test_no_output_is_made_without_a_frame_that_was_left_at_the_deadline(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "tiny.denoscope", window=7)
+    movie = [stamped(number) for number in range(30)]
+    with Stream(bundle, "onnxruntime-cpu") as stream:
+        whole = [
+            each.frame
+            for number, frame in enumerate(movie)
+            for each in stream.push(frame, FrameMeta(number, 0.0))
+        ]
+
+    class Slow(Stream):
+        def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+            time.sleep(0.05)
+            return super().push(frame, meta, skip=skip)
+
+    kept: dict[int, Any] = {}
+
+    class Keeping(Sink):
+        def append(self, output: Denoised, stamp: Stamp) -> None:
+            kept[stamp.index] = output.frame
+
+    with Slow(bundle, "onnxruntime-cpu") as stream:
+        lane = make(stream, Keeping(), look_ahead=3, finish_s=0.4)
+        lane.start()
+        for number, frame in enumerate(movie):
+            lane.offer(number, Frame(frame, number, time.perf_counter(), "Cam", {}))
+        lane.finish()
+    dropped = balanced(lane, 30)
+    assert dropped == {"end of session": 30 - len(kept)}
+    assert 0 < len(kept) < 27
+    for number, frame in kept.items():
+        np.testing.assert_array_equal(frame, whole[number])
 
 
 def test_a_full_queue_is_counted_and_never_blocks() -> None:

@@ -108,7 +108,8 @@ class DenoiseLane:
     lag_s
         Seconds that a frame may wait before outputs are skipped.
     finish_s
-        Seconds that the lane may take for its backlog after the recording ended.
+        Seconds that the lane may take for its backlog after the recording ended. Outputs that would need a frame
+        that is left by then are left out too, counted as ``end of session``.
     clock
         What the frames' ``core_unix_s`` is, for the report.
     routes
@@ -152,6 +153,7 @@ class DenoiseLane:
         self._behind_since: tuple[float, float] | None = None  # when without an output, and the lag then
         self._hopeless = False
         self._refinements = 0
+        self._left_out: dict[StreamKey, int] = {}  # number of the first frame left at the deadline
         self._passed_over_s = float("-inf")
         self._camera: str | None = None
         self.latency = LatencyHistogram()
@@ -284,7 +286,7 @@ class DenoiseLane:
                     self._drain(item)
                 else:
                     self._push(*item)
-            self._take(self._denoiser.flush())
+            self._take(each for each in self._denoiser.flush() if self._saw_its_look_ahead(each))
         except Exception as error:  # noqa: BLE001  whatever it was, the raw recording goes on
             self._fail(error)
 
@@ -302,6 +304,11 @@ class DenoiseLane:
             item = newer
         self._hopeless = False
         return item
+
+    def _saw_its_look_ahead(self, output: Denoised) -> bool:
+        """Say whether no frame that an output waited for was left at the deadline; `--fill` computes such outputs."""
+        first = self._left_out.get(output.meta.key)
+        return first is None or output.meta.number + self._look_ahead < first
 
     def _drain(self, change: Change) -> None:
         for key in self._keys:
@@ -325,6 +332,7 @@ class DenoiseLane:
 
         now_s = time.perf_counter()
         if self._deadline_s is not None and now_s > self._deadline_s:
+            self._left_out.setdefault(route.key, route.number)
             return
         lag_s = now_s - frame.t_received_s
         skip = "keep-up" if self._falls_behind(now_s, lag_s) else None

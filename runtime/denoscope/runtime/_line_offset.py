@@ -1,0 +1,230 @@
+"""The offset between odd and even lines of a scanner that scans in both directions: measured, undone and put back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["LineOffset", "measure_line_offset"]
+
+FloatArray = npt.NDArray[np.float64]
+ComplexArray = npt.NDArray[np.complex128]
+
+_LARGEST = 8  # pixels
+_LEAST = 0.5  # pixels; most scanners are off by a little
+_SIGMAS = 4.0  # by which the lines must fit better when shifted
+_HALVES_AGREE = 0.75  # pixels, or this share of the offset
+_HALVES_SHARE = 0.35
+_EXPLAINED = 0.35  # of what odd and even lines have in common, at least, that the shift must bring together
+_WHOLE = 0.2, 0.35  # pixels from a whole number that count as whole, by how certain the offset is
+_SMALLEST = 32  # pixels of an edge
+_MOST = 512
+_FEWEST = 4  # frames
+_FADED = 0.08  # of a picture's edge, at each end
+_BINS = 24  # of spatial frequency
+
+
+@dataclass(frozen=True)
+class LineOffset:
+    """How far the odd lines of a movie are shifted to the right, and what to do about it.
+
+    Attributes
+    ----------
+    pixels
+        Shift of the lines 1, 3, 5, ... against the lines 0, 2, 4, ...; negative to the left.
+    fix
+        Whether denoised frames are delivered without it; else it stays in them as it is in the raw frames.
+    """
+
+    pixels: float
+    fix: bool = False
+
+    @property
+    def whole(self) -> int:
+        """Whole pixels by which odd lines are moved before denoising."""
+        return round(self.pixels)
+
+    def sentence(self) -> str:
+        """Return one sentence for the user."""
+        way = "right" if self.pixels > 0 else "left"
+        done = (
+            "it is corrected in the denoised movie"
+            if self.fix
+            else "it stays as it is in the denoised movie, and --fix-line-offset corrects it there"
+        )
+        return (
+            f"Odd lines are shifted by {abs(self.pixels):.1f} pixels to the {way} (a scanner that scans in both "
+            f"directions): {done}; the raw movie stays untouched"
+        )
+
+    def shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of a straightened frame: wide enough for both kinds of lines."""
+        return shape[0], shape[1] + abs(self.whole)
+
+    def straighten(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a frame (H, W) with the odd lines moved back by whole pixels, edges repeated."""
+        if not self.whole:
+            return frame
+        height, width = frame.shape
+        wide = np.empty(self.shape((height, width)), frame.dtype)
+        for first in (0, 1):
+            at, lines = self._corner(first), slice(first, None, 2)
+            wide[lines, at : at + width] = frame[lines]
+            wide[lines, :at] = frame[lines, :1]
+            wide[lines, at + width :] = frame[lines, -1:]
+        return wide
+
+    def restore(self, wide: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return what was made of a straightened frame, as a frame (H, W): with the offset, or without it.
+
+        Whole pixels are put back exactly. A rest of a pixel was lost between the neighbouring lines; the denoised odd lines
+        are interpolated by it (linearly).
+        """
+        width = wide.shape[1] - abs(self.whole)
+        even = self._corner(0)
+        if self.fix:
+            return np.ascontiguousarray(wide[:, even : even + width])
+        made = np.empty((wide.shape[0], width), wide.dtype)
+        made[::2] = wide[::2, even : even + width]
+        rest, odd = self.pixels - self.whole, self._corner(1)
+        lines = wide[1::2]
+        if not rest:
+            made[1::2] = lines[:, odd : odd + width]
+            return made
+        places = np.arange(odd, odd + width) - rest
+        left = np.clip(np.floor(places).astype(np.intp), 0, wide.shape[1] - 1)
+        right = np.minimum(left + 1, wide.shape[1] - 1)
+        share = np.clip(places - left, 0, 1).astype(np.float32)
+        between = lines[:, left] * (1 - share) + lines[:, right] * share
+        made[1::2] = between if made.dtype.kind == "f" else np.rint(between)
+        return made
+
+    def _corner(self, first: int) -> int:
+        """Return the column of the straightened frame where lines of this kind begin."""
+        # Odd lines that are shifted to the right begin to the left of the others.
+        return max(self.whole, 0) if first == 0 else max(-self.whole, 0)
+
+
+def measure_line_offset(frames: npt.NDArray[Any]) -> float:
+    """Return how many pixels the odd lines are shifted to the right against the even ones; 0 where they are not.
+
+    The mean picture's even and odd lines are two pictures of one scene. Their cross-spectrum, each frequency weighted by
+    what it holds beyond noise, says where they fit best (maximum likelihood of a shift between two noisy signals).
+    An offset is believed where the lines fit better by many standard deviations, in both halves of the
+    picture alike, and by most of what they have in common.
+
+    Parameters
+    ----------
+    frames
+        (T, H, W) raw counts, in the order in which they came.
+
+    Notes
+    -----
+    Movies of fewer than 4 frames or 32 pixels an edge are not measured. Offsets below 0.5 or above 7 pixels are not found.
+    """
+    if len(frames) < _FEWEST or min(frames.shape[1:]) < _SMALLEST:
+        return 0.0
+    pairs = len(frames) // 2 * 2
+    part = _middle(frames.shape[1]), _middle(frames.shape[2])
+    one, two = (np.mean(frames[(slice(k, pairs, 2), *part)], axis=0, dtype=np.float64) for k in (0, 1))
+    mean, noise = (one + two) / 2, (one - two) / 2
+    if not np.isfinite(mean).all():
+        return 0.0
+    found = _shift(mean, noise)
+    if found is None:
+        return 0.0
+    middle = len(mean) // 4 * 2
+    for half in (np.s_[:middle], np.s_[middle:]):
+        other = _shift(mean[half], noise[half], sure=False)
+        if other is None or abs(other - found) > max(_HALVES_AGREE, _HALVES_SHARE * abs(found)):
+            return 0.0
+    return found
+
+
+def _middle(length: int) -> slice:
+    """Return the middle of an axis, beginning with an even line, where it is too long to look at all of it."""
+    first = max(0, length - _MOST) // 4 * 2
+    return slice(first, first + _MOST)
+
+
+def _shift(mean: FloatArray, noise: FloatArray, *, sure: bool = True) -> float | None:
+    """Return the shift that makes odd and even lines fit best; None where that is not a better fit than none."""
+    lines = (len(mean) - 1) // 2
+    # The lines above and below an odd line, so that slanting structures have no preference.
+    even_lines, odd_lines = _fields(mean, lines)
+    width = mean.shape[1] - 2 * _LARGEST
+    inner = np.s_[:, _LARGEST : _LARGEST + width]
+    even = _spectrum(even_lines[inner])
+    # The odd lines' window moves with the shift: a fixed one would prefer none.
+    odd = [
+        _spectrum(odd_lines[:, _LARGEST + i : _LARGEST + i + width]) for i in range(-_LARGEST, _LARGEST + 1)
+    ]
+    ky = np.abs(np.fft.fftfreq(lines))[:, None] * 0.5  # lines are two pixels apart
+    kx = np.fft.rfftfreq(width)[None]
+    usable = (kx > 0) & (kx < 0.5) & (ky >= 0)
+    bins = np.minimum((np.hypot(ky, kx) * 2 / np.sqrt(1.25) * _BINS).astype(int), _BINS - 1)
+    counts = np.maximum(np.bincount(bins[usable], minlength=_BINS), 1)
+
+    def smooth(power: FloatArray) -> FloatArray:
+        return np.asarray((np.bincount(bins[usable], power[usable], _BINS) / counts)[bins])
+
+    noise_even, noise_odd = (smooth(np.abs(_spectrum(f[inner])) ** 2) for f in _fields(noise, lines))
+    power_even, power_odd = smooth(np.abs(even) ** 2), smooth(np.abs(odd[_LARGEST]) ** 2)
+    signal = np.sqrt(np.maximum(power_even - noise_even, 0) * np.maximum(power_odd - noise_odd, 0))
+    spread = power_even * power_odd
+    weight = np.where(usable & (spread > 0), signal / np.maximum(spread, 1e-300), 0.0)
+    crosses = [weight * each * np.conj(even) for each in odd]
+    # Minus half the squared differences, but for what is the same for all shifts.
+    fits = np.array(
+        [
+            cross.real.sum() - (weight * np.square(np.abs(each))).sum() / 2
+            for cross, each in zip(crosses, odd, strict=True)
+        ]
+    )
+    best = int(np.argmax(fits))
+    if best in (0, 2 * _LARGEST):
+        return None
+    # The rest of a pixel, by a parabola.
+    before, top, after = fits[best - 1 : best + 2]
+    bend = 2 * top - before - after
+    rest = float(np.clip((after - before) / (2 * bend), -0.5, 0.5)) if bend > 0 else 0.0
+    found = best - _LARGEST + rest
+    if not sure:
+        return found
+    at_best = odd[best] * np.conj(even) * np.exp(2j * np.pi * kx * rest)
+    common = np.maximum(smooth(at_best.real), 0)
+    other = weight**2 * np.maximum(spread - np.square(common), 0)
+    better = top + (after - before) * rest / 4 - fits[_LARGEST]
+    apart = np.square(np.abs(1 - np.exp(2j * np.pi * kx * found)))
+    error = np.sqrt(float((other * apart).sum()) / 2)
+    k2 = np.square(2 * np.pi * kx)
+    uncertain = np.sqrt(float((other * k2).sum()) / 2) / max(float((weight * common * k2).sum()), 1e-300)
+    together, fit = float((weight * signal).sum()), float((weight * at_best.real).sum())
+    if abs(found) < _LEAST:
+        return None
+    if better < _SIGMAS * error or fit < _EXPLAINED * together:
+        return None
+    near = float(round(found))
+    return near if abs(found - near) <= np.clip(2 * uncertain, *_WHOLE) else found
+
+
+def _fields(image: FloatArray, lines: int) -> tuple[FloatArray, FloatArray]:
+    even = (image[0 : 2 * lines : 2] + image[2 : 2 * lines + 1 : 2]) / 2
+    return even, image[1 : 2 * lines : 2]
+
+
+def _spectrum(field: FloatArray) -> ComplexArray:
+    """Return the spectrum of a field of lines, its borders faded out."""
+    fade = _faded(field.shape[0])[:, None] * _faded(field.shape[1])[None]
+    level = (field * fade).sum() / fade.sum()
+    return np.asarray(np.fft.rfft2((field - level) * fade))
+
+
+def _faded(length: int) -> FloatArray:
+    """Return weights of 1 that fall to 0 at both ends."""
+    edge = max(2, round(_FADED * length))
+    rise = np.sin(np.pi / 2 * (np.arange(edge) + 0.5) / edge) ** 2
+    return np.concatenate([rise, np.ones(length - 2 * edge), rise[::-1]])
