@@ -2,9 +2,9 @@
 
     python benchmarks/spikes.py --output benchmarks/results/spikes.json
 
-A cell of 50 pixels brightens by a quarter for one frame in twelve; ten photons a pixel on average. Kept is the rise of the cell's
-mean in the frame of the spike over the frames three before and three after it, in shares of the true rise; the same in
-the raw frames is the check. SNR is the rise of the cell's mean over its noise in one raw frame.
+A cell of 49 pixels brightens for one frame in twelve; ten photons a pixel on average. Kept is the rise of the cell's
+mean in the frame of the spike over the frames two and three before and after it, in shares of the true rise; the
+same in the raw frames is the check. SNR is the rise of the cell's mean over its noise in one raw frame.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DETECTORS", "active_cells", "counts", "detected"]
+__all__ = ["DETECTORS", "active_cells", "counts", "detected", "lines_shifted"]
 
 DETECTORS = ("poisson", "gamma pulses", "emccd", "scmos")
 
@@ -96,3 +96,19 @@ def detected(
         pulses = random.gamma(np.maximum(pulses, 1e-9), 1.0) * (pulses > 0)
     noisy = offset + gain * pulses + read * random.normal(size=pulses.shape)
     return offset + gain * light, excess * gain**2 * light + read**2, counts(noisy)
+
+
+def lines_shifted(
+    pixels: float, length: int = 120, height: int = 96, width: int = 112, **scene: Any
+) -> tuple[npt.NDArray[np.uint16], FloatMovie]:
+    """Return (noisy, clean) movies of `active_cells` whose odd lines are shifted to the right."""
+    margin = 8
+    wide = active_cells(length, height, width + 2 * margin, **scene)[0]
+    clean = wide[:, :, margin : margin + width].copy()
+    whole = int(np.floor(pixels))
+    for share, shift in ((1 - (pixels - whole), whole), (pixels - whole, whole + 1)):
+        moved = wide[:, 1::2, margin - shift : margin - shift + width]
+        clean[:, 1::2] = share * moved + (0 if shift == whole else clean[:, 1::2])
+    random = np.random.default_rng(3)
+    noisy = random.poisson((clean - 100) / 20) * 20.0 + 100 + random.normal(0, 3, clean.shape)
+    return counts(noisy), clean

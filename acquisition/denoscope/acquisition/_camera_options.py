@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,6 +105,11 @@ class ConvertingDenoiser:
     def flush(self) -> list[Denoised]:
         """Return the outputs of all frames still held."""
         return self._denoiser.flush()
+
+    def learned(self) -> Mapping[str, Any]:
+        """Return what the denoiser has found out."""
+        learned: Callable[[], Mapping[str, Any]] = self._denoiser.learned  # type: ignore[attr-defined]
+        return learned()
 
     def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
         """Begin one of the denoiser's streams anew; return its outputs until then.

@@ -61,13 +61,14 @@ def calibrate(stream: Stream, movie: AnyMovie) -> None:
 
     Afterwards it is empty and behaves like one that was opened with its `intensity` and `aligned`.
     """
-    from denoscope.runtime import FrameMeta, moves_anywhere
+    from denoscope.runtime import FrameMeta, frames_to_measure, measure_scanner, moves_anywhere
 
     first = min(stream.bundle.manifest.calibration_frames, len(movie))
     if stream.intensity is None:
         for number in range(first):
             stream.push(np.asarray(movie[number]), FrameMeta(number, 0.0), skip="calibration")
         stream.flush(skip="calibration")
+        stream.use_scanner(measure_scanner(frames_to_measure(movie)))
     if stream.watching:
         assert stream.intensity is not None
         stream.follow(moves_anywhere(movie, stream.intensity, first=first))

@@ -34,7 +34,7 @@ class Task:
         OME-Zarr that is being written, a chunk a frame.
     bundle, digest
         Folder or name, and the SHA-256 that it must have on the worker too.
-    backend, details, look_ahead, intensity, aligned
+    backend, details, look_ahead, intensity, aligned, scanner, fix_line_offset
         How to denoise. A worker whose backend describes itself otherwise refuses, because its bits may differ.
     """
 
@@ -52,12 +52,14 @@ class Task:
     look_ahead: int
     intensity: dict[str, Any]
     aligned: bool
+    scanner: dict[str, Any]
+    fix_line_offset: bool
     interleaved: int | None = None
 
 
 def _work(task: Task, chunk: Chunk) -> int:
     """Denoise one chunk on a worker; return its index. Doing it twice writes the same frames twice."""
-    from denoscope.runtime import Intensity, Stream, as_float32, open_movie
+    from denoscope.runtime import Intensity, ScannerArtefacts, Stream, as_float32, open_movie
 
     from ._sinks._zarr import frames_of
 
@@ -79,6 +81,8 @@ def _work(task: Task, chunk: Chunk) -> int:
         look_ahead=task.look_ahead,
         intensity=Intensity(**task.intensity),
         align=task.aligned,
+        scanner=ScannerArtefacts(**task.scanner),
+        fix_line_offset=task.fix_line_offset,
         threads=int(task.details["threads"]) if "threads" in task.details else None,
     ) as stream:
         _check(task, stream.bundle.digest, dict(stream.backend_info))

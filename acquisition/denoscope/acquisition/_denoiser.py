@@ -23,6 +23,7 @@ UNKNOWN: Mapping[str, Any] = {
     "intensity": None,
     "intensity_provisional": None,
     "intensity_refinements": 0,
+    "scanner": None,
     "aligned": None,
     "followed_since": None,
 }
@@ -45,6 +46,8 @@ class DenoiserRequest:
         Of the backend; None for its default.
     std
         Whether outputs carry their predicted standard deviation.
+    fix_line_offset
+        Whether the offset between odd and even lines is corrected.
     """
 
     bundle: str
@@ -52,6 +55,7 @@ class DenoiserRequest:
     look_ahead: int | None = None
     threads: int | None = None
     std: bool = False
+    fix_line_offset: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, from which ``DenoiserRequest(**values)`` is the same."""
@@ -114,7 +118,13 @@ class LocalDenoiser(Router):
             request.backend, threads=request.threads, bundle=self._bundle, rejected=rejected
         )
         try:
-            self._first = Stream(self._bundle, self._backend, look_ahead=request.look_ahead, std=request.std)
+            self._first = Stream(
+                self._bundle,
+                self._backend,
+                look_ahead=request.look_ahead,
+                std=request.std,
+                fix_line_offset=request.fix_line_offset,
+            )
         except BackendUnavailable as error:
             self._backend.close()
             return self._open(self._and_this(error))
@@ -145,7 +155,13 @@ class LocalDenoiser(Router):
             self.prepare(shape, dtype, streams)
 
     def _open_another(self) -> Stream:
-        return Stream(self._first.bundle, self._backend, look_ahead=self.look_ahead, std=self._request.std)
+        return Stream(
+            self._first.bundle,
+            self._backend,
+            look_ahead=self.look_ahead,
+            std=self._request.std,
+            fix_line_offset=self._request.fix_line_offset,
+        )
 
     def learned(self) -> Mapping[str, Any]:
         """Return the first stream's intensity transform, and whether it follows the scene.
@@ -163,6 +179,7 @@ class LocalDenoiser(Router):
                 "intensity": intensity,
                 "intensity_provisional": first.provisional,
                 "intensity_refinements": refinements,
+                "scanner": None if intensity is None else first.scanner.model_dump(mode="json"),
                 "aligned": first.aligned,
                 "followed_since": since,
             }

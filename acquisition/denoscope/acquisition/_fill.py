@@ -226,7 +226,7 @@ class _Filling:
 
     def open_denoiser(self, stack: ExitStack, bundle: str | None, backend: str) -> None:
         """Open the denoiser and what was denoised live."""
-        from denoscope.runtime import Intensity, Stream, choose_backend
+        from denoscope.runtime import Intensity, ScannerArtefacts, Stream, choose_backend
 
         model = bundle_of(self.run, self.denoiser, bundle)
         if backend == "auto":
@@ -235,18 +235,33 @@ class _Filling:
         stack.callback(engine.close)
         look_ahead = self.denoiser.get("look_ahead")
         known: dict[str, Any] = {}
+        fix = bool(self.denoiser.get("fix_line_offset"))
         if self.denoiser.get("intensity") and not self.changed:
             known = {
                 "intensity": Intensity(**self.denoiser["intensity"]),
                 "align": bool(self.denoiser["aligned"]),
+                "scanner": ScannerArtefacts(**(self.denoiser.get("scanner") or {})),
             }
         self.first: Stream = stack.enter_context(
-            Stream(model, engine, look_ahead=look_ahead, std=self.std, start_within_s=None, **known)
+            Stream(
+                model,
+                engine,
+                look_ahead=look_ahead,
+                std=self.std,
+                fix_line_offset=fix,
+                start_within_s=None,
+                **known,
+            )
         )
         self.router = Router(
             self.first,
             lambda: Stream(
-                model, engine, look_ahead=self.first.look_ahead, std=self.std, start_within_s=None
+                model,
+                engine,
+                look_ahead=self.first.look_ahead,
+                std=self.std,
+                fix_line_offset=fix,
+                start_within_s=None,
             ),
         )
         stack.callback(self.router.close)
@@ -371,6 +386,8 @@ class _Filling:
             "camera": self.denoiser.get("camera"),
             "intensity": None if intensity is None else intensity.model_dump(),
             "aligned": self.first.aligned,
+            "scanner": self.first.scanner.model_dump(mode="json"),
+            "fix_line_offset": bool(self.denoiser.get("fix_line_offset")),
             "frames_kept_from_live": self.kept,
             "frames_computed_afterwards": self.computed,
             "backend_live": self.denoiser.get("backend"),

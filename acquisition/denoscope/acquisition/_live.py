@@ -28,7 +28,7 @@ from ._lane import DenoiseLane, Denoiser
 from ._log import LOG, EventLog
 from ._metrics import Gauges, MetricsServer, metrics_address
 from ._movie import Movie, read_movie
-from ._noise_check import check_noise, rounding_note
+from ._noise_check import check_noise, rounding_note, scanner_notes
 from ._provenance import package_version
 from ._raw import RAW_MOVIE, RAW_SIDECAR, RawElsewhere, RawWriter, raw_pages
 from ._remote import RemoteDenoiser
@@ -139,6 +139,7 @@ class _Run:
         self.provenance = self.denoiser.provenance
         self.provenance["camera"] = None if self.camera is None else self.camera.describe()
         self.provenance["float32"] = settings.float32
+        self.provenance["fix_line_offset"] = settings.fix_line_offset
         part = Part(settings.channel, settings.plane, settings.position, settings.interleaved)
         movie: Movie | None = read_movie(settings.movie, **part.choice()) if settings.movie else None
         self.source: Source = self.given_source or open_source(
@@ -238,7 +239,12 @@ class _Run:
     def _open_denoiser(self) -> SessionDenoiser:
         settings = self.settings
         request = DenoiserRequest(
-            settings.bundle, settings.backend, settings.look_ahead, settings.threads, std=settings.std
+            settings.bundle,
+            settings.backend,
+            settings.look_ahead,
+            settings.threads,
+            std=settings.std,
+            fix_line_offset=settings.fix_line_offset,
         )
         if settings.denoiser == "thread":
             return LocalDenoiser(request)
@@ -485,6 +491,7 @@ class _Run:
         if (note := rounding_note(self.provenance["intensity"], self.given.dtype)) is not None:
             self.notes.append(note)
         self.log.flush()
+        self.notes += scanner_notes(self.provenance.get("scanner"), fixed=self.settings.fix_line_offset)
         if self.log.problem:
             self.notes.append(self.log.problem)
         report = build_report(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration
 
-__all__ = ["check_noise", "rounding_note"]
+__all__ = ["check_noise", "rounding_note", "scanner_notes"]
 
 _FEW_COUNTS = 4.0  # of noise: below, rounding costs about a decibel of what is denoised and more
 
@@ -67,3 +67,18 @@ def rounding_note(intensity: Mapping[str, float] | None, dtype: npt.DTypeLike) -
         f"the noise is {intensity['scale']:.2g} counts, so that rounding the denoised movie to whole counts adds much "
         "to what is left of it; --float32 keeps the fractions"
     )
+
+
+def scanner_notes(scanner: Mapping[str, Any] | None, *, fixed: bool = False) -> list[str]:
+    """Return a sentence for each artefact of the scanner or detector that was found.
+
+    Parameters
+    ----------
+    scanner
+        Values of the `ScannerArtefacts` that a movie was denoised with; None where they are not known.
+    fixed
+        Whether the offset between odd and even lines was corrected.
+    """
+    from denoscope.runtime import ScannerArtefacts
+
+    return [] if scanner is None else ScannerArtefacts(**scanner).sentences(fixed=fixed)

@@ -20,7 +20,7 @@ from ._frames import SourceInfo
 from ._input_watch import WatchedMovie, sample_hash
 from ._journal import Journal
 from ._movie_about import about_movie, movie_of
-from ._noise_check import check_noise, rounding_note
+from ._noise_check import check_noise, rounding_note, scanner_notes
 from ._outputs import check_files, check_output, give_name, locked, partial_of
 from ._pages import PageFile
 from ._provenance import package_version, provenance_of
@@ -49,6 +49,7 @@ def denoise_movie(
     interleaved: int | None = None,
     camera: CameraCalibration | None = None,
     float32: bool = False,
+    fix_line_offset: bool = False,
     resume: bool = False,
     dask: str | None = None,
     chunk: int = CHUNK,
@@ -76,6 +77,8 @@ def denoise_movie(
         Calibration to correct the frames with; the output then is float32, in photo-electrons.
     float32
         Write float32 in the movie's scale, not rounded to whole counts.
+    fix_line_offset
+        Correct an offset between odd and even lines in the denoised movie; else it stays as it is in the movie.
     resume
         Go on where an interrupted run of the same job ended, if there is one; the result is the same to the bit.
     dask
@@ -104,6 +107,7 @@ def denoise_movie(
         )
     check_files([movie], output, std)
     work = _Work(movie, output, std, camera, float32, Cut(0, chunk, warm_up), on_frame, resume=resume)
+    work.fix_line_offset = fix_line_offset
     with ExitStack() as stack:
         work.unlocked = stack.enter_context(locked(output, std, journal=work.journal.exists()))
         work.open_movie(channel, plane, position, interleaved)
@@ -142,6 +146,7 @@ class _Work:
         self.unlocked: str | None = None
         self.movie, self.output, self.std, self.camera = movie_of(movie), output, std, camera
         self.float32 = float32
+        self.fix_line_offset = False
         self.cut, self.on_frame = cut, on_frame
         self.partial = partial_of(output)
         self.partial_std = None if std is None else partial_of(std)
@@ -168,6 +173,7 @@ class _Work:
             "sampled_frames": sample_hash(frames),
             "camera": None if self.camera is None else self.camera.describe(),
             "float32": self.float32,
+            "fix_line_offset": self.fix_line_offset,
             "standard_deviation": None if self.std is None else self.std.name,
             "frames_a_chunk": [self.cut.chunk, self.cut.warm_up],
         }
@@ -198,7 +204,7 @@ class _Work:
         self, stack: ExitStack, bundle: str, backend: str, look_ahead: int | None, *, resume: bool
     ) -> None:
         """Open the stream, calibrated by the movie's first frames or as the interrupted run was."""
-        from denoscope.runtime import Intensity, Stream
+        from denoscope.runtime import Intensity, ScannerArtefacts, Stream
 
         journal, known = self.journal, {}
         if not resume:
@@ -206,10 +212,21 @@ class _Work:
         elif journal.exists():
             self.resumed = True
             journal.load()
-            known = {"intensity": Intensity(**journal.job["intensity"]), "align": journal.job["aligned"]}
+            known = {
+                "intensity": Intensity(**journal.job["intensity"]),
+                "align": journal.job["aligned"],
+                "scanner": ScannerArtefacts(**journal.job["scanner"]),
+            }
             backend = journal.job["backend"] if backend == "auto" else backend
         self.stream: Stream = stack.enter_context(
-            Stream(bundle, backend, look_ahead=look_ahead, std=self.std is not None, **known)
+            Stream(
+                bundle,
+                backend,
+                look_ahead=look_ahead,
+                std=self.std is not None,
+                fix_line_offset=self.fix_line_offset,
+                **known,
+            )
         )
         if not self.resumed:
             calibrate(self.stream, self.frames)
@@ -220,6 +237,8 @@ class _Work:
             "camera": self.job["camera"],
             "intensity": self.stream.intensity.model_dump(),
             "aligned": aligned,
+            "scanner": self.stream.scanner.model_dump(mode="json"),
+            "fix_line_offset": self.fix_line_offset,
             "chunk_frames": self.cut.chunk,
             "warm_up_frames": self.cut.warm_up,
         }
@@ -231,6 +250,7 @@ class _Work:
             "backend_details": dict(self.stream.backend_info),
             "intensity": self.provenance["intensity"],
             "aligned": aligned,
+            "scanner": self.provenance["scanner"],
         }
         if self.resumed:
             journal.check(self.job)
@@ -307,6 +327,8 @@ class _Work:
             self.job["look_ahead"],
             self.job["intensity"],
             self.job["aligned"],
+            self.job["scanner"],
+            self.fix_line_offset,
             turns[0] if turns else None,
         )
 
@@ -388,4 +410,5 @@ class _Work:
             else f"the disk did not confirm that the output is saved ({one_line(unconfirmed)}): a power cut may cost it"
         )
         rounding = rounding_note(self.provenance["intensity"], self.frames.dtype)
-        return [note for note in (rounding, self.unlocked, said) if note]
+        scanner = scanner_notes(self.provenance["scanner"], fixed=self.fix_line_offset)
+        return [note for note in (rounding, *scanner, self.unlocked, said) if note]

@@ -65,6 +65,8 @@ class LiveSettings(BaseModel):
         Write the denoised movie in float32, not rounded to whole counts.
     fill
         Compute skipped frames after the recording, from the raw ones; else they show the measured frame.
+    fix_line_offset
+        Correct an offset between odd and even lines in the denoised movie; else it stays as it is in the raw one.
     denoiser
         ``process``: in a process of its own, whose crash costs no raw frame; ``thread``: in this one.
     patience_s
@@ -108,6 +110,7 @@ class LiveSettings(BaseModel):
     std: bool = False
     float32: bool = False
     fill: bool = True
+    fix_line_offset: bool = False
     denoiser: Literal["process", "thread"] = "process"
     patience_s: float = Field(20.0, gt=0)
     metrics: str | None = None

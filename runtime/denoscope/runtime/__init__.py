@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ._noise import Intensity, estimate_intensity
     from ._noise_correlation import NoiseCorrelation, choose_blind_spot, measure_noise_correlation
     from ._saturation import Saturation, measure_saturation
+    from ._scanner import ScannerArtefacts, frames_to_measure, measure_scanner
     from ._stream import Stream
     from ._types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
 
@@ -71,6 +72,7 @@ __all__ = [
     "QualityRecord",
     "Rebind",
     "Saturation",
+    "ScannerArtefacts",
     "SceneMotion",
     "StageSeconds",
     "StageTimes",
@@ -84,10 +86,12 @@ __all__ = [
     "default_threads",
     "estimate_intensity",
     "follow_motion",
+    "frames_to_measure",
     "list_backends",
     "list_bundles",
     "measure_noise_correlation",
     "measure_saturation",
+    "measure_scanner",
     "moves_anywhere",
     "open_movie",
     "register_backend",
@@ -134,6 +138,9 @@ _HOME = {
     "measure_noise_correlation": "_noise_correlation",
     "Saturation": "_saturation",
     "measure_saturation": "_saturation",
+    "ScannerArtefacts": "_scanner",
+    "measure_scanner": "_scanner",
+    "frames_to_measure": "_scanner",
     "Stream": "_stream",
     "Denoised": "_types",
     "FrameMeta": "_types",

@@ -1,14 +1,13 @@
-"""The offset between odd and even lines of a scanner that scans in both directions: measured, undone and put back."""
+"""The offset between odd and even lines of a scanner that scans in both directions, measured."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LineOffset", "measure_line_offset"]
+__all__ = ["measure_line_offset"]
 
 FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
@@ -19,7 +18,7 @@ _SIGMAS = 4.0  # by which the lines must fit better when shifted
 _HALVES_AGREE = 0.75  # pixels, or this share of the offset
 _HALVES_SHARE = 0.35
 _EXPLAINED = 0.35  # of what odd and even lines have in common, at least, that the shift must bring together
-_WHOLE = 0.2, 0.35  # pixels from a whole number that count as whole, by how certain the offset is
+_WHOLE = 0.3, 0.35  # pixels from a whole number that count as whole, by how certain the offset is
 _SMALLEST = 32  # pixels of an edge
 _MOST = 512
 _FEWEST = 4  # frames
@@ -27,92 +26,12 @@ _FADED = 0.08  # of a picture's edge, at each end
 _BINS = 24  # of spatial frequency
 
 
-@dataclass(frozen=True)
-class LineOffset:
-    """How far the odd lines of a movie are shifted to the right, and what to do about it.
-
-    Attributes
-    ----------
-    pixels
-        Shift of the lines 1, 3, 5, ... against the lines 0, 2, 4, ...; negative to the left.
-    fix
-        Whether denoised frames are delivered without it; else it stays in them as it is in the raw frames.
-    """
-
-    pixels: float
-    fix: bool = False
-
-    @property
-    def whole(self) -> int:
-        """Whole pixels by which odd lines are moved before denoising."""
-        return round(self.pixels)
-
-    def sentence(self) -> str:
-        """Return one sentence for the user."""
-        way = "right" if self.pixels > 0 else "left"
-        done = (
-            "it is corrected in the denoised movie"
-            if self.fix
-            else "it stays as it is in the denoised movie, and --fix-line-offset corrects it there"
-        )
-        return (
-            f"Odd lines are shifted by {abs(self.pixels):.1f} pixels to the {way} (a scanner that scans in both "
-            f"directions): {done}; the raw movie stays untouched"
-        )
-
-    def shape(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """Return height and width of a straightened frame: wide enough for both kinds of lines."""
-        return shape[0], shape[1] + abs(self.whole)
-
-    def straighten(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return a frame (H, W) with the odd lines moved back by whole pixels, edges repeated."""
-        if not self.whole:
-            return frame
-        height, width = frame.shape
-        wide = np.empty(self.shape((height, width)), frame.dtype)
-        for first in (0, 1):
-            at, lines = self._corner(first), slice(first, None, 2)
-            wide[lines, at : at + width] = frame[lines]
-            wide[lines, :at] = frame[lines, :1]
-            wide[lines, at + width :] = frame[lines, -1:]
-        return wide
-
-    def restore(self, wide: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return what was made of a straightened frame, as a frame (H, W): with the offset, or without it.
-
-        Whole pixels are put back exactly. A rest of a pixel was lost between the neighbouring lines; the denoised odd lines
-        are interpolated by it (linearly).
-        """
-        width = wide.shape[1] - abs(self.whole)
-        even = self._corner(0)
-        if self.fix:
-            return np.ascontiguousarray(wide[:, even : even + width])
-        made = np.empty((wide.shape[0], width), wide.dtype)
-        made[::2] = wide[::2, even : even + width]
-        rest, odd = self.pixels - self.whole, self._corner(1)
-        lines = wide[1::2]
-        if not rest:
-            made[1::2] = lines[:, odd : odd + width]
-            return made
-        places = np.arange(odd, odd + width) - rest
-        left = np.clip(np.floor(places).astype(np.intp), 0, wide.shape[1] - 1)
-        right = np.minimum(left + 1, wide.shape[1] - 1)
-        share = np.clip(places - left, 0, 1).astype(np.float32)
-        between = lines[:, left] * (1 - share) + lines[:, right] * share
-        made[1::2] = between if made.dtype.kind == "f" else np.rint(between)
-        return made
-
-    def _corner(self, first: int) -> int:
-        """Return the column of the straightened frame where lines of this kind begin."""
-        # Odd lines that are shifted to the right begin to the left of the others.
-        return max(self.whole, 0) if first == 0 else max(-self.whole, 0)
-
-
 def measure_line_offset(frames: npt.NDArray[Any]) -> float:
     """Return how many pixels the odd lines are shifted to the right against the even ones; 0 where they are not.
 
-    The mean picture's even and odd lines are two pictures of one scene. Their cross-spectrum, each frequency weighted by
-    what it holds beyond noise, says where they fit best (maximum likelihood of a shift between two noisy signals).
+    The mean picture's even and odd lines are two pictures of one scene. Their cross-spectrum, each frequency
+    weighted by what it holds beyond noise, says where they fit best (maximum likelihood of a shift between two
+    noisy signals).
     An offset is believed where the lines fit better by many standard deviations, in both halves of the
     picture alike, and by most of what they have in common.
 
@@ -123,13 +42,16 @@ def measure_line_offset(frames: npt.NDArray[Any]) -> float:
 
     Notes
     -----
-    Movies of fewer than 4 frames or 32 pixels an edge are not measured. Offsets below 0.5 or above 7 pixels are not found.
+    Movies of fewer than 4 frames or 32 pixels an edge are not measured. Offsets below 0.5 or above 7 pixels are
+    not found.
     """
     if len(frames) < _FEWEST or min(frames.shape[1:]) < _SMALLEST:
         return 0.0
     pairs = len(frames) // 2 * 2
     part = _middle(frames.shape[1]), _middle(frames.shape[2])
-    one, two = (np.mean(frames[(slice(k, pairs, 2), *part)], axis=0, dtype=np.float64) for k in (0, 1))
+    one, two = (
+        np.asarray(np.mean(frames[(slice(k, pairs, 2), *part)], axis=0, dtype=np.float64)) for k in (0, 1)
+    )
     mean, noise = (one + two) / 2, (one - two) / 2
     if not np.isfinite(mean).all():
         return 0.0
@@ -212,8 +134,9 @@ def _shift(mean: FloatArray, noise: FloatArray, *, sure: bool = True) -> float |
 
 
 def _fields(image: FloatArray, lines: int) -> tuple[FloatArray, FloatArray]:
-    even = (image[0 : 2 * lines : 2] + image[2 : 2 * lines + 1 : 2]) / 2
-    return even, image[1 : 2 * lines : 2]
+    even, odd = (image[0 : 2 * lines : 2] + image[2 : 2 * lines + 1 : 2]) / 2, image[1 : 2 * lines : 2]
+    # What a column has in all lines may be the detector's, which does not move with the lines.
+    return even - even.mean(axis=0), odd - odd.mean(axis=0)
 
 
 def _spectrum(field: FloatArray) -> ComplexArray:

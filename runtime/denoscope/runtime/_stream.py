@@ -22,6 +22,7 @@ from ._moves import moves
 from ._noise import Intensity, estimate_intensity
 from ._placement import Placement
 from ._ring import Ring, Step
+from ._scanner import Scanner, ScannerArtefacts, measure_scanner
 from ._types import (
     Denoised,
     FrameMeta,
@@ -66,6 +67,11 @@ class Stream:
         with an estimate from those that are there, at least `look_ahead` + 3, and refines it: with 8 frames, with
         16 and with all. The frames before are then encoded anew, so that what comes after equals what a
         stream gives that waited. None always waits.
+    scanner
+        What the instrument adds to every frame alike; it is taken off before a frame is denoised and put back
+        afterwards. None measures it with the intensity, and takes none where the intensity is given.
+    fix_line_offset
+        Do not put the offset between odd and even lines back: outputs have straight lines.
     std
         Whether outputs carry their predicted standard deviation.
     align
@@ -98,6 +104,8 @@ class Stream:
         *,
         look_ahead: int | None = None,
         intensity: Intensity | None = None,
+        scanner: ScannerArtefacts | None = None,
+        fix_line_offset: bool = False,
         std: bool = False,
         align: bool | None = None,
         start_within_s: float | None = START_S,
@@ -118,6 +126,10 @@ class Stream:
             )
         self._given = intensity if intensity is not None else manifest.intensity
         self._intensity = self._given
+        self._given_scanner = scanner
+        self._artefacts = scanner or ScannerArtefacts()
+        self._fix_line_offset = fix_line_offset
+        self._scanner: Scanner | None = None
         self._start_within_s = start_within_s
         self._calibration = self._new_calibration()
         self._provisional = False
@@ -156,6 +168,11 @@ class Stream:
     def intensity(self) -> Intensity | None:
         """The transform; None until it has been estimated. A `provisional` one may still be refined."""
         return self._intensity
+
+    @property
+    def scanner(self) -> ScannerArtefacts:
+        """What the instrument adds to every frame alike, as it was measured or given."""
+        return self._artefacts
 
     @property
     def provisional(self) -> bool:
@@ -302,6 +319,17 @@ class Stream:
         if self._kind is not None:
             self._bind(self._kind, follow=on)
 
+    def use_scanner(self, artefacts: ScannerArtefacts) -> None:
+        """Take these artefacts of the instrument off from now on, whatever was measured; only between movies."""
+        self._check_usable()
+        if self._last_pushed is not None:
+            raise InvalidInput(
+                "A movie has begun: call flush() before the stream is told about the instrument."
+            )
+        self._given_scanner = self._artefacts = artefacts
+        if self._kind is not None:
+            self._bind(self._kind, follow=self.aligned or bool(self._align))
+
     def close(self) -> None:
         """Release the graphs, and the backend if the stream opened it. Safe to call twice."""
         if self._unusable != "is closed":
@@ -367,13 +395,16 @@ class Stream:
             self._rebinds.append(Rebind(number, old_shape, shape, old_dtype.name, dtype.name))
             if dtype != old_dtype and self._given is None:
                 self._intensity = None  # another dtype is another scale
+                self._artefacts = self._given_scanner or ScannerArtefacts()
                 self._calibration = self._new_calibration()
         self._kind = kind
         self._bind(kind, follow=self.aligned or bool(self._align))
 
     def _bind(self, kind: _Kind, *, follow: bool = False) -> None:
         """Bind the graphs to a canvas for frames of a shape and dtype."""
-        shape, dtype = kind
+        scanner = Scanner(self._artefacts, *kind, fix=self._fix_line_offset)
+        self._scanner = None if scanner.idle else scanner
+        shape, dtype = scanner.canvas, kind[1]
         parts = self.bundle.manifest.subpixel
         watch = self._align is None
         self._placement = Placement(shape, self._intensity, follow=follow, parts=parts, watch=watch)
@@ -405,6 +436,12 @@ class Stream:
         """Estimate the transform from the frames so far, and whether the scene moves; encode anew what is encoded."""
         started = perf_counter()
         frames = np.stack([held.frame for held in calibration.kept])
+        assert self._kind is not None
+        if self._given_scanner is None:
+            self._artefacts = measure_scanner(frames)
+        scanner = Scanner(self._artefacts, *self._kind, fix=self._fix_line_offset)
+        if not scanner.idle:
+            frames = np.stack([scanner.take_off(frame) for frame in frames])
         self._refinements += self._intensity is not None
         self._intensity = intensity = estimate_intensity(frames)
         follow = moves(frames, intensity) if self._align is None else self._align
@@ -415,7 +452,6 @@ class Stream:
         processed = list(calibration.processed)
         if processed:
             self._forget_movie()
-        assert self._kind is not None
         self._bind(self._kind, follow=follow)
         for held in processed:
             self._enter_held(held, skip, outputs)
@@ -431,7 +467,8 @@ class Stream:
             if change == "moves" and self._kind is not None:
                 self._bind(self._kind, follow=True)
             place, _ = self._placement.find(frame)
-            shape, dtype = self._placement.shape, frame.dtype.name
+            assert self._kind is not None
+            shape, dtype = self._kind[0], frame.dtype.name
             self._rebinds.append(Rebind(number, shape, shape, dtype, dtype, motion=change))
         return place
 
@@ -445,6 +482,8 @@ class Stream:
             for _ in range(min(gap, self._ring.size)):
                 self._miss(skip, outputs)
         started = perf_counter()
+        if self._scanner is not None:
+            frame = self._scanner.take_off(frame)
         place = self._place(frame, number, skip, outputs)
         window = self._bound
         field, back = off_the_scene(window, self._placement)
@@ -504,6 +543,9 @@ class Stream:
         fused = perf_counter()
         frame = window.read(entry.place)
         std = window.read_std(entry.place) if self._std else None
+        if self._scanner is not None:
+            frame = self._scanner.put_back(frame)
+            std = None if std is None else self._scanner.place(std)
         emitted = perf_counter()
         seconds.fuse += fused - started
         seconds.convert += emitted - fused

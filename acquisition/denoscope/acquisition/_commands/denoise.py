@@ -67,6 +67,13 @@ def denoise(
             "--float32", help="Write float32, not rounded to whole counts (for few counts a photon)."
         ),
     ] = False,
+    fix_line_offset: Annotated[
+        bool,
+        typer.Option(
+            "--fix-line-offset",
+            help="Correct an offset between odd and even lines (bidirectional scanning) in the denoised movie.",
+        ),
+    ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -94,6 +101,7 @@ def denoise(
             interleaved=interleaved,
             camera=load_camera(camera_gain, camera_offset, camera_roi),
             float32=float32,
+            fix_line_offset=fix_line_offset,
             resume=resume,
             dask=dask,
             on_frame=on_frame,
@@ -116,6 +124,7 @@ def denoise(
             "--dask": dask,
         }
         others["--float32"] = float32 or None
+        others["--fix-line-offset"] = fix_line_offset or None
         _refuse(others)
         return fill_run(
             run,

@@ -142,6 +142,13 @@ def live(
             help="Compute skipped frames when the recording has ended; else they show the measured frame."
         ),
     ] = True,
+    fix_line_offset: Annotated[
+        bool,
+        typer.Option(
+            "--fix-line-offset",
+            help="Correct an offset between odd and even lines (bidirectional scanning) in the denoised movie.",
+        ),
+    ] = False,
     metrics: Annotated[
         str | None, typer.Option(help="Port where Prometheus, on this computer, reads the session's numbers.")
     ] = None,
@@ -189,6 +196,7 @@ def live(
         std=std,
         float32=float32,
         fill=fill,
+        fix_line_offset=fix_line_offset,
         metrics=metrics,
         camera_fps=camera_fps,
         force=force,
