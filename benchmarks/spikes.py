@@ -10,8 +10,6 @@ same in the raw frames is the check. SNR is the rise of the cell's mean over its
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,15 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / part) for part in ("tests", "runtime", "acquisition")]
+sys.path[:0] = [str(ROOT / part) for part in ("tests", "runtime", "acquisition", "benchmarks")]
 
-from denoscope.runtime import Bundle, FrameMeta, Stream  # noqa: E402
+from _provenance import write_results  # noqa: E402
+
+from denoscope.runtime import FrameMeta, Stream  # noqa: E402
 from support.field_inputs import active_cells, counts  # noqa: E402
 
 EVERY, FIRST, LENGTH = 12, 20, 200
+NAMES = ("live-fast", "live", "live-hq")
 RISES = (0.25, 0.5, 1.0, 2.0)  # of the cell's light
 
 
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     asked = parser.parse_args()
     rows = []
-    for name in ("live-fast", "live", "live-hq"):
+    for name in NAMES:
         for rise in RISES:
             shares, raw, snr = [], [], []
             for seed in range(1, asked.seeds + 1):
@@ -74,22 +75,20 @@ def main() -> None:
                     outputs += stream.flush()
                 shares.append(kept(np.stack([o.frame[cell].mean() for o in outputs]), up))
             rows.append(
-                {"bundle": name, "snr": np.mean(snr), "kept": np.mean(shares), "kept_in_raw": np.mean(raw)}
+                {
+                    "bundle": name,
+                    "rise": f"{rise:.0%}",
+                    "snr": np.mean(snr),
+                    "kept": np.mean(shares),
+                    "kept_in_raw": np.mean(raw),
+                }
             )
             print(
                 f"{name:9} SNR {np.mean(snr):5.1f}  kept {np.mean(shares):.1%}  raw {np.mean(raw):.0%}",
                 flush=True,
             )
     if asked.output:
-        head = subprocess.run(
-            ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        )
-        result = {
-            "commit": head.stdout.strip(),
-            "bundles_sha256": {n: Bundle.load(n).digest for n in ("live-fast", "live", "live-hq")},
-            "rows": rows,
-        }
-        asked.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_results(asked.output, rows, NAMES)
 
 
 if __name__ == "__main__":

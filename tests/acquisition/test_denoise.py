@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from denoscope.acquisition._offline import denoise_movie
 from denoscope.runtime import FrameMeta, Stream
+from support.field_inputs import lines_shifted
 
 from .conftest import Run
 
@@ -107,3 +109,40 @@ def test_a_recording_that_ended_early_is_said_to_have(
     assert done.returncode == 0, done.stderr
     assert "early.tif ends at frame 6 of the 9 planned" in " ".join(done.stderr.split())
     assert json.loads(done.stdout.splitlines()[-1])["frames"] == 6
+
+
+def test_shifted_lines_are_named_and_corrected_on_request(
+    denoscope: Run, bundle: Path, tmp_path: Path
+) -> None:
+    movie, kept, fixed = (tmp_path / name for name in ("movie.tif", "kept.tif", "fixed.tif"))
+    tifffile.imwrite(movie, lines_shifted(3, 40)[0])
+    told = denoise_movie(movie, kept, bundle=str(bundle))
+    assert any("3.0 pixels to the right" in note and "--fix-line-offset" in note for note in told["notes"])
+    done = denoscope("denoise", movie, "--output", fixed, "--bundle", bundle, "--fix-line-offset", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert "corrected in the denoised movie" in result["notes"][0]
+    assert result["denoiser"]["scanner"]["line_offset"] == 3
+    bent, straight = tifffile.imread(kept), tifffile.imread(fixed)
+    np.testing.assert_array_equal(straight[:, ::2], bent[:, ::2])
+    np.testing.assert_array_equal(straight[:, 1::2, :-3], bent[:, 1::2, 3:])
+    assert denoscope("denoise", "--fill", tmp_path, "--fix-line-offset").returncode == 2
+
+
+def test_a_resumed_run_takes_the_same_off(bundle: Path, tmp_path: Path) -> None:
+    """The result of a run that was interrupted has the same bits."""
+    movie, whole, parts = (tmp_path / name for name in ("movie.tif", "whole.tif", "parts.tif"))
+    pattern = np.random.default_rng(3).integers(-40, 40, 112)
+    tifffile.imwrite(movie, (lines_shifted(3, 40)[0].astype(int) + 100 + pattern).astype(np.uint16))
+    denoise_movie(movie, whole, bundle=str(bundle))
+
+    def stop(done: int, _total: int) -> None:
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        denoise_movie(movie, parts, bundle=str(bundle), on_frame=stop)
+    told = denoise_movie(movie, parts, bundle=str(bundle), resume=True)
+    assert told["resumed_from"] == 20
+    assert told["denoiser"]["scanner"]["columns"]
+    np.testing.assert_array_equal(tifffile.imread(parts), tifffile.imread(whole))

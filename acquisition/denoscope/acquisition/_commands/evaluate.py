@@ -192,6 +192,7 @@ class _Evaluation:
         if result.reliability:
             save_reliability(result, self.output / f"{stem}_reliability.png")
         self._tell(pair_tables(result))
+        self._name_artefacts(noisy)
         margins = {name: result.margin_db(name) for name in unique_names(self.bundles)}
         for method, margin in margins.items():
             self.shell.say(f"{method}: {margin:+.2f} dB to the best tuned filter")
@@ -216,7 +217,16 @@ class _Evaluation:
             )
         save_movie_pictures(result, self.output, stem)
         self._tell(movie_tables(result))
+        self._name_artefacts(noisy)
         return result.to_dict()
+
+    def _name_artefacts(self, noisy: npt.NDArray[Any]) -> None:
+        """Say what the scanner or detector adds to every frame."""
+        from denoscope.runtime import frames_to_measure, measure_scanner
+
+        for sentence in measure_scanner(frames_to_measure(noisy)).sentences():
+            self.shell.say(f"Note: {sentence}")
+            self.markdown.append(f"Note: {sentence}.\n")
 
     def _stem(self, name: str) -> str:
         """Return the stem of a movie's pictures; movies of one name in several folders get a number."""
