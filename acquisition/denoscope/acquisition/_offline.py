@@ -215,7 +215,7 @@ class _Work:
             known = {
                 "intensity": Intensity(**journal.job["intensity"]),
                 "align": journal.job["aligned"],
-                "scanner": ScannerArtefacts(**journal.job["scanner"]),
+                "scanner": ScannerArtefacts(**journal.job.get("scanner", {})),
             }
             backend = journal.job["backend"] if backend == "auto" else backend
         self.stream: Stream = stack.enter_context(
