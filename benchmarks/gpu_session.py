@@ -11,6 +11,7 @@ skipped the next time once it is complete. Parts, in the order of what matters m
     convolution  the convolutions one by one: cuDNN, cuDNN fused, our own kernel
     stream       the host's work for a frame, on graphs that do nothing
     onnxruntime  the product's backend with TF32, float16, channels-last layout, fused convolutions
+    kernels      the backend `cuda`: our own kernels, with their times
     compiled     what torch's compiler makes of the bundles: the yardstick
 
 `--dry` runs all of it on the processor with frames of 32 x 32: the numbers mean nothing, but the code has run.
@@ -41,6 +42,7 @@ PARTS = {
     "convolution": ("convolution", "rows", 60),
     "stream": ("stream", "rows", 60),
     "onnxruntime": ("onnxruntime_variants", "rows", 200),
+    "kernels": ("own_kernels", "rows", 60),
     "compiled": ("torch_network", "compiled_rows", 300),
 }
 PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "cuda-core", "cuda-bindings", "numpy", "onnx")

@@ -21,14 +21,17 @@ class Plan:
     ----------
     dry
         Run on the processor, with small frames and few repeats, to see that the code works; the numbers mean nothing.
+    edge
+        Height and width of the frames, in pixels; None for 512, or 32 where it is dry.
     """
 
     dry: bool
+    edge: int | None = None
 
     @property
     def size(self) -> int:
         """Height and width of the frames, in pixels."""
-        return 32 if self.dry else 512
+        return self.edge or (32 if self.dry else 512)
 
     @property
     def repeats(self) -> int:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from denoscope.acquisition._bench._scene import make_scene
 from denoscope.export._half import half_precision
-from denoscope.runtime import Bundle, FrameMeta, Stream
 from denoscope.runtime._backends._onnxruntime_gpu import OnnxRuntimeCuda
 
 from . import BUNDLES, Plan
+from .pushes import difference, measure_pushes
 
 VARIANTS = (
     {"precision": "float32"},
@@ -83,46 +79,13 @@ def _backend(variant: dict[str, Any], plan: Plan) -> Any:
 
 
 def _measure(name: str, variant: dict[str, Any], plan: Plan, exact: dict[str, Any]) -> dict[str, Any]:
-    scene = make_scene((plan.size, plan.size))
-    started = time.perf_counter()
-    with (
-        _backend(variant, plan) as backend,
-        Stream(Bundle.load(name), backend, intensity=scene.intensity, align=False) as stream,
-    ):
-        stream.prepare((plan.size, plan.size), np.uint16)
-        prepared_s = time.perf_counter() - started
-        seconds, outputs = [], []
-        warm_up = 20 if not plan.dry else 8
-        began = 0.0
-        for i in range(warm_up + plan.repeats):
-            if i == warm_up:
-                began = time.perf_counter()
-            pushed = time.perf_counter()
-            frame = scene.frames[i % len(scene.frames)]
-            found = stream.push(frame, FrameMeta(number=i, t_received_s=0.0))
-            seconds.append(time.perf_counter() - pushed)
-            if i < warm_up:
-                outputs += [output.frame.astype(np.float32) for output in found]
-        rate = plan.repeats / (time.perf_counter() - began)
-        notes = stream.backend_info
-    timed = np.array(seconds[warm_up:])
-    picture = np.stack(outputs)
-    row = {
-        "bundle": name,
-        "variant": variant,
-        "prepared_s": prepared_s,
-        "p50_s": float(np.median(timed)),
-        "p99_s": float(np.quantile(timed, 0.99)),
-        "frames_per_s": rate,
-        "cuda_graphs": notes.get("CUDA graphs"),
-    }
+    with _backend(variant, plan) as backend:
+        row, picture = measure_pushes(name, backend, plan)
     if variant["precision"] == "float32":
         exact[name] = picture
     if name in exact:
-        row["rms_difference_sigma"] = float(
-            np.sqrt(np.mean((picture - exact[name]) ** 2)) / scene.intensity.scale
-        )
-    return row
+        row["rms_difference_sigma"] = difference(picture, exact[name], plan)
+    return {"bundle": name, "variant": variant, **row}
 
 
 def rows(plan: Plan) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ from denoscope.train import LiveNet
 
 from . import BUNDLES, Plan
 
-__all__ = ["compiled_rows", "rows", "seconds_on_gpu"]
+__all__ = ["compiled_rows", "profile_kernels", "rows", "seconds_on_gpu"]
 
 _MODES = ("float32", "tf32", "float16")
 
@@ -125,7 +125,7 @@ def _captured(call: Callable[[], Any]) -> tuple[Callable[[], object], Any]:
     return graph.replay, result
 
 
-def _profile(call: Callable[[], object]) -> dict[str, Any]:
+def profile_kernels(call: Callable[[], object], *, longest: int = 15) -> dict[str, Any]:
     """Return how many kernels a call runs, and those that take longest, in microseconds."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -136,11 +136,11 @@ def _profile(call: Callable[[], object]) -> dict[str, Any]:
     by_name: dict[str, list[float]] = {}
     for kernel in kernels:
         by_name.setdefault(kernel.name[:90], []).append(kernel.time_range.elapsed_us())
-    longest = sorted(by_name.items(), key=lambda item: -sum(item[1]))[:15]
+    ordered = sorted(by_name.items(), key=lambda item: -sum(item[1]))[:longest]
     return {
         "kernels": len(kernels),
         "kernels_s": sum(sum(times) for times in by_name.values()) * 1e-6,
-        "longest": [{"name": name, "runs": len(t), "s": round(sum(t) * 1e-6, 7)} for name, t in longest],
+        "longest": [{"name": name, "runs": len(t), "s": round(sum(t) * 1e-6, 7)} for name, t in ordered],
     }
 
 
@@ -177,7 +177,7 @@ def _measure(
         replay, _ = _captured(call)
         row["s"] = seconds_on_gpu(replay, 50)
         with contextlib.suppress(Exception):  # a profile is a bonus
-            row |= _profile(replay)
+            row |= profile_kernels(replay)
     else:
         row["s"] = _seconds(call, plan)
     return row

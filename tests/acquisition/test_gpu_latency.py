@@ -25,6 +25,7 @@ GPU_BACKENDS = (
     "tensorrt",
     "onnxruntime-nv-tensorrt-rtx",
     "onnxruntime-tensorrt",
+    "cuda",
     "onnxruntime-cuda",
 )
 SIZES = [(512, 512), (250, 333)]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
 
+import numpy as np
+import onnx
 import pytest
 
 import denoscope.runtime._backends as table
 from denoscope.runtime import (
     BackendUnavailable,
+    Bundle,
+    FrameMeta,
     InvalidInput,
+    Stream,
     choose_backend,
     default_threads,
     list_backends,
@@ -18,6 +23,7 @@ from denoscope.runtime import (
 )
 from denoscope.runtime._backends._onnxruntime import OnnxRuntimeCpu
 from denoscope.runtime._backends._openvino import OpenVino, OpenVinoBf16
+from denoscope.runtime._raw import without_output
 from denoscope.runtime.testing import BackendContract
 from support.wrapped_backends import DeviceBackend
 
@@ -72,7 +78,7 @@ def test_when_none_can_run_every_reason_is_given(monkeypatch: pytest.MonkeyPatch
 
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(
-        InvalidInput, match=r"no backend 'tensorflow'.*auto or one of onnxruntime-cpu, .*openvino"
+        InvalidInput, match=r"no backend 'tensorflow'.*auto or one of cuda, onnxruntime-cpu, .*openvino"
     ):
         choose_backend("tensorflow")
 
@@ -111,3 +117,26 @@ def test_shipped_names_cannot_be_taken() -> None:
 def test_threads_leave_a_core_from_four_on(monkeypatch: pytest.MonkeyPatch, cores: int, threads: int) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
     assert default_threads() == threads
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cpu", "openvino"])
+def test_the_picture_does_not_depend_on_whether_its_deviation_is_asked_for(name: str) -> None:
+    frames = np.random.default_rng(0).poisson(40, (8, 32, 32)).astype(np.uint16)
+    pictures = []
+    for std in (True, False):
+        with Stream("live-fast", name, std=std, align=False, threads=1) as stream:
+            outputs = []
+            for number, frame in enumerate(frames):
+                outputs += stream.push(frame, FrameMeta(number=number, t_received_s=0.0))
+            outputs += stream.flush()
+        assert all((output.std is not None) == std for output in outputs)
+        pictures.append(np.stack([output.frame for output in outputs]))
+    np.testing.assert_array_equal(*pictures)
+
+
+def test_an_output_that_nobody_reads_takes_its_work_with_it() -> None:
+    data = Bundle.load("live").graph_bytes("fuse")
+    before, after = (onnx.load_model_from_string(d).graph for d in (data, without_output(data, "std")))
+    assert [value.name for value in after.output] == ["mean"]
+    assert len(after.node) < len(before.node) - 10
+    assert without_output(data, "flow") is data

@@ -13,6 +13,7 @@ import onnxruntime
 from denoscope.runtime import Bundle
 from denoscope.runtime._backends._device import DeviceBuffer, Work
 from denoscope.runtime._backends._onnxruntime_gpu import OnnxRuntimeCuda, OnnxRuntimeTensorRt
+from denoscope.runtime._backends._own_kernels import OwnKernels
 from denoscope.runtime._backends._tensorrt import Engine, TensorRt, TensorRtRtx
 from denoscope.runtime.backends import Graph
 from denoscope.runtime.engines import (
@@ -30,6 +31,7 @@ from .lazy_device import LazyDevice
 __all__ = [
     "VERSION",
     "CudaOnHost",
+    "KernelsOnHost",
     "SelfBuildingOnHost",
     "TensorRtOnHost",
     "TensorRtProviderOnHost",
@@ -60,6 +62,19 @@ class _OnHost:
 
 class CudaOnHost(_OnHost, OnnxRuntimeCuda):
     """Counts are converted inside the graphs."""
+
+
+class KernelsOnHost(OwnKernels):
+    """The backend of our own kernels, compiled as C; everything else is the product's."""
+
+    device: LazyDevice
+
+    def __init__(self, *, threads: int | None = None, seed: int = 0) -> None:
+        super().__init__(threads=threads, device=LazyDevice(seed))
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        return None
 
 
 class TensorRtProviderOnHost(_OnHost, OnnxRuntimeTensorRt):

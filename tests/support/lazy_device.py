@@ -8,6 +8,7 @@ behaviour: no memory limits, no errors of its own, no speed.
 
 from __future__ import annotations
 
+import ctypes
 import random
 import weakref
 from collections import Counter, deque
@@ -18,6 +19,8 @@ import numpy as np
 
 from denoscope.runtime._backends._base import HostBuffer
 from denoscope.runtime._backends._device import Device, Memory, Pinned, Work
+
+from .kernels_in_c import compile_as_c
 
 __all__ = ["LazyDevice"]
 
@@ -139,6 +142,22 @@ class LazyDevice(Device):
     def launch(self, kernel: str, count: int, arguments: Sequence[Memory], stream: _Stream) -> None:
         arrays = [memory.array for memory in arguments if isinstance(memory, HostMemory)]
         self._put("launch", stream, lambda: run_kernel(kernel, count, arrays))
+
+    def compile(self, source: str) -> Any:
+        return compile_as_c(source)
+
+    def start(
+        self,
+        kernels: Any,
+        name: str,
+        grid: tuple[int, int, int],
+        block: int,
+        addresses: Sequence[int],
+        numbers: Sequence[int],
+        stream: _Stream,
+    ) -> None:
+        arguments = [ctypes.c_void_p(a) for a in addresses] + [ctypes.c_int(n) for n in numbers]
+        self._put("start", stream, lambda: getattr(kernels, name)(*arguments))
 
     def capture(self, stream: _Stream, work: Work) -> Work:
         self._ask("capture")

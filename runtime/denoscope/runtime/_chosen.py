@@ -28,6 +28,8 @@ class ChosenBackend:
         A backend's name, `auto`, or an open backend, which is then not closed.
     threads
         Threads for one graph; None for the default.
+    std
+        Whether the standard deviation will be read.
 
     Attributes
     ----------
@@ -42,8 +44,10 @@ class ChosenBackend:
         If the backend cannot run here or refuses the graphs; with `auto`, if all do.
     """
 
-    def __init__(self, bundle: Bundle, backend: str | Backend, threads: int | None) -> None:
-        self._bundle, self._threads = bundle, threads
+    def __init__(
+        self, bundle: Bundle, backend: str | Backend, threads: int | None, *, std: bool = True
+    ) -> None:
+        self._bundle, self._threads, self._std = bundle, threads, std
         self._owned, self._auto = not isinstance(backend, Backend), backend == "auto"
         self.backend: Backend
         self.choice: Choice
@@ -55,7 +59,7 @@ class ChosenBackend:
             self.backend, self.choice = backend, Choice(backend.name, "it was given by the caller")
         else:
             self.backend, self.choice = choose_backend(backend, threads=threads, bundle=bundle)
-        self.graphs = CompiledGraphs(self.backend, bundle)
+        self.graphs = CompiledGraphs(self.backend, bundle, std=std)
         try:
             # What the backend refuses is better known now.
             self.attempt(lambda: self.graphs.of(np.dtype(np.uint16)))
@@ -85,4 +89,4 @@ class ChosenBackend:
         self.backend, self.choice = choose_backend(
             "auto", threads=self._threads, bundle=self._bundle, rejected=rejected
         )
-        self.graphs = CompiledGraphs(self.backend, self._bundle)
+        self.graphs = CompiledGraphs(self.backend, self._bundle, std=self._std)

@@ -19,7 +19,7 @@ from ._errors import BackendUnavailable
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["FACTOR", "OFFSET", "RAW", "raw_encode", "raw_fuse"]
+__all__ = ["FACTOR", "OFFSET", "RAW", "raw_encode", "raw_fuse", "without_output"]
 
 RAW = "raw"  # the frame, in place of `frame` and of `mean`
 OFFSET, FACTOR = "raw::offset", "raw::factor"  # of the session's intensity, one number each
@@ -92,6 +92,22 @@ def raw_fuse(data: bytes, dtype: str) -> bytes:
     ]
     outputs = [_like(mean, RAW, dtype), *(o for o in graph.output if o.name != "mean")]
     _replace(model, nodes, [*graph.input, *_numbers()], outputs)
+    return bytes(model.SerializeToString())
+
+
+def without_output(data: bytes, name: str) -> bytes:
+    """Return a graph that does not compute one of its outputs; the same graph where it has no such output."""
+    model = _parse(data)
+    kept = [value for value in model.graph.output if value.name != name]
+    if len(kept) == len(model.graph.output):
+        return data
+    wanted = {value.name for value in kept}
+    nodes = []
+    for node in reversed(model.graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            nodes.append(node)
+    _replace(model, nodes[::-1], list(model.graph.input), kept)
     return bytes(model.SerializeToString())
 
 

@@ -137,7 +137,7 @@ class Stream:
         self._std = std
         self._align = align
         self._placement: Placement | None = None
-        self._chosen = ChosenBackend(self.bundle, backend, threads)
+        self._chosen = ChosenBackend(self.bundle, backend, threads, std=std)
         self._moving = manifest.flow_scale > 0
         self._ring: Ring[Entry] = Ring(manifest.window, self.look_ahead)
         self._window: BoundWindow | None = None

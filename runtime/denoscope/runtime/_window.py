@@ -158,7 +158,7 @@ class BoundWindow:
         self._pool = Pool(lambda: backend.buffer((1, 1, height, width), kind)) if redirects else None
         self._canvas = (slice(0, height), slice(0, width))
         self._made: Array | None = None
-        self._std = _Port(backend, (1, 1, height, width)) if manifest.predicts_std else None
+        self._std = _Port(backend, (1, 1, height, width)) if "std" in graphs["fuse"].outputs else None
         self._noise = _Port(backend, (2,))
         self._offset, self._factor, self._scale = (_Port(backend, (1,)) for _ in range(3))
         self._valid = _Port(backend, (manifest.window,))

@@ -93,6 +93,12 @@ _TABLE: dict[str, BackendEntry] = {
             merit="it compiles the graphs for this GPU with TensorRT for RTX",
         ),
         BackendEntry(
+            "cuda",
+            f"{__name__}._own_kernels:OwnKernels",
+            automatic=True,
+            merit="its kernels are made for this bundle and compiled for this GPU",
+        ),
+        BackendEntry(
             "onnxruntime-cuda",
             f"{__name__}._onnxruntime_gpu:OnnxRuntimeCuda",
             automatic=True,

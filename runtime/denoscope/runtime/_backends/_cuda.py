@@ -23,13 +23,17 @@ _BLOCK = 256
 _MOST_BLOCKS = 4096
 
 
-def compile_kernels(architecture: str) -> Any:
-    """Compile the kernels with NVRTC; it needs no GPU.
+def compile_kernels(architecture: str, source: str | None = None, *, exact: bool = True) -> Any:
+    """Compile kernels with NVRTC; it needs no GPU.
 
     Parameters
     ----------
     architecture
         For example `sm_86`.
+    source
+        CUDA source; None for the kernels that convert counts.
+    exact
+        Round after every operation, as numpy does.
 
     Raises
     ------
@@ -39,9 +43,8 @@ def compile_kernels(architecture: str) -> Any:
     from cuda.core import Program, ProgramOptions
 
     try:
-        # numpy rounds after every operation, and so do the kernels.
-        options = ProgramOptions(arch=architecture, fma=False, std="c++17")
-        return Program(kernel_source(), "c++", options).compile("cubin")
+        options = ProgramOptions(arch=architecture, fma=not exact, std="c++17")
+        return Program(kernel_source() if source is None else source, "c++", options).compile("cubin")
     except Exception as error:  # what is missing, or refused, has no common base
         raise BackendUnavailable(
             f"NVRTC does not compile the kernels for {architecture} ({str(error).splitlines()[0]}): "
@@ -157,6 +160,25 @@ class CudaDevice(Device):
         config = LaunchConfig(grid=min(-(-count // _BLOCK), _MOST_BLOCKS), block=_BLOCK)
         pointers = [np.uint64(memory.address) for memory in arguments]
         launch(stream, config, self._kernels.get_kernel(kernel), *pointers, np.uint64(count))
+
+    def compile(self, source: str) -> Any:
+        major, minor = self.capability
+        return compile_kernels(f"sm_{major}{minor}", source, exact=False)
+
+    def start(
+        self,
+        kernels: Any,
+        name: str,
+        grid: tuple[int, int, int],
+        block: int,
+        addresses: Sequence[int],
+        numbers: Sequence[int],
+        stream: Any,
+    ) -> None:
+        from cuda.core import LaunchConfig, launch
+
+        arguments = [np.uint64(address) for address in addresses] + [np.int32(n) for n in numbers]
+        launch(stream, LaunchConfig(grid=grid, block=block), kernels.get_kernel(name), *arguments)
 
     def capture(self, stream: Any, work: Work) -> Work:
         builder = stream.create_graph_builder()

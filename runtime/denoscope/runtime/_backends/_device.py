@@ -138,6 +138,35 @@ class Device(ABC):
         """Put one of the kernels of `convert.cu` onto a stream, for `count` pixels."""
 
     @abstractmethod
+    def compile(self, source: str) -> Any:
+        """Compile CUDA source for this device and return its kernels; BackendUnavailable when that fails."""
+
+    @abstractmethod
+    def start(
+        self,
+        kernels: Any,
+        name: str,
+        grid: tuple[int, int, int],
+        block: int,
+        addresses: Sequence[int],
+        numbers: Sequence[int],
+        stream: Stream,
+    ) -> None:
+        """Put one of the kernels that `compile` returned onto a stream.
+
+        Parameters
+        ----------
+        kernels, name
+            What `compile` returned, and which of them.
+        grid, block
+            Blocks along x, y and z, and threads of a block.
+        addresses, numbers
+            Its arguments: addresses of the device's memory, then 32-bit integers.
+        stream
+            Which stream.
+        """
+
+    @abstractmethod
     def capture(self, stream: Stream, work: Work) -> Work:
         """Return what replays `work` as one CUDA graph, without running it; raise where that is impossible."""
 

@@ -27,7 +27,7 @@ from ._base import Graph
 from ._convert_raw import ConvertedGraph
 from ._device import DeviceBackend, DeviceBuffer, DeviceGraph, Work, missing_cuda
 
-__all__ = ["OnnxRuntimeCuda", "OnnxRuntimeNvTensorRtRtx", "OnnxRuntimeTensorRt"]
+__all__ = ["OnnxRuntimeCuda", "OnnxRuntimeNvTensorRtRtx", "OnnxRuntimeTensorRt", "graph_names", "with_shapes"]
 
 _LIBRARIES = "`pip install 'denoscope[cuda]' 'onnxruntime-gpu[cuda,cudnn]==1.31.*'`"
 # The two builds share their import name, so that one must go before the other comes.
@@ -73,7 +73,7 @@ class OnnxRuntimeGpu(DeviceBackend):
         """Return the provider's options; every one but the stream is documented in docs/gpu.md."""
 
     def compile(self, onnx: bytes) -> Graph:
-        inputs, outputs = _names(self.name, onnx)
+        inputs, outputs = graph_names(self.name, onnx)
         return _Graph(self, onnx, inputs, outputs)
 
     def session(self, onnx: bytes) -> tuple[Any, bool]:
@@ -331,7 +331,7 @@ class _Graph(DeviceGraph):
     def _session(self, buffers: Mapping[str, DeviceBuffer]) -> tuple[Any, bool]:
         key = tuple((name, buffer.shape) for name, buffer in buffers.items())
         if key not in self._sessions:
-            self._sessions[key] = self._backend.session(_with_shapes(self._onnx, dict(key)))
+            self._sessions[key] = self._backend.session(with_shapes(self._onnx, dict(key)))
         return self._sessions[key]
 
 
@@ -351,7 +351,7 @@ def _missing_library() -> str | None:
     return found[1] if found else None
 
 
-def _names(backend: str, data: bytes) -> tuple[list[str], list[str]]:
+def graph_names(backend: str, data: bytes) -> tuple[list[str], list[str]]:
     """Return the names of a graph's inputs and outputs; sessions are opened when shapes are known."""
     import onnx
 
@@ -368,7 +368,7 @@ def _names(backend: str, data: bytes) -> tuple[list[str], list[str]]:
     return inputs, [value.name for value in model.graph.output]
 
 
-def _with_shapes(data: bytes, shapes: Mapping[str, Sequence[int]]) -> bytes:
+def with_shapes(data: bytes, shapes: Mapping[str, Sequence[int]]) -> bytes:
     """Return a graph with the shapes of its inputs and outputs fixed."""
     import onnx
 
