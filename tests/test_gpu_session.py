@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from support.nvrtc import nvrtc
+
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu_session.py"
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(nvrtc() is not None, reason="the kernels cannot be compiled here")
 def test_every_part_runs_dry_and_is_not_measured_twice(tmp_path: Path) -> None:
     output = tmp_path / "session.json"
     command = [sys.executable, str(SCRIPT), "--dry", "--commit", "abc", "--output", str(output)]

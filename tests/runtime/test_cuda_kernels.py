@@ -16,6 +16,7 @@ from denoscope.runtime import Intensity
 from denoscope.runtime._backends._convert_raw import kernel_source
 from denoscope.runtime._convert import normalise_into, restore
 from support.lazy_device import run_kernel
+from support.nvrtc import nvrtc
 
 DTYPES = ("uint8", "uint16", "int16")
 CAMERA = Intensity(offset=101.7, scale=6.3, noise_slope=0.0, noise_floor=1.0)
@@ -32,16 +33,6 @@ typedef unsigned short half_bits;
 static half_bits to_half(float x) { _Float16 h = (_Float16)x; half_bits b; __builtin_memcpy(&b, &h, 2); return b; }
 static float from_half(half_bits b) { _Float16 h; __builtin_memcpy(&h, &b, 2); return (float)h; }
 """
-
-
-def nvrtc() -> str | None:
-    try:
-        from cuda.bindings import nvrtc as library
-
-        library.nvrtcVersion()
-    except Exception as error:  # noqa: BLE001  a missing extra, or a library that does not load
-        return f"NVRTC is not here ({type(error).__name__}): the extra 'cuda' brings it"
-    return None
 
 
 @pytest.mark.parametrize("capability", ["75", "80", "86", "89", "90", "100", "120"])

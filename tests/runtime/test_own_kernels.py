@@ -19,6 +19,7 @@ from denoscope.runtime._backends._own_kernels import OwnKernels, _places, kernel
 from denoscope.runtime.backends import Backend
 from denoscope.runtime.testing import BackendContract
 from support.gpu_on_host import KernelsOnHost
+from support.nvrtc import nvrtc
 
 HALF = 2e-3  # convolutions take numbers of eleven bits
 
@@ -107,7 +108,8 @@ def fuse_shapes(edge: int) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_89", "sm_90", "sm_120"])
 def test_the_kernels_compile_for_every_generation_of_gpus(architecture: str) -> None:
-    pytest.importorskip("cuda.core", reason="needs the extra 'cuda'")
+    if reason := nvrtc():
+        pytest.skip(reason)
     program = read_program(with_shapes(Bundle.load("live-fast").graph_bytes("encode"), encode_shapes(512)))
     source = kernel_prelude() + plan_kernels(program).source
     assert len(compile_kernels(architecture, source, exact=False).code) > 1000
