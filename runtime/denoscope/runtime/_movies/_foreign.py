@@ -1,4 +1,4 @@
-"""Formats that are not read: which one a file is, and the way to a movie that is."""
+"""Formats that are not read, or with other libraries only: which one a file is, and the way to a movie that is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from denoscope.runtime._errors import InvalidInput
 from ._lazy import Reader
 from ._pick import Wanted
 
-__all__ = ["is_foreign", "open_foreign"]
+__all__ = ["foreign_kind", "is_foreign", "open_foreign", "way_out"]
 
 _FIJI = "open it in Fiji (File > Import > Bio-Formats) and save it as OME-TIFF"
 _BIO = "convert it with bioformats2raw to OME-Zarr, or in Fiji (Bio-Formats) to OME-TIFF"
@@ -93,7 +93,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def _kind(path: Path) -> str | None:
+def foreign_kind(path: Path) -> str | None:
     """Return the ending under which a file's format is listed, or None."""
     if not path.is_file():
         return None
@@ -110,7 +110,7 @@ def _kind(path: Path) -> str | None:
 
 def is_foreign(path: Path) -> bool:
     """Say whether a file is of a format that denoscope knows and does not read."""
-    return _kind(path) is not None
+    return foreign_kind(path) is not None
 
 
 def open_foreign(path: Path, _wanted: Wanted, _limit_bytes: int) -> Reader:
@@ -121,5 +121,10 @@ def open_foreign(path: Path, _wanted: Wanted, _limit_bytes: int) -> Reader:
     InvalidInput
         Always.
     """
-    name, remedy = _FORMATS[_kind(path) or ""]
+    name, remedy = way_out(path)
     raise InvalidInput(f"{path} is {name}, which denoscope does not read: {remedy}.")
+
+
+def way_out(path: Path) -> tuple[str, str]:
+    """Return what a file of a known format is, and how to get a movie that is read without other libraries."""
+    return _FORMATS[foreign_kind(path) or ""]

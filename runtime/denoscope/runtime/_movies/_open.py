@@ -16,7 +16,7 @@ import numpy.typing as npt
 from denoscope.runtime._errors import InvalidInput
 
 from ._check import check_regular
-from ._foreign import is_foreign
+from ._foreign import foreign_kind, is_foreign, way_out
 from ._joined import Chosen
 from ._lazy import LazyMovie, Reader
 from ._pages_of import choose_pages
@@ -54,13 +54,16 @@ class MovieFormat:
     opener
         ``module:function`` beside this module, imported when it is first needed.
     needs
-        Library that the extra ``formats`` brings, or None.
+        Library that the extra brings, or None.
+    extra
+        ``formats`` or ``vendors``.
     """
 
     name: str
     matches: Callable[[Path], bool]
     opener: str
     needs: str | None = None
+    extra: str = "formats"
 
 
 def _starts_with(path: Path, *magic: bytes) -> bool:
@@ -96,11 +99,17 @@ def _is_tiff(path: Path) -> bool:
     return path.is_file()
 
 
+def _ends(*endings: str) -> Callable[[Path], bool]:
+    return lambda path: foreign_kind(path) in endings
+
+
 FORMATS: tuple[MovieFormat, ...] = (
     MovieFormat("NDTiff", _is_ndtiff, "_ndtiff:open_ndtiff"),
     MovieFormat("OME-Zarr", _is_zarr, "_zarr:open_zarr", "zarr"),
     MovieFormat("HDF5", _is_hdf5, "_hdf5:open_hdf5", "h5py"),
     MovieFormat("NumPy array", _is_npy, "_numpy:open_npy"),
+    MovieFormat("Nikon ND2", _ends(".nd2"), "_nd2:open_nd2", "nd2", "vendors"),
+    MovieFormat("video", _ends(".avi", ".mkv", ".mp4", ".mov", ".wmv"), "_video:open_video", "av", "vendors"),
     MovieFormat("format that is not read", is_foreign, "_foreign:open_foreign"),
     MovieFormat("folder of images", Path.is_dir, "_folder:open_folder"),
     MovieFormat("TIFF", _is_tiff, "_tiff:open_tiff"),
@@ -125,7 +134,7 @@ def open_movie(
     ----------
     path
         TIFF, BigTIFF, OME-TIFF, ImageJ, NDTiff, OME-Zarr, HDF5 (``FILE.h5::/dataset`` names one of several),
-        or a folder of numbered images.
+        a folder of numbered images, or what the extra ``vendors`` reads: ND2, CZI, LIF, OIB, OIF and videos.
     channel, plane, position
         Which, by number or name, where the file has several.
     interleaved
@@ -178,9 +187,7 @@ def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     if kind is None:
         raise InvalidInput(f"{path} is no HDF5 file, and only those hold datasets after `::`.")
     if kind.needs and find_spec(kind.needs) is None:
-        raise InvalidInput(
-            f"{path} is {kind.name}, and reading it needs {kind.needs}: run pip install 'denoscope[formats]'."
-        )
+        raise InvalidInput(_without_library(path, kind))
     module, _, function = kind.opener.partition(":")
     opener = getattr(import_module(f"{__package__}.{module}"), function)
     reader: Reader = opener(path, wanted, limit_bytes)
@@ -190,6 +197,15 @@ def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
             "take all of them"
         )
     return reader
+
+
+def _without_library(path: Path, kind: MovieFormat) -> str:
+    """Return how to get the library that a format needs, or a movie that needs none."""
+    install = f'run `python -m pip install ".[{kind.extra}]"` in a copy of the denoscope repository'
+    if kind.extra != "vendors":
+        return f"{path} is {kind.name}, and reading it needs {kind.needs}: {install}."
+    name, remedy = way_out(path)
+    return f"{path} is {name}, and reading it needs {kind.needs}: {install}, or {remedy}."
 
 
 def _other_parts(path: Path) -> int:

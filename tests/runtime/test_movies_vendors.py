@@ -1,0 +1,202 @@
+"""Movies of vendors' formats: written here where that is possible, else by a stand-in for the library."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from denoscope.runtime import InvalidInput, LazyMovie, open_movie
+from denoscope.runtime._movies import _open
+
+T, Z, P, C, H, W = 5, 3, 2, 2, 24, 40
+
+
+def pixels(*shape: int, dtype: str = "uint16") -> npt.NDArray[Any]:
+    return np.random.default_rng(sum(shape)).integers(0, 250, (*shape, H, W)).astype(dtype)
+
+
+def check_reads(path: Path, expected: npt.NDArray[Any], **choice: Any) -> LazyMovie:
+    """Compare a movie frame by frame, in an order that goes back and forth, and a part of it."""
+    movie = open_movie(path, **choice)
+    assert isinstance(movie, LazyMovie)
+    assert (movie.shape, movie.dtype) == (expected.shape, expected.dtype)
+    last = len(expected) - 1
+    for t in (last, 0, 1, last // 2, last // 2, 0):
+        np.testing.assert_array_equal(movie[t], expected[t])
+    np.testing.assert_array_equal(np.asarray(movie), expected)
+    np.testing.assert_array_equal(movie[1:3, 2:9, 5:6], expected[1:3, 2:9, 5:6])
+    return movie
+
+
+def write_video(path: Path, movie: npt.NDArray[Any], codec: str, kind: str) -> Path:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=20)
+        stream.height, stream.width, stream.pix_fmt = *movie.shape[1:], kind
+        for image in movie:
+            if kind.startswith("gray"):
+                frame = av.VideoFrame(W, H, kind)
+                lines = np.zeros((H, frame.planes[0].line_size // image.itemsize), image.dtype)
+                lines[:, :W] = image
+                frame.planes[0].update(lines.tobytes())
+            elif kind == "bgr24":
+                frame = av.VideoFrame.from_ndarray(np.stack([image] * 3, -1), format=kind)
+            else:
+                frame = av.VideoFrame.from_ndarray(image, format="gray").reformat(format=kind)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "kind", "scale"),
+    [
+        ("m.avi", "ffv1", "gray", 1), ("m.avi", "rawvideo", "gray", 1), ("m.mkv", "ffv1", "gray16le", 200),
+        ("m.mkv", "ffv1", "gray10le", 3), ("m.mov", "png", "gray", 1),
+    ],
+)  # fmt: skip
+def test_grey_videos_are_read_as_they_were_written(
+    tmp_path: Path, name: str, codec: str, kind: str, scale: int
+) -> None:
+    movie = pixels(40) * scale if scale > 1 else pixels(40, dtype="uint8")
+    opened = check_reads(write_video(tmp_path / name, movie, codec, kind), movie)
+    assert opened.note == ""
+
+
+def test_of_a_video_in_colour_the_brightness_is_taken_and_said(tmp_path: Path) -> None:
+    movie = pixels(6, dtype="uint8")
+    opened = check_reads(write_video(tmp_path / "m.avi", movie, "rawvideo", "bgr24"), movie)
+    assert opened.note == "m.avi is a video in bgr24: its brightness is taken"
+    lossy = open_movie(write_video(tmp_path / "m.mp4", movie, "mpeg4", "yuv420p"))
+    assert isinstance(lossy, LazyMovie)
+    assert "compressed with mpeg4, which changes the noise" in lossy.note
+    assert lossy.shape == movie.shape
+    np.testing.assert_array_equal(np.asarray(lossy)[3], lossy[3])
+
+
+@pytest.mark.parametrize("name", ["m.avi", "m.mkv"])
+def test_frames_of_a_video_that_was_cut_short_are_read_up_to_there(tmp_path: Path, name: str) -> None:
+    movie = pixels(30, dtype="uint8")
+    path = write_video(tmp_path / name, movie, "ffv1", "gray")
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    opened = open_movie(path)
+    assert 5 < len(opened) < 30
+    np.testing.assert_array_equal(opened[3], movie[3])
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **attributes: Any) -> None:
+    """Put a module of this name, with these attributes, where a library would be."""
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
+    vars(module).update(attributes)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+class Nd2Double:
+    """What denoscope uses of ``nd2.ND2File``, on an array of (T, P, Z, C, H, W)."""
+
+    data = pixels(T, P, Z, C)
+    lost: tuple[int, ...] = ()
+    closed = 0
+    reads = 0
+
+    def __init__(self, path: str) -> None:
+        assert Path(path).is_file()
+        self.sizes = {"T": T, "P": P, "Z": Z, "C": C, "Y": H, "X": W}
+        self.is_rgb, self.dtype = False, np.dtype("uint16")
+        self.attributes = SimpleNamespace(heightPx=H, widthPx=W)
+        self.metadata = SimpleNamespace(
+            channels=[SimpleNamespace(channel=SimpleNamespace(name=n)) for n in ("GFP", "RFP")]
+        )
+        points = [SimpleNamespace(name="left"), SimpleNamespace(name=None)]
+        self.experiment = [SimpleNamespace(type="XYPosLoop", parameters=SimpleNamespace(points=points))]
+        offsets = {i: 1 for i in range(T * P * Z) if i not in self.lost}
+        self._rdr = SimpleNamespace(_frame_offsets=offsets)
+
+    def read_frame(self, index: int) -> npt.NDArray[Any]:
+        type(self).reads += 1
+        return self.data.reshape(-1, C, H, W)[index]
+
+    def close(self) -> None:
+        type(self).closed += 1
+
+
+@pytest.fixture
+def nd2_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    stand_in(monkeypatch, "nd2", ND2File=type("Double", (Nd2Double,), {"closed": 0, "reads": 0}))
+    path = tmp_path / "m.nd2"
+    path.write_bytes(b"\xda\xce\xbe\x0a" + bytes(Nd2Double.data.nbytes))
+    return path
+
+
+def test_of_nd2_one_channel_plane_and_position_is_chosen(nd2_file: Path) -> None:
+    data = Nd2Double.data
+    for choice, question in (
+        ({}, "0 `left`, 1 `XYPos:1`: choose with --position"),
+        ({"position": 1}, "3 planes: 0 to 2: choose with --plane"),
+        ({"position": 1, "plane": 2}, "0 `GFP`, 1 `RFP`: choose with --channel"),
+        ({"position": 1, "plane": 2, "channel": 2}, "there is no channel 2"),
+    ):
+        with pytest.raises(InvalidInput, match=question):
+            open_movie(nd2_file, **choice)  # type: ignore[arg-type]
+    check_reads(nd2_file, data[:, 1, 2, 0], position=1, plane=2, channel="GFP")
+    check_reads(nd2_file, data[:, 0, 1, 1], position="left", plane=1, channel=1)
+
+
+def test_nd2_reads_a_frame_at_a_time_and_is_closed(nd2_file: Path) -> None:
+    movie = open_movie(nd2_file, position=0, plane=0, channel=0)
+    double = sys.modules["nd2"].ND2File
+    assert double.reads == 0
+    movie[3]
+    assert (double.reads, double.closed) == (1, 0)
+    del movie
+    assert double.closed == 1
+
+
+def test_frames_that_nd2_only_announces_are_left_out_and_said(
+    nd2_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["nd2"].ND2File, "lost", tuple(range(3 * P * Z, T * P * Z)))
+    movie = check_reads(nd2_file, Nd2Double.data[:3, 0, 0, 0], position=0, plane=0, channel=0)
+    assert movie.note == "m.nd2: 2 of 5 time points were never recorded"
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "head"),
+    [
+        ("m.nd2", "nd2", b"\xda\xce\xbe\x0a"), ("m.nd2", "nd2", b"\x00\x00\x00\x0cjP  "),
+        ("m.avi", "av", b"RIFF\x00\x10\x00\x00AVI LIST"), ("m.mkv", "av", b"\x1aE\xdf\xa3"),
+        ("m.mp4", "av", b"\x00\x00\x00\x18ftypmp42"),
+    ],
+)  # fmt: skip
+def test_damaged_files_are_refused_in_one_sentence(
+    tmp_path: Path, name: str, library: str, head: bytes
+) -> None:
+    pytest.importorskip(library)
+    path = tmp_path / name
+    for seed in range(5):
+        path.write_bytes(head + np.random.default_rng(seed).bytes(3000))
+        with pytest.raises(InvalidInput, match=r"m\.\w+ (cannot be read as|holds no)") as caught:
+            open_movie(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_without_the_library_the_sentence_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_open, "find_spec", lambda _: None)
+    (tmp_path / "m.nd2").write_bytes(b"\xda\xce\xbe\x0a")
+    with pytest.raises(
+        InvalidInput,
+        match=r'a Nikon ND2, and reading it needs nd2: run `python -m pip install "\.\[vendors\]"` in a copy of .* or '
+        "export it as OME-TIFF",
+    ):
+        open_movie(tmp_path / "m.nd2")
