@@ -218,6 +218,18 @@ def test_row_noise_counts_where_the_scene_moves() -> None:
     assert found.scale**2 == pytest.approx(float(np.median(moved)) + 900 + 900, rel=0.2)
 
 
+def test_bleed_counts_where_the_scene_moves() -> None:
+    """The high-passed differences lose what neighbours along a row share, which is put back."""
+    random = np.random.default_rng(11)
+    image = 3 * tissue(random)
+    expected = np.stack([np.roll(image, (t, 2 * t // 3), (0, 1)) for t in range(32)])
+    counts = 10.0 * random.poisson(expected) + 100.0
+    counts = 0.88 * counts + 0.12 * np.roll(counts, 1, 2)
+    found = estimate_intensity(np.rint(counts).astype(np.uint16))
+    noise = 10 * (0.88**2 + 0.12**2) * 10 * np.median(expected.mean(0))
+    assert found.scale**2 == pytest.approx(noise, rel=0.12)
+
+
 def test_an_evenly_lit_field_shows_no_gain() -> None:
     """A slope below two standard errors is chance: sixteen fields of pure read noise show none."""
     slopes = []

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ._convert import Place
 from ._errors import InvalidInput
+from ._few_photons_mean import Measured
 from ._types import FrameMeta, StreamKey
 
 __all__ = ["Entry", "Held", "check_order"]
@@ -28,6 +29,7 @@ class Entry:
     place: Place
     field: npt.NDArray[Any] | None = None
     back: npt.NDArray[Any] | None = None
+    few: Measured | None = None  # of a frame of few photons
 
 
 @dataclass(frozen=True, slots=True)

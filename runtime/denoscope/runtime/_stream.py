@@ -17,6 +17,7 @@ from ._calibration import CATCH_UP, START_S, Calibration
 from ._chosen import ChosenBackend
 from ._convert import Place, check_frame, check_kind, is_plainly, native
 from ._errors import InvalidInput
+from ._few_photons_mean import keep_mean, light_of
 from ._following import off_the_scene, onto_the_centre, onto_the_next, onto_the_scene
 from ._moves import moves
 from ._noise import Intensity, estimate_intensity
@@ -507,7 +508,10 @@ class Stream:
         seconds.encode += encoded - normalised
         seconds.pushes += 1
         self._last_entered = number
-        entry = Entry(meta, pushed, related, place, field, back)
+        # The noise that a bundle comes with was that of its training: it learned what is the mean.
+        estimated = self._intensity != self.bundle.manifest.intensity
+        few = light_of(frame, self._intensity) if estimated else None
+        entry = Entry(meta, pushed, related, place, field, back, few=few)
         self._follow(self._ring.enter(entry), skip, outputs)
 
     def _miss(self, skip: str | None, outputs: list[Denoised]) -> None:
@@ -542,6 +546,8 @@ class Stream:
         window.fuse(rotation, self._ring.presence, entry.place)
         fused = perf_counter()
         frame = window.read(entry.place)
+        if entry.few is not None:
+            frame = keep_mean(frame, entry.few)
         std = window.read_std(entry.place) if self._std else None
         if self._scanner is not None:
             frame = self._scanner.put_back(frame)
