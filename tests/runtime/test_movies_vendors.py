@@ -14,6 +14,7 @@ import pytest
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
 from denoscope.runtime._movies import _open
+from support.vendor_files import write_czi, write_lif, write_oif
 
 T, Z, P, C, H, W = 5, 3, 2, 2, 24, 40
 
@@ -174,6 +175,8 @@ def test_frames_that_nd2_only_announces_are_left_out_and_said(
     [
         ("m.nd2", "nd2", b"\xda\xce\xbe\x0a"), ("m.nd2", "nd2", b"\x00\x00\x00\x0cjP  "),
         ("m.avi", "av", b"RIFF\x00\x10\x00\x00AVI LIST"), ("m.mkv", "av", b"\x1aE\xdf\xa3"),
+        ("m.czi", "czifile", b"ZISRAWFILE"), ("m.lif", "liffile", b"\x70\x00\x00\x00"),
+        ("m.oib", "oiffile", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), ("m.oif", "oiffile", b"\xff\xfe[\x00"),
         ("m.mp4", "av", b"\x00\x00\x00\x18ftypmp42"),
     ],
 )  # fmt: skip
@@ -200,3 +203,79 @@ def test_without_the_library_the_sentence_says_how_to_get_it(
         "export it as OME-TIFF",
     ):
         open_movie(tmp_path / "m.nd2")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_of_czi_one_channel_plane_and_scene_is_chosen(tmp_path: Path, dtype: str) -> None:
+    pytest.importorskip("czifile")
+    data = pixels(P, T, Z, C, dtype=dtype)
+    path = write_czi(tmp_path / "m.czi", data, "STZC", names=("GFP", "RFP"))
+    for choice, question in (
+        ({}, "0 `GFP`, 1 `RFP`: choose with --channel"),
+        ({"channel": 0}, "2 positions: 0 to 1: choose with --position"),
+        ({"channel": 0, "position": 0}, "3 planes: 0 to 2: choose with --plane"),
+    ):
+        with pytest.raises(InvalidInput, match=question):
+            open_movie(path, **choice)  # type: ignore[arg-type]
+    check_reads(path, data[1, :, 2, 1], position=1, plane=2, channel="RFP")
+    check_reads(path, data[0, :, 0, 0], position=0, plane=0, channel=0)
+
+
+def test_what_czi_lacks_is_said_and_mosaics_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("czifile")
+    data = pixels(T)
+    movie = check_reads(
+        write_czi(tmp_path / "m.czi", pixels(T, C), "TC", without=3), pixels(T, C)[[0, 2, 3, 4], 1], channel=1
+    )
+    assert movie.note == "m.czi: 1 of 5 time points have no frame of this choice"
+    with pytest.raises(InvalidInput, match="a mosaic of tiles: stitch it"):
+        open_movie(write_czi(tmp_path / "tiles.czi", data, "M"))
+
+
+def test_of_lif_one_image_channel_and_plane_is_chosen(tmp_path: Path) -> None:
+    pytest.importorskip("liffile")
+    series, snapshot = pixels(T, Z, C), pixels(1, 1, 1, dtype="uint8")
+    path = write_lif(tmp_path / "m.lif", {"Series001": series, "Overview": snapshot})
+    for choice, question in (
+        ({}, "2 positions: 0 `Series001`, 1 `Overview`: choose with --position"),
+        ({"position": "Series001"}, "3 planes: 0 to 2: choose with --plane"),
+        ({"position": 0, "plane": 1}, "2 channels: 0 to 1: choose with --channel"),
+    ):
+        with pytest.raises(InvalidInput, match=question):
+            open_movie(path, **choice)  # type: ignore[arg-type]
+    check_reads(path, series[:, 2, 1], position=0, plane=2, channel=1)
+    np.testing.assert_array_equal(np.asarray(open_movie(path, position="Overview")), snapshot[:, 0, 0])
+    only = pixels(T, 1, 1)
+    check_reads(write_lif(tmp_path / "one.lif", {"Series001": only}), only[:, 0, 0])
+
+
+def test_of_oif_one_channel_and_plane_is_chosen(tmp_path: Path) -> None:
+    pytest.importorskip("oiffile")
+    data = pixels(C, Z, T)
+    path = write_oif(tmp_path / "m.oif", data)
+    with pytest.raises(InvalidInput, match="2 channels: 0 to 1: choose with --channel"):
+        open_movie(path)
+    check_reads(path, data[1, 2], channel=1, plane=2)
+    (tmp_path / "m.oif.files" / "s_C002Z003T004.tif").unlink()
+    movie = check_reads(path, data[1, 2][[0, 1, 2, 4]], channel=1, plane=2)
+    assert movie.note == "m.oif: 1 of 5 time points have no frame of this choice"
+
+
+@pytest.mark.parametrize("kind", ["czi", "lif"])
+def test_a_file_that_was_cut_short_is_refused_or_says_which_frame(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip({"czi": "czifile", "lif": "liffile"}[kind])
+    data = pixels(T)
+    if kind == "czi":
+        path = write_czi(tmp_path / "m.czi", data, "T")
+    else:
+        path = write_lif(tmp_path / "m.lif", {"a": data[:, None, None]})
+    whole, refused = path.read_bytes(), 0
+    for end in range(0, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:end])
+        try:
+            frames = [*open_movie(path)]
+        except InvalidInput as error:
+            refused += "\n" not in str(error)
+        else:
+            np.testing.assert_array_equal(frames, data)
+    assert refused > 30  # the others lack nothing but padding

@@ -59,6 +59,8 @@ class TrainingMovie:
     fields
         (T, 2, KNOTS, KNOTS) how far each part of a frame lies off the scene after it was moved by whole pixels
         (`denoscope.runtime._field`); None for a movie that was not.
+    note
+        What the user should know of how the file was read; empty if nothing.
     first
         Number of the first frame that windows are drawn around; those before it are only their past.
     """
@@ -69,6 +71,7 @@ class TrainingMovie:
     intensity: Intensity
     first: int = 0
     fields: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    note: str = ""
     _pools: dict[tuple[int, int, int], ClipPool] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -186,6 +189,7 @@ def movie_from_file(
     corrected with the calibration of the `camera`, if given.
     """
     movie = open_movie(path, channel=channel, plane=plane, position=position, interleaved=interleaved)[frames]
+    note: str = getattr(movie, "note", "")
     if camera is not None:
         movie = camera.correct_movie(movie)
     if isinstance(movie, LazyMovie) and movie.nbytes <= _IN_MEMORY_BYTES:
@@ -198,7 +202,8 @@ def movie_from_file(
         raise InvalidInput(
             f"{path.name} is {movie.shape[1]} x {movie.shape[2]} pixels; the least is 32 x 32."
         )
-    return TrainingMovie(path.name, movie, None, estimate_intensity(np.asarray(movie[:_CALIBRATION_FRAMES])))
+    intensity = estimate_intensity(np.asarray(movie[:_CALIBRATION_FRAMES]))
+    return TrainingMovie(path.name, movie, None, intensity, note=note)
 
 
 def simulated_movies(

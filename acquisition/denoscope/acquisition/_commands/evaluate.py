@@ -92,8 +92,8 @@ def evaluate(
             "position": position,
             "interleaved": interleaved,
         }
-        pairs = _pairs(pair or [], chosen, choice, simulated=simulated)
-        movies = [(path.stem, _opened(path, chosen, choice)) for path in movie or []]
+        pairs = _pairs(shell, pair or [], chosen, choice, simulated=simulated)
+        movies = [(path.stem, _opened(shell, path, chosen, choice)) for path in movie or []]
         output.mkdir(parents=True, exist_ok=True)
         evaluation = _Evaluation(shell, output, bundles, backend, object_radius, track)
         report: dict[str, Any] = {"pairs": [], "margin_db": {}, "movies": []}
@@ -116,7 +116,7 @@ def evaluate(
 
 
 def _pairs(
-    files: list[Path], chosen: slice, choice: dict[str, Any], *, simulated: bool
+    shell: Shell, files: list[Path], chosen: slice, choice: dict[str, Any], *, simulated: bool
 ) -> list[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]]:
     from denoscope.runtime import InvalidInput
     from denoscope.train import test_movie
@@ -125,7 +125,7 @@ def _pairs(
     if len(noisy_files) != len(clean_files):
         raise InvalidInput(f"--pair {noisy_files[-1]} has no clean movie: give two files, NOISY CLEAN.")
     pairs = [
-        (noisy.stem, _opened(noisy, chosen, choice), _opened(clean, chosen, choice))
+        (noisy.stem, _opened(shell, noisy, chosen, choice), _opened(shell, clean, chosen, choice))
         for noisy, clean in zip(noisy_files, clean_files, strict=True)
     ]
     if simulated:
@@ -134,7 +134,7 @@ def _pairs(
     return pairs
 
 
-def _opened(path: Path, chosen: slice, choice: dict[str, Any]) -> npt.NDArray[Any]:
+def _opened(shell: Shell, path: Path, chosen: slice, choice: dict[str, Any]) -> npt.NDArray[Any]:
     """Read the chosen frames of a movie, refused before anything is read if memory cannot hold them."""
     import math
 
@@ -151,6 +151,8 @@ def _opened(path: Path, chosen: slice, choice: dict[str, Any]) -> npt.NDArray[An
             f"{path} has {math.prod(part.shape) / 1e6:.0f} million pixels; evaluation holds at most "
             f"{MOST_PIXELS / 1e6:.0f} million in memory: choose frames with --frames A:B."
         )
+    if note := getattr(part, "note", ""):
+        shell.say(f"Note: {note}")
     return np.asarray(part)
 
 

@@ -400,6 +400,8 @@ def _announce(shell: Shell, movies: list[TrainingMovie], warnings: list[str], lo
             f"{movie.name}: {len(movie.frames)} frames of {movie.frames.shape[1]} x {movie.frames.shape[2]}, "
             f"gain {unit.gain:.3g} counts a photon, noise {unit.scale:.3g} counts at the median {unit.offset:.4g}"
         )
+        if movie.note:
+            shell.say(f"Note: {movie.note}")
     for sentence in warnings:
         shell.say(f"Warning: {sentence}")
     if log is not None and not tensorboard_installed():

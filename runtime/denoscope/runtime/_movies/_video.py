@@ -144,7 +144,8 @@ def _brightness(frame: Any) -> npt.NDArray[Any]:
     if (kind.is_rgb or kind.has_palette) and bits <= 8:
         colours = frame.to_ndarray(format="rgb24").astype(np.uint32)
         # The weights of ITU-R BT.601: where the three are equal, the sum is that value.
-        return ((colours @ np.array([299, 587, 114], np.uint32) + 500) // 1000).astype(np.uint8)
+        luma: npt.NDArray[Any] = colours @ np.array([299, 587, 114], np.uint32)
+        return ((luma + 500) // 1000).astype(np.uint8)
     if name.startswith(("yuyv", "uyvy", "yvyu")):
         first, step = int(name.startswith("uyvy")), 2
     elif name.startswith(("gray", "yuv", "nv")) and not name.startswith("grayf"):
