@@ -1,4 +1,4 @@
-"""What a result file says about itself: commit, bundles by SHA-256, versions of the libraries.
+"""Origin of a result file: commit, SHA-256 of the bundles, versions of the libraries.
 
 Every benchmark that writes a result file does so with `write_results`. A test compares the numbers in the docs with the
 files, and the bundles in them with those that ship (`tests/test_numbers_in_docs.py`).

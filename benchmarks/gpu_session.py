@@ -1,4 +1,4 @@
-"""What fifteen minutes of a GPU should answer, as code: run it where the GPU is, and again until everything is there.
+"""Measure everything that needs a GPU within fifteen minutes; run it again to complete an interrupted run.
 
     python benchmarks/gpu_session.py [--part NAME]... [--again] [--dry] [--commit HASH] --output FILE.json
 

@@ -1,4 +1,4 @@
-"""How much of a spike of one frame the bundles leave, on a simulated voltage-imaging movie.
+"""Share of a one-frame spike that the bundles keep, on a simulated voltage-imaging movie.
 
     python benchmarks/spikes.py --output benchmarks/results/spikes.json
 

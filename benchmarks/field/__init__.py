@@ -11,7 +11,7 @@ __all__ = ["Case", "Outcome"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a case gave: in words for the table, and its verdict."""
+    """Result of a case: a sentence for the table, and the verdict."""
 
     got: str
     passed: bool

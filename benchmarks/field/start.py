@@ -1,4 +1,4 @@
-"""How soon a slow recording shows its first denoised frame, and that its baseline does not jump afterwards."""
+"""Time to the first denoised frame of a slow recording, and stability of its baseline afterwards."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ BUNDLES = ("live", "live-fast", "live-hq")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a part is given.
+    """Settings of a part.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What there is: the GPU, its driver, and the rates that set the floor for everything else."""
+"""Describe the GPU and its driver, and measure the rates that limit everything else."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ RUNNING = "This operation can not be executed while sequence acquisition is runn
 
 
 class JavaError(Exception):
-    """What Java raises in a method."""
+    """Exception that Java raises in a method."""
 
 
 class Camera:
@@ -210,7 +210,7 @@ class Peer(threading.Thread):
 
     @property
     def frames(self) -> npt.NDArray[np.uint16]:
-        """What the camera delivers."""
+        """Frames that the camera delivers."""
         return self.camera.frames
 
     def stop(self) -> None:

@@ -40,7 +40,7 @@ class Journal:
         self.inputs: dict[int, str] = {}
         """Hash of the frames of each finished chunk, where this computer read them."""
         self.complete = False
-        """Whether the files are whole and only wait for their names."""
+        """Return True where the files are whole and only lack their names."""
 
     @property
     def frames(self) -> int:

@@ -12,7 +12,7 @@ __all__ = ["Link", "link_too_slow"]
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a connection to another program carries.
+    """Frame rate that a connection to another program carries.
 
     Attributes
     ----------

@@ -27,7 +27,7 @@ _SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "mi
 
 @dataclass(frozen=True)
 class MovieAbout:
-    """What is known of a movie; None for what it does not say.
+    """Facts about a movie; None where the movie does not give them.
 
     Attributes
     ----------

@@ -89,7 +89,7 @@ class RawWriter:
                 raise _exists(folder / name)
         self.written = 0
         self.problems: list[str] = []
-        """What went wrong without ending the recording, one sentence each."""
+        """Problems that did not end the recording, one sentence each."""
         self.rescued: Path | None = None
         """The folder with the recording where the run folder was removed before `close`."""
         self._folder = folder

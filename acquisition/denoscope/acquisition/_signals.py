@@ -22,7 +22,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.count = 0
         self.hung_up = False
-        """Whether the terminal was closed, which ends nothing: a connection that drops does it too."""
+        """True once the terminal was closed, or its connection dropped; the recording goes on."""
         self.listener: Callable[[], None] | None = None
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""When a stream's noise model is estimated: early where frames come slowly, and again from more frames."""
+"""Times at which a stream estimates its noise model: early where frames come slowly, again from more frames."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Calibration:
 
     @property
     def complete(self) -> bool:
-        """Whether no frame is needed any more."""
+        """Return True where no more frames are needed."""
         return self.begun and not self._next
 
     @property

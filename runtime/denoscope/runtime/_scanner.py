@@ -1,4 +1,4 @@
-"""What a scanner or detector adds to every frame alike: measured, taken away before denoising, and put back."""
+"""Measure the line offset and fixed pattern of a scanner; remove them before denoising and put them back after."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOOKED_AT, _LOOKED_AT_BYTES = 256, 2**28  # frames of a recorded movie, at most
 
 
 class ScannerArtefacts(BaseModel):
-    """What is the same in every frame of a movie and comes from the instrument, not from the scene.
+    """Line offset and fixed pattern that the instrument adds to every frame of a movie.
 
     Attributes
     ----------

@@ -48,7 +48,7 @@ class Layout:
 
     @property
     def small(self) -> bool:
-        """Whether a classic TIFF of 4 GB holds it for certain."""
+        """Return True where a classic TIFF of 4 GB holds it for certain."""
         a_frame = self.source.frame_bytes + _OVERHEAD
         most = self.length * len(self.keys) * a_frame + self.metadata_bytes
         return self.one_shape and most < CLASSIC_LIMIT

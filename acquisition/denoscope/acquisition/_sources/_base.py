@@ -31,7 +31,7 @@ class Source(ABC):
 
     @property
     def overflow_remedy(self) -> str:
-        """What the user can do when the core's buffer overflowed."""
+        """Return the remedy for an overflow of the core's buffer."""
         return "raise --buffer-mb, lower the frame rate or write to a faster disk"
 
     @abstractmethod

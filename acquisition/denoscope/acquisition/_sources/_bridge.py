@@ -478,7 +478,7 @@ class BridgeSource(CoreSource):
 
     @property
     def overflow_remedy(self) -> str:
-        """What the user can do about an overflow."""
+        """Return the remedy for an overflow."""
         size = f" ({self._buffer_mb} MB now)" if self._buffer_mb < _UNKNOWN_MB else ""
         return (
             "the connection to Micro-Manager carries less than the camera sends, or Micro-Manager was busy for too "

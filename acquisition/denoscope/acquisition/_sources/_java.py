@@ -166,7 +166,7 @@ class JavaServer:
         self.host, self.port, self.name = host, port, name
         self.version = ""
         self.lossy = False
-        """Whether a text arrived in which the server had replaced a character by a question mark."""
+        """True once the server replaced a character of a text by a question mark."""
         self._socket: Any = None
         self._monitor: Any = None
         self._greeted = False

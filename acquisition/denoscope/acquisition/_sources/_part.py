@@ -1,4 +1,4 @@
-"""Which part of a movie is meant: one channel, plane and position of it."""
+"""One channel, plane and position of a movie."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which kernels a graph needs, in which order, and what each reads and writes.
+"""Plan the kernels of a graph: their order, and the arrays that each reads and writes.
 
 Convolutions are kernels of their own, with what follows them (bias, a vector or another convolution's result added,
 ReLU) inside. Everything between them is put together: values that become ready at the same time are made by one kernel,
