@@ -359,6 +359,11 @@ def test_a_folder_for_the_doctor_must_exist(tmp_path: Path, capsys: pytest.Captu
     assert "does not exist" in _exit(capsys, "doctor", "--output", tmp_path / "typo")
 
 
+def test_a_file_is_no_folder_for_the_doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert "is a file: name a folder" in _exit(capsys, "doctor", "--output", tmp_path / "file")
+
+
 def test_errors_of_the_environment_are_explained() -> None:
     assert "bundle.json" in str(explain(MemoryError("Unable to allocate 7 PiB")))
     assert "nested too deeply" in str(explain(RecursionError("maximum recursion depth exceeded")))

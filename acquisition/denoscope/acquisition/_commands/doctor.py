@@ -39,6 +39,10 @@ def doctor(
                 f"--output {output} does not exist: name a folder that does, on the disk that recordings would be "
                 "written to."
             )
+        if not output.is_dir():
+            raise InvalidInput(
+                f"--output {output} is a file: name a folder, on the disk that recordings would be written to."
+            )
         report = run(output)
         if not shell.quiet:
             _print(shell, report)
