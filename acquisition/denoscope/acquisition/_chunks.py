@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from denoscope.runtime import InvalidInput
+
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie, Denoised, Stream
 
@@ -65,9 +67,15 @@ def calibrate(stream: Stream, movie: AnyMovie) -> None:
 
     first = min(stream.bundle.manifest.calibration_frames, len(movie))
     if stream.intensity is None:
-        for number in range(first):
+        for number in range(len(movie)):
             stream.push(np.asarray(movie[number]), FrameMeta(number, 0.0), skip="calibration")
+            if stream.intensity is not None:
+                break  # frames of nothing but NaN do not count
         stream.flush(skip="calibration")
+        if stream.intensity is None:
+            raise InvalidInput(
+                f"all {len(movie)} frames of the movie hold nothing but NaN or infinite values: choose another movie."
+            )
         stream.use_scanner(measure_scanner(frames_to_measure(movie)))
     if stream.watching:
         assert stream.intensity is not None

@@ -15,6 +15,7 @@ from denoscope.runtime import InvalidInput
 from ._chunks import Chunk, run_chunk
 from ._errors import SourceUnavailable, one_line
 from ._extras import require
+from ._nan_count import NanCount
 
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration
@@ -57,8 +58,11 @@ class Task:
     interleaved: int | None = None
 
 
-def _work(task: Task, chunk: Chunk) -> int:
-    """Denoise one chunk on a worker; return its index. Doing it twice writes the same frames twice."""
+def _work(task: Task, chunk: Chunk) -> tuple[int, int, int]:
+    """Denoise one chunk on a worker; return its index, and its pixels and frames of NaN.
+
+    Doing it twice writes the same frames twice.
+    """
     from denoscope.runtime import Intensity, ScannerArtefacts, Stream, as_float32, open_movie
 
     from ._sinks._zarr import frames_of
@@ -74,7 +78,7 @@ def _work(task: Task, chunk: Chunk) -> int:
         movie = task.camera.correct_movie(movie)
     if task.float32:
         movie = as_float32(movie)
-    output = frames_of(task.zarr, writable=True)
+    output, nan = frames_of(task.zarr, writable=True), NanCount()
     with Stream(
         task.bundle,
         task.backend,
@@ -88,7 +92,8 @@ def _work(task: Task, chunk: Chunk) -> int:
         _check(task, stream.bundle.digest, dict(stream.backend_info))
         for out in run_chunk(stream, movie, chunk):
             output[out.meta.number] = np.asarray(out.frame)
-    return chunk.index
+            nan.add(out.frame)
+    return chunk.index, nan.pixels, nan.frames
 
 
 def _check(task: Task, digest: str, details: dict[str, str]) -> None:
@@ -104,7 +109,9 @@ def _check(task: Task, digest: str, details: dict[str, str]) -> None:
         )
 
 
-def run_on_cluster(url: str, task: Task, chunks: list[Chunk], on_chunk: Callable[[Chunk], None]) -> None:
+def run_on_cluster(
+    url: str, task: Task, chunks: list[Chunk], on_chunk: Callable[[Chunk, NanCount], None]
+) -> None:
     """Denoise chunks on a cluster.
 
     Parameters
@@ -114,7 +121,7 @@ def run_on_cluster(url: str, task: Task, chunks: list[Chunk], on_chunk: Callable
     task, chunks
         What to do.
     on_chunk
-        Called when a chunk is on the disk, in any order.
+        Called when a chunk is on the disk, in any order, with its pixels that are NaN.
 
     Raises
     ------
@@ -137,7 +144,8 @@ def run_on_cluster(url: str, task: Task, chunks: list[Chunk], on_chunk: Callable
         futures = [client.submit(_work, task, chunk, pure=False) for chunk in chunks]
         try:
             for future in as_completed(futures, loop=client.loop):
-                on_chunk(by_index[future.result()])
+                index, *nan = future.result()
+                on_chunk(by_index[index], NanCount(*nan))
         except BaseException:
             client.cancel(futures)
             raise

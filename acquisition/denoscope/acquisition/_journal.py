@@ -11,6 +11,7 @@ from denoscope.runtime import InvalidInput
 
 from ._confirm import confirm
 from ._errors import OutputExists
+from ._nan_count import NanCount
 
 __all__ = ["Journal"]
 
@@ -39,6 +40,8 @@ class Journal:
         """Frames of the chunk after the finished ones, where they are written in order, and their hash."""
         self.inputs: dict[int, str] = {}
         """Hash of the frames of each finished chunk, where this computer read them."""
+        self.nan = NanCount()
+        """Pixels that are NaN in the frames that are written."""
         self.complete = False
         """Return True where the files are whole and only lack their names."""
 
@@ -65,6 +68,7 @@ class Journal:
             self.job, self.chunks = dict(data["job"]), {int(index) for index in data["chunks"]}
             self.half = int(data["frames"]), str(data.get("frames_sha256", ""))
             self.inputs = {int(index): str(value) for index, value in data.get("chunks_sha256", {}).items()}
+            self.nan = NanCount(*(int(count) for count in data.get("nan", (0, 0))))
             self.complete = bool(data.get("complete", False))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InvalidInput(
@@ -125,6 +129,7 @@ class Journal:
             "frames": self.half[0],
             "frames_sha256": self.half[1],
             "chunks_sha256": self.inputs,
+            "nan": [self.nan.pixels, self.nan.frames],
             "complete": self.complete,
         }
         with draft.open("w", encoding="utf-8") as file:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ._errors import DenoiserFailed, one_line
 from ._frames import Frame
 from ._latency import LatencyHistogram
+from ._nan_count import NanCount
 from ._routing import Change, Route, Routes
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ class DenoiseLane:
         self.latency = LatencyHistogram()
         self.startup = LatencyHistogram()
         self.processing = LatencyHistogram()
+        self.nan = NanCount()
         self.latency_from = clock
         self.changes: list[dict[str, Any]] = []
         self.changes_count = 0
@@ -403,6 +405,7 @@ class DenoiseLane:
             for earlier in [each for each in self._waiting if each[0] == key and each[1] < number]:
                 del self._waiting[earlier]
             stamp = self._waiting.pop((key, number))
+            self.nan.add(output.frame)
             self._sink.append(output, stamp)
             now_s = time.perf_counter()
             self._first_output_s = self._first_output_s or now_s

@@ -490,6 +490,8 @@ class _Run:
             self.notes.append(noise["warning"])
         if (note := rounding_note(self.provenance["intensity"], self.given.dtype)) is not None:
             self.notes.append(note)
+        if (note := self.lane.nan.note()) is not None:
+            self.notes.append(note)
         self.log.flush()
         self.notes += scanner_notes(self.provenance.get("scanner"), fixed=self.settings.fix_line_offset)
         if self.log.problem:

@@ -20,6 +20,7 @@ from ._frames import SourceInfo
 from ._input_watch import WatchedMovie, sample_hash
 from ._journal import Journal
 from ._movie_about import about_movie, movie_of
+from ._nan_count import NanCount
 from ._noise_check import check_noise, rounding_note, scanner_notes
 from ._outputs import check_files, check_output, give_name, locked, partial_of
 from ._pages import PageFile
@@ -332,8 +333,10 @@ class _Work:
             turns[0] if turns else None,
         )
 
-        def on_chunk(chunk: Chunk) -> None:
+        def on_chunk(chunk: Chunk, nan: NanCount) -> None:
             self.journal.chunks.add(chunk.index)
+            self.journal.nan.pixels += nan.pixels
+            self.journal.nan.frames += nan.frames
             self.done += chunk.stop - chunk.start
             self._save()
             self.on_frame(self.done, self.length)
@@ -357,6 +360,7 @@ class _Work:
     def _write(self, out: Denoised) -> None:
         times_s = self.about.times_s
         time_s = None if times_s is None else times_s[out.meta.number]
+        self.journal.nan.add(out.frame)
         self.sink.append(out.frame, Place(out.meta.key, out.meta.number, time_s, {}))
         if self.deviations is not None:
             assert out.std is not None
@@ -411,4 +415,5 @@ class _Work:
         )
         rounding = rounding_note(self.provenance["intensity"], self.frames.dtype)
         scanner = scanner_notes(self.provenance["scanner"], fixed=self.fix_line_offset)
-        return [note for note in (rounding, *scanner, self.unlocked, said) if note]
+        notes = (rounding, self.journal.nan.note(), *scanner, self.unlocked, said)
+        return [note for note in notes if note]

@@ -63,7 +63,7 @@ def check_kind(shape: tuple[int, int], dtype: np.dtype[Any]) -> tuple[tuple[int,
 
 
 def check_frame(frame: npt.NDArray[Any], number: int) -> None:
-    """Raise FrameMismatch unless a stream can take the frame: (H, W), known dtype, finite, not tiny."""
+    """Raise FrameMismatch unless a stream can take the frame: (H, W), known dtype, not tiny."""
     if not isinstance(frame, np.ndarray) or frame.ndim != 2:
         shape = getattr(frame, "shape", type(frame).__name__)
         raise FrameMismatch(
@@ -78,11 +78,6 @@ def check_frame(frame: npt.NDArray[Any], number: int) -> None:
         raise FrameMismatch(
             f"Frame {number} has {frame.shape[0]} x {frame.shape[1]} pixels; "
             f"at least {SMALLEST} x {SMALLEST} are needed: choose a larger region of interest."
-        )
-    # One pass without a temporary; a NaN would stay in the long memory for good.
-    if frame.dtype.kind == "f" and not np.isfinite(frame.sum(dtype=np.float64)):
-        raise FrameMismatch(
-            f"Frame {number} holds NaN or infinite values: replace them before they are pushed."
         )
 
 

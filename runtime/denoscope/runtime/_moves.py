@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ._detail import LARGEST, Array, Equations, Image, Scene
 from ._field import KNOTS
+from ._holes import with_values
 from ._movies import AnyMovie
 from ._noise import Intensity
 from ._register import AT_FIRST, REACH, Registration
@@ -181,7 +182,7 @@ def moves(frames: npt.NDArray[Any], intensity: Intensity) -> bool:
         Transform and noise of the session.
     """
     watch = Watch((frames.shape[1], frames.shape[2]), intensity)
-    for frame in frames:
+    for frame in with_values(frames):
         watch.see(frame)
     return watch.moves(at_first=True)
 
@@ -202,8 +203,8 @@ def moves_anywhere(movie: AnyMovie, intensity: Intensity, *, first: int = 32) ->
         return True
     watch = Watch((movie.shape[1], movie.shape[2]), intensity)
     # As sparse as a session's at least: objects that crawl seem to move together from frame to frame.
-    for index in range(0, len(movie), max(EVERY, -(-len(movie) // _SPREAD))):
-        watch.see(np.asarray(movie[index]))
+    for frame in with_values(movie, max(EVERY, -(-len(movie) // _SPREAD))):
+        watch.see(frame)
         if watch.moves():
             return True
     return False

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from ._errors import InvalidInput
+from ._holes import measurable, measured_part
 from ._noise_correlation import FEWEST_FRAMES, LEAST_EDGE, measure_noise_correlation
 from ._noise_of_few import FewPhotons
 from ._saturation import is_full
@@ -84,7 +85,8 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
     ----------
     frames
         (T, H, W) raw counts, T >= 1. With one frame the differences between diagonal neighbours
-        take the place of time; fine structure then counts as noise.
+        take the place of time; fine structure then counts as noise. Borders of NaN or infinite values are
+        left out, and others are taken from the pixels beside them.
 
     Returns
     -------
@@ -95,7 +97,7 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
     Raises
     ------
     InvalidInput
-        If `frames` is not three-dimensional, is empty, or holds NaN or infinite values.
+        If `frames` is not three-dimensional, is empty, or holds nothing but NaN and infinite values.
     """
     movie = np.asarray(frames)
     if movie.ndim != 3 or movie.size == 0:
@@ -103,9 +105,12 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
             f"Frames of shape {movie.shape} cannot be calibrated: "
             "give at least one frame as an array (T, H, W)."
         )
+    movie = measurable(movie[(slice(None), *measured_part(movie))])
+    if not len(movie):
+        raise InvalidInput(
+            "The frames hold nothing but NaN and infinite values: choose frames with a picture for the calibration."
+        )
     mean, variance, usable, largest = _moments(movie)
-    if not np.isfinite(largest):
-        raise InvalidInput("The frames hold NaN or infinite values: replace them before they are calibrated.")
     # Floating-point counts may have any unit, so that only a share of the largest can be claimed.
     least = _ROUNDING_VARIANCE if movie.dtype.kind in "iu" else (1e-4 * (largest or 1.0)) ** 2
     gain, constant, darkest = _photon_transfer(mean, variance, usable)
@@ -135,7 +140,7 @@ def _moments(movie: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray, np
     for t in range(1, length):
         current = np.asarray(movie[t][rows], np.float64)
         np.maximum(highest, current, out=highest)
-        largest = np.maximum(largest, np.abs(current).max())  # NaN stays
+        largest = np.maximum(largest, np.abs(current).max())
         total += current
         np.subtract(current, previous, out=previous)
         squares += np.square(previous, out=previous)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._errors import InvalidInput
+from ._holes import measurable, measured_part
 
 __all__ = ["NoiseCorrelation", "NoiseKind", "choose_blind_spot", "measure_noise_correlation"]
 
@@ -164,12 +165,13 @@ def measure_noise_correlation(frames: npt.ArrayLike) -> NoiseCorrelation:
     Parameters
     ----------
     frames
-        (T, H, W) raw counts, T >= 4, at least 30 x 30; at most about four million values are used.
+        (T, H, W) raw counts, T >= 4, at least 30 x 30; at most about four million values are used. Borders of NaN
+        or infinite values are left out, and others are taken from the pixels beside them.
 
     Raises
     ------
     InvalidInput
-        If there are too few frames or pixels, or values are NaN or infinite.
+        If there are too few frames or pixels, or too few of them hold finite values.
     """
     movie: Any = frames if hasattr(frames, "shape") else np.asarray(frames)
     if len(movie.shape) != 3 or len(movie) < FEWEST_FRAMES or min(movie.shape[1:]) < LEAST_EDGE:
@@ -230,20 +232,18 @@ def _block_sums(movie: Any, lags: list[Lag]) -> tuple[FloatArray, FloatArray, in
     tuple
         (lags, blocks), (blocks,) and how many residuals were used.
     """
-    length, height, width = movie.shape
-    height, width = min(height, _LONGEST_EDGE), min(width, _LONGEST_EDGE)
-    top, left = (movie.shape[1] - height) // 2, (movie.shape[2] - width) // 2
-    area = np.s_[top : top + height, left : left + width]
+    length = len(movie)
+    area = tuple(_middle(side) for side in _without_border(movie))
+    height, width = (side.stop - side.start for side in area)
     step = min(_BATCH + 2, length)
     batches = int(np.clip(_MOST_SAMPLES // (_BATCH * height * width), 1, length // step))
     sums, following, samples = [], [], 0
     for start in np.linspace(0, length - step, batches).round().astype(int):
-        frames = np.asarray(movie[int(start) : int(start) + step])[:, area[0], area[1]].astype(np.float32)
+        part = np.asarray(movie[int(start) : int(start) + step])[:, area[0], area[1]]
+        frames = measurable(part).astype(np.float32)
+        if len(frames) < FEWEST_FRAMES:
+            continue
         residual = 2 * frames[1:-1] - frames[:-2] - frames[2:]
-        if not np.isfinite(residual).all():
-            raise InvalidInput(
-                "The frames hold NaN or infinite values: replace them before they are measured."
-            )
         inner = residual[:, _MARGIN : height - _MARGIN, _MARGIN : width - _MARGIN]
         for_lags = []
         for dy, dx in lags:
@@ -254,7 +254,28 @@ def _block_sums(movie: Any, lags: list[Lag]) -> tuple[FloatArray, FloatArray, in
         share = len(inner) / (len(inner) - 1)
         following.append(_in_blocks(np.einsum("tyx,tyx->yx", inner[:-1], inner[1:])) * share)
         samples += inner.size
+    if not sums:
+        raise InvalidInput(
+            "The frames hold hardly anything but NaN and infinite values: choose frames with a picture."
+        )
     return np.concatenate(np.asarray(sums, np.float64), axis=1), np.concatenate(following), samples
+
+
+def _without_border(movie: Any) -> tuple[slice, slice]:
+    """Return rows and columns of a movie without a border of NaN, unless too little would be left."""
+    height, width = movie.shape[1:]
+    whole = slice(0, height), slice(0, width)
+    if movie.dtype.kind != "f":
+        return whole
+    some = np.unique(np.linspace(0, len(movie) - 1, _BATCH).astype(int))
+    part = measured_part(np.stack([np.asarray(movie[int(index)]) for index in some]))
+    return part if min(side.stop - side.start for side in part) >= LEAST_EDGE else whole
+
+
+def _middle(side: slice) -> slice:
+    length = min(side.stop - side.start, _LONGEST_EDGE)
+    first = side.start + (side.stop - side.start - length) // 2
+    return slice(first, first + length)
 
 
 def _in_blocks(image: npt.NDArray[np.float32]) -> FloatArray:

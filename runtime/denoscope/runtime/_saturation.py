@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._errors import InvalidInput
+from ._holes import holes_of
 from ._movies import AnyMovie
 
 __all__ = ["Saturation", "is_full", "measure_saturation"]
@@ -60,7 +61,7 @@ def measure_saturation(frames: AnyMovie | npt.NDArray[Any]) -> Saturation:
     Raises
     ------
     InvalidInput
-        If there are none.
+        If there are none, or none with a finite value.
     """
     if len(frames.shape) != 3 or not all(frames.shape):
         raise InvalidInput(f"A movie of shape {frames.shape} has no frames to look at: give (T, H, W).")
@@ -68,9 +69,15 @@ def measure_saturation(frames: AnyMovie | npt.NDArray[Any]) -> Saturation:
     largest, reached, pixels = -np.inf, 0, 0
     for index in chosen:
         frame = np.asarray(frames[int(index)])
+        if holes_of(frame) is not None:
+            frame = frame[np.isfinite(frame)]
+            if not frame.size:
+                continue
         top = float(frame.max())
         if top > largest:
             largest, reached = top, 0
         reached += int(np.count_nonzero(frame == largest))
         pixels += frame.size
+    if not pixels:
+        raise InvalidInput("The frames hold nothing but NaN and infinite values: give frames with a picture.")
     return Saturation(largest, reached / pixels if is_full(largest, frames.dtype) else 0.0)

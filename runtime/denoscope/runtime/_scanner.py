@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
+from ._holes import measurable
 from ._line_offset import measure_line_offset
 from ._movies import AnyMovie
 
@@ -80,6 +81,7 @@ def measure_scanner(frames: npt.NDArray[Any]) -> ScannerArtefacts:
     frames
         (T, H, W) raw counts, in the order in which they came.
     """
+    frames = measurable(frames)
     pattern = ScannerArtefacts(columns=_pattern(frames, along=1), rows=_pattern(frames, along=2))
     return pattern.model_copy(update={"line_offset": measure_line_offset(frames)})
 

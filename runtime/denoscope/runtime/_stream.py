@@ -19,6 +19,7 @@ from ._convert import Place, check_frame, check_kind, is_plainly, native
 from ._errors import InvalidInput
 from ._few_photons_mean import keep_mean, light_of
 from ._following import off_the_scene, onto_the_centre, onto_the_next, onto_the_scene
+from ._holes import Holes
 from ._moves import moves
 from ._noise import Intensity, estimate_intensity
 from ._placement import Placement
@@ -39,6 +40,8 @@ from ._window import BoundWindow
 __all__ = ["FAILED", "Stream"]
 
 FAILED = "failed"  # the drop reason of frames that were in flight when the backend raised
+
+_PATIENCE = 64  # frames without values that a calibration waits for
 
 Frame = npt.NDArray[Any]
 _Kind = tuple[tuple[int, int], np.dtype[Any]]
@@ -149,6 +152,7 @@ class Stream:
         self._last_entered: int | None = None
         self._last_due: int | None = None  # the last frame that was emitted or dropped
         self._held: deque[Held] = deque()  # never more than the calibration's frames
+        self._holes = Holes()
         self._received = self._emitted = self._missing = 0
         self._dropped: dict[str, int] = {}
         self._rebinds: list[Rebind] = []
@@ -201,7 +205,7 @@ class Stream:
     @property
     def counters(self) -> StreamCounters:
         """Where every pushed frame is now."""
-        in_flight = self._ring.waiting + len(self._held)
+        in_flight = self._ring.waiting + len(self._held) + self._holes.waiting
         return StreamCounters(self._received, self._emitted, dict(self._dropped), in_flight)
 
     @property
@@ -238,9 +242,11 @@ class Stream:
         Parameters
         ----------
         frame
-            (H, W), at least 16 x 16, uint8, uint16, int16 or float32 (finite). It is not kept: its
+            (H, W), at least 16 x 16, uint8, uint16, int16 or float32. It is not kept: its
             memory may be reused after the call. Another shape or dtype than before drains the stream
-            and starts it anew, see `rebinds`.
+            and starts it anew, see `rebinds`. Pixels that are NaN or infinite are NaN in the output
+            and its standard deviation; their neighbours are denoised without them, and the frames
+            around a frame without any finite value as if it were missing.
         meta
             Its number, greater than the last one's, and what travels with it. Numbers left out are
             missing frames: they are not emitted, and their neighbours do without them.
@@ -274,9 +280,14 @@ class Stream:
         self._last_pushed, self._key = meta.number, meta.key
         outputs: list[Denoised] = []
         try:
+            whole = frame if known else self._holes.fill(frame, meta, start)
             if not known:
                 self._welcome(frame, meta.number, skip, outputs)
-            self._take(frame, meta, start, skip, outputs)
+            if whole is None:
+                self._pass_over(meta.number, skip, outputs)
+            else:
+                self._take(whole, meta, start, skip, outputs)
+            self._restore_holes(meta.number - self.look_ahead, skip, outputs)
         except BaseException:
             self._fail()
             raise
@@ -301,6 +312,7 @@ class Stream:
         outputs: list[Denoised] = []
         try:
             self._drain(skip, outputs)
+            self._restore_holes(None, skip, outputs)
         except BaseException:
             self._fail()
             raise
@@ -537,6 +549,35 @@ class Stream:
             self._bound.remember(step.rotation)
             self._seconds.remember += perf_counter() - started
 
+    def _pass_over(self, number: int, skip: str | None, outputs: list[Denoised]) -> None:
+        """Let a frame without values be a missing one for its neighbours."""
+        if self._held and self._holes.waiting > _PATIENCE:
+            self._drain(skip, outputs)  # do not wait for more frames with values to calibrate with
+        if self._held or self._last_entered is None:
+            return  # the next frame to enter the ring finds the gap
+        for _ in range(min(number - self._last_entered, self._ring.size)):
+            self._miss(skip, outputs)
+        self._last_entered = number
+
+    def _restore_holes(self, last: int | None, skip: str | None, outputs: list[Denoised]) -> None:
+        """Make NaN of what was not measured, and return the frames without values that are due."""
+        holes = self._holes
+        holes.restore(outputs)
+        if holes.waiting:
+            # Those that the ring has passed by, and all before a frame that was returned.
+            passed = self._last_due if self._last_due is not None else -1
+            if last is not None:
+                last = passed if self._held else max(last, passed)
+            due = holes.due(last)
+            if skip is not None and due:
+                self._dropped[skip] = self._dropped.get(skip, 0) + due
+                holes.drop(due)
+            elif due:
+                outputs += holes.blanks(due, perf_counter(), std=self._std)
+                outputs.sort(key=lambda out: out.meta.number)
+        if self._last_due is not None:
+            holes.forget(self._last_due)
+
     def _fuse(self, entry: Entry, rotation: int) -> Denoised:
         window, seconds = self._bound, self._seconds
         aligning = perf_counter()
@@ -593,6 +634,7 @@ class Stream:
         self._dropped[FAILED] = self._dropped.get(FAILED, 0) + lost
         self._ring.clear()
         self._held.clear()
+        self._holes.clear()
         self._calibration = None
         self._unusable = "has failed"
 

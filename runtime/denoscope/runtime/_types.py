@@ -114,7 +114,7 @@ class Denoised:
     ----------
     frame
         (H, W), dtype and scale of the input frame; integers are rounded half to even and clipped to
-        the range of the dtype.
+        the range of the dtype. NaN where the input frame is NaN or infinite, as in `std`.
     std
         (H, W) float32, the predicted standard deviation of `frame` in the input's units; None when
         the stream was opened without `std=True`.
