@@ -148,7 +148,7 @@ def test_each_wait_is_needed(moving: Bundle, monkeypatch: pytest.MonkeyPatch, fo
         with CudaOnHost(seed=seed) as backend, Stream(moving, backend, intensity=CAMERA) as stream:
             try:
                 answers(stream, frames, skip=lambda n: 5 <= n < 12)
-            except AssertionError:
+            except (AssertionError, NotFinite):  # the guard may notice it first
                 return True
         return False
 

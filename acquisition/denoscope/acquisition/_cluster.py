@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import GuardFinding, InvalidInput
 
 from ._chunks import Chunk, run_chunk
 from ._errors import SourceUnavailable, one_line
@@ -58,8 +58,8 @@ class Task:
     interleaved: int | None = None
 
 
-def _work(task: Task, chunk: Chunk) -> tuple[int, int, int]:
-    """Denoise one chunk on a worker; return its index, and its pixels and frames of NaN.
+def _work(task: Task, chunk: Chunk) -> tuple[int, int, int, dict[str, Any]]:
+    """Denoise one chunk on a worker; return its index, its pixels and frames of NaN, and what the guard found.
 
     Doing it twice writes the same frames twice.
     """
@@ -93,7 +93,7 @@ def _work(task: Task, chunk: Chunk) -> tuple[int, int, int]:
         for out in run_chunk(stream, movie, chunk):
             output[out.meta.number] = np.asarray(out.frame)
             nan.add(out.frame)
-    return chunk.index, nan.pixels, nan.frames
+        return chunk.index, nan.pixels, nan.frames, stream.guard.model_dump()
 
 
 def _check(task: Task, digest: str, details: dict[str, str]) -> None:
@@ -110,7 +110,7 @@ def _check(task: Task, digest: str, details: dict[str, str]) -> None:
 
 
 def run_on_cluster(
-    url: str, task: Task, chunks: list[Chunk], on_chunk: Callable[[Chunk, NanCount], None]
+    url: str, task: Task, chunks: list[Chunk], on_chunk: Callable[[Chunk, NanCount, GuardFinding], None]
 ) -> None:
     """Denoise chunks on a cluster.
 
@@ -121,7 +121,7 @@ def run_on_cluster(
     task, chunks
         What to do.
     on_chunk
-        Called when a chunk is on the disk, in any order, with its pixels that are NaN.
+        Called when a chunk is on the disk, in any order, with its pixels that are NaN and what the guard found.
 
     Raises
     ------
@@ -144,8 +144,8 @@ def run_on_cluster(
         futures = [client.submit(_work, task, chunk, pure=False) for chunk in chunks]
         try:
             for future in as_completed(futures, loop=client.loop):
-                index, *nan = future.result()
-                on_chunk(by_index[index], NanCount(*nan))
+                index, pixels, frames, guard = future.result()
+                on_chunk(by_index[index], NanCount(pixels, frames), GuardFinding(**guard))
         except BaseException:
             client.cancel(futures)
             raise

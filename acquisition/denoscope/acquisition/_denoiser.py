@@ -26,6 +26,7 @@ UNKNOWN: Mapping[str, Any] = {
     "scanner": None,
     "aligned": None,
     "followed_since": None,
+    "guard": None,
 }
 """What a denoiser has learned before it saw a frame."""
 
@@ -100,7 +101,7 @@ class LocalDenoiser(Router):
         self._request = request
         self._bundle = Bundle.load(request.bundle)
         self._changed: dict[str, Any] = {}
-        self._state: tuple[Intensity | None, bool, bool, int] = (None, False, False, 0)
+        self._state: tuple[Intensity | None, bool, bool, int, int] = (None, False, False, 0, 0)
         self._learned: Mapping[str, Any] = UNKNOWN
         self.provenance = self._open({})
 
@@ -167,10 +168,12 @@ class LocalDenoiser(Router):
         """Return the first stream's intensity transform, and whether it follows the scene.
 
         Also whether that transform is provisional, how often any stream has refined its own (which delays the
-        others), and the backend, where another than the one of `provenance` had to be taken for the frame size.
+        others), which denoised frames are not to be trusted, and the backend, where another than the one of
+        `provenance` had to be taken for the frame size.
         """
         first, refinements = self._first, sum(stream.refinements for stream in self.streams.values())
-        state = first.intensity, first.aligned, first.provisional, refinements
+        off = sum(stream.guard_off for stream in self.streams.values())
+        state = first.intensity, first.aligned, first.provisional, refinements, off
         # Asked for with every frame, and it changes a few times.
         if state[0] is not self._state[0] or state[1:] != self._state[1:]:
             intensity = None if state[0] is None else state[0].model_dump()
@@ -182,9 +185,16 @@ class LocalDenoiser(Router):
                 "scanner": None if intensity is None else first.scanner.model_dump(mode="json"),
                 "aligned": first.aligned,
                 "followed_since": since,
+                "guard": self.guard.model_dump(),
             }
             self._state, self._learned = state, {**found, **self._changed}
         return self._learned
+
+    def flush(self) -> list[Denoised]:
+        """Return the outputs of all frames still held."""
+        outputs = super().flush()
+        self._state = None, False, False, 0, -1  # so that all is told once more
+        return outputs
 
     def close(self) -> None:
         """Close every stream, then the backend."""

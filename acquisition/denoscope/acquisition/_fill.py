@@ -74,7 +74,8 @@ def fill_run(
     dict
         ``output``, ``incomplete`` (sentences that say what is missing of the raw recording; empty where it is
         whole), ``frames`` (received), ``kept`` (as they were live), ``computed``, ``missing`` (whose shape
-        disagreed with their tags), ``frame_s``, ``notes``, ``denoiser`` (provenance).
+        disagreed with their tags), ``guard`` and ``untrue`` (see `denoise_movie`), ``frame_s``, ``notes``,
+        ``denoiser`` (provenance).
 
     Raises
     ------
@@ -121,6 +122,7 @@ def fill_in_place(
     std: bool = False,
     on_frame: Callable[[int, int], None] = lambda _done, _total: None,
     goes_on: Callable[[], bool] = lambda: True,
+    on_untrue: Callable[[str], None] = lambda _sentence: None,
 ) -> int:
     """Compute what a session skipped, in the movie that it wrote itself: measured frames give way to denoised ones.
 
@@ -139,6 +141,8 @@ def fill_in_place(
         Called with the number of raw frames done, and of all.
     goes_on
         Asked before each frame; False ends it with what is computed so far.
+    on_untrue
+        Called with a sentence where computed frames are not to be trusted.
 
     Returns
     -------
@@ -165,6 +169,8 @@ def fill_in_place(
                 filling.take_rest()
         finally:
             filling.settle()
+        if (untrue := filling.router.guard.sentence()) is not None:
+            on_untrue(untrue)
         return filling.computed
 
 
@@ -401,6 +407,8 @@ class _Filling:
             "kept": self.kept,
             "computed": self.computed,
             "missing": missing,
+            "guard": self.router.guard.model_dump(),
+            "untrue": self.router.guard.sentence(),
             "frame_s": (time.perf_counter() - started_s) / len(self.routes),
             "notes": self.notes,
             "denoiser": self.provenance,

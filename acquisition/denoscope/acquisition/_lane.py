@@ -317,9 +317,11 @@ class DenoiseLane:
             self._take(self._denoiser.restart(key, recalibrate=change.recalibrate))
 
     def _fail(self, error: Exception) -> None:
+        from denoscope.runtime import NotFinite
+
         if self.problem is None:
             what = one_line(error)
-            if not isinstance(error, DenoiserFailed):
+            if not isinstance(error, (DenoiserFailed, NotFinite)):
                 what = f"{type(error).__name__}: {what}"
             self.problem = f"denoising failed ({what}); the raw recording is not affected"
         while True:

@@ -28,7 +28,7 @@ from ._lane import DenoiseLane, Denoiser
 from ._log import LOG, EventLog
 from ._metrics import Gauges, MetricsServer, metrics_address
 from ._movie import Movie, read_movie
-from ._noise_check import check_noise, rounding_note, scanner_notes
+from ._noise_check import check_noise, guard_sentence, rounding_note, scanner_notes
 from ._provenance import package_version
 from ._raw import RAW_MOVIE, RAW_SIDECAR, RawElsewhere, RawWriter, raw_pages
 from ._remote import RemoteDenoiser
@@ -470,6 +470,9 @@ class _Run:
                 f"denoised: {self.routes.limit} streams are the limit; raise --streams"
             )
         self.provenance.update(self.denoiser.learned() if self.lane.ended else UNKNOWN)
+        guard = self.provenance.pop("guard", None)
+        if (untrue := guard_sentence(guard)) is not None:
+            self.session.add_problem(untrue)
         if self.lane.ended:
             self._try("showing skipped frames as measured", self._show_skipped)
             try:
@@ -507,6 +510,7 @@ class _Run:
             notes=self.notes,
             routes=self.routes,
         )
+        report["guard"] = guard
         report["forecast"] = self.forecast.as_json()
         report["denoiser"]["bundle_path"] = self.bundle_path
         self.skipped.put_into(report)

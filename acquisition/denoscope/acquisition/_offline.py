@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import GuardFinding, InvalidInput
 
 from ._chunks import CHUNK, WARM_UP, Chunk, Cut, calibrate, run_chunk
 from ._disk import check_space
@@ -94,13 +94,14 @@ def denoise_movie(
     -------
     dict
         ``output``, ``std``, ``frames``, ``frame_s`` (mean time a frame), ``resumed_from`` (frames that were there
-        already), ``notes`` (sentences for the user), ``noise`` (see `check_noise`), ``denoiser`` (provenance).
+        already), ``notes`` (sentences for the user), ``noise`` (see `check_noise`), ``guard`` (see `GuardFinding`),
+        ``untrue`` (a sentence where denoised frames are not to be trusted, else None), ``denoiser`` (provenance).
 
     Raises
     ------
     DenoscopeError
-        If the movie, the bundle, the backend or the disk do not allow it, or an interrupted run is in the
-        way or was another job.
+        If the movie, the bundle, the backend or the disk do not allow it, an interrupted run is in the
+        way or was another job, or a denoised frame holds no numbers (`NotFinite`).
     """
     if dask is not None and (std is not None or format_of(output) != "OME-Zarr"):
         raise InvalidInput(
@@ -153,6 +154,7 @@ class _Work:
         self.partial_std = None if std is None else partial_of(std)
         self.deviations: PageFile | None = None
         self.resumed = False
+        self.guard = GuardFinding()
 
     def open_movie(
         self, channel: str | None, plane: str | None, position: str | None, interleaved: int | None
@@ -333,7 +335,8 @@ class _Work:
             turns[0] if turns else None,
         )
 
-        def on_chunk(chunk: Chunk, nan: NanCount) -> None:
+        def on_chunk(chunk: Chunk, nan: NanCount, guard: GuardFinding) -> None:
+            self.guard = self.guard.and_of(guard)
             self.journal.chunks.add(chunk.index)
             self.journal.nan.pixels += nan.pixels
             self.journal.nan.frames += nan.frames
@@ -394,6 +397,7 @@ class _Work:
                 give_name(partial_of(path), path)
         self.journal.remove()
         new = self.done - self.resumed_from
+        guard = self.stream.guard.and_of(self.guard)
         return {
             "output": str(self.output),
             "std": None if self.std is None else str(self.std),
@@ -403,6 +407,8 @@ class _Work:
             "movie_note": self.note,
             "notes": self._notes(),
             "noise": self.noise,
+            "guard": guard.model_dump(),
+            "untrue": guard.sentence(),
             "denoiser": self.provenance,
         }
 

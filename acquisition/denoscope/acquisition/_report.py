@@ -77,6 +77,9 @@ def build_report(
         described), so that a stream was drained and began anew.
     forecast
         Rate of the camera, speed and space of the disk before the recording (`Forecast`); added by `live`.
+    guard
+        ``checked``, ``off``, ``first``, ``last``, ``largest``, ``kind``: denoised frames that part from the
+        measured ones by more than noise allows (`denoscope.runtime.GuardFinding`); added by `live`.
     pauses
         ``start_frame``, ``start_s``, ``end_frame``, ``end_s`` of each: frames between them are raw only.
     timing

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from denoscope.runtime import StreamCounters, StreamKey
+from denoscope.runtime import GuardFinding, StreamCounters, StreamKey
 
 from ._frames import Frame
 
@@ -260,6 +260,7 @@ class Router:
         self._another = another
         self._streams: dict[StreamKey, Stream] = {}
         self._retired = StreamCounters(0, 0, {}, 0)
+        self._retired_guard = GuardFinding()
 
     @property
     def streams(self) -> Mapping[StreamKey, Stream]:
@@ -280,6 +281,14 @@ class Router:
             dropped,
             sum(each.in_flight for each in every),
         )
+
+    @property
+    def guard(self) -> GuardFinding:
+        """Frames whose denoised picture is not to be trusted, over all streams."""
+        found = self._retired_guard
+        for stream in self._streams.values():
+            found = found.and_of(stream.guard)
+        return found
 
     def prepare(self, shape: tuple[int, int], dtype: npt.DTypeLike, streams: int) -> None:
         """Open so many streams for frames of a shape and dtype now, because it takes longer than a frame."""
@@ -316,6 +325,7 @@ class Router:
 
     def _retire(self, stream: Stream) -> None:
         done, before = stream.counters, self._retired
+        self._retired_guard = self._retired_guard.and_of(stream.guard)
         reasons = {*done.dropped, *before.dropped}
         self._retired = replace(
             before,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from denoscope.runtime import DenoscopeError
+from denoscope.runtime import DenoscopeError, NotFinite
 
 from ._errors import explain, one_line
 
@@ -73,7 +73,7 @@ class Shell:
         try:
             result, code = action()
         except DenoscopeError as error:
-            result, code = self._failed(str(error), 2)
+            result, code = self._failed(str(error), 1 if isinstance(error, NotFinite) else 2)
         except KeyboardInterrupt:
             result, code = self._failed("interrupted before anything was recorded", 130)
         except Exception as error:  # noqa: BLE001  the user gets a sentence, --debug the traceback

@@ -97,6 +97,12 @@ def fill_skipped(
         with suppress(Exception):  # a terminal that was closed ends nothing
             on_fill(done, total)
 
+    def on_untrue(sentence: str) -> None:
+        outcome = report["outcome"]
+        if not outcome["problems"]:
+            outcome["degraded"], outcome["exit_code"] = True, outcome["exit_code"] or 1
+        outcome["problems"].append(f"of the frames computed afterwards, {sentence}")
+
     started_s = time.perf_counter()
     try:
         computed = fill_in_place(
@@ -105,6 +111,7 @@ def fill_skipped(
             std=settings.std,
             on_frame=on_frame,
             goes_on=lambda: caught.count == 0,
+            on_untrue=on_untrue,
         )
     except Exception as error:  # noqa: BLE001  the recording is complete, and the report must be written
         report["outcome"]["notes"].append(f"the skipped frames could not be computed now: {one_line(error)}")

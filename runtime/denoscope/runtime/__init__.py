@@ -36,7 +36,9 @@ if TYPE_CHECKING:
         DeviceFailed,
         FrameMismatch,
         InvalidInput,
+        NotFinite,
     )
+    from ._guard import GuardFinding
     from ._moves import moves_anywhere
     from ._movies import AnyMovie, LazyMovie, as_float32, open_movie
     from ._noise import Intensity, estimate_intensity
@@ -65,10 +67,12 @@ __all__ = [
     "FrameMismatch",
     "GeneralisedAnscombe",
     "Graph",
+    "GuardFinding",
     "Intensity",
     "InvalidInput",
     "LazyMovie",
     "NoiseCorrelation",
+    "NotFinite",
     "QualityRecord",
     "Rebind",
     "Saturation",
@@ -126,6 +130,8 @@ _HOME = {
     "DeviceFailed": "_errors",
     "FrameMismatch": "_errors",
     "InvalidInput": "_errors",
+    "NotFinite": "_errors",
+    "GuardFinding": "_guard",
     "AnyMovie": "_movies",
     "LazyMovie": "_movies",
     "as_float32": "_movies",

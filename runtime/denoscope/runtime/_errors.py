@@ -10,6 +10,7 @@ __all__ = [
     "DeviceFailed",
     "FrameMismatch",
     "InvalidInput",
+    "NotFinite",
 ]
 
 
@@ -39,3 +40,7 @@ class DeviceFailed(DenoscopeError, RuntimeError):
 
 class FrameMismatch(DenoscopeError, ValueError):
     """A frame's shape or dtype is not what its stream was bound to or can take."""
+
+
+class NotFinite(DenoscopeError, ArithmeticError):
+    """A bundle or backend gave NaN or infinite values in place of a denoised frame (exit code 1)."""

@@ -19,6 +19,7 @@ from ._convert import Place, check_frame, check_kind, is_plainly, native
 from ._errors import InvalidInput
 from ._few_photons_mean import keep_mean, light_of
 from ._following import off_the_scene, onto_the_centre, onto_the_next, onto_the_scene
+from ._guard import Guard, GuardFinding
 from ._holes import Holes
 from ._moves import moves
 from ._noise import Intensity, estimate_intensity
@@ -158,6 +159,7 @@ class Stream:
         self._rebinds: list[Rebind] = []
         self._seconds = StageClock()
         self._unusable: str | None = None
+        self._guard = Guard()
 
     @property
     def choice(self) -> Choice:
@@ -191,6 +193,16 @@ class Stream:
     def refinements(self) -> int:
         """How often a provisional transform was replaced by one from more frames."""
         return self._refinements
+
+    @property
+    def guard(self) -> GuardFinding:
+        """Frames whose denoised picture parts from the measured one by more than noise allows."""
+        return self._guard.finding
+
+    @property
+    def guard_off(self) -> int:
+        """Frames of which `guard` says so; for who asks with every frame."""
+        return self._guard.off
 
     @property
     def aligned(self) -> bool:
@@ -316,6 +328,7 @@ class Stream:
         except BaseException:
             self._fail()
             raise
+        self._guard.restart()
         self._last_pushed = self._key = self._last_due = None
         self._emitted += len(outputs)
         self._seconds.total += perf_counter() - start
@@ -490,6 +503,7 @@ class Stream:
     ) -> None:
         """Encode a frame into the ring, after a gap for each frame missing before it."""
         seconds, number = self._seconds, meta.number
+        self._guard.saw(number, frame)
         gap = 0 if self._last_entered is None else number - self._last_entered - 1
         if gap:
             for _ in range(min(gap, self._ring.size)):
@@ -593,6 +607,7 @@ class Stream:
         if self._scanner is not None:
             frame = self._scanner.put_back(frame)
             std = None if std is None else self._scanner.place(std)
+        self._guard.check(entry.meta.number, frame)
         emitted = perf_counter()
         seconds.fuse += fused - started
         seconds.convert += emitted - fused

@@ -155,7 +155,7 @@ def denoise(
                 print(f"denoscope: {text}", file=sys.stderr, flush=True)
                 return {"error": text, "exit_code": 130}, 130
         _say(shell, result)
-        return result, int(bool(result.get("incomplete")))
+        return result, int(bool(result.get("incomplete") or result["untrue"]))
 
     shell.run(action)
 
@@ -194,6 +194,8 @@ def _say(shell: Shell, result: dict[str, Any]) -> None:
         )
     for sentence in result.get("incomplete", []):
         shell.say(f"Missing: {sentence}.")
+    if result["untrue"]:
+        shell.say(f"Problem: {result['untrue']}.")
     for note in filter(None, [result.get("movie_note"), *result.get("notes", [])]):
         shell.say(f"Note: {note}")
     if result.get("noise") is not None and result["noise"]["warning"]:

@@ -1,0 +1,143 @@
+"""A denoised picture that is not the measured one is noticed while the movie runs, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from denoscope.runtime import FrameMeta, GuardFinding, NotFinite, Stream, estimate_intensity
+from support.changed_bundle import changed_bundle
+from support.field_inputs import active_cells, counts, detected, lines_shifted
+
+Movie = npt.NDArray[Any]
+
+
+def guarded(movie: Movie, bundle: Any = "live-fast", **settings: Any) -> GuardFinding:
+    with Stream(bundle, "onnxruntime-cpu", threads=1, **settings) as stream:
+        for number, frame in enumerate(movie):
+            stream.push(frame, FrameMeta(number, 0.0))
+        stream.flush()
+        return stream.guard
+
+
+def cells(length: int = 48) -> Movie:
+    return counts(active_cells(length)[1])
+
+
+def ordinary() -> Iterator[Any]:
+    random = np.random.default_rng(0)
+    movie = cells()
+    dark, flicker = movie.copy(), 100 + (movie - 100.0) * random.normal(1, 0.15, (len(movie), 1, 1))
+    dark[0] = dark[20:26] = random.normal(100, 3, dark[0].shape)
+    yield pytest.param(movie, id="cells")
+    yield pytest.param(movie.astype(np.float32) / 1e4, id="float32")
+    yield pytest.param(counts(flicker), id="flicker")
+    yield pytest.param(dark, id="dark frames")
+    yield pytest.param(lines_shifted(3, 40)[0], id="shifted lines")
+    yield pytest.param(np.minimum(movie, np.uint16(np.quantile(movie, 0.9))), id="saturated")
+    yield pytest.param(counts(movie.astype(np.float64) - np.quantile(movie, 0.3)), id="clipped at 0")
+    yield pytest.param(counts(movie + random.normal(0, 60, (len(movie), 96, 1))), id="row noise")
+    yield pytest.param(np.stack([np.roll(each, i // 2, 1) for i, each in enumerate(movie)]), id="moves")
+    yield pytest.param(detected("gamma pulses", 0.1, 5)[2], id="five frames of few photons")
+    yield pytest.param(random.poisson(0.02, (40, 64, 64)).astype(np.uint8), id="photon counting")
+    yield pytest.param(np.full((20, 32, 32), 7, np.uint16), id="constant")
+
+
+@pytest.mark.parametrize("movie", list(ordinary()))
+def test_ordinary_movies_raise_no_alarm(movie: Movie) -> None:
+    found = guarded(movie)
+    assert found.off == 0, found
+    assert found.sentence() is None
+    assert found.checked == len(movie)
+
+
+@pytest.mark.parametrize("length", [5, 40])
+def test_a_noise_estimate_a_hundred_times_too_small_is_said(length: int) -> None:
+    movie = detected("gamma pulses", 0.2, length, shape=(64, 64))[2]
+    right = estimate_intensity(movie)
+    assert guarded(movie, intensity=right).off == 0
+    wrong = right.model_copy(update={"scale": right.scale / 100})
+    found = guarded(movie, intensity=wrong)
+    assert found.off >= length // 2
+    assert found.kind == "mean"
+    assert found.largest > 0.1
+    assert "not to be trusted" in (found.sentence() or "")
+
+
+@pytest.mark.parametrize(
+    ("factor", "shift", "kinds"),
+    [(1.2, 0.0, {"contrast", "mean"}), (1.0, 1.0, {"mean"}), (1.0, -1.0, {"mean"})],
+)
+def test_a_bundle_that_scales_or_shifts_is_said(
+    tmp_path: Path, factor: float, shift: float, kinds: set[str]
+) -> None:
+    bundle = changed_bundle(tmp_path / "changed.denoscope", factor=factor, shift=shift)
+    found = guarded(counts(active_cells(64, photons=40)[1]), bundle)
+    assert found.off >= 16
+    assert found.kind in kinds
+    assert found.first is not None
+    assert found.last is not None
+    assert 0 <= found.first < found.last < 64
+    assert found.off <= found.last - found.first + 1 <= found.checked == 64
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "value"),
+    [
+        *(("onnxruntime-cpu", dtype, np.nan) for dtype in ("uint8", "uint16", "int16", "float32")),
+        *(("openvino", dtype, np.nan) for dtype in ("uint8", "uint16", "int16", "float32")),
+        ("onnxruntime-cpu", "uint16", np.inf),
+        ("onnxruntime-cpu", "int16", -np.inf),
+        ("openvino", "uint16", -np.inf),
+    ],
+)
+def test_no_frame_comes_out_where_a_bundle_gives_no_numbers(
+    tmp_path: Path, dtype: str, value: float, backend: str
+) -> None:
+    bundle = changed_bundle(tmp_path / "changed.denoscope", shift=value)
+    movie = (cells(12) // 8).clip(0, 250).astype(dtype)
+    with Stream(bundle, backend, threads=1, intensity=estimate_intensity(movie)) as stream:
+        last = stream.look_ahead
+        for number in range(last):
+            assert not stream.push(movie[number], FrameMeta(number, 0.0))
+        with pytest.raises(NotFinite, match=r"denoised frame 0 holds no numbers.*--backend"):
+            stream.push(movie[last], FrameMeta(last, 0.0))
+        assert (stream.counters.emitted, stream.counters.in_flight) == (0, 0)
+
+
+def test_pixels_far_outside_what_was_measured_are_said(tmp_path: Path) -> None:
+    movie = cells(40)
+    guard_of = []
+    with Stream("live-fast", "onnxruntime-cpu", threads=1) as stream:
+        guard = stream._guard  # private: no bundle that is at hand has single wrong pixels
+        check = guard.check
+
+        def checked(number: int, made: Movie) -> None:
+            wrong = made.copy()
+            wrong[::4, ::4][5, 5] = wrong[1::3, 1::3][5, 5] = 40_000
+            wrong[5, 5] = wrong[11, 11] = 40_000
+            guard_of.append(number)
+            check(number, wrong)
+
+        guard.check = checked  # type: ignore[method-assign]
+        for number, frame in enumerate(movie):
+            stream.push(frame, FrameMeta(number, 0.0))
+        stream.flush()
+    assert len(guard_of) == 40
+    assert stream.guard.off >= 30
+
+
+def test_two_findings_together() -> None:
+    nothing, one = (
+        GuardFinding(checked=10),
+        GuardFinding(checked=20, off=9, first=4, last=15, largest=-0.2, kind="mean"),
+    )
+    assert nothing.and_of(nothing) == GuardFinding(checked=20)
+    assert nothing.and_of(one) == one.and_of(nothing) == one.model_copy(update={"checked": 30})
+    both = one.and_of(one.model_copy(update={"first": 2, "last": 30, "largest": 0.3}))
+    assert (both.checked, both.off, both.first, both.last, both.largest) == (40, 18, 2, 30, 0.3)
