@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from denoscope.runtime import BackendUnavailable, Bundle, DeviceFailed, FrameMeta, Intensity, Stream
+from denoscope.runtime import (
+    BackendUnavailable,
+    Bundle,
+    DeviceFailed,
+    FrameMeta,
+    Intensity,
+    NotFinite,
+    Stream,
+)
 from denoscope.runtime._backends._device import DeviceBuffer
 from support.gpu_on_host import CudaOnHost, TensorRtProviderOnHost
 from support.lazy_device import LazyDevice

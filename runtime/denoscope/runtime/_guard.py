@@ -202,7 +202,7 @@ class Guard:
                 raise NotFinite(_not_finite(number))
         reach = self._high - self._low
         dimmest, brightest = min(self._means), max(self._means)
-        self._sum_up(number, given, found, whole + brightest - dimmest)
+        self._sum_up(number, given, found, whole)
         off -= min(max(off, dimmest - mean), brightest - mean)
         kind = ""
         if abs(off) > _SIGMAS * error + _SHARE * light + whole:
@@ -238,7 +238,7 @@ class Guard:
         if rank > known or (rank == known and abs(share) > abs(self._largest)):
             self._largest, self._kind = share, kind
 
-    def _sum_up(self, number: int, given: Sample, found: Sample, allowed: float) -> None:
+    def _sum_up(self, number: int, given: Sample, found: Sample, whole: float) -> None:
         """Add up a block of frames, and compare its bright and dark pixels when it is complete."""
         if self._block is None:
             self._block = given.copy(), found.copy()
@@ -258,13 +258,13 @@ class Guard:
         if parts is None:
             self._block_from = self._next_from
             return
-        worst = 0.0
+        worst, overall = 0.0, float((made - measured).mean())  # of all pixels alike: not contrast
         for part in parts:
             off = made[part] - measured[part]
             error = float(off.std()) / max(off.size, 1) ** 0.5
             light = float(measured[part].mean()) - float(measured.min())
-            mean = float(off.mean())
-            if abs(mean) > _SIGMAS * error + _SHARE_OF_PART * light + allowed:
+            mean = float(off.mean()) - overall
+            if abs(mean) > _SIGMAS * error + _SHARE_OF_PART * light + whole:
                 share = mean / max(light, 1e-30)
                 worst = share if abs(share) > abs(worst) else worst
         self._blocks = self._blocks + 1 if worst else 0
