@@ -601,6 +601,7 @@ class Stream:
         window.fuse(rotation, self._ring.presence, entry.place)
         fused = perf_counter()
         frame = window.read(entry.place)
+        self._guard.check_numbers(entry.meta.number, frame)
         if entry.few is not None:
             frame = keep_mean(frame, entry.few)
         std = window.read_std(entry.place) if self._std else None
