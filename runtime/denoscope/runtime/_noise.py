@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Annotated
 
 import numpy as np
@@ -28,6 +30,7 @@ _ITERATIONS = 20
 _HIGH_PASS = (1.0, -4.0, 6.0, -4.0, 1.0)
 _HIGH_PASS_POWER = 70.0**2
 _NEXT_PIXEL = 2 * 56 / 70  # of its power, lost for each unit of correlation with the next pixel
+_WHITE = 0.7  # share of the variance that high-passed noise keeps; measured: noise 0.85 or more, moving scenes to 0.33
 _MOVES = 0.93  # share of the plain variance below which the scene is held to have moved
 
 
@@ -113,9 +116,14 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
     mean, variance, usable, largest = _moments(movie)
     # Floating-point counts may have any unit, so that only a share of the largest can be claimed.
     least = _ROUNDING_VARIANCE if movie.dtype.kind in "iu" else (1e-4 * (largest or 1.0)) ** 2
-    gain, constant, darkest = _photon_transfer(mean, variance, usable)
+
+    @cache
+    def is_white() -> bool:
+        return _is_white(movie, variance, usable)
+
+    gain, constant, darkest = _photon_transfer(mean, variance, usable, is_white)
     if len(movie) > 1:
-        gain, constant = _without_motion(movie, mean, usable, gain, constant, darkest)
+        gain, constant = _without_motion(movie, mean, usable, is_white, gain, constant, darkest)
     offset = _typical(mean, darkest)
     scale = float(np.sqrt(max(gain * offset + constant, least)))
     floor = max(gain * darkest + constant, _LEAST_FLOOR * scale**2, least)
@@ -156,21 +164,17 @@ def _without_motion(
     movie: npt.NDArray[np.generic],
     mean: FloatArray,
     usable: npt.NDArray[np.bool_],
+    is_white: Callable[[], bool],
     gain: float,
     constant: float,
     darkest: float,
 ) -> tuple[float, float]:
     """Return the line of variance over mean, from high-passed differences if the scene moved."""
     _, height, width = movie.shape
-    edge = len(_HIGH_PASS) // 2
     if len(movie) < FEWEST_FRAMES or min(height, width) < LEAST_EDGE:
         return gain, constant
-    rows = _some_rows(height, width)
-    # Bands of rows are not next to each other.
-    whole = np.flatnonzero(rows[2 * edge :] - rows[: -2 * edge] == 2 * edge)
-    inner = np.s_[whole[:, None] + edge, np.arange(edge, width - edge)]
-    sharp = _high_passed_variance(movie, rows)[whole]
-    still_gain, still_constant, _ = _photon_transfer(mean[inner], sharp, usable[inner])
+    sharp, inner = _high_passed_inside(movie)
+    still_gain, still_constant, _ = _photon_transfer(mean[inner], sharp, usable[inner], is_white)
     levels = np.maximum([_typical(mean, darkest), np.quantile(mean, 0.95)], darkest)
     plain, still = gain * levels + constant, still_gain * levels + still_constant
     if not (still < _MOVES * plain).any():
@@ -183,6 +187,28 @@ def _without_motion(
     if not (still < _MOVES * kept * plain).any():
         return gain, constant
     return still_gain / kept, still_constant / kept
+
+
+def _is_white(movie: npt.NDArray[np.generic], variance: FloatArray, usable: npt.NDArray[np.bool_]) -> bool:
+    """Say whether differences of frames vary from pixel to pixel, as noise does, not smoothly, as what moves does."""
+    if len(movie) < 2 or min(movie.shape[1:]) < LEAST_EDGE:
+        return True
+    sharp, inner = _high_passed_inside(movie)
+    chosen = usable[inner]
+    return float(sharp[chosen].sum()) > _WHITE * float(variance[inner][chosen].sum())
+
+
+def _high_passed_inside(
+    movie: npt.NDArray[np.generic],
+) -> tuple[FloatArray, tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Return the high-passed variance of the looked-at rows that have neighbours, and where they are among them."""
+    _, height, width = movie.shape
+    edge = len(_HIGH_PASS) // 2
+    rows = _some_rows(height, width)
+    # Bands of rows are not next to each other.
+    whole = np.flatnonzero(rows[2 * edge :] - rows[: -2 * edge] == 2 * edge)
+    inner = whole[:, None] + edge, np.arange(edge, width - edge)
+    return _high_passed_variance(movie, rows)[whole], inner
 
 
 def _high_passed_variance(movie: npt.NDArray[np.generic], rows: npt.NDArray[np.intp]) -> FloatArray:
@@ -225,7 +251,7 @@ def _some_rows(height: int, width: int) -> npt.NDArray[np.intp]:
 
 
 def _photon_transfer(
-    mean: FloatArray, variance: FloatArray, usable: npt.NDArray[np.bool_]
+    mean: FloatArray, variance: FloatArray, usable: npt.NDArray[np.bool_], is_white: Callable[[], bool]
 ) -> tuple[float, float, float]:
     """Fit variance = gain * mean + constant over brightness bins; also return the darkest bin's mean."""
     chosen = np.flatnonzero(usable.ravel())
@@ -245,7 +271,7 @@ def _photon_transfer(
         counts[i] = groups
     gain, constant = _robust_line(means, variances, counts)
     few = FewPhotons(mean, variance, usable, [chosen[members] for members in parts], _GROUP)
-    gain, constant = few.line(gain, constant) or (gain, constant)
+    gain, constant = few.line(gain, constant, is_white) or (gain, constant)
     return gain, constant, float(means.min())
 
 

@@ -9,6 +9,8 @@ means of the rest are believed where medians of pixels drawn at random lie off t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -60,10 +62,11 @@ class FewPhotons:
         kept = self._leave_structures_out()
         self._drawn, self._neighbours = self._medians(kept)
 
-    def line(self, gain: float, constant: float) -> tuple[float, float] | None:
+    def line(self, gain: float, constant: float, is_white: Callable[[], bool]) -> tuple[float, float] | None:
         """Return (gain, constant) of the mean noise where a fitted line is off, None where it is good.
 
         A line that is not positive at the mean brightness or in the darkest bin of pixels is off in any case.
+        Else it stays where `is_white` denies that what varies is noise: a scene moves then.
         """
         found_gain, found_constant = self._line
         middle = float(np.median(self._mean[self._usable]))
@@ -77,7 +80,7 @@ class FewPhotons:
             return self._line if self._random else _physical_line(self._levels, self._robust, self._sizes)
         ratio = np.maximum(fitted, 1e-30) / np.maximum(measured, 1e-30)
         off = bool(((ratio > _OFF) | (ratio < 1 / _OFF)).any())
-        return self._line if off and self._random else None
+        return self._line if off and self._random and is_white() else None
 
     @property
     def _random(self) -> bool:

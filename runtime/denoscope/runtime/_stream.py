@@ -603,7 +603,8 @@ class Stream:
         frame = window.read(entry.place)
         self._guard.check_numbers(entry.meta.number, frame)
         if entry.few is not None:
-            frame = keep_mean(frame, entry.few)
+            seen = (e.few for e in self._ring.entries if e is not None)
+            frame = keep_mean(frame, entry.few, [few.mean for few in seen if few is not None])
         std = window.read_std(entry.place) if self._std else None
         if self._scanner is not None:
             frame = self._scanner.put_back(frame)
