@@ -6,16 +6,23 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ChannelOption", "InterleavedOption", "PlaneOption", "PositionOption"]
+__all__ = ["ChannelOption", "FixLineOffsetOption", "InterleavedOption", "PlaneOption", "PositionOption"]
 
 ChannelOption = Annotated[
     str | None, typer.Option(help="Channel by number or name, where the file has several.")
+]
+FixLineOffsetOption = Annotated[
+    bool,
+    typer.Option(
+        "--fix-line-offset",
+        help="Correct an offset between odd and even lines (bidirectional scanning) in the denoised movie.",
+    ),
 ]
 InterleavedOption = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="The frames of a file that says nothing of it alternate between N channels; see --channel.",
+        help="Frames alternate between N channels, where the file does not record this; see --channel.",
     ),
 ]
 PlaneOption = Annotated[str | None, typer.Option(help="Plane (z) by number, where the file has several.")]

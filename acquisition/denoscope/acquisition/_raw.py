@@ -243,7 +243,7 @@ class RawWriter:
 
     @property
     def removed(self) -> bool:
-        """Whether the files were deleted under us, which POSIX allows: they are gone when they are closed."""
+        """True once the files were deleted while open, which POSIX allows; they are gone when they are closed."""
         return not self._closed and (self._pages.removed or os.fstat(self._lines.fileno()).st_nlink == 0)
 
     def close(self) -> None:

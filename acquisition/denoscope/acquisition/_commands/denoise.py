@@ -13,6 +13,7 @@ import typer
 from denoscope.acquisition._camera_options import GainOption, OffsetOption, RoiOption, load_camera
 from denoscope.acquisition._movie_options import (
     ChannelOption,
+    FixLineOffsetOption,
     InterleavedOption,
     PlaneOption,
     PositionOption,
@@ -67,13 +68,7 @@ def denoise(
             "--float32", help="Write float32, not rounded to whole counts (for few counts a photon)."
         ),
     ] = False,
-    fix_line_offset: Annotated[
-        bool,
-        typer.Option(
-            "--fix-line-offset",
-            help="Correct an offset between odd and even lines (bidirectional scanning) in the denoised movie.",
-        ),
-    ] = False,
+    fix_line_offset: FixLineOffsetOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,

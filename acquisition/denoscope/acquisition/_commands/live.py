@@ -11,6 +11,7 @@ import typer
 from denoscope.acquisition._camera_options import GainOption, OffsetOption, RoiOption
 from denoscope.acquisition._movie_options import (
     ChannelOption,
+    FixLineOffsetOption,
     InterleavedOption,
     PlaneOption,
     PositionOption,
@@ -142,13 +143,7 @@ def live(
             help="Compute skipped frames when the recording has ended; else they show the measured frame."
         ),
     ] = True,
-    fix_line_offset: Annotated[
-        bool,
-        typer.Option(
-            "--fix-line-offset",
-            help="Correct an offset between odd and even lines (bidirectional scanning) in the denoised movie.",
-        ),
-    ] = False,
+    fix_line_offset: FixLineOffsetOption = False,
     metrics: Annotated[
         str | None, typer.Option(help="Port where Prometheus, on this computer, reads the session's numbers.")
     ] = None,
