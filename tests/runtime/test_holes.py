@@ -21,7 +21,7 @@ from denoscope.runtime import (
     measure_scanner,
     moves_anywhere,
 )
-from denoscope.runtime._holes import filled, measured_part
+from denoscope.runtime._holes import filled, filled_when_read, measured_part, without_holes
 from support.tiny_bundle import tiny_bundle
 
 BACKEND = "onnxruntime-cpu"
@@ -204,3 +204,25 @@ def test_frames_without_a_finite_value_cannot_be_measured() -> None:
     for measure in (estimate_intensity, measure_noise_correlation, measure_saturation):
         with pytest.raises(InvalidInput, match="NaN"):
             measure(np.full((8, 64, 64), np.nan, np.float32))
+
+
+def test_movies_to_train_on_lose_borders_and_frames_of_nan_in_all_alike() -> None:
+    noisy, clean = movie(20, edge=64), movie(20, seed=1, edge=64)
+    framed = noisy.copy()
+    framed[:, :3], framed[4], framed[7, 30, 30] = np.nan, np.nan, np.inf
+    one, two = without_holes(framed, clean)
+    np.testing.assert_array_equal(two, np.delete(clean, 4, axis=0)[:, 3:])
+    expected = np.delete(noisy, 4, axis=0)[:, 3:]
+    expected[6, 27, 30] = expected[6, 27, 29]
+    np.testing.assert_array_equal(one, expected)
+    assert without_holes(noisy)[0] is noisy
+    with pytest.raises(InvalidInput, match="NaN"):
+        without_holes(np.full((3, 20, 20), np.nan, np.float32))
+
+
+def test_a_movie_on_disk_is_filled_as_it_is_read() -> None:
+    frames = movie(20, edge=40)
+    frames[:, :3], frames[4] = np.nan, np.nan
+    read = filled_when_read(frames)
+    np.testing.assert_array_equal(np.asarray(read[7]), filled(frames[7]))
+    assert np.isfinite(np.asarray(read)).all()

@@ -280,3 +280,12 @@ def test_the_memory_that_drawing_takes_is_told(follows: bool) -> None:
     held = sum(past._states.nbytes for past in movie._pasts.values())
     settled = movie.on_the_scene
     assert movie.held_bytes(2) == held + (0 if settled is None else settled.nbytes) > 0
+
+
+def test_a_movie_with_borders_of_nan_is_trained_on_without_them(tmp_path: Path) -> None:
+    frames = np.random.default_rng(2).poisson(20, (30, 64, 64)).astype(np.float32)
+    frames[:, :4], frames[:, :, -5:], frames[9], frames[12, 30, 30] = np.nan, np.nan, np.nan, np.inf
+    np.save(tmp_path / "movie.npy", frames)
+    movie = movie_from_file(tmp_path / "movie.npy")
+    assert movie.frames.shape == (29, 60, 59)
+    assert np.isfinite(np.asarray(movie.frames)).all()

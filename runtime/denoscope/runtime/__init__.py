@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         NotFinite,
     )
     from ._guard import GuardFinding
+    from ._holes import filled_when_read, without_holes
     from ._moves import moves_anywhere
     from ._movies import AnyMovie, LazyMovie, as_float32, open_movie
     from ._noise import Intensity, estimate_intensity
@@ -89,6 +90,7 @@ __all__ = [
     "choose_blind_spot",
     "default_threads",
     "estimate_intensity",
+    "filled_when_read",
     "follow_motion",
     "frames_to_measure",
     "list_backends",
@@ -100,6 +102,7 @@ __all__ = [
     "open_movie",
     "register_backend",
     "shown_by_all",
+    "without_holes",
     "write_bundle",
 ]
 
@@ -136,6 +139,8 @@ _HOME = {
     "LazyMovie": "_movies",
     "as_float32": "_movies",
     "open_movie": "_movies",
+    "filled_when_read": "_holes",
+    "without_holes": "_holes",
     "moves_anywhere": "_moves",
     "Intensity": "_noise",
     "estimate_intensity": "_noise",

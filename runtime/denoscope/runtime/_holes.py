@@ -13,17 +13,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ._errors import InvalidInput
 from ._types import Denoised, FrameMeta, StageTimes
 
 if TYPE_CHECKING:
     from ._movies import AnyMovie
 
-__all__ = ["Holes", "filled", "holes_of", "measurable", "measured_part", "with_values"]
+__all__ = [
+    "Holes",
+    "filled",
+    "filled_when_read",
+    "holes_of",
+    "measurable",
+    "measured_part",
+    "with_values",
+    "without_holes",
+]
 
 Frame = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 _MOSTLY = 0.9  # share of a line's values that are there, in all frames, for it to be no border
+_LOOKED_AT = 16  # frames
 _LEAST_EDGE, _LEAST_SHARE = 16, 0.25  # of what is left without the border: pixels, and of the area
 
 
@@ -124,6 +135,56 @@ def measured_part(frames: Frame) -> tuple[slice, slice]:
     if min(rows, columns) < _LEAST_EDGE or rows * columns < _LEAST_SHARE * height * width:
         return whole
     return slice(top, bottom), slice(left, right)
+
+
+def without_holes(movie: AnyMovie, *more: Frame) -> tuple[Frame, ...]:
+    """Return a movie in memory, and more of the same shape, without their holes, to train on or to measure.
+
+    Borders in which one of them has NaN or infinite values are cut off and frames without values left out, in all of
+    them; other holes are filled.
+
+    Parameters
+    ----------
+    movie, more
+        (T, H, W); returned as they are where none has a hole.
+
+    Raises
+    ------
+    InvalidInput
+        If no frame has a value.
+    """
+    movies = [np.asarray(each) for each in (movie, *more)]
+    if all(holes_of(each) is None for each in movies):
+        return tuple(movies)
+    finite = np.logical_and.reduce([np.isfinite(each) for each in movies])
+    there = finite.any(axis=(1, 2))
+    if not there.any():
+        raise InvalidInput("The movie holds nothing but NaN or infinite values: choose another.")
+    part = (slice(None), *measured_part(np.where(finite, np.float32(0), np.float32(np.nan))))
+    return tuple(np.stack([filled(frame) for frame in each[there][part]]) for each in movies)
+
+
+def filled_when_read(movie: AnyMovie) -> AnyMovie:
+    """Return a movie too large for memory with the holes filled of what is read; nothing is cut off or left out.
+
+    What has no value in all that is read at once becomes the movie's median. A movie of integers is returned.
+    """
+    if movie.dtype.kind != "f":
+        return movie
+    from ._movies import converted
+
+    some = np.unique(np.linspace(0, len(movie) - 1, _LOOKED_AT).astype(int))
+    values = np.concatenate([each[np.isfinite(each)] for each in (np.asarray(movie[int(n)]) for n in some)])
+    median = np.float32(np.median(values)) if values.size else np.float32(0)
+
+    def convert(counts: Frame, _rows: slice, _columns: slice) -> Frame:
+        if holes_of(counts) is None:
+            return counts
+        whole = np.stack([filled(frame) for frame in counts])
+        whole[~np.isfinite(whole)] = median
+        return whole
+
+    return converted(movie, convert)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,11 @@ from denoscope.runtime import (
     LazyMovie,
     align_movie,
     estimate_intensity,
+    filled_when_read,
     follow_motion,
     open_movie,
     shown_by_all,
+    without_holes,
 )
 from denoscope.runtime._field import KNOTS, between, inverse, lead, places
 from denoscope.train._clips import Clip, ClipPool
@@ -194,6 +196,9 @@ def movie_from_file(
         movie = camera.correct_movie(movie)
     if isinstance(movie, LazyMovie) and movie.nbytes <= _IN_MEMORY_BYTES:
         movie = np.asarray(movie)
+    if movie.dtype.kind == "f":
+        # A network that has to predict what was filled learns to copy pixels: borders of NaN are cut off.
+        movie = without_holes(movie)[0] if _in_memory(movie) else filled_when_read(movie)
     if len(movie) < _MINIMUM_FRAMES:
         raise InvalidInput(
             f"{path.name} has {len(movie)} frames in the chosen range; training needs {_MINIMUM_FRAMES} or more."

@@ -93,7 +93,10 @@ def evaluate(
             "interleaved": interleaved,
         }
         pairs = _pairs(shell, pair or [], chosen, choice, simulated=simulated)
-        movies = [(path.stem, _opened(shell, path, chosen, choice)) for path in movie or []]
+        movies = [
+            (path.stem, _without_holes(shell, path, _opened(shell, path, chosen, choice))[0])
+            for path in movie or []
+        ]
         output.mkdir(parents=True, exist_ok=True)
         evaluation = _Evaluation(shell, output, bundles, backend, object_radius, track)
         report: dict[str, Any] = {"pairs": [], "margin_db": {}, "movies": []}
@@ -125,13 +128,35 @@ def _pairs(
     if len(noisy_files) != len(clean_files):
         raise InvalidInput(f"--pair {noisy_files[-1]} has no clean movie: give two files, NOISY CLEAN.")
     pairs = [
-        (noisy.stem, _opened(shell, noisy, chosen, choice), _opened(shell, clean, chosen, choice))
+        _pair(shell, noisy, _opened(shell, noisy, chosen, choice), _opened(shell, clean, chosen, choice))
         for noisy, clean in zip(noisy_files, clean_files, strict=True)
     ]
     if simulated:
         made = test_movie()
         pairs.append(("simulated test movie", made.as_uint16()[chosen], made.clean[chosen]))
     return pairs
+
+
+def _pair(
+    shell: Shell, path: Path, noisy: npt.NDArray[Any], clean: npt.NDArray[Any]
+) -> tuple[str, npt.NDArray[Any], npt.NDArray[Any]]:
+    if noisy.shape == clean.shape:
+        noisy, clean = _without_holes(shell, path, noisy, clean)
+    return path.stem, noisy, clean
+
+
+def _without_holes(shell: Shell, path: Path, *movies: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+    """Return movies without borders and frames of NaN, and say so; single pixels of NaN are filled."""
+    from denoscope.runtime import without_holes
+
+    whole = without_holes(*movies)
+    if whole[0] is not movies[0]:
+        length, height, width = whole[0].shape
+        shell.say(
+            f"Note: {path.name} holds NaN or infinite pixels: {length} frames of {height} x {width} pixels without "
+            "such borders are measured, and single pixels are filled."
+        )
+    return whole
 
 
 def _opened(shell: Shell, path: Path, chosen: slice, choice: dict[str, Any]) -> npt.NDArray[Any]:
