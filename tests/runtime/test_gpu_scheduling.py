@@ -64,7 +64,10 @@ def answers(stream: Stream, frames: dict[int, Any], skip: Callable[[int], bool] 
 def test_any_order_gives_the_known_answer(moving: Bundle, kind: type[OnHost], seed: int) -> None:
     gone = {4, 11, 12, 13, 14, 15, 16, 17}
     frames = {n: stamped(n) for n in range(24) if n not in gone}
-    with kind(seed=seed) as backend, Stream(moving, backend, look_ahead=seed % 3, intensity=CAMERA) as stream:
+    with (
+        kind(seed=seed) as backend,
+        Stream(moving, backend, look_ahead=seed % 3, intensity=CAMERA, light=False) as stream,
+    ):
         assert answers(stream, frames) == len(frames)
         assert answers(stream, {n: stamped(n, (16, 40)) for n in range(9)}) == 9, "another size"
         assert answers(stream, {n: stamped(n, dtype=np.float32) for n in range(9)}) == 9, "another type"
@@ -74,14 +77,14 @@ def test_any_order_gives_the_known_answer(moving: Bundle, kind: type[OnHost], se
 @pytest.mark.parametrize("kind", KINDS)
 def test_skipped_outputs_let_the_host_run_ahead_of_the_device(moving: Bundle, kind: type[OnHost]) -> None:
     frames = {n: stamped(n) for n in range(30)}
-    with kind(seed=3) as backend, Stream(moving, backend, intensity=CAMERA) as stream:
+    with kind(seed=3) as backend, Stream(moving, backend, intensity=CAMERA, light=False) as stream:
         assert answers(stream, frames, skip=lambda n: 8 <= n < 25) == 30 - 17
         assert stream.counters.dropped == {"slow": 17}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frame_goes_up_once_and_comes_down_once(moving: Bundle, kind: type[OnHost]) -> None:
-    with kind() as backend, Stream(moving, backend, intensity=CAMERA) as stream:
+    with kind() as backend, Stream(moving, backend, intensity=CAMERA, light=False) as stream:
         counts = backend.device.counts
         for number in range(20):
             stream.push(stamped(number), meta(number))
@@ -97,7 +100,7 @@ def test_a_frame_goes_up_once_and_comes_down_once(moving: Bundle, kind: type[OnH
 
 def test_what_one_thread_prepared_is_replayed_in_another(moving: Bundle) -> None:
     """The library's own graphs are captured anew in each thread, which took 9 ms a rotation of the ring."""
-    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA) as stream:
+    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA, light=False) as stream:
         stream.prepare((24, 32))
         backend.finish()
         before = backend.device.counts.copy()
@@ -112,7 +115,7 @@ def test_what_one_thread_prepared_is_replayed_in_another(moving: Bundle) -> None
 
 
 def test_what_cannot_be_captured_here_is_left_to_the_library(moving: Bundle) -> None:
-    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA) as stream:
+    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA, light=False) as stream:
         backend.device.captures_fail = RuntimeError("operation not permitted when stream is capturing")
         assert answers(stream, {n: stamped(n) for n in range(30)}) == 30
         assert not backend.device.counts["replay"]
@@ -122,7 +125,7 @@ def test_what_cannot_be_captured_here_is_left_to_the_library(moving: Bundle) -> 
 
 
 def test_the_deviation_is_one_more_download(moving: Bundle) -> None:
-    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA, std=True) as stream:
+    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA, light=False, std=True) as stream:
         for number in range(12):
             outputs = stream.push(stamped(number), meta(number))
         before = backend.device.counts["copy_out"]
@@ -153,7 +156,10 @@ def test_each_wait_is_needed(moving: Bundle, monkeypatch: pytest.MonkeyPatch, fo
 
     def wrong(seed: int) -> bool:
         frames = {n: stamped(n) for n in range(20)}
-        with CudaOnHost(seed=seed) as backend, Stream(moving, backend, intensity=CAMERA) as stream:
+        with (
+            CudaOnHost(seed=seed) as backend,
+            Stream(moving, backend, intensity=CAMERA, light=False) as stream,
+        ):
             try:
                 answers(stream, frames, skip=lambda n: 5 <= n < 12)
             except (AssertionError, NotFinite):  # the guard may notice it first
@@ -164,7 +170,7 @@ def test_each_wait_is_needed(moving: Bundle, monkeypatch: pytest.MonkeyPatch, fo
 
 
 def test_a_lost_device_ends_the_stream_with_one_sentence(moving: Bundle) -> None:
-    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA) as stream:
+    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA, light=False) as stream:
         for number in range(8):
             stream.push(stamped(number), meta(number))
         backend.device.fail["submit"] = RuntimeError("CUDA_ERROR_LAUNCH_FAILED: an exception occurred")
@@ -176,11 +182,11 @@ def test_a_lost_device_ends_the_stream_with_one_sentence(moving: Bundle) -> None
 
 def test_a_gpu_that_is_full_before_the_first_frame_leaves_the_choice_of_another(moving: Bundle) -> None:
     full = RuntimeError("CUDA failure 2: out of memory")
-    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA) as stream:
+    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA, light=False) as stream:
         backend.device.fail["submit"] = full
         with pytest.raises(BackendUnavailable, match="Lazy GPU is out of memory"):
             stream.prepare((24, 32))
-    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA) as stream:
+    with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA, light=False) as stream:
         stream.prepare((24, 32))
         backend.device.fail["submit"] = full
         with pytest.raises(DeviceFailed, match="Lazy GPU is out of memory"):

@@ -127,7 +127,7 @@ def test_odd_sizes_are_padded_and_cropped(bundle: Bundle, backend: Backend, shap
 def test_dtype_and_scale_are_kept(bundle: Bundle, backend: Backend, dtype: str) -> None:
     frames = {n: stamped(n, dtype=dtype) for n in range(12)}
     native = {n: f.astype(f.dtype.newbyteorder("=")) for n, f in frames.items()}
-    with Stream(bundle, backend, intensity=CAMERA, std=True) as stream:
+    with Stream(bundle, backend, intensity=CAMERA, light=False, std=True) as stream:
         assert stream.intensity == CAMERA
         outputs = run(stream, frames)
     check(outputs, expected_movie(native, window=WINDOW, look_ahead=3, intensity=CAMERA))

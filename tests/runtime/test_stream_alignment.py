@@ -49,7 +49,7 @@ def walk(length: int) -> Shifts:
 
 def test_outputs_lie_where_their_frames_were(bundle: Bundle) -> None:
     movie = movie_of(walk(40))
-    with Stream(bundle, "onnxruntime-cpu", align=True, intensity=CAMERA) as stream:
+    with Stream(bundle, "onnxruntime-cpu", align=True, intensity=CAMERA, light=False) as stream:
         outputs = push_all(stream, movie)
         assert stream.aligned
     assert [o.meta.number for o in outputs] == list(range(40))
@@ -83,7 +83,7 @@ def test_the_calibration_frames_decide(bundle: Bundle, shifts: Shifts, expected:
 def test_a_scene_that_drifts_away_starts_the_stream_anew(bundle: Bundle) -> None:
     shifts = np.stack([np.arange(60), np.zeros(60, np.int64)], axis=1)
     movie = movie_of(shifts)
-    with Stream(bundle, "onnxruntime-cpu", align=True, intensity=CAMERA) as stream:
+    with Stream(bundle, "onnxruntime-cpu", align=True, intensity=CAMERA, light=False) as stream:
         outputs = push_all(stream, movie)
         assert [o.meta.number for o in outputs] == list(range(60))
         assert stream.rebinds
@@ -97,7 +97,7 @@ def test_a_scene_that_drifts_away_starts_the_stream_anew(bundle: Bundle) -> None
 
 def test_a_change_of_shape_keeps_following(bundle: Bundle, tmp_path: Path) -> None:
     movie = movie_of(walk(30))
-    with Stream(bundle, "onnxruntime-cpu", align=True, intensity=CAMERA) as stream:
+    with Stream(bundle, "onnxruntime-cpu", align=True, intensity=CAMERA, light=False) as stream:
         outputs = []
         for number, frame in enumerate(movie):
             cut = frame if number < 15 else frame[:64, :72]

@@ -70,7 +70,10 @@ def play(stream: Stream, count: int = 16, shape: tuple[int, int] = (24, 32)) -> 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_order_gives_the_known_answer(bundle: Bundle, cache: EngineCache, seed: int) -> None:
     put_bundle(cache, bundle)
-    with TensorRtOnHost(cache, seed=seed) as backend, Stream(bundle, backend, intensity=CAMERA) as stream:
+    with (
+        TensorRtOnHost(cache, seed=seed) as backend,
+        Stream(bundle, backend, intensity=CAMERA, light=False) as stream,
+    ):
         play(stream)
         play(stream, 7, (16, 40))
         counts = backend.device.counts
@@ -81,7 +84,7 @@ def test_any_order_gives_the_known_answer(bundle: Bundle, cache: EngineCache, se
 
 def test_every_run_after_the_warm_up_is_a_replay(bundle: Bundle, cache: EngineCache) -> None:
     put_bundle(cache, bundle)
-    with TensorRtOnHost(cache) as backend, Stream(bundle, backend, intensity=CAMERA) as stream:
+    with TensorRtOnHost(cache) as backend, Stream(bundle, backend, intensity=CAMERA, light=False) as stream:
         stream.prepare((24, 32))
         backend.device.close()  # what is still to be done
         before = backend.device.counts.copy()
@@ -94,7 +97,7 @@ def test_every_run_after_the_warm_up_is_a_replay(bundle: Bundle, cache: EngineCa
 
 def test_what_cannot_be_captured_runs_as_it_is_and_says_so(bundle: Bundle, cache: EngineCache) -> None:
     put_bundle(cache, bundle)
-    with TensorRtOnHost(cache) as backend, Stream(bundle, backend, intensity=CAMERA) as stream:
+    with TensorRtOnHost(cache) as backend, Stream(bundle, backend, intensity=CAMERA, light=False) as stream:
         backend.device.captures_fail = RuntimeError("operation not permitted when stream is capturing")
         play(stream)
         assert backend.device.counts["replay"] == 0
@@ -125,10 +128,10 @@ def test_engines_for_something_else_are_not_taken(
 
 def test_a_frame_size_without_an_engine_is_an_error(bundle: Bundle, cache: EngineCache) -> None:
     put_bundle(cache, bundle, profiles=(fixed(64, 64), fixed(128, 96)))
-    with TensorRtOnHost(cache) as backend, Stream(bundle, backend, intensity=CAMERA) as stream:
+    with TensorRtOnHost(cache) as backend, Stream(bundle, backend, intensity=CAMERA, light=False) as stream:
         stream.prepare((61, 64))
         with (
-            Stream(bundle, backend, intensity=CAMERA) as other,
+            Stream(bundle, backend, intensity=CAMERA, light=False) as other,
             pytest.raises(
                 BackendUnavailable,
                 match=r"encode are for frames of 64x64, 128x96 and these are 72x64: .*--size 72x64",
@@ -144,7 +147,7 @@ def test_a_damaged_engine_is_never_loaded(bundle: Bundle, cache: EngineCache) ->
         engine.path.write_bytes(damaged)
     with (
         TensorRtOnHost(cache) as backend,
-        Stream(bundle, backend, intensity=CAMERA) as stream,
+        Stream(bundle, backend, intensity=CAMERA, light=False) as stream,
         pytest.raises(
             BackendUnavailable, match=r"not used, since its file has the SHA-256 .*denoscope build"
         ),
@@ -156,7 +159,7 @@ def test_a_damaged_engine_is_never_loaded(bundle: Bundle, cache: EngineCache) ->
 def test_float32_goes_before_tf32_and_a_fixed_size_before_a_range(bundle: Bundle, cache: EngineCache) -> None:
     tf32 = {"options": {"recipe": "1", "scale": "2", "flow_scale": "4", "tf32": "True"}}
     put_bundle(cache, bundle, **tf32)
-    with TensorRtOnHost(cache) as backend, Stream(bundle, backend, intensity=CAMERA) as stream:
+    with TensorRtOnHost(cache) as backend, Stream(bundle, backend, intensity=CAMERA, light=False) as stream:
         stream.prepare((24, 32))
         assert "TF32" in backend.describe()["precision"].removesuffix("without TF32")
     put_bundle(cache, bundle, profiles=(fixed(64, 64),))
@@ -169,7 +172,7 @@ def test_float32_goes_before_tf32_and_a_fixed_size_before_a_range(bundle: Bundle
 
 def test_a_failed_run_is_one_sentence(bundle: Bundle, cache: EngineCache) -> None:
     put_bundle(cache, bundle)
-    with TensorRtOnHost(cache) as backend, Stream(bundle, backend, intensity=CAMERA) as stream:
+    with TensorRtOnHost(cache) as backend, Stream(bundle, backend, intensity=CAMERA, light=False) as stream:
         stream.prepare((24, 32))
         backend.device.fail["copy_in"] = RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: while executing a kernel")
         with pytest.raises(DeviceFailed, match="Lazy GPU was lost"):

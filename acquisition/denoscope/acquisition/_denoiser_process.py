@@ -128,7 +128,10 @@ class _Server:
         answer: dict[str, Any] = {
             "outputs": outputs,
             "more": len(self._due) > 0,
-            "counters": [counters.received, counters.emitted, counters.dropped, counters.in_flight],
+            "counters": [
+                *(counters.received, counters.emitted, counters.dropped),
+                *(counters.in_flight, counters.unusual),
+            ],
         }
         learned = self.denoiser.learned()
         if learned is not self._told:

@@ -420,6 +420,11 @@ class DenoiseLane:
                 self._emitted += 1
         self._count_skips()
 
+    @property
+    def unusual(self) -> Mapping[str, int]:
+        """Denoised frames that show nothing of the scene, by kind; see `StreamCounters`."""
+        return dict(self._denoiser.counters.unusual)
+
     def _count_skips(self) -> None:
         for reason, frames in self._denoiser.counters.dropped.items():
             self._drop(reason, frames - self._skips[reason])

@@ -43,6 +43,7 @@ from ._skipped import Skipped, fill_skipped, show_skipped
 from ._sources import Part, Source, open_source
 from ._states import FinishReason, SessionStatus
 from ._traces import Traces
+from ._unusual import unusual_note
 
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration
@@ -494,6 +495,8 @@ class _Run:
         if (note := rounding_note(self.provenance["intensity"], self.given.dtype)) is not None:
             self.notes.append(note)
         if (note := self.lane.nan.note()) is not None:
+            self.notes.append(note)
+        if (note := unusual_note(self.lane.unusual)) is not None:
             self.notes.append(note)
         self.log.flush()
         self.notes += scanner_notes(self.provenance.get("scanner"), fixed=self.settings.fix_line_offset)

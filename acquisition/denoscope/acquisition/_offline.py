@@ -26,6 +26,7 @@ from ._outputs import check_files, check_output, give_name, locked, partial_of
 from ._pages import PageFile
 from ._provenance import package_version, provenance_of
 from ._sinks import Layout, MovieSink, Place, format_of, open_sink
+from ._unusual import unusual_note
 
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie, CameraCalibration, Denoised, Stream
@@ -421,5 +422,6 @@ class _Work:
         )
         rounding = rounding_note(self.provenance["intensity"], self.frames.dtype)
         scanner = scanner_notes(self.provenance["scanner"], fixed=self.fix_line_offset)
-        notes = (rounding, self.journal.nan.note(), *scanner, self.unlocked, said)
+        unusual = unusual_note(self.stream.counters.unusual)
+        notes = (rounding, unusual, self.journal.nan.note(), *scanner, self.unlocked, said)
         return [note for note in notes if note]

@@ -241,8 +241,7 @@ class RemoteDenoiser:
         while answer["more"]:
             answer = self._ask({"do": "more"}, self._patience_s)
             outputs += self._copy(answer)
-        received, emitted, dropped, in_flight = answer["counters"]
-        self._counters = StreamCounters(received, emitted, dropped, in_flight)
+        self._counters = StreamCounters(*answer["counters"])
         return outputs
 
     def _copy(self, answer: Mapping[str, Any]) -> list[Denoised]:

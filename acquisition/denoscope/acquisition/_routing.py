@@ -8,7 +8,8 @@ each of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -280,6 +281,7 @@ class Router:
             sum(each.emitted for each in every),
             dropped,
             sum(each.in_flight for each in every),
+            _sum(each.unusual for each in every),
         )
 
     @property
@@ -332,6 +334,7 @@ class Router:
             received=before.received + done.received,
             emitted=before.emitted + done.emitted,
             dropped={r: before.dropped.get(r, 0) + done.dropped.get(r, 0) for r in reasons},
+            unusual=_sum((before.unusual, done.unusual)),
         )
         stream.close()
 
@@ -343,3 +346,11 @@ class Router:
         """Close every stream."""
         for stream in (*self._spares, *self._streams.values()):
             stream.close()
+
+
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Add up counts by name."""
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(total)

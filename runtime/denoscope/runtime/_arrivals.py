@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ._convert import Place
 from ._errors import InvalidInput
 from ._few_photons_mean import Measured
+from ._light import STEADY, Light
 from ._types import FrameMeta, StreamKey
 
 __all__ = ["Entry", "Held", "check_order"]
@@ -20,7 +21,7 @@ class Entry:
     """A frame in the ring: when it was pushed and encoded, where on the canvas it lies.
 
     Where the parts of a scene are followed, `field` says how far off it the frame lies and `back` is the inverse
-    (`_field`).
+    (`_field`). A frame without a picture of the scene keeps its counts in `shown`; `light` says why.
     """
 
     meta: FrameMeta
@@ -30,6 +31,8 @@ class Entry:
     field: npt.NDArray[Any] | None = None
     back: npt.NDArray[Any] | None = None
     few: Measured | None = None  # of a frame of few photons
+    light: Light = STEADY
+    shown: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,9 @@ class Ring(Generic[T]):
 
     @property
     def before(self) -> T | None:
-        """The frame just before the one to enter `slot`, None where it is missing."""
-        return self._entries[self.slot - 1] if self._entered > 0 else None
+        """The frame just before the one to enter `slot`, None where it is missing or was passed by."""
+        there = self._presence >> self.size - 1
+        return self._entries[self.slot - 1] if there else None
 
     @property
     def entries(self) -> list[T | None]:
@@ -72,17 +73,20 @@ class Ring(Generic[T]):
         """Frames entered whose turn as the centre has not come."""
         return self._waiting
 
-    def enter(self, entry: T | None) -> Step[T]:
-        """Put a frame into `slot`, or a gap where `entry` is None."""
+    def enter(self, entry: T | None, *, usable: bool = True) -> Step[T]:
+        """Put a frame into `slot`, or a gap where `entry` is None.
+
+        A frame that is not `usable` has its turn as the centre, and is missing for its neighbours and the memory.
+        """
         slot = self.slot
         self._entries[slot] = entry
-        self._presence = self._presence >> 1 | (entry is not None) << self.size - 1
+        self._presence = self._presence >> 1 | (entry is not None and usable) << self.size - 1
         self._entered += 1
         self._waiting += entry is not None
         oldest = self.slot
         due = self._entries[(slot - self.look_ahead) % self.size] if self._entered > self.look_ahead else None
         self._waiting -= due is not None
-        return Step(oldest, due, self._entries[oldest] is not None)
+        return Step(oldest, due, bool(self._presence & 1))
 
     @property
     def presence(self) -> int:

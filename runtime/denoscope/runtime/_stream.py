@@ -21,6 +21,7 @@ from ._few_photons_mean import keep_mean, light_of
 from ._following import off_the_scene, onto_the_centre, onto_the_next, onto_the_scene
 from ._guard import Guard, GuardFinding
 from ._holes import Holes
+from ._light import STEADY, Light, LightMeter, lit_as_one, noise_of, under
 from ._moves import moves
 from ._noise import Intensity, estimate_intensity
 from ._placement import Placement
@@ -39,6 +40,8 @@ from ._types import (
 from ._window import BoundWindow
 
 __all__ = ["FAILED", "Stream"]
+
+_BRIGHTER = 10.0  # standard deviations above the median of the frames that the noise was estimated from
 
 FAILED = "failed"  # the drop reason of frames that were in flight when the backend raised
 
@@ -77,6 +80,9 @@ class Stream:
         afterwards. None measures it with the intensity, and takes none where the intensity is given.
     fix_line_offset
         Do not put the offset between odd and even lines back: outputs have straight lines.
+    light
+        Whether frames are brought to one light before they are mixed, and dark or saturated frames are left out
+        of that and returned as measured. Has no effect with the noise that a bundle comes with.
     std
         Whether outputs carry their predicted standard deviation.
     align
@@ -114,6 +120,7 @@ class Stream:
         std: bool = False,
         align: bool | None = None,
         start_within_s: float | None = START_S,
+        light: bool = True,
         threads: int | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
@@ -142,6 +149,12 @@ class Stream:
         self._std = std
         self._align = align
         self._placement: Placement | None = None
+        self._light = light
+        self._meter: LightMeter | None = None
+        self._expected: Frame | None = None
+        self._given_frames = False  # whether frames were expected: the noise is then never estimated again
+        self._lit: tuple[Light, Intensity | None, Intensity | None] = (STEADY, None, None)
+        self._unusual: dict[str, int] = {}
         self._chosen = ChosenBackend(self.bundle, backend, threads, std=std)
         self._moving = manifest.flow_scale > 0
         self._ring: Ring[Entry] = Ring(manifest.window, self.look_ahead)
@@ -218,7 +231,8 @@ class Stream:
     def counters(self) -> StreamCounters:
         """Where every pushed frame is now."""
         in_flight = self._ring.waiting + len(self._held) + self._holes.waiting
-        return StreamCounters(self._received, self._emitted, dict(self._dropped), in_flight)
+        unusual = dict(self._unusual)
+        return StreamCounters(self._received, self._emitted, dict(self._dropped), in_flight, unusual)
 
     @property
     def missing(self) -> int:
@@ -329,10 +343,23 @@ class Stream:
             self._fail()
             raise
         self._guard.restart()
-        self._last_pushed = self._key = self._last_due = None
+        self._last_pushed = self._key = self._last_due = self._expected = None
         self._emitted += len(outputs)
         self._seconds.total += perf_counter() - start
         return outputs
+
+    def expect(self, frames: Frame) -> None:
+        """Learn what the scene of the next movie looks like, so that its first frames are known if they are dark.
+
+        Parameters
+        ----------
+        frames
+            (T, H, W), the first of the movie; they are pushed afterwards as any others.
+        """
+        self._check_usable()
+        self._expected, self._given_frames = frames, True
+        if self._meter is not None and self._last_entered is None:
+            self._start_meter()
 
     def follow(self, on: bool) -> None:
         """Follow the motion of the scene from now on, or not, whatever was found out; only between movies."""
@@ -434,6 +461,7 @@ class Stream:
         parts = self.bundle.manifest.subpixel
         watch = self._align is None
         self._placement = Placement(shape, self._intensity, follow=follow, parts=parts, watch=watch)
+        self._start_meter()
         canvas = (self._placement.canvas, dtype), self._placement.parts
         if canvas == self._canvas:
             if self._intensity is not None:
@@ -446,6 +474,30 @@ class Stream:
         if self._intensity is not None:
             self._window.set_intensity(self._intensity)
         self._seconds.bind += perf_counter() - started
+
+    def _start_meter(self) -> None:
+        """Begin to measure the light of the frames."""
+        self._meter = None
+        # The noise that a bundle comes with was not measured on this movie, so nothing says what is a change.
+        fixed = self.bundle.manifest.intensity
+        if not self._light or self._intensity == fixed:
+            return
+        if self._intensity is not None and self._placement is not None:
+            shape = self._placement.shape
+            self._meter = LightMeter(shape, self._intensity)
+            if self._expected is not None and self._expected.shape[1:] == shape:
+                self._meter.begin(self._expected)
+
+    def _under(self, light: Light) -> Intensity:
+        """Return the transform for frames in some light."""
+        assert self._intensity is not None
+        if light is STEADY:
+            return self._intensity
+        known, base, made = self._lit
+        if made is None or known is not light or base is not self._intensity:
+            made = under(self._intensity, light)
+            self._lit = light, self._intensity, made
+        return made
 
     def _let_window_go(self) -> None:
         if self._window is not None:
@@ -469,6 +521,7 @@ class Stream:
         if not scanner.idle:
             frames = np.stack([scanner.take_off(frame) for frame in frames])
         self._refinements += self._intensity is not None
+        frames, all_frames = lit_as_one(frames) if self._light else frames, frames
         self._intensity = intensity = estimate_intensity(frames)
         follow = moves(frames, intensity) if self._align is None else self._align
         calibration.estimated()
@@ -479,6 +532,8 @@ class Stream:
         if processed:
             self._forget_movie()
         self._bind(self._kind, follow=follow)
+        if self._meter is not None and self._expected is None:
+            self._meter.begin(all_frames)
         for held in processed:
             self._enter_held(held, skip, outputs)
         if calibration.complete:
@@ -509,10 +564,22 @@ class Stream:
             for _ in range(min(gap, self._ring.size)):
                 self._miss(skip, outputs)
         started = perf_counter()
+        measured = frame
         if self._scanner is not None:
             frame = self._scanner.take_off(frame)
+        light = self._light_of(frame, number, skip, outputs)
+        if light.anew and self._calibrates_anew(frame):
+            held = Held(measured.copy(), meta, pushed)
+            self._held.append(held)
+            if self._calibration is not None:
+                self._calibration.keep(held)
+            return
+        if light.unusual:
+            self._pass_by(measured, meta, pushed, light, skip, outputs)
+            return
         place = self._place(frame, number, skip, outputs)
         window = self._bound
+        window.set_intensity(self._under(light))
         field, back = off_the_scene(window, self._placement)
         placed = perf_counter()
         window.write(frame, place)
@@ -536,9 +603,59 @@ class Stream:
         self._last_entered = number
         # The noise that a bundle comes with was that of its training: it learned what is the mean.
         estimated = self._intensity != self.bundle.manifest.intensity
-        few = light_of(frame, self._intensity) if estimated else None
-        entry = Entry(meta, pushed, related, place, field, back, few=few)
+        few = light_of(frame, self._under(light)) if estimated else None
+        entry = Entry(meta, pushed, related, place, field, back, few, light)
         self._follow(self._ring.enter(entry), skip, outputs)
+
+    def _light_of(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Light:
+        """Measure the light of a frame; start anew when it shows another scene."""
+        if self._meter is None:
+            return STEADY
+        light = self._meter.see(frame)
+        if light.anew:
+            self._end_movie(skip, outputs)
+            shape, dtype = (frame.shape[0], frame.shape[1]), frame.dtype.name
+            self._rebinds.append(Rebind(number, shape, shape, dtype, dtype, motion="scene"))
+            self._meter.begin_with(frame)
+        return light
+
+    def _calibrates_anew(self, frame: Frame) -> bool:
+        """Wait for frames to estimate the noise from, where it was estimated from frames that were too dark for it."""
+        intensity = self._intensity
+        if self._given is not None or self._given_frames or self._held or intensity is None:
+            return False
+        if float(np.median(frame[::8])) < intensity.offset + _BRIGHTER * intensity.scale:
+            return False
+        self._intensity = self._meter = None
+        self._calibration = self._new_calibration()
+        return True
+
+    def _pass_by(
+        self,
+        frame: Frame,
+        meta: FrameMeta,
+        pushed: float,
+        light: Light,
+        skip: str | None,
+        outputs: list[Denoised],
+    ) -> None:
+        """Let a frame without a picture of the scene enter the ring: missing for all others, shown as measured."""
+        self._bound.unrelate(self._ring.slot)
+        self._last_entered = meta.number
+        nowhere = slice(0, 0), slice(0, 0)
+        entry = Entry(meta, pushed, perf_counter(), nowhere, light=light, shown=frame.copy())
+        self._follow(self._ring.enter(entry, usable=False), skip, outputs)
+
+    def _show(self, entry: Entry, shown: Frame) -> Denoised:
+        """Return a frame as measured."""
+        assert self._intensity is not None
+        now = perf_counter()
+        kind = entry.light.unusual
+        self._unusual[kind] = self._unusual.get(kind, 0) + 1
+        std = noise_of(shown, self._intensity) if self._std else None
+        times = StageTimes(entry.meta.t_received_s, entry.pushed, entry.encoded, now, now, perf_counter())
+        self._seconds.outputs += 1
+        return Denoised(shown, std, entry.meta, times)
 
     def _miss(self, skip: str | None, outputs: list[Denoised]) -> None:
         """Let a frame that is not there enter the ring."""
@@ -593,8 +710,11 @@ class Stream:
             holes.forget(self._last_due)
 
     def _fuse(self, entry: Entry, rotation: int) -> Denoised:
+        if entry.shown is not None:
+            return self._show(entry, entry.shown)
         window, seconds = self._bound, self._seconds
         aligning = perf_counter()
+        window.set_intensity(self._under(entry.light))
         onto_the_centre(window, self._ring.entries, entry, rotation)
         started = perf_counter()
         seconds.align += started - aligning
@@ -640,6 +760,8 @@ class Stream:
         """Empty the ring and the memory, whatever they hold."""
         self._ring.clear()
         self._bound.forget()
+        if self._meter is not None:
+            self._meter.restart()
         if self._calibration is not None:
             self._calibration.restart()
         if self._placement is not None:

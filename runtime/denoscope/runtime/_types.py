@@ -144,12 +144,16 @@ class StreamCounters:
         Frames deliberately not denoised, by reason.
     in_flight
         Frames that wait for their look-ahead or for the calibration.
+    unusual
+        Emitted frames that show nothing of the scene (`dark`, `saturated`, `bright`), returned as
+        measured.
     """
 
     received: int
     emitted: int
     dropped: Mapping[str, int]
     in_flight: int
+    unusual: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +241,7 @@ class StageClock:
 
 @dataclass(frozen=True, slots=True)
 class Rebind:
-    """A stream started anew: frames of another shape or dtype came, or the scene began to move or drifted away.
+    """A stream started anew: frames of another shape or dtype, or the scene changed, began to move or drifted away.
 
     Attributes
     ----------
@@ -249,7 +253,7 @@ class Rebind:
         Names of the dtypes.
     motion
         ``moves`` where the scene is followed from then on, ``drifted`` where it had left the reach of that, else None;
-        shape and dtype are the same then.
+        shape and dtype are the same then. ``scene`` where it shows another scene, or the same in very different light.
     """
 
     number: int
@@ -257,4 +261,4 @@ class Rebind:
     new_shape: tuple[int, int]
     old_dtype: str
     new_dtype: str
-    motion: Literal["moves", "drifted"] | None = None
+    motion: Literal["moves", "drifted", "scene"] | None = None

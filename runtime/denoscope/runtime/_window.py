@@ -150,7 +150,8 @@ class BoundWindow:
         self._finish = backend.finish
         self._backend_name, self._warm_runs = backend.name, backend.warm_runs
         kind = dtype.name if self._raw else "float32"
-        self._intensity = _UNIT
+        self._intensity: Intensity = _UNIT
+        self._told: Intensity | None = None  # what the graphs were given last
         self._frame = _Port(backend, (1, 1, height, width), kind)
         self._mean = _Port(backend, (1, 1, height, width), kind)
         # Where frames fill the canvas, the graph writes into the very frame that is handed out.
@@ -237,7 +238,10 @@ class BoundWindow:
             self._finish()
 
     def set_intensity(self, intensity: Intensity) -> None:
-        """Take the session's transform, and give the graphs the camera's noise model."""
+        """Take the transform of the frames to come, and give the graphs the camera's noise model."""
+        if intensity is self._told:
+            return
+        self._told = intensity
         self._intensity = intensity
         self._noise.fill(intensity.noise_slope, intensity.noise_floor)
         self._offset.fill(intensity.offset)

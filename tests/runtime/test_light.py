@@ -1,0 +1,110 @@
+"""Light that changes as a whole is kept, frames without a picture are passed by, and steady movies are left alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from denoscope.runtime import Denoised, FrameMeta, Intensity, Stream, StreamCounters, estimate_intensity
+from denoscope.runtime._light import (
+    STEADY,
+    Light,
+    LightMeter,
+    lit_as_one,
+    under,
+)  # the model itself, without a network
+from support.field_inputs import active_cells, counts
+
+Movie = npt.NDArray[Any]
+OFFSET = 100.0
+
+
+def denoised(movie: Movie, *, light: bool = True) -> tuple[Movie, list[Denoised], StreamCounters]:
+    with Stream("live-fast", look_ahead=1, std=True, light=light, align=False) as stream:
+        outputs = []
+        for number, frame in enumerate(movie):
+            outputs += stream.push(frame, FrameMeta(number, 0.0))
+        outputs += stream.flush()
+        return np.stack([o.frame for o in outputs]), outputs, stream.counters
+
+
+def lit(factor: Movie, length: int = 48, photons: float = 20.0) -> tuple[Movie, Movie]:
+    """Return (clean, counts) of a still scene whose light is multiplied frame by frame."""
+    y, x = np.mgrid[:64, :64]
+    scene = 1 + 0.5 * np.sin(x / 9) * np.cos(y / 7)
+    clean = scene * factor[:length, None, None]
+    noisy = np.random.default_rng(2).poisson(clean * photons) * 5 + OFFSET
+    return clean * photons * 5 + OFFSET, counts(noisy)
+
+
+def test_flicker_is_kept_in_bright_and_dim_tissue() -> None:
+    clean, movie = lit(1 + 0.15 * np.random.default_rng(0).uniform(-1, 1, 48))
+    found = denoised(movie)[0]
+    dim = clean.mean(0) < np.quantile(clean.mean(0), 0.3)
+    for part, within in ((np.ones_like(dim), 0.03), (dim, 0.15)):
+        slope = np.polyfit(clean[:, part].mean(1)[5:], found[:, part].mean(1)[5:], 1)[0]
+        assert abs(slope - 1) < within
+    erased = np.polyfit(clean.mean((1, 2)), denoised(movie, light=False)[0].mean((1, 2)), 1)[0]
+    assert erased < 0.8, "what this is for"
+
+
+def test_light_that_is_added_to_all_pixels_is_kept() -> None:
+    clean, movie = lit(np.ones(48))
+    added = np.where(np.arange(48) % 10 > 7, 60, 0)
+    movie = counts(movie + np.random.default_rng(3).poisson(added[:, None, None] / 5, movie.shape) * 5.0)
+    truth = clean.mean((1, 2)) + added
+    assert 0.97 < np.polyfit(truth[5:], denoised(movie)[0].mean((1, 2))[5:], 1)[0] < 1.03
+
+
+@pytest.mark.parametrize("dark", [[0], [12], list(range(20, 30)), [40, 41]])
+def test_dark_frames_stay_dark_and_their_neighbours_bright(dark: list[int]) -> None:
+    movie = counts(active_cells(48, 64, 64)[1])
+    plain = denoised(movie)[0]
+    movie[dark] = counts(OFFSET + np.random.default_rng(5).normal(0, 3, (len(dark), 64, 64)))
+    found, outputs, counters = denoised(movie)
+    assert counters.unusual == {"dark": len(dark)}
+    assert (found[dark] == movie[dark]).all()
+    std = outputs[dark[0]].std
+    assert std is not None
+    assert std.shape == (64, 64)
+    assert (std > 0).all()
+    near = np.arange(max(dark[0] - 3, 0), min(dark[-1] + 4, 48))
+    others = np.setdiff1d(near, dark)
+    means = np.abs(found.mean((1, 2)) - plain.mean((1, 2)))[others]
+    assert means.max() < 6, "of 80 counts of light, where a cell begins to flash beside the gap"
+
+
+def test_a_steady_movie_comes_out_as_without() -> None:
+    movie = lit(np.ones(48))[1]
+    found, _, counters = denoised(movie)
+    assert counters.unusual == {}
+    assert (found == denoised(movie, light=False)[0]).all()
+    assert lit_as_one(movie) is movie
+
+
+def test_light_that_comes_on_late_becomes_the_scene() -> None:
+    movie = counts(active_cells(80, 64, 64)[1])
+    movie[:40] = counts(OFFSET + np.random.default_rng(5).normal(0, 3, (40, 64, 64)))
+    found, _, counters = denoised(movie)
+    assert sum(counters.unusual.values()) < 12
+    assert np.abs(found[:40].mean((1, 2)) - OFFSET).max() < 1
+    assert np.abs(found[50:].mean((1, 2)) - movie[50:].mean((1, 2))).max() < 8
+
+
+def test_dark_frames_do_not_spoil_the_noise() -> None:
+    movie = counts(active_cells(32, 64, 64)[1])
+    right = estimate_intensity(movie)
+    movie[10:14] = 100
+    assert estimate_intensity(lit_as_one(movie)).scale == pytest.approx(right.scale, rel=0.05)
+
+
+def test_transform_of_a_frame_in_other_light() -> None:
+    camera = Intensity(offset=200, scale=40, noise_slope=0.5, noise_floor=0.5)
+    dim = under(camera, Light(0.5, 50))
+    assert (200 * 0.5 + 50 - dim.offset) / dim.scale == pytest.approx(0)
+    assert (240 * 0.5 + 50 - dim.offset) / dim.scale == pytest.approx(1)
+    assert dim.noise_floor > camera.noise_floor
+    assert LightMeter((64, 64), camera).see(np.full((64, 64), 200, np.uint16)) is STEADY
