@@ -85,13 +85,19 @@ def test_a_steady_movie_comes_out_as_without() -> None:
     assert lit_as_one(movie) is movie
 
 
-def test_light_that_comes_on_late_becomes_the_scene() -> None:
-    movie = counts(active_cells(80, 64, 64)[1])
-    movie[:40] = counts(OFFSET + np.random.default_rng(5).normal(0, 3, (40, 64, 64)))
+@pytest.mark.parametrize("ramp", [0, 6])
+def test_light_that_comes_on_late_becomes_the_scene(ramp: int) -> None:
+    clean, noisy = active_cells(110, 64, 64)
+    light = np.clip((np.arange(110) - 49) / max(ramp, 1), 0, 1)[:, None, None]
+    noise = np.random.default_rng(5).normal(0, 3, noisy.shape)
+    movie = counts(np.where(light == 1, noisy, (noisy - OFFSET) * light + OFFSET + noise * (light < 1)))
     found, _, counters = denoised(movie)
     assert sum(counters.unusual.values()) < 12
-    assert np.abs(found[:40].mean((1, 2)) - OFFSET).max() < 1
-    assert np.abs(found[50:].mean((1, 2)) - movie[50:].mean((1, 2))).max() < 8
+    assert np.abs(found[:49].mean((1, 2)) - OFFSET).max() < 1
+    late = slice(70, None)
+    left, raw = (np.mean((frames[late] - clean[late]) ** 2) for frames in (found, movie.astype(float)))
+    assert left < 0.35 * raw
+    assert np.abs(found[late].mean((1, 2)) - movie[late].mean((1, 2))).max() < 8
 
 
 def test_dark_frames_do_not_spoil_the_noise() -> None:

@@ -36,6 +36,7 @@ _TUKEY = 4.7
 _ACTIVITY = 0.03  # by which activity changes the contrast from frame to frame
 _CERTAIN, _SOME_EVIDENCE = 20.0, 4.0  # logarithms of odds
 _QUIET = 32  # frames without a change after which the light is steady again
+_LIT = 10.0  # standard deviations of a pixel: light that comes on in the dark
 _DARK = 0.2  # of the reference's light: what is below has no picture
 _FULL_SHARE = 0.5  # of the pixels
 _NOISIER = 6.0  # variance of a frame under other light, in that of the reference
@@ -271,10 +272,19 @@ class LightMeter:
         noise = max(n.noise_slope * z + 1, n.noise_floor)
         return z < -0.25 and noise < 0.5 and spread < 2 * max(noise, 0.02)
 
+    def _lights_up(self, x: Array, variance: Array) -> bool:
+        """Say whether light comes on where there was none: the reference is flat, and far below."""
+        reference = self._reference
+        assert reference is not None
+        flat = float(np.var(reference)) < 4 * float(np.median(variance))
+        return flat and float(np.median(x - reference)) > _LIT * self._intensity.scale
+
     def _judge(self, frame: npt.NDArray[Any], x: Array, residual: Array, variance: Array) -> Light:
         """Return the light of a frame that differs from the reference."""
         reference, level = self._reference, self._level
         assert reference is not None
+        if self._lights_up(x, variance):
+            return Light(anew=True)
         fit = _fit(residual, reference, variance, self._last)
         light_counts = self._light_above(fit.centre, reference)
         kind = self._unusual_kind(frame, x, fit, light_counts, variance)

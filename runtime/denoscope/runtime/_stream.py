@@ -415,6 +415,8 @@ class Stream:
             least = self.look_ahead + 1 if self._last_due is None else 0
             for _ in range(min(max(self._catch_up, least), len(self._held))):
                 self._enter_held(self._held.popleft(), skip, outputs)
+                if self._intensity is None:  # another scene, whose noise is not known yet
+                    break
 
     def _enter_held(self, held: Held, skip: str | None, outputs: list[Denoised]) -> None:
         self._enter(held.frame, held.meta, held.pushed, skip, outputs)
@@ -569,10 +571,10 @@ class Stream:
             frame = self._scanner.take_off(frame)
         light = self._light_of(frame, number, skip, outputs)
         if light.anew and self._calibrates_anew(frame):
-            held = Held(measured.copy(), meta, pushed)
-            self._held.append(held)
+            self._held.appendleft(Held(measured.copy(), meta, pushed))
             if self._calibration is not None:
-                self._calibration.keep(held)
+                for held in self._held:
+                    self._calibration.keep(held)
             return
         if light.unusual:
             self._pass_by(measured, meta, pushed, light, skip, outputs)
@@ -622,7 +624,7 @@ class Stream:
     def _calibrates_anew(self, frame: Frame) -> bool:
         """Wait for frames to estimate the noise from, where it was estimated from frames that were too dark for it."""
         intensity = self._intensity
-        if self._given is not None or self._given_frames or self._held or intensity is None:
+        if self._given is not None or self._given_frames or self._calibration is not None or intensity is None:
             return False
         if float(np.median(frame[::8])) < intensity.offset + _BRIGHTER * intensity.scale:
             return False
@@ -744,6 +746,8 @@ class Stream:
                 self._calibrate(self._calibration, skip, outputs)
             while self._held:
                 self._enter_held(self._held.popleft(), skip, outputs)
+                if self._intensity is None and self._calibration is not None:
+                    self._calibrate(self._calibration, skip, outputs)
         self._end_movie(skip, outputs)
         if self._intensity is not None:
             self._calibration = None  # what there is stays
