@@ -53,7 +53,8 @@ def test_ordinary_movies_raise_no_alarm(movie: Movie) -> None:
     found = guarded(movie)
     assert found.off == 0, found
     assert found.sentence() is None
-    assert found.checked == len(movie)
+    dark = sum(frame.mean() < 101 < movie.mean() for frame in movie)  # shown as measured: nothing to compare
+    assert found.checked == len(movie) - dark
 
 
 @pytest.mark.parametrize("length", [5, 40])

@@ -624,7 +624,12 @@ class Stream:
     def _calibrates_anew(self, frame: Frame) -> bool:
         """Wait for frames to estimate the noise from, where it was estimated from frames that were too dark for it."""
         intensity = self._intensity
-        if self._given is not None or self._given_frames or self._calibration is not None or intensity is None:
+        if (
+            self._given is not None
+            or self._given_frames
+            or self._calibration is not None
+            or intensity is None
+        ):
             return False
         if float(np.median(frame[::8])) < intensity.offset + _BRIGHTER * intensity.scale:
             return False
