@@ -217,7 +217,7 @@ def test_a_format_that_is_not_installed_names_the_extra(
     for kind in ("ome-zarr 0.4", "hdf5", "png files"):
         folder = tmp_path / kind
         folder.mkdir()
-        with pytest.raises(InvalidInput, match=r"pip install 'denoscope\[formats\]'"):
+        with pytest.raises(InvalidInput, match=r'pip install "\.\[formats\]"'):
             open_movie((STACKS | CHAINS)[kind](folder))
 
 
@@ -263,3 +263,21 @@ def test_what_is_no_movie(tmp_path: Path, what: str, message: str) -> None:
                 file["b"] = MOVIE[:, 1]
     with pytest.raises(InvalidInput, match=message):
         open_movie(path)
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_frames_that_a_script_wrote_one_by_one_are_a_movie(tmp_path: Path, contiguous: bool) -> None:
+    frames = np.random.default_rng(0).poisson(30, (7, 20, 24)).astype(np.uint16)
+    with tifffile.TiffWriter(tmp_path / "loop.tif") as writer:
+        for frame in frames:
+            writer.write(frame, contiguous=contiguous)
+    movie = open_movie(tmp_path / "loop.tif")
+    np.testing.assert_array_equal(np.stack([movie[i] for i in range(len(movie))]), frames)
+
+
+def test_pages_of_unequal_size_are_still_asked_for(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "sizes.tif") as writer:
+        for size in (20, 24, 28):
+            writer.write(np.zeros((size, size), np.uint16), contiguous=False)
+    with pytest.raises(InvalidInput, match="3 positions"):
+        open_movie(tmp_path / "sizes.tif")

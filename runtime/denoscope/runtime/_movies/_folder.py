@@ -14,6 +14,7 @@ import numpy.typing as npt
 from denoscope.runtime._errors import InvalidInput
 
 from ._check import check_claim, check_regular
+from ._install import how_to_install
 from ._joined import Chosen, Joined, parts_note
 from ._lazy import Reader
 from ._names import Named, missing_numbers, natural_order, sort_names
@@ -207,7 +208,7 @@ class _Png:
         """Return rows, columns and dtype of an image from its header."""
         if find_spec("imagecodecs") is None:
             raise InvalidInput(
-                f"{file} is PNG, and reading it needs imagecodecs: run pip install 'denoscope[formats]'."
+                f"{file} is PNG, and reading it needs imagecodecs: {how_to_install('formats')}."
             )
         with file.open("rb") as opened:
             head = opened.read(26)

@@ -17,6 +17,7 @@ from denoscope.runtime._errors import InvalidInput
 
 from ._check import check_regular
 from ._foreign import foreign_kind, is_foreign, way_out
+from ._install import how_to_install
 from ._joined import Chosen
 from ._lazy import LazyMovie, Reader
 from ._pages_of import choose_pages
@@ -204,7 +205,7 @@ def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
 
 def _without_library(path: Path, kind: MovieFormat) -> str:
     """Return how to get the library that a format needs, or a movie that needs none."""
-    install = f'run `python -m pip install ".[{kind.extra}]"` in a copy of the denoscope repository'
+    install = how_to_install(kind.extra)
     if kind.extra != "vendors":
         return f"{path} is {kind.name}, and reading it needs {kind.needs}: {install}."
     name, remedy = way_out(path)

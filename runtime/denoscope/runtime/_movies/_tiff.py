@@ -25,6 +25,7 @@ import tifffile
 from denoscope.runtime._errors import InvalidInput
 
 from ._check import check_claim, check_dtype, check_regular, one_line
+from ._install import how_to_install
 from ._joined import Chosen, Joined
 from ._lazy import Reader
 from ._ome import OmeImage, check_names, listed_images
@@ -228,12 +229,25 @@ def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_byt
     series = list(tif.series)
     if not series:
         raise InvalidInput(f"{path} holds no images: give a movie of at least one frame.")
+    if _written_one_by_one(series) and wanted.position is None:
+        frames = _open_plain(tif, path, wanted, limit_bytes)
+        if frames is not None:
+            return frames
     index = 0
     if len(series) > 1 or (wanted.position is not None and "R" not in series[0].axes):
         labels = tuple(s.name or str(s.shape) for s in series)
         index = pick_index(str(path), Axis("position", len(series), labels), wanted.position)
         wanted = Wanted(wanted.channel, wanted.plane, None)
     return _open_series(tif, series[index], index, path, wanted, limit_bytes)
+
+
+def _written_one_by_one(series: list[tifffile.TiffPageSeries]) -> bool:
+    """Return whether each series is one page like the others: frames that a script wrote with tifffile in a loop."""
+    first = series[0]
+    return len(series) > 1 and all(
+        s.kind == "shaped" and len(s.pages) == 1 and s.shape == first.shape and s.dtype == first.dtype
+        for s in series
+    )
 
 
 def _listed(tif: tifffile.TiffFile, path: Path) -> list[OmeImage] | None:
@@ -426,7 +440,7 @@ def _check_file(
     if compressed and key.compression not in tifffile.TIFF.DECOMPRESSORS:
         raise InvalidInput(
             f"{path} is compressed with {tifffile.COMPRESSION(key.compression).name}, which needs imagecodecs: "
-            "run pip install 'denoscope[formats]'."
+            f"{how_to_install('formats')}."
         )
     piece = (1, *key.chunks[-2:]) if compressed or key.is_tiled else (1, 1, 1)
     check_claim(
