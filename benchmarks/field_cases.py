@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import pkgutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,9 +23,8 @@ PARTS = ("train", "export", "runtime", "acquisition", "tests", "benchmarks")
 sys.path[:0] = [str(ROOT / part) for part in PARTS]
 
 import field  # noqa: E402
+from _provenance import write_results  # noqa: E402
 from field import Case, Outcome  # noqa: E402
-
-from denoscope.runtime import Bundle  # noqa: E402
 
 
 def all_cases() -> list[Case]:
@@ -46,18 +43,6 @@ def run(case: Case) -> Outcome:
             return case.run(Path(folder))
         except Exception as error:  # noqa: BLE001  the other cases are still worth running
             return Outcome(f"{type(error).__name__}: {error}".replace("\n", " ")[:200], passed=False)
-
-
-def commit() -> str:
-    """Return the commit that is measured, with a plus where the tree holds changes."""
-    git = ["git", "-C", str(ROOT)]
-    head = subprocess.run(
-        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    dirty = subprocess.run(
-        [*git, "status", "--porcelain"], capture_output=True, text=True, check=False
-    ).stdout
-    return head + ("+" if dirty else "")
 
 
 def main() -> int:
@@ -95,9 +80,7 @@ def main() -> int:
     wrong = sum(not row["passed"] for row in rows)
     print(f"\n{len(rows) - wrong} of {len(rows)} cases pass")
     if asked.output:
-        hashes = {name: Bundle.load(name).digest for name in ("live", "live-fast", "live-hq")}
-        result = {"commit": commit(), "bundles_sha256": hashes, "rows": rows}
-        asked.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_results(asked.output, {"rows": rows}, ("live", "live-fast", "live-hq"))
     return int(wrong > 0 or not rows)
 
 
