@@ -19,6 +19,12 @@ from ._plane_by_plane import PlaneByPlane, choose, one_sentence
 
 __all__ = ["open_video"]
 
+_KINDS = {
+    ".avi": "an AVI video",
+    ".mkv": "a Matroska video",
+    ".mov": "a QuickTime video",
+    ".mp4": "an MP4 video",
+}
 # Codecs that give back what was put in.
 _LOSSLESS = {
     "ffv1", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "png", "zlib", "lagarith", "magicyuv", "qtrle", "msrle",
@@ -36,7 +42,7 @@ def open_video(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         If the file is damaged, has no video, or its pixels are no 8 or 16 bits of brightness.
     """
     library: Any = import_module("av")
-    with one_sentence(str(path), "a video"):
+    with one_sentence(str(path), _KINDS.get(path.suffix.lower(), "a video")):
         library.logging.set_level(library.logging.PANIC)
         container = library.open(str(path))
         try:
