@@ -18,7 +18,9 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def environment() -> dict[str, str]:
     parts = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([*parts, os.environ.get("PYTHONPATH", "")])}
+    # Commands that ran in this process have set it, and a script would not find the modules beside it.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    return {**inherited, "PYTHONPATH": os.pathsep.join([*parts, os.environ.get("PYTHONPATH", "")])}
 
 
 @pytest.fixture(scope="session")

@@ -277,8 +277,8 @@ def test_the_command(denoscope: Run, tmp_path: Path) -> None:
 def test_a_full_path_to_a_file_stops_a_recording(denoscope: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     run = denoscope("doctor", "--output", tmp_path / "file", "--quiet", "--json")
-    assert run.returncode == 1
-    assert json.loads(run.stdout)["can_record"] is False
+    assert run.returncode == 2
+    assert "is a file: name a folder" in run.stderr
 
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:

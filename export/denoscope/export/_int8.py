@@ -160,6 +160,7 @@ def _quiet() -> Iterator[None]:
 class _Recorder(Backend):
     """Another backend that keeps what some runs of a bundle's graphs read; always normalised float32."""
 
+    as_exported = True
     name: ClassVar[str] = "recorder"
 
     def __init__(self, bundle: Bundle, backend: Backend, *, every: int) -> None:

@@ -29,6 +29,7 @@ class TorchReference(Backend):
         Not used: torch keeps its own number of threads.
     """
 
+    as_exported = True
     name: ClassVar[str] = "torch"
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:

@@ -31,7 +31,7 @@ class CompiledGraphs:
 
     def __init__(self, backend: Backend, bundle: Bundle, *, std: bool = True) -> None:
         self._backend, self._bundle = backend, bundle
-        self._std = std or backend.compiles_beforehand
+        self._std = std or backend.as_exported
         self._kind: str | None = None
         self._graphs: dict[str, Graph] = {}
 

@@ -82,7 +82,7 @@ class Stream:
         Do not put the offset between odd and even lines back: outputs have straight lines.
     light
         Whether frames are brought to one light before they are mixed, and dark or saturated frames are left out
-        of that and returned as measured. Has no effect with the noise that a bundle comes with.
+        of that and returned as measured; and whether the light of few photons is kept. Has no effect with the noise that a bundle comes with.
     std
         Whether outputs carry their predicted standard deviation.
     align
@@ -605,7 +605,7 @@ class Stream:
         self._last_entered = number
         # The noise that a bundle comes with was that of its training: it learned what is the mean.
         estimated = self._intensity != self.bundle.manifest.intensity
-        few = light_of(frame, self._under(light)) if estimated else None
+        few = light_of(frame, self._under(light)) if estimated and self._light else None
         entry = Entry(meta, pushed, related, place, field, back, few, light)
         self._follow(self._ring.enter(entry), skip, outputs)
 

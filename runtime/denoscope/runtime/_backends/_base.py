@@ -113,15 +113,15 @@ class Backend(ABC):
         0 where one run of each graph is enough.
     redirects
         Whether bound calls can be told to write into other buffers.
-    compiles_beforehand
-        Whether it runs only graphs that were built before, so that none of them may be changed when it is loaded.
+    as_exported
+        Whether it knows graphs by their bytes (engines that were built before), so that none may be changed when loaded.
     """
 
     name: ClassVar[str]
     raw_dtypes: frozenset[str] = frozenset()
     warm_runs: ClassVar[int] = 0
     redirects: ClassVar[bool] = False
-    compiles_beforehand: ClassVar[bool] = False
+    as_exported: ClassVar[bool] = False
 
     def __init__(self, *, threads: int | None = None) -> None:
         if threads is not None and threads < 1:

@@ -57,7 +57,7 @@ class TensorRt(DeviceBackend):
 
     name: ClassVar[str] = "tensorrt"
     raw_dtypes = frozenset({"uint8", "uint16", "int16"})  # by a kernel beside the engine
-    compiles_beforehand = True
+    as_exported = True
     flavour: ClassVar[str] = "tensorrt"
     install: ClassVar[str] = "pip install 'denoscope[cuda]' tensorrt"
     capabilities: ClassVar[frozenset[tuple[int, int]] | None] = None  # None: as the library says itself
