@@ -60,7 +60,7 @@ def record_feeds(
     backend, _ = choose_backend(_BACKEND)
     with backend:
         recorder = _Recorder(bundle, backend, every=max(1, len(movie) // runs))
-        with Stream(bundle, recorder, intensity=intensity, align=False) as stream:
+        with Stream(bundle, recorder, intensity=intensity, align=False, light=False) as stream:
             stream.prepare((movie.shape[1], movie.shape[2]), movie.dtype)
             recorder.listening = True
             for number, frame in enumerate(movie):

@@ -82,7 +82,8 @@ class Stream:
         Do not put the offset between odd and even lines back: outputs have straight lines.
     light
         Whether frames are brought to one light before they are mixed, and dark or saturated frames are left out
-        of that and returned as measured; and whether the light of few photons is kept. Has no effect with the noise that a bundle comes with.
+        of that and returned as measured; and whether the light of few photons is kept. Has no effect with the noise
+        that a bundle comes with.
     std
         Whether outputs carry their predicted standard deviation.
     align

@@ -114,7 +114,7 @@ class Backend(ABC):
     redirects
         Whether bound calls can be told to write into other buffers.
     as_exported
-        Whether it knows graphs by their bytes (engines that were built before), so that none may be changed when loaded.
+        Whether it knows graphs by their bytes (engines built before), so that none may be changed when loaded.
     """
 
     name: ClassVar[str]
