@@ -73,7 +73,7 @@ def main() -> int:
                 "case": name,
                 "right": case.right,
                 "got": outcome.got,
-                "passed": outcome.passed,
+                "passed": bool(outcome.passed),
                 "seconds": round(time.perf_counter() - started, 1),
             }
         )
