@@ -38,7 +38,7 @@ _PART = 4  # the brightest and the darkest quarter
 
 
 class GuardFinding(BaseModel):
-    """What the guard found of one movie, or of several together.
+    """Findings of the guard for one movie, or of several together.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class Guard:
 
     @property
     def finding(self) -> GuardFinding:
-        """What was found so far."""
+        """Findings so far."""
         return GuardFinding(
             checked=self._checked,
             off=self._off,

@@ -46,7 +46,7 @@ _PATIENCE, _PATIENCE_DARK = 4, 128  # unusual frames after which the scene is ta
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """What a frame's light was: ``frame = gain * (frame in the reference's light) + offset``.
+    """Light of a frame: ``frame = gain * (frame in the reference's light) + offset``.
 
     Attributes
     ----------

@@ -179,7 +179,7 @@ class Emitter:
         if node.output in self.program.fields:
             known = name in self.program.fields
             if (known and shape[-2:] != out[-2:]) or (not known and any(n != 1 for n in shape[-2:])):
-                raise refused(f"{node.op} of frames of unequal sizes {shape} {out} {name}")
+                raise refused(f"{node.op} of frames of unequal sizes")
         offset = len(index) - len(shape)
         taken = tuple(0 if n == 1 else index[offset + k] for k, n in enumerate(shape))
         return self.value(name, taken, place)
