@@ -14,7 +14,7 @@ import pytest
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
 from denoscope.runtime._movies import _open
-from support.vendor_files import write_czi, write_lif, write_oif
+from support.vendor_files import write_czi, write_lif, write_oib, write_oif, write_scanbox, write_thorlabs
 
 T, Z, P, C, H, W = 5, 3, 2, 2, 24, 40
 
@@ -279,3 +279,118 @@ def test_a_file_that_was_cut_short_is_refused_or_says_which_frame(tmp_path: Path
         else:
             np.testing.assert_array_equal(frames, data)
     assert refused > 30  # the others lack nothing but padding
+
+
+def test_of_oib_one_channel_and_plane_is_chosen(tmp_path: Path) -> None:
+    pytest.importorskip("oiffile")
+    data = pixels(C, Z, T)
+    path = write_oib(tmp_path / "m.oib", data)
+    with pytest.raises(InvalidInput, match="2 channels: 0 to 1: choose with --channel"):
+        open_movie(path)
+    check_reads(path, data[1, 2], channel=1, plane=2)
+
+
+def test_of_thorimage_one_channel_and_plane_is_chosen_and_flyback_left_out(tmp_path: Path) -> None:
+    data = pixels(T, Z, C)
+    path = write_thorlabs(tmp_path / "run", data, flyback=2, enabled=("ChanA", "ChanC"))
+    for named in (path, path.parent):
+        with pytest.raises(InvalidInput, match="3 planes: 0 to 2: choose with --plane"):
+            open_movie(named)
+        with pytest.raises(InvalidInput, match="0 `ChanA`, 1 `ChanC`: choose with --channel"):
+            open_movie(named, plane=1)
+        movie = check_reads(named, data[:, 2, 1], plane=2, channel="ChanC")
+        assert movie.note == "Image_0001_0001.raw: 20 flyback frames are left out"
+        assert (movie.facts.pixel_size_um, movie.facts.channel) == (0.65, "ChanC")
+        assert movie.facts.increment_s == pytest.approx(5 / 30)
+        assert movie.facts.objective == "16X Nikon"
+
+
+def test_thorimage_stores_the_channels_that_were_on_or_all_four(tmp_path: Path) -> None:
+    data = pixels(T, 1, 4)
+    path = write_thorlabs(tmp_path / "run", data, enabled=("ChanA", "ChanC"))
+    check_reads(path, data[:, 0, 2], channel="ChanC")
+    check_reads(write_thorlabs(tmp_path / "one", data[:, :, :1]), data[:, 0, 0])
+    lapse = write_thorlabs(tmp_path / "lapse", data[:, :, :2].repeat(2, 1), streaming=False)
+    assert check_reads(lapse, data[:, 0, 1], plane=1, channel=1).facts.increment_s == 2.5
+
+
+def test_a_thorimage_recording_that_was_stopped_is_read_or_asks_how_it_is_stored(tmp_path: Path) -> None:
+    data = pixels(12, 1, 2)
+    one = write_thorlabs(tmp_path / "one", data[:, :, :1], planned=50)
+    assert check_reads(one, data[:, 0, 0]).note == "Image_0001_0001.raw ends at frame 12 of the 50 planned"
+    two = write_thorlabs(tmp_path / "two", data, planned=50)
+    with pytest.raises(InvalidInput, match=r"--interleaved 2 .* or --interleaved 4 "):
+        open_movie(two, channel=1)
+    check_reads(two, data[:, 0, 1], channel=1, interleaved=2)
+
+
+def test_a_thorimage_description_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    path = write_thorlabs(tmp_path / "run", pixels(T, 1, 1))
+    path.write_bytes(path.read_bytes() * 3)
+    with pytest.raises(InvalidInput, match="do not belong together"):
+        open_movie(path)
+    for text, said in (
+        ("<a", "is no XML"),
+        ("<a/>", "no size of a frame"),
+        ('<a><LSM pixelX="9e99"/></a>', "pixel"),
+    ):
+        (path.parent / "Experiment.xml").write_text(text)
+        with pytest.raises(InvalidInput, match=said):
+            open_movie(path)
+    (path.parent / "Experiment.xml").unlink()
+    with pytest.raises(InvalidInput, match=r"copy ThorImage's Experiment\.xml beside it"):
+        open_movie(path)
+
+
+def test_signed_thorimage_pixels_stay_signed(tmp_path: Path) -> None:
+    data = pixels(T, 1, 1, dtype="int16") - 100
+    check_reads(write_thorlabs(tmp_path / "run", data), data[:, 0, 0])
+
+
+@pytest.mark.parametrize(("bidirectional", "version"), [(False, 2), (True, 2), (True, 3)])
+def test_of_scanbox_one_channel_and_plane_is_chosen(
+    tmp_path: Path, bidirectional: bool, version: int
+) -> None:
+    pytest.importorskip("scipy")
+    data = pixels(T, Z, C)
+    path = write_scanbox(tmp_path / "m.sbx", data, bidirectional=bidirectional, version=version)
+    with pytest.raises(InvalidInput, match="0 `PMT0`, 1 `PMT1`: choose with --channel"):
+        open_movie(path)
+    with pytest.raises(InvalidInput, match="3 planes: 0 to 2: choose with --plane"):
+        open_movie(path, channel=1)
+    movie = check_reads(path, data[:, 2, 1], channel="PMT1", plane=2)
+    assert movie.facts.increment_s == pytest.approx(3 * H / 7930 / (2 if bidirectional else 1))
+    single = pixels(T, 1, 1)
+    check_reads(write_scanbox(tmp_path / "one.sbx", single, version=version), single[:, 0, 0])
+
+
+def test_scanbox_says_what_is_missing_or_does_not_fit(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    data = pixels(T, 1, 1)
+    path = write_scanbox(tmp_path / "m.sbx", data, max_idx=T + 2)
+    movie = check_reads(path, data[:, 0, 0])
+    assert "ends at frame 5 of the 8 recorded" in movie.note
+    write_scanbox(path, data, recordsPerBuffer=17)
+    with pytest.raises(InvalidInput, match="17 lines a buffer"):
+        open_movie(path)
+    write_scanbox(path, data, simon=1)
+    with pytest.raises(InvalidInput, match="written by another program"):
+        open_movie(path)
+    path.with_suffix(".mat").write_bytes(b"MATLAB 5.0" + bytes(300))
+    with pytest.raises(InvalidInput, match="cannot be read as the description"):
+        open_movie(path)
+    path.with_suffix(".mat").unlink()
+    with pytest.raises(InvalidInput, match=r"m\.mat is not beside it"):
+        open_movie(path)
+
+
+def test_sectors_of_oib_that_lead_in_a_circle_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("oiffile")
+    path = write_oib(tmp_path / "m.oib", pixels(1, 1, 2))
+    data = bytearray(path.read_bytes())
+    tables = int.from_bytes(data[76:80], "little")
+    at = 512 + tables * 512 + 4 * int.from_bytes(data[48:52], "little")
+    data[at : at + 4] = data[48:52]  # the directory follows itself
+    path.write_bytes(data)
+    with pytest.raises(InvalidInput, match="leads back into itself"):
+        open_movie(path)

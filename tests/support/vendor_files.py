@@ -1,7 +1,8 @@
-"""Small files of vendors' formats, written from their public descriptions: CZI, LIF and OIF."""
+"""Small files of vendors' formats, written from public descriptions: CZI, LIF, OIF, OIB, ThorImage and Scanbox."""
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-__all__ = ["write_czi", "write_lif", "write_oif"]
+__all__ = [
+    "write_compound",
+    "write_czi",
+    "write_lif",
+    "write_oib",
+    "write_oif",
+    "write_scanbox",
+    "write_thorlabs",
+]
 
 _CZI_TYPES = {"uint8": 0, "uint16": 1, "float32": 2}
 
@@ -100,4 +109,157 @@ def write_oif(path: Path, movie: npt.NDArray[Any]) -> Path:
     for c, z, t in np.ndindex(*movie.shape[:3]):
         name = f"s_C{c + 1:03d}Z{z + 1:03d}T{t + 1:03d}.tif"
         tifffile.imwrite(folder / name, movie[c, z, t], photometric="minisblack", metadata=None)
+    return path
+
+
+_FREE, _END, _FAT_SECTOR = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
+_SECTOR, _SMALL, _CUTOFF = 512, 64, 4096
+
+
+def write_compound(path: Path, tree: dict[str, Any]) -> Path:
+    """Write an OLE compound file (version 3) of streams (bytes) in storages (dict)."""
+    entries: list[dict[str, Any]] = [{"name": "Root Entry", "kind": 5, "child": _FREE, "right": _FREE}]
+    small, large, fat, small_fat = b"", b"", [], []
+
+    def store(data: bytes, table: list[int], unit: int) -> tuple[int, bytes]:
+        first, count = len(table), -(-len(data) // unit)
+        if not count:
+            return _END, b""
+        table += [first + i + 1 for i in range(count - 1)] + [_END]
+        return first, data.ljust(count * unit, b"\0")
+
+    def add(parent: int, items: dict[str, Any]) -> None:
+        nonlocal small, large
+        before = None
+        for name in sorted(items, key=lambda n: (len(n), n.upper())):
+            at, item = len(entries), items[name]
+            entries.append({"name": name, "kind": 1, "child": _FREE, "right": _FREE, "start": 0, "size": 0})
+            if before is None:
+                entries[parent]["child"] = at
+            else:
+                entries[before]["right"] = at
+            before = at
+            if isinstance(item, dict):
+                add(at, item)
+                continue
+            entries[at] |= {"kind": 2, "size": len(item)}
+            if len(item) < _CUTOFF:
+                entries[at]["start"], stored = store(item, small_fat, _SMALL)
+                small += stored
+            else:
+                entries[at]["start"], stored = store(item, fat, _SECTOR)
+                large += stored
+
+    add(0, tree)
+    entries[0] |= {"size": len(small)}
+    entries[0]["start"], stored = store(small, fat, _SECTOR)
+    large += stored
+    table = struct.pack(f"<{len(small_fat)}I", *small_fat)
+    table += struct.pack("<I", _FREE) * (-len(small_fat) % 128)
+    small_fat_at, stored = store(table, fat, _SECTOR)
+    large += stored
+    directory = b""
+    for e in entries:
+        name = e["name"].encode("utf-16-le")
+        directory += struct.pack(
+            "<64sHBBIII16sIQQIQ",
+            *(name, len(name) + 2, e["kind"], 1, _FREE, e["right"], e["child"], b"", 0, 0, 0),
+            *(e.get("start", 0), e.get("size", 0)),
+        )
+    directory_at, stored = store(directory, fat, _SECTOR)
+    large += stored
+    tables = 1
+    while len(fat) + tables > tables * 128:
+        tables += 1
+    places = list(range(len(fat), len(fat) + tables))
+    fat += [_FAT_SECTOR] * tables
+    fat += [_FREE] * (tables * 128 - len(fat))
+    header = struct.pack(
+        "<8s16sHHHHHHIIIIIIIIII",
+        *(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"", 0x3E, 3, 0xFFFE, 9, 6, 0, 0, 0),
+        *(tables, directory_at, 0, _CUTOFF, small_fat_at, len(table) // _SECTOR, _END, 0),
+    )
+    header += struct.pack("<109I", *places, *[_FREE] * (109 - tables))
+    path.write_bytes(header + large + struct.pack(f"<{len(fat)}I", *fat))
+    return path
+
+
+def write_oib(path: Path, movie: npt.NDArray[Any]) -> Path:
+    """Write an OIB, a compound file, of a movie (C, Z, T, H, W)."""
+    settings = f"[ProfileSaveInfo]\r\nName={path.stem}.oif\r\nVersion=2.0\r\n"
+    streams: dict[str, bytes] = {"Stream00000": b"\xff\xfe" + settings.encode("utf-16-le")}
+    listed, images = [f"Stream00000={path.stem}.oif"], {}
+    for c, z, t in np.ndindex(*movie.shape[:3]):
+        stream = f"Stream{len(images) + 1:05d}"
+        file = io.BytesIO()
+        tifffile.imwrite(file, movie[c, z, t], photometric="minisblack", metadata=None)
+        images[stream] = file.getvalue()
+        listed.append(f"{stream}=Storage00001/s_C{c + 1:03d}Z{z + 1:03d}T{t + 1:03d}.tif")
+    info = "\r\n".join(
+        [
+            *("[OibSaveInfo]", f"Name={path.stem}.oib", "Version=2.0.0.0", "MainFileName=Stream00000"),
+            *(f"Storage00001={path.stem}.oif.files", *listed, ""),
+        ]
+    )
+    tree = {"OibInfo.txt": b"\xff\xfe" + info.encode("utf-16-le"), "Storage00001": images} | streams
+    return write_compound(path, tree)
+
+
+def write_thorlabs(
+    folder: Path,
+    movie: npt.NDArray[Any],
+    *,
+    flyback: int = 0,
+    enabled: tuple[str, ...] = ("ChanA", "ChanB", "ChanC", "ChanD"),
+    streaming: bool = True,
+    planned: int | None = None,
+    name: str = "Image_0001_0001.raw",
+) -> Path:
+    """Write a raw file of ThorImage and its description, of pages (T, Z, C, H, W); flyback frames hold 7."""
+    times, planes, channels, height, width = movie.shape
+    enabled = enabled[:channels]
+    stored = np.concatenate(
+        [movie, np.full((times, flyback, channels, height, width), 7, movie.dtype)], axis=1
+    )
+    frames = (planned or times) * (planes + flyback)
+    mask = sum(1 << "ABCD".index(each[-1]) for each in enabled)
+    names = "".join(f'<Wavelength name="{each}" exposuretimeMS="0"/>' for each in enabled)
+    folder.mkdir(exist_ok=True)
+    (folder / "Experiment.xml").write_text(
+        '<?xml version="1.0"?><ThorImageExperiment><Name name="m"/><Software version="3.2"/>'
+        f'<Magnification mag="16" name="16X Nikon"/><Wavelengths nyquistExWavelengthNM="488">'
+        f"{names}"
+        f'<ChannelEnable Set="{mask}"/></Wavelengths><ZStage name="ThorZPiezo" enable="{int(planes > 1)}" '
+        f'steps="{planes}" stepSizeUM="5"/><Timelapse timepoints="{1 if streaming else planned or times}" '
+        f'intervalSec="2.5"/><LSM pixelX="{width}" pixelY="{height}" channel="{mask}" frameRate="30" '
+        f'averageMode="0" averageNum="4" pixelSizeUM="0.65" widthUM="{width * 0.65}"/>'
+        f'<Streaming enable="{int(streaming)}" frames="{frames if streaming else 0}" '
+        f'zFastEnable="{int(streaming and planes > 1)}" flybackFrames="{flyback}" rawData="1"/>'
+        '<ExperimentStatus value="Complete"/></ThorImageExperiment>',
+        encoding="utf-8",
+    )
+    (folder / name).write_bytes(stored.astype(movie.dtype.newbyteorder("<")).tobytes())
+    return folder / name
+
+
+def write_scanbox(
+    path: Path, movie: npt.NDArray[np.uint16], *, bidirectional: bool = False, version: int = 2, **fields: Any
+) -> Path:
+    """Write a Scanbox recording of frames (T, Z, C, H, W): inverted, channels beside each other."""
+    from scipy.io import savemat
+
+    _, planes, channels, height, width = movie.shape
+    info: dict[str, Any] = {
+        "sz": np.array([height, width], np.uint16),
+        "recordsPerBuffer": height // (2 if bidirectional else 1),
+        "scanmode": int(not bidirectional),
+        "resfreq": 7930,
+        "channels": {1: 2, 2: 1}[channels] if version < 3 else -1,
+        "volscan": int(planes > 1),
+        "otwave": np.arange(planes) if planes > 1 else np.array([]),
+    }
+    if version > 2:
+        info["chan"] = {"nchan": channels}
+    savemat(path.with_suffix(".mat"), {"info": info | fields})
+    path.write_bytes((65535 - np.moveaxis(movie, 2, -1)).astype("<u2").tobytes())
     return path

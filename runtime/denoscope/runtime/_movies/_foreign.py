@@ -43,8 +43,8 @@ _FORMATS: dict[str, tuple[str, str]] = {
     ),
     ".wmv": ("a Windows video", "its compression changes the noise: denoise the original recording instead"),
     ".raw": (
-        "a raw file without a header (of Thorlabs and others)",
-        "import it in Fiji (File > Import > Raw, with the size from Experiment.xml) and save it as TIFF",
+        "a raw file without a header",
+        "copy ThorImage's Experiment.xml beside it, or import it in Fiji (File > Import > Raw) and save it as TIFF",
     ),
     ".dat": ("a raw file without a header", "import it in Fiji (File > Import > Raw) and save it as TIFF"),
     ".dcimg": ("a Hamamatsu DCIMG", "export it as TIFF from HCImage"),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from denoscope.runtime._errors import InvalidInput
 
+from ._facts import facts_of
 from ._lazy import Reader
 
 __all__ = ["Chosen", "Joined", "parts_note"]
@@ -105,6 +106,7 @@ class Chosen:
         self.note = "; ".join(filter(None, (reader.note, note)))
         self.shape = (len(places), reader.shape[1], reader.shape[2])
         self.dtype, self.piece = reader.dtype, (1, *reader.piece[1:])
+        self.facts = facts_of(reader).of_frames(places.tolist())
 
     @property
     def base(self) -> Reader:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from denoscope.runtime._errors import InvalidInput
 
 from ._check import one_line
+from ._facts import Facts, facts_of
 
 __all__ = ["LazyMovie", "Reader"]
 
@@ -122,6 +123,11 @@ class LazyMovie:
     def note(self) -> str:
         """What the user should know of how the file was read; empty if nothing."""
         return self._reader.note
+
+    @property
+    def facts(self) -> Facts:
+        """Pixel size, times and names, where the file's format gives them."""
+        return facts_of(self._reader).of_frames(self._frames)
 
     def __len__(self) -> int:
         return len(self._frames)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from denoscope.runtime._errors import InvalidInput
 
+from ._compound import MAGIC, check_compound
 from ._lazy import Reader
 from ._pick import Axis, Wanted
 from ._plane_by_plane import PlaneByPlane, choose, one_sentence
@@ -30,6 +31,10 @@ def open_oif(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     """
     library: Any = import_module("oiffile")
     with one_sentence(str(path), "Olympus OIF or OIB"):
+        with path.open("rb") as head:
+            compound = head.read(len(MAGIC)) == MAGIC
+        if compound:
+            check_compound(path)
         file = library.OifFile(str(path))
         try:
             return _opened(path, file, wanted, limit_bytes)

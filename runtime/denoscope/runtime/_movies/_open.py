@@ -57,7 +57,7 @@ class MovieFormat:
     needs
         Library that the extra brings, or None.
     extra
-        ``formats`` or ``vendors``.
+        ``formats``, ``vendors`` or ``video``.
     """
 
     name: str
@@ -96,6 +96,12 @@ def _is_npy(path: Path) -> bool:
     return _starts_with(path, b"\x93NUMPY")
 
 
+def _is_thorlabs(path: Path) -> bool:
+    if path.is_dir():
+        return (path / "Experiment.xml").is_file() and any(path.glob("[Ii]mage_*.raw"))
+    return path.suffix.lower() == ".raw" and path.is_file() and path.with_name("Experiment.xml").is_file()
+
+
 def _is_tiff(path: Path) -> bool:
     return path.is_file()
 
@@ -113,7 +119,9 @@ FORMATS: tuple[MovieFormat, ...] = (
     MovieFormat("Zeiss CZI", _ends(".czi"), "_czi:open_czi", "czifile", "vendors"),
     MovieFormat("Leica LIF", _ends(".lif"), "_lif:open_lif", "liffile", "vendors"),
     MovieFormat("Olympus OIB", _ends(".oib", ".oif"), "_oif:open_oif", "oiffile", "vendors"),
-    MovieFormat("video", _ends(".avi", ".mkv", ".mp4", ".mov", ".wmv"), "_video:open_video", "av", "vendors"),
+    MovieFormat("video", _ends(".avi", ".mkv", ".mp4", ".mov", ".wmv"), "_video:open_video", "av", "video"),
+    MovieFormat("ThorImage raw", _is_thorlabs, "_thorlabs:open_thorlabs"),
+    MovieFormat("Scanbox", _ends(".sbx"), "_scanbox:open_scanbox", "scipy"),
     MovieFormat("format that is not read", is_foreign, "_foreign:open_foreign"),
     MovieFormat("folder of images", Path.is_dir, "_folder:open_folder"),
     MovieFormat("TIFF", _is_tiff, "_tiff:open_tiff"),
@@ -138,7 +146,8 @@ def open_movie(
     ----------
     path
         TIFF, BigTIFF, OME-TIFF, ImageJ, NDTiff, OME-Zarr, HDF5 (``FILE.h5::/dataset`` names one of several),
-        a folder of numbered images, or what the extra ``vendors`` reads: ND2, CZI, LIF, OIB, OIF and videos.
+        raw files of ThorImage, Scanbox, a folder of numbered images, or what the extras ``vendors`` (ND2, CZI, LIF,
+        OIB, OIF) and ``video`` read.
     channel, plane, position
         Which, by number or name, where the file has several.
     interleaved
@@ -171,7 +180,9 @@ def _open(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         return _open_as_it_says(path, wanted, limit_bytes)
     if wanted.interleaved < 1:
         raise InvalidInput(f"--interleaved {wanted.interleaved} is no number of channels: give 2 or more.")
-    every = _open_as_it_says(path, Wanted(None, wanted.plane, wanted.position), limit_bytes)
+    every = _open_as_it_says(
+        path, Wanted(None, wanted.plane, wanted.position, wanted.interleaved), limit_bytes
+    )
     turns = alternating(wanted.interleaved)
     places, _ = choose_pages(
         f"{path} (--interleaved {turns.channels})", turns, every.shape[0], Wanted(wanted.channel)
@@ -206,7 +217,7 @@ def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
 def _without_library(path: Path, kind: MovieFormat) -> str:
     """Return how to get the library that a format needs, or a movie that needs none."""
     install = how_to_install(kind.extra)
-    if kind.extra != "vendors":
+    if kind.extra == "formats" and kind.name != "Scanbox":
         return f"{path} is {kind.name}, and reading it needs {kind.needs}: {install}."
     name, remedy = way_out(path)
     return f"{path} is {name}, and reading it needs {kind.needs}: {install}, or {remedy}."

@@ -1,0 +1,89 @@
+"""Facts that a file tells about its movie beside the pixels: pixel size, times, names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+__all__ = ["Facts", "facts_of", "increment_of"]
+
+_LARGEST_PIXEL_UM = 1e5
+_LONGEST_STEP_S = 1e7
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about a movie; None where the file does not give them or gives nonsense.
+
+    Attributes
+    ----------
+    pixel_size_um
+        Edge of a pixel.
+    increment_s
+        Seconds from one frame to the next.
+    times_s
+        Seconds of each frame since the first one.
+    exposure_s
+        Exposure of a frame.
+    channel
+        Name of the channel that is read.
+    objective
+        Name of the objective.
+    """
+
+    pixel_size_um: float | None = None
+    increment_s: float | None = None
+    times_s: tuple[float, ...] | None = None
+    exposure_s: float | None = None
+    channel: str | None = None
+    objective: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, most in (
+            ("pixel_size_um", _LARGEST_PIXEL_UM),
+            ("increment_s", _LONGEST_STEP_S),
+            ("exposure_s", _LONGEST_STEP_S),
+        ):
+            object.__setattr__(self, name, _sensible(getattr(self, name), most))
+        for name in ("channel", "objective"):
+            text = getattr(self, name)
+            kept = "".join(c for c in text if c.isprintable()).strip()[:200] if isinstance(text, str) else ""
+            object.__setattr__(self, name, kept or None)
+        if self.times_s is not None:
+            times = np.asarray(self.times_s, float).ravel()
+            good = len(times) > 0 and bool(np.isfinite(times).all()) and bool((np.diff(times) > 0).all())
+            object.__setattr__(self, "times_s", tuple((times - times[0]).tolist()) if good else None)
+            if self.increment_s is None and self.times_s is not None:
+                object.__setattr__(self, "increment_s", increment_of(self.times_s))
+
+    def of_frames(self, frames: Sequence[int]) -> Facts:
+        """Return the facts of some of the frames, by their numbers."""
+        times = self.times_s
+        if times is None or (len(frames) and max(frames) >= len(times)):
+            return replace(self, times_s=None)
+        return replace(self, times_s=tuple(times[i] for i in frames) or None)
+
+
+def increment_of(times: Sequence[float]) -> float | None:
+    """Return the middle one of the times from frame to frame."""
+    if len(times) < 2:
+        return None
+    middle = float(np.median(np.diff(np.asarray(times, float))))
+    return middle if middle > 0 else None
+
+
+def _sensible(value: object, most: float) -> float | None:
+    """Return a positive number below a limit, or None for anything else."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if 0 < number < most else None
+
+
+def facts_of(reader: object) -> Facts:
+    """Return the facts that a reader gives, without any where it gives none."""
+    found = getattr(reader, "facts", None)
+    return found if isinstance(found, Facts) else Facts()
