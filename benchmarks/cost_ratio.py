@@ -4,7 +4,7 @@
 
 A frame of a movie that holds still, and of one whose scene is followed. The unit is measured before and after each
 backend and its best is used, so that a busy machine shows in both.
-Published networks cost between 1 and 350 units a frame (docs/speed.md).
+Published networks cost between 1 and 350 units a frame (docs/results/speed.md).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """End-point error of the flow network and of published estimators against the noise level, and their cost.
 
-    python benchmarks/flow.py [--weights FILE] [--output benchmarks/results/flow.json] [--picture docs/flow.png]
+    python benchmarks/flow.py [--weights FILE] [--output FILE.json] [--picture docs/pictures/flow.png]
 
 Scenes are simulated ones that training never saw; their motion comes from another generator than the training's.
 Published methods get variance-stabilised frames and, at every noise level and motion, the blur that gives them

@@ -1,4 +1,4 @@
-"""The picture of docs/noise.md, and what calibration maps change in a real movie.
+"""The picture of docs/how/noise.md, and what calibration maps change in a real movie.
 
     python benchmarks/noise_picture.py DATA_FOLDER OUTPUT.png
 

@@ -24,7 +24,7 @@ from every_scene import best_filter, has, psnr
 
 FLOAT32 = ("openvino", "onnxruntime-cpu")
 
-# Processor time of one output frame at 256 x 256 in the same unit, random weights, two threads (docs/speed.md).
+# Processor time of one output frame at 256 x 256 in the same unit, random weights, two threads (docs/results/speed.md).
 PUBLISHED = {
     "FAST, stride 8": 0.96,
     "DeepCAD-RT": 2.2,

@@ -1,6 +1,6 @@
-"""Draw the picture of docs/simulator.md: one test movie of each kind with its truth.
+"""Draw the picture of docs/how/simulator.md: one test movie of each kind with its truth.
 
-python benchmarks/simulator_picture.py docs/simulator.png
+python benchmarks/simulator_picture.py docs/pictures/simulator.png
 """
 
 from __future__ import annotations

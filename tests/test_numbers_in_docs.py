@@ -12,11 +12,13 @@ from support.doc_numbers import look_up, problems_of, shipped_digests
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SHIPPED = shipped_digests(ROOT / "runtime" / "denoscope" / "runtime" / "bundles")
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if ".json" in p.read_text(encoding="utf-8")], ids=lambda p: p.name
+    "page",
+    [p for p in PAGES if ".json" in p.read_text(encoding="utf-8")],
+    ids=lambda p: f"{p.parent.name}-{p.name}",
 )
 def test_the_numbers_of_a_page_are_those_of_its_results(page: Path) -> None:
     assert problems_of(page.read_text(encoding="utf-8"), RESULTS, SHIPPED) == []

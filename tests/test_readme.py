@@ -35,16 +35,27 @@ def denoscope(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def shell_lines() -> list[str]:
     """Return the commands in order; those that install or start the tests are `.ci/run`'s to execute."""
     lines = [line for _, kind, text in BLOCKS if kind == "sh" for line in text.strip().splitlines()]
-    parts = [part.strip() for line in lines for part in line.split("&&")]
-    return [part for part in parts if not part.startswith("python -m p")]
+    return [line for line in lines if not line.startswith("python -m p")]
 
 
 def test_the_readme_has_the_two_commands() -> None:
     marked = {marker.strip(): text.strip() for marker, kind, text in BLOCKS if marker}
     assert set(marked) == {"<!-- run -->", "<!-- test -->"}
-    assert all("\n" not in text for text in marked.values()), "each is one line to paste"
-    assert "denoscope demo" in marked["<!-- run -->"]
-    assert "pytest" in marked["<!-- test -->"]
+    assert marked["<!-- run -->"].splitlines()[-1].startswith("denoscope demo")
+    assert marked["<!-- test -->"].splitlines()[-1] == "python -m pytest"
+
+
+def test_the_readme_is_short_and_its_commands_suit_every_shell() -> None:
+    assert len(README.splitlines()) <= 100
+    for _, kind, text in BLOCKS:
+        # PowerShell 5 knows no &&, cmd.exe no single quotes and no continued lines.
+        assert not (kind == "sh" and re.search(r"&&|\\$|'|\$", text, flags=re.MULTILINE)), text
+
+
+def test_nothing_is_installed_from_an_index_that_does_not_have_it() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        assert not re.search(r"pip install [^`\n]*denoscope", page.read_text(encoding="utf-8")), page
 
 
 @pytest.mark.slow
@@ -55,9 +66,9 @@ def test_every_shell_command_of_the_readme(tmp_path: Path) -> None:
     assert [line.split()[1] for line in lines] == [
         "demo",
         "train",
+        "evaluate",
         "live",
         "denoise",
-        "evaluate",
         "doctor",
         "bench",
     ]
@@ -69,17 +80,10 @@ def test_every_shell_command_of_the_readme(tmp_path: Path) -> None:
         assert (run_folder / name).stat().st_size > 0
     assert json.loads((run_folder / "report.json").read_text(encoding="utf-8"))["outcome"]["exit_code"] == 0
     assert (tmp_path / "mine-report.html").stat().st_size > 50_000
-    margins = json.loads((tmp_path / "comparison" / "evaluation.json").read_text(encoding="utf-8"))[
-        "margin_db"
-    ]
-    assert margins["simulated test movie"]["live"] >= 1.0
+    evaluation = json.loads((tmp_path / "comparison" / "evaluation.json").read_text(encoding="utf-8"))
+    methods = [method["method"] for method in evaluation["movies"][0]["methods"]]
+    assert {"live", "mine"} <= set(methods)
     assert (tmp_path / "speed" / "bench.md").stat().st_size > 0
-
-
-@pytest.mark.parametrize("code", [text for _, kind, text in BLOCKS if kind == "python"])
-def test_every_python_example_of_the_readme(code: str, tmp_path: Path) -> None:
-    done = run([sys.executable, "-W", "error", "-c", code], tmp_path)
-    assert done.returncode == 0, done.stderr
 
 
 def test_every_local_link_of_the_readme_leads_somewhere() -> None:

@@ -224,7 +224,7 @@ def test_manifest() -> None:
 
 
 def test_page_names_what_there_is() -> None:
-    page = ROOT / "docs" / "ways" / "napari.md"
+    page = ROOT / "docs" / "guides" / "napari.md"
     text = page.read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert (page.parent / link).exists(), link

@@ -29,7 +29,7 @@ pytestmark = [
 ]
 pytest.importorskip("napari", reason="needs the extra 'view'")
 
-PAGE = ROOT / "docs" / "ways" / "napari.md"
+PAGE = ROOT / "docs" / "guides" / "napari.md"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -20,7 +20,7 @@ from acquisition.conftest import ROOT, environment
 pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
 pytestmark = [pytest.mark.micromanager, pytest.mark.slow]
 
-WAYS = ROOT / "docs" / "ways"
+WAYS = ROOT / "docs" / "guides"
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted(WAYS.glob("*.md"))}
 # Pages of other parts are executed by their own tests.
 OURS = ("micro-manager.md", "other-software.md", "pycromanager.md", "pymmcore-plus.md")

@@ -108,7 +108,7 @@ class LiveSettings:
         return asdict(self)
 
 
-# Cost of a frame at 256 x 256 in the unit of docs/speed.md, OpenVINO float32: 0.47, 0.86 and 3.8.
+# Cost of a frame at 256 x 256 in the unit of docs/results/speed.md, OpenVINO float32: 0.47, 0.86 and 3.8.
 SIZES: dict[str, dict[str, int | bool]] = {
     "fast": {
         "subpixel": True,

@@ -4,7 +4,7 @@ A scene (two-photon, one-photon, moving cells, confocal) is a sum of non-negativ
 their traces; rigid and local motion and the raster scan displace it; the camera turns expected
 photons into counts: Poisson arrivals, spread of the detector's gain, Gaussian read noise, bleed of a
 share of each pixel into the next one of its row, an offset for each row, unequal pixels, a converter
-of 8 to 16 bits. The parts are in `_simulator`; `docs/simulator.md` shows them.
+of 8 to 16 bits. The parts are in `_simulator`; `docs/how/simulator.md` shows them.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class OnnxRuntimeGpu(DeviceBackend):
 
     @abstractmethod
     def options(self) -> dict[str, str]:
-        """Return the provider's options; every one but the stream is documented in docs/gpu.md."""
+        """Return the provider's options; every one but the stream is documented in docs/results/gpu.md."""
 
     def compile(self, onnx: bytes) -> Graph:
         inputs, outputs = graph_names(self.name, onnx)

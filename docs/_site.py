@@ -1,0 +1,118 @@
+"""Pages of the documentation that are made while it is built: the commands and the index of decisions.
+
+MkDocs calls the functions `on_...` (`hooks` in mkdocs.yml). Nothing here is copied by hand: commands come from the
+program's help, decisions from the records' own `Date:` and `Status:` lines.
+"""
+
+from __future__ import annotations
+
+import html
+import inspect
+import re
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
+
+__all__ = ["Decision", "command_pages", "commands", "decision_table", "read_decisions"]
+
+_COMMANDS = "<!-- commands -->"
+_DECISIONS = "<!-- decisions -->"
+_NUMBER = re.compile(r"^# (?P<number>\d{4}):? (?P<title>.+)$", flags=re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision record: its number, title, date and status, and the name of its file."""
+
+    number: int
+    title: str
+    date: str
+    status: str
+    file: str
+
+
+def read_decisions(folder: Path) -> list[Decision]:
+    """Return all records of a folder in the order of their numbers; ValueError where a line is missing."""
+    found = []
+    for path in sorted(folder.glob("[0-9]*.md")):
+        text = path.read_text(encoding="utf-8")
+        head = _NUMBER.search(text)
+        lines = {key: re.search(rf"^{key}: (.+)$", text, flags=re.MULTILINE) for key in ("Date", "Status")}
+        if head is None or not all(lines.values()):
+            raise ValueError(f"{path.name} must begin with '# NNNN Title', then a Date: and a Status: line")
+        date, status = (match[1].strip() for match in lines.values() if match)
+        found.append(Decision(int(head["number"]), head["title"].strip(), date, status, path.name))
+    return found
+
+
+def decision_table(decisions: list[Decision]) -> str:
+    """Return the Markdown table of the index, newest first."""
+    rows = [
+        f"| {d.number} | [{d.title}]({d.file}) | {d.date} | {_linked(d.status, decisions)} |"
+        for d in reversed(decisions)
+    ]
+    return "\n".join(["| | decision | date | status |", "|---|---|---|---|", *rows])
+
+
+def _linked(status: str, decisions: list[Decision]) -> str:
+    files = {d.number: d.file for d in decisions}
+    return re.sub(
+        r"\b(\d{4})\b",
+        lambda m: f"[{m[1]}]({files[int(m[1])]})" if int(m[1]) in files else m[1],
+        status,
+    )
+
+
+def commands() -> dict[str, Any]:
+    """Return every command of the program by its name, as the shell would build it."""
+    (script,) = (point for point in entry_points(group="console_scripts") if point.name == "denoscope")
+    table: dict[str, str] = import_module(script.module).COMMANDS
+    app = typer.Typer(name="denoscope", add_completion=False)
+    for name, module in table.items():
+        app.command(name)(getattr(import_module(module), name))
+    group: Any = typer.main.get_command(app)
+    return {name: group.commands[name] for name in table}
+
+
+def command_pages() -> str:
+    """Return the reference of all commands in Markdown: usage, help, arguments and options of each."""
+    return "\n\n".join(_command_page(name, command) for name, command in commands().items())
+
+
+def _command_page(name: str, command: Any) -> str:
+    context = typer.Context(command, info_name=f"denoscope {name}")
+    usage = " ".join([f"denoscope {name}", *command.collect_usage_pieces(context)])
+    parts = [f"## {name}", f"```text\n{usage}\n```"]
+    if command.help:
+        parts.append(_text(inspect.cleandoc(command.help.replace("\b", ""))))
+    records = [p.get_help_record(context) for p in command.params if p.name != "help"]
+    rows = [
+        f"| `{left.strip()}` | {_text(' '.join(right.split()))} |" for left, right in filter(None, records)
+    ]
+    return "\n\n".join([*parts, "\n".join(["| | |", "|---|---|", *rows])])
+
+
+def _text(text: str) -> str:
+    """Return help as Markdown: no rich markup, nothing that HTML would take for a tag."""
+    text = re.sub(r"\[/?(?:bold|italic|dim|cyan|green|red|yellow|link)[^\]]*\]", "", text)
+    return html.escape(text, quote=False).replace("|", "&#124;")
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put the made parts in the place of their marks."""
+    del files
+    if page.file.src_uri == "reference/commands.md":
+        return markdown.replace(_COMMANDS, command_pages())
+    if page.file.src_uri == "decisions/index.md":
+        folder = Path(config.docs_dir) / "decisions"
+        return markdown.replace(_DECISIONS, decision_table(read_decisions(folder)))
+    return markdown
