@@ -29,8 +29,8 @@ from torch.nn import functional
 from denoscope.export import export_bundle
 from denoscope.runtime import Bundle
 from denoscope.train import FitSettings, LiveNet, LiveSettings, fit, load_flow
-from denoscope.train._live_settings import CELL
-from denoscope.train._methods import METHODS
+from denoscope.train.data.sampling import CELL
+from denoscope.train.fitting.methods import METHODS
 
 TESTS = (
     "two-photon",

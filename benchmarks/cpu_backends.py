@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from _provenance import write_results
 
-from denoscope.acquisition._bench._whole_window import whole_window
+from denoscope.acquisition.bench.whole_window import whole_window
 from denoscope.export._torch import TorchReference
 from denoscope.runtime import Backend, Bundle, FrameMeta, Intensity, Stream, default_threads, list_backends
 

@@ -23,8 +23,8 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition", "tests")]
 
-from denoscope.acquisition._denoiser import DenoiserRequest, LocalDenoiser  # noqa: E402
-from denoscope.acquisition._remote import RemoteDenoiser  # noqa: E402
+from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser  # noqa: E402
+from denoscope.acquisition.denoisers.remote import RemoteDenoiser  # noqa: E402
 from denoscope.runtime import FrameMeta  # noqa: E402
 from support.tiny_bundle import tiny_bundle  # noqa: E402
 

@@ -40,8 +40,8 @@ from denoscope.train import (
     hiding_noise,
     test_movie,
 )
-from denoscope.train._evaluate import measure_bundle, measure_filters, unique_names
-from denoscope.train._precision import automatic_precision
+from denoscope.train.evaluation.truth import measure_bundle, measure_filters, unique_names
+from denoscope.train.fitting.precision import automatic_precision
 
 FILTERS = ("gaussian", "temporal average")
 SHIPPED_BAR, ADAPTED_BAR = 1.5, 0.5  # dB above the better filter, and above the bundle as shipped

@@ -48,7 +48,7 @@ POSIX = sys.platform != "win32"
 RAISING = """
 import sys
 if any("_denoiser_process" in word for word in sys.orig_argv):
-    from denoscope.acquisition._routing import Router
+    from denoscope.acquisition.denoisers.routing import Router
     push, count = Router.push, 0
     def failing(self, frame, meta, **more):
         global count

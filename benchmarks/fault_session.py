@@ -23,9 +23,9 @@ import numpy as np
 import tifffile
 
 from denoscope.acquisition import Frame, SourceInfo, live, make_settings
-from denoscope.acquisition._report import summary
-from denoscope.acquisition._session import Session
-from denoscope.acquisition._sources import Source
+from denoscope.acquisition.session.report import summary
+from denoscope.acquisition.session.session import Session
+from denoscope.acquisition.sources import Source
 from denoscope.runtime import DenoscopeError
 
 __all__ = ["FPS", "SESSIONS", "Spec", "sent"]
@@ -196,7 +196,7 @@ def _torn_sidecar() -> None:
 
 
 def _broken_loop() -> None:
-    from denoscope.acquisition import _live
+    from denoscope.acquisition.session import live as _live
 
     def fail(_self: Any) -> None:
         raise RuntimeError("the loop broke")
@@ -228,7 +228,7 @@ SESSIONS: Mapping[str, Spec] = {
 
 def _look_on() -> Any:
     """Start what looks at the board of the live view, in place of napari."""
-    from denoscope.acquisition._view import _window
+    from denoscope.acquisition.view import window as _window
 
     _window.require = lambda *_, **__: None  # type: ignore[assignment]
     return _window.LiveWindow(stay=False, module="acquisition.view_double")

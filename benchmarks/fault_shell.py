@@ -28,7 +28,7 @@ POSIX = sys.platform != "win32"
 
 
 def _words(*words: object) -> list[str]:
-    return [sys.executable, "-P", "-m", "denoscope.acquisition._cli", *map(str, words)]
+    return [sys.executable, "-P", "-m", "denoscope.acquisition.cli.app", *map(str, words)]
 
 
 def _live(folder: Path, bundle: str, run: str = "run", frames: int = FRAMES) -> list[str]:
@@ -211,8 +211,8 @@ _SLOW = """
 import sys, time
 from pathlib import Path
 import typer
-from denoscope.acquisition._offline import denoise_movie
-from denoscope.acquisition._shell import Shell
+from denoscope.acquisition.offline.denoise import denoise_movie
+from denoscope.acquisition.cli.shell import Shell
 movie, output, bundle = sys.argv[1:]
 def wait(done, total):
     print(done, flush=True)

@@ -33,7 +33,7 @@ from denoscope.train import (
     score,
     simulated_movies,
 )
-from denoscope.train._methods import METHODS, method_named
+from denoscope.train.fitting.methods import METHODS, method_named
 
 GAUSSIAN = "gaussian tuned on the truth"
 

@@ -22,10 +22,10 @@ import torch
 from _provenance import write_results
 
 from denoscope.runtime import Intensity
-from denoscope.train._displacement import flow_between, smooth_displacement, warp_movie
-from denoscope.train._flow import estimate_flow, load_flow
-from denoscope.train._flow_pairs import still_scenes
-from denoscope.train._flow_reference import REFERENCES
+from denoscope.train.flow.net import estimate_flow, load_flow
+from denoscope.train.flow.pairs import still_scenes
+from denoscope.train.flow.reference import REFERENCES
+from denoscope.train.simulator.displacement import flow_between, smooth_displacement, warp_movie
 
 FloatArray = npt.NDArray[np.float32]
 PHOTONS = (0.3, 1.0, 3.0, 10.0, 100.0)

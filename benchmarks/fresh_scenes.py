@@ -22,9 +22,9 @@ from rich.progress import Progress
 from denoscope.export import load_network
 from denoscope.runtime import Bundle, InvalidInput
 from denoscope.train import ALL_KINDS, LiveNet, TrainingMovie, random_settings, simulated_movies
-from denoscope.train._data import draw_batch
-from denoscope.train._evaluate import unique_names
-from denoscope.train._live_task import _predict, _tensors
+from denoscope.train.evaluation.truth import unique_names
+from denoscope.train.networks.live.batch import draw_batch
+from denoscope.train.networks.live.task import _predict, _tensors
 
 KINDS = ("two-photon", *ALL_KINDS)
 FRAMES, SIZE, CROP, WINDOWS = 300, 96, 64, 6

@@ -57,7 +57,7 @@ def main() -> None:
             command = [
                 sys.executable,
                 "-m",
-                "denoscope.acquisition._cli",
+                "denoscope.acquisition.cli.app",
                 "demo",
                 "--json",
                 "--quiet",

@@ -31,8 +31,8 @@ from cpu_backends import frame_seconds
 from denoscope.export import export_bundle
 from denoscope.runtime import Bundle, estimate_intensity, open_movie
 from denoscope.train import METHODS, FitResult, StsUvdFit, TrainingMovie, aligned, fit, load_flow, score
-from denoscope.train._evaluate import evaluate_pair
-from denoscope.train._fit_settings import Precision
+from denoscope.train.evaluation.truth import evaluate_pair
+from denoscope.train.fit_settings import Precision
 
 MOVIES = ("naomi_a_static_high", "naomi_a_static_mid", "naomi_a_motion_high")
 ANCHORS = {"noisy": "noisy", "gaussian": "3-D Gaussian tuned on the truth"}

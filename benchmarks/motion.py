@@ -24,9 +24,9 @@ from rich.progress import Progress
 
 from denoscope.export import load_network
 from denoscope.runtime import Bundle, InvalidInput, align_movie, estimate_intensity
-from denoscope.runtime._field import KNOTS, between, constant
-from denoscope.runtime._moves import moves
-from denoscope.runtime._placement import REACH, Placement
+from denoscope.runtime.motion.field import KNOTS, between, constant
+from denoscope.runtime.motion.moves import moves
+from denoscope.runtime.motion.placement import REACH, Placement
 from denoscope.train import TEST_MOVIES, LiveNet, SimulatedMovie, denoise_movie, simulate
 
 # Wander and jitter of the whole, motion of the parts in pixels a frame, and the shear of a scanner with a row's jitter.

@@ -19,8 +19,8 @@ from _provenance import write_results
 from rich.progress import Progress
 
 from denoscope.runtime import estimate_intensity
-from denoscope.runtime._moves import EVERY, QUICK, Watch, moves
-from denoscope.train._simulate import ALL_KINDS, random_settings, simulate
+from denoscope.runtime.motion.moves import EVERY, QUICK, Watch, moves
+from denoscope.train.simulator.simulate import ALL_KINDS, random_settings, simulate
 
 FIRST, SIZE, SEED = 32, 128, 77
 LIGHTS = (0.0, 1.0, 10.0, np.inf)  # photons a pixel

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from denoscope.acquisition._pages import PageFile
+from denoscope.acquisition.raw.pages import PageFile
 
 
 def with_page_file(path: Path, frame: np.ndarray, count: int) -> None:

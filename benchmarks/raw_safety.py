@@ -89,8 +89,9 @@ class Spoiled:
 
 def child(row: Row, folder: Path, bundle: str) -> int:
     """Run the session of `row` in this process and return its exit code."""
-    from denoscope.acquisition import RawWriter, _live, live, make_settings
-    from denoscope.acquisition._report import summary
+    from denoscope.acquisition import RawWriter, live, make_settings
+    from denoscope.acquisition.session import live as _live
+    from denoscope.acquisition.session.report import summary
 
     if row.file_limit_mb:
         import resource

@@ -80,7 +80,7 @@ def core(folder: Path, size: int, frames: int) -> float:
 
 
 def _source(folder: Path, size: int) -> Any:
-    from denoscope.acquisition._sources._config import ConfigSource
+    from denoscope.acquisition.sources.config import ConfigSource
 
     return ConfigSource(configuration(folder, size), buffer_mb=BUFFER_MB)
 
@@ -102,8 +102,8 @@ def tagged(folder: Path, size: int, frames: int) -> float:
 def session(folder: Path, size: int, frames: int) -> float:
     """Record with a session whose denoiser gives nothing."""
     from denoscope.acquisition import RawWriter
-    from denoscope.acquisition._lane import DenoiseLane
-    from denoscope.acquisition._session import Session
+    from denoscope.acquisition.session.lane import DenoiseLane
+    from denoscope.acquisition.session.session import Session
     from denoscope.acquisition.testing import _Nothing
 
     source = _source(folder, size)

@@ -20,10 +20,10 @@ import numpy.typing as npt
 from _provenance import write_results
 
 from denoscope.runtime import Bundle, open_movie
-from denoscope.train._evaluate import evaluate_pair
-from denoscope.train._evaluate_real import evaluate_movie
-from denoscope.train._pictures import save_comparison, save_movie_pictures, save_reliability
-from denoscope.train._tables import ResultTable, movie_tables, pair_tables
+from denoscope.train.evaluation.pictures import save_comparison, save_movie_pictures, save_reliability
+from denoscope.train.evaluation.real import evaluate_movie
+from denoscope.train.evaluation.tables import ResultTable, movie_tables, pair_tables
+from denoscope.train.evaluation.truth import evaluate_pair
 
 Movie = npt.NDArray[Any]
 

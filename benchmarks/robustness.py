@@ -24,7 +24,7 @@ from _provenance import write_results
 
 from denoscope.runtime import Bundle
 from denoscope.train import CameraSettings, SceneSettings, simulate
-from denoscope.train._evaluate import measure_bundle, measure_filters, unique_names
+from denoscope.train.evaluation.truth import measure_bundle, measure_filters, unique_names
 
 SEED = 2_000_000_101  # training draws seeds below 2**31 - 1; no scene of training has these settings
 SCENE = SceneSettings(frames=100, height=96, width=96)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from denoscope.runtime import Intensity
 from denoscope.train import LiveSettings, TrainingMovie, simulated_movies
-from denoscope.train._data import Batch, draw_batch
+from denoscope.train.networks.live.batch import Batch, draw_batch
 
 _HELD_OUT_SEED = 1_000_000  # added to the seed of the scenes that are never trained on
 

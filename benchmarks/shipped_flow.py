@@ -15,7 +15,7 @@ import torch
 from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 
-from denoscope.train._flow_fit import FlowFitSettings, fit_flow
+from denoscope.train.flow.fit import FlowFitSettings, fit_flow
 
 WEIGHTS = Path(__file__).parent.parent / "train" / "denoscope" / "train" / "weights" / "flow.safetensors"
 

@@ -38,10 +38,10 @@ from denoscope.train import (
     simulated_movies,
     test_movie,
 )
-from denoscope.train._evaluate import evaluate_pair
-from denoscope.train._live_settings import CELL
-from denoscope.train._live_task import LiveTask
-from denoscope.train._rehearsal import blended
+from denoscope.train.data.sampling import CELL
+from denoscope.train.evaluation.truth import evaluate_pair
+from denoscope.train.networks.live.rehearsal import blended
+from denoscope.train.networks.live.task import LiveTask
 
 BUNDLES = Path(__file__).parent.parent / "runtime" / "denoscope" / "runtime" / "bundles"
 PARTS = {"real_1p_gcamp": 100, "real_confocal_lysosome_01": 50, "real_tirf_200hz": 15}

@@ -32,11 +32,11 @@ from torch import Tensor
 from denoscope.export import load_network
 from denoscope.runtime import Bundle
 from denoscope.train import LiveNet
-from denoscope.train._checkpoint import save_tensors
-from denoscope.train._kept import copied
-from denoscope.train._live_task import _predict, loss_of_batch
-from denoscope.train._methods import method_named
-from denoscope.train._rehearsal import blended
+from denoscope.train.fitting.checkpoint import save_tensors
+from denoscope.train.fitting.kept import copied
+from denoscope.train.fitting.methods import method_named
+from denoscope.train.networks.live.rehearsal import blended
+from denoscope.train.networks.live.task import _predict, loss_of_batch
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 AVERAGE = 0.995  # of the weights, a step

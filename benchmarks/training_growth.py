@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 from _provenance import write_results
 
-from denoscope.acquisition._pages import PageFile
+from denoscope.acquisition.raw.pages import PageFile
 
 SIZE = 256
 GROWTH = (1, 10, 100)
@@ -68,8 +68,8 @@ def train(path: Path, steps: int, answer: Any) -> None:
     import torch
 
     from denoscope.train import LiveNet, LiveSettings, movie_from_file
-    from denoscope.train._fit_settings import FitSettings
-    from denoscope.train._live_task import LiveTask
+    from denoscope.train.fit_settings import FitSettings
+    from denoscope.train.networks.live.task import LiveTask
 
     torch.set_num_threads(1)
     settings, network = FitSettings(steps=steps, batch=1, crop=64), LiveSettings()

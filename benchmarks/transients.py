@@ -22,8 +22,8 @@ from _provenance import write_results
 from denoscope.export import export_bundle
 from denoscope.runtime import Bundle, estimate_intensity
 from denoscope.train import TrainingMovie, UmvdFitSettings, fit_umvd
-from denoscope.train._evaluate import unique_names
-from denoscope.train._transients import SHAPES, TransientSettings, event_movie, measure_transients
+from denoscope.train.evaluation.transients import SHAPES, TransientSettings, event_movie, measure_transients
+from denoscope.train.evaluation.truth import unique_names
 
 SNR_EDGES = (1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 8.0, 10.0, 13.0, 17.0, 25.0)
 LEAST_EVENTS = 8  # of a mean that is shown

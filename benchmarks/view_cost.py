@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from denoscope.acquisition import Frame, RawWriter, SourceInfo
-from denoscope.acquisition._slab import Slab
-from denoscope.acquisition._view import _publisher
-from denoscope.acquisition._view._board import Board, Slot
-from denoscope.acquisition._view._publisher import Publisher
+from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.view import publisher as _publisher
+from denoscope.acquisition.view.board import Board, Slot
+from denoscope.acquisition.view.publisher import Publisher
 
 SIZES = (256, 512, 1024, 2048)
 

@@ -21,9 +21,9 @@ from scipy import ndimage
 
 from denoscope.runtime import Bundle
 from denoscope.train import TEST_MOVIES, test_movie
-from denoscope.train._evaluate import denoise_offline
-from denoscope.train._metrics import score
-from denoscope.train._transients import SHAPES, TransientSettings, event_movie
+from denoscope.train.evaluation.metrics import score
+from denoscope.train.evaluation.transients import SHAPES, TransientSettings, event_movie
+from denoscope.train.evaluation.truth import denoise_offline
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -29,7 +29,7 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 def denoscope(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     program, *words = line.split()
     assert program == "denoscope"
-    return run([sys.executable, "-m", "denoscope.acquisition._cli", *words], folder)
+    return run([sys.executable, "-m", "denoscope.acquisition.cli.app", *words], folder)
 
 
 def shell_lines() -> list[str]:

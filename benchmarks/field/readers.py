@@ -37,7 +37,7 @@ Made = tuple[Path, dict[tuple[str, ...], Movie]]
 
 def denoscope(*arguments: object) -> tuple[int, str, str]:
     """Run a command in this process; return its exit code and what it printed."""
-    from denoscope.acquisition._cli import main
+    from denoscope.acquisition.cli.app import main
 
     out, err = io.StringIO(), io.StringIO()
     code = 0

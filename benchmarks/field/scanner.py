@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from denoscope.acquisition import _offline
+from denoscope.acquisition.offline import denoise as _offline
 from denoscope.runtime import ScannerArtefacts, measure_scanner
-from denoscope.runtime._line_offset import _shift
+from denoscope.runtime.artefacts.line_offset import _shift
 from support.field_inputs import active_cells, counts, lines_shifted
 
 from . import Case, Outcome
@@ -101,7 +101,7 @@ def _ordinary() -> Outcome:
 
 def _live(folder: Path) -> Outcome:
     tifffile.imwrite(folder / "movie.tif", lines_shifted(3, 60, photons=20)[0])
-    start = "import sys; from denoscope.acquisition._cli import main; sys.exit(main())"
+    start = "import sys; from denoscope.acquisition.cli.app import main; sys.exit(main())"
     command = [sys.executable, "-c", start, "live", "--core", "replay:movie.tif"]
     subprocess.run(
         [*command, "--output", "run", "--frames", "60", "--quiet"],

@@ -63,7 +63,7 @@ def _start(rate: float, look_ahead: int) -> Outcome:
 
 
 def _two_channels(folder: Path) -> Outcome:
-    from denoscope.acquisition._denoiser import DenoiserRequest, LocalDenoiser
+    from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser
     from denoscope.runtime import StreamKey
 
     del folder

@@ -18,7 +18,7 @@ import tifffile
 from ome_types import from_tiff
 
 from acquisition.test_fill import frames_of, record, the_movie
-from denoscope.acquisition._offline import denoise_movie
+from denoscope.acquisition.offline.denoise import denoise_movie
 
 from . import Case, Outcome
 

@@ -18,7 +18,7 @@ def rows(plan: Plan) -> Iterator[dict[str, Any]]:
 
         device = LazyDevice(0)
     else:
-        from denoscope.runtime._backends._cuda import CudaDevice
+        from denoscope.runtime.backends.device.cuda import CudaDevice
 
         device = CudaDevice()
     count = plan.size**2

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from denoscope.export._half import half_precision
-from denoscope.runtime._backends._onnxruntime_gpu import OnnxRuntimeCuda
+from denoscope.runtime.backends.onnxruntime_gpu import OnnxRuntimeCuda
 
 from . import BUNDLES, Plan
 from .pushes import difference, measure_pushes

@@ -11,7 +11,7 @@ from .pushes import difference, measure_pushes
 
 def rows(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yield latency, rate, kernels and the distance from the processor's picture for each bundle that it runs."""
-    from denoscope.runtime._backends._own_kernels import OwnKernels
+    from denoscope.runtime.backends.own_kernels import OwnKernels
 
     backend_class: Any = OwnKernels
     if plan.dry:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.acquisition._bench._scene import make_scene
+from denoscope.acquisition.bench.scene import make_scene
 from denoscope.runtime import Bundle, FrameMeta, Stream
 
 from . import Plan

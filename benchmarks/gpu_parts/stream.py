@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
 
-from denoscope.runtime._backends._device import DeviceGraph
-from denoscope.runtime._backends._onnxruntime_gpu import OnnxRuntimeCuda, graph_names
-from denoscope.runtime._guard import Guard
+from denoscope.runtime.backends.device.device import DeviceGraph
+from denoscope.runtime.backends.onnxruntime_gpu import OnnxRuntimeCuda, graph_names
+from denoscope.runtime.stream.guard import Guard
 
 from . import BUNDLES, Plan
 from .pushes import measure_pushes

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from denoscope.acquisition._bench._scene import make_scene
+from denoscope.acquisition.bench.scene import make_scene
 from denoscope.export import load_network
 from denoscope.runtime import Bundle
 from denoscope.train import LiveNet

@@ -44,7 +44,7 @@ def denoscope() -> Run:
 
     def run(*arguments: object, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "denoscope.acquisition._cli", *map(str, arguments)],
+            [sys.executable, "-m", "denoscope.acquisition.cli.app", *map(str, arguments)],
             capture_output=True,
             text=True,
             timeout=timeout_s,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from denoscope.acquisition import Frame, SourceInfo, live, make_settings
-from denoscope.acquisition._sources._config import ConfigSource
+from denoscope.acquisition.sources.config import ConfigSource
 from support.tiny_bundle import IDENTITY, tiny_bundle
 
 

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from acquisition.conftest import environment
-from denoscope.acquisition._bench import _run
-from denoscope.acquisition._bench._against import compare
-from denoscope.acquisition._bench._cases import Case, parse_size, plan_cases
-from denoscope.acquisition._bench._memory import peak_bytes, resident_bytes
-from denoscope.acquisition._bench._play import DELIVERED, WORK, Plan, Timeline, play
-from denoscope.acquisition._bench._provenance import git_commit, provenance
-from denoscope.acquisition._bench._run import bench
-from denoscope.acquisition._bench._scene import POOL, make_scene
-from denoscope.acquisition._bench._statistics import STAGES, percentiles, summarise
-from denoscope.acquisition._bench._sustained import Trial, highest_rate, judge
-from denoscope.acquisition._bench._worker import run_case
+from denoscope.acquisition.bench import run as _run
+from denoscope.acquisition.bench.against import compare
+from denoscope.acquisition.bench.cases import Case, parse_size, plan_cases
+from denoscope.acquisition.bench.memory import peak_bytes, resident_bytes
+from denoscope.acquisition.bench.play import DELIVERED, WORK, Plan, Timeline, play
+from denoscope.acquisition.bench.provenance import git_commit, provenance
+from denoscope.acquisition.bench.run import bench
+from denoscope.acquisition.bench.scene import POOL, make_scene
+from denoscope.acquisition.bench.statistics import STAGES, percentiles, summarise
+from denoscope.acquisition.bench.sustained import Trial, highest_rate, judge
+from denoscope.acquisition.bench.worker import run_case
 from denoscope.runtime import BackendUnavailable, InvalidInput, Stream, estimate_intensity
 from support.wrapped_backends import WrappedBackend
 
@@ -279,7 +279,7 @@ def test_a_size_that_is_none(text: str) -> None:
 
 
 def test_a_backend_that_cannot_run_is_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from denoscope.runtime._backends._onnxruntime import OnnxRuntimeCpu
+    from denoscope.runtime.backends.onnxruntime import OnnxRuntimeCpu
 
     monkeypatch.setattr(OnnxRuntimeCpu, "unavailable", classmethod(lambda _: "it was taken away"))
     with pytest.raises(BackendUnavailable, match="taken away"):

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from acquisition.test_bench import case_of, report_of
-from denoscope.acquisition._bench import _gpu_meter
-from denoscope.acquisition._bench._against import compare
-from denoscope.acquisition._bench._gpu_meter import open_meter
-from denoscope.acquisition._bench._play import KEEP_UP
-from denoscope.acquisition._bench._provenance import provenance
-from denoscope.acquisition._bench._tables import line, markdown
-from denoscope.acquisition._bench._worker import run_case
+from denoscope.acquisition.bench import gpu_meter as _gpu_meter
+from denoscope.acquisition.bench.against import compare
+from denoscope.acquisition.bench.gpu_meter import open_meter
+from denoscope.acquisition.bench.play import KEEP_UP
+from denoscope.acquisition.bench.provenance import provenance
+from denoscope.acquisition.bench.tables import line, markdown
+from denoscope.acquisition.bench.worker import run_case
 from support.gpu_on_host import CudaOnHost
 from support.wrapped_backends import WrappedBackend
 

@@ -16,11 +16,11 @@ import pytest
 pytest.importorskip("zmq", reason="needs the extra 'micromanager'")
 
 from denoscope.acquisition import SessionStatus, live, make_settings, read_raw
-from denoscope.acquisition._errors import SourceFailed, SourceUnavailable
-from denoscope.acquisition._forecast import Load, make_forecast, refused
-from denoscope.acquisition._sources import _bridge
-from denoscope.acquisition._sources import _java as java
-from denoscope.acquisition._sources._bridge import BridgeSource
+from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
+from denoscope.acquisition.session.forecast import Load, make_forecast, refused
+from denoscope.acquisition.sources import bridge as _bridge
+from denoscope.acquisition.sources import java as java
+from denoscope.acquisition.sources.bridge import BridgeSource
 from denoscope.acquisition.testing import numbered_frames, pop_all
 
 from .bridge_peer import RUNNING, Camera, Peer

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
-from denoscope.acquisition._camera_options import ConvertingDenoiser, load_camera
-from denoscope.acquisition._noise_check import check_noise, rounding_note
+from denoscope.acquisition.denoisers.converting import ConvertingDenoiser, load_camera
+from denoscope.acquisition.notes.noise_check import check_noise, rounding_note
 from denoscope.runtime import CameraCalibration, FrameMeta, Intensity, InvalidInput, StreamCounters, StreamKey
 from denoscope.train import movie_from_file
 

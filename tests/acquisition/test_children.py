@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from denoscope.acquisition._child import start_child
+from denoscope.acquisition.processes.child import start_child
 from denoscope.runtime.children import child_command, child_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTED = (
-    "denoscope.acquisition._denoiser_process",
-    "denoscope.acquisition._hook_process",
-    "denoscope.acquisition._view._window_process",
-    "denoscope.acquisition._view._session_process",
+    "denoscope.acquisition.denoisers.process",
+    "denoscope.acquisition.integrations.hook_process",
+    "denoscope.acquisition.view.window_process",
+    "denoscope.acquisition.view.session_process",
 )
-RUN = ("denoscope.acquisition._bench._worker", "denoscope.export._build_process")
+RUN = ("denoscope.acquisition.bench.worker", "denoscope.export._build_process")
 PATHS = ("", os.pathsep, "nowhere" + os.pathsep, os.pathsep + "nowhere")
 
 

@@ -17,8 +17,8 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import Frame, SessionControl, SessionState, live, make_settings, read_raw
-from denoscope.acquisition._control import Action, RequestFiles, ask
-from denoscope.acquisition._fill import fill_run
+from denoscope.acquisition.offline.fill import fill_run
+from denoscope.acquisition.session.control import Action, RequestFiles, ask
 from denoscope.runtime import InvalidInput
 from support.tiny_bundle import tiny_bundle
 
@@ -166,7 +166,7 @@ def wait_for(path: Path, text: str) -> None:
 
 
 def command(movie: Path, bundle: Path, run: Path) -> list[str]:
-    words: list[Any] = [sys.executable, "-m", "denoscope.acquisition._cli", "live"]
+    words: list[Any] = [sys.executable, "-m", "denoscope.acquisition.cli.app", "live"]
     words += ["--core", f"replay:{movie}", "--fps", 40, "--frames", 4000, "--bundle", bundle]
     return [*map(str, words), "--output", str(run), "--no-picture"]
 

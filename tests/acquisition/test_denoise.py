@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition._offline import denoise_movie
+from denoscope.acquisition.offline.denoise import denoise_movie
 from denoscope.runtime import FrameMeta, Stream
 from support.field_inputs import lines_shifted
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from denoscope.acquisition import SourceUnavailable
-from denoscope.acquisition._offline import denoise_movie
+from denoscope.acquisition.offline.denoise import denoise_movie
 from denoscope.runtime import InvalidInput, open_movie
 
 CUT = {"chunk": 12, "warm_up": 6}

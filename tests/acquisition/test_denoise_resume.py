@@ -16,9 +16,9 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import OutputExists
-from denoscope.acquisition._chunks import Cut, calibrate, run_chunk
-from denoscope.acquisition._offline import denoise_movie
-from denoscope.acquisition._pages import PageFile
+from denoscope.acquisition.offline.chunks import Cut, calibrate, run_chunk
+from denoscope.acquisition.offline.denoise import denoise_movie
+from denoscope.acquisition.raw.pages import PageFile
 from denoscope.runtime import FrameMeta, InvalidInput, Stream
 from support.tiny_bundle import tiny_bundle
 
@@ -30,7 +30,7 @@ CUT = {"chunk": 16, "warm_up": 6}
 _SCRIPT = """
 import sys, time
 from pathlib import Path
-from denoscope.acquisition._offline import denoise_movie
+from denoscope.acquisition.offline.denoise import denoise_movie
 movie, output, std, bundle = map(Path, sys.argv[1:])
 denoise_movie(movie, output, std=std, bundle=str(bundle), resume=True, chunk=16, warm_up=6,
     on_frame=lambda done, total: (print(done, flush=True), time.sleep(0.01)))

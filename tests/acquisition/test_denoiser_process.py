@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from acquisition.conftest import environment
-from denoscope.acquisition._denoiser import UNKNOWN, DenoiserRequest, LocalDenoiser
-from denoscope.acquisition._errors import DenoiserFailed, DenoiserLost
-from denoscope.acquisition._remote import SLOTS, RemoteDenoiser
-from denoscope.acquisition._slab import Slab
+from denoscope.acquisition.denoisers.local import UNKNOWN, DenoiserRequest, LocalDenoiser
+from denoscope.acquisition.denoisers.remote import SLOTS, RemoteDenoiser
+from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
+from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.runtime import Denoised, FrameMeta, InvalidInput, StreamKey
 from support.tiny_bundle import tiny_bundle
 
@@ -126,8 +126,8 @@ def test_a_process_that_dies_or_hangs_is_said(remote: RemoteDenoiser, by: str, w
 
 PARENT = """
 import sys, time
-from denoscope.acquisition._denoiser import DenoiserRequest
-from denoscope.acquisition._remote import RemoteDenoiser
+from denoscope.acquisition.denoisers.local import DenoiserRequest
+from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 denoiser = RemoteDenoiser(DenoiserRequest(sys.argv[1]))
 denoiser.prepare((512, 512), "uint16", 1)
 print(denoiser.pid, flush=True)

@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 
 from acquisition.conftest import environment
-from denoscope.acquisition import _doctor_recording, _gpu
-from denoscope.acquisition._doctor import doctor
-from denoscope.acquisition._doctor_compute import (
+from denoscope.acquisition.diagnostics import gpu as _gpu
+from denoscope.acquisition.diagnostics import recording as _doctor_recording
+from denoscope.acquisition.diagnostics.checks import doctor
+from denoscope.acquisition.diagnostics.compute import (
     check_auto,
     check_backends,
     check_bundles,
     judge_driver,
     judge_onnxruntime,
 )
-from denoscope.acquisition._doctor_recording import check_disk, judge_disk, judge_micromanager
-from denoscope.acquisition._finding import Status
-from denoscope.acquisition._gpu import Driver, Gpu, find_driver, parse_nvidia_smi
+from denoscope.acquisition.diagnostics.finding import Status
+from denoscope.acquisition.diagnostics.gpu import Driver, Gpu, find_driver, parse_nvidia_smi
+from denoscope.acquisition.diagnostics.recording import check_disk, judge_disk, judge_micromanager
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -191,8 +192,8 @@ def test_room_and_speed(tmp_path: Path, free: float, speed: float, status: Statu
 
 
 def test_auto_and_the_table_of_backends(monkeypatch: pytest.MonkeyPatch) -> None:
-    from denoscope.runtime._backends._onnxruntime import OnnxRuntimeCpu
-    from denoscope.runtime._backends._openvino import OpenVino
+    from denoscope.runtime.backends.onnxruntime import OnnxRuntimeCpu
+    from denoscope.runtime.backends.openvino import OpenVino
 
     gone = "it was taken away: run `pip install 'denoscope[cpu]'`"
     monkeypatch.setattr(OpenVino, "unavailable", classmethod(lambda _: gone))
@@ -208,7 +209,7 @@ def test_auto_and_the_table_of_backends(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_backend_without_engines_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    from denoscope.runtime._backends._tensorrt import TensorRtRtx
+    from denoscope.runtime.backends.tensorrt import TensorRtRtx
 
     missing = "no engine has been built for the graph: run `denoscope build live --for sm89`"
     monkeypatch.setattr(TensorRtRtx, "unavailable", classmethod(lambda _: None))
@@ -242,7 +243,7 @@ def test_a_damaged_default_bundle_stops_a_recording(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_check_that_fails_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from denoscope.acquisition import _doctor
+    from denoscope.acquisition.diagnostics import checks as _doctor
 
     def fail() -> list[Any]:
         raise RuntimeError("the library is torn")
@@ -283,7 +284,7 @@ def test_a_full_path_to_a_file_stops_a_recording(denoscope: Run, tmp_path: Path)
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from denoscope.acquisition._doctor import doctor; "
+        "import sys; from pathlib import Path; from denoscope.acquisition.diagnostics.checks import doctor; "
         f"doctor(Path({str(tmp_path)!r})); "
         "print([m for m in ('torch', 'tensorrt', 'tensorrt_rtx', 'pymmcore', 'matplotlib') if m in sys.modules])"
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition._cli import main
+from denoscope.acquisition.cli.app import main
 
 from .conftest import Run
 

@@ -13,9 +13,9 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import Frame, live, make_settings
-from denoscope.acquisition._errors import OutputExists
-from denoscope.acquisition._fill import FILLED_MOVIE, fill_in_place, fill_run
-from denoscope.acquisition._report import summary
+from denoscope.acquisition.errors import OutputExists
+from denoscope.acquisition.offline.fill import FILLED_MOVIE, fill_in_place, fill_run
+from denoscope.acquisition.session.report import summary
 from denoscope.runtime import InvalidInput
 from support.tiny_bundle import tiny_bundle
 

@@ -12,10 +12,10 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import Frame, SourceInfo, live, make_settings, read_raw
-from denoscope.acquisition import _forecast as module
-from denoscope.acquisition._disk import write_speed
-from denoscope.acquisition._errors import DiskTooSlow, NoDiskSpace
-from denoscope.acquisition._forecast import Forecast, Load, make_forecast, refused
+from denoscope.acquisition.errors import DiskTooSlow, NoDiskSpace
+from denoscope.acquisition.raw.disk import write_speed
+from denoscope.acquisition.session import forecast as module
+from denoscope.acquisition.session.forecast import Forecast, Load, make_forecast, refused
 from support.tiny_bundle import tiny_bundle
 
 from .conftest import Run

@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 
 from denoscope.acquisition import Frame, OutputExists, RawWriter, SourceInfo, live, make_settings, read_raw
-from denoscope.acquisition import _live as live_module
-from denoscope.acquisition._confirm import confirm
-from denoscope.acquisition._control import RequestFiles
-from denoscope.acquisition._denoiser import DenoiserRequest
-from denoscope.acquisition._remote import RemoteDenoiser, _Asked
-from denoscope.acquisition._session import Session
-from denoscope.acquisition._signals import interrupts
-from denoscope.acquisition._words import Words, never_wait
+from denoscope.acquisition.denoisers.local import DenoiserRequest
+from denoscope.acquisition.denoisers.remote import RemoteDenoiser, _Asked
+from denoscope.acquisition.processes.signals import interrupts
+from denoscope.acquisition.processes.words import Words, never_wait
+from denoscope.acquisition.raw.confirm import confirm
+from denoscope.acquisition.session import live as live_module
+from denoscope.acquisition.session.control import RequestFiles
+from denoscope.acquisition.session.session import Session
 from denoscope.runtime import Bundle
 
 from .conftest import environment
@@ -91,7 +91,7 @@ def test_an_exception_in_the_main_loop(
 
     monkeypatch.setattr(live_module._Run, name, fail)
     if name == "_check_disk":
-        monkeypatch.setattr("denoscope.acquisition._folder._DISK_EVERY_S", 0.1)
+        monkeypatch.setattr("denoscope.acquisition.session.folder._DISK_EVERY_S", 0.1)
     slow: dict[int, Any] = {20: lambda: time.sleep(0.6)}
     report = record(tmp_path, bundle, before=slow)
     assert report["frames"]["received"] == 40
@@ -135,7 +135,7 @@ class Stuck(io.StringIO):
 
 
 def test_words_never_wait_for_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("denoscope.acquisition._words._PATIENCE_S", 0.2)
+    monkeypatch.setattr("denoscope.acquisition.processes.words._PATIENCE_S", 0.2)
     stuck = Stuck()
     monkeypatch.setattr(sys, "stdout", stuck)
     began_s = time.monotonic()
@@ -172,7 +172,7 @@ def test_a_reader_that_is_gone_is_passed_over(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_help_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    from denoscope.acquisition._cli import main
+    from denoscope.acquisition.cli.app import main
 
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
@@ -307,7 +307,7 @@ def test_a_disk_that_does_not_confirm(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     monkeypatch.setattr(os, "fsync", Disk(os.fsync, code, range(10**6)))
-    monkeypatch.setattr("denoscope.acquisition._raw._SYNC_EVERY_S", 0.0)
+    monkeypatch.setattr("denoscope.acquisition.raw.writer._SYNC_EVERY_S", 0.0)
     report = record(tmp_path, bundle)
     assert report["frames"]["received"] == report["frames"]["denoised"] == 40
     assert report["outcome"]["exit_code"] == 1

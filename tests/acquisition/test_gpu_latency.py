@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from denoscope.acquisition._bench._cases import Case
-from denoscope.acquisition._bench._scene import make_scene
-from denoscope.acquisition._bench._worker import run_case
+from denoscope.acquisition.bench.cases import Case
+from denoscope.acquisition.bench.scene import make_scene
+from denoscope.acquisition.bench.worker import run_case
 from denoscope.runtime import Bundle, FrameMeta, Stream, list_backends
 from denoscope.runtime.backends import Backend, choose_backend
 from denoscope.runtime.engines import local_gpu

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import LiveSettings, live
-from denoscope.acquisition._offline import denoise_movie
+from denoscope.acquisition.offline.denoise import denoise_movie
 from denoscope.runtime import NotFinite
 from support.changed_bundle import changed_bundle
 from support.field_inputs import active_cells, counts

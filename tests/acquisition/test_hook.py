@@ -18,7 +18,7 @@ from ome_types import from_tiff
 
 from acquisition.conftest import environment
 from denoscope.acquisition import OutputExists, Source, SourceFailed, hook
-from denoscope.acquisition._sources._pipe import PipeSource, pack_end, pack_frame
+from denoscope.acquisition.sources.pipe import PipeSource, pack_end, pack_frame
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
 from denoscope.runtime import InvalidInput
 

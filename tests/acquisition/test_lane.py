@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from denoscope.acquisition import Frame
-from denoscope.acquisition._lane import DenoiseLane, Stamp
-from denoscope.acquisition._latency import LatencyHistogram, Rate
+from denoscope.acquisition.contracts import Stamp
+from denoscope.acquisition.session.lane import DenoiseLane
+from denoscope.acquisition.session.latency import LatencyHistogram, Rate
 from denoscope.runtime import Denoised, FrameMeta, StageTimes, Stream, StreamCounters
 from support.tiny_bundle import stamped, tiny_bundle
 

@@ -10,11 +10,11 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from denoscope.acquisition._cli import _spread_pairs
-from denoscope.acquisition._range import frame_range
+from denoscope.acquisition.cli.app import _spread_pairs
+from denoscope.acquisition.cli.range import frame_range
 from denoscope.runtime import InvalidInput
 from denoscope.train import CameraSettings, SceneSettings, simulate
-from denoscope.train._precision import automatic_precision
+from denoscope.train.fitting.precision import automatic_precision
 
 from .conftest import Run
 
@@ -77,7 +77,7 @@ def test_bad_input_gets_one_sentence(
 @pytest.mark.parametrize("name", ["mine.denoscope", "mine-report.html", "mine-training.csv"])
 def test_what_an_earlier_training_wrote_is_not_replaced(tmp_path: Path, name: str) -> None:
     from denoscope.acquisition import OutputExists
-    from denoscope.acquisition._commands.train import _refuse_existing
+    from denoscope.acquisition.cli.commands.train import _refuse_existing
 
     paths = [tmp_path / each for each in ("mine.denoscope", "mine-report.html", "mine-training.csv")]
     _refuse_existing(paths, interrupted=False, resume=False)
@@ -189,7 +189,7 @@ def denoised(denoscope: Run, noisy: Path, bundle: Path, folder: Path) -> None:
 
 
 def test_the_blind_spot_follows_the_noise() -> None:
-    from denoscope.acquisition._commands.train import _Beginning, _choose_blind_spot
+    from denoscope.acquisition.cli.commands.train import _Beginning, _choose_blind_spot
     from denoscope.runtime import estimate_intensity
     from denoscope.train import LiveSettings, TrainingMovie
 

@@ -16,7 +16,7 @@ import tifffile
 from ome_types import from_tiff
 
 from denoscope.acquisition import Frame, live, make_settings, read_raw
-from denoscope.acquisition._errors import OutputExists
+from denoscope.acquisition.errors import OutputExists
 from denoscope.runtime import InvalidInput, StreamKey, open_movie
 from support.tiny_bundle import IDENTITY, tiny_bundle
 
@@ -295,7 +295,7 @@ def test_a_killed_session_leaves_every_frame_that_was_written(tmp_path: Path, na
     movie = np.random.default_rng(2).poisson(300, (3000, *SHAPE)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "movie.tif", movie)
     run = tmp_path / "run"
-    words: list[Any] = [sys.executable, "-m", "denoscope.acquisition._cli", "live", "--output", run]
+    words: list[Any] = [sys.executable, "-m", "denoscope.acquisition.cli.app", "live", "--output", run]
     words += ["--core", f"replay:{tmp_path / 'movie.tif'}", "--fps", 50, "--no-picture"]
     words += ["--bundle", tmp_path / "tiny.denoscope", "--denoised-format", name]
     session = subprocess.Popen(

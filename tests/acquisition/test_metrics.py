@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from denoscope.acquisition import live, make_settings
-from denoscope.acquisition._latency import LatencyHistogram
-from denoscope.acquisition._metrics import Gauges, MetricsServer, metrics_address
+from denoscope.acquisition.session.latency import LatencyHistogram
+from denoscope.acquisition.session.metrics import Gauges, MetricsServer, metrics_address
 from denoscope.runtime import InvalidInput
 
 from .conftest import Run

@@ -11,7 +11,7 @@ import tifffile
 from ome_types import from_tiff
 
 from denoscope.acquisition import Frame, live, make_settings
-from denoscope.acquisition._offline import denoise_movie
+from denoscope.acquisition.offline.denoise import denoise_movie
 from support.tiny_bundle import IDENTITY, tiny_bundle
 
 from .test_routing import Listed

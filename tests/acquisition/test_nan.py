@@ -11,8 +11,8 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import live, make_settings
-from denoscope.acquisition._nan_count import NanCount
-from denoscope.acquisition._offline import denoise_movie
+from denoscope.acquisition.notes.nan_count import NanCount
+from denoscope.acquisition.offline.denoise import denoise_movie
 from denoscope.runtime import InvalidInput
 from support.tiny_bundle import tiny_bundle
 

@@ -9,8 +9,8 @@ import tifffile
 from ome_types import from_tiff
 
 from denoscope.acquisition import OutputExists, SourceInfo
-from denoscope.acquisition._lane import Stamp
-from denoscope.acquisition._ome import DenoisedWriter
+from denoscope.acquisition.contracts import Stamp
+from denoscope.acquisition.sinks.ome import DenoisedWriter
 from denoscope.runtime import Denoised, FrameMeta, StageTimes
 
 INFO = SourceInfo(

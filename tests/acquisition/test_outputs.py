@@ -15,14 +15,14 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import OutputExists
-from denoscope.acquisition._cli import main
-from denoscope.acquisition._errors import explain
-from denoscope.acquisition._fill import fill_run
-from denoscope.acquisition._journal import Journal
-from denoscope.acquisition._offline import denoise_movie
-from denoscope.acquisition._outputs import give_name, lock_of, locked
-from denoscope.acquisition._raw import read_raw
-from denoscope.acquisition._sources._config import explain_load_error
+from denoscope.acquisition.cli.app import main
+from denoscope.acquisition.errors import explain
+from denoscope.acquisition.offline.denoise import denoise_movie
+from denoscope.acquisition.offline.fill import fill_run
+from denoscope.acquisition.offline.journal import Journal
+from denoscope.acquisition.offline.outputs import give_name, lock_of, locked
+from denoscope.acquisition.raw.writer import read_raw
+from denoscope.acquisition.sources.config import explain_load_error
 from denoscope.runtime import InvalidInput
 
 from .test_control import Steady, frames_of
@@ -143,7 +143,7 @@ def test_a_change_of_the_movie_is_seen(bundle: Path, movie: Path, tmp_path: Path
 def test_a_change_between_the_samples_is_seen(
     bundle: Path, movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, changed: int
 ) -> None:
-    monkeypatch.setattr("denoscope.acquisition._input_watch._SAMPLES", 2)
+    monkeypatch.setattr("denoscope.acquisition.offline.input_watch._SAMPLES", 2)
     mine, out = tmp_path / "movie.tif", tmp_path / "out.tif"
     shutil.copy(movie, mine)
     with pytest.raises(KeyboardInterrupt):
@@ -183,7 +183,7 @@ def test_ended_while_the_files_got_their_names(
             raise _Enough
 
     with monkeypatch.context() as patched:
-        patched.setattr("denoscope.acquisition._offline.give_name", give)
+        patched.setattr("denoscope.acquisition.offline.denoise.give_name", give)
         with pytest.raises(_Enough):
             denoise_movie(movie, out, std=std, bundle=str(bundle), **CUT)
     assert std.exists() is std_first

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition._pages import PageFile, replace_description
+from denoscope.acquisition.raw.pages import PageFile, replace_description
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", ">u2"])

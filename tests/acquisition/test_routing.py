@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ome_types import from_tiff
 
 from denoscope.acquisition import Frame, Source, SourceInfo, make_settings, read_raw
-from denoscope.acquisition._live import live
-from denoscope.acquisition._routing import Route, Routes
+from denoscope.acquisition.denoisers.routing import Route, Routes
+from denoscope.acquisition.session.live import live
 from denoscope.runtime import StreamKey
 from support.tiny_bundle import IDENTITY, assert_answer, expected_movie, tiny_bundle
 

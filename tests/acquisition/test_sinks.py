@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition._fill import fill_run
-from denoscope.acquisition._offline import denoise_movie
+from denoscope.acquisition.offline.denoise import denoise_movie
+from denoscope.acquisition.offline.fill import fill_run
 from denoscope.runtime import InvalidInput, open_movie
 
 from .test_fill import frames_of, record

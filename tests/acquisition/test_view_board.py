@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from denoscope.acquisition import Frame, SourceInfo, make_settings
-from denoscope.acquisition._lane import Stamp
-from denoscope.acquisition._slab import Slab
-from denoscope.acquisition._states import FinishReason, SessionState, SessionStatus
-from denoscope.acquisition._view._board import Board, Slot, Wish
-from denoscope.acquisition._view._contrast import AutoContrast
-from denoscope.acquisition._view._line import Level, StatusLine
-from denoscope.acquisition._view._publisher import Publisher, ShownRaw, ShownSink, status_values
+from denoscope.acquisition.contracts import Stamp
+from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.session.states import FinishReason, SessionState, SessionStatus
+from denoscope.acquisition.view.board import Board, Slot, Wish
+from denoscope.acquisition.view.contrast import AutoContrast
+from denoscope.acquisition.view.line import Level, StatusLine
+from denoscope.acquisition.view.publisher import Publisher, ShownRaw, ShownSink, status_values
 from denoscope.runtime import Denoised, FrameMeta, StageTimes, StreamKey
 
 
@@ -139,7 +139,7 @@ def denoised(number: int, value: int, key: StreamKey) -> Denoised:
 
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("denoscope.acquisition._view._publisher._PERIOD_S", 0.0)
+    monkeypatch.setattr("denoscope.acquisition.view.publisher._PERIOD_S", 0.0)
 
 
 @pytest.mark.usefixtures("unhurried")

@@ -24,10 +24,10 @@ with warnings.catch_warnings():
     from qtpy.QtWidgets import QApplication
 
 from acquisition.conftest import ROOT
-from denoscope.acquisition._slab import Slab
-from denoscope.acquisition._view._board import Board, Slot, Wish
-from denoscope.acquisition._view._display import Display
-from denoscope.acquisition._view._dock import LiveDock
+from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.view.board import Board, Slot, Wish
+from denoscope.acquisition.view.display import Display
+from denoscope.acquisition.view.dock import LiveDock
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -214,13 +214,13 @@ def test_dock_says_how_a_session_died(
 
 def test_manifest() -> None:
     manifest = PluginManifest.from_file(
-        ROOT / "acquisition" / "denoscope" / "acquisition" / "_view" / "napari.yaml"
+        ROOT / "acquisition" / "denoscope" / "acquisition" / "view" / "napari.yaml"
     )
     manifest.validate_imports()
     assert manifest.name == "denoscope"
     assert [widget.display_name for widget in manifest.contributions.widgets or []] == ["Live"]
     (point,) = (each for each in entry_points(group="napari.manifest") if each.name == "denoscope")
-    assert point.value == "denoscope.acquisition._view:napari.yaml"
+    assert point.value == "denoscope.acquisition.view:napari.yaml"
 
 
 def test_page_names_what_there_is() -> None:

@@ -18,8 +18,9 @@ import tifffile
 
 from acquisition.conftest import ROOT, Run, environment
 from denoscope.acquisition import live, make_settings
-from denoscope.acquisition._view import _link, _window
-from denoscope.acquisition._view._window import LiveWindow
+from denoscope.acquisition.view import link as _link
+from denoscope.acquisition.view import window as _window
+from denoscope.acquisition.view.window import LiveWindow
 from denoscope.runtime import InvalidInput
 
 FRAMES = 60
@@ -166,7 +167,7 @@ def test_window_that_cannot_open_is_refused_before_anything_is_recorded(
 
 
 def test_view_without_napari(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("denoscope.acquisition._extras.find_spec", lambda _name: None)
+    monkeypatch.setattr("denoscope.acquisition.extras.find_spec", lambda _name: None)
     with pytest.raises(InvalidInput, match=r"--view needs napari.*denoscope\[view\]"):
         LiveWindow(stay=False)
 

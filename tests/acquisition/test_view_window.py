@@ -83,7 +83,7 @@ def test_command_of_the_page(tmp_path: Path) -> None:
     program, *words = line.split()
     assert program == "denoscope"
     done = subprocess.run(
-        [sys.executable, "-m", "denoscope.acquisition._cli", *words],
+        [sys.executable, "-m", "denoscope.acquisition.cli.app", *words],
         cwd=tmp_path,
         capture_output=True,
         text=True,

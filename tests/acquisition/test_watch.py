@@ -20,13 +20,13 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import Source, SourceFailed, SourceUnavailable, live, open_source, read_raw
-from denoscope.acquisition._frames import Frame
-from denoscope.acquisition._routing import Routes
-from denoscope.acquisition._settings import make_settings
-from denoscope.acquisition._sources import Part
-from denoscope.acquisition._sources._file import FileSource
-from denoscope.acquisition._sources._tails import natural
-from denoscope.acquisition._sources._watch import WatchSource
+from denoscope.acquisition.contracts import Frame
+from denoscope.acquisition.denoisers.routing import Routes
+from denoscope.acquisition.session.settings import make_settings
+from denoscope.acquisition.sources import Part
+from denoscope.acquisition.sources.file import FileSource
+from denoscope.acquisition.sources.tails import natural
+from denoscope.acquisition.sources.watch import WatchSource
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
 from denoscope.runtime import InvalidInput
 from support.recordings import interleaved_pages, named_images, scanimage, turn

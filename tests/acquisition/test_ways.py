@@ -41,7 +41,7 @@ def run(words: list[Any], folder: Path) -> None:
 def denoscope(line: str, folder: Path) -> dict[str, Any]:
     program, *words = line.split()
     assert program == "denoscope"
-    run([sys.executable, "-m", "denoscope.acquisition._cli", *words], folder)
+    run([sys.executable, "-m", "denoscope.acquisition.cli.app", *words], folder)
     output = folder / words[words.index("--output") + 1]
     report: dict[str, Any] = json.loads((output / "report.json").read_text(encoding="utf-8"))
     frames = report["frames"]

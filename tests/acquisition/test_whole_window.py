@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from denoscope.acquisition._bench._against import compare_whole_window
-from denoscope.acquisition._bench._whole_window import SUFFIX, whole_window
+from denoscope.acquisition.bench.against import compare_whole_window
+from denoscope.acquisition.bench.whole_window import SUFFIX, whole_window
 from denoscope.runtime import Bundle, FrameMeta, Stream
 
 

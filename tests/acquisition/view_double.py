@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from denoscope.acquisition._slab import Slab
-from denoscope.acquisition._view._board import Board, Slot, Wish
+from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.view.board import Board, Slot, Wish
 
 
 def listen(lines: queue.SimpleQueue[dict[str, Any] | None]) -> None:

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from denoscope.acquisition._movie import demo_movie
+from denoscope.acquisition.sources.movies import demo_movie
 from denoscope.export import (
     PrecisionRefused,
     Target,

@@ -14,20 +14,13 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from denoscope.export import (
-    Target,
-    build_engine,
-    export_bundle,
-    load_bundle_flow,
-    load_network,
-    plan_engines,
-)
+from denoscope.export import Target, build_engine, export_bundle, load_bundle_flow, load_network, plan_engines
 from denoscope.export._engines import installed
 from denoscope.export._half import half_precision, rounded_like_half
 from denoscope.runtime import Bundle, FrameMeta, Intensity, InvalidInput, Stream
-from denoscope.runtime._placement import REACH, Placement
 from denoscope.runtime.backends import Backend
 from denoscope.runtime.engines import EngineCache
+from denoscope.runtime.motion.placement import REACH, Placement
 from denoscope.train import (
     LiveNet,
     LiveSettings,
@@ -38,8 +31,8 @@ from denoscope.train import (
     denoise_movie,
     denoise_umvd,
 )
-from denoscope.train._flow import load_flow
-from denoscope.train._guide import lead_to_centre, resize_flow
+from denoscope.train.flow.net import load_flow
+from denoscope.train.networks.live.guide import lead_to_centre, resize_flow
 from support.wrapped_backends import DeviceBackend
 
 pytestmark = pytest.mark.slow  # the exporter takes seconds a graph

@@ -9,7 +9,7 @@ from torch import Tensor
 from denoscope.export._split import split
 from denoscope.runtime import InvalidInput
 from denoscope.train import LiveNet, LiveSettings, StsUvd, StsUvdSettings, Umvd, UmvdSettings
-from denoscope.train._guide import lead_to_centre, resize_flow
+from denoscope.train.networks.live.guide import lead_to_centre, resize_flow
 from support.drift import Drift
 
 SMALL = {"features": 3, "width": 4, "wide": 6, "head": 8}

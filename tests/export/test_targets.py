@@ -7,7 +7,7 @@ import pytest
 from denoscope.export import GPUS, Target, parse_range, parse_size, parse_targets
 from denoscope.export._sizes import canvas_ranges, scene_ranges, size_ranges
 from denoscope.runtime import InvalidInput
-from denoscope.runtime._placement import Placement
+from denoscope.runtime.motion.placement import Placement
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ from denoscope.export._build_process import build_in_process_of_its_own
 from denoscope.export._lowering import gemm_as_products
 from denoscope.export._tensorrt import BuildRequest, Phases
 from denoscope.runtime import Bundle, InvalidInput, list_bundles
-from denoscope.runtime._field import KNOTS, interpolation, places
 from denoscope.runtime.engines import EngineCache, LocalGpu
+from denoscope.runtime.motion.field import KNOTS, interpolation, places
 from support.damage import mutated
 from support.tiny_bundle import tiny_bundle
 
@@ -406,7 +406,7 @@ def test_the_rewritten_fuse_gives_the_same_frames(name: str) -> None:
 
 def denoscope(*words: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "denoscope.acquisition._cli", *map(str, words)],
+        [sys.executable, "-m", "denoscope.acquisition.cli.app", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-import denoscope.runtime._backends as table
+import denoscope.runtime.backends.registry as table
 from denoscope.runtime import BackendUnavailable, Bundle, FrameMeta, Stream, choose_backend
-from denoscope.runtime._backends._onnxruntime import OnnxRuntimeCpu
 from denoscope.runtime.backends import BackendEntry, Buffer, Graph
+from denoscope.runtime.backends.onnxruntime import OnnxRuntimeCpu
 from support.tiny_bundle import assert_answer, expected_movie, stamped, tiny_bundle
 
 
@@ -123,7 +123,7 @@ def test_every_reason_is_given_when_none_is_left(
 def test_a_session_goes_on_too_and_its_report_says_so(
     fragile: type[Fragile], monkeypatch: pytest.MonkeyPatch, bundle: Bundle, refuses: str
 ) -> None:
-    from denoscope.acquisition._denoiser import DenoiserRequest, LocalDenoiser
+    from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser
 
     monkeypatch.setattr(fragile, "refuses", refuses)
     denoiser = LocalDenoiser(DenoiserRequest(str(bundle.folder), threads=1))

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-import denoscope.runtime._backends as table
+import denoscope.runtime.backends.registry as table
 from denoscope.runtime import (
     BackendUnavailable,
     Bundle,
@@ -21,9 +21,9 @@ from denoscope.runtime import (
     list_backends,
     register_backend,
 )
-from denoscope.runtime._backends._onnxruntime import OnnxRuntimeCpu
-from denoscope.runtime._backends._openvino import OpenVino, OpenVinoBf16
-from denoscope.runtime._raw import without_output
+from denoscope.runtime.backends.onnxruntime import OnnxRuntimeCpu
+from denoscope.runtime.backends.openvino import OpenVino, OpenVinoBf16
+from denoscope.runtime.backends.raw_count_graphs import without_output
 from denoscope.runtime.testing import BackendContract
 from support.wrapped_backends import DeviceBackend
 

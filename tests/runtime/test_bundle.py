@@ -25,7 +25,7 @@ from denoscope.runtime import (
     list_bundles,
     write_bundle,
 )
-from denoscope.runtime._bundle import _checksum
+from denoscope.runtime.bundle.bundle import _checksum
 from support.tiny_bundle import (
     assert_answer,
     expected_movie,
@@ -213,7 +213,7 @@ def test_a_missing_bundle_lists_the_shipped(tmp_path: Path) -> None:
 
 
 def test_shipped_bundles_load_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("denoscope.runtime._bundle._SHIPPED", tmp_path)
+    monkeypatch.setattr("denoscope.runtime.bundle.bundle._SHIPPED", tmp_path)
     assert list_bundles() == ()
     tiny_bundle(tmp_path / "small.denoscope")
     assert list_bundles() == ("small",)

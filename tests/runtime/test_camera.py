@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from denoscope.runtime import CameraCalibration, InvalidInput, estimate_intensity
-from denoscope.runtime._camera import read_map
+from denoscope.runtime.noise.camera import read_map
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -208,6 +208,6 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def refuse(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr("denoscope.runtime._camera.import_module", refuse)
+    monkeypatch.setattr("denoscope.runtime.noise.camera.import_module", refuse)
     with pytest.raises(InvalidInput, match=r"needs scipy.*denoscope\[formats\].*\.npy"):
         read_map(path, "gain")

@@ -15,7 +15,7 @@ core = pytest.importorskip("cuda.core", reason="needs the extra 'cuda'")
 
 from cuda.core.graph import Graph, GraphBuilder  # noqa: E402
 
-from denoscope.runtime._backends._cuda import CudaDevice  # noqa: E402
+from denoscope.runtime.backends.device.cuda import CudaDevice  # noqa: E402
 
 
 @pytest.fixture

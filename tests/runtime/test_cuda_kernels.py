@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from denoscope.runtime import Intensity
-from denoscope.runtime._backends._convert_raw import kernel_source
-from denoscope.runtime._convert import normalise_into, restore
+from denoscope.runtime.backends.device.convert_raw import kernel_source
+from denoscope.runtime.noise.counts import normalise_into, restore
 from support.lazy_device import run_kernel
 from support.nvrtc import nvrtc
 
@@ -39,7 +39,7 @@ static float from_half(half_bits b) { _Float16 h; __builtin_memcpy(&h, &b, 2); r
 def test_nvrtc_compiles_them_without_a_gpu(capability: str) -> None:
     if reason := nvrtc():
         pytest.skip(reason)
-    from denoscope.runtime._backends._cuda import compile_kernels
+    from denoscope.runtime.backends.device.cuda import compile_kernels
 
     code = bytes(compile_kernels(f"sm_{capability}").code)
     assert code.startswith(b"\x7fELF")

@@ -14,7 +14,6 @@ import pytest
 
 import denoscope.runtime.engines as public
 from denoscope.runtime import InvalidInput
-from denoscope.runtime._engines import _cache, _driver
 from denoscope.runtime.engines import (
     BuiltEngine,
     CachedEngine,
@@ -24,6 +23,8 @@ from denoscope.runtime.engines import (
     SizeRange,
     default_cache_folder,
 )
+from denoscope.runtime.engines import cache as _cache
+from denoscope.runtime.engines import driver as _driver
 
 ROOT = Path(__file__).parents[2]
 SIZE = SizeRange(minimum=(512, 512), typical=(512, 512), maximum=(512, 512))

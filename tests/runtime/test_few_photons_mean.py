@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from denoscope.runtime import FrameMeta, Intensity, Stream
-from denoscope.runtime._few_photons_mean import keep_mean, light_of
+from denoscope.runtime.noise.few_photons_mean import keep_mean, light_of
 from support.field_inputs import detected
 
 UNKNOWN = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=1)

@@ -19,7 +19,7 @@ from denoscope.runtime import (
     NotFinite,
     Stream,
 )
-from denoscope.runtime._backends._device import DeviceBuffer
+from denoscope.runtime.backends.device.device import DeviceBuffer
 from support.gpu_on_host import CudaOnHost, TensorRtProviderOnHost
 from support.lazy_device import LazyDevice
 from support.tiny_bundle import assert_answer, expected_movie, stamped, tiny_bundle

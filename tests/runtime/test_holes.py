@@ -21,7 +21,7 @@ from denoscope.runtime import (
     measure_scanner,
     moves_anywhere,
 )
-from denoscope.runtime._holes import filled, filled_when_read, measured_part, without_holes
+from denoscope.runtime.movies.holes import filled, filled_when_read, measured_part, without_holes
 from support.tiny_bundle import tiny_bundle
 
 BACKEND = "onnxruntime-cpu"

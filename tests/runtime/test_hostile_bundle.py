@@ -18,9 +18,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from denoscope.runtime import Bundle, BundleDamaged, write_bundle
-from denoscope.runtime import _bundle as module
-from denoscope.runtime._bundle import _checksum
-from denoscope.runtime._regular_file import NotReadable, read_regular
+from denoscope.runtime.bundle import bundle as module
+from denoscope.runtime.bundle.bundle import _checksum
+from denoscope.runtime.bundle.regular_file import NotReadable, read_regular
 from support.hostile_graphs import HOSTILE, hostile_bundle
 from support.tiny_bundle import tiny_bundle, tiny_files, tiny_manifest
 
@@ -96,7 +96,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
     path = tmp_path / "file"
     path.write_bytes(bytes(11))
     assert read_regular(path, 11) == bytes(11)
-    monkeypatch.setattr("denoscope.runtime._regular_file._size_of", lambda _: 0)
+    monkeypatch.setattr("denoscope.runtime.bundle.regular_file._size_of", lambda _: 0)
     with pytest.raises(NotReadable, match="11 bytes, and at most 10"):
         read_regular(path, 10)
 

@@ -9,13 +9,13 @@ import numpy.typing as npt
 import pytest
 
 from denoscope.runtime import Denoised, FrameMeta, Intensity, Stream, StreamCounters, estimate_intensity
-from denoscope.runtime._light import (
+from denoscope.runtime.artefacts.light import (  # the model itself, without a network
     STEADY,
     Light,
     LightMeter,
     lit_as_one,
     under,
-)  # the model itself, without a network
+)
 from support.field_inputs import active_cells, counts
 
 Movie = npt.NDArray[Any]

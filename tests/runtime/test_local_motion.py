@@ -7,8 +7,8 @@ import pytest
 from scipy import ndimage
 
 from denoscope.runtime import Intensity, estimate_intensity, follow_motion
-from denoscope.runtime._field import KNOTS, between, constant, interpolation, inverse, lead
-from denoscope.runtime._local_motion import LocalMotion
+from denoscope.runtime.motion.field import KNOTS, between, constant, interpolation, inverse, lead
+from denoscope.runtime.motion.local_motion import LocalMotion
 
 SHAPE = (120, 136)
 

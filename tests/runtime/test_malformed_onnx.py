@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from denoscope.runtime import BundleDamaged
-from denoscope.runtime._graph_check import GraphNames, check_graph
+from denoscope.runtime.bundle.graph_check import GraphNames, check_graph
 from support.broken_graphs import WAYS, broken_graph
 from support.tiny_bundle import tiny_bundle
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from denoscope.runtime import estimate_intensity, moves_anywhere
-from denoscope.runtime._moves import Watch, moves
+from denoscope.runtime.motion.moves import Watch, moves
 
 FloatArray = npt.NDArray[np.float64]
 

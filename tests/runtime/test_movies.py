@@ -14,8 +14,8 @@ import pytest
 import tifffile
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
-from denoscope.runtime._movies import FORMATS
-from denoscope.runtime._movies._folder import natural_order
+from denoscope.runtime.movies import FORMATS
+from denoscope.runtime.movies.folder import natural_order
 from support.movie_files import CHAINS, CHANNELS, MOVIE, STACKS, write_chain, write_ndtiff
 
 KEYS: list[Any] = [
@@ -209,9 +209,9 @@ def test_a_format_that_is_not_installed_names_the_extra(
 ) -> None:
     find = importlib.util.find_spec
     missing = {"zarr", "h5py", "imagecodecs"}
-    for module in ("_open", "_folder"):
+    for module in ("opening", "folder"):
         monkeypatch.setattr(
-            f"denoscope.runtime._movies.{module}.find_spec",
+            f"denoscope.runtime.movies.{module}.find_spec",
             lambda name: None if name in missing else find(name),
         )
     for kind in ("ome-zarr 0.4", "hdf5", "png files"):
@@ -224,7 +224,7 @@ def test_a_format_that_is_not_installed_names_the_extra(
 def test_the_table_names_what_exists() -> None:
     for row in FORMATS:
         module, _, function = row.opener.partition(":")
-        assert callable(getattr(importlib.import_module(f"denoscope.runtime._movies.{module}"), function))
+        assert callable(getattr(importlib.import_module(f"denoscope.runtime.movies.{module}"), function))
 
 
 def test_numbers_in_names_sort_as_numbers() -> None:

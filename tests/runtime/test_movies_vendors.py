@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
-from denoscope.runtime._movies import _open
+from denoscope.runtime.movies import _open
 from support.vendor_files import write_czi, write_lif, write_oib, write_oif, write_scanbox, write_thorlabs
 
 T, Z, P, C, H, W = 5, 3, 2, 2, 24, 40

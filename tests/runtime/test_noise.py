@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pytest
 from pydantic import ValidationError
 
-from denoscope.runtime import Intensity, InvalidInput, _noise, estimate_intensity
+from denoscope.runtime import Intensity, InvalidInput, estimate_intensity
+from denoscope.runtime.noise import noise as _noise
 from support.field_inputs import DETECTORS, detected
 
 SHAPE = (96, 112)

@@ -11,9 +11,9 @@ import pytest
 from onnx import helper
 
 from denoscope.runtime import BackendUnavailable, DeviceFailed
-from denoscope.runtime._backends import _onnxruntime_gpu as gpu_module
-from denoscope.runtime._backends._device_errors import explain
-from denoscope.runtime._backends._onnxruntime_gpu import (
+from denoscope.runtime.backends import onnxruntime_gpu as gpu_module
+from denoscope.runtime.backends.device.errors import explain
+from denoscope.runtime.backends.onnxruntime_gpu import (
     OnnxRuntimeCuda,
     OnnxRuntimeNvTensorRtRtx,
     OnnxRuntimeTensorRt,
@@ -54,14 +54,14 @@ class TestOnnxRuntimeNvTensorRtRtx(BackendContract):
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def there(capability: tuple[int, int] = (8, 9), driver: tuple[int, int] = (13, 0)) -> None:
         found = LocalGpu("NVIDIA RTX 4090", capability, driver)
-        monkeypatch.setattr("denoscope.runtime._engines.local_gpu", lambda: found)
+        monkeypatch.setattr("denoscope.runtime.engines.local_gpu", lambda: found)
         monkeypatch.setattr(gpu_module, "local_gpu", lambda: found)
 
     return there
 
 
 def test_without_a_driver_every_one_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("denoscope.runtime._engines.local_gpu", lambda: "no NVIDIA driver is installed")
+    monkeypatch.setattr("denoscope.runtime.engines.local_gpu", lambda: "no NVIDIA driver is installed")
     for backend in (OnnxRuntimeCuda, OnnxRuntimeTensorRt, OnnxRuntimeNvTensorRtRtx):
         reason = backend.unavailable()
         assert reason is not None

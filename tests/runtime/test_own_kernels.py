@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from denoscope.acquisition._bench._scene import make_scene
+from denoscope.acquisition.bench.scene import make_scene
 from denoscope.runtime import Bundle, FrameMeta, Stream
-from denoscope.runtime._backends._cuda import compile_kernels
-from denoscope.runtime._backends._kernels._plan import pack_weights, plan_kernels
-from denoscope.runtime._backends._kernels._read import read_program
-from denoscope.runtime._backends._onnxruntime_gpu import with_shapes
-from denoscope.runtime._backends._own_kernels import OwnKernels, _places, kernel_prelude
 from denoscope.runtime.backends import Backend
+from denoscope.runtime.backends.device.cuda import compile_kernels
+from denoscope.runtime.backends.device.kernels.plan import pack_weights, plan_kernels
+from denoscope.runtime.backends.device.kernels.read import read_program
+from denoscope.runtime.backends.onnxruntime_gpu import with_shapes
+from denoscope.runtime.backends.own_kernels import OwnKernels, _places, kernel_prelude
 from denoscope.runtime.testing import BackendContract
 from support.gpu_on_host import KernelsOnHost
 from support.nvrtc import nvrtc

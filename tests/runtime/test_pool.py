@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from denoscope.runtime import FrameMeta, Intensity, Stream
-from denoscope.runtime._pool import Pool
 from denoscope.runtime.backends import HostBuffer
+from denoscope.runtime.stream.pool import Pool
 from support.tiny_bundle import tiny_bundle
 
 

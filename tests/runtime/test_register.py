@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from denoscope.runtime import estimate_intensity
-from denoscope.runtime._moves import moves
-from denoscope.runtime._register import Registration
+from denoscope.runtime.motion.moves import moves
+from denoscope.runtime.motion.register import Registration
 
 FloatArray = npt.NDArray[np.float64]
 

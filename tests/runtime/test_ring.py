@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from denoscope.runtime._ring import Ring
+from denoscope.runtime.stream.ring import Ring
 
 WINDOWS = [(window, ahead) for window in (3, 5, 7) for ahead in range(window // 2 + 1)]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import denoscope.runtime._backends as table
+import denoscope.runtime.backends.registry as table
 from denoscope.runtime import (
     BackendUnavailable,
     Bundle,
@@ -19,8 +19,8 @@ from denoscope.runtime import (
     Stream,
     choose_backend,
 )
-from denoscope.runtime._backends import _tensorrt
-from denoscope.runtime._backends._tensorrt import Place, TensorRtRtx, engines_for
+from denoscope.runtime.backends import tensorrt as _tensorrt
+from denoscope.runtime.backends.tensorrt import Place, TensorRtRtx, engines_for
 from denoscope.runtime.engines import EngineCache, LocalGpu, SizeRange
 from denoscope.runtime.testing import BackendContract
 from support.gpu_on_host import VERSION, SelfBuildingOnHost, TensorRtOnHost, put_bundle

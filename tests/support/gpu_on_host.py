@@ -11,11 +11,11 @@ import onnx
 import onnxruntime
 
 from denoscope.runtime import Bundle
-from denoscope.runtime._backends._device import DeviceBuffer, Work
-from denoscope.runtime._backends._onnxruntime_gpu import OnnxRuntimeCuda, OnnxRuntimeTensorRt
-from denoscope.runtime._backends._own_kernels import OwnKernels
-from denoscope.runtime._backends._tensorrt import Engine, TensorRt, TensorRtRtx
 from denoscope.runtime.backends import Graph
+from denoscope.runtime.backends.device.device import DeviceBuffer, Work
+from denoscope.runtime.backends.onnxruntime_gpu import OnnxRuntimeCuda, OnnxRuntimeTensorRt
+from denoscope.runtime.backends.own_kernels import OwnKernels
+from denoscope.runtime.backends.tensorrt import Engine, TensorRt, TensorRtRtx
 from denoscope.runtime.engines import (
     BuiltEngine,
     CachedEngine,

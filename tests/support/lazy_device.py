@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from denoscope.runtime._backends._base import HostBuffer
-from denoscope.runtime._backends._device import Device, Memory, Pinned, Work
+from denoscope.runtime.backends.base import HostBuffer
+from denoscope.runtime.backends.device.device import Device, Memory, Pinned, Work
 
 from .kernels_in_c import compile_as_c
 
@@ -177,7 +177,7 @@ class LazyDevice(Device):
         return replay
 
     def explain(self, error: Exception) -> Exception:
-        from denoscope.runtime._backends._device_errors import explain
+        from denoscope.runtime.backends.device.errors import explain
 
         return explain(error, self.name)
 

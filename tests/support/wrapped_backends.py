@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime._backends._base import check_dtype
 from denoscope.runtime.backends import Backend, Buffer, Graph, choose_backend
+from denoscope.runtime.backends.base import check_dtype
 
 __all__ = ["DeviceBackend", "WrappedBackend"]
 

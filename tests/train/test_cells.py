@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from denoscope.runtime import InvalidInput
-from denoscope.train import _cells
-from denoscope.train._cells import (
+from denoscope.train.evaluation import cells as _cells
+from denoscope.train.evaluation.cells import (
     Objects,
     count_supported,
     find_objects,

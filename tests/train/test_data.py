@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from denoscope.runtime import Intensity, InvalidInput, LazyMovie, estimate_intensity, open_movie
-from denoscope.runtime._field import KNOTS
+from denoscope.runtime.motion.field import KNOTS
 from denoscope.train import (
     CameraSettings,
     LiveSettings,
@@ -20,10 +20,10 @@ from denoscope.train import (
     movie_from_file,
     simulate,
 )
-from denoscope.train import _data as data_module
-from denoscope.train._clips import ClipPool
-from denoscope.train._data import Batch, draw_batch
-from denoscope.train._past import Past
+from denoscope.train.data import movie as data_module
+from denoscope.train.data.clips import ClipPool
+from denoscope.train.data.past import Past
+from denoscope.train.networks.live.batch import Batch, draw_batch
 
 STAMPED = np.arange(60, dtype=np.uint16)[:, None, None] * 10 + np.zeros((60, 32, 32), np.uint16)
 PLAIN = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=0.1)

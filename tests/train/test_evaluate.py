@@ -11,23 +11,23 @@ from scipy import ndimage
 
 from denoscope.runtime import Bundle, InvalidInput
 from denoscope.train import CameraSettings, SceneSettings, SimulatedMovie, simulate
-from denoscope.train._cells import find_objects
-from denoscope.train._evaluate import PairResult, evaluate_pair, unique_names
-from denoscope.train._evaluate_real import (
-    MovieResult,
-    evaluate_movie,
-    flow_between,
-    score_flow,
-    score_traces,
-)
-from denoscope.train._pictures import (
+from denoscope.train.evaluation.cells import find_objects
+from denoscope.train.evaluation.pictures import (
     file_stem,
     flow_colours,
     save_comparison,
     save_movie_pictures,
     save_reliability,
 )
-from denoscope.train._tables import movie_tables, pair_tables
+from denoscope.train.evaluation.real import (
+    MovieResult,
+    evaluate_movie,
+    flow_between,
+    score_flow,
+    score_traces,
+)
+from denoscope.train.evaluation.tables import movie_tables, pair_tables
+from denoscope.train.evaluation.truth import PairResult, evaluate_pair, unique_names
 from support.tiny_bundle import tiny_bundle
 
 RADIUS = 4.0

@@ -12,12 +12,12 @@ import pytest
 import tifffile
 import torch
 
-import denoscope.train._fit as fit_module
+import denoscope.train.fitting.fit as fit_module
 from denoscope.runtime import Intensity, InvalidInput, LazyMovie, estimate_intensity, open_movie
 from denoscope.train import METHODS, FitSettings, LiveSettings, TrainingMovie, fit
-from denoscope.train._data import draw_batch
-from denoscope.train._rehearsal import blended, caution_of, rehearsal_movies
-from denoscope.train._task import split_in_time
+from denoscope.train.networks.live.batch import draw_batch
+from denoscope.train.networks.live.rehearsal import blended, caution_of, rehearsal_movies
+from denoscope.train.task import split_in_time
 from support.tiny_training import TINY, same_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")

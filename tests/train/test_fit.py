@@ -26,11 +26,11 @@ from denoscope.train import (
     simulate,
     simulated_movies,
 )
-from denoscope.train._fit import _is_better
-from denoscope.train._kept import State
-from denoscope.train._live_task import LiveTask
-from denoscope.train._logs import COLUMNS, TrainingLog, read_log
-from denoscope.train._task import first_held_out, split_in_time
+from denoscope.train.fitting.fit import _is_better
+from denoscope.train.fitting.kept import State
+from denoscope.train.fitting.logs import COLUMNS, TrainingLog, read_log
+from denoscope.train.networks.live.task import LiveTask
+from denoscope.train.task import first_held_out, split_in_time
 from support.tiny_training import TINY, same_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,7 +12,7 @@ import pytest
 
 from denoscope.runtime import estimate_intensity
 from denoscope.train import METHODS, FitResult, TrainingMovie
-from denoscope.train._report import (
+from denoscope.train.fitting.report import (
     Report,
     active_regions,
     save_report,

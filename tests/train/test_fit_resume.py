@@ -17,8 +17,8 @@ import torch
 
 from denoscope.runtime import InvalidInput, estimate_intensity
 from denoscope.train import METHODS, FitSettings, LiveSettings, TrainingMovie, fit
-from denoscope.train._checkpoint import refuse_pickle, remove_checkpoint
-from denoscope.train._logs import read_log
+from denoscope.train.fitting.checkpoint import refuse_pickle, remove_checkpoint
+from denoscope.train.fitting.logs import read_log
 from support.tiny_training import STEPS_OF_KILLED, same_weights, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from denoscope.train import CameraSettings, SceneSettings, simulate
-from denoscope.train._simulator import add_flashes, random_settings
+from denoscope.train.simulator import add_flashes, random_settings
 
 
 @pytest.mark.parametrize("per_frame", [0.05, 0.5])

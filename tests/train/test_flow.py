@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from denoscope.runtime import Intensity, InvalidInput
-from denoscope.train._flow import (
+from denoscope.train.flow.net import (
     FlowNet,
     Motion,
     average_frames,
@@ -26,8 +26,8 @@ from denoscope.train._flow import (
     load_flow,
     warp,
 )
-from denoscope.train._flow_pairs import PairSettings, draw_pairs, still_scenes
-from denoscope.train._flow_reference import REFERENCES
+from denoscope.train.flow.pairs import PairSettings, draw_pairs, still_scenes
+from denoscope.train.flow.reference import REFERENCES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from denoscope.runtime import InvalidInput, estimate_intensity
-from denoscope.train import _flow_fit
-from denoscope.train._flow import FlowNet, load_flow, warp
-from denoscope.train._flow_fit import FlowFitSettings, end_point_error, fit_flow, held_out_pairs
-from denoscope.train._flow_pairs import PairSettings, draw_pairs, still_scenes
-from denoscope.train._flow_refine import RefineSettings, refine_flow
+from denoscope.train.flow import fit as _flow_fit
+from denoscope.train.flow.fit import FlowFitSettings, end_point_error, fit_flow, held_out_pairs
+from denoscope.train.flow.net import FlowNet, load_flow, warp
+from denoscope.train.flow.pairs import PairSettings, draw_pairs, still_scenes
+from denoscope.train.flow.refine import RefineSettings, refine_flow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from denoscope.train._guide import lead_to_centre, resize_flow, sample
+from denoscope.train.networks.live.guide import lead_to_centre, resize_flow, sample
 
 
 def test_sampling_at_zero_displacement_changes_nothing() -> None:

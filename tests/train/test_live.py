@@ -8,7 +8,7 @@ import torch
 
 from denoscope.runtime import Intensity, InvalidInput
 from denoscope.train import BLIND_SPOTS, SIZES, LiveNet, LiveSettings, denoise_movie
-from denoscope.train._live_task import interval_loss
+from denoscope.train.networks.live.task import interval_loss
 
 NOISE = torch.tensor([0.3, 0.2])
 SMALL = {"encode_channels": 4, "encode_width": 6, "trunk_width": 8, "deep_width": 8, "spatial_channels": 3}

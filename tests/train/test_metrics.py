@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from denoscope.train._metrics import best_gaussian, best_temporal_average, reliability, score
+from denoscope.train.evaluation.metrics import best_gaussian, best_temporal_average, reliability, score
 
 SHAPE = (20, 32, 40)
 

@@ -9,13 +9,13 @@ from scipy import ndimage
 from torch.nn import functional
 
 from denoscope.runtime import Intensity, estimate_intensity
-from denoscope.runtime._field import KNOTS, constant, inverse, lead, places
+from denoscope.runtime.motion.field import KNOTS, constant, inverse, lead, places
 from denoscope.train import LiveNet, LiveSettings, TrainingMovie, aligned, denoise_movie, load_flow, simulate
-from denoscope.train._data import draw_batch
-from denoscope.train._displacement import warp_movie
-from denoscope.train._live_task import _on_the_centre
-from denoscope.train._places import align_features, recall_memory, sample_frames, spreading
-from denoscope.train._simulate import CameraSettings, SceneSettings
+from denoscope.train.data.sampling import align_features, recall_memory, sample_frames, spreading
+from denoscope.train.networks.live.batch import draw_batch
+from denoscope.train.networks.live.task import _on_the_centre
+from denoscope.train.simulator.displacement import warp_movie
+from denoscope.train.simulator.simulate import CameraSettings, SceneSettings
 
 NOISE = torch.tensor([0.1, 0.2])
 

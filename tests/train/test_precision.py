@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from denoscope.train._precision import automatic_precision
+from denoscope.train.fitting.precision import automatic_precision
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from denoscope.runtime import Intensity
-from denoscope.train._residual import REACH, analyse_residual, noise_sigma
+from denoscope.train.evaluation.residual import REACH, analyse_residual, noise_sigma
 
 SIGMA = 10.0
 READ_NOISE = Intensity(offset=500, scale=SIGMA, noise_slope=0, noise_floor=1)

@@ -7,7 +7,7 @@ import pytest
 
 from denoscope.runtime import Bundle, list_bundles
 from denoscope.train import CameraSettings, SceneSettings, simulate
-from denoscope.train._evaluate import denoise_offline
+from denoscope.train.evaluation.truth import denoise_offline
 
 
 @pytest.mark.parametrize("kind", ["moving-cells", "confocal"])

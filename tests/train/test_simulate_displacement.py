@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from denoscope.runtime import InvalidInput
-from denoscope.train._displacement import (
+from denoscope.train.simulator.displacement import (
     flow_between,
     position_rms,
     smooth_displacement,

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from denoscope.train import ALL_KINDS, TEST_MOVIES, CameraSettings, SceneSettings, SimulatedMovie, simulate
-from denoscope.train._displacement import warp
+from denoscope.train.simulator.displacement import warp
 
 FloatArray = npt.NDArray[np.float32]
 

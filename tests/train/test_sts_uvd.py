@@ -17,7 +17,7 @@ from denoscope.train import (
     denoise_sts_uvd,
     fit_sts_uvd,
 )
-from denoscope.train._sts_uvd import (
+from denoscope.train.networks.published.sts_uvd import (
     consistency_loss,
     estimate_flows,
     first_kappa,
@@ -26,7 +26,7 @@ from denoscope.train._sts_uvd import (
     spatial_probabilities,
     warp,
 )
-from denoscope.train._sts_uvd_task import _is_plateau
+from denoscope.train.networks.published.sts_uvd_task import _is_plateau
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -20,9 +20,9 @@ from denoscope.train import (
     denoise_sts_uvd,
     fit_sts_uvd,
 )
-from denoscope.train import _sts_uvd_task as task_module
-from denoscope.train._sts_uvd import estimate_flows, first_kappa, kappa_at
-from denoscope.train._sts_uvd_task import StsUvdTask
+from denoscope.train.networks.published import sts_uvd_task as task_module
+from denoscope.train.networks.published.sts_uvd import estimate_flows, first_kappa, kappa_at
+from denoscope.train.networks.published.sts_uvd_task import StsUvdTask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from denoscope.runtime import Bundle, InvalidInput
-from denoscope.train._transients import (
+from denoscope.train.evaluation.transients import (
     SHAPES,
     EventMovie,
     TransientSettings,

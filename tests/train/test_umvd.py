@@ -19,7 +19,7 @@ from denoscope.train import (
     running_baseline,
     temporal_weights,
 )
-from denoscope.train._umvd import UmvdTask, next_baseline, response_gain
+from denoscope.train.networks.published.umvd import UmvdTask, next_baseline, response_gain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

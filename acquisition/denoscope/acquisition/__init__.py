@@ -10,17 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._control import SessionControl
-    from ._errors import NoDiskSpace, OutputExists, SourceFailed, SourceUnavailable
-    from ._follow import follow
-    from ._frames import Frame, SourceInfo
-    from ._hook import Follower, FollowerStatus, hook
-    from ._live import live
-    from ._movie import Movie, demo_movie, read_movie
-    from ._raw import RawRecording, RawWriter, read_raw
-    from ._settings import LiveSettings, make_settings
-    from ._sources import Source, open_source
-    from ._states import FinishReason, SessionState, SessionStatus
+    from .contracts import Frame, SourceInfo
+    from .errors import NoDiskSpace, OutputExists, SourceFailed, SourceUnavailable
+    from .integrations.hook import Follower, FollowerStatus, hook
+    from .integrations.pymmcore_plus import follow
+    from .raw.writer import RawRecording, RawWriter, read_raw
+    from .session.control import SessionControl
+    from .session.live import live
+    from .session.settings import LiveSettings, make_settings
+    from .session.states import FinishReason, SessionState, SessionStatus
+    from .sources import Source, open_source
+    from .sources.movies import Movie, demo_movie, read_movie
 
 __all__ = [
     "FinishReason",
@@ -51,17 +51,17 @@ __all__ = [
 ]
 
 _MODULES = {
-    "_control": ("SessionControl",),
-    "_errors": ("NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"),
-    "_follow": ("follow",),
-    "_frames": ("Frame", "SourceInfo"),
-    "_hook": ("Follower", "FollowerStatus", "hook"),
-    "_live": ("live",),
-    "_movie": ("Movie", "demo_movie", "read_movie"),
-    "_raw": ("RawRecording", "RawWriter", "read_raw"),
-    "_settings": ("LiveSettings", "make_settings"),
-    "_sources": ("Source", "open_source"),
-    "_states": ("FinishReason", "SessionState", "SessionStatus"),
+    "session.control": ("SessionControl",),
+    "errors": ("NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"),
+    "integrations.pymmcore_plus": ("follow",),
+    "contracts": ("Frame", "SourceInfo"),
+    "integrations.hook": ("Follower", "FollowerStatus", "hook"),
+    "session.live": ("live",),
+    "sources.movies": ("Movie", "demo_movie", "read_movie"),
+    "raw.writer": ("RawRecording", "RawWriter", "read_raw"),
+    "session.settings": ("LiveSettings", "make_settings"),
+    "sources": ("Source", "open_source"),
+    "session.states": ("FinishReason", "SessionState", "SessionStatus"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -28,12 +28,12 @@ import pytest
 
 from denoscope.runtime import DenoscopeError
 
-from ._frames import Frame
-from ._lane import DenoiseLane
-from ._raw import RawWriter, read_raw
-from ._session import Session
-from ._sources import Source
-from ._states import FinishReason
+from .contracts import Frame
+from .raw.writer import RawWriter, read_raw
+from .session.lane import DenoiseLane
+from .session.session import Session
+from .session.states import FinishReason
+from .sources import Source
 
 __all__ = ["SourceContract", "numbered_frames", "pop_all"]
 

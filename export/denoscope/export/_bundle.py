@@ -16,7 +16,7 @@ from denoscope.export._onnx import export_graphs
 from denoscope.export._split import AnyNetwork, split
 from denoscope.runtime import Bundle, BundleManifest, Intensity, InvalidInput, QualityRecord, write_bundle
 from denoscope.train import LiveNet, LiveSettings, StsUvd, StsUvdSettings, Umvd, UmvdSettings
-from denoscope.train._flow import FlowNet, FlowSettings, load_flow
+from denoscope.train.flow.net import FlowNet, FlowSettings, load_flow
 
 __all__ = ["export_bundle", "load_bundle_flow", "load_network"]
 

@@ -23,16 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from denoscope.runtime import (
-    Backend,
-    Buffer,
-    Bundle,
-    FrameMeta,
-    Graph,
-    Intensity,
-    Stream,
-    choose_backend,
-)
+from denoscope.runtime import Backend, Buffer, Bundle, FrameMeta, Graph, Intensity, Stream, choose_backend
 
 __all__ = ["Feeds", "int8", "record_feeds"]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from denoscope.export._split import AnyNetwork, split
-from denoscope.runtime._field import KNOTS
+from denoscope.runtime.motion.field import KNOTS
 
 __all__ = ["OPSET", "export_graphs"]
 

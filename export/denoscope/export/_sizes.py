@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from denoscope.runtime import InvalidInput
-from denoscope.runtime._placement import REACH
 from denoscope.runtime.engines import SizeRange
+from denoscope.runtime.motion.placement import REACH
 
 __all__ = ["canvas_ranges", "parse_range", "parse_size", "scene_ranges", "size_ranges"]
 

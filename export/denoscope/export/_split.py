@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from denoscope.runtime import InvalidInput
 from denoscope.train import LiveNet, StsUvd, Umvd, temporal_weights
-from denoscope.train._guide import lead_to_centre, resize_flow
-from denoscope.train._places import align_features, recall_memory
-from denoscope.train._sts_uvd import warp
-from denoscope.train._umvd import response_gain
+from denoscope.train.data.sampling import align_features, recall_memory
+from denoscope.train.networks.live.guide import lead_to_centre, resize_flow
+from denoscope.train.networks.published.sts_uvd import warp
+from denoscope.train.networks.published.umvd import response_gain
 
 __all__ = ["AnyNetwork", "Split", "split"]
 

@@ -14,9 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._align import SceneMotion, align_movie, follow_motion, shown_by_all
-    from ._anscombe import GeneralisedAnscombe
-    from ._backends import (
+    from .artefacts.scanner import ScannerArtefacts, frames_to_measure, measure_scanner
+    from .backends.registry import (
         Backend,
         Buffer,
         Choice,
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
         list_backends,
         register_backend,
     )
-    from ._bundle import Bundle, BundleManifest, QualityRecord, list_bundles, write_bundle
-    from ._camera import CameraCalibration
-    from ._errors import (
+    from .bundle.bundle import Bundle, BundleManifest, QualityRecord, list_bundles, write_bundle
+    from .errors import (
         BackendUnavailable,
         BundleDamaged,
         BundleNotFound,
@@ -38,16 +36,18 @@ if TYPE_CHECKING:
         InvalidInput,
         NotFinite,
     )
-    from ._guard import GuardFinding
-    from ._holes import filled_when_read, without_holes
-    from ._moves import moves_anywhere
-    from ._movies import AnyMovie, LazyMovie, as_float32, open_movie
-    from ._noise import Intensity, estimate_intensity
-    from ._noise_correlation import NoiseCorrelation, choose_blind_spot, measure_noise_correlation
-    from ._saturation import Saturation, measure_saturation
-    from ._scanner import ScannerArtefacts, frames_to_measure, measure_scanner
-    from ._stream import Stream
-    from ._types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
+    from .motion.align import SceneMotion, align_movie, follow_motion, shown_by_all
+    from .motion.moves import moves_anywhere
+    from .movies import AnyMovie, LazyMovie, as_float32, open_movie
+    from .movies.holes import filled_when_read, without_holes
+    from .noise.anscombe import GeneralisedAnscombe
+    from .noise.camera import CameraCalibration
+    from .noise.correlation import NoiseCorrelation, choose_blind_spot, measure_noise_correlation
+    from .noise.noise import Intensity, estimate_intensity
+    from .noise.saturation import Saturation, measure_saturation
+    from .stream.guard import GuardFinding
+    from .stream.stream import Stream
+    from .types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
 
 # A literal, for type checkers and star imports; a test holds it equal to the table below.
 __all__ = [
@@ -107,59 +107,59 @@ __all__ = [
 ]
 
 _HOME = {
-    "CameraCalibration": "_camera",
-    "GeneralisedAnscombe": "_anscombe",
-    "SceneMotion": "_align",
-    "align_movie": "_align",
-    "follow_motion": "_align",
-    "shown_by_all": "_align",
-    "Backend": "_backends",
-    "Buffer": "_backends",
-    "Choice": "_backends",
-    "Graph": "_backends",
-    "choose_backend": "_backends",
-    "default_threads": "_backends",
-    "list_backends": "_backends",
-    "register_backend": "_backends",
-    "Bundle": "_bundle",
-    "BundleManifest": "_bundle",
-    "QualityRecord": "_bundle",
-    "list_bundles": "_bundle",
-    "write_bundle": "_bundle",
-    "BackendUnavailable": "_errors",
-    "BundleDamaged": "_errors",
-    "BundleNotFound": "_errors",
-    "DenoscopeError": "_errors",
-    "DeviceFailed": "_errors",
-    "FrameMismatch": "_errors",
-    "InvalidInput": "_errors",
-    "NotFinite": "_errors",
-    "GuardFinding": "_guard",
-    "AnyMovie": "_movies",
-    "LazyMovie": "_movies",
-    "as_float32": "_movies",
-    "open_movie": "_movies",
-    "filled_when_read": "_holes",
-    "without_holes": "_holes",
-    "moves_anywhere": "_moves",
-    "Intensity": "_noise",
-    "estimate_intensity": "_noise",
-    "NoiseCorrelation": "_noise_correlation",
-    "choose_blind_spot": "_noise_correlation",
-    "measure_noise_correlation": "_noise_correlation",
-    "Saturation": "_saturation",
-    "measure_saturation": "_saturation",
-    "ScannerArtefacts": "_scanner",
-    "measure_scanner": "_scanner",
-    "frames_to_measure": "_scanner",
-    "Stream": "_stream",
-    "Denoised": "_types",
-    "FrameMeta": "_types",
-    "Rebind": "_types",
-    "StageSeconds": "_types",
-    "StageTimes": "_types",
-    "StreamCounters": "_types",
-    "StreamKey": "_types",
+    "CameraCalibration": "noise.camera",
+    "GeneralisedAnscombe": "noise.anscombe",
+    "SceneMotion": "motion.align",
+    "align_movie": "motion.align",
+    "follow_motion": "motion.align",
+    "shown_by_all": "motion.align",
+    "Backend": "backends",
+    "Buffer": "backends",
+    "Choice": "backends",
+    "Graph": "backends",
+    "choose_backend": "backends",
+    "default_threads": "backends",
+    "list_backends": "backends",
+    "register_backend": "backends",
+    "Bundle": "bundle.bundle",
+    "BundleManifest": "bundle.bundle",
+    "QualityRecord": "bundle.bundle",
+    "list_bundles": "bundle.bundle",
+    "write_bundle": "bundle.bundle",
+    "BackendUnavailable": "errors",
+    "BundleDamaged": "errors",
+    "BundleNotFound": "errors",
+    "DenoscopeError": "errors",
+    "DeviceFailed": "errors",
+    "FrameMismatch": "errors",
+    "InvalidInput": "errors",
+    "NotFinite": "errors",
+    "GuardFinding": "stream.guard",
+    "AnyMovie": "movies",
+    "LazyMovie": "movies",
+    "as_float32": "movies",
+    "open_movie": "movies",
+    "filled_when_read": "movies.holes",
+    "without_holes": "movies.holes",
+    "moves_anywhere": "motion.moves",
+    "Intensity": "noise.noise",
+    "estimate_intensity": "noise.noise",
+    "NoiseCorrelation": "noise.correlation",
+    "choose_blind_spot": "noise.correlation",
+    "measure_noise_correlation": "noise.correlation",
+    "Saturation": "noise.saturation",
+    "measure_saturation": "noise.saturation",
+    "ScannerArtefacts": "artefacts.scanner",
+    "measure_scanner": "artefacts.scanner",
+    "frames_to_measure": "artefacts.scanner",
+    "Stream": "stream.stream",
+    "Denoised": "types",
+    "FrameMeta": "types",
+    "Rebind": "types",
+    "StageSeconds": "types",
+    "StageTimes": "types",
+    "StreamCounters": "types",
+    "StreamKey": "types",
 }
 
 

@@ -30,11 +30,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from ._backends import Backend, Buffer, HostBuffer
-from ._convert import normalise_into, restore
-from ._errors import BackendUnavailable, InvalidInput
-from ._noise import Intensity
-from ._raw import FACTOR, OFFSET, RAW
+from .backends.raw_count_graphs import FACTOR, OFFSET, RAW
+from .backends.registry import Backend, Buffer, HostBuffer
+from .errors import BackendUnavailable, InvalidInput
+from .noise.counts import normalise_into, restore
+from .noise.noise import Intensity
 
 __all__ = ["BackendContract", "make_graph"]
 

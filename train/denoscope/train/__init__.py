@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from denoscope.train._blind_spot import blind_spots_for, hiding_noise
-from denoscope.train._data import TrainingMovie, aligned, movie_from_file, simulated_movies
-from denoscope.train._fit import UmvdFit, fit, fit_sts_uvd, fit_umvd, self_supervised_score
-from denoscope.train._fit_settings import ADAPTATION_RATE, FitPlan, FitProgress, FitResult, FitSettings
-from denoscope.train._flow import FlowNet, Motion, estimate_flow, flow_estimator, load_flow
-from denoscope.train._flow_fit import FlowFit, FlowFitSettings, fit_flow
-from denoscope.train._flow_refine import FlowRefinement, RefineSettings, refine_flow
-from denoscope.train._live import LiveNet, Prediction
-from denoscope.train._live_settings import BLIND_SPOTS, SIZES, LiveSettings
-from denoscope.train._methods import METHODS
-from denoscope.train._metrics import Score, best_gaussian, best_temporal_average, score
-from denoscope.train._reference import denoise_movie
-from denoscope.train._simulate import (
+from denoscope.train.data.movie import TrainingMovie, aligned, movie_from_file, simulated_movies
+from denoscope.train.evaluation.metrics import Score, best_gaussian, best_temporal_average, score
+from denoscope.train.evaluation.reference import denoise_movie
+from denoscope.train.fit_settings import ADAPTATION_RATE, FitPlan, FitProgress, FitResult, FitSettings
+from denoscope.train.fitting.fit import UmvdFit, fit, fit_sts_uvd, fit_umvd, self_supervised_score
+from denoscope.train.fitting.methods import METHODS
+from denoscope.train.flow.fit import FlowFit, FlowFitSettings, fit_flow
+from denoscope.train.flow.net import FlowNet, Motion, estimate_flow, flow_estimator, load_flow
+from denoscope.train.flow.refine import FlowRefinement, RefineSettings, refine_flow
+from denoscope.train.networks.live.blind_spot import blind_spots_for, hiding_noise
+from denoscope.train.networks.live.net import LiveNet, Prediction
+from denoscope.train.networks.live.settings import BLIND_SPOTS, SIZES, LiveSettings
+from denoscope.train.networks.published.sts_uvd import (
+    Flows,
+    StsUvd,
+    StsUvdSettings,
+    denoise_sts_uvd,
+    estimate_flows,
+)
+from denoscope.train.networks.published.sts_uvd_task import StsUvdFit, StsUvdFitSettings
+from denoscope.train.networks.published.umvd import (
+    Umvd,
+    UmvdFitSettings,
+    UmvdSettings,
+    denoise_umvd,
+    running_baseline,
+    temporal_weights,
+)
+from denoscope.train.simulator.simulate import (
     ALL_KINDS,
     TEST_MOVIES,
     CameraSettings,
@@ -24,22 +40,6 @@ from denoscope.train._simulate import (
     simulate,
     test_movie,
     test_movies,
-)
-from denoscope.train._sts_uvd import (
-    Flows,
-    StsUvd,
-    StsUvdSettings,
-    denoise_sts_uvd,
-    estimate_flows,
-)
-from denoscope.train._sts_uvd_task import StsUvdFit, StsUvdFitSettings
-from denoscope.train._umvd import (
-    Umvd,
-    UmvdFitSettings,
-    UmvdSettings,
-    denoise_umvd,
-    running_baseline,
-    temporal_weights,
 )
 
 __all__ = [

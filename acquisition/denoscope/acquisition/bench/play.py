@@ -1,0 +1,260 @@
+"""A camera with a fixed clock in front of the live session's denoising lane, and the timeline of each frame."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.acquisition.contracts import Frame, Stamp
+from denoscope.acquisition.session.lane import PASSED_OVER, DenoiseLane
+from denoscope.acquisition.session.live import _DENOISE_QUEUE
+from denoscope.acquisition.session.settings import LiveSettings
+
+if TYPE_CHECKING:
+    from denoscope.runtime import Denoised, FrameMeta, StageSeconds, Stream, StreamCounters
+
+    from .scene import Scene
+
+__all__ = ["DELIVERED", "KEEP_UP", "WORK", "Plan", "Timeline", "play"]
+
+DELIVERED = "delivered"
+OVERRUN = "overrun"
+
+# What a push spends its time on, by the fields of `StageSeconds`; "own" is the runtime's share.
+WORK = ("align", "normalise", "encode", "motion", "fuse", "convert", "remember", "own", "total")
+
+_LEAD_S = 0.05  # from the start of the lane's thread to the first frame
+
+# The policy is the live session's, not one of the benchmark's.
+KEEP_UP = {
+    "queue_frames": _DENOISE_QUEUE,
+    "lag_s": float(LiveSettings.model_fields["lag_s"].default),
+    "finish_s": float(LiveSettings.model_fields["finish_s"].default),
+}
+
+Seconds = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When frames arrive.
+
+    Attributes
+    ----------
+    fps
+        Frames per second; frame i arrives i / fps after the first, whatever became of those before.
+    warm_up
+        Frames before the measured ones.
+    measured
+        Frames whose latency counts.
+    tail
+        Frames after them, so that the last measured ones find their look-ahead.
+    """
+
+    fps: float
+    warm_up: int
+    measured: int
+    tail: int
+
+    @property
+    def total(self) -> int:
+        """All frames."""
+        return self.warm_up + self.measured + self.tail
+
+    @property
+    def counted(self) -> slice:
+        """Where the measured frames lie."""
+        return slice(self.warm_up, self.warm_up + self.measured)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What became of each frame; seconds after the first frame's arrival, NaN where it never came to that.
+
+    Attributes
+    ----------
+    plan
+        When frames arrived.
+    look_ahead
+        Frames that each output waits for.
+    scheduled
+        When the frame was due by the camera's clock; every latency begins here.
+    offered
+        When the camera's thread got to hand it over.
+    taken
+        When the denoising thread took it from the queue.
+    encoded, fuse_start, fused, emitted
+        See `denoscope.runtime.StageTimes`.
+    delivered
+        When the output was in the hands of its sink.
+    outcome
+        ``delivered`` or the reason why it was dropped.
+    work
+        Seconds that the push of the frame spent on each of `WORK`.
+    dropped
+        The lane's own count of drops by reason.
+    problem
+        Why denoising ended early, or None.
+    began
+        `time.perf_counter` at the first frame's arrival.
+    """
+
+    plan: Plan
+    look_ahead: int
+    scheduled: Seconds
+    offered: Seconds
+    taken: Seconds
+    encoded: Seconds
+    fuse_start: Seconds
+    fused: Seconds
+    emitted: Seconds
+    delivered: Seconds
+    outcome: tuple[str, ...]
+    work: Mapping[str, Seconds]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    problem: str | None = None
+    began: float = 0.0
+
+
+class _Observed:
+    """A stream that notes for each frame when it was pushed, what that cost, and what was skipped."""
+
+    def __init__(self, stream: Stream, frames: int) -> None:
+        self._stream = stream
+        self._before = stream.counters
+        self._due: deque[int] = deque()
+        self.taken = np.full(frames, np.nan)
+        self.work = np.full((len(WORK), frames), np.nan)
+        self.skipped: dict[int, str] = {}
+
+    @property
+    def counters(self) -> StreamCounters:
+        """The stream's counters since this observation began."""
+        now, before = self._stream.counters, self._before
+        dropped = {reason: n - before.dropped.get(reason, 0) for reason, n in now.dropped.items()}
+        return type(now)(
+            received=now.received - before.received,
+            emitted=now.emitted - before.emitted,
+            dropped={reason: n for reason, n in dropped.items() if n},
+            in_flight=now.in_flight,
+        )
+
+    def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        before, lost = self._stream.stage_seconds, self._lost(skip)
+        self.taken[meta.number] = time.perf_counter()
+        outputs = self._stream.push(frame, meta, skip=skip)
+        self.work[:, meta.number] = _spent(before, self._stream.stage_seconds)
+        self._due.append(meta.number)
+        for _ in outputs:
+            self._due.popleft()
+        if skip is not None:
+            for _ in range(self._lost(skip) - lost):
+                self.skipped[self._due.popleft()] = skip
+        return outputs
+
+    def flush(self) -> list[Denoised]:
+        return self._stream.flush()
+
+    def _lost(self, reason: str | None) -> int:
+        return self._stream.counters.dropped.get(reason, 0) if reason is not None else 0
+
+
+def _spent(before: StageSeconds, after: StageSeconds) -> list[float]:
+    return [getattr(after, f"{name}_s") - getattr(before, f"{name}_s") for name in WORK]
+
+
+class _Sink:
+    """Keep the times of each output and let the frame go, as a display would."""
+
+    def __init__(self, frames: int) -> None:
+        self.times = np.full((5, frames), np.nan)
+
+    def append(self, output: Denoised, stamp: Stamp) -> None:
+        t = output.times
+        self.times[:, stamp.index] = (t.encoded, t.fuse_start, t.fused, t.emitted, time.perf_counter())
+
+
+def play(stream: Stream, scene: Scene, plan: Plan) -> Timeline:
+    """Let frames arrive by the clock and follow each to its output.
+
+    The clock is open loop: it never waits for the denoiser, and a frame's latency begins when it was
+    due. A frame behind a slow one is therefore charged for its waiting.
+
+    Parameters
+    ----------
+    stream
+        Prepared for the scene's size, with the scene's intensity, and empty. It is flushed at the end.
+    scene
+        What the camera sees.
+    plan
+        When frames arrive.
+    """
+    observed, sink = _Observed(stream, plan.total), _Sink(plan.total)
+    lane = DenoiseLane(
+        observed,
+        sink,
+        look_ahead=stream.look_ahead,
+        queue_frames=int(KEEP_UP["queue_frames"]),
+        lag_s=KEEP_UP["lag_s"],
+        finish_s=KEEP_UP["finish_s"],
+    )
+    offered, overrun = np.full(plan.total, np.nan), np.zeros(plan.total, bool)
+    lane.start()
+    start = time.perf_counter() + _LEAD_S
+    scheduled = start + np.arange(plan.total) / plan.fps
+    for number, due in enumerate(scheduled.tolist()):
+        early = due - time.perf_counter()
+        if early > 0:
+            time.sleep(early)
+        refused = lane.counts()[1].get(OVERRUN, 0)
+        offered[number] = time.perf_counter()
+        pixels = scene.frames[number % len(scene.frames)]
+        lane.offer(number, Frame(pixels, number, due, "clock", {}))
+        overrun[number] = lane.counts()[1].get(OVERRUN, 0) > refused
+    lane.finish()
+    encoded, fuse_start, fused, emitted, delivered = sink.times - start
+    return Timeline(
+        plan=plan,
+        look_ahead=stream.look_ahead,
+        scheduled=scheduled - start,
+        offered=offered - start,
+        taken=observed.taken - start,
+        encoded=encoded,
+        fuse_start=fuse_start,
+        fused=fused,
+        emitted=emitted,
+        delivered=delivered,
+        outcome=_outcomes(delivered, observed.taken, overrun, observed.skipped, lane.problem),
+        work=dict(zip(WORK, observed.work, strict=True)),
+        dropped=lane.counts()[1],
+        problem=lane.problem,
+        began=start,
+    )
+
+
+def _outcomes(
+    delivered: Seconds,
+    taken: Seconds,
+    overrun: npt.NDArray[np.bool_],
+    skipped: Mapping[int, str],
+    problem: str | None,
+) -> tuple[str, ...]:
+    rest = "denoiser failed" if problem else "end of session"
+    last_taken = max(np.flatnonzero(~np.isnan(taken)), default=-1)
+
+    def outcome(number: int) -> str:
+        if not np.isnan(delivered[number]):
+            return DELIVERED
+        if overrun[number]:
+            return OVERRUN
+        if np.isnan(taken[number]) and number < last_taken:
+            return PASSED_OVER
+        return skipped.get(number, rest)
+
+    return tuple(outcome(number) for number in range(len(delivered)))

@@ -1,0 +1,280 @@
+"""``bench.md``: the numbers as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .statistics import STAGES
+
+__all__ = ["line", "markdown"]
+
+_RATIOS = {
+    "latency_p50": "p50",
+    "latency_p99": "p99",
+    "latency_p99_9": "p99.9",
+    "latency_max": "max",
+    "beyond_look_ahead_p50": "beyond look-ahead p50",
+    "fuse_p50": "fuse p50",
+    "own_p50": "own p50",
+    "sustained_fps": "highest rate",
+    "peak_memory": "peak memory",
+    "startup": "start-up",
+}
+# Shown only where one of the cases has them.
+_GPU_RATIOS = {"device_memory": "GPU memory", "energy_per_frame": "J a frame"}
+
+
+def line(result: Mapping[str, Any]) -> str:
+    """Return one case's outcome as a line for the screen."""
+    if "latency" not in result:
+        return f"{result['label']}: not measured: {result['problem']}"
+    frames, beyond = result["frames"]["measured"], result["beyond_look_ahead"]
+    p50, p99 = (_ms(result["latency_with_drops"][name], "never") for name in ("p50_s", "p99_s"))
+    parts = [
+        f"{result['label']}: camera to output p50 {p50}, p99 {p99} (ms)",
+        f"of delivered frames p50 {_ms(beyond['p50_s'])} beyond the look-ahead",
+        f"{sum(frames['dropped'].values())} of {frames['arrived']} dropped",
+    ]
+    if result["sustained"]:
+        parts.append(f"keeps up to {_rate(result['sustained'])} frames/s")
+    if result.get("energy") and result["energy"]["per_frame_j"] is not None:
+        parts.append(f"{_joules(result['energy']['per_frame_j'])} J a frame")
+    if result["problem"]:
+        parts.append(result["problem"])
+    return ", ".join(parts)
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Return the whole report as markdown."""
+    measured = [result for result in report["cases"] if "latency" in result]
+    parts = [_head(report)]
+    if measured:
+        parts += [_latencies(measured), _stages(measured), _pushes(measured), _resources(measured)]
+        if on_gpu := [r for r in measured if _ran_on_gpu(r)]:
+            parts.append(_gpu(on_gpu))
+    if report["whole_window"]:
+        parts.append(_whole_window(report["whole_window"]))
+    problems = [f"- {r['label']}: {r['problem']}" for r in report["cases"] if r.get("problem")]
+    if problems:
+        parts.append("## Problems\n\n" + "\n".join(problems))
+    if report["comparison"] is not None:
+        parts.append(_comparison(report["comparison"]))
+    if report["notes"]:
+        parts.append("\n".join(f"Note: {note}." for note in report["notes"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(report: Mapping[str, Any]) -> str:
+    where, keep_up = report["provenance"], report["keep_up"]
+    load = where["load_average_1min"]
+    git = where["git"]
+    commit = f", commit {git['commit'][:12]}{' with changes' if git['changed'] else ''}" if git else ""
+    lines = [
+        "# Latency benchmark",
+        "",
+        f"{where['cpu']}, {where['cores']['usable']} of {where['cores']['logical']} logical cores, "
+        f"{where['platform']}, Python {where['python']}, denoscope {where['denoscope']}{commit}, "
+        f"{where['created_utc']}"
+        + (f", load average {load:.1f} before the first case" if load is not None else "")
+        + ".",
+        "",
+        "Frames arrive by a fixed clock that never waits. A latency begins when the frame was due and ends when "
+        "its denoised frame was delivered, so that waiting behind a late frame counts. Start-up and warm-up are "
+        "not in it. "
+        "They pass the lane of a live session with its keep-up policy: "
+        f"{keep_up['queue_frames']} frames may wait, and when one has waited longer than {keep_up['lag_s']:g} s "
+        "outputs are skipped.",
+    ]
+    lines += [f"\nNot measured: {name}: {why}." for name, why in report["backends_left_out"].items()]
+    return "\n".join(lines)
+
+
+def _latencies(results: Sequence[Mapping[str, Any]]) -> str:
+    names = ("p50_s", "p95_s", "p99_s", "p99_9_s", "max_s")
+    rows = []
+    for r in results:
+        frames = r["frames"]["measured"]
+        dropped = ", ".join(f"{n} {reason}" for reason, n in frames["dropped"].items()) or "0"
+        rows.append(
+            [
+                r["label"],
+                f"{r['case']['fps']:g}",
+                f"{frames['arrived']}",
+                dropped,
+                *(_ms(r["latency_with_drops"][name], "never") for name in names),
+                _ms(r["beyond_look_ahead"]["p50_s"]),
+                _ms(r["beyond_look_ahead"]["p99_s"]),
+                _rate(r["sustained"]),
+            ]
+        )
+    titles = [
+        *("bundle, backend, size, look-ahead", "frames/s", "frames", "dropped"),
+        *("p50", "p95", "p99", "p99.9", "max", "beyond look-ahead p50", "p99", "highest frames/s"),
+    ]
+    few = min(r["frames"]["measured"]["arrived"] for r in results)
+    note = (
+        "A dropped frame counts as never delivered. Beyond look-ahead: from when the last frame that the output "
+        "needs was due, of delivered frames. Highest rate: by bisection, no drop and no growing queue."
+    )
+    if few < 1000:
+        note += f" With {few} frames p99.9 is the maximum."
+    return f"## Camera to output (ms)\n\n{_table(titles, rows)}\n\n{note}"
+
+
+def _stages(results: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        [
+            r["label"],
+            *(f"{_ms(r['stages'][stage]['p50_s'])} / {_ms(r['stages'][stage]['p99_s'])}" for stage in STAGES),
+        ]
+        for r in results
+    ]
+    note = (
+        "Of delivered frames. Clock: the camera's thread was late. Queue: until the denoising thread took the "
+        "frame. Encode: with conversion, and with the flow from the frame before. Wait: for the look-ahead. "
+        "Deliver: until the sink had it, and the window had moved on. Per frame they add up to the latency."
+    )
+    return f"## Stages (ms, p50 / p99)\n\n{_table(['case', *STAGES], rows)}\n\n{note}"
+
+
+def _pushes(results: Sequence[Mapping[str, Any]]) -> str:
+    names = ("encode", "motion", "fuse", "remember", "align", "normalise", "convert", "own", "total")
+    rows = [
+        [
+            r["label"],
+            *(f"{_ms(r['push'][name]['p50_s'])}" for name in names),
+            _ms(r["push"]["own"]["p99_s"]),
+            f"{r['busy']:.0%}",
+        ]
+        for r in results
+    ]
+    note = (
+        "Of pushes that gave an output. Own: everything that is not the backend's encode, motion, fuse and remember. "
+        "Busy: the share of the time that the denoising thread worked."
+    )
+    titles = ["case", *names, "own p99", "busy"]
+    return f"## What one push costs (ms, p50)\n\n{_table(titles, rows)}\n\n{note}"
+
+
+def _resources(results: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for r in results:
+        startup, memory = r["startup"], r["memory"]
+        rows.append(
+            [
+                r["label"],
+                *(f"{startup[n]:.2f}" for n in ("load_bundle_s", "open_backend_s", "prepare_s", "total_s")),
+                _ms(r["warm_up_latency"]["max_s"]),
+                *(_mb(memory[n]) for n in ("before_bytes", "ready_bytes", "peak_bytes")),
+                f"{r['backend'].get('library', '')}, {r['backend'].get('precision', '')}, "
+                f"{r['backend'].get('threads', '?')} threads, {r['backend'].get('device', '')}",
+            ]
+        )
+    titles = [
+        *("case", "load bundle (s)", "open backend (s)", "prepare (s)", "start-up (s)"),
+        *("slowest of the warm-up (ms)", "host memory before (MB)", "ready (MB)", "peak (MB)", "backend"),
+    ]
+    return f"## Start-up and memory\n\n{_table(titles, rows)}"
+
+
+def _ran_on_gpu(result: Mapping[str, Any]) -> bool:
+    """Return whether there is anything to say of a GPU, if only why nothing was measured on it."""
+    known = result.get("energy") or result["memory"].get("device_peak_bytes")
+    # GPU backends, and no others, name their device with this.
+    return bool(known) or "compute capability" in result["backend"].get("device", "")
+
+
+def _gpu(results: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for r in results:
+        energy = r.get("energy") or {}
+        rows.append(
+            [
+                r["label"],
+                energy.get("gpu") or r["backend"].get("device", "-"),
+                *(_joules(energy.get(n)) for n in ("idle_power_w", "mean_power_w")),
+                *(_joules(energy.get(n)) for n in ("per_frame_j", "above_idle_per_frame_j")),
+                energy.get("source") or r.get("energy_problem") or "-",
+                _mb(r["memory"].get("device_peak_bytes")),
+                r["memory"].get("device_peak_of") or r["memory"].get("device_peak_problem") or "-",
+            ]
+        )
+    titles = [
+        *("case", "GPU", "idle before (W)", "measured part (W)", "J a frame", "of it above idle"),
+        *("energy by", "peak memory (MB)", "of"),
+    ]
+    note = (
+        "What NVML says of the whole board while the measured frames arrived, divided by the frames delivered. "
+        "Idle: in the second before the case opened its backend."
+    )
+    return f"## Energy and memory of the GPU\n\n{_table(titles, rows)}\n\n{note}"
+
+
+def _whole_window(pairs: Sequence[Mapping[str, Any]]) -> str:
+    names = {"push_p50": "one push p50", "sustained_fps": "highest rate", "peak_memory": "peak memory"}
+    rows = [[pair["label"], *(_times(pair["ratios"][name]) for name in names)] for pair in pairs]
+    note = (
+        "The same graphs, weights and outputs without the streaming split: every output encodes all the "
+        "frames of its window again."
+    )
+    return f"## Whole window / streaming split\n\n{_table(['case', *names.values()], rows)}\n\n{note}"
+
+
+def _comparison(comparison: Mapping[str, Any]) -> str:
+    measured = {n for case in comparison["cases"] for n, ratio in case["ratios"].items() if ratio is not None}
+    ratios = _RATIOS | {name: title for name, title in _GPU_RATIOS.items() if name in measured}
+    rows = [
+        [
+            case["label"],
+            *(_times(case["ratios"][name]) for name in ratios),
+            " to ".join("?" if n is None else str(n) for n in case["dropped"]),
+        ]
+        for case in comparison["cases"]
+    ]
+    lines = [f"## This run / {comparison['against']}", ""]
+    if rows:
+        lines.append(_table(["case", *ratios.values(), "dropped"], rows))
+    else:
+        lines.append("The two runs have no case in common.")
+    for title, key in (("Only in this run", "only_here"), ("Only in the other", "only_there")):
+        if comparison[key]:
+            lines.append(f"\n{title}: {'; '.join(comparison[key])}.")
+    if comparison["differences"]:
+        lines.append("\nOther differences between the runs:\n")
+        lines += [f"- {difference}" for difference in comparison["differences"]]
+    return "\n".join(lines)
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _ms(seconds: float | None, missing: str = "-") -> str:
+    if seconds is None:
+        return missing
+    value = seconds * 1e3
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.3f}"
+
+
+def _joules(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _mb(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1e6:.0f}"
+
+
+def _rate(sustained: Mapping[str, Any] | None) -> str:
+    if sustained is None:
+        return "-"
+    if sustained["fps"] is None:
+        return f"below {sustained['failed_fps']:.3g}"
+    more = "" if sustained["failed_fps"] is not None else "at least "
+    return f"{more}{sustained['fps']:.3g}"
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"

@@ -1,0 +1,98 @@
+"""The console script ``denoscope``: a table of commands, each in a module imported only when needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from denoscope.acquisition.processes.words import Words, open_standard_streams
+
+__all__ = ["COMMANDS", "main"]
+
+# Name in the shell, and the module with a function of the same name that typer turns into it.
+# A command of another part goes here with a module under `_commands/` that imports that part late.
+COMMANDS: dict[str, str] = {
+    "demo": "denoscope.acquisition.cli.commands.demo",
+    "live": "denoscope.acquisition.cli.commands.live",
+    "pause": "denoscope.acquisition.cli.commands.control",
+    "resume": "denoscope.acquisition.cli.commands.control",
+    "stop": "denoscope.acquisition.cli.commands.control",
+    "denoise": "denoscope.acquisition.cli.commands.denoise",
+    "train": "denoscope.acquisition.cli.commands.train",
+    "evaluate": "denoscope.acquisition.cli.commands.evaluate",
+    "bench": "denoscope.acquisition.cli.commands.bench",
+    "doctor": "denoscope.acquisition.cli.commands.doctor",
+    "bundles": "denoscope.acquisition.cli.commands.bundles",
+    "export": "denoscope.acquisition.cli.commands.export",
+    "build": "denoscope.acquisition.cli.commands.build",
+    "engines": "denoscope.acquisition.cli.commands.engines",
+}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from denoscope.acquisition.provenance import package_version
+
+        print(f"denoscope {package_version()}")
+        raise typer.Exit
+
+
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
+) -> None:
+    """Denoise microscope movies while they are being recorded, without ever losing a raw frame."""
+
+
+def _spread_pairs(words: list[str]) -> list[str]:
+    """Write ``--pair NOISY CLEAN`` as ``--pair NOISY --pair CLEAN``: typer knows no repeated pairs."""
+    spread: list[str] = []
+    for word in words:
+        if len(spread) >= 2 and spread[-2] == "--pair" and not word.startswith("-") and _unpaired(spread):
+            spread.append("--pair")
+        spread.append(word)
+    return spread
+
+
+def _unpaired(words: list[str]) -> bool:
+    return words.count("--pair") % 2 == 1
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the shell.
+
+    Parameters
+    ----------
+    arguments
+        Words after the program's name; None for those of the process.
+    """
+    # Processes that libraries start, as several GPUs and compilers do, import nothing from the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    open_standard_streams()
+    with Words():
+        _run(sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(words: list[str]) -> None:
+    named = next((word for word in words if not word.startswith("-")), None)
+    app = typer.Typer(
+        name="denoscope", add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True
+    )
+    app.callback()(_root)
+    for name, module in COMMANDS.items():
+        # Importing one command only keeps the start fast; help and a misspelt name need all.
+        if named not in COMMANDS or named == name:
+            app.command(name)(getattr(import_module(module), name))
+    app(_spread_pairs(words))
+
+
+if __name__ == "__main__":
+    main()

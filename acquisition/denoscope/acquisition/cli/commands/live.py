@@ -1,0 +1,203 @@
+"""``denoscope live``: record from a microscope and denoise while recording."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from denoscope.acquisition.cli.camera_options import GainOption, OffsetOption, RoiOption
+from denoscope.acquisition.cli.movie_options import (
+    ChannelOption,
+    FixLineOffsetOption,
+    InterleavedOption,
+    PlaneOption,
+    PositionOption,
+)
+from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
+
+if TYPE_CHECKING:
+    from denoscope.acquisition.session.forecast import Forecast
+    from denoscope.acquisition.view.window import LiveWindow
+
+__all__ = ["ViewOption", "live", "record"]
+
+ViewOption = Annotated[
+    bool, typer.Option("--view", help="Show raw and denoised frames side by side in a window.")
+]
+
+
+def _open_window(shell: Shell) -> LiveWindow:
+    """Return a window that stays after the recording where somebody is there to close it."""
+    from denoscope.acquisition.view.window import LiveWindow
+
+    window = LiveWindow(stay=shell.interactive)
+    shell.say("Opening the live view; the camera is armed when it is there, or after 30 s.")
+    return window
+
+
+def _answered_for(shell: Shell, forecast: Forecast, *, force: bool) -> bool:
+    """Say the forecast, and ask where it has a problem and somebody is there to answer."""
+    if forecast.problem is None:
+        shell.say(f"Forecast: {forecast.sentence}.")
+        return True
+    if force:
+        shell.say(f"Warning: {forecast.problem}. Armed anyway (--force).")
+        return True
+    if not shell.interactive:
+        return False
+    shell.say(f"{forecast.problem[0].upper()}{forecast.problem[1:]}.\nArm anyway? [y/N] ")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
+    """Run one session with these settings, shown on the screen, and leave with its exit code."""
+
+    def action() -> tuple[dict[str, Any], int]:
+        from denoscope.acquisition.cli.fill_bar import FillBar
+        from denoscope.acquisition.cli.screen import Screen
+        from denoscope.acquisition.processes.words import never_wait
+        from denoscope.acquisition.session.control import SessionControl, TerminalKeys
+        from denoscope.acquisition.session.live import live as run
+        from denoscope.acquisition.session.report import summary
+        from denoscope.acquisition.session.settings import make_settings
+
+        never_wait()
+        settings = make_settings(**values)
+        window = _open_window(shell) if view else None
+        control = SessionControl()
+        with TerminalKeys(control) as keys, Screen(shell) as screen, FillBar(shell, screen.end) as bar:
+
+            def arm(forecast: Forecast) -> bool:
+                if not _answered_for(shell, forecast, force=settings.force):
+                    return False
+                if shell.interactive:
+                    shell.say(
+                        "Keys, each with Enter: p pauses the denoising, r resumes it, q ends the recording."
+                    )
+                    keys.start()
+                return True
+
+            report = run(settings, on_status=screen, control=control, arm=arm, view=window, on_fill=bar)
+        shell.say(summary(report))
+        shell.say(f"Run folder: {settings.output}")
+        return report, int(report["outcome"]["exit_code"])
+
+    shell.run(action)
+
+
+def live(
+    core: Annotated[
+        str,
+        typer.Option(
+            help="demo, HOST:PORT of a running Micro-Manager, FILE.cfg for a core of our own, watch:PATH for a "
+            "file or folder that other software writes, or replay:PATH."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Run folder; it must not hold a recording yet.")],
+    bundle: Annotated[str, typer.Option(help="Bundle folder, or the name of a shipped bundle.")] = "live",
+    look_ahead: Annotated[int | None, typer.Option(help="Frames to wait for after each frame.")] = None,
+    backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Threads of the backend.")] = None,
+    denoiser: Annotated[
+        str,
+        typer.Option(
+            help="process: denoise in a process of its own, whose crash costs no raw frame. thread: in this one."
+        ),
+    ] = "process",
+    frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
+    movie: Annotated[Path | None, typer.Option(help="TIFF that --core demo replays.")] = None,
+    fps: Annotated[float, typer.Option(help="Frames per second of --core demo and replay:PATH.")] = 30.0,
+    idle_s: Annotated[
+        float, typer.Option(help="Seconds without a change after which watch:PATH has ended.")
+    ] = 10.0,
+    channel: ChannelOption = None,
+    plane: PlaneOption = None,
+    position: PositionOption = None,
+    interleaved: InterleavedOption = None,
+    streams: Annotated[
+        int, typer.Option(help="Movies that may be interleaved: cameras x channels x slices x positions.")
+    ] = 64,
+    mm_dir: Annotated[Path | None, typer.Option(help="Folder with the device adapters for FILE.cfg.")] = None,
+    buffer_mb: Annotated[int, typer.Option(help="Size of the core's circular buffer in MB.")] = 512,
+    reserve_mb: Annotated[float, typer.Option(help="Disk space in MB that must stay free.")] = 200.0,
+    denoised_format: Annotated[
+        str, typer.Option(help="Format of the denoised movie: ome-tiff, ome-zarr or ndtiff.")
+    ] = "ome-tiff",
+    std: Annotated[
+        bool, typer.Option("--std", help="Write the predicted standard deviation too, as denoised_std.")
+    ] = False,
+    float32: Annotated[
+        bool,
+        typer.Option(
+            "--float32",
+            help="Write the denoised movie in float32, not rounded to whole counts.",
+        ),
+    ] = False,
+    fill: Annotated[
+        bool,
+        typer.Option(
+            help="Compute skipped frames when the recording has ended; else they show the measured frame."
+        ),
+    ] = True,
+    fix_line_offset: FixLineOffsetOption = False,
+    metrics: Annotated[
+        str | None, typer.Option(help="Port where Prometheus, on this computer, reads the session's numbers.")
+    ] = None,
+    camera_fps: Annotated[
+        float | None,
+        typer.Option(help="Rate of a camera that is slower than its exposure, for the forecast."),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Arm though the forecast says that the disk is too slow or too full."),
+    ] = False,
+    picture: Annotated[bool, typer.Option(help="Draw report.png at the end.")] = True,
+    view: ViewOption = False,
+    camera_gain: GainOption = None,
+    camera_offset: OffsetOption = None,
+    camera_roi: RoiOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Record from a microscope and denoise while recording; Ctrl-C ends cleanly."""
+    record(
+        Shell(json=json, quiet=quiet, debug=debug),
+        core=core,
+        output=output,
+        bundle=bundle,
+        look_ahead=look_ahead,
+        backend=backend,
+        threads=threads,
+        denoiser=denoiser,
+        frames=frames,
+        seconds=seconds,
+        movie=movie,
+        fps=fps,
+        idle_s=idle_s,
+        channel=channel,
+        plane=plane,
+        position=position,
+        interleaved=interleaved,
+        streams=streams,
+        mm_dir=mm_dir,
+        buffer_mb=buffer_mb,
+        reserve_mb=reserve_mb,
+        denoised_format=denoised_format,
+        std=std,
+        float32=float32,
+        fill=fill,
+        fix_line_offset=fix_line_offset,
+        metrics=metrics,
+        camera_fps=camera_fps,
+        force=force,
+        picture=picture,
+        view=view,
+        camera_gain=camera_gain,
+        camera_offset=camera_offset,
+        camera_roi=camera_roi,
+    )

@@ -1,0 +1,111 @@
+"""The live table on the terminal, and plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from denoscope.acquisition.contracts import SourceInfo
+from denoscope.acquisition.session.states import SessionStatus
+
+from .shell import Shell
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Screen"]
+
+_LINE_EVERY_S = 2.0
+
+
+def _rows(status: SessionStatus, source: SourceInfo, provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    latency = status.latency_s
+    waited = (
+        " / ".join(f"{latency[name] * 1e3:.0f}" for name in ("p50", "p95", "p99")) + " ms"
+        if latency
+        else "calibrating on the first frames"
+    )
+    skipped = sum(status.dropped.values())
+    why = ", ".join(f"{count} {reason}" for reason, count in status.dropped.items())
+    height, width = source.shape
+    rows = [
+        ("source", f"{source.name}: {source.camera}, {height}x{width} {source.dtype.name}"),
+        ("state", f"{status.state.value}, {status.elapsed_s:.0f} s"),
+        ("frames/s in | out", f"{status.fps_in:.1f} | {status.fps_out:.1f}"),
+        ("latency p50 / p95 / p99", waited),
+        ("raw frames written", f"{status.written_raw} of {status.received} received"),
+        ("denoised", f"{status.emitted} ({status.in_flight} in flight)"),
+        ("skipped", f"{skipped} ({why})" if skipped else "0"),
+        ("backend", f"{provenance['backend']}: {provenance['backend_reason']}"),
+    ]
+    if status.busy_s:
+        rows.append(
+            ("source", f"busy for {status.busy_s:.0f} s; the camera runs on, and its frames wait there")
+        )
+    if status.missing:
+        rows.append(("lost before the core's output", str(status.missing)))
+    rows += [("problem", problem) for problem in status.problems]
+    return rows
+
+
+def _table(rows: list[tuple[str, str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="denoscope live", title_justify="left", show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, value in rows:
+        style = "bold red" if name in ("problem", "lost before the core's output") else ""
+        table.add_row(name, Text(value, style=style))
+    return table
+
+
+class Screen:
+    """Show a session's status: a table that is redrawn, or a line now and then without a terminal."""
+
+    def __init__(self, shell: Shell) -> None:
+        from rich.console import Console
+
+        self._shell = shell
+        self._console = Console(file=shell.stream)
+        self._live: Any = None
+        self._line_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Leave the table as it is."""
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, status: SessionStatus, source: SourceInfo, provenance: Mapping[str, Any]) -> None:
+        """Show one snapshot."""
+        if self._shell.quiet:
+            return
+        if self._console.is_terminal:
+            self._draw(_rows(status, source, provenance))
+        elif time.perf_counter() - self._line_s >= _LINE_EVERY_S:
+            first, self._line_s = self._line_s == 0.0, time.perf_counter()
+            self._print(_rows(status, source, provenance), first=first)
+
+    def _draw(self, rows: list[tuple[str, str]]) -> None:
+        if self._live is None:
+            from rich.live import Live
+
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        self._live.update(_table(rows), refresh=True)
+
+    def _print(self, rows: list[tuple[str, str]], *, first: bool) -> None:
+        fixed = ("source", "backend")
+        shown = rows if first else [row for row in rows if row[0] not in fixed]
+        self._shell.say(" | ".join(f"{name.replace(' | ', '/')} {value}" for name, value in shown))

@@ -1,0 +1,93 @@
+"""What every command shares: where its words go, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from denoscope.acquisition.errors import explain, one_line
+from denoscope.runtime import DenoscopeError, NotFinite
+
+__all__ = ["DebugOption", "JsonOption", "QuietOption", "Shell"]
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object as the last thing on standard output.")
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", help="Print nothing but errors (and what --json asks for).")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
+
+
+@dataclass(frozen=True)
+class Shell:
+    """One command's way to speak.
+
+    Parameters
+    ----------
+    json
+        Print the result as one JSON object on standard output; all else goes to standard error.
+    quiet
+        Say nothing that is not an error.
+    debug
+        Let tracebacks through.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+    @property
+    def stream(self) -> TextIO:
+        """Where words for people go."""
+        return sys.stderr if self.json else sys.stdout
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody reads the words and can answer."""
+        return not self.quiet and self.stream.isatty() and sys.stdin is not None and sys.stdin.isatty()
+
+    def say(self, text: str) -> None:
+        """Print text for people."""
+        if not self.quiet:
+            with suppress(OSError, ValueError):  # nobody reads it; what is done goes on
+                print(text, file=self.stream, flush=True)
+
+    def run(self, action: Callable[[], tuple[Mapping[str, Any], int]]) -> None:
+        """Run a command's `action` and leave the process with its exit code.
+
+        Parameters
+        ----------
+        action
+            Returns the result for ``--json`` and the exit code: 0 done, 1 finished degraded, 2 bad
+            input or environment, 130 interrupted.
+        """
+        try:
+            result, code = action()
+        except DenoscopeError as error:
+            result, code = self._failed(str(error), 1 if isinstance(error, NotFinite) else 2)
+        except KeyboardInterrupt:
+            result, code = self._failed("interrupted before anything was recorded", 130)
+        except Exception as error:  # noqa: BLE001  the user gets a sentence, --debug the traceback
+            known = explain(error)
+            hint = "" if self.debug else " (run again with --debug for the traceback)"
+            unexpected = f"unexpected {type(error).__name__}: {one_line(error)}{hint}"
+            result, code = self._failed(known or unexpected, 1 if known is None else 2)
+        if self.json:
+            with suppress(OSError, ValueError):
+                print(json.dumps(result, default=str), flush=True)
+        raise typer.Exit(code)
+
+    def _failed(self, message: str, code: int) -> tuple[dict[str, Any], int]:
+        if self.debug:
+            traceback.print_exc()
+        with suppress(OSError, ValueError):
+            print(f"denoscope: {message}", file=sys.stderr, flush=True)
+        return {"error": message, "exit_code": code}, code

@@ -1,0 +1,189 @@
+"""Words that all rooms share: frames and their stamps, sources, denoisers, and where frames go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from denoscope.runtime import Denoised, FrameMeta, StreamCounters
+
+__all__ = ["REPORT", "DenoisedSink", "Denoiser", "Frame", "RawSink", "SourceInfo", "Stamp"]
+
+REPORT = "report.json"  # in the folder of a run
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One camera frame as it left the source.
+
+    Parameters
+    ----------
+    pixels
+        ``(H, W)`` array in the camera's dtype; owned by the receiver.
+    number
+        The core's ``ImageNumber`` (0 for the first frame of a sequence); a jump means lost frames.
+    t_received_s
+        ``time.perf_counter()`` in seconds when the frame was popped.
+    camera
+        Label of the camera device.
+    tags
+        Every tag that the core attached, unchanged.
+    core_unix_s
+        The tag ``TimeReceivedByCore`` as seconds since 1970, or None where the core sent none.
+    agrees
+        False where the pixels' shape disagrees with the frame's ``Width`` and ``Height`` tags.
+    """
+
+    pixels: npt.NDArray[Any]
+    number: int
+    t_received_s: float
+    camera: str
+    tags: Mapping[str, Any]
+    core_unix_s: float | None = None
+    agrees: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What is known about a source before its first frame.
+
+    Parameters
+    ----------
+    kind
+        The row of the source table: ``demo``, ``config``, ``bridge``, ``replay``, ``watch`` or ``pipe``.
+    name
+        What the user named: ``demo``, a configuration file, ``HOST:PORT``, a file or a folder.
+    camera
+        Label of the camera device.
+    shape
+        ``(H, W)`` of the frames to come.
+    dtype
+        Their numpy dtype.
+    pixel_size_um
+        Edge of a pixel in micrometres, or None where Micro-Manager has no calibration.
+    exposure_s
+        Exposure in seconds, or None.
+    frame_rate_hz
+        Frames per second where the source knows it, else None.
+    frames
+        How many frames the source will deliver before it ends by itself, or None.
+    channel
+        Name of the channel, where one is set.
+    versions
+        Versions of the software behind the source.
+    details
+        Whatever else describes what is being recorded (for example which movie is replayed).
+    clock
+        What the frames' ``core_unix_s`` is.
+    cameras
+        How many cameras send at once, as far as the source knows.
+    """
+
+    kind: str
+    name: str
+    camera: str
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    pixel_size_um: float | None = None
+    exposure_s: float | None = None
+    frame_rate_hz: float | None = None
+    frames: int | None = None
+    channel: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    clock: str = "TimeReceivedByCore"
+    cameras: int = 1
+
+    @property
+    def frame_bytes(self) -> int:
+        """Size of one frame in bytes."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the description as JSON-ready values, SI units in the keys."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "camera": self.camera,
+            "cameras": self.cameras,
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "pixel_size_m": None if self.pixel_size_um is None else self.pixel_size_um * 1e-6,
+            "exposure_s": self.exposure_s,
+            "frame_rate_hz": self.frame_rate_hz,
+            "frames": self.frames,
+            "channel": self.channel,
+            "versions": dict(self.versions),
+            "details": dict(self.details),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Where and when a frame was received.
+
+    Parameters
+    ----------
+    index
+        Its page in the raw recording.
+    t_received_s
+        ``time.perf_counter()`` when it was popped, in seconds.
+    core_unix_s
+        When the core received it, seconds since 1970, or None.
+    core_lag_s
+        How long it lay in the core's buffer, in seconds; 0 where unknown.
+    time_index
+        How many frames of its stream came before it; None where `index` says so.
+    """
+
+    index: int
+    t_received_s: float
+    core_unix_s: float | None
+    core_lag_s: float
+    time_index: int | None = None
+
+
+class Denoiser(Protocol):
+    """What the lane needs of `denoscope.runtime.Stream`."""
+
+    @property
+    def counters(self) -> StreamCounters:
+        """Where every pushed frame is now."""
+
+    def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        """Take one frame; return the outputs that are due."""
+
+    def flush(self) -> list[Denoised]:
+        """Return the outputs of all frames still held."""
+
+    # A denoiser of several streams, given to a lane with routes, also has
+    # ``restart(key, *, recalibrate) -> list[Denoised]``.
+
+
+class DenoisedSink(Protocol):
+    """Where denoised frames go."""
+
+    def append(self, output: Denoised, stamp: Stamp) -> None:
+        """Take the output of the frame with that stamp."""
+
+
+class RawSink(Protocol):
+    """What a session needs of the raw recording."""
+
+    @property
+    def written(self) -> int:
+        """Frames complete on the disk."""
+
+    def append(self, frame: Frame, /) -> object:
+        """Write one frame."""
+
+    def sync(self) -> None:
+        """Wait until every frame so far is on the disk."""
+
+    def close(self) -> None:
+        """Close the files."""

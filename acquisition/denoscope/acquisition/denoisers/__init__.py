@@ -1,0 +1,1 @@
+"""Denoise the frames of a session, in this process or in another."""

@@ -1,0 +1,95 @@
+"""Frames converted before they are denoised: by a camera's calibration maps, or to float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from denoscope.runtime import InvalidInput
+
+if TYPE_CHECKING:
+    from denoscope.acquisition.contracts import Denoiser
+    from denoscope.runtime import CameraCalibration, Denoised, FrameMeta, StreamCounters, StreamKey
+
+__all__ = ["Convert", "ConvertingDenoiser", "conversion", "load_camera"]
+
+Convert = Callable[[Any], Any]  # of arrays (H, W); numpy is not imported for the command line
+
+
+def load_camera(gain: Path | None, offset: Path | None, roi: str | None) -> CameraCalibration | None:
+    """Return the calibration that the options name, None without any.
+
+    Raises
+    ------
+    InvalidInput
+        If a map cannot be used, or the region is not four numbers or names no map.
+    """
+    from denoscope.runtime import CameraCalibration
+
+    if gain is None and offset is None:
+        if roi is not None:
+            raise InvalidInput(
+                f"--camera-roi {roi} crops calibration maps: give --camera-gain or --camera-offset."
+            )
+        return None
+    region = None
+    if roi is not None:
+        parts = roi.split(",")
+        if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+            raise InvalidInput(
+                f"--camera-roi {roi} is not four whole numbers: give x,y,width,height, like 128,0,512,512."
+            )
+        x, y, width, height = (int(part) for part in parts)
+        region = (x, y, width, height)
+    return CameraCalibration.load(gain, offset, roi=region)
+
+
+def conversion(camera: CameraCalibration | None, *, float32: bool) -> Convert | None:
+    """Return what is done to a frame before it is denoised, which gives float32; None for nothing."""
+    if camera is not None:
+        return camera.correct
+    return (lambda frame: frame.astype("float32")) if float32 else None
+
+
+class ConvertingDenoiser:
+    """A denoiser that is given photo-electrons, or float32, in place of the camera's counts.
+
+    Parameters
+    ----------
+    denoiser
+        Takes the converted frames.
+    convert
+        Returns a frame (H, W) as the denoiser shall have it, like `CameraCalibration.correct`.
+    """
+
+    def __init__(self, denoiser: Denoiser, convert: Convert) -> None:
+        self._denoiser = denoiser
+        self._convert = convert
+
+    @property
+    def counters(self) -> StreamCounters:
+        """Where every pushed frame is now."""
+        return self._denoiser.counters
+
+    def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        """Convert one frame and push it; return the outputs that are due."""
+        return self._denoiser.push(self._convert(frame), meta, skip=skip)
+
+    def flush(self) -> list[Denoised]:
+        """Return the outputs of all frames still held."""
+        return self._denoiser.flush()
+
+    def learned(self) -> Mapping[str, Any]:
+        """Return what the denoiser has found out."""
+        learned: Callable[[], Mapping[str, Any]] = self._denoiser.learned  # type: ignore[attr-defined]
+        return learned()
+
+    def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
+        """Begin one of the denoiser's streams anew; return its outputs until then.
+
+        A calibration is that of the pixels the run began with: a changed ROI has another size, which
+        `CameraCalibration.correct` refuses.
+        """
+        restart: Callable[..., list[Denoised]] = self._denoiser.restart  # type: ignore[attr-defined]
+        return restart(key, recalibrate=recalibrate)

@@ -1,0 +1,203 @@
+"""What denoises in a session, opened in this process: bundle, backend and one stream a movie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from denoscope.acquisition.contracts import Denoiser
+from denoscope.acquisition.provenance import provenance_of
+from denoscope.runtime import BackendUnavailable, Bundle, Stream, choose_backend
+
+from .routing import Router
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from denoscope.runtime import Denoised, Intensity, StreamKey
+
+__all__ = ["UNKNOWN", "DenoiserRequest", "LocalDenoiser", "SessionDenoiser"]
+
+UNKNOWN: Mapping[str, Any] = {
+    "intensity": None,
+    "intensity_provisional": None,
+    "intensity_refinements": 0,
+    "scanner": None,
+    "aligned": None,
+    "followed_since": None,
+    "guard": None,
+}
+"""What a denoiser has learned before it saw a frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiserRequest:
+    """What to open.
+
+    Attributes
+    ----------
+    bundle
+        Folder or name of a shipped bundle.
+    backend
+        A backend's name, or ``auto``.
+    look_ahead
+        Frames to wait for after each frame; None for the bundle's own.
+    threads
+        Of the backend; None for its default.
+    std
+        Whether outputs carry their predicted standard deviation.
+    fix_line_offset
+        Whether the offset between odd and even lines is corrected.
+    """
+
+    bundle: str
+    backend: str = "auto"
+    look_ahead: int | None = None
+    threads: int | None = None
+    std: bool = False
+    fix_line_offset: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, from which ``DenoiserRequest(**values)`` is the same."""
+        return asdict(self)
+
+
+class SessionDenoiser(Denoiser, Protocol):
+    """What a session needs of its denoiser, in this process or in one of its own."""
+
+    look_ahead: int
+    provenance: dict[str, Any]
+    """Of the denoised frames, plain values; see `provenance_of`."""
+
+    def prepare(self, shape: tuple[int, int], dtype: npt.DTypeLike, streams: int) -> None:
+        """Open so many streams for frames of a shape and dtype now, because it takes longer than a frame."""
+
+    def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
+        """Finish what one stream holds and begin it anew."""
+
+    def learned(self) -> Mapping[str, Any]:
+        """Return what was found out while recording: ``intensity`` and ``aligned``, None where unknown."""
+
+    def close(self) -> None:
+        """Let go of everything; safe to call twice, and from another thread when the denoiser hangs."""
+
+
+class LocalDenoiser(Router):
+    """Denoise in this process; a crash of the backend's library is a crash of this process.
+
+    Parameters
+    ----------
+    request
+        What to open.
+
+    Raises
+    ------
+    DenoscopeError
+        When the bundle, the backend or the look-ahead do not work.
+    """
+
+    def __init__(self, request: DenoiserRequest) -> None:
+        self._request = request
+        self._bundle = Bundle.load(request.bundle)
+        self._changed: dict[str, Any] = {}
+        self._state: tuple[Intensity | None, bool, bool, int, int] = (None, False, False, 0, 0)
+        self._learned: Mapping[str, Any] = UNKNOWN
+        self.provenance = self._open({})
+
+    def _open(self, rejected: Mapping[str, str]) -> dict[str, Any]:
+        """Open the backend and the first stream; return the provenance.
+
+        Parameters
+        ----------
+        rejected
+            Backends that `auto` has tried in vain, with the reasons.
+        """
+        request = self._request
+        # All streams run on it, so it is ours and not the first stream's.
+        self._backend, self._choice = choose_backend(
+            request.backend, threads=request.threads, bundle=self._bundle, rejected=rejected
+        )
+        try:
+            self._first = Stream(
+                self._bundle,
+                self._backend,
+                look_ahead=request.look_ahead,
+                std=request.std,
+                fix_line_offset=request.fix_line_offset,
+            )
+        except BackendUnavailable as error:
+            self._backend.close()
+            return self._open(self._and_this(error))
+        except BaseException:
+            self._backend.close()
+            raise
+        super().__init__(self._first, self._open_another)
+        self.look_ahead = self._first.look_ahead
+        return provenance_of(self._first, self._choice)
+
+    def _and_this(self, error: BackendUnavailable) -> dict[str, str]:
+        """Return what `auto` has tried in vain so far; raise the error if the backend was named."""
+        if self._request.backend != "auto":
+            raise error
+        return {**self._choice.rejected, self._choice.name: str(error).rstrip(".")}
+
+    def prepare(self, shape: tuple[int, int], dtype: npt.DTypeLike, streams: int) -> None:
+        """Open so many streams for frames of a shape and dtype; `auto` may take another backend for them."""
+        try:
+            super().prepare(shape, dtype, streams)
+        except BackendUnavailable as error:
+            rejected = self._and_this(error)
+            self.close()
+            provenance = self._open(rejected)
+            self.provenance.update(provenance)
+            self._changed = {name: value for name, value in provenance.items() if name.startswith("backend")}
+            self._learned = {**UNKNOWN, **self._changed}
+            self.prepare(shape, dtype, streams)
+
+    def _open_another(self) -> Stream:
+        return Stream(
+            self._first.bundle,
+            self._backend,
+            look_ahead=self.look_ahead,
+            std=self._request.std,
+            fix_line_offset=self._request.fix_line_offset,
+        )
+
+    def learned(self) -> Mapping[str, Any]:
+        """Return the first stream's intensity transform, and whether it follows the scene.
+
+        Also whether that transform is provisional, how often any stream has refined its own (which delays the
+        others), which denoised frames are not to be trusted, and the backend, where another than the one of
+        `provenance` had to be taken for the frame size.
+        """
+        first, refinements = self._first, sum(stream.refinements for stream in self.streams.values())
+        off = sum(stream.guard_off for stream in self.streams.values())
+        state = first.intensity, first.aligned, first.provisional, refinements, off
+        # Asked for with every frame, and it changes a few times.
+        if state[0] is not self._state[0] or state[1:] != self._state[1:]:
+            intensity = None if state[0] is None else state[0].model_dump()
+            since = next((r.number for r in first.rebinds if r.motion == "moves"), None)
+            found = {
+                "intensity": intensity,
+                "intensity_provisional": first.provisional,
+                "intensity_refinements": refinements,
+                "scanner": None if intensity is None else first.scanner.model_dump(mode="json"),
+                "aligned": first.aligned,
+                "followed_since": since,
+                "guard": self.guard.model_dump(),
+            }
+            self._state, self._learned = state, {**found, **self._changed}
+        return self._learned
+
+    def flush(self) -> list[Denoised]:
+        """Return the outputs of all frames still held."""
+        outputs = super().flush()
+        self._state = None, False, False, 0, -1  # so that all is told once more
+        return outputs
+
+    def close(self) -> None:
+        """Close every stream, then the backend."""
+        super().close()
+        self._first.close()
+        self._backend.close()

@@ -1,0 +1,1 @@
+"""Denoise beside an acquisition that another program runs: pycromanager and pymmcore-plus."""

@@ -1,0 +1,401 @@
+"""Denoise beside an acquisition that somebody else runs, without ever being able to disturb it.
+
+::
+
+    the user's process                                      a process of ours
+    image -> hook: copy into a bounded queue (never waits)
+                 -> sender thread -> pipe ------------------> source -> stream -> denoised.ome.tif
+    image <- the same objects, at once
+
+An exception here is caught and counted, a process of ours that hangs fills the queue and costs denoised
+frames, and one that dies ends denoising; the acquisition sees none of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import queue
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.acquisition.errors import OutputExists, SourceFailed, one_line
+from denoscope.acquisition.processes.child import start_child
+from denoscope.acquisition.sources.pipe import pack_end, pack_frame
+from denoscope.runtime import InvalidInput
+
+__all__ = ["HOOK_REPORT", "Follower", "FollowerStatus", "hook", "open_follower"]
+
+HOOK_REPORT = "hook.json"
+_READY_S = 120.0
+_FAILED = "hook failed"
+_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+_Item = tuple[npt.NDArray[Any], int, float, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class FollowerStatus:
+    """Where the frames of the acquisition went: ``seen == sent + sum(dropped.values()) + waiting``.
+
+    Attributes
+    ----------
+    seen
+        Frames that the acquisition showed.
+    sent
+        Frames handed to the denoising process.
+    dropped
+        Frames that were not, by reason.
+    waiting
+        Frames in the queue.
+    problem
+        What went wrong, in one sentence; None while all is well.
+    """
+
+    seen: int
+    sent: int
+    dropped: Mapping[str, int]
+    waiting: int
+    problem: str | None
+
+
+class Follower:
+    """Passes copies of frames to a denoising process; made by `hook` and `follow`.
+
+    Calling it with ``(image, metadata)`` returns these two objects at once, whatever happens, which is
+    what pycromanager asks of an ``image_process_fn``.
+
+    Parameters
+    ----------
+    settings
+        Of the session, as for `denoscope.acquisition.make_settings`, without ``core``.
+    queue_mb
+        Frames that may wait for the denoising process, in MB.
+
+    Raises
+    ------
+    DenoscopeError
+        When the settings, the bundle or the backend do not work; before the acquisition starts.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], *, queue_mb: float) -> None:
+        self.output = Path(settings["output"])
+        self._limit_bytes = int(queue_mb * 2**20)
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._waiting_bytes = 0
+        self._seen = self._sent = self._number = 0
+        self._dropped: Counter[str] = Counter()
+        self._problem: str | None = None
+        self._report: dict[str, Any] | None = None
+        self._ready = threading.Event()
+        self._finished: dict[str, Any] | None = None
+        self._words: list[str] = []
+        self._process = start_child("denoscope.acquisition.integrations.hook_process", polite=True)
+        self._threads = [
+            threading.Thread(target=self._send, name="denoscope-hook", daemon=True),
+            threading.Thread(target=self._listen, name="denoscope-hook-answers", daemon=True),
+            threading.Thread(target=self._overhear, name="denoscope-hook-words", daemon=True),
+        ]
+        for thread in self._threads[1:]:
+            thread.start()
+        self._begin(settings)
+        self._threads[0].start()
+        atexit.register(self.finish)
+
+    # -- the acquisition's thread
+
+    def __call__(self, image: Any, metadata: Any) -> tuple[Any, Any]:
+        """Take over a copy of the frame and return both arguments unchanged."""
+        self.push(image, metadata)
+        return image, metadata
+
+    def push(self, image: Any, metadata: Mapping[str, Any], *, missing: int = 0) -> None:
+        """Take over a copy of one frame; never waits and never raises.
+
+        Parameters
+        ----------
+        image
+            ``(H, W)``, uint8 or uint16.
+        metadata
+            Its tags; ``Axes`` (time, channel, z, position) say which movie the frame belongs to.
+        missing
+            Frames of the camera that were not seen since the last one.
+        """
+        with self._lock:
+            number = self._number + missing
+            self._number, self._seen = number + 1, self._seen + 1
+        try:
+            reason = self._take(image, metadata, number)
+        except Exception as error:  # noqa: BLE001  whatever it is, the acquisition goes on
+            reason = _FAILED
+            self._say_failed(error)
+        if reason is not None:
+            with self._lock:
+                self._dropped[reason] += 1
+
+    def failed(self, error: Exception) -> None:
+        """Count a frame that could not even be taken over."""
+        self._say_failed(error)
+        with self._lock:
+            self._seen, self._number = self._seen + 1, self._number + 1
+            self._dropped[_FAILED] += 1
+
+    def _say_failed(self, error: Exception) -> None:
+        what = f"{type(error).__name__}: {one_line(error)}"
+        self._problem = self._problem or f"the hook failed ({what}); the acquisition was not affected"
+
+    def _take(self, image: Any, metadata: Mapping[str, Any], number: int) -> str | None:
+        """Queue a copy of the frame, or return the reason why not."""
+        if self._finished is not None:
+            return "after the end"
+        if self._process.poll() is not None:
+            return "denoiser ended"
+        if image.ndim != 2 or image.dtype not in _DTYPES:
+            return "not one channel of 8 or 16 bits"
+        size = int(image.nbytes)
+        with self._lock:
+            if self._waiting_bytes + size > self._limit_bytes:
+                return "overrun"
+            self._waiting_bytes += size
+        try:
+            tags = {**metadata, "Axes": dict(metadata["Axes"])} if "Axes" in metadata else dict(metadata)
+            self._queue.put((np.array(image, order="C"), number, time.time(), tags))
+        except BaseException:
+            with self._lock:
+                self._waiting_bytes -= size
+            raise
+        return None
+
+    # -- our threads
+
+    def _send(self) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        while (item := self._queue.get()) is not None:
+            pixels = item[0]
+            reason: str | None = "denoiser ended"
+            if self._process.poll() is None:
+                try:
+                    head, body = pack_frame(*item)
+                    pipe.write(head)
+                    pipe.write(body)
+                    pipe.flush()
+                    reason = None
+                except OSError:
+                    pass  # counted below: it ended between the question and the answer
+                except Exception as error:  # noqa: BLE001  a frame with odd metadata costs that frame only
+                    reason = _FAILED
+                    self._say_failed(error)
+            with self._lock:
+                self._waiting_bytes -= pixels.nbytes
+                if reason is None:
+                    self._sent += 1
+                else:
+                    self._dropped[reason] += 1
+        with suppress(OSError):  # it ended before; `finish` says so
+            pipe.write(pack_end(self._counts()))
+            pipe.close()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if event.get("event") == "ready":
+                self._ready.set()
+            elif event.get("event") == "finished":
+                self._report = event["report"]
+            elif event.get("event") == "failed":
+                self._problem = self._problem or str(event["message"])
+        self._ready.set()
+
+    def _overhear(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._words = [*self._words[-4:], line.decode(errors="replace").strip()]
+
+    # -- begin and end
+
+    def _begin(self, settings: Mapping[str, Any]) -> None:
+        """Send the settings and wait until the bundle runs, so that mistakes come before the acquisition."""
+        pipe = self._process.stdin
+        assert pipe is not None
+        with suppress(OSError):  # it ended at once; the wait below says why
+            pipe.write(json.dumps(dict(settings), default=str).encode() + b"\n")
+            pipe.flush()
+        answered = self._ready.wait(_READY_S)
+        if answered and self._process.poll() is None and self._problem is None:
+            return
+        if answered:
+            self._process.wait(10)
+            self._threads[1].join(5)
+        self._kill()
+        if self._problem is not None:
+            raise InvalidInput(self._problem)
+        raise SourceFailed(
+            self._why_it_ended() if answered else f"the denoiser did not start in {_READY_S:g} s."
+        )
+
+    def _why_it_ended(self) -> str:
+        last = self._words[-1] if self._words else "it said nothing"
+        return f"the denoising process ended with code {self._process.poll()} ({last})"
+
+    def _counts(self) -> dict[str, Any]:
+        with self._lock:
+            return {"seen": self._seen, "sent": self._sent, "dropped": dict(self._dropped)}
+
+    @property
+    def status(self) -> FollowerStatus:
+        """A snapshot; may be read from any thread."""
+        with self._lock:
+            waiting = self._seen - self._sent - sum(self._dropped.values())
+            return FollowerStatus(self._seen, self._sent, dict(self._dropped), waiting, self._problem)
+
+    def finish(self, timeout_s: float = 120.0) -> dict[str, Any]:
+        """Say that no frame follows, wait for the backlog, and return the report; never raises.
+
+        Parameters
+        ----------
+        timeout_s
+            How long the denoising process may take; then it is ended.
+
+        Returns
+        -------
+        dict
+            As written to ``hook.json``: ``seen``, ``sent``, ``dropped`` (by reason), ``problem``, and
+            ``report``, that of the denoising process (`None` where it did not finish).
+        """
+        with self._lock:
+            if self._finished is not None:
+                return self._finished
+            self._finished = {}
+        atexit.unregister(self.finish)
+        self._queue.put(None)
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._problem = self._problem or (
+                f"the denoising process did not end within {timeout_s:g} s and was ended by force"
+            )
+        self._kill()
+        with self._lock:
+            left = self._seen - self._sent - sum(self._dropped.values())
+            if left:
+                self._dropped["denoiser ended"] += left
+        if self._report is None and self._problem is None and self._seen:
+            self._problem = self._why_it_ended()
+        self._finished = {**self._counts(), "problem": self._problem, "report": self._report}
+        self._write(self._finished)
+        return self._finished
+
+    def _write(self, result: Mapping[str, Any]) -> None:
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(result, indent=2, default=str) + "\n"
+            (self.output / HOOK_REPORT).write_text(text, encoding="utf-8")
+        except OSError as error:
+            self._problem = self._problem or f"{HOOK_REPORT} could not be written: {one_line(error)}"
+
+    def _kill(self) -> None:
+        """End the process, which ends the threads that listen to it, and let go of its pipes."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(5)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert pipe is not None
+            with suppress(OSError):  # what was still buffered for a process that is gone
+                pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish()
+
+
+def hook(
+    *,
+    output: Path | str,
+    bundle: Path | str = "live",
+    look_ahead: int | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+    float32: bool = False,
+    lag_s: float = 5.0,
+    queue_mb: float = 256.0,
+    keep_raw: bool = False,
+) -> Follower:
+    """Return an ``image_process_fn`` for pycromanager's ``Acquisition`` that denoises beside it.
+
+    Parameters
+    ----------
+    output
+        Run folder for ``denoised.ome.tif`` and the reports; it must not hold a recording yet.
+    bundle, look_ahead, backend, threads, float32
+        As for `denoscope.acquisition.LiveSettings`.
+    lag_s
+        Seconds that a frame may wait in the denoising process before outputs are skipped.
+    queue_mb
+        Frames that may wait for the denoiser, in MB; what comes beyond is counted and not denoised.
+    keep_raw
+        Write ``raw.tif`` too. The acquisition's own dataset holds every raw frame, so it is off.
+
+    Raises
+    ------
+    DenoscopeError
+        When the folder, the bundle or the backend do not work: before the acquisition starts. Once it
+        runs, nothing is raised; `Follower.finish` says what happened.
+
+    Examples
+    --------
+    >>> from pycromanager import Acquisition, multi_d_acquisition_events  # doctest: +SKIP
+    >>> with denoscope.acquisition.hook(output="denoised") as follower:  # doctest: +SKIP
+    ...     with Acquisition("data", name="cells", image_process_fn=follower) as acquisition:
+    ...         acquisition.acquire(multi_d_acquisition_events(num_time_points=1000))
+    """
+    return open_follower(
+        output,
+        queue_mb,
+        keep_raw=keep_raw,
+        bundle=str(Path(bundle).absolute()) if Path(bundle).is_dir() else str(bundle),
+        look_ahead=look_ahead,
+        backend=backend,
+        threads=threads,
+        float32=float32,
+        lag_s=lag_s,
+    )
+
+
+def open_follower(output: Path | str, queue_mb: float, *, keep_raw: bool, **settings: Any) -> Follower:
+    """Return a follower whose denoising process runs; `hook` and `follow` share this."""
+    if queue_mb <= 0:
+        raise InvalidInput(f"queue_mb is {queue_mb:g}, and frames need room to wait in; give more than 0.")
+    folder = Path(output).absolute()
+    if (folder / HOOK_REPORT).exists():
+        raise OutputExists(f"{folder / HOOK_REPORT} exists and is never overwritten; name another output.")
+    words = {
+        "output": str(folder),
+        "keep_raw": keep_raw,
+        "picture": keep_raw,
+        # The process is our own already; raw frames that it writes must survive a crash of the denoiser.
+        "denoiser": "process" if keep_raw else "thread",
+    }
+    return Follower({**words, **settings}, queue_mb=queue_mb)

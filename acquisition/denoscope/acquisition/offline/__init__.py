@@ -1,0 +1,1 @@
+"""Denoise recorded movies, and the frames that a live session skipped."""

@@ -1,0 +1,150 @@
+"""The chunks of an offline run on a Dask cluster that exists already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from denoscope.acquisition.errors import SourceUnavailable, one_line
+from denoscope.acquisition.extras import require
+from denoscope.acquisition.notes.nan_count import NanCount
+from denoscope.runtime import GuardFinding, InvalidInput
+
+from .chunks import Chunk, run_chunk
+
+if TYPE_CHECKING:
+    from denoscope.runtime import CameraCalibration
+
+__all__ = ["Task", "run_on_cluster"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every worker has to know; all paths lie on a file system that all of them see.
+
+    Parameters
+    ----------
+    movie, channel, plane, position, interleaved, camera, float32
+        What to read, and whether as float32.
+    zarr
+        OME-Zarr that is being written, a chunk a frame.
+    bundle, digest
+        Folder or name, and the SHA-256 that it must have on the worker too.
+    backend, details, look_ahead, intensity, aligned, scanner, fix_line_offset
+        How to denoise. A worker whose backend describes itself otherwise refuses, because its bits may differ.
+    """
+
+    movie: Path
+    channel: str | None
+    plane: str | None
+    position: str | None
+    camera: CameraCalibration | None
+    float32: bool
+    zarr: Path
+    bundle: str
+    digest: str
+    backend: str
+    details: dict[str, str]
+    look_ahead: int
+    intensity: dict[str, Any]
+    aligned: bool
+    scanner: dict[str, Any]
+    fix_line_offset: bool
+    interleaved: int | None = None
+
+
+def _work(task: Task, chunk: Chunk) -> tuple[int, int, int, dict[str, Any]]:
+    """Denoise one chunk on a worker; return its index, its pixels and frames of NaN, and what the guard found.
+
+    Doing it twice writes the same frames twice.
+    """
+    from denoscope.acquisition.sinks.zarr import frames_of
+    from denoscope.runtime import Intensity, ScannerArtefacts, Stream, as_float32, open_movie
+
+    movie = open_movie(
+        task.movie,
+        channel=task.channel,
+        plane=task.plane,
+        position=task.position,
+        interleaved=task.interleaved,
+    )
+    if task.camera is not None:
+        movie = task.camera.correct_movie(movie)
+    if task.float32:
+        movie = as_float32(movie)
+    output, nan = frames_of(task.zarr, writable=True), NanCount()
+    with Stream(
+        task.bundle,
+        task.backend,
+        look_ahead=task.look_ahead,
+        intensity=Intensity(**task.intensity),
+        align=task.aligned,
+        scanner=ScannerArtefacts(**task.scanner),
+        fix_line_offset=task.fix_line_offset,
+        threads=int(task.details["threads"]) if "threads" in task.details else None,
+    ) as stream:
+        _check(task, stream.bundle.digest, dict(stream.backend_info))
+        for out in run_chunk(stream, movie, chunk):
+            output[out.meta.number] = np.asarray(out.frame)
+            nan.add(out.frame)
+        return chunk.index, nan.pixels, nan.frames, stream.guard.model_dump()
+
+
+def _check(task: Task, digest: str, details: dict[str, str]) -> None:
+    if digest != task.digest:
+        raise InvalidInput(
+            f"a worker's bundle {task.bundle} has SHA-256 {digest[:12]}..., and {task.digest[:12]}... is wanted: "
+            "install the same denoscope everywhere, or name a folder that all machines see."
+        )
+    if details != task.details:
+        raise InvalidInput(
+            f"a worker's backend is {details}, and the first machine's is {task.details}: the result would depend on "
+            "who did what; use workers of one kind."
+        )
+
+
+def run_on_cluster(
+    url: str, task: Task, chunks: list[Chunk], on_chunk: Callable[[Chunk, NanCount, GuardFinding], None]
+) -> None:
+    """Denoise chunks on a cluster.
+
+    Parameters
+    ----------
+    url
+        Of the scheduler, like ``tcp://10.0.0.5:8786``.
+    task, chunks
+        What to do.
+    on_chunk
+        Called when a chunk is on the disk, in any order, with its pixels that are NaN and what the guard found.
+
+    Raises
+    ------
+    SourceUnavailable
+        When no scheduler answers at `url`.
+    InvalidInput
+        When a worker cannot do the same as this machine, or dask is not installed.
+    """
+    require("distributed", extra="dask", purpose="--dask")
+    from dask.distributed import Client, as_completed
+
+    by_index = {chunk.index: chunk for chunk in chunks}
+    with ExitStack() as stack:
+        try:
+            client: Any = stack.enter_context(Client(url, timeout="10s", set_as_default=False))
+        except (OSError, ValueError, TypeError) as error:
+            raise SourceUnavailable(
+                f"no Dask scheduler answers at {url} ({one_line(error)}): start one, or check --dask."
+            ) from error
+        futures = [client.submit(_work, task, chunk, pure=False) for chunk in chunks]
+        try:
+            for future in as_completed(futures, loop=client.loop):
+                index, pixels, frames, guard = future.result()
+                on_chunk(by_index[index], NanCount(pixels, frames), GuardFinding(**guard))
+        except BaseException:
+            client.cancel(futures)
+            raise

@@ -1,0 +1,427 @@
+"""Denoise a recorded movie: every frame, nothing skipped, memory for a few frames only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from denoscope.acquisition.contracts import SourceInfo
+from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.notes.nan_count import NanCount
+from denoscope.acquisition.notes.noise_check import check_noise, rounding_note, scanner_notes
+from denoscope.acquisition.notes.unusual import unusual_note
+from denoscope.acquisition.provenance import package_version, provenance_of
+from denoscope.acquisition.raw.disk import check_space
+from denoscope.acquisition.raw.pages import PageFile
+from denoscope.acquisition.sinks import Layout, MovieSink, Place, format_of, open_sink
+from denoscope.runtime import GuardFinding, InvalidInput
+
+from .chunks import CHUNK, WARM_UP, Chunk, Cut, calibrate, run_chunk
+from .input_watch import WatchedMovie, sample_hash
+from .journal import Journal
+from .movie_about import about_movie, movie_of
+from .outputs import check_files, check_output, give_name, locked, partial_of
+
+if TYPE_CHECKING:
+    from denoscope.runtime import AnyMovie, CameraCalibration, Denoised, Stream
+
+__all__ = ["check_output", "denoise_movie"]
+
+_RESERVE_BYTES = 200_000_000
+_SAVE_EVERY_S = 2.0
+
+
+def denoise_movie(
+    movie: Path,
+    output: Path,
+    *,
+    bundle: str = "live",
+    backend: str = "auto",
+    look_ahead: int | None = None,
+    std: Path | None = None,
+    channel: str | None = None,
+    plane: str | None = None,
+    position: str | None = None,
+    interleaved: int | None = None,
+    camera: CameraCalibration | None = None,
+    float32: bool = False,
+    fix_line_offset: bool = False,
+    resume: bool = False,
+    dask: str | None = None,
+    chunk: int = CHUNK,
+    warm_up: int = WARM_UP,
+    on_frame: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[str, Any]:
+    """Denoise a movie into a file of the same scale and, if not told otherwise, dtype, frame by frame.
+
+    Parameters
+    ----------
+    movie
+        Of any format that `denoscope.runtime.open_movie` opens; a recording's ``raw.tif`` is one.
+    output
+        What to write: OME-TIFF (``.tif``), OME-Zarr (``.zarr``) or NDTiff (``.ndtiff``). It appears under this
+        name when it is complete; until then it is ``OUTPUT.partial``, with a journal beside it.
+    bundle, backend, look_ahead
+        As for `denoscope.runtime.Stream`.
+    std
+        BigTIFF to write with the predicted standard deviation, float32, in the movie's units.
+    channel, plane, position
+        Which, where the movie has several.
+    interleaved
+        Channels that take turns frame by frame in a file that does not say so.
+    camera
+        Calibration to correct the frames with; the output then is float32, in photo-electrons.
+    float32
+        Write float32 in the movie's scale, not rounded to whole counts.
+    fix_line_offset
+        Correct an offset between odd and even lines in the denoised movie; else it stays as it is in the movie.
+    resume
+        Go on where an interrupted run of the same job ended, if there is one; the result is the same to the bit.
+    dask
+        Scheduler of a Dask cluster that does the chunks, like ``tcp://10.0.0.5:8786``; movie and output, which then is
+        OME-Zarr, lie where all its workers see them under the same path.
+    chunk, warm_up
+        Frames of a chunk, and frames before it that its stream takes first (`denoscope.acquisition.offline.chunks`).
+    on_frame
+        Called with the number of frames done, and of all.
+
+    Returns
+    -------
+    dict
+        ``output``, ``std``, ``frames``, ``frame_s`` (mean time a frame), ``resumed_from`` (frames that were there
+        already), ``notes`` (sentences for the user), ``noise`` (see `check_noise`), ``guard`` (see `GuardFinding`),
+        ``untrue`` (a sentence where denoised frames are not to be trusted, else None), ``denoiser`` (provenance).
+
+    Raises
+    ------
+    DenoscopeError
+        If the movie, the bundle, the backend or the disk do not allow it, an interrupted run is in the
+        way or was another job, or a denoised frame holds no numbers (`NotFinite`).
+    """
+    if dask is not None and (std is not None or format_of(output) != "OME-Zarr"):
+        raise InvalidInput(
+            f"--dask writes OME-Zarr only, frames in any order: name --output {output.stem}.ome.zarr, without --std."
+        )
+    check_files([movie], output, std)
+    work = _Work(movie, output, std, camera, float32, Cut(0, chunk, warm_up), on_frame, resume=resume)
+    work.fix_line_offset = fix_line_offset
+    with ExitStack() as stack:
+        work.unlocked = stack.enter_context(locked(output, std, journal=work.journal.exists()))
+        work.open_movie(channel, plane, position, interleaved)
+        work.open_stream(stack, bundle, backend, look_ahead, resume=resume)
+        work.open_output(stack)
+        if dask is None:
+            work.run()
+        else:
+            work.run_on_cluster(dask, bundle)
+        return work.finish()
+
+
+class _Work:
+    """One run over a movie."""
+
+    def __init__(
+        self,
+        movie: Path,
+        output: Path,
+        std: Path | None,
+        camera: CameraCalibration | None,
+        float32: bool,
+        cut: Cut,
+        on_frame: Callable[[int, int], None],
+        *,
+        resume: bool,
+    ) -> None:
+        self.journal = Journal(output)
+        if resume and self.journal.exists():
+            self.journal.load()
+        for path in filter(None, (output, std)):
+            # Of a run that was ended while its files got their names, one may have it already.
+            if not self.journal.complete or partial_of(path).exists():
+                check_output(path)
+        format_of(output)
+        self.unlocked: str | None = None
+        self.movie, self.output, self.std, self.camera = movie_of(movie), output, std, camera
+        self.float32 = float32
+        self.fix_line_offset = False
+        self.cut, self.on_frame = cut, on_frame
+        self.partial = partial_of(output)
+        self.partial_std = None if std is None else partial_of(std)
+        self.deviations: PageFile | None = None
+        self.resumed = False
+        self.guard = GuardFinding()
+
+    def open_movie(
+        self, channel: str | None, plane: str | None, position: str | None, interleaved: int | None
+    ) -> None:
+        """Open the movie, and check its noise and the disk."""
+        from denoscope.runtime import LazyMovie, as_float32, open_movie
+
+        frames = open_movie(
+            self.movie, channel=channel, plane=plane, position=position, interleaved=interleaved
+        )
+        self.note = frames.note if isinstance(frames, LazyMovie) else ""
+        self.noise = check_noise(frames, self.camera)
+        self.job: dict[str, Any] = {
+            "movie": self.movie.name,
+            "part": [channel, plane, position, *([interleaved] if interleaved else [])],
+            "frames": len(frames),
+            "shape": list(frames.shape[1:]),
+            "dtype": frames.dtype.name,
+            "sampled_frames": sample_hash(frames),
+            "camera": None if self.camera is None else self.camera.describe(),
+            "float32": self.float32,
+            "fix_line_offset": self.fix_line_offset,
+            "standard_deviation": None if self.std is None else self.std.name,
+            "frames_a_chunk": [self.cut.chunk, self.cut.warm_up],
+        }
+        self.frames: AnyMovie = frames if self.camera is None else self.camera.correct_movie(frames)
+        if self.float32:
+            self.frames = as_float32(self.frames)
+        self.watched = WatchedMovie(self.frames)
+        self.length = len(frames)
+        self.cut = Cut(self.length, self.cut.chunk, self.cut.warm_up)
+        shape, dtype = (self.frames.shape[1], self.frames.shape[2]), self.frames.dtype
+        self.about = about = about_movie(self.movie, self.length, channel)
+        self.info = info = SourceInfo(
+            "file",
+            self.movie.name,
+            "",
+            shape,
+            dtype,
+            pixel_size_um=about.pixel_size_um,
+            exposure_s=about.exposure_s,
+            frame_rate_hz=1 / about.increment_s if about.increment_s else None,
+            frames=self.length,
+            channel=about.channel,
+        )
+        per_frame = info.frame_bytes + (4 * shape[0] * shape[1] if self.std else 0)
+        check_space(self.output.parent, info, -(-self.length * per_frame // info.frame_bytes), _RESERVE_BYTES)
+
+    def open_stream(
+        self, stack: ExitStack, bundle: str, backend: str, look_ahead: int | None, *, resume: bool
+    ) -> None:
+        """Open the stream, calibrated by the movie's first frames or as the interrupted run was."""
+        from denoscope.runtime import Intensity, ScannerArtefacts, Stream
+
+        journal, known = self.journal, {}
+        if not resume:
+            journal.refuse()
+        elif journal.exists():
+            self.resumed = True
+            journal.load()
+            known = {
+                "intensity": Intensity(**journal.job["intensity"]),
+                "align": journal.job["aligned"],
+                "scanner": ScannerArtefacts(**journal.job.get("scanner", {})),
+            }
+            backend = journal.job["backend"] if backend == "auto" else backend
+        self.stream: Stream = stack.enter_context(
+            Stream(
+                bundle,
+                backend,
+                look_ahead=look_ahead,
+                std=self.std is not None,
+                fix_line_offset=self.fix_line_offset,
+                **known,
+            )
+        )
+        if not self.resumed:
+            calibrate(self.stream, self.frames)
+        assert self.stream.intensity is not None
+        aligned = self.journal.job["aligned"] if self.resumed else self.stream.aligned
+        self.provenance = provenance_of(self.stream) | {
+            "movie": self.movie.name,
+            "camera": self.job["camera"],
+            "intensity": self.stream.intensity.model_dump(),
+            "aligned": aligned,
+            "scanner": self.stream.scanner.model_dump(mode="json"),
+            "fix_line_offset": self.fix_line_offset,
+            "chunk_frames": self.cut.chunk,
+            "warm_up_frames": self.cut.warm_up,
+        }
+        self.job |= {
+            "denoscope": package_version(),
+            "bundle": self.stream.bundle.digest,
+            "look_ahead": self.stream.look_ahead,
+            "backend": self.stream.choice.name,
+            "backend_details": dict(self.stream.backend_info),
+            "intensity": self.provenance["intensity"],
+            "aligned": aligned,
+            "scanner": self.provenance["scanner"],
+        }
+        if self.resumed:
+            journal.check(self.job)
+        journal.job = self.job
+
+    def open_output(self, stack: ExitStack) -> None:
+        """Open the files, new or where the interrupted run left them."""
+        from denoscope.runtime import StreamKey
+
+        done = self.done = self._frames_on_disk()
+        self._check_input()
+        if self.journal.complete:  # only the names are missing
+            return
+        keep = done if self.resumed else None
+        layout = Layout(self.info, (StreamKey(),), self.length, times_s=self.about.times_s)
+        self.sink: MovieSink = open_sink(self.output, self.partial, layout, keep=keep)
+        stack.callback(self.sink.close)
+        if self.partial_std is not None:
+            if keep is None:
+                self.partial_std.unlink(missing_ok=True)
+            floats = replace(layout, source=replace(self.info, dtype=np.dtype(np.float32)))
+            self.deviations = stack.enter_context(
+                PageFile(
+                    self.partial_std, keep=keep, pixel_size_um=self.info.pixel_size_um, classic=floats.small
+                )
+            )
+        if not self.resumed:
+            self._save()
+
+    def _frames_on_disk(self) -> int:
+        finished = [chunk for chunk in self.cut if chunk.index in self.journal.chunks]
+        return sum(chunk.stop - chunk.start for chunk in finished) + self.journal.frames
+
+    def _check_input(self) -> None:
+        """Refuse to go on where frames changed of which the output is written."""
+        unfinished = [chunk for chunk in self.cut if chunk.index not in self.journal.chunks]
+        for chunk in self.cut:
+            if chunk.index in self.journal.inputs:
+                self.watched.check(self.journal.inputs[chunk.index], chunk.start, chunk.stop - chunk.start)
+        frames, wanted = self.journal.half
+        if frames and wanted and unfinished:
+            self.watched.check(wanted, unfinished[0].start, frames)
+
+    def run(self) -> None:
+        """Denoise what is not there yet."""
+        self.resumed_from, self.started_s = self.done, time.perf_counter()
+        self.saved_s = self.started_s
+        try:
+            self._run_chunks()
+        except KeyboardInterrupt:
+            self._save()
+            raise
+
+    def run_on_cluster(self, url: str, bundle: str) -> None:
+        """Let a cluster do the chunks that are not there yet, a half chunk anew."""
+        from .cluster import Task, run_on_cluster
+
+        self.done -= self.journal.frames
+        self.journal.half = 0, ""
+        self.resumed_from, self.started_s = self.done, time.perf_counter()
+        channel, plane, position, *turns = self.job["part"]
+        task = Task(
+            self.movie.absolute(),
+            channel,
+            plane,
+            position,
+            self.camera,
+            self.float32,
+            self.partial.absolute(),
+            str(Path(bundle).absolute()) if Path(bundle).is_dir() else bundle,
+            self.job["bundle"],
+            self.job["backend"],
+            self.job["backend_details"],
+            self.job["look_ahead"],
+            self.job["intensity"],
+            self.job["aligned"],
+            self.job["scanner"],
+            self.fix_line_offset,
+            turns[0] if turns else None,
+        )
+
+        def on_chunk(chunk: Chunk, nan: NanCount, guard: GuardFinding) -> None:
+            self.guard = self.guard.and_of(guard)
+            self.journal.chunks.add(chunk.index)
+            self.journal.nan.pixels += nan.pixels
+            self.journal.nan.frames += nan.frames
+            self.done += chunk.stop - chunk.start
+            self._save()
+            self.on_frame(self.done, self.length)
+
+        waiting = [chunk for chunk in self.cut if chunk.index not in self.journal.chunks]
+        run_on_cluster(url, task, waiting, on_chunk)
+
+    def _run_chunks(self) -> None:
+        for chunk in self.cut:
+            if chunk.index in self.journal.chunks:
+                continue
+            for out in run_chunk(
+                self.stream, cast("AnyMovie", self.watched), chunk, chunk.start + self.journal.frames
+            ):
+                self._write(out)
+            self.journal.inputs[chunk.index] = self.journal.half[1]
+            self.journal.half = 0, ""
+            self.journal.chunks.add(chunk.index)
+            self._save()
+
+    def _write(self, out: Denoised) -> None:
+        times_s = self.about.times_s
+        time_s = None if times_s is None else times_s[out.meta.number]
+        self.journal.nan.add(out.frame)
+        self.sink.append(out.frame, Place(out.meta.key, out.meta.number, time_s, {}))
+        if self.deviations is not None:
+            assert out.std is not None
+            self.deviations.append(out.std)
+        # Counted in one step, so that an interruption finds number and hash in agreement.
+        frames, chain = self.journal.half
+        self.journal.half = frames + 1, self.watched.chain(chain, out.meta.number)
+        self.done += 1
+        self.on_frame(self.done, self.length)
+        if time.perf_counter() - self.saved_s >= _SAVE_EVERY_S:
+            self._save()
+
+    def _save(self) -> None:
+        """Put the frames on the disk, then the journal that promises them."""
+        self.sink.sync()
+        if self.deviations is not None:
+            self.deviations.sync()
+        self.journal.write()
+        self.saved_s = time.perf_counter()
+
+    def finish(self) -> dict[str, Any]:
+        """Complete the files and give them their names."""
+        if not self.journal.complete:
+            self.sink.finish(self.provenance)
+            if self.deviations is not None:
+                self.deviations.close()
+            self.journal.complete = True
+            self.journal.write()
+        for path in filter(None, (self.std, self.output)):
+            if partial_of(path).exists() or not path.exists():
+                give_name(partial_of(path), path)
+        self.journal.remove()
+        new = self.done - self.resumed_from
+        guard = self.stream.guard.and_of(self.guard)
+        return {
+            "output": str(self.output),
+            "std": None if self.std is None else str(self.std),
+            "frames": self.done,
+            "frame_s": (time.perf_counter() - self.started_s) / max(new, 1),
+            "resumed_from": self.resumed_from,
+            "movie_note": self.note,
+            "notes": self._notes(),
+            "noise": self.noise,
+            "guard": guard.model_dump(),
+            "untrue": guard.sentence(),
+            "denoiser": self.provenance,
+        }
+
+    def _notes(self) -> list[str]:
+        unconfirmed = self.journal.unconfirmed
+        said = (
+            None
+            if unconfirmed is None
+            else f"the disk did not confirm that the output is saved ({one_line(unconfirmed)}): a power cut may cost it"
+        )
+        rounding = rounding_note(self.provenance["intensity"], self.frames.dtype)
+        scanner = scanner_notes(self.provenance["scanner"], fixed=self.fix_line_offset)
+        unusual = unusual_note(self.stream.counters.unusual)
+        notes = (rounding, unusual, self.journal.nan.note(), *scanner, self.unlocked, said)
+        return [note for note in notes if note]

@@ -1,0 +1,147 @@
+"""Pixel size, times and channel of a recorded movie, from ``raw.jsonl`` or the file's own metadata."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from denoscope.acquisition.raw.writer import RAW_MOVIE, RAW_SIDECAR, read_raw
+
+__all__ = ["MovieAbout", "about_movie", "movie_of"]
+
+_MICROMETRES = {
+    "micron": 1.0,
+    "microns": 1.0,
+    "um": 1.0,
+    "µm": 1.0,
+    "μm": 1.0,
+    "\\u00B5m": 1.0,
+    "nm": 1e-3,
+    "mm": 1e3,
+}
+_SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "min": 60.0}
+
+
+@dataclass(frozen=True)
+class MovieAbout:
+    """Facts about a movie; None where the movie does not give them.
+
+    Attributes
+    ----------
+    pixel_size_um, exposure_s, channel
+        As for `SourceInfo`.
+    increment_s
+        Seconds from one frame to the next.
+    times_s
+        Seconds of each frame since the first one.
+    """
+
+    pixel_size_um: float | None = None
+    exposure_s: float | None = None
+    channel: str | None = None
+    increment_s: float | None = None
+    times_s: tuple[float, ...] | None = None
+
+
+def movie_of(path: Path) -> Path:
+    """Return the movie that a user means: ``raw.tif`` of a run folder, else the path itself."""
+    return path / RAW_MOVIE if (path / RAW_MOVIE).is_file() and (path / RAW_SIDECAR).is_file() else path
+
+
+def about_movie(path: Path, frames: int, channel: str | None = None) -> MovieAbout:
+    """Return what a movie says about itself; what cannot be read is left out.
+
+    Parameters
+    ----------
+    path
+        The movie.
+    frames
+        How many frames are read of it; times of another number of frames are left out.
+    channel
+        Which channel is read, where it has several: its name or number from 0.
+    """
+    with suppress(Exception):  # metadata of any program: what cannot be understood is no reason to stop
+        if path.name == RAW_MOVIE and path.with_name(RAW_SIDECAR).is_file():
+            return _of_run(path.parent, frames)
+        if path.suffix.lower() in (".tif", ".tiff", ".btf", ".tf8") and path.is_file():
+            return _of_tiff(path, frames, channel)
+    return MovieAbout()
+
+
+def _of_run(run: Path, frames: int) -> MovieAbout:
+    recording = read_raw(run)
+    source = recording.header["source"]
+    times = [each["core_unix_s"] for each in recording.records]
+    if None in times:
+        times = [each["received_s"] for each in recording.records]
+    rate, size_m = source.get("frame_rate_hz"), source.get("pixel_size_m")
+    return MovieAbout(
+        None if size_m is None else size_m * 1e6,
+        source.get("exposure_s"),
+        source.get("channel") or source.get("camera"),
+        1 / rate if rate else _increment(times),
+        _from_zero(times, frames),
+    )
+
+
+def _of_tiff(path: Path, frames: int, channel: str | None) -> MovieAbout:
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        if tiff.is_ome and tiff.ome_metadata:
+            return _of_ome(tiff.ome_metadata, frames, channel)
+        about: dict[str, Any] = dict(tiff.imagej_metadata or {})
+        unit = _MICROMETRES.get(str(about.get("unit", "")).lower())
+        tag = tiff.pages.first.tags.get("XResolution")
+        per_unit = 0.0 if tag is None else tag.value[0] / max(tag.value[1], 1)
+    interval = float(about.get("finterval", 0) or 0) * _SECONDS.get(
+        str(about.get("tunit", "sec")).lower(), 1.0
+    )
+    return MovieAbout(
+        pixel_size_um=unit / per_unit if unit and per_unit else None,
+        increment_s=interval or (1 / float(about["fps"]) if about.get("fps") else None),
+    )
+
+
+def _of_ome(xml: str, frames: int, channel: str | None) -> MovieAbout:
+    from ome_types import from_xml
+
+    pixels = from_xml(xml).images[0].pixels
+    names = [each.name or "" for each in pixels.channels]
+    at = 0
+    if channel is not None and len(names) > 1:
+        at = names.index(channel) if channel in names else int(channel)
+    size = pixels.physical_size_x
+    unit = str(getattr(pixels.physical_size_x_unit, "value", pixels.physical_size_x_unit))
+    step = pixels.time_increment
+    step_unit = _SECONDS.get(str(getattr(pixels.time_increment_unit, "value", "s")), 1.0)
+    planes = sorted(
+        (plane for plane in pixels.planes if plane.the_c == at and plane.the_z == 0),
+        key=lambda plane: plane.the_t,
+    )
+    times = [
+        plane.delta_t * _SECONDS.get(str(getattr(plane.delta_t_unit, "value", "s")), 1.0)
+        for plane in planes
+        if plane.delta_t is not None
+    ]
+    return MovieAbout(
+        None if size is None or unit not in _MICROMETRES else size * _MICROMETRES[unit],
+        planes[0].exposure_time if planes else None,
+        (names[at] if at < len(names) else None) or None,
+        step * step_unit if step else _increment(times),
+        _from_zero(times, frames),
+    )
+
+
+def _increment(times: list[float]) -> float | None:
+    """Return the middle one of the times from frame to frame."""
+    steps = sorted(after - before for before, after in pairwise(times))
+    middle = steps[len(steps) // 2] if steps else 0.0
+    return middle if middle > 0 else None
+
+
+def _from_zero(times: list[float], frames: int) -> tuple[float, ...] | None:
+    return tuple(time - times[0] for time in times) if times and len(times) == frames else None

@@ -1,0 +1,1 @@
+"""Write and read the raw recording: pages, sidecar, disk."""

@@ -1,0 +1,308 @@
+"""Pause, resume and stop a running session: from its own program, its terminal, or another one.
+
+::
+
+    SessionControl   <- a program that runs `live` in a thread of its own
+      ^       ^
+      |       `-- TerminalKeys: p, r, q typed where `denoscope live` runs
+      `-- request-ID.json in the run folder <- `ask`: `denoscope pause|resume|stop RUN`
+
+A file is the one channel that works alike on every system and on a shared disk, needs no port, and is
+out of reach for whoever may not write to the recording anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from denoscope.acquisition.errors import SourceFailed
+from denoscope.runtime import InvalidInput
+
+__all__ = ["KEYS", "Action", "Request", "RequestFiles", "SessionControl", "TerminalKeys", "ask"]
+
+_PREFIX = "request-"
+_LOG = "log.jsonl"
+_REPORT = "report.json"
+_MOST_BYTES = 1000
+_MOST_WAITING = 64
+_POLL_S = 0.05
+_KEY_POLL_S = 0.1
+
+
+class Action(Enum):
+    """What a session can be asked for."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    STOP = "stop"
+
+
+KEYS = {"p": Action.PAUSE, "r": Action.RESUME, "q": Action.STOP}
+"""What a key in the terminal of a session asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One wish, and where it came from.
+
+    Attributes
+    ----------
+    action
+        What is asked for.
+    origin
+        ``program``, ``terminal`` or ``file``, for the log.
+    name
+        By which the log answers it; None where nobody waits for an answer.
+    """
+
+    action: Action
+    origin: str
+    name: str | None = None
+
+
+class SessionControl:
+    """Asks the session it was given to (``live(settings, control=...)``) to pause, resume or stop.
+
+    Any thread may call it, before the session runs too. A pause concerns the denoising alone: the camera
+    goes on, and every frame is still written raw.
+    """
+
+    def __init__(self) -> None:
+        # Wishes beyond this many were not obeyed for so long that only the last ones matter.
+        self._waiting: deque[Request] = deque(maxlen=_MOST_WAITING)
+
+    def pause(self, origin: str = "program") -> None:
+        """Denoise nothing until `resume`; raw frames are still written."""
+        self._waiting.append(Request(Action.PAUSE, origin))
+
+    def resume(self, origin: str = "program") -> None:
+        """Denoise again, from the next frame."""
+        self._waiting.append(Request(Action.RESUME, origin))
+
+    def stop(self, origin: str = "program") -> None:
+        """End the recording; what is buffered is still written and denoised."""
+        self._waiting.append(Request(Action.STOP, origin))
+
+    def add(self, request: Request) -> None:
+        """Ask for what came from elsewhere."""
+        self._waiting.append(request)
+
+    def take(self) -> Iterator[Request]:
+        """Yield what was asked for since the last call, oldest first."""
+        with suppress(IndexError):
+            while True:
+                yield self._waiting.popleft()
+
+
+class RequestFiles:
+    """Finds the requests that other programs put into a run folder.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: set[str] = set()
+
+    def take(self) -> Iterator[Request]:
+        """Yield each request once, oldest first; files that hold none are passed over."""
+        try:
+            with os.scandir(self._folder) as entries:
+                names = {each.name for each in entries if _may_be_request(each)}
+        except OSError:  # the folder is gone; the raw writer says so
+            return
+        self._seen &= names
+        for name in sorted(names - self._seen)[:_MOST_WAITING]:
+            self._seen.add(name)
+            path = self._folder / name
+            request = _read(path)
+            with suppress(OSError):  # not ours to delete: it is known now, and not obeyed twice
+                path.unlink()
+            if request is not None:
+                yield request
+
+
+def _may_be_request(entry: os.DirEntry[str]) -> bool:
+    """Return whether it is named like a request and is a regular file: opening anything else may wait for ever."""
+    named = entry.name.startswith(_PREFIX) and entry.name.endswith(".json")
+    return named and entry.is_file(follow_symlinks=False)
+
+
+def _read(path: Path) -> Request | None:
+    # It may have become something else since it was listed.
+    flags = (
+        os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    )
+    try:
+        number = os.open(path, flags)
+        try:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                return None
+            data = os.read(number, _MOST_BYTES + 1)
+        finally:
+            os.close(number)
+        if len(data) > _MOST_BYTES:
+            return None
+        words = json.loads(data)
+        return Request(Action(words["action"]), "file", str(words["name"]))
+    except Exception:  # noqa: BLE001  whatever somebody wrote there, brackets without end too, is no request
+        return None
+
+
+def ask(folder: Path, action: Action, *, timeout_s: float = 10.0) -> dict[str, Any]:
+    """Ask the session that records into `folder`, and wait for its answer.
+
+    Parameters
+    ----------
+    folder
+        Its run folder.
+    action
+        What it should do.
+    timeout_s
+        How long to wait.
+
+    Returns
+    -------
+    dict
+        The session's line in ``log.jsonl``: ``utc``, ``event``, ``state``, ``received``, ``done``.
+
+    Raises
+    ------
+    InvalidInput
+        When no session records into `folder`.
+    SourceFailed
+        When it does not answer.
+    """
+    log = folder / _LOG
+    if not log.is_file():
+        raise InvalidInput(f"{folder} is no run folder of a live session: it holds no {_LOG}.")
+    _refuse_ended(folder)
+    start = log.stat().st_size
+    name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}"
+    path = folder / f"{_PREFIX}{name}.json"
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps({"action": action.value, "name": name}), encoding="utf-8")
+    draft.replace(path)  # whole or not at all
+    deadline_s = time.monotonic() + timeout_s
+    try:
+        while time.monotonic() < deadline_s:
+            answer = _answer(log, start, name)
+            if answer is not None:
+                return answer
+            time.sleep(_POLL_S)
+    finally:
+        path.unlink(missing_ok=True)
+    _refuse_ended(folder)
+    raise SourceFailed(
+        f"the session in {folder} did not answer within {timeout_s:g} s: it was killed, or it hangs; what it "
+        "received until then is in raw.tif."
+    )
+
+
+def _refuse_ended(folder: Path) -> None:
+    if (folder / _REPORT).exists():
+        raise InvalidInput(f"the session in {folder} has ended; {_REPORT} there says how.")
+
+
+def _answer(log: Path, start: int, name: str) -> dict[str, Any] | None:
+    with log.open("rb") as file:
+        file.seek(start)
+        for line in file:
+            if name.encode() in line and line.endswith(b"\n"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+    return None
+
+
+class TerminalKeys:
+    """Turns keys typed in the session's terminal into requests, from a thread that ends with its block.
+
+    On Windows a key counts at once; elsewhere with Enter, so that the terminal keeps its own settings,
+    whatever happens to the session. The thread never blocks in a read: one that did could not be ended.
+
+    Parameters
+    ----------
+    control
+        Of the session.
+    """
+
+    def __init__(self, control: SessionControl) -> None:
+        self._asks = {Action.PAUSE: control.pause, Action.RESUME: control.resume, Action.STOP: control.stop}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="denoscope-keys", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while not self._ended.is_set():
+            for key in _typed():
+                action = KEYS.get(key.lower())
+                if action is not None:
+                    self._asks[action]("terminal")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _typed() -> str:
+        """Return what was typed, after a moment."""
+        time.sleep(_KEY_POLL_S)
+        keys = ""
+        while msvcrt.kbhit():
+            keys += msvcrt.getwch()
+        return keys
+
+else:
+    import select
+
+    def _in_background(number: int) -> bool:
+        """Return whether what is typed in this terminal is for another program."""
+        try:
+            return os.tcgetpgrp(number) != os.getpgrp()
+        except OSError:  # no terminal, or not the one that this program was started in
+            return False
+
+    def _typed() -> str:
+        """Return what was typed, after a moment at the latest."""
+        try:
+            number = sys.stdin.fileno()
+            if not select.select([number], [], [], _KEY_POLL_S)[0]:
+                return ""
+            if _in_background(number):
+                time.sleep(_KEY_POLL_S)
+                return ""
+            data = os.read(number, _MOST_BYTES)
+        except (OSError, ValueError):  # the terminal went away; the session did not
+            data = b""
+        if not data:
+            time.sleep(_KEY_POLL_S)
+        return data.decode(errors="replace")

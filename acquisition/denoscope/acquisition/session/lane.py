@@ -1,0 +1,383 @@
+"""The denoising lane: a bounded queue and a thread that may fall behind or fail, away from the raw data."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from denoscope.acquisition.contracts import DenoisedSink, Denoiser, Frame, Stamp
+from denoscope.acquisition.denoisers.routing import Change, Route, Routes
+from denoscope.acquisition.errors import DenoiserFailed, one_line
+from denoscope.acquisition.notes.nan_count import NanCount
+
+from .latency import LatencyHistogram
+
+if TYPE_CHECKING:
+    from denoscope.runtime import Denoised, StreamKey
+
+__all__ = ["PASSED_OVER", "DenoiseLane"]
+
+PASSED_OVER = "passed over"  # the drop reason of frames that waited when the lane went on with the newest
+
+_CLOCKS_AGREE_S = 60.0
+_BEHIND_S = 2.0  # after the last skip the denoiser counts as too slow for so long
+_HOPELESS_S = 0.3  # without an output and without gaining on the camera: then on with the newest frame
+_AGAIN_S = 5.0  # after that it is not tried for so long again to catch up
+# More than any window and calibration hold; stamps older than this belong to skipped outputs.
+_STAMPS = 4096
+_PATIENCE_S = 10.0  # a denoiser that takes no frame for so long is not waited for any more
+_CHANGES = 100  # described one by one; more are only counted
+
+
+class DenoiseLane:
+    """Denoise what it can, and count every frame that it cannot, with the reason.
+
+    A frame that finds the queue full is counted as ``overrun``. A frame that waited longer than
+    `lag_s` is still encoded, so that the window stays whole, but the output that is due is skipped and
+    counted as ``keep-up``; so is, for as long as that happens, every output while a newer frame waits:
+    a denoiser that is too slow then shows the newest frames rather than old ones. Where it cannot even
+    encode them all, the frames that wait are counted as ``passed over`` and it goes on with the newest, so
+    that there are outputs at any rate of the camera. A failure of the
+    denoiser or of its file ends denoising, not the session: every later frame is counted as
+    ``denoiser failed``. While the lane is paused, what the denoiser holds is denoised and every frame is
+    counted as ``paused``; after that each stream begins anew, because the scene may be another one.
+
+    Parameters
+    ----------
+    denoiser
+        Takes frames, gives outputs; used by the lane's thread alone.
+    sink
+        Takes the outputs; used by the lane's thread alone until `finish` returned.
+    look_ahead
+        Frames that the denoiser holds when it is in step with the camera.
+    queue_frames
+        Frames that may wait.
+    lag_s
+        Seconds that a frame may wait before outputs are skipped.
+    finish_s
+        Seconds that the lane may take for its backlog after the recording ended. Outputs that would need a frame
+        that is left by then are left out too, counted as ``end of session``.
+    clock
+        What the frames' ``core_unix_s`` is, for the report.
+    routes
+        Says which stream a frame belongs to; the denoiser is a `Router` then. None for a denoiser of one
+        stream, where frames of any other camera are counted as ``another camera``.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        sink: DenoisedSink,
+        *,
+        look_ahead: int,
+        queue_frames: int,
+        lag_s: float,
+        finish_s: float,
+        clock: str = "TimeReceivedByCore",
+        routes: Routes | None = None,
+    ) -> None:
+        self._denoiser: Any = denoiser
+        self._sink = sink
+        self._look_ahead = look_ahead
+        self._lag_s = lag_s
+        self._finish_s = finish_s
+        self._routes = routes
+        self._queue: queue.Queue[tuple[int, Frame, Route] | Change | None] = queue.Queue(queue_frames)
+        self._lock = threading.Lock()
+        self._patient = self._hangs = self._paused = False
+        self._pause = Change("pause", "", "", recalibrate=False)
+        self._waiting: dict[tuple[StreamKey, int], Stamp] = {}
+        self._keys: set[StreamKey] = set()
+        self._unannounced: dict[StreamKey, Change] = {}
+        self._dropped: Counter[str] = Counter()
+        self._skips: Counter[str] = Counter()
+        self._received = 0
+        self._emitted = 0
+        self._deadline_s: float | None = None
+        self._first_output_s: float | None = None
+        self._caught_up_s: float | None = None
+        self._behind_until_s = 0.0
+        self._behind_since: tuple[float, float] | None = None  # when without an output, and the lag then
+        self._hopeless = False
+        self._refinements = 0
+        self._left_out: dict[StreamKey, int] = {}  # number of the first frame left at the deadline
+        self._passed_over_s = float("-inf")
+        self._camera: str | None = None
+        self.latency = LatencyHistogram()
+        self.startup = LatencyHistogram()
+        self.processing = LatencyHistogram()
+        self.nan = NanCount()
+        self.latency_from = clock
+        self.changes: list[dict[str, Any]] = []
+        self.changes_count = 0
+        self.problem: str | None = None
+        self._thread = threading.Thread(target=self._run, name="denoscope-denoise", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended, so that its denoiser and sink may be touched."""
+        return not self._thread.is_alive()
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Frames that wait, and how many may."""
+        return self._queue.qsize(), self._queue.maxsize
+
+    def counts(self) -> tuple[int, Mapping[str, int]]:
+        """Return how many frames were denoised, and how many dropped by reason."""
+        with self._lock:
+            return self._emitted, dict(self._dropped)
+
+    def _drop(self, reason: str, frames: int = 1) -> None:
+        if frames:
+            with self._lock:
+                self._dropped[reason] += frames
+
+    def offer(self, index: int, frame: Frame, *, wait: bool = False) -> None:
+        """Hand over the frame that will be page `index` of the raw recording.
+
+        Parameters
+        ----------
+        index, frame
+            What is handed over.
+        wait
+            Wait for room, where frames can (see `Source.patient`), unless the denoiser stands still; else
+            this never blocks.
+        """
+        self._received += 1
+        self._camera = self._camera or frame.camera
+        if self.problem is not None:
+            self._drop("denoiser failed")
+        elif not frame.agrees:
+            self._drop("shape disagrees with its tags")
+        elif self._routes is None and frame.camera != self._camera:
+            self._drop("another camera")
+        elif (route := self._route(index, frame)) is None:
+            self._drop("too many streams")
+        elif self._paused:
+            self._drop("paused")
+            # The first frame after the pause drains its stream, in case the pause found no room to.
+            self._unannounced[route.key] = self._worse(route)
+        else:
+            self._patient = wait
+            patience_s = _PATIENCE_S if wait and not self._hangs else 0.0
+            try:
+                self._queue.put((index, frame, route), patience_s > 0, patience_s)
+                self._hangs = False
+            except queue.Full:
+                self._hangs = wait
+                self._drop("overrun")
+                if route.change is not None:
+                    self._unannounced[route.key] = route.change
+
+    def _route(self, index: int, frame: Frame) -> Route | None:
+        if self._routes is None:
+            from denoscope.runtime import StreamKey
+
+            return Route(StreamKey(camera=frame.camera), frame.number, index)
+        route = self._routes.of(frame)
+        if route is None:
+            return None
+        if route.change is not None:
+            self.changes_count += 1
+            if len(self.changes) < _CHANGES:
+                self.changes.append({"frame": index, **asdict(route.key), **asdict(route.change)})
+        elif (change := self._unannounced.pop(route.key, None)) is not None:
+            # The frame that brought the change found no room; the next one drains in its place.
+            route = replace(route, change=change)
+        return route
+
+    def pause(self) -> None:
+        """Denoise what is held already and take no further frame until `resume`."""
+        # Before the first output the intensities are not estimated, and few frames would not do.
+        self._pause = replace(self._pause, recalibrate=self._first_output_s is None)
+        self._paused = True
+        if self._routes is not None:
+            with suppress(queue.Full):  # then the first frame after the pause does it
+                self._queue.put_nowait(self._pause)
+
+    def resume(self) -> None:
+        """Take frames again."""
+        self._paused = False
+
+    def _worse(self, route: Route) -> Change:
+        known = self._unannounced.get(route.key, self._pause)
+        return known if route.change is None or known.recalibrate else route.change
+
+    def finish(self) -> None:
+        """Say that no frame follows, and wait for the backlog, but not for ever."""
+        self._deadline_s = time.perf_counter() + self._finish_s
+        while self._thread.is_alive():
+            try:
+                self._queue.put(None, timeout=0.1)
+                break
+            except queue.Full:
+                if time.perf_counter() > self._deadline_s + self._finish_s:
+                    break
+        self._thread.join(2 * self._finish_s + 20)
+        if self._thread.is_alive():
+            self.problem = (
+                f"the denoiser did not come back within {2 * self._finish_s + 20:g} s and was left behind"
+            )
+        emitted, dropped = self.counts()
+        left = self._received - emitted - sum(dropped.values())
+        self._drop("denoiser failed" if self.problem else "end of session", left)
+
+    def _run(self) -> None:
+        try:
+            while (item := self._next()) is not None:
+                if isinstance(item, Change):
+                    self._drain(item)
+                else:
+                    self._push(*item)
+            self._take(each for each in self._denoiser.flush() if self._saw_its_look_ahead(each))
+        except Exception as error:  # noqa: BLE001  whatever it was, the raw recording goes on
+            self._fail(error)
+
+    def _next(self) -> tuple[int, Frame, Route] | Change | None:
+        """Wait for what comes next; of the frames that wait only the newest, where all are hopelessly many."""
+        item = self._queue.get()
+        while self._hopeless and isinstance(item, tuple) and item[2].change is None:
+            try:
+                newer = self._queue.get_nowait()
+            except queue.Empty:
+                self._behind_until_s, self._behind_since = 0.0, None
+                self._passed_over_s = time.perf_counter()
+                break
+            self._drop(PASSED_OVER)
+            item = newer
+        self._hopeless = False
+        return item
+
+    def _saw_its_look_ahead(self, output: Denoised) -> bool:
+        """Say whether no frame that an output waited for was left at the deadline; `--fill` computes such outputs."""
+        first = self._left_out.get(output.meta.key)
+        return first is None or output.meta.number + self._look_ahead < first
+
+    def _drain(self, change: Change) -> None:
+        for key in self._keys:
+            self._take(self._denoiser.restart(key, recalibrate=change.recalibrate))
+
+    def _fail(self, error: Exception) -> None:
+        from denoscope.runtime import NotFinite
+
+        if self.problem is None:
+            what = one_line(error)
+            if not isinstance(error, (DenoiserFailed, NotFinite)):
+                what = f"{type(error).__name__}: {what}"
+            self.problem = f"denoising failed ({what}); the raw recording is not affected"
+        while True:
+            # Frames that wait are counted at the end; emptying the queue lets the memory go.
+            try:
+                self._queue.get_nowait()
+            except queue.Empty:
+                return
+
+    def _push(self, index: int, frame: Frame, route: Route) -> None:
+        from denoscope.runtime import FrameMeta
+
+        now_s = time.perf_counter()
+        if self._deadline_s is not None and now_s > self._deadline_s:
+            self._left_out.setdefault(route.key, route.number)
+            return
+        lag_s = now_s - frame.t_received_s
+        skip = "keep-up" if self._falls_behind(now_s, lag_s) else None
+        if route.change is not None:
+            self._take(self._denoiser.restart(route.key, recalibrate=route.change.recalibrate))
+        if route.key not in self._keys or (route.change is not None and route.change.recalibrate):
+            # A stream that opens and calibrates holds up the others; that is not falling behind either.
+            self._keys.add(route.key)
+            self._caught_up_s = None
+        self._waiting[route.key, route.number] = Stamp(
+            index, frame.t_received_s, frame.core_unix_s, self._core_lag_s(frame), route.index
+        )
+        if len(self._waiting) > _STAMPS:
+            del self._waiting[next(iter(self._waiting))]
+        meta = FrameMeta(
+            number=route.number,
+            t_received_s=frame.t_received_s,
+            key=route.key,
+            tags=frame.tags,
+        )
+        self._take(self._denoiser.push(frame.pixels, meta, skip=skip))
+        self._allow_for_refinement()
+        held = self._denoiser.counters.in_flight
+        # After the calibration the denoiser works off what it held, until it is in step with the camera
+        # or, on a machine that is too slow, the first output is skipped.
+        steady = self._look_ahead * len(self._keys)
+        in_step = self._first_output_s is not None and held <= steady and self._queue.empty()
+        if self._caught_up_s is None and (in_step or skip):
+            self._caught_up_s = frame.t_received_s
+
+    def _allow_for_refinement(self) -> None:
+        """Count as starting up what a stream loses when it encodes its first frames anew, not as falling behind."""
+        learned = getattr(self._denoiser, "learned", None)
+        refinements = 0 if learned is None else learned().get("intensity_refinements", 0)
+        if refinements != self._refinements:
+            self._refinements, self._caught_up_s = refinements, None
+
+    def _falls_behind(self, now_s: float, lag_s: float) -> bool:
+        if self._caught_up_s is None:
+            # Working off the frames held for calibration is not falling behind, while there is room for it.
+            crowded = self._queue.qsize() > self._queue.maxsize // 2
+            return self._first_output_s is not None and crowded and not self._patient
+        behind = lag_s > self._lag_s or (now_s < self._behind_until_s and not self._queue.empty())
+        if behind:
+            self._behind_until_s = now_s + _BEHIND_S
+            since_s, lag_then_s = self._behind_since = self._behind_since or (now_s, lag_s)
+            loses = now_s - since_s > _HOPELESS_S and lag_s > lag_then_s
+            again = now_s - self._passed_over_s < _AGAIN_S
+            self._hopeless = (loses or again) and not self._patient
+        else:
+            self._behind_since = None
+        return behind
+
+    def _core_lag_s(self, frame: Frame) -> float:
+        """Return the seconds a frame lay in the core's buffer, 0 where the clocks cannot be compared."""
+        if frame.core_unix_s is not None:
+            popped_unix_s = time.time() - (time.perf_counter() - frame.t_received_s)
+            lag_s = popped_unix_s - frame.core_unix_s
+            if -0.01 < lag_s < _CLOCKS_AGREE_S:
+                return max(lag_s, 0.0)
+        self.latency_from = "pop"
+        return 0.0
+
+    def _take(self, outputs: Iterable[Denoised]) -> None:
+        for output in outputs:
+            key, number = output.meta.key, output.meta.number
+            # Outputs of a stream come in order, so frames before this one were skipped.
+            for earlier in [each for each in self._waiting if each[0] == key and each[1] < number]:
+                del self._waiting[earlier]
+            stamp = self._waiting.pop((key, number))
+            self.nan.add(output.frame)
+            self._sink.append(output, stamp)
+            now_s = time.perf_counter()
+            self._first_output_s = self._first_output_s or now_s
+            latency_s = now_s - stamp.t_received_s + stamp.core_lag_s
+            # Frames held for calibration, and those behind them, say nothing about the latency of the rest.
+            steady = self._caught_up_s is not None and stamp.t_received_s > self._caught_up_s
+            (self.latency if steady else self.startup).add(latency_s)
+            self.processing.add(output.times.fused - output.times.fuse_start)
+            with self._lock:
+                self._emitted += 1
+        self._count_skips()
+
+    @property
+    def unusual(self) -> Mapping[str, int]:
+        """Denoised frames that show nothing of the scene, by kind; see `StreamCounters`."""
+        return dict(self._denoiser.counters.unusual)
+
+    def _count_skips(self) -> None:
+        for reason, frames in self._denoiser.counters.dropped.items():
+            self._drop(reason, frames - self._skips[reason])
+            self._skips[reason] = frames

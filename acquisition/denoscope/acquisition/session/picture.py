@@ -1,0 +1,236 @@
+"""``report.png``: what the session did to the movie, on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+from denoscope.acquisition.raw.writer import raw_pages
+from denoscope.acquisition.sinks.ome import DENOISED_MOVIE
+
+if TYPE_CHECKING:
+    from denoscope.runtime import CameraCalibration
+
+__all__ = ["draw_report"]
+
+_FRAMES = 300
+_ROI = 5
+_MODEST = 98  # percentile of the changes of dim places
+_COLOURS = ("#d1495b", "#00798c", "#8a5a00")
+_Movie = npt.NDArray[np.float32]
+
+
+def _read(output: Path, not_denoised: set[int]) -> tuple[_Movie, _Movie, list[int], int]:
+    """Return the last raw frames (T, H, W), those of them that were denoised, their places among them, and the first.
+
+    At most 300 raw frames at the end of the recording, of one shape.
+    """
+    import tifffile
+
+    raw = raw_pages(output)
+    with tifffile.TiffFile(output / DENOISED_MOVIE) as denoised:
+        pages = denoised.pages
+        stop = min(len(raw), len(pages))
+        shown = [index for index in range(stop) if index not in not_denoised]
+        if not shown:
+            raise ValueError("no frame was denoised")
+        first = min(max(0, stop - _FRAMES), shown[-1])
+        kept = [index for index in shown if index >= first]
+        clean = np.stack([pages[index].asarray() for index in kept])
+        noisy = np.stack([raw[index] for index in range(first, stop)])
+    places = [index - first for index in kept]
+    return noisy.astype(np.float32), clean.astype(np.float32), places, first
+
+
+def _pages_without(report: dict[str, Any]) -> set[int]:
+    """Return the raw pages whose plane shows something else than a denoised frame."""
+    frames = report["frames"]
+    stretches = frames.get("not_denoised", {}).get("pages", [])
+    pages = {page for first, last in stretches for page in range(first, last + 1)}
+    return pages if frames.get("computed_afterwards", 0) < len(pages) else set()
+
+
+def _smooth(image: _Movie, width: int) -> _Movie:
+    """Return the mean of `image` over squares of `width` pixels (odd), edges replicated."""
+    half = width // 2
+    total = np.pad(image.astype(np.float64), half + 1, mode="edge").cumsum(0).cumsum(1)
+    size = image.shape
+    box = total[width:, width:] - total[:-width, width:] - total[width:, :-width] + total[:-width, :-width]
+    mean: _Movie = (box[: size[0], : size[1]] / width**2).astype(np.float32)
+    return mean
+
+
+def _pick_rois(mean: _Movie, std: _Movie) -> list[tuple[int, int]]:
+    """Return the centres of up to three squares: a dim one that changes, and two that change most.
+
+    Dim is a place darker than half of the frame: there the noise hides most, and denoising is seen best.
+    """
+    score, light = _smooth(std, _ROI), _smooth(mean, _ROI)
+    margin = _ROI // 2 + 1
+    if min(score.shape) <= 2 * margin:
+        return [(score.shape[0] // 2, score.shape[1] // 2)]
+    score[:margin], score[-margin:], score[:, :margin], score[:, -margin:] = -1, -1, -1, -1
+    dim = np.where(light <= np.median(light), score, -1)
+    # Not the place that changes most: a cell that flashes is seen without denoising.
+    dim[dim > np.percentile(dim[dim >= 0], _MODEST) if (dim >= 0).any() else dim < 0] = -1
+    rois: list[tuple[int, int]] = []
+    apart = max(_ROI, min(score.shape) // 8)
+    for places in (dim, score, score):
+        row, column = (int(value) for value in np.unravel_index(int(places.argmax()), places.shape))
+        if places[row, column] < 0:
+            continue
+        rois.append((row, column))
+        around = slice(max(0, row - apart), row + apart), slice(max(0, column - apart), column + apart)
+        score[around] = dim[around] = -1
+    return rois
+
+
+def _trace(movie: _Movie, row: int, column: int) -> _Movie:
+    half = _ROI // 2
+    top, left = max(0, row - half), max(0, column - half)
+    mean: _Movie = movie[:, top : row + half + 1, left : column + half + 1].mean((1, 2))
+    return mean
+
+
+def draw_report(output: Path, report: dict[str, Any], camera: CameraCalibration | None = None) -> Path:
+    """Draw ``report.png`` into the run folder and return its path.
+
+    One frame raw and denoised on the same scale, the standard deviation over time of both on the
+    same scale, traces of three squares raw and denoised, and the histogram of latencies. Traces of raw frames
+    have every frame; those of denoised ones have gaps where none was denoised.
+
+    Parameters
+    ----------
+    output
+        Run folder with ``raw.tif`` and a finished ``denoised.ome.tif``.
+    report
+        The session's report.
+    camera
+        What the frames were corrected with before they were denoised; raw frames are shown so too.
+
+    Raises
+    ------
+    ValueError
+        When no frame was denoised.
+    """
+    if not report["frames"]["denoised"]:
+        raise ValueError("no frame was denoised")
+    noisy, clean, places, first = _read(output, _pages_without(report))
+    if camera is not None:
+        noisy = camera.correct(noisy)
+    middle = len(places) // 2
+    units = "photo-electrons" if camera is not None else "counts"
+    shown_at = first + places[middle]
+    figure = Figure(figsize=(14, 8.8), layout="constrained")
+    grid = figure.add_gridspec(4, 4, height_ratios=(4, 1, 1, 1))
+    low, high = (float(value) for value in np.percentile(noisy[places[middle]], (1, 99.7)))
+    std_raw, std_clean = noisy[places].std(0), clean.std(0)
+    std_high = float(np.percentile(std_raw, 99.7))
+    rois = _pick_rois(clean.mean(0), std_clean)
+    panels = [
+        (f"raw, frame {shown_at}", noisy[places[middle]], (low, high), "gray"),
+        (f"denoised, frame {shown_at}", clean[middle], (low, high), "gray"),
+        (f"raw, std over {len(places)} frames", std_raw, (0.0, std_high), "magma"),
+        ("denoised, std over the same frames", std_clean, (0.0, std_high), "magma"),
+    ]
+    for column, (title, image, (bottom, top), colours) in enumerate(panels):
+        axes = figure.add_subplot(grid[0, column])
+        shown = axes.imshow(
+            image, cmap=colours, vmin=bottom, vmax=max(top, bottom + 1e-6), interpolation="nearest"
+        )
+        axes.set_title(title, fontsize=10)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        bar = figure.colorbar(shown, ax=axes, orientation="horizontal", fraction=0.05, pad=0.02)
+        bar.set_label(units if column < 2 else f"std ({units})", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+        _draw_scale_bar(axes, image.shape, report["source"].get("pixel_size_m"))
+        for (row, col), colour in zip(rois, _COLOURS, strict=False):
+            axes.plot(col, row, "s", mfc="none", mec=colour, ms=7)
+    _draw_traces(figure, grid, (noisy, clean), (places, first), rois, report, units)
+    _draw_latencies(figure.add_subplot(grid[1:, 3]), report)
+    frames, denoiser = report["frames"], report["denoiser"]
+    dropped = sum(frames["dropped"].values())
+    figure.suptitle(
+        f"{report['source']['name']}: {frames['received']} frames received, {frames['written_raw']} "
+        "written raw, "
+        f"{frames['denoised']} denoised, {dropped} not denoised   |   bundle {denoiser.get('bundle')}, "
+        f"{denoiser.get('backend')}",
+        fontsize=11,
+    )
+    path = output / "report.png"
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _draw_scale_bar(axes: Any, shape: tuple[int, ...], pixel_size_m: float | None) -> None:
+    """Draw a bar of about a fifth of the width, with its length in micrometres, or in pixels."""
+    size = 1.0 if pixel_size_m is None else pixel_size_m * 1e6
+    target = shape[1] * size / 5
+    power = 10.0 ** np.floor(np.log10(target))
+    length = float(max(step for step in (1, 2, 5) if step * power <= target) * power)
+    pixels = length / size
+    right, row = shape[1] * 0.95, shape[0] * 0.94
+    axes.plot([right - pixels, right], [row, row], color="w", lw=3, solid_capstyle="butt")
+    label = f"{length:g} {'pixels' if pixel_size_m is None else 'µm'}"
+    axes.text(
+        right - pixels / 2, row - shape[0] * 0.02, label, color="w", fontsize=8, ha="center", va="bottom"
+    )
+
+
+def _draw_traces(
+    figure: Figure,
+    grid: Any,
+    movies: tuple[_Movie, _Movie],
+    when: tuple[list[int], int],
+    rois: list[tuple[int, int]],
+    report: dict[str, Any],
+    units: str,
+) -> None:
+    (noisy, clean), (places, first) = movies, when
+    rate = report["source"]["frame_rate_hz"] or report["timing"]["fps_in_hz"] or 1.0
+    times_s = (first + np.arange(len(noisy))) / rate
+    for number, ((row, column), colour) in enumerate(zip(rois, _COLOURS, strict=False)):
+        axes = figure.add_subplot(grid[1 + number, 0:3])
+        trace = np.full(len(noisy), np.nan, np.float32)  # not a number where no frame was denoised: a gap
+        trace[places] = _trace(clean, row, column)
+        axes.plot(times_s, _trace(noisy, row, column), color="0.7", lw=0.8, label="raw")
+        axes.plot(times_s, trace, color=colour, lw=1.4, label="denoised")
+        kind = "dim place, " if number == 0 and len(rois) > 1 else ""
+        axes.set_title(
+            f"{kind}mean of {_ROI}x{_ROI} pixels at row {row}, column {column}", fontsize=9, loc="left"
+        )
+        axes.set_ylabel(units, fontsize=8)
+        axes.margins(x=0.01)
+        if number == len(rois) - 1:
+            axes.set_xlabel("time (s)", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.legend(fontsize=7, loc="upper right")
+
+
+def _draw_latencies(axes: Any, report: dict[str, Any]) -> None:
+    timing = report["timing"]
+    histogram = timing["latency_histogram"]
+    edges = np.asarray(histogram["edge_s"]) * 1e3
+    if not len(edges):
+        axes.set_axis_off()
+        axes.set_title("no frame after calibration: no latency", fontsize=9)
+        return
+    axes.bar(edges[:-1], histogram["frames"], width=np.diff(edges), align="edge", color="0.5")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xticks(np.unique(np.geomspace(edges[0], edges[-1], 5).round().astype(int)))
+    for name, colour in (("p50", _COLOURS[1]), ("p95", _COLOURS[2]), ("p99", _COLOURS[0])):
+        value_ms = timing[f"latency_{name}_s"] * 1e3
+        axes.axvline(value_ms, color=colour, lw=1.2, label=f"{name} {value_ms:.0f} ms")
+    axes.set_title("camera to denoised frame, with look-ahead", fontsize=9)
+    axes.set_xlabel("latency (ms)", fontsize=8)
+    axes.set_ylabel("frames", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.legend(fontsize=8)

@@ -1,0 +1,314 @@
+r"""A live session: source, raw recording and denoising lane, each on a thread of its own.
+
+::
+
+    core's buffer -> pop thread -> bounded raw queue (blocking put)      -> raw writer thread
+                               \-> bounded denoise queue (never blocks) -> denoise thread -> denoised writer
+
+A slow disk lets the raw queue fill, then the core's buffer, which ends loudly when it overflows. A
+slow or failed denoiser costs denoised frames, counted with their reason, and nothing else.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+
+from denoscope.acquisition.contracts import Frame, RawSink
+from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.sources import Source
+
+from .lane import DenoiseLane
+from .latency import Rate
+from .states import FinishReason, SessionState, SessionStatus
+
+__all__ = ["Session"]
+
+_IDLE_S = 0.001
+_POLL_S = 0.05
+# A source that hands on nothing for so long has nothing left.
+_LEFT_S = 5.0
+
+
+class Session:
+    """Record until the source ends, a limit is reached or somebody asks it to stop.
+
+    Parameters
+    ----------
+    source
+        Opened, not started.
+    raw
+        Takes every frame.
+    lane
+        Takes every frame too, but may refuse.
+    frames
+        Number of frames after which to stop, or None.
+    raw_queue_frames
+        Frames that may wait for the disk.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        raw: RawSink,
+        lane: DenoiseLane,
+        *,
+        frames: int | None,
+        raw_queue_frames: int,
+    ) -> None:
+        self._source = source
+        self._raw = raw
+        self._lane = lane
+        self._frames = frames
+        self._queue: queue.Queue[Frame | None] = queue.Queue(raw_queue_frames)
+        self._lock = threading.Lock()
+        self._state = SessionState.NEW
+        self._reason: FinishReason | None = None
+        self._problems: list[str] = []
+        self._received = 0
+        self._missing = 0
+        self._pauses: list[dict[str, float | int | None]] = []
+        self._numbers: dict[str, int] = {}
+        self._left_in_core = 0
+        self._started_s = 0.0
+        self._stopped_s: float | None = None
+        self._raw_failed = threading.Event()
+        self._done = threading.Event()
+        self._rate_in, self._rate_out = Rate(), Rate()
+        self._threads = [
+            threading.Thread(target=self._pop, name="denoscope-pop", daemon=True),
+            threading.Thread(target=self._write, name="denoscope-raw", daemon=True),
+        ]
+
+    @property
+    def left_in_core(self) -> int:
+        """Frames that were still in the core's buffer when the session could not take more."""
+        return self._left_in_core
+
+    def start(self) -> None:
+        """Arm the camera and start the threads; where the source refuses, no thread was started."""
+        self._source.start()
+        self._lane.start()
+        self._threads[1].start()
+        self._started_s = time.perf_counter()
+        self._state = SessionState.RECORDING
+        self._threads[0].start()
+
+    @property
+    def pauses(self) -> list[dict[str, float | int | None]]:
+        """Each pause: ``start_frame``, ``start_s``, ``end_frame``, ``end_s``; the end None while it lasts."""
+        with self._lock:
+            return [dict(pause) for pause in self._pauses]
+
+    def pause(self) -> bool:
+        """Write raw frames only, until `resume`; return whether it was recording.
+
+        What the denoiser holds is denoised; each further frame is counted as ``paused``.
+        """
+        with self._lock:
+            if self._state is not SessionState.RECORDING:
+                return False
+            self._state = SessionState.PAUSED
+            self._pauses.append(
+                {
+                    "start_frame": self._received,
+                    "start_s": self._elapsed_s(),
+                    "end_frame": None,
+                    "end_s": None,
+                }
+            )
+        self._lane.pause()
+        return True
+
+    def resume(self) -> bool:
+        """Denoise again, the window and the memory anew; return whether it was paused."""
+        with self._lock:
+            if self._state is not SessionState.PAUSED:
+                return False
+            self._state = SessionState.RECORDING
+            self._end_pause()
+        self._lane.resume()
+        return True
+
+    def _end_pause(self) -> None:
+        if self._pauses and self._pauses[-1]["end_s"] is None:
+            self._pauses[-1].update(end_frame=self._received, end_s=self._elapsed_s())
+
+    def _elapsed_s(self) -> float:
+        end_s = self._stopped_s if self._stopped_s is not None else time.perf_counter()
+        return end_s - self._started_s if self._started_s else 0.0
+
+    def request_stop(self, reason: FinishReason) -> None:
+        """Ask for a clean end; what is buffered is still recorded. The first reason counts."""
+        with self._lock:
+            self._reason = self._reason or reason
+
+    def stop_for(self, reason: FinishReason, problem: str) -> None:
+        """Ask for a clean end because of `problem`, unless it already ends."""
+        with self._lock:
+            if self._reason is None:
+                self._reason = reason
+                self._problems.append(problem)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until recording has ended; return whether it has. `finish` must follow."""
+        return self._done.wait(timeout_s)
+
+    def finish(self) -> SessionStatus:
+        """Wait for the lane's backlog and return the last snapshot."""
+        self._done.wait()
+        self._lane.finish()
+        self._state = SessionState.FINISHED
+        return self.status()
+
+    @property
+    def queues(self) -> dict[str, tuple[int, int]]:
+        """Frames that wait for the disk and for the denoiser, and how many may."""
+        return {"raw": (self._queue.qsize(), self._queue.maxsize), "denoise": self._lane.waiting}
+
+    def add_problem(self, problem: str) -> None:
+        """Record what went wrong beside the session; it ends degraded."""
+        with self._lock:
+            self._problems.append(problem)
+
+    def status(self) -> SessionStatus:
+        """Return a snapshot; may be called from any thread."""
+        now_s = time.perf_counter()
+        emitted, dropped = self._lane.counts()
+        received = self._received
+        problems = [*self._problems]
+        if self._lane.problem:
+            problems.append(self._lane.problem)
+        return SessionStatus(
+            state=self._state,
+            reason=self._reason,
+            elapsed_s=self._elapsed_s(),
+            received=received,
+            written_raw=self._raw.written,
+            emitted=emitted,
+            dropped=dropped,
+            in_flight=max(0, received - emitted - sum(dropped.values())),
+            missing=self._missing,
+            fps_in=self._rate_in.sample(now_s, received),
+            fps_out=self._rate_out.sample(now_s, emitted),
+            latency_s=self._lane.latency.quantiles_s(),
+            problems=tuple(problems),
+            busy_s=self._source.busy_s if self._stopped_s is None else 0.0,
+        )
+
+    # -- pop thread
+
+    def _pop(self) -> None:
+        try:
+            self._pop_all()
+            if self._source.overflowed():
+                self._end(
+                    FinishReason.CORE_OVERFLOW,
+                    f"the core's buffer overflowed and the camera stopped after {self._received} frames, "
+                    f"all of which are recorded; {self._source.overflow_remedy}",
+                )
+        except Exception as error:  # noqa: BLE001  whatever the driver raised, what was received is kept
+            self._end(
+                FinishReason.SOURCE_FAILED,
+                f"the source failed after {self._received} frames: {one_line(error)}",
+            )
+        finally:
+            self.request_stop(FinishReason.SOURCE_ENDED)
+            self._stopping()
+            self._stopped_s = time.perf_counter()
+            self._put(None)
+            self._threads[1].join()
+            self._done.set()
+
+    def _pop_all(self) -> None:
+        stopped = False
+        while not self._raw_failed.is_set():
+            if self._reason is not None and not stopped:
+                self._stopping()
+                self._source.stop()
+                stopped = True
+            frame = self._source.pop()
+            if frame is None:
+                if self._source.finished():
+                    return
+                time.sleep(_IDLE_S)
+                continue
+            self._take(frame)
+            if self._received == self._frames:
+                self.request_stop(FinishReason.FRAMES_REACHED)
+                self._source.stop()
+                return
+        self._source.stop()
+        self._left_in_core = self._count_left()
+
+    def _stopping(self) -> None:
+        with self._lock:
+            self._state = SessionState.STOPPING
+            self._end_pause()
+
+    def _count_left(self) -> int:
+        count, deadline_s = 0, time.perf_counter() + _LEFT_S
+        while time.perf_counter() < deadline_s:
+            if self._source.pop() is not None:
+                count, deadline_s = count + 1, time.perf_counter() + _LEFT_S
+            elif self._source.finished():
+                break
+            else:
+                time.sleep(_IDLE_S)
+        return count
+
+    def _take(self, frame: Frame) -> None:
+        last = self._numbers.get(frame.camera)
+        if last is not None and frame.number > last + 1:
+            self._missing += frame.number - last - 1
+        self._numbers[frame.camera] = frame.number
+        index = self._received
+        self._received += 1
+        self._put(frame)
+        self._lane.offer(index, frame, wait=self._source.patient)
+
+    def _put(self, frame: Frame | None) -> None:
+        while True:
+            try:
+                self._queue.put(frame, timeout=_POLL_S)
+            except queue.Full:
+                continue
+            return
+
+    def _end(self, reason: FinishReason, problem: str) -> None:
+        with self._lock:
+            # Worse than any reason that was given before.
+            self._reason = reason
+            self._problems.append(problem)
+
+    # -- raw writer thread
+
+    def _write(self) -> None:
+        while (frame := self._queue.get()) is not None:
+            if self._raw_failed.is_set():
+                continue
+            try:
+                self._raw.append(frame)
+            except Exception as error:  # noqa: BLE001  the pop thread must never wait for a dead writer
+                self._raw_failed.set()
+                self._end(
+                    FinishReason.RAW_WRITE_FAILED,
+                    f"writing raw frame {self._raw.written} failed ({one_line(error)}); the "
+                    f"{self._raw.written} frames before it are "
+                    "complete",
+                )
+        try:
+            self._raw.sync()
+        except OSError as error:
+            self._end(
+                FinishReason.RAW_WRITE_FAILED,
+                f"the disk did not confirm the last second of raw data: {one_line(error)}",
+            )
+        try:
+            self._raw.close()
+        except OSError as error:
+            self._end(
+                FinishReason.RAW_WRITE_FAILED,
+                f"the raw recording could not be finished: {one_line(error)}",
+            )

@@ -1,0 +1,169 @@
+"""The end of a session that skipped frames: shown as measured, then computed, and said."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.raw.disk import free_bytes
+from denoscope.acquisition.sinks.ome import ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from denoscope.acquisition.processes.signals import Interrupts
+
+    from .live import _Run
+
+__all__ = ["Skipped", "fill_skipped", "show_skipped", "skipped_sentences"]
+
+_SPOKEN = 8
+_FILLED_AFTER = ("frames_reached", "time_reached", "source_ended", "stopped")
+_OVERHEAD = 2048  # bytes of a page beside its pixels
+
+
+@dataclass
+class Skipped:
+    """Frames that were not denoised while recording.
+
+    Attributes
+    ----------
+    pages
+        Pages of ``raw.tif``.
+    shown_as
+        ``measured`` or, where the raw frames are elsewhere or the disk is full, ``repeated``; None for no frames.
+    """
+
+    pages: list[int]
+    shown_as: str | None = None
+
+    def put_into(self, report: dict[str, Any]) -> None:
+        """Add what the report says of them."""
+        report["frames"]["not_denoised"] = {"pages": ranges(self.pages), "shown_as": self.shown_as}
+        report["frames"]["computed_afterwards"] = 0
+
+
+def show_skipped(run: _Run) -> Skipped:
+    """Write the measured frame wherever a session has no denoised one; the lane has ended.
+
+    Errors of the disk pass through: the denoised movie then is what it was.
+    """
+    from denoscope.acquisition.offline.gaps import show_measured
+
+    status, settings = run.session.status(), run.settings
+    count = sum(status.dropped.values())
+    if not (count and status.emitted):
+        return Skipped([])
+    if not settings.keep_raw or run.raw.rescued is not None:
+        return Skipped([], "repeated")
+    bytes_a_frame = run.info.shape[0] * run.info.shape[1] * run.given.dtype.itemsize
+    needed = count * (bytes_a_frame * (3 if settings.std else 1) + _OVERHEAD)
+    room = free_bytes(run.output) - needed > settings.reserve_mb * 1e6 / 2
+    pages = show_measured(run.output, settings.streams, run.writer, run.convert, goes_on=lambda: room)
+    shown = "measured" if room else "repeated"
+    if pages:
+        run.provenance["frames_not_denoised"] = (
+            f"{_listed(ranges(pages))} (pages of raw.tif), shown as {shown}"
+        )
+        run.log.write("not denoised", pages=ranges(pages), shown_as=shown)
+    return Skipped(pages, shown if pages else None)
+
+
+def fill_skipped(
+    run: _Run, report: dict[str, Any], caught: Interrupts, on_fill: Callable[[int, int], None]
+) -> None:
+    """Compute the skipped frames of a session that ended well; everything of it is closed and on the disk."""
+    skipped, settings = run.skipped, run.settings
+    if not skipped.pages:
+        return
+    report["fill_command"] = fill_command(run)
+    due = settings.fill and skipped.shown_as == "measured" and report["outcome"]["reason"] in _FILLED_AFTER
+    if not due or caught.count or run.lane.problem is not None:
+        return
+    from denoscope.acquisition.offline.fill import fill_in_place
+
+    from .report import write_report
+
+    with suppress(OSError):  # a kill from here on leaves a report that is true
+        write_report(report, run.output)
+    caught.listener = lambda: None
+
+    def on_frame(done: int, total: int) -> None:
+        with suppress(Exception):  # a terminal that was closed ends nothing
+            on_fill(done, total)
+
+    def on_untrue(sentence: str) -> None:
+        outcome = report["outcome"]
+        if not outcome["problems"]:
+            outcome["degraded"], outcome["exit_code"] = True, outcome["exit_code"] or 1
+        outcome["problems"].append(f"of the frames computed afterwards, {sentence}")
+
+    started_s = time.perf_counter()
+    try:
+        computed = fill_in_place(
+            run.output,
+            camera=run.camera,
+            std=settings.std,
+            on_frame=on_frame,
+            goes_on=lambda: caught.count == 0,
+            on_untrue=on_untrue,
+        )
+    except Exception as error:  # noqa: BLE001  the recording is complete, and the report must be written
+        report["outcome"]["notes"].append(f"the skipped frames could not be computed now: {one_line(error)}")
+        return
+    report["frames"]["computed_afterwards"] = computed
+    report["timing"]["fill_s"] = time.perf_counter() - started_s
+    if computed >= len(skipped.pages):
+        del report["fill_command"]
+    elif caught.count:
+        report["outcome"]["exit_code"] = report["outcome"]["exit_code"] or 130
+    run.log.write("computed afterwards", frames=computed, left=len(skipped.pages) - computed)
+
+
+def fill_command(run: _Run) -> str:
+    """Return the exact command that computes what a session skipped."""
+    settings = run.settings
+    words = ["denoscope", "denoise", "--fill", str(run.output)]
+    for name in ("camera_gain", "camera_offset", "camera_roi"):
+        value = getattr(settings, name)
+        if value is not None:
+            words += ["--" + name.replace("_", "-"), str(value)]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def skipped_sentences(report: Mapping[str, Any]) -> list[str]:
+    """Return what a user is told about the frames that were not denoised while recording."""
+    frames = report["frames"]
+    stretches = frames.get("not_denoised", {}).get("pages", [])
+    count = sum(last - first + 1 for first, last in stretches)
+    if not count:
+        return []
+    computed = frames["computed_afterwards"]
+    lines = [
+        f"{count} frames were not denoised while recording: {_listed(stretches, _SPOKEN)} (counted from 0)."
+    ]
+    if computed >= count:
+        return [*lines, "They were computed afterwards: the denoised movie is complete."]
+    if computed:
+        lines.append(f"{computed} of them were computed afterwards.")
+    what = (
+        "the measured frame" if frames["not_denoised"]["shown_as"] == "measured" else "the frame before them"
+    )
+    lines.append(f"In the denoised movie {count - computed} time points show {what}.")
+    if "fill_command" in report:
+        lines.append(f"To compute them: {report['fill_command']}")
+    return lines
+
+
+def _listed(stretches: Sequence[Sequence[int]], most: int | None = None) -> str:
+    """Return stretches of numbers in words, only the first ones where there are more than `most`."""
+    words = [f"{first}" if first == last else f"{first}-{last}" for first, last in stretches[:most]]
+    more = sum(last - first + 1 for first, last in stretches[len(words) :])
+    return ", ".join(words) + (f" and {more} more" if more else "")

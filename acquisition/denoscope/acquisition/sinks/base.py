@@ -1,0 +1,92 @@
+"""What a sink of whole movies is told, and what it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy.typing as npt
+
+from denoscope.acquisition.contracts import SourceInfo
+from denoscope.acquisition.raw.pages import CLASSIC_LIMIT
+
+if TYPE_CHECKING:
+    from denoscope.runtime import StreamKey
+
+__all__ = ["Layout", "MovieSink", "Place"]
+
+_OVERHEAD = 1500  # bytes of a frame beside pixels and tags: directory, padding, OME-XML
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What will be written.
+
+    Parameters
+    ----------
+    source
+        Where the frames came from; its shape and dtype are those of the output.
+    keys
+        The streams, in the order they first came.
+    length
+        Frames of the longest stream.
+    one_shape
+        Whether all frames have the shape and dtype of `source`.
+    times_s
+        Seconds of each frame since the first one, of a movie of one stream; None where unknown.
+    metadata_bytes
+        Size of all frames' tags as JSON.
+    """
+
+    source: SourceInfo
+    keys: tuple[StreamKey, ...]
+    length: int
+    one_shape: bool = True
+    times_s: tuple[float, ...] | None = None
+    metadata_bytes: int = 0
+
+    @property
+    def small(self) -> bool:
+        """Return True where a classic TIFF of 4 GB holds it for certain."""
+        a_frame = self.source.frame_bytes + _OVERHEAD
+        most = self.length * len(self.keys) * a_frame + self.metadata_bytes
+        return self.one_shape and most < CLASSIC_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one frame belongs.
+
+    Parameters
+    ----------
+    key
+        Its stream.
+    index
+        Its place in time there.
+    time_s
+        When it was received, in seconds on any one clock; None where unknown.
+    tags
+        What Micro-Manager said about it.
+    """
+
+    key: StreamKey
+    index: int
+    time_s: float | None
+    tags: Mapping[str, Any]
+
+
+class MovieSink(Protocol):
+    """Writes one movie."""
+
+    def append(self, frame: npt.NDArray[Any], place: Place) -> None:
+        """Write one frame (H, W)."""
+
+    def sync(self) -> None:
+        """Wait until every frame so far is on the disk."""
+
+    def finish(self, provenance: Mapping[str, Any]) -> None:
+        """Write what produced the movie, and close it: it is complete."""
+
+    def close(self) -> None:
+        """Close it as it is; after `finish` this does nothing."""

@@ -1,0 +1,153 @@
+"""NDTiff: the format of Micro-Manager and pycromanager, written with their own library."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.acquisition.contracts import SourceInfo
+from denoscope.acquisition.extras import require
+from denoscope.acquisition.raw.confirm import confirm
+from denoscope.runtime import InvalidInput
+
+from .base import Layout, Place
+
+__all__ = ["PROVENANCE_FILE", "Dataset", "NDTiffSink"]
+
+PROVENANCE_FILE = "denoscope.json"
+
+
+class Dataset:
+    """An NDTiff dataset that is being written.
+
+    Parameters
+    ----------
+    folder
+        Exists and is empty. The library reserves 4 GB for each of its files and gives back what it did not use.
+    source
+        Where the frames come from.
+    summary
+        For the dataset's summary metadata, beside ours.
+    """
+
+    def __init__(self, folder: Path, source: SourceInfo, summary: Mapping[str, Any]) -> None:
+        from ndstorage import NDTiffDataset
+
+        self._size_um = source.pixel_size_um
+        values: dict[str, Any] = {"Prefix": folder.stem, "source": source.as_json(), **summary}
+        if source.pixel_size_um:
+            values["PixelSize_um"] = source.pixel_size_um
+        self._data: Any = NDTiffDataset(str(folder), summary_metadata=values, writable=True)
+        # ndstorage leaves a reader of each file open, and Windows renames no folder with an open file.
+        self._readers: dict[int, Any] = {}
+        self._open = True
+        self._summary = values
+        self._folder = folder
+        self.images = 0
+
+    def begin(self) -> None:
+        """Make the first file now, which the library would with the first image."""
+        from ndstorage.ndtiff_file import SingleNDTiffWriter
+
+        writer = SingleNDTiffWriter(self._data.path, "NDTiffStack.tif", self._summary)
+        self._data.current_writer = writer
+        self._data.file_index = 1
+        self._data._index_file = (self._folder / "NDTiff.index").open("wb")
+        self._readers[id(writer.reader)] = writer.reader
+
+    def put(
+        self, axes: Mapping[str, Any], frame: npt.NDArray[Any], place: Place, *, denoised: bool = True
+    ) -> None:
+        """Write one image with Micro-Manager's metadata of its raw frame."""
+        if frame.dtype not in (np.uint8, np.uint16):
+            raise InvalidInput(
+                f"NDTiff holds uint8 and uint16, and the frames are {frame.dtype}: write OME-TIFF (.ome.tif) or "
+                "OME-Zarr (.ome.zarr)."
+            )
+        metadata = json.loads(json.dumps(dict(place.tags), default=str))
+        metadata |= {"denoised": denoised, "time_s": place.time_s}
+        if self._size_um:
+            metadata.setdefault("PixelSizeUm", self._size_um)
+        self._data.put_image(dict(axes), np.ascontiguousarray(frame), metadata)
+        reader = self._data.current_writer.reader
+        self._readers[id(reader)] = reader
+        self.images += 1
+
+    def flush(self) -> None:
+        """Hand the index to the system; the library keeps it to itself until the end, where a kill loses it."""
+        # Its own images are handed over by `put_image`, so the index never promises one that is not there.
+        if self._data._index_file is not None:
+            self._data._index_file.flush()
+
+    def sync(self) -> None:
+        """Wait until every image and the index are on the disk."""
+        self.flush()
+        for file in (getattr(self._data.current_writer, "file", None), self._data._index_file):
+            if file is not None:
+                confirm(file.fileno())
+
+    def close(self) -> None:
+        """Close the dataset; a second call does nothing."""
+        if self._open:
+            self._open = False
+            writer = self._data.current_writer
+            if writer is not None and not self.images:
+                # The library ends a file by changing its last image, and there is none.
+                writer.file.close()
+                self._data.current_writer = None
+            self._data.finish()
+            self._data.close()
+            for reader in self._readers.values():
+                reader.close()
+
+
+class NDTiffSink:
+    """Write an NDTiff dataset with the axes time, channel, z, position and camera; see `open_sink`.
+
+    Each frame keeps Micro-Manager's metadata. The provenance is known when all is done, and NDTiff writes its
+    summary first: it is ``denoscope.json`` in the folder.
+    """
+
+    def __init__(self, partial: Path, layout: Layout, *, keep: int | None) -> None:
+        require("ndstorage", extra="micromanager", purpose="writing NDTiff")
+        if keep is not None:
+            raise InvalidInput(
+                "An NDTiff that was interrupted has lost its index and cannot be continued: delete its .partial and "
+                ".partial.json, or write OME-TIFF (.ome.tif) or OME-Zarr (.ome.zarr)."
+            )
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir()
+        self._path = partial
+        self._keys = layout.keys
+        self._data = Dataset(partial, layout.source, {})
+
+    def append(self, frame: npt.NDArray[Any], place: Place) -> None:
+        """Write one image."""
+        self._data.put(self._axes(place), frame, place)
+
+    def _axes(self, place: Place) -> dict[str, Any]:
+        """Return the frame's place on every axis that has more than one."""
+        key, axes = place.key, {"time": place.index}
+        each = {"channel": key.channel, "z": key.z, "position": key.position, "camera": key.camera}
+        several = {name for name in each if len({getattr(other, name) for other in self._keys}) > 1}
+        return axes | {name: value for name, value in each.items() if name in several}
+
+    def sync(self) -> None:
+        """Do nothing: the index is only complete at the end."""
+
+    def finish(self, provenance: Mapping[str, Any]) -> None:
+        """Write the provenance, and close."""
+        self.close()
+        text = json.dumps(provenance, indent=2, default=str)
+        (self._path / PROVENANCE_FILE).write_text(text + "\n", encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the dataset; its index is complete then."""
+        self._data.close()

@@ -1,0 +1,60 @@
+"""OME-TIFF: the file that a live session writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from denoscope.acquisition.contracts import Stamp
+
+from .base import Layout, Place
+from .ome import DenoisedWriter
+
+__all__ = ["TiffSink"]
+
+
+class TiffSink:
+    """Write an OME-TIFF that is valid after every frame; see `open_sink`."""
+
+    def __init__(self, partial: Path, layout: Layout, *, keep: int | None) -> None:
+        if keep is None:
+            partial.unlink(missing_ok=True)
+        self._provenance: dict[str, Any] = {}
+        self._timed = layout.source.kind != "file" or layout.times_s is not None
+        self._writer = DenoisedWriter(
+            partial.parent,
+            layout.source,
+            self._provenance,
+            file_name=partial.name,
+            timed=self._timed,
+            keep=keep,
+            classic=layout.small,
+        )
+        self._writer.times_s = layout.times_s
+        self._pages = keep or 0
+
+    def append(self, frame: npt.NDArray[Any], place: Place) -> None:
+        """Write one page."""
+        from denoscope.runtime import Denoised, FrameMeta, StageTimes
+
+        time_s = place.time_s or 0.0
+        meta = FrameMeta(place.index, time_s, place.key, place.tags)
+        output = Denoised(frame, None, meta, StageTimes(*[time_s] * 6))
+        self._writer.append(output, Stamp(self._pages, time_s, None, 0.0, place.index))
+        self._pages += 1
+
+    def sync(self) -> None:
+        """Wait until every page so far is on the disk."""
+        self._writer.sync()
+
+    def finish(self, provenance: Mapping[str, Any]) -> None:
+        """Write the OME-XML and close."""
+        self._provenance.update(provenance)
+        self._writer.close()
+
+    def close(self) -> None:
+        """Close without OME-XML; it is written by whoever goes on."""
+        self._writer.abandon()

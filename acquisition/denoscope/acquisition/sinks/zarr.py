@@ -1,0 +1,197 @@
+"""OME-Zarr 0.5: one chunk a frame, so that frames can be written in any order and by anybody."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.acquisition.contracts import SourceInfo
+from denoscope.acquisition.extras import require
+from denoscope.acquisition.raw.confirm import confirm
+from denoscope.runtime import InvalidInput
+
+from .base import Layout, Place
+
+if TYPE_CHECKING:
+    from denoscope.runtime import StreamKey
+
+__all__ = ["FULL", "TAGS", "ZarrSink", "create_image", "frames_of", "tags_line"]
+
+TAGS = "frames.jsonl"
+"""A line for each frame."""
+FULL = "0"
+"""Path of the only resolution."""
+
+
+class ZarrSink:
+    """Write an OME-Zarr image with the axes t, y, x, and c and z where there are several; see `open_sink`.
+
+    The group's attributes hold ``ome`` and, under ``denoscope``, the provenance. ``frames.jsonl`` in the group has a
+    line for each frame with its indices, its time and Micro-Manager's metadata. A frame that was never denoised
+    is missing as a chunk and reads as zeros.
+    """
+
+    def __init__(self, partial: Path, layout: Layout, *, keep: int | None) -> None:
+        require("yaozarrs", extra="formats", purpose="writing OME-Zarr")
+        require("zarr", extra="formats", purpose="writing OME-Zarr")
+        self._path = partial
+        self._axes = _Axes(layout)
+        if keep is None:
+            if partial.exists():
+                shutil.rmtree(partial)
+            _create(partial, layout, self._axes)
+        self._array = frames_of(partial, writable=True)
+        # Lines of frames that are written again replace the ones before them.
+        self._lines = (partial / TAGS).open("ab" if keep is not None else "xb", buffering=0)
+
+    def append(self, frame: npt.NDArray[Any], place: Place) -> None:
+        """Write one chunk."""
+        where = self._axes.where(place.key, place.index)
+        self._array[where] = frame
+        if place.tags or place.time_s is not None:
+            index = dict(zip(self._axes.names, where, strict=False))
+            self._lines.write(tags_line(index, place.time_s, place.tags))
+
+    def sync(self) -> None:
+        """Hand the lines to the disk; zarr closes each chunk's file, and the system writes it out."""
+        confirm(self._lines.fileno())
+
+    def finish(self, provenance: Mapping[str, Any]) -> None:
+        """Write the provenance into the group's attributes."""
+        import zarr
+
+        self.close()
+        group = zarr.open_group(self._path, mode="r+")
+        group.attrs["denoscope"] = json.loads(json.dumps(provenance, default=str))
+        if not (self._path / TAGS).stat().st_size:
+            (self._path / TAGS).unlink()
+
+    def close(self) -> None:
+        """Close the lines; chunks are never open."""
+        self._lines.close()
+
+
+def tags_line(index: Mapping[str, int], time_s: float | None, tags: Mapping[str, Any], **more: Any) -> bytes:
+    """Return a frame's line for ``frames.jsonl``."""
+    line = {"index": dict(index), "time_s": time_s, **more, "tags": dict(tags)}
+    return (json.dumps(line, default=str) + "\n").encode()
+
+
+def frames_of(path: Path, *, writable: bool = False) -> Any:
+    """Return the array of frames of an OME-Zarr image that `ZarrSink` made."""
+    import zarr
+
+    return zarr.open_array(path / FULL, mode="r+" if writable else "r")
+
+
+class _Axes:
+    """Where the frames of each stream lie in the array."""
+
+    def __init__(self, layout: Layout) -> None:
+        keys = layout.keys
+        if not layout.one_shape:
+            raise InvalidInput(
+                "OME-Zarr holds frames of one shape, and these have several: write OME-TIFF (.ome.tif)."
+            )
+        if len({key.position for key in keys}) > 1:
+            raise InvalidInput(
+                f"This OME-Zarr holds one stage position, and there are {len({key.position for key in keys})}: write "
+                "OME-TIFF (.ome.tif) or NDTiff (.ndtiff)."
+            )
+        self.channels = list(dict.fromkeys((key.camera, key.channel) for key in keys))
+        self.slices = sorted({key.z for key in keys})
+        self.names = ["t"]
+        self.names += ["c"] if len(self.channels) > 1 else []
+        self.names += ["z"] if len(self.slices) > 1 else []
+        sizes = {"t": layout.length, "c": len(self.channels), "z": len(self.slices)}
+        self.sizes = [sizes[name] for name in self.names]
+
+    def where(self, key: StreamKey, index: int) -> tuple[int, ...]:
+        """Return the indices of a frame."""
+        at = {
+            "t": index,
+            "c": self.channels.index((key.camera, key.channel)),
+            "z": self.slices.index(key.z),
+        }
+        return tuple(at[name] for name in self.names)
+
+
+def _create(path: Path, layout: Layout, axes: _Axes) -> None:
+    channels = [" ".join(filter(None, pair)) for pair in axes.channels]
+    create_image(
+        path,
+        layout.source,
+        dict(zip(axes.names, axes.sizes, strict=True)),
+        layout.source.shape,
+        layout.source.dtype,
+        attributes={"channels": channels} if len(channels) > 1 else None,
+    )
+
+
+def create_image(
+    path: Path,
+    source: SourceInfo,
+    sizes: Mapping[str, int],
+    shape: tuple[int, int],
+    dtype: npt.DTypeLike,
+    *,
+    name: str = "denoised",
+    attributes: dict[str, Any] | None = None,
+    compression: Literal["blosc-zstd", "none"] = "blosc-zstd",
+) -> None:
+    """Create an OME-Zarr image without frames.
+
+    Parameters
+    ----------
+    path
+        Its group.
+    source
+        Where the frames come from: name, pixel size and frame rate.
+    sizes
+        Of the axes before y and x, of t, c and z.
+    shape, dtype
+        Of a frame.
+    name
+        What it shows of the source.
+    attributes
+        Of the group, beside ``ome``.
+    compression
+        Of a frame.
+    """
+    from yaozarrs import v05
+    from yaozarrs.write.v05 import prepare_image
+
+    rate, size_um = source.frame_rate_hz, source.pixel_size_um
+    kinds: dict[str, Any] = {
+        "t": v05.TimeAxis(name="t", unit="second" if rate else None),
+        "c": v05.ChannelAxis(name="c"),
+        "z": v05.SpaceAxis(name="z"),
+        "y": v05.SpaceAxis(name="y", unit="micrometer" if size_um else None),
+        "x": v05.SpaceAxis(name="x", unit="micrometer" if size_um else None),
+    }
+    scales = {"t": 1 / rate if rate else 1.0, "y": size_um or 1.0, "x": size_um or 1.0}
+    names = [*sizes, "y", "x"]
+    scale = v05.ScaleTransformation(scale=[scales.get(each, 1.0) for each in names])
+    dataset = v05.Dataset(path=FULL, coordinateTransformations=[scale])
+    image = v05.Image(
+        multiscales=[
+            v05.Multiscale(
+                name=f"{source.name} {name}", axes=[kinds[each] for each in names], datasets=[dataset]
+            )
+        ]
+    )
+    prepare_image(
+        path,
+        image,
+        ((*sizes.values(), *shape), np.dtype(dtype)),
+        extra_attributes=attributes,
+        chunks=(*[1] * len(sizes), *shape),
+        writer="zarr",
+        compression=compression,
+    )

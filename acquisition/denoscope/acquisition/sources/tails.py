@@ -1,0 +1,436 @@
+"""Read files while other software is still writing them: one frame at a time, each only when complete.
+
+A frame counts as complete when something that is written after it is there, or when nothing has changed
+for a moment (`settled`): a writer may have made room in the file for pixels that it has not written yet.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from abc import ABC, abstractmethod
+from bisect import insort
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime import InvalidInput
+from denoscope.runtime.movies import check_regular, page_axes, stream_of_name
+
+__all__ = ["FolderTail", "Grown", "Tail", "TiffTail", "natural", "open_tail"]
+
+_SUFFIXES = (".tif", ".tiff")
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+_ENDLESS = 1 << 62
+_ENTRIES = 4096  # more tags than this in one page is no page yet
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """One complete frame of a growing file.
+
+    Attributes
+    ----------
+    pixels
+        ``(H, W)``.
+    tags
+        What the file says about it.
+    lost
+        Frames before it that were left out because they were never written.
+    """
+
+    pixels: npt.NDArray[Any]
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    lost: int = 0
+
+
+class Tail(ABC):
+    """Reads on where it stopped."""
+
+    @abstractmethod
+    def read(self, *, settled: bool) -> Grown | None:
+        """Return the next frame if it is complete, else None.
+
+        Parameters
+        ----------
+        settled
+            Nothing has been written for a moment, so that what is there counts as complete.
+        """
+
+    @abstractmethod
+    def mark(self) -> object:
+        """Return something that differs after every write."""
+
+    @abstractmethod
+    def unfinished(self) -> bool:
+        """Say whether part of a further frame is there."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+def open_tail(path: Path) -> Tail | None:
+    """Return the reader for what lies at `path`, or None while nothing does.
+
+    Raises
+    ------
+    InvalidInput
+        When it is a file of a kind that cannot be read while it grows.
+    """
+    if path.is_dir():
+        if path.suffix.lower() == ".zarr" or any((path / name).exists() for name in _ZARR_MARKS):
+            from .zarr_tail import ZarrTail
+
+            return ZarrTail(path)
+        return FolderTail(path)
+    check_regular(path)
+    if not path.is_file():  # or a folder that was made just now
+        return None
+    if path.suffix.lower() not in _SUFFIXES:
+        raise InvalidInput(
+            f"{path} cannot be watched while it grows: name a TIFF, a folder of TIFF or NDTiff files, or an "
+            "OME-Zarr."
+        )
+    return TiffTail(path)
+
+
+class TiffTail(Tail):
+    """Follow a TIFF or BigTIFF from page to page, or an ImageJ file of one page from frame to frame.
+
+    Only pointers are followed here; tifffile decodes the pages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._raw = path.open("rb", buffering=0)
+        # Unbuffered too: what was read ahead may have been written since.
+        self._decoded = path.open("rb", buffering=0)
+        self._file: Any = None
+        self._order = "<"
+        self._big = False
+        self._pointer_at = 0  # where the place of the next page is written
+        self._index = 0
+        self._described: _Contiguous | None = None
+        self._plain: _Contiguous | None = None
+        self._turns: Callable[[int], Mapping[str, Any]] | None = None
+
+    def mark(self) -> object:
+        """Return the file's size and time of change."""
+        stat = self._path.stat()
+        return stat.st_size, stat.st_mtime_ns
+
+    def read(self, *, settled: bool) -> Grown | None:
+        """Return the next page, or the next frame of an ImageJ file, if it is complete."""
+        if self._plain is not None:
+            return self._read_plain(self._plain, settled=settled)
+        if not self._pointer_at and not self._read_header():
+            return None
+        found = self._find(self._pointer_at)
+        if found is None:
+            return None
+        offset, pointer_at = found
+        sure = self._find(pointer_at) is not None
+        if not (sure or settled or self._index == 0):
+            return None
+        page = self._parse(offset)
+        if page is None:
+            return None
+        if self._index == 0:
+            self._described = _Contiguous.of(page)
+            if self._described is not None and not sure:
+                self._plain = self._described
+                return self._read_plain(self._plain, settled=settled)
+        if not (sure or settled) or not _has_pixels(page, self._size()):
+            return None
+        pixels = page.asarray()
+        if pixels.ndim != 2:
+            raise InvalidInput(
+                f"{self._path} has pages of the shape {pixels.shape}, and denoscope takes pages (H, W) of one "
+                "channel; save channels as pages."
+            )
+        axes = self._axes_of(page)
+        self._index, self._pointer_at = self._index + 1, pointer_at
+        return Grown(pixels, {**({"Axes": axes} if axes else {}), **_tags_of(page)})
+
+    def _axes_of(self, page: Any) -> Mapping[str, Any]:
+        """Return channel, slice and time of a page as the first page tells them; empty where time is all there is."""
+        if self._index == 0:
+            self._turns = page_axes(self._path.name, page.software, page.description)
+        if self._described is not None:
+            return self._described.axes(self._index)
+        return {} if self._turns is None else self._turns(self._index)
+
+    def unfinished(self) -> bool:
+        """Say whether part of a further frame is there."""
+        if self._plain is not None:
+            begin = self._plain.offset + self._index * self._plain.frame_bytes
+            return self._index < self._plain.frames and self._size() > begin
+        return self._size() > 0 if not self._pointer_at else self._find(self._pointer_at) is not None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+        self._raw.close()
+        self._decoded.close()
+
+    def _size(self) -> int:
+        return self._path.stat().st_size
+
+    def _bytes(self, offset: int, count: int) -> bytes:
+        self._raw.seek(offset)
+        return self._raw.read(count) or b""
+
+    def _read_header(self) -> bool:
+        head = self._bytes(0, 16)
+        if len(head) < 16:
+            return False
+        self._order = "<" if head[:2] == b"II" else ">"
+        version = struct.unpack_from(self._order + "H", head, 2)[0]
+        if head[:2] not in (b"II", b"MM") or version not in (42, 43):
+            if head == bytes(16):
+                return False  # room was made, nothing is written yet
+            raise InvalidInput(f"{self._path} is no TIFF: check that it opens in Fiji.")
+        self._big = version == 43
+        self._pointer_at = 8 if self._big else 4
+        return True
+
+    def _number(self, offset: int, small: str, big: str) -> int:
+        kind = struct.Struct(self._order + (big if self._big else small))
+        data = self._bytes(offset, kind.size)
+        return int(kind.unpack(data)[0]) if len(data) == kind.size else 0
+
+    def _find(self, pointer_at: int) -> tuple[int, int] | None:
+        """Return where the page lies to which a pointer leads, and where its own pointer is; None without one."""
+        offset = self._number(pointer_at, "I", "Q")
+        entries = self._number(offset, "H", "Q") if offset else 0
+        if not 0 < entries <= _ENTRIES:
+            return None
+        following = offset + (8 + 20 * entries if self._big else 2 + 12 * entries)
+        return (offset, following) if following + (8 if self._big else 4) <= self._size() else None
+
+    def _parse(self, offset: int) -> Any:
+        """Return the page at an offset as tifffile sees it, or None while it cannot."""
+        import tifffile
+
+        broken = (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, struct.error)
+        try:
+            if self._file is None:
+                # tifffile would keep to the size that the file has now.
+                self._file = tifffile.TiffFile(self._decoded, offset=0, size=_ENDLESS)
+            self._file.filehandle.seek(offset)
+            return tifffile.TiffPage(self._file, index=self._index)
+        except broken:
+            return None
+
+    def _read_plain(self, plain: _Contiguous, *, settled: bool) -> Grown | None:
+        end = plain.offset + (self._index + 1) * plain.frame_bytes
+        last = self._index + 1 >= plain.frames
+        size = self._size()
+        if self._index >= plain.frames or size < end or not (size > end or settled or last):
+            return None
+        data = self._bytes(end - plain.frame_bytes, plain.frame_bytes)
+        pixels = np.frombuffer(data, plain.dtype).reshape(plain.shape)
+        axes = plain.axes(self._index)
+        self._index += 1
+        return Grown(pixels.astype(plain.dtype.newbyteorder("=")), {"Axes": axes} if axes else {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Contiguous:
+    """An ImageJ file that describes all its frames in the first page and has them one behind the other."""
+
+    offset: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    frames: int
+    channels: int
+    slices: int
+
+    @classmethod
+    def of(cls, page: Any) -> _Contiguous | None:
+        """Return what the first page says, or None where it stands for itself alone."""
+        words = dict(re.findall(r"^(\w+)=(\d+)$", page.description, flags=re.MULTILINE))
+        frames = int(words.get("images", 1))
+        if not page.is_imagej or frames < 2 or page.compression != 1 or len(page.shape) != 2 or page.is_tiled:
+            return None
+        dtype = page.dtype.newbyteorder(page.parent.byteorder)
+        channels, slices = int(words.get("channels", 1)), int(words.get("slices", 1))
+        # ImageJ calls the time axis of a plain stack slices.
+        slices = slices if "frames" in words else 1
+        return cls(page.dataoffsets[0], page.shape, dtype, frames, channels, slices)
+
+    @property
+    def frame_bytes(self) -> int:
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+    def axes(self, index: int) -> dict[str, int]:
+        """Return channel, slice and time of one frame; empty where time is all there is."""
+        if self.channels * self.slices == 1:
+            return {}
+        rest, channel = divmod(index, self.channels)
+        time, z = divmod(rest, self.slices)
+        return {"time": time, "z": z, "channel": channel}
+
+
+def _has_pixels(page: Any, size: int) -> bool:
+    """Say whether every strip or tile of a page lies inside the file."""
+    ends = [
+        at + count for at, count in zip(page.dataoffsets, page.databytecounts, strict=False) if at and count
+    ]
+    return len(ends) == len(page.dataoffsets) > 0 and max(ends) <= size
+
+
+def _tags_of(page: Any) -> dict[str, Any]:
+    """Return Micro-Manager's metadata of a page, where it has any."""
+    tag = page.tags.get("MicroManagerMetadata")
+    value = None if tag is None else tag.value
+    if isinstance(value, str | bytes):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def natural(name: str) -> list[tuple[bool, int, str]]:
+    """Return what sorts names as people do: ``img2`` before ``img10``."""
+    parts = re.split(r"(\d+)", Path(name).stem.lower())
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts if part]
+
+
+class FolderTail(Tail):
+    """Follow a folder of TIFF files, numbered images or the files of one NDTiff, in the order of their names.
+
+    Files whose names tell channels, planes or positions apart are followed side by side, one of each at a time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._done: set[str] = set()
+        self._last: dict[_Stream, _Key] = {}
+        self._open: dict[_Stream, tuple[str, TiffTail, int]] = {}
+        self._waiting: dict[_Stream, list[tuple[_Key, str]]] = {}
+        self._listed: tuple[str, ...] = ()
+        self._words = ""
+        self._lost = 0
+        self.late = 0
+
+    def mark(self) -> object:
+        """Return which files there are, and the marks of those that are being read."""
+        return self._names(), tuple(tail.mark() for _, tail, _ in self._open.values())
+
+    def _names(self) -> tuple[str, ...]:
+        """Return the files in the order of their names, and count those that came too late."""
+        # What is there and no regular file, such as a pipe, would block whoever opens it.
+        names = {
+            each.name
+            for each in self._path.iterdir()
+            if each.suffix.lower() in _SUFFIXES
+            and (each.name in self._done or each.is_file() or not each.exists())
+        }
+        new = [name for name in names if name not in self._done]
+        for name in new:
+            self._done.add(name)
+            stream, key = _placed(name)
+            if key < self._last.get(stream, ()):
+                self.late += 1  # a file that came after a later one was read
+                continue
+            insort(self._waiting.setdefault(stream, []), (key, name))
+        return tuple(sorted(names, key=natural)) if new else self._listed
+
+    def read(self, *, settled: bool) -> Grown | None:
+        """Return the next complete frame of the files that are being read, or of the next ones."""
+        # Listing a folder of thousands of files takes longer than reading one of them.
+        if not self._open or not all(self._waiting.get(stream) for stream in self._open):
+            self._listed = self._names()
+        self._take_up()
+        while self._open:
+            moved = False
+            for stream, (name, tail, count) in sorted(
+                self._open.items(), key=lambda item: _placed(item[1][0])[1]
+            ):
+                grown = tail.read(settled=settled)
+                if grown is None and self._follows(stream):
+                    # The writer has gone on to another file, so this one is complete.
+                    grown = tail.read(settled=True)
+                    if grown is None:
+                        if tail.unfinished():
+                            if not settled:
+                                continue  # files may be closed later than the next is begun
+                            self._lost += 1
+                        tail.close()
+                        del self._open[stream]
+                        moved = True
+                        continue
+                if grown is not None:
+                    self._open[stream] = name, tail, count + 1
+                    lost, self._lost = self._lost, 0
+                    return Grown(grown.pixels, _tagged(grown.tags, self._known(stream)), lost)
+            if not moved:
+                return None
+            self._take_up()
+        return None
+
+    def _known(self, stream: _Stream) -> _Stream:
+        """Return the stream, named by the words of its files where they are not those of the first."""
+        self._words = self._words or stream[3]
+        if stream[3] in (self._words, ""):
+            return stream
+        return (" ".join(filter(None, (stream[3].strip("-_. #"), stream[0]))), *stream[1:])
+
+    def _follows(self, stream: _Stream) -> bool:
+        return bool(self._waiting.get(stream))
+
+    def _take_up(self) -> None:
+        """Open the next file of each stream that has none open."""
+        for stream, files in self._waiting.items():
+            if files and stream not in self._open and len(self._open) < _MOST_OPEN:
+                key, name = files.pop(0)
+                self._open[stream] = name, TiffTail(self._path / name), 0
+                self._last[stream] = key
+
+    def unfinished(self) -> bool:
+        """Say whether part of a further frame is there."""
+        return any(tail.unfinished() for _, tail, _ in self._open.values())
+
+    def close(self) -> None:
+        """Let go of the files that are being read."""
+        for _, tail, _ in self._open.values():
+            tail.close()
+        self._open.clear()
+
+
+_MOST_OPEN = 256
+_Stream = tuple[str, str, str, str]
+_Key = tuple[Any, ...]
+
+
+def _placed(name: str) -> tuple[_Stream, _Key]:
+    """Return the stream that a file's name tells, and what sorts the files."""
+    stream, rest = stream_of_name(name)
+    # Names of other words are other recordings or channels; ``movie.tif`` and ``movie_1.tif`` are one.
+    words = re.sub(r"[-_. ]?[A-Za-z]?#$", "", re.sub(r"\d+", "#", rest))
+    return (*stream, words), (natural(rest), natural(stream[2]), natural(stream[1]), natural(stream[0]))
+
+
+def _tagged(tags: Mapping[str, Any], stream: _Stream) -> Mapping[str, Any]:
+    """Add what the name says to what the file says of a frame."""
+    channel, plane, position, _ = stream
+    said = {"channel": channel, "z": _digits(plane), "position": _digits(position)}
+    said = {axis: value for axis, value in said.items() if value != ""}
+    if not said:
+        return tags
+    axes = tags.get("Axes")
+    return {**tags, "Axes": {**said, **(axes if isinstance(axes, Mapping) else {})}}
+
+
+def _digits(label: str) -> int | str:
+    numbers = re.findall(r"\d+", label)
+    return int(numbers[0]) if numbers else label

@@ -1,0 +1,206 @@
+"""Source ``watch:PATH``: a file or folder that other software is writing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from denoscope.acquisition.contracts import Frame, SourceInfo
+from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
+from denoscope.runtime import InvalidInput
+
+from .part import WHOLE, Part
+from .tails import FolderTail, Grown, Tail, open_tail
+from .uncored import UncoredSource, describe_frame
+
+__all__ = ["STOP_SUFFIX", "WatchSource"]
+
+STOP_SUFFIX = ".stop"
+_SETTLE_S = 0.25
+_LOOK_S = 0.01
+
+
+class WatchSource(UncoredSource):
+    """Hand on the frames of a growing file, from its first on, each once it is complete.
+
+    It ends when nothing was written for `idle_s`, or when a file with the name of the watched one and
+    ``.stop`` behind it appears (``movie.tif.stop``); what is complete then is still handed on.
+
+    Parameters
+    ----------
+    path
+        TIFF, BigTIFF, a folder of numbered TIFF files, an NDTiff folder or an OME-Zarr; it need not
+        exist yet.
+    idle_s
+        Seconds without any change after which it counts as finished.
+    start_s
+        Seconds to wait for the first frame.
+    part
+        Frames of which channel, plane and position are handed on, by default all; and how many channels alternate.
+    """
+
+    patient: ClassVar[bool] = True
+
+    def __init__(
+        self, path: Path, *, idle_s: float = 10.0, start_s: float = 60.0, part: Part = WHOLE
+    ) -> None:
+        self._part = part
+        self._entries: dict[str, list[str]] = {}
+        self._read = 0
+        self._left_out = 0
+        self._path = path
+        self._idle_s = idle_s
+        self._start_s = start_s
+        self._tail: Tail | None = None
+        self._first: Grown | None = None
+        self._camera = ""
+        self._number = 0
+        self._mark: object = None
+        self._changed_s = self._looked_s = 0.0
+        self._ended = False
+        self._notes: list[str] = []
+
+    def open(self) -> SourceInfo:
+        """Wait for the first frame and describe it."""
+        began_s = time.perf_counter()
+        while (first := self._look_or_close()) is None:
+            if time.perf_counter() - began_s > self._start_s or self._stop_file.exists():
+                self.close()
+                raise SourceUnavailable(
+                    f"no complete frame appeared at {self._path} within {self._start_s:g} s; check the path, and "
+                    "start the other software's recording."
+                )
+            time.sleep(_LOOK_S)
+        self._first = first
+        try:
+            info = describe_frame("watch", str(self._path), first.pixels, first.tags)
+        except InvalidInput:
+            self.close()
+            raise
+        self._camera = info.camera
+        return info
+
+    def _look_or_close(self) -> Grown | None:
+        try:
+            return self._look()
+        except InvalidInput:
+            self.close()
+            raise
+
+    @property
+    def _stop_file(self) -> Path:
+        return self._path.with_name(self._path.name + STOP_SUFFIX)
+
+    def _look(self) -> Grown | None:
+        """Return the next frame if it is complete; keep note of when something changed last."""
+        now_s = time.perf_counter()
+        if self._tail is None:
+            self._tail = open_tail(self._path)
+            self._changed_s = now_s
+            if self._tail is None:
+                return None
+        grown = self._next(settled=False)
+        if grown is not None:
+            self._changed_s = now_s
+            return grown
+        mark = self._tail.mark()
+        if mark != self._mark:
+            self._mark, self._changed_s = mark, now_s
+            return None
+        settled = now_s - self._changed_s > _SETTLE_S
+        return self._next(settled=True) if settled else None
+
+    def _next(self, *, settled: bool) -> Grown | None:
+        """Return the next frame of the wanted part, with its place among channels that alternate."""
+        assert self._tail is not None
+        lost = 0
+        while (grown := self._tail.read(settled=settled)) is not None:
+            count, self._read = self._read + grown.lost, self._read + grown.lost + 1
+            if turns := self._part.interleaved:
+                if grown.tags.get("Axes"):
+                    raise InvalidInput(
+                        f"{self._path} says itself which channel or plane its frames show: leave out --interleaved "
+                        f"{turns}."
+                    )
+                axes = {"time": count // turns, "channel": count % turns}
+                grown = Grown(grown.pixels, {**grown.tags, "Axes": axes}, grown.lost)
+            if not self._part.given() or self._part.takes(_axes(grown.tags), self._entries):
+                return Grown(grown.pixels, grown.tags, grown.lost + lost)
+            self._left_out += 1
+            lost += grown.lost
+        return None
+
+    def pop(self) -> Frame | None:
+        """Return the next complete frame, or None when there is none at this moment."""
+        if self._first is not None:
+            grown, self._first = self._first, None
+            return self._frame(grown)
+        now_s = time.perf_counter()
+        if self._ended or now_s - self._looked_s < _LOOK_S:
+            return None
+        try:
+            found = self._look()
+            self._looked_s = 0.0 if found is not None else now_s
+            if found is None:
+                self._end_if_idle(now_s)
+                return None
+        except OSError as error:
+            raise SourceFailed(
+                f"{self._path} cannot be read any more after {self._number} frames: {error}"
+            ) from error
+        return self._frame(found)
+
+    def _end_if_idle(self, now_s: float) -> None:
+        idle_s = now_s - self._changed_s
+        asked = idle_s > 2 * _SETTLE_S and self._stop_file.exists()
+        if not asked and idle_s < self._idle_s:
+            return
+        assert self._tail is not None
+        self._ended = True
+        if self._tail.unfinished():
+            self._notes.append(f"the last frame of {self._path.name} was never completed and is left out")
+        if self._left_out:
+            self._notes.append(
+                f"{self._left_out} frames of {self._path.name} show another channel, plane or position and are left out"
+            )
+        if isinstance(self._tail, FolderTail) and self._tail.late:
+            self._notes.append(
+                f"{self._tail.late} file(s) of {self._path.name} came after later ones and are left out"
+            )
+
+    def _frame(self, grown: Grown) -> Frame:
+        number = self._number + grown.lost
+        self._number = number + 1
+        return Frame(
+            pixels=grown.pixels,
+            number=number,
+            t_received_s=time.perf_counter(),
+            camera=str(grown.tags.get("Camera") or self._camera),
+            tags=grown.tags,
+        )
+
+    def finished(self) -> bool:
+        """Say whether the file counts as finished and every frame was popped."""
+        return self._ended and self._first is None
+
+    def stop(self) -> None:
+        """Read no further; what is in the file stays there."""
+        self._ended = True
+        self._first = None
+
+    def notes(self) -> list[str]:
+        """Return what the user should know in the end."""
+        return list(self._notes)
+
+    def close(self) -> None:
+        """Let go of the file; a second call does nothing."""
+        if self._tail is not None:
+            self._tail.close()
+            self._tail = None
+
+
+def _axes(tags: Mapping[str, Any]) -> Mapping[str, Any]:
+    axes = tags.get("Axes")
+    return axes if isinstance(axes, Mapping) else {}

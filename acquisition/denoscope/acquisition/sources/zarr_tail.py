@@ -1,0 +1,169 @@
+"""Follow an OME-Zarr, or a plain Zarr array, while other software is writing it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from denoscope.acquisition.extras import require
+from denoscope.runtime import InvalidInput
+
+from .tails import Grown, Tail
+
+__all__ = ["ZarrTail"]
+
+_METADATA = ("zarr.json", ".zattrs")
+
+_AHEAD = 16  # chunks looked at behind one that is missing, to tell a lost frame from one still to come
+_AXES = {"t": "time", "c": "channel", "z": "z"}
+
+
+class ZarrTail(Tail):
+    """Follow the full-resolution array of a Zarr store on a disk, one (Y, X) plane at a time.
+
+    The array may be made at its full length before it is filled, or grow: a plane is there when its chunks
+    are, and complete when a later chunk is there too or nothing changes any more.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require("zarr", extra="formats", purpose=f"watching {path.name}")
+        self._path = path
+        self._array: Any = None
+        self._root = path
+        self._names: list[str] = []
+        self._index = 0
+        self._lost = 0
+
+    def mark(self) -> object:
+        """Return the time of change of the newest chunk file that is being waited for."""
+        if not self._open() or not self._reaches():
+            return None
+        times = [path.stat().st_mtime_ns for path in self._files(self._chunk(self._index)) if path.exists()]
+        return self._planes(), len(times), max(times, default=0)
+
+    def _open(self) -> bool:
+        """Say whether the array can be read, once its metadata are complete."""
+        if self._array is not None:
+            return True
+        attributes = _attributes(self._path)
+        scales = attributes.get("ome", attributes).get("multiscales")
+        if scales:
+            self._names = [str(axis["name"]) for axis in scales[0].get("axes", ())]
+            self._root = self._path / scales[0]["datasets"][0]["path"]
+            if not self._root.resolve().is_relative_to(self._path.resolve()):
+                raise InvalidInput(
+                    f"{self._path} names an array outside itself, {self._root}: its metadata are damaged."
+                )
+        array = self._array_at(self._root)
+        if array is not None and len(array.shape) < 3:
+            raise InvalidInput(f"{self._path} has the shape {array.shape}; a movie has at least (T, H, W).")
+        self._array = array
+        return array is not None
+
+    @staticmethod
+    def _array_at(path: Path) -> Any:
+        import zarr
+
+        try:
+            return zarr.open_array(str(path), mode="r")
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # its metadata are not there yet, or are being written
+
+    def _planes(self) -> int:
+        return math.prod(self._array.shape[:-2])
+
+    def _chunk(self, index: int) -> tuple[int, ...]:
+        """Return the place of the chunks that hold one plane, without Y and X."""
+        place = np.unravel_index(index, self._array.shape[:-2])
+        return tuple(int(at) // size for at, size in zip(place, self._sizes, strict=False))
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        sizes: tuple[int, ...] = self._array.shards or self._array.chunks
+        return sizes
+
+    def _files(self, chunk: tuple[int, ...]) -> list[Path]:
+        rows, columns = (
+            -(-n // size) for n, size in zip(self._array.shape[-2:], self._sizes[-2:], strict=True)
+        )
+        encode = self._array.metadata.encode_chunk_key
+        return [
+            self._root / encode((*chunk, row, column)) for row in range(rows) for column in range(columns)
+        ]
+
+    def _later(self) -> int | None:
+        """Return the next plane in another chunk of which something is there."""
+        here, found = self._chunk(self._index), 0
+        last = here
+        for index in range(self._index + 1, self._planes()):
+            chunk = self._chunk(index)
+            if chunk == last:
+                continue
+            last, found = chunk, found + 1
+            if any(path.exists() for path in self._files(chunk)):
+                return index
+            if found >= _AHEAD:
+                break
+        return None
+
+    def read(self, *, settled: bool) -> Grown | None:
+        """Return the next plane if it is complete."""
+        if not self._open() or not self._reaches():
+            return None
+        there, later = self._there(), self._later()
+        if not there and later is not None and settled:
+            # Others came after it and nothing changes any more: this one never will.
+            self._lost, self._index = self._lost + later - self._index, later
+            there, later = self._there(), self._later()
+        if not there or not (later is not None or settled):
+            return None
+        pixels = np.asarray(self._array[self._place()])
+        if later is None and not (pixels != self._array.fill_value).any():
+            return None  # the rest of a chunk of several frames, of which only the first are written
+        tags = self._tags()
+        lost, self._lost = self._lost, 0
+        self._index += 1
+        return Grown(pixels, tags, lost)
+
+    def _there(self) -> bool:
+        return all(path.exists() for path in self._files(self._chunk(self._index)))
+
+    def _reaches(self) -> bool:
+        """Say whether the array is long enough for the next plane, after another look where it was not."""
+        if self._index >= self._planes():
+            self._array = self._array_at(self._root) or self._array
+        return self._index < self._planes()
+
+    def _place(self) -> tuple[int, ...]:
+        return tuple(int(at) for at in np.unravel_index(self._index, self._array.shape[:-2]))
+
+    def _tags(self) -> dict[str, Any]:
+        place = self._place()
+        if len(place) < 2 or len(self._names) != len(self._array.shape):
+            return {}
+        return {"Axes": {_AXES.get(name, name): at for name, at in zip(self._names, place, strict=False)}}
+
+    def unfinished(self) -> bool:
+        """Say whether part of a further frame is there."""
+        if not self._open() or not self._reaches():
+            return False
+        return any(path.exists() for path in self._files(self._chunk(self._index)))
+
+    def close(self) -> None:
+        """Let go of the array."""
+        self._array = None
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    """Return the attributes of a group, of either version of Zarr; none while they are not written."""
+    for name in _METADATA:
+        try:
+            values = json.loads((path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return dict(values.get("attributes", values) if name == "zarr.json" else values)
+    return {}

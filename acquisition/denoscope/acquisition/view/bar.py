@@ -1,0 +1,102 @@
+"""The bar under the pictures: one coloured line, and what can be asked of the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
+
+from .board import Wish
+from .line import Level
+
+__all__ = ["SessionBar"]
+
+_COLOURS = {
+    Level.CALM: "background: transparent;",
+    Level.GOOD: "background: #1d6b3c; color: white;",
+    Level.WARNING: "background: #a85800; color: white;",
+    Level.BAD: "background: #a11d1d; color: white;",
+}
+
+
+class SessionBar(QWidget):
+    """Shows a line, and passes on what the user clicks.
+
+    Parameters
+    ----------
+    on_wish
+        Called with what is asked of the session.
+    on_stream
+        Called with the place of the stream to show.
+    on_automatic
+        Called with whether contrast follows the movie.
+    """
+
+    def __init__(
+        self,
+        on_wish: Callable[[Wish], None],
+        on_stream: Callable[[int], None],
+        on_automatic: Callable[[bool], None],
+    ) -> None:
+        super().__init__()
+        self._on_wish = on_wish
+        self._paused = False
+        self.line = QLabel("waiting for the session")
+        self.line.setObjectName("line")
+        self.line.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        # A long line is cut off at the window's edge rather than making the window wider.
+        self.line.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.streams = QComboBox()
+        self.streams.setToolTip("Which camera, channel, slice or position is shown; all are recorded")
+        self.streams.hide()
+        self.automatic = QCheckBox("auto contrast")
+        self.automatic.setChecked(True)
+        self.pause = QPushButton("Pause")
+        self.pause.setToolTip("Denoise nothing for now; raw frames are still written")
+        self.stop = QPushButton("Stop")
+        self.stop.setToolTip("End the recording; what is buffered is still written and denoised")
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(4, 2, 4, 2)
+        layout.addWidget(self.line, 1)
+        for widget in (self.streams, self.automatic, self.pause, self.stop):
+            layout.addWidget(widget)
+        self.streams.currentIndexChanged.connect(lambda place: on_stream(max(place, 0)))
+        self.automatic.toggled.connect(on_automatic)
+        self.pause.clicked.connect(self._toggle_pause)
+        self.stop.clicked.connect(lambda: self._on_wish(Wish.STOP))
+        self.say("waiting for the session", Level.CALM)
+        self.enable(running=False)
+
+    def say(self, text: str, level: Level) -> None:
+        """Show a line."""
+        self.line.setText(text)
+        self.line.setToolTip(text)
+        style = f"QLabel#line {{ {_COLOURS[level]} padding: 3px 6px; border-radius: 3px; }}"
+        if style != self.line.styleSheet():
+            self.line.setStyleSheet(style)
+
+    def show_status(self, status: dict[str, Any]) -> None:
+        """Follow a session's status with what can be asked of it."""
+        self._paused = status["state"] == "paused"
+        self.pause.setText("Resume" if self._paused else "Pause")
+        self.enable(running=status["state"] in ("recording", "paused"))
+        for name in status["streams"][self.streams.count() :]:
+            self.streams.addItem(name)
+        self.streams.setVisible(self.streams.count() > 1)
+
+    def enable(self, *, running: bool) -> None:
+        """Say whether a session can be asked for anything."""
+        self.pause.setEnabled(running)
+        self.stop.setEnabled(running)
+
+    def begin(self) -> None:
+        """Forget the streams of the session before."""
+        blocked = self.streams.blockSignals(True)
+        self.streams.clear()
+        self.streams.blockSignals(blocked)
+        self.streams.hide()
+
+    def _toggle_pause(self) -> None:
+        self._on_wish(Wish.RESUME if self._paused else Wish.PAUSE)

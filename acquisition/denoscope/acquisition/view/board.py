@@ -1,0 +1,249 @@
+"""Where a session leaves its newest frames for a viewer: shared memory in which nobody waits for anybody.
+
+There are three slots: raw frame, denoised frame, status. Each has one writer and two buffers. The writer
+says which frame it begins, fills the buffer that readers are not looking at, and says that it is done. A
+reader copies the buffer that was done last, and takes the copy back if the writer has come round to the
+same buffer in the meantime. So the writer's cost is one copy of a frame, whatever the reader does, and a
+reader that is slow skips frames. This relies on stores becoming visible in order, which holds on x86-64.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.acquisition.processes.shared_memory import Slab
+
+__all__ = ["Board", "Picture", "Slot", "Wish"]
+
+_FRAME_BYTES = 1 << 23
+_STATUS_BYTES = 1 << 16
+_HEADER_BYTES = 512
+_HEAD_WORDS = 8
+_HEAD_BYTES = 8 * _HEAD_WORDS
+_RETRIES = 3
+_LAYOUT = 0x64656E6F00000001  # "deno" and the version of the layout
+_DTYPES: tuple[np.dtype[Any], ...] = tuple(map(np.dtype, (np.uint8, np.uint16, np.float32, np.int16)))
+
+# Words of the header. The first three are written once; the viewer writes the next four.
+_W_LAYOUT, _W_FRAME_BYTES, _W_WANTED, _W_WISH, _W_WISHES, _W_BEATS = range(6)
+_W_SLOTS = 16
+
+
+class Slot(IntEnum):
+    """What a slot holds."""
+
+    RAW = 0
+    DENOISED = 1
+    STATUS = 2
+
+
+class Wish(IntEnum):
+    """What a viewer asks the session for."""
+
+    STOP = 1
+    PAUSE = 2
+    RESUME = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One frame as a viewer sees it.
+
+    Parameters
+    ----------
+    pixels
+        ``(H, W)``, a copy.
+    number
+        The frame's number.
+    step
+        1, or k where only every k-th row and column fitted into the slot.
+    order
+        How many frames the slot had taken with this one.
+    """
+
+    pixels: npt.NDArray[Any]
+    number: int
+    step: int
+    order: int
+
+
+class Board:
+    """The shared memory, as its owner or its visitor sees it; use `create` or `follow`.
+
+    Parameters
+    ----------
+    slab
+        Large enough already.
+    """
+
+    def __init__(self, slab: Slab) -> None:
+        self._slab = slab
+        self._words = slab.view(0, (_HEADER_BYTES // 8,), np.uint64)
+        if int(self._words[_W_LAYOUT]) != _LAYOUT:
+            raise ValueError("the shared memory holds no frames of this version of denoscope")
+        self._capacity = (int(self._words[_W_FRAME_BYTES]),) * 2 + (_STATUS_BYTES,)
+
+    @classmethod
+    def create(cls, slab: Slab, frame_bytes: int) -> tuple[Board, str]:
+        """Lay out a slab for frames of so many bytes; return the board and the slab's name for `follow`.
+
+        Frames beyond 8 MB are shown at every k-th pixel, so that the cost of showing them stays bounded.
+        """
+        capacity = -(-min(frame_bytes, _FRAME_BYTES) // 64) * 64
+        name = slab.grow(_HEADER_BYTES + 2 * (2 * (_HEAD_BYTES + capacity) + _HEAD_BYTES + _STATUS_BYTES))
+        words = slab.view(0, (_HEADER_BYTES // 8,), np.uint64)
+        words[:] = 0
+        words[_W_LAYOUT], words[_W_FRAME_BYTES] = _LAYOUT, capacity
+        return cls(slab), name
+
+    @classmethod
+    def follow(cls, slab: Slab, name: str, nbytes: int) -> Board:
+        """Open the board that the other process has made."""
+        slab.follow(name, nbytes)
+        return cls(slab)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the shared memory in bytes."""
+        return self._slab.nbytes
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._words = np.zeros(_HEADER_BYTES // 8, np.uint64)
+        self._capacity = (0, 0, 0)
+        self._slab.close()
+
+    # -- the session's side; one thread for each slot
+
+    def put(self, slot: Slot, pixels: npt.NDArray[Any], number: int) -> None:
+        """Show a frame; never waits.
+
+        Parameters
+        ----------
+        slot
+            Where.
+        pixels
+            ``(H, W)``, uint8, uint16 or float32.
+        number
+            The frame's number, from 0.
+        """
+        step = max(1, math.ceil(math.sqrt(pixels.nbytes / self._capacity[slot])))
+        while (shown := pixels[::step, ::step]).nbytes > self._capacity[slot]:
+            step += 1
+        head, at, order = self._begin(slot)
+        height, width = shown.shape
+        head[:5] = (height, width, _DTYPES.index(pixels.dtype), step, number)
+        np.copyto(self._slab.view(at, (height, width), pixels.dtype), shown)
+        self._done(slot, order)
+
+    def put_status(self, status: Mapping[str, Any]) -> None:
+        """Show plain values; never waits.
+
+        Raises
+        ------
+        ValueError
+            When they take more than 64 KiB as JSON.
+        """
+        text = json.dumps(status, separators=(",", ":")).encode()
+        if len(text) > _STATUS_BYTES:
+            raise ValueError(f"a status of {len(text)} bytes exceeds {_STATUS_BYTES}")
+        head, at, order = self._begin(Slot.STATUS)
+        head[0] = len(text)
+        self._slab.view(at, (len(text),), np.uint8)[:] = np.frombuffer(text, np.uint8)
+        self._done(Slot.STATUS, order)
+
+    @property
+    def wanted(self) -> int:
+        """The stream that the viewer shows, as its place in the status' ``streams``."""
+        return int(self._words[_W_WANTED])
+
+    @property
+    def wishes(self) -> tuple[int, Wish | None]:
+        """How often the viewer has asked for something, and for what last."""
+        count, last = int(self._words[_W_WISHES]), int(self._words[_W_WISH])
+        return count, Wish(last) if last in Wish.__members__.values() else None
+
+    @property
+    def beats(self) -> int:
+        """Grows as long as the viewer is alive."""
+        return int(self._words[_W_BEATS])
+
+    # -- the viewer's side; one thread
+
+    def get(self, slot: Slot, after: int = 0) -> Picture | None:
+        """Return a copy of the newest frame, or None where there is none newer than the one of order `after`."""
+        for _ in range(_RETRIES):
+            begun, done, at = self._newest(slot)
+            if done <= after:
+                return None
+            head = self._slab.view(at, (_HEAD_WORDS,), np.uint64).copy()
+            height, width, code, step, number = (int(word) for word in head[:5])
+            # Torn words may be anything; what does not fit cannot be looked at.
+            if code < len(_DTYPES) and height * width * _DTYPES[code].itemsize <= self._capacity[slot]:
+                pixels = self._slab.view(at + _HEAD_BYTES, (height, width), _DTYPES[code]).copy()
+                if int(self._words[begun]) <= done + 1:
+                    return Picture(pixels, number, step, done)
+        return None
+
+    def get_status(self) -> dict[str, Any] | None:
+        """Return the newest status, or None before the first."""
+        for _ in range(_RETRIES):
+            begun, done, at = self._newest(Slot.STATUS)
+            if done == 0:
+                return None
+            length = int(self._slab.view(at, (_HEAD_WORDS,), np.uint64)[0])
+            if length <= _STATUS_BYTES:
+                text = self._slab.view(at + _HEAD_BYTES, (length,), np.uint8).tobytes()
+                if int(self._words[begun]) <= done + 1:
+                    status: dict[str, Any] = json.loads(text)
+                    return status
+        return None
+
+    def want(self, stream: int) -> None:
+        """Show another stream from now on."""
+        self._words[_W_WANTED] = stream
+
+    def ask(self, wish: Wish) -> None:
+        """Ask the session for something; it obeys within a fraction of a second."""
+        self._words[_W_WISH] = wish
+        self._words[_W_WISHES] += np.uint64(1)
+
+    def beat(self) -> None:
+        """Say that the viewer is alive."""
+        self._words[_W_BEATS] += np.uint64(1)
+
+    # -- slots
+
+    def _begin(self, slot: Slot) -> tuple[npt.NDArray[np.uint64], int, int]:
+        """Return the head of the buffer to fill, where its content begins, and the order of what it takes."""
+        begun, done = self._counters(slot)
+        order = int(self._words[done]) + 1
+        self._words[begun] = order
+        at = self._at(slot, order)
+        return self._slab.view(at, (_HEAD_WORDS,), np.uint64), at + _HEAD_BYTES, order
+
+    def _done(self, slot: Slot, order: int) -> None:
+        self._words[self._counters(slot)[1]] = order
+
+    def _newest(self, slot: Slot) -> tuple[int, int, int]:
+        """Return the word that says what is begun, the order of the newest content, and its buffer."""
+        begun, done = self._counters(slot)
+        order = int(self._words[done])
+        return begun, order, self._at(slot, order)
+
+    @staticmethod
+    def _counters(slot: Slot) -> tuple[int, int]:
+        # Each pair on a cache line of its own, because each has a thread of its own.
+        return _W_SLOTS + 8 * slot, _W_SLOTS + 8 * slot + 1
+
+    def _at(self, slot: Slot, order: int) -> int:
+        before = sum(2 * (_HEAD_BYTES + self._capacity[earlier]) for earlier in range(slot))
+        return _HEADER_BYTES + before + order % 2 * (_HEAD_BYTES + self._capacity[slot])

@@ -1,0 +1,109 @@
+"""A session in a napari viewer: pictures, bar, and the timer that looks at the board."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer
+
+from .bar import SessionBar
+from .board import Board, Wish
+from .line import Level, StatusLine
+from .panels import Panels
+
+__all__ = ["Display"]
+
+_PERIOD_S = 1 / 30
+_STATUS_EVERY_S = 0.25
+
+
+class Display(QObject):
+    """Shows one session after the other.
+
+    The timer looks at the board at most 30 times a second, and rests twice as long as showing the last frame
+    took: a computer that is slow to draw shows fewer frames, each of them the newest.
+
+    Parameters
+    ----------
+    viewer
+        A ``napari.Viewer``, or its model alone.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.panels = Panels(viewer, self._manual)
+        self.bar = SessionBar(self._ask, self._want, self._automatic)
+        self.status: dict[str, Any] | None = None
+        self.shown = 0
+        self._board: Board | None = None
+        self._line = StatusLine()
+        self._status_s = 0.0
+        self._due_s = 0.0
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._tick)
+
+    def open(self, board: Board, shape: tuple[int, int]) -> None:
+        """Show a session that has left its first words on a board."""
+        self.close()
+        self._board, self._line, self.status = board, StatusLine(), None
+        self.bar.begin()
+        self.bar.say("waiting for the first frame", Level.CALM)
+        self.panels.open(shape)
+        board.beat()
+        self._start(0.0)
+
+    def close(self, problem: str | None = None) -> None:
+        """Show the last frames and the last line, or `problem` in its place, and let go of the board."""
+        self._timer.stop()
+        if self._board is None:
+            return
+        self._look(self._board, last=True)
+        self._board.close()
+        self._board = None
+        self.bar.enable(running=False)
+        if problem is not None:
+            self.bar.say(problem, Level.BAD)
+
+    def stop(self) -> None:
+        """Ask the session that is shown, if any, to end."""
+        self._ask(Wish.STOP)
+
+    def _tick(self) -> None:
+        if self._board is None:
+            return
+        self._board.beat()
+        self._look(self._board)
+        # The tick came late by the time that the window took to draw.
+        self._start(max(_PERIOD_S, 2 * (time.perf_counter() - self._due_s)))
+
+    def _start(self, rest_s: float) -> None:
+        self._due_s = time.perf_counter() + rest_s
+        self._timer.start(round(rest_s * 1e3))
+
+    def _look(self, board: Board, *, last: bool = False) -> None:
+        now_s = time.perf_counter()
+        self.shown += self.panels.refresh(board, now_s)
+        if now_s - self._status_s < _STATUS_EVERY_S and not last:
+            return
+        self._status_s = now_s
+        self.status = board.get_status() or self.status
+        if self.status is not None:
+            self.bar.say(*self._line.write(self.status, now_s))
+            self.bar.show_status(self.status)
+
+    def _ask(self, wish: Wish) -> None:
+        if self._board is not None:
+            self._board.ask(wish)
+
+    def _want(self, stream: int) -> None:
+        if self._board is not None:
+            self._board.want(stream)
+            self.panels.forget_contrast()
+
+    def _automatic(self, on: bool) -> None:
+        self.panels.automatic = on
+
+    def _manual(self) -> None:
+        self.bar.automatic.setChecked(False)

@@ -1,0 +1,202 @@
+"""The plugin's dock: choose a camera and a bundle, start, and watch raw and denoised side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from denoscope.acquisition.session.settings import make_settings
+from denoscope.runtime import DenoscopeError, list_bundles
+
+from .board import Board
+from .child_session import ChildSession
+from .display import Display
+
+__all__ = ["LiveDock"]
+
+_POLL_MS = 50
+_LINES = 14
+_CORES = ("demo", "127.0.0.1:4827", "replay:", "watch:")
+_OWN = "the bundle's own"
+
+
+class LiveDock(QWidget):
+    """Starts a session in a process of its own and shows it in the viewer.
+
+    Closing napari asks the session to end; a crash of napari leaves it recording until its limit.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer that opened the dock.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.display = Display(napari_viewer)
+        self.session: ChildSession | None = None
+        self._suggested = ""
+        layout = self._build()
+        window = getattr(napari_viewer, "window", None)
+        if window is None:  # a viewer's model alone
+            layout.addWidget(self.display.bar)
+        else:
+            window.add_dock_widget(
+                self.display.bar, name="denoscope session", area="bottom", add_vertical_stretch=False
+            )
+        self._suggest_output()
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._poll)
+        application = QApplication.instance()
+        assert application is not None
+        # Not of the dock, which the user may close before: nobody could end the session any more.
+        application.aboutToQuit.connect(self.display.stop)
+
+    # -- form
+
+    def _build(self) -> QVBoxLayout:
+        self.core = QComboBox()
+        self.core.setEditable(True)
+        self.core.addItems(_CORES)
+        self.core.setToolTip(
+            "demo: a movie that ships, through a Micro-Manager core\n"
+            "HOST:PORT: a running Micro-Manager with its server switched on\n"
+            "FILE.cfg: a Micro-Manager core of our own\n"
+            "replay:PATH: a recorded movie\n"
+            "watch:PATH: a file or folder that other software writes"
+        )
+        self.bundle = QComboBox()
+        self.bundle.setEditable(True)
+        self.bundle.addItems(list_bundles())
+        self.bundle.setCurrentText("live")
+        self.output = QLineEdit()
+        self.output.setToolTip("Run folder; it must not hold a recording yet")
+        self.look_ahead = QComboBox()
+        self.look_ahead.addItems([_OWN, "0", "1", "2", "3"])
+        self.look_ahead.setToolTip("Frames to wait for after each frame: more is cleaner and later")
+        self.fps = QDoubleSpinBox()
+        self.fps.setRange(0.1, 10_000)
+        self.fps.setValue(30)
+        self.fps.setToolTip("Frames per second of demo and replay:PATH")
+        self.seconds = QDoubleSpinBox()
+        self.seconds.setRange(0, 1e7)
+        self.seconds.setDecimals(0)
+        self.seconds.setSpecialValueText("until stopped")
+        self.start = QPushButton("Start")
+        self.start.clicked.connect(self._start)
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.words.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        # napari sizes the dock by its first words, which are none.
+        self.words.setMinimumHeight(_LINES * self.words.fontMetrics().lineSpacing())
+        form = QFormLayout()
+        form.addRow("Camera", _with_button(self.core, self._browse_core))
+        form.addRow("Bundle", _with_button(self.bundle, self._browse_bundle))
+        form.addRow("Run folder", _with_button(self.output, self._browse_output))
+        form.addRow("Look-ahead", self.look_ahead)
+        form.addRow("Frames/s", self.fps)
+        form.addRow("Seconds", self.seconds)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addWidget(self.start)
+        layout.addWidget(self.words)
+        return layout
+
+    def _suggest_output(self) -> None:
+        """Name a new run folder, unless the user has named one."""
+        if self.output.text().strip() in ("", self._suggested):
+            self._suggested = str(Path.home() / "denoscope" / f"{datetime.now():%Y%m%d-%H%M%S}")
+            self.output.setText(self._suggested)
+
+    def _browse_core(self) -> None:
+        kind = "watch:" if self.core.currentText().startswith("watch:") else "replay:"
+        path, _ = QFileDialog.getOpenFileName(self, "A configuration or a movie")
+        if path:
+            self.core.setCurrentText(path if path.endswith(".cfg") else f"{kind}{path}")
+
+    def _browse_bundle(self) -> None:
+        if path := QFileDialog.getExistingDirectory(self, "A bundle"):
+            self.bundle.setCurrentText(path)
+
+    def _browse_output(self) -> None:
+        if path := QFileDialog.getExistingDirectory(self, "A folder for the run"):
+            self.output.setText(path)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the form says, as for `denoscope.acquisition.make_settings`."""
+        ahead = self.look_ahead.currentText()
+        return {
+            "core": self.core.currentText().strip(),
+            "bundle": self.bundle.currentText().strip(),
+            "output": self.output.text().strip(),
+            "look_ahead": None if ahead == _OWN else int(ahead),
+            "fps": self.fps.value(),
+            "seconds": self.seconds.value() or None,
+        }
+
+    # -- session
+
+    def _start(self) -> None:
+        self._suggest_output()
+        try:
+            make_settings(**self.settings())
+        except DenoscopeError as error:
+            self.words.setText(str(error))
+            return
+        self.words.setText("Starting; this takes a few seconds.")
+        self.start.setEnabled(False)
+        self.session = ChildSession(self.settings())
+        self._timer.start(_POLL_MS)
+
+    def _poll(self) -> None:
+        while self.session is not None and (event := self.session.poll()) is not None:
+            if event["event"] == "opened":
+                self.words.setText(f"Recording into {event['output']}")
+                board = Board.follow(self.session.slab, event["name"], event["nbytes"])
+                self.display.open(board, (event["shape"][0], event["shape"][1]))
+            elif event["event"] == "finished":
+                self._end(event["summary"], None)
+            else:
+                self._end(event["message"], event["message"])
+
+    def _end(self, words: str, problem: str | None) -> None:
+        assert self.session is not None
+        self._timer.stop()
+        self.display.close(problem)
+        self.session.close()
+        self.session = None
+        self.words.setText(words)
+        self.start.setEnabled(True)
+        self._suggest_output()
+
+
+def _with_button(field: QWidget, on_click: Callable[[], None]) -> QWidget:
+    """Return a row of the form: a field, and a button that opens a dialog for it."""
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(field, 1)
+    button = QToolButton()
+    button.setText("…")
+    button.clicked.connect(on_click)
+    layout.addWidget(button)
+    return row

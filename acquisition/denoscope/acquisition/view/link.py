@@ -1,0 +1,102 @@
+"""What a session knows of its viewer: a board to publish on, wishes to obey, and how the viewer ended."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from denoscope.acquisition.contracts import DenoisedSink, RawSink, SourceInfo
+from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.session.control import SessionControl
+from denoscope.acquisition.session.settings import LiveSettings
+from denoscope.acquisition.session.states import SessionStatus
+
+from .board import Board, Wish
+from .publisher import Publisher, ShownRaw, ShownSink, status_values
+
+__all__ = ["LiveView"]
+
+_STILL_S = 10.0
+
+
+class LiveView:
+    """Shows a session to whoever shares the slab.
+
+    Parameters
+    ----------
+    slab
+        Shared with the viewer's process, which may end at any time.
+    """
+
+    def __init__(self, slab: Slab) -> None:
+        self._slab = slab
+        self._publisher: Publisher | None = None
+        self._board: Board | None = None
+        self._count = 0
+        self._obeyed = 0
+        self._beats: tuple[int, float] | None = None
+        self._still_s = 0.0
+
+    def open(self, settings: LiveSettings, info: SourceInfo) -> None:
+        """Make room for frames like those of the source, before the first one."""
+        self._settings, self._info = settings, info
+        # Denoised frames of a calibrated camera are float32.
+        self._board, name = Board.create(self._slab, 4 * info.shape[0] * info.shape[1])
+        self._publisher = Publisher(self._board, settings.streams)
+        self.opened(
+            {
+                "name": name,
+                "nbytes": self._board.nbytes,
+                "shape": list(info.shape),
+                "bundle": settings.bundle,
+                "source": info.name,
+                "output": str(settings.output),
+            }
+        )
+
+    def opened(self, _words: dict[str, Any]) -> None:
+        """Tell the viewer where to look; `open` calls it."""
+
+    def wait(self) -> None:
+        """Wait until the viewer is there, before the camera is armed; where that matters."""
+
+    def shown(self, raw: RawSink, sink: DenoisedSink) -> tuple[RawSink, DenoisedSink]:
+        """Return what takes the places of a session's sinks, so that their frames are seen."""
+        assert self._publisher is not None
+        return ShownRaw(raw, self._publisher), ShownSink(sink, self._publisher)
+
+    def show(self, status: SessionStatus) -> None:
+        """Show the session's status; called a few times a second."""
+        assert self._publisher is not None
+        self._count += 1
+        streams = self._publisher.streams
+        self._publisher.status(status_values(status, self._info, self._settings, streams, self._count))
+
+    def pass_on(self, control: SessionControl) -> None:
+        """Hand the viewer's wishes to the session; called a few times a second."""
+        assert self._board is not None
+        count, wish = self._board.wishes
+        if count != self._obeyed and wish is not None:
+            {Wish.STOP: control.stop, Wish.PAUSE: control.pause, Wish.RESUME: control.resume}[wish]("view")
+        self._obeyed = count
+        now_s, beats = time.perf_counter(), self._board.beats
+        if self._beats is None or beats != self._beats[0]:
+            self._beats = (beats, now_s)
+        self._still_s = now_s - self._beats[1] if beats else 0.0
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long the viewer has not moved; 0 where that is no longer than a busy moment."""
+        return self._still_s if self._still_s > _STILL_S else 0.0
+
+    def finish(self, status: SessionStatus) -> list[str]:
+        """Show the last status and let the viewer go; return what the user should know of it."""
+        self.show(status)
+        assert self._publisher is not None
+        return [self._publisher.problem] if self._publisher.problem else []
+
+    def close(self) -> None:
+        """Let go of the memory; no frame may follow."""
+        if self._board is not None:
+            self._board.close()
+        self._slab.close()

@@ -1,0 +1,201 @@
+"""The session's end of a board: raw frames as they are written, denoised ones as they come out, and the status."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from denoscope.acquisition.contracts import DenoisedSink, Frame, RawSink, SourceInfo, Stamp
+from denoscope.acquisition.denoisers.routing import Routes
+from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.raw.disk import free_bytes
+from denoscope.acquisition.session.settings import LiveSettings
+from denoscope.acquisition.session.states import SessionStatus
+
+from .board import Board, Slot
+
+if TYPE_CHECKING:
+    from denoscope.runtime import Denoised, StreamKey
+
+__all__ = ["Publisher", "ShownRaw", "ShownSink", "status_values"]
+
+_PERIOD_S = 1 / 60
+_WORDS = 300
+_LISTED = 100
+
+
+class Publisher:
+    """Puts what a viewer wants to see onto a board; never waits and never raises.
+
+    At most 60 frames a second are shown, and those of one stream: the one that the viewer wants.
+
+    Parameters
+    ----------
+    board
+        Where to.
+    limit
+        Streams of the session at most.
+    """
+
+    def __init__(self, board: Board, limit: int) -> None:
+        self._board = board
+        self._routes = Routes(limit)
+        self._lock = threading.Lock()
+        self._streams: dict[StreamKey, int] = {}
+        self._shown_s = {Slot.RAW: 0.0, Slot.DENOISED: 0.0}
+        self.problem: str | None = None
+
+    @property
+    def streams(self) -> list[str]:
+        """Names of the streams so far, in the order in which they came."""
+        with self._lock:
+            return [_name(key) for key in self._streams]
+
+    def raw(self, frame: Frame) -> None:
+        """Show a raw frame; called by the thread that writes them, for each."""
+        try:
+            route = self._routes.of(frame)
+            if route is not None:
+                self._show(Slot.RAW, route.key, frame.pixels, frame.number)
+        except Exception as error:  # noqa: BLE001  a picture must not cost a frame
+            self._fail(error)
+
+    def denoised(self, output: Denoised) -> None:
+        """Show a denoised frame; called by the thread that takes them, for each."""
+        try:
+            self._show(Slot.DENOISED, output.meta.key, output.frame, output.meta.number)
+        except Exception as error:  # noqa: BLE001  a picture must not cost a frame
+            self._fail(error)
+
+    def status(self, values: Mapping[str, Any]) -> None:
+        """Show the session's status."""
+        try:
+            self._board.put_status(values)
+        except Exception as error:  # noqa: BLE001  words on a screen must not cost a frame
+            self._fail(error)
+
+    def _show(self, slot: Slot, key: StreamKey, pixels: npt.NDArray[Any], number: int) -> None:
+        if self.problem is not None or self._place(key) != self._board.wanted:
+            return
+        now_s = time.perf_counter()
+        if now_s - self._shown_s[slot] >= _PERIOD_S:
+            self._shown_s[slot] = now_s
+            self._board.put(slot, pixels, number)
+
+    def _place(self, key: StreamKey) -> int:
+        with self._lock:
+            return self._streams.setdefault(key, len(self._streams))
+
+    def _fail(self, error: Exception) -> None:
+        self.problem = self.problem or f"the live view got no more frames ({one_line(error)})"
+
+
+class ShownRaw:
+    """A raw recording whose frames are shown, after each is written.
+
+    Parameters
+    ----------
+    raw
+        The recording.
+    publisher
+        Shows them.
+    """
+
+    def __init__(self, raw: RawSink, publisher: Publisher) -> None:
+        self._raw = raw
+        self._publisher = publisher
+
+    @property
+    def written(self) -> int:
+        """Frames complete on the disk."""
+        return self._raw.written
+
+    def append(self, frame: Frame) -> None:
+        """Write one frame, then show it."""
+        self._raw.append(frame)
+        self._publisher.raw(frame)
+
+    def sync(self) -> None:
+        """Wait until every frame so far is on the disk."""
+        self._raw.sync()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._raw.close()
+
+
+class ShownSink:
+    """A sink of denoised frames that are shown, after each is taken.
+
+    Parameters
+    ----------
+    sink
+        Takes them.
+    publisher
+        Shows them.
+    """
+
+    def __init__(self, sink: DenoisedSink, publisher: Publisher) -> None:
+        self._sink = sink
+        self._publisher = publisher
+
+    def append(self, output: Denoised, stamp: Stamp) -> None:
+        """Hand on the output, then show it."""
+        self._sink.append(output, stamp)
+        self._publisher.denoised(output)
+
+
+def status_values(
+    status: SessionStatus, info: SourceInfo, settings: LiveSettings, streams: list[str], count: int
+) -> dict[str, Any]:
+    """Return a status as plain values, for a board.
+
+    Parameters
+    ----------
+    status, info, settings
+        Of the session.
+    streams
+        Names of its streams.
+    count
+        How many statuses came before, so that a viewer sees when none comes any more.
+    """
+    try:
+        free: int | None = free_bytes(settings.output)
+    except OSError:  # the folder is gone; the raw writer says so
+        free = None
+    copies = 2 if settings.keep_raw else 1
+    return {
+        "count": count,
+        "state": status.state.value,
+        "message": status.reason.value if status.reason else None,
+        "elapsed_s": status.elapsed_s,
+        "received": status.received,
+        "written_raw": status.written_raw,
+        "keeps_raw": settings.keep_raw,
+        "emitted": status.emitted,
+        "dropped": dict(status.dropped),
+        "missing": status.missing,
+        "fps_in": status.fps_in,
+        "fps_out": status.fps_out,
+        "latency_s": dict(status.latency_s),
+        "problems": [problem[:_WORDS] for problem in status.problems[-3:]],
+        "free_bytes": free,
+        "reserve_bytes": settings.reserve_mb * 1e6,
+        "bytes_per_s": copies * info.frame_bytes * status.fps_in,
+        "streams": streams[:_LISTED],
+        "source": f"{info.name}: {info.camera}",
+    }
+
+
+def _name(key: StreamKey) -> str:
+    parts = [
+        key.camera,
+        key.channel,
+        f"z {key.z}" if key.z else "",
+        f"pos {key.position}" if key.position else "",
+    ]
+    return " · ".join(part for part in parts if part) or "camera"

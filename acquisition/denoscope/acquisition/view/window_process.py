@@ -1,0 +1,114 @@
+"""The process of the window that `LiveWindow` opens: lines of JSON in, ``ready`` out."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from typing import Any
+
+from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.processes.shared_memory import Slab
+
+from .board import Board
+
+__all__ = ["main"]
+
+_LISTEN_MS = 50
+_SIZE = (1280, 760)
+
+
+def _listen(lines: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    """Pass on what the session says; None when it is gone."""
+    for line in sys.stdin.buffer:
+        lines.put(json.loads(line))
+    lines.put(None)
+
+
+def _make_room(viewer: Any) -> None:
+    """Hide napari's docks; the Window menu brings them back."""
+    from qtpy.QtWidgets import QDockWidget
+
+    window = viewer.window._qt_window
+    for dock in window.findChildren(QDockWidget):
+        if dock.objectName() in ("layer list", "layer controls"):
+            dock.hide()
+    window.resize(*_SIZE)
+
+
+def _run(slab: Slab) -> None:
+    import napari
+    from qtpy.QtCore import QTimer
+
+    from .display import Display
+    from .line import Level
+
+    lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    viewer = napari.Viewer(title="denoscope live", show=True)
+    display = Display(viewer)
+    viewer.window.add_dock_widget(display.bar, name="denoscope", area="bottom", add_vertical_stretch=False)
+    _make_room(viewer)
+    ended = False
+
+    def hear() -> None:
+        nonlocal ended
+        while not lines.empty() and not ended:
+            words = lines.get()
+            if words is None:
+                ended = True
+                display.close("the session ended without a word; what it had received is on disk")
+                if display.status is None:
+                    viewer.close()
+            elif words["event"] == "opened":
+                viewer.title = f"denoscope live: {words['output']}"
+                board = Board.follow(slab, words["name"], words["nbytes"])
+                display.open(board, (words["shape"][0], words["shape"][1]))
+            else:
+                ended = True
+                display.close()
+                if words["stay"]:
+                    _let_go()
+                else:
+                    viewer.close()
+        if not ended:
+            QTimer.singleShot(_LISTEN_MS, hear)
+
+    def begin() -> None:
+        display.panels.open((16, 16))  # fails here where there is no OpenGL
+        threading.Thread(target=_listen, args=(lines,), name="denoscope-session", daemon=True).start()
+        display.bar.say("waiting for the session", Level.CALM)
+        if hasattr(os, "nice"):
+            os.nice(10)  # the acquisition comes first; Windows is told when the process is started
+        print("ready", file=sys.__stdout__, flush=True)
+        hear()
+
+    begin()
+    napari.run()
+
+
+def _let_go() -> None:
+    """Speak to nobody from now on: the session's ends of the pipes close."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
+
+def main() -> None:
+    """Show one session and leave when the user closes the window."""
+    # Words that a library prints must not be taken for ours.
+    sys.stdout = sys.stderr
+    # Without a graphics card Mesa draws on every processor core unless told otherwise.
+    os.environ.setdefault("LP_NUM_THREADS", "1")
+    try:
+        _run(Slab(int(sys.argv[1]) if len(sys.argv) > 1 else None))
+    except Exception as error:  # noqa: BLE001  its last line is what the session tells the user
+        traceback.print_exc()
+        print(f"{type(error).__name__}: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

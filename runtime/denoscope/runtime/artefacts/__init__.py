@@ -1,0 +1,1 @@
+"""Measure what light and scanner do to whole frames and lines, and correct it."""

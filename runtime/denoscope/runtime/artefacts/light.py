@@ -1,0 +1,498 @@
+"""How much light each frame of a movie got, against the frames before, and which frames have no picture.
+
+A lamp that flickers, a shutter, a stimulus changes all pixels of a frame together. One pixel cannot show this
+beneath its noise; some ten thousand, averaged in blocks, show it to a fraction of a percent. Where a frame's
+light has changed by more than the error of that, the frame is brought to the light of the reference before its
+neighbours and the memory are mixed with it, and its denoised picture is brought back. Where not, nothing is touched.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime.noise.noise import Intensity
+from denoscope.runtime.noise.saturation import is_full
+
+__all__ = ["STEADY", "Light", "LightMeter", "lit_as_one", "noise_of", "under"]
+
+Array = npt.NDArray[np.float64]
+
+_BLOCKS = 16  # along each side
+_LEAST_BLOCK = 4  # pixels of its side
+_PIXELS, _PIXELS_DIM = 1 << 15, 1 << 17  # sampled of a frame; where there are few photons
+_DIM = 4.0  # photons a pixel
+_SIGMAS = 5.0  # standard errors that a change of light must have
+_LEAST = 0.01  # of the light
+_MEMORY = 16.0  # frames, time constant of the reference,
+_SHORT = 4.0  # and of what a frame is compared with, so that activity that lasts is no change
+_UNEVEN = 0.33  # largest spread of a change over the frame, relative to the change: else it is activity
+_STEPS = 6  # of the robust fit
+_TUKEY = 4.7
+_ACTIVITY = 0.03  # by which activity changes the contrast from frame to frame
+_CERTAIN, _SOME_EVIDENCE = 20.0, 4.0  # logarithms of odds
+_QUIET = 32  # frames without a change after which the light is steady again
+_LIT = 10.0  # standard deviations of a pixel: light that comes on in the dark
+_DARK = 0.2  # of the reference's light: what is below has no picture
+_FULL_SHARE = 0.5  # of the pixels
+_NOISIER = 6.0  # variance of a frame under other light, in that of the reference
+_ALIKE = 0.8  # correlation of the blocks of two frames of one scene
+_PATIENCE, _PATIENCE_DARK = 4, 128  # unusual frames after which the scene is taken to be another
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """Light of a frame: ``frame = gain * (frame in the reference's light) + offset``.
+
+    Attributes
+    ----------
+    gain, offset
+        Factor, and raw counts.
+    unusual
+        Why the frame has no picture of the scene: ``dark``, ``saturated`` or ``bright``; else empty.
+    anew
+        Whether the scene is another one from this frame on.
+    """
+
+    gain: float = 1.0
+    offset: float = 0.0
+    unusual: str = ""
+    anew: bool = False
+
+
+STEADY = Light()
+
+
+def under(intensity: Intensity, light: Light, brightest: float = 3.0) -> Intensity:
+    """Return the transform that takes a frame in some light to the reference's normalised units, with its noise there.
+
+    Parameters
+    ----------
+    intensity
+        Of the reference's light.
+    light
+        Of the frame.
+    brightest
+        Normalised brightness up to which the noise shall be right; it is linear, and 1 at 0 whatever the light is.
+    """
+    gain, slope = light.gain, intensity.noise_slope
+    offset = light.offset + gain * intensity.offset
+    shift = (offset - intensity.offset) / intensity.scale
+    middle = max(slope * shift + 1, intensity.noise_floor) / gain**2
+    top = max(brightest, 1.0)
+    return Intensity(
+        offset=offset,
+        scale=gain * intensity.scale,
+        noise_slope=max(0.0, slope / gain + (middle - 1) / top),
+        noise_floor=max(intensity.noise_floor / gain**2, middle if middle > 1 else 0.0),
+    )
+
+
+def noise_of(frame: npt.NDArray[Any], intensity: Intensity) -> npt.NDArray[np.float32]:
+    """Return the standard deviation (H, W) float32 of a frame as measured, in raw counts."""
+    z = (frame.astype(np.float32) - np.float32(intensity.offset)) / np.float32(intensity.scale)
+    variance = np.maximum(intensity.noise_slope * z + 1, intensity.noise_floor)
+    return np.asarray(np.sqrt(variance) * intensity.scale, np.float32)
+
+
+class _Blocks:
+    """Means of a frame over blocks, from some of its rows."""
+
+    def __init__(self, shape: tuple[int, int], pixels: int) -> None:
+        height, width = shape
+        every = max(1, height * width // pixels)
+        self._every = every
+        rows = np.arange(0, height, every)
+        self.size = tuple(max(1, min(_BLOCKS, n // _LEAST_BLOCK)) for n in (len(rows), width))
+        self._down = self._pool(len(rows), self.size[0])
+        self._across = self._pool(width, self.size[1]).T.copy()
+        self._counts = np.empty((len(rows), width), np.float32)
+        self.pixels = len(rows) * width / (self.size[0] * self.size[1])
+
+    @staticmethod
+    def _pool(length: int, cells: int) -> npt.NDArray[np.float32]:
+        member = np.arange(length) * cells // length == np.arange(cells)[:, None]
+        return np.asarray(member / member.sum(1, keepdims=True), np.float32)
+
+    def sample(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the rows that are looked at."""
+        return frame[:: self._every]
+
+    def of(self, frame: npt.NDArray[Any]) -> Array:
+        """Return the means, one after the other."""
+        np.copyto(self._counts, frame[:: self._every], casting="unsafe")
+        return np.asarray(self._down @ (self._counts @ self._across), np.float64).ravel()
+
+
+@dataclass(slots=True)
+class _Fit:
+    """A change of light: ``frame - predicted = change + slope * (reference - centre)``."""
+
+    change: float
+    error: float
+    slope: float
+    slope_error: float
+    centre: float
+    spread: float  # of the blocks about the fit, in standard deviations of their noise
+
+
+def _fit(residual: Array, reference: Array, variance: Array, compared: Array | None = None) -> _Fit:
+    """Fit a change of light that is robust against structures that change by themselves."""
+    sigma = np.sqrt(variance)
+    weight = 1 / variance
+    middle = float(np.median(residual))
+    # Begin with what leaves most blocks in place: the same everywhere, or all blocks alike.
+    total = weight.sum()
+    centre = float(weight @ reference / total)
+    x = reference - centre
+    spread_x = float(weight @ (x * x))
+    line = float(weight @ residual / total) + (float(weight @ (x * residual)) / max(spread_x, 1e-30)) * x
+    starts = (residual - middle, residual - line)
+    left = min(starts, key=lambda r: float(np.median(np.abs(r) / sigma)))
+    change = slope = 0.0
+    spread = 1.0
+    w = weight
+    for _ in range(_STEPS):
+        deviation = np.abs(left) / sigma
+        spread = max(1.0, 1.4826 * float(np.median(deviation)))
+        w = weight * np.square(np.maximum(0.0, 1 - np.square(deviation / (_TUKEY * spread))))
+        total = w.sum()
+        centre = float(w @ reference / total)
+        x = reference - centre
+        spread_x = max(float(w @ (x * x)), 1e-30)
+        change = float(w @ residual / total)
+        slope = float(w @ (x * residual)) / spread_x
+        left = residual - change - slope * x
+    if compared is not None:
+        centre = float(w @ compared / total)
+    return _Fit(
+        change, spread / float(np.sqrt(total)), slope, spread / float(np.sqrt(spread_x)), centre, spread
+    )
+
+
+class LightMeter:
+    """Follow the light of a movie, frame by frame.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the frames.
+    intensity
+        Transform and noise of the session.
+    """
+
+    def __init__(self, shape: tuple[int, int], intensity: Intensity) -> None:
+        photons = 1 / max(intensity.noise_slope, 1e-3) ** 2
+        self._blocks = _Blocks(shape, _PIXELS if photons >= _DIM else _PIXELS_DIM)
+        self._intensity = intensity
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all: the next frame is the first of a movie."""
+        self._reference: Array | None = None
+        self._last: Array = np.zeros(0)  # the same over a few frames
+        self._seen = 0.0
+        self._level = STEADY  # the light while it is steady
+        self._varies = False
+        self._recent: deque[tuple[float, float, float]] = deque(maxlen=_QUIET)
+        self._usual = 1.0  # spread of the blocks from frame to frame, in that of their noise
+        self._unusual = 0
+        self._other: Array | None = None
+        # How much a block's light changes with its brightness when the mean changes by one count: 1 over the light
+        # above the camera's offset if it is a gain. Learned, since the offset is not known.
+        self._ratio: float | None = None
+        self._ratio_weight = 0.0
+        self._before: tuple[float, float] | None = None
+        self._added = 0.0
+
+    def begin(self, frames: npt.NDArray[Any]) -> None:
+        """Make the reference from frames (T, H, W) of which the first will be seen next, if some of them are dark."""
+        blocks = np.array([self._blocks.of(frame) for frame in frames]).reshape(len(frames), -1)
+        blocks = blocks[
+            np.isfinite(blocks).all(axis=1)
+        ]  # frames with pixels that were not measured say nothing
+        if len(blocks) < 3:
+            return
+        usual, changes = _common_light(blocks)
+        if usual.sum() < 2 or usual.all():
+            return
+        chosen = blocks[usual] - changes[usual, None]
+        self._reference = chosen.mean(axis=0)
+        self._last = chosen[: int(2 * _SHORT)].mean(axis=0)
+        self._seen = float(min(usual.sum(), _MEMORY))
+
+    def begin_with(self, frame: npt.NDArray[Any]) -> None:
+        """Take a frame as it is for the first of a movie."""
+        self.restart()
+        self._reference = self._last = self._blocks.of(frame)
+        self._seen = 1.0
+
+    def see(self, frame: npt.NDArray[Any]) -> Light:
+        """Return the light of the next frame (H, W) of raw counts."""
+        x = self._blocks.of(frame)
+        if not np.isfinite(x).all():
+            return self._level
+        if self._reference is None:
+            if self._lacks_a_picture(x):
+                return Light(unusual="dark")
+            self._reference, self._last, self._seen = x, x, 1.0
+            return STEADY
+        level = self._level
+        predicted = self._last if level is STEADY else level.gain * self._last + level.offset
+        variance = self._variance(predicted) * (1 + level.gain**2 / min(self._seen, 2 * _SHORT - 1))
+        residual = x - predicted
+        weight = 1 / variance
+        change = float(weight @ residual / weight.sum())
+        error = self._usual / float(np.sqrt(weight.sum()))
+        light = level
+        worst = float(np.square(residual).dot(weight)) / len(x)
+        if self._varies or abs(change) > _SIGMAS * error or worst > 4 * self._usual**2:
+            light = self._judge(frame, x, residual, variance)
+            if light.unusual or light.anew:
+                return light
+        else:
+            self._usual += 0.05 * (max(1.0, np.sqrt(worst)) - self._usual)
+        self._unusual, self._other = 0, None
+        self._seen = min(self._seen + 1, _MEMORY)
+        steady = x if light is STEADY else (x - light.offset) / light.gain
+        self._reference = self._reference + (steady - self._reference) / self._seen
+        self._last = self._last + (steady - self._last) / min(self._seen, _SHORT)
+        return light
+
+    def _variance(self, level: Array) -> Array:
+        """Return the variance of the blocks' means by the camera's noise."""
+        n = self._intensity
+        z = (level - n.offset) / n.scale
+        return np.maximum(n.noise_slope * z + 1, n.noise_floor) * (n.scale**2 / self._blocks.pixels)
+
+    def _lacks_a_picture(self, x: Array) -> bool:
+        """Say whether a first frame is dark: far below the session's median everywhere, and without structure."""
+        n = self._intensity
+        z = (float(np.median(x)) - n.offset) / n.scale
+        spread = float(np.square(x - x.mean()).mean()) * self._blocks.pixels / n.scale**2
+        noise = max(n.noise_slope * z + 1, n.noise_floor)
+        return z < -0.25 and noise < 0.5 and spread < 2 * max(noise, 0.02)
+
+    def _lights_up(self, x: Array, variance: Array) -> bool:
+        """Say whether light comes on where there was none: the reference is flat, and far below."""
+        reference = self._reference
+        assert reference is not None
+        flat = float(np.var(reference)) < 4 * float(np.median(variance))
+        return flat and float(np.median(x - reference)) > _LIT * self._intensity.scale
+
+    def _judge(self, frame: npt.NDArray[Any], x: Array, residual: Array, variance: Array) -> Light:
+        """Return the light of a frame that differs from the reference."""
+        reference, level = self._reference, self._level
+        assert reference is not None
+        if self._lights_up(x, variance):
+            return Light(anew=True)
+        fit = _fit(residual, reference, variance, self._last)
+        light_counts = self._light_above(fit.centre, reference)
+        kind = self._unusual_kind(frame, x, fit, light_counts, variance)
+        if kind:
+            return self._pass_by(x, kind)
+        spread = np.sqrt(max(fit.spread**2 - self._usual**2, 0.0) * float(np.median(variance)))
+        error = max(
+            fit.error, self._usual * fit.error / fit.spread, self._row_error(residual, fit, reference)
+        )
+        changed = abs(fit.change) > max(_SIGMAS * error, _LEAST * light_counts)
+        even = spread < (2 * _UNEVEN if self._varies else _UNEVEN) * abs(fit.change)
+        if not self._varies:
+            if not (changed and even):
+                self._usual += 0.05 * (min(fit.spread, 2 * self._usual) - self._usual)
+                return level
+            self._varies = True
+            self._recent.clear()
+            self._before = None
+            self._added = 0.0
+        elif changed and not even:
+            return level
+        slope = self._slope(fit)
+        gain = level.gain + slope
+        self._learn(fit, error)
+        self._recent.append((fit.change, error, slope))
+        if not _DARK < gain < 1 / _DARK:
+            slope, gain = 0.0, level.gain
+        offset = level.offset + fit.change - slope * fit.centre
+        light = Light(gain, offset)
+        self._settle(fit.centre)
+        return light
+
+    def _slope(self, fit: _Fit) -> float:
+        """Return how the change grows with brightness: by a gain, or not at all where light was added to all pixels.
+
+        What the frame itself shows only decides between the two. Bright structures that are active change it too.
+        """
+        if self._ratio is None:
+            self._prior(fit)
+        assert self._ratio is not None
+        expected = self._ratio * fit.change
+        error = np.hypot(fit.slope_error, _ACTIVITY)
+        added = expected * (expected - 2 * fit.slope) / (2 * error**2)  # log of the odds that light was added
+        self._added = float(np.clip(0.8 * self._added + added, -_CERTAIN, _CERTAIN))
+        return 0.0 if self._added > _SOME_EVIDENCE else expected
+
+    def _learn(self, fit: _Fit, error: float) -> None:
+        """Take what a changed frame says of the camera's offset, by the step from the frame before."""
+        before, self._before = self._before, (fit.change, fit.slope)
+        if before is None or self._ratio is None or self._added > 0:
+            return
+        step = fit.change - before[0]
+        if abs(step) < 2 * _SIGMAS * error:
+            return
+        seen = (fit.slope - before[1]) / step
+        weight = step**2 / (2 * (fit.slope_error**2 + _ACTIVITY**2))
+        if abs(seen - self._ratio) > 4 * np.sqrt(1 / weight + 1 / self._ratio_weight):
+            return
+        total = self._ratio_weight + weight
+        self._ratio = max(self._ratio + weight / total * (seen - self._ratio), 0.0)
+        self._ratio_weight = 0.98 * total
+
+    def _prior(self, fit: _Fit) -> None:
+        """Begin with an offset between where the noise ends and the darkest blocks."""
+        n, reference = self._intensity, self._reference
+        assert reference is not None
+        darkest = float(np.quantile(reference, 0.02))
+        high = 1 / max(fit.centre - darkest, 1e-6 * n.scale, 1e-12)
+        end = n.offset - n.scale / n.noise_slope if n.noise_slope > 0 else -np.inf
+        low = 0.0 if end == -np.inf else 1 / max(fit.centre - min(end, darkest), 1e-12)
+        high = min(high, 4 * low) if low else high
+        self._ratio = low if low else high / 2
+        self._ratio_weight = 1 / max((high - low) / 2, 0.05 * high) ** 2
+
+    def _light_above(self, centre: float, reference: Array) -> float:
+        """Return the light of the reference in counts above the camera's offset, about."""
+        if self._ratio is not None and self._ratio > 0:
+            return 1 / self._ratio
+        n = self._intensity
+        end = n.offset - n.scale / n.noise_slope if n.noise_slope > 0 else float(reference.min())
+        return float(max(centre - min(end, float(reference.min())), 0.0))
+
+    def _row_error(self, residual: Array, fit: _Fit, reference: Array) -> float:
+        """Return the error of the change as rows show it that share some noise."""
+        left = residual - fit.change - fit.slope * (reference - float(reference.mean()))
+        rows = np.median(left.reshape(self._blocks.size), axis=1)
+        return 1.78 * float(np.median(np.abs(rows - np.median(rows)))) / float(np.sqrt(len(rows)))
+
+    def _settle(self, centre: float) -> None:
+        """Call the light steady again when it has not changed for a while."""
+        if len(self._recent) < _QUIET:
+            return
+        changes, errors, slopes = np.array(self._recent).T
+        mean = float(changes.mean())
+        if np.square((changes - mean) / errors).mean() > 2:
+            return
+        level, slope = self._level, float(slopes.mean())
+        error = float(errors.mean()) / np.sqrt(_QUIET)
+        self._varies = False
+        self._recent.clear()
+        if abs(mean) > 3 * error:
+            self._level = Light(level.gain + slope, level.offset + mean - slope * centre)
+
+    def _unusual_kind(
+        self,
+        frame: npt.NDArray[Any],
+        x: Array,
+        fit: _Fit,
+        light: float,
+        variance: Array,
+    ) -> str:
+        """Return why a frame shows nothing of the scene, empty where it does."""
+        reference, level = self._reference, self._level
+        assert reference is not None
+        significant = abs(fit.change) > 2 * _SIGMAS * fit.error
+        sample = self._blocks.sample(frame)
+        largest = float(sample.max())
+        if is_full(largest, frame.dtype) and np.count_nonzero(sample == largest) > _FULL_SHARE * sample.size:
+            return "saturated"
+        flat = level.gain + fit.slope < _DARK * level.gain and fit.slope_error < 0.25 * _DARK
+        if significant and flat and abs(fit.change) > 0.5 * light * level.gain:
+            return "dark" if fit.change < 0 else "bright"
+        if significant and fit.change < -(1 - _DARK) * light * level.gain and self._intensity.noise_slope > 0:
+            return "dark"
+        if significant and fit.change > 0:
+            # More light, and with it more noise than the frames around can make good.
+            ratio = self._variance(x) / variance
+            if float(np.median(ratio)) > _NOISIER:
+                return "bright"
+        return ""
+
+    def _pass_by(self, x: Array, kind: str) -> Light:
+        """Count unusual frames; after some that are alike the scene is another."""
+        other = self._other
+        alike = other is not None and x.std() > 0 and np.corrcoef(x, other)[0, 1] > _ALIKE
+        pictured = float(np.var(x)) > 20 * float(np.median(self._variance(x)))
+        self._other = x if other is None or not alike else other + (x - other) / 4
+        self._unusual = self._unusual + 1 if other is not None else 1
+        patience = _PATIENCE if alike and pictured and kind == "bright" else _PATIENCE_DARK
+        if self._unusual >= patience:
+            return Light(anew=True)
+        return Light(unusual=kind)
+
+
+def _common_light(blocks: Array) -> tuple[npt.NDArray[np.bool_], Array]:
+    """Return which frames show the same scene, and by how many counts each is brighter than the most usual one.
+
+    Parameters
+    ----------
+    blocks
+        (T, B) means of the blocks of each frame.
+    """
+    length = len(blocks)
+    usual, changes = np.ones(length, bool), np.zeros(length)
+    if length < 3:
+        return usual, changes
+    totals = np.median(blocks, axis=1)
+    # Noise of a block: what successive frames differ by once their means are equal.
+    steps = np.diff(blocks, axis=0)
+    steps = steps - np.median(steps, axis=1)[:, None]
+    sigma = 1.4826 * float(np.median(np.abs(steps))) / np.sqrt(2)
+    variance = np.full(blocks.shape[1], max(sigma**2, 1e-12))
+    # Dark frames are flat: the frame to start with is the middle one of those with structure.
+    structure = blocks.std(axis=1)
+    pictured = structure >= 0.5 * np.quantile(structure, 0.9)
+    order = np.flatnonzero(pictured)[np.argsort(totals[pictured], kind="stable")]
+    reference = blocks[order[len(order) // 2]]
+    for _ in range(2):
+        for t in range(length):
+            fit = _fit(blocks[t] - reference, reference, 2 * variance)
+            uneven = np.sqrt(max(fit.spread**2 - 1, 0.0) * 2 * variance[0])
+            changed = abs(fit.change) > max(_SIGMAS * fit.error, uneven / _UNEVEN)
+            changes[t] = fit.change if changed else 0.0
+            usual[t] = not (changed and fit.slope_error < 0.1 and 1 + fit.slope < 2 * _DARK)
+        if usual.sum() < 2:
+            return np.ones(length, bool), np.zeros(length)
+        reference = (blocks[usual] - changes[usual, None]).mean(axis=0)
+    return usual, changes
+
+
+def lit_as_one(frames: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return frames (T, H, W) for the estimate of the noise: brought to one light, without dark ones.
+
+    The array itself comes back where the light does not change.
+    """
+    if len(frames) < 4:
+        return frames
+    pool = _Blocks((frames.shape[1], frames.shape[2]), _PIXELS_DIM)
+    blocks = np.stack([pool.of(frame) for frame in frames])
+    if not np.isfinite(blocks).all():
+        return frames
+    usual, changes = _common_light(blocks)
+    if usual.sum() < 4:
+        return frames
+    moved = np.abs(changes)
+    darkest = float(np.quantile(blocks, 0.02))
+    if not usual.all():
+        darkest = min(darkest, float(np.median(blocks[~usual])))
+    light = float(np.median(blocks[usual])) - darkest
+    if moved[usual].max() < 0.1 * light:
+        return frames if usual.all() else frames[usual]
+    # Light that alternates: the frames of one of the two.
+    near = usual & (moved <= 0.4 * (changes[usual].max() - changes[usual].min()) + 0.1 * light)
+    chosen = near if near.sum() >= 4 else usual
+    shift = changes[chosen].astype(np.float32)[:, None, None]
+    return np.asarray(frames[chosen].astype(np.float32) - shift)

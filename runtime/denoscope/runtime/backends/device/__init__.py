@@ -1,0 +1,1 @@
+"""Run graphs on NVIDIA GPUs: buffers, streams, CUDA and kernels."""

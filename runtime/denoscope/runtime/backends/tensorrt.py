@@ -1,0 +1,381 @@
+"""TensorRT on NVIDIA GPUs, from engines that `denoscope build` has made: one adapter for both distributions.
+
+Nothing is built here. An engine is loaded only from the private cache, with its SHA-256 checked, for exactly this
+graph, this GPU and this version of the library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from denoscope.runtime.engines import EngineCache, EngineManifest, error_log, local_gpu
+from denoscope.runtime.errors import BackendUnavailable, DeviceFailed
+
+from .base import Graph
+from .device.convert_raw import ConvertedGraph
+from .device.device import Device, DeviceBackend, DeviceBuffer, DeviceGraph, Memory, Work, missing_cuda
+
+if TYPE_CHECKING:
+    from denoscope.runtime.bundle.bundle import Bundle
+
+__all__ = ["Engine", "Place", "TensorRt", "TensorRtRtx", "engines_for"]
+
+_NUMPY = {"FLOAT": "float32", "HALF": "float16"}
+_KEPT = "runtime"  # folder, inside that of the engines, of what TensorRT for RTX compiles when it loads one
+
+
+class Engine(ABC):
+    """A loaded engine."""
+
+    @abstractmethod
+    def prepare(
+        self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer], owner: TensorRt
+    ) -> Work:
+        """Return what puts one run on these buffers onto a stream; each has a context of its own."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the engine go. Safe to call twice."""
+
+
+class TensorRt(DeviceBackend):
+    """TensorRT 10 and 11, with engines that were built on this very GPU.
+
+    Parameters
+    ----------
+    threads, device
+        See `DeviceBackend`.
+    cache
+        Where engines lie; None for the user's own.
+    """
+
+    name: ClassVar[str] = "tensorrt"
+    raw_dtypes = frozenset({"uint8", "uint16", "int16"})  # by a kernel beside the engine
+    as_exported = True
+    flavour: ClassVar[str] = "tensorrt"
+    install: ClassVar[str] = "pip install 'denoscope[cuda]' tensorrt"
+    capabilities: ClassVar[frozenset[tuple[int, int]] | None] = None  # None: as the library says itself
+
+    def __init__(
+        self, *, threads: int | None = None, device: Device | None = None, cache: EngineCache | None = None
+    ) -> None:
+        super().__init__(threads=threads, device=device)
+        self.cache = cache or EngineCache()
+        self.version = self.installed_version()
+        self._scratch: Memory | None = None
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        if missing := missing_cuda():
+            return missing
+        gpu = local_gpu()
+        assert not isinstance(gpu, str)
+        if cls.capabilities is not None and gpu.capability not in cls.capabilities:
+            major, minor = gpu.capability
+            return f"{cls.flavour} does not run on {gpu.name}, of compute capability {major}.{minor}: use tensorrt"
+        if find_spec(cls.flavour) is None:
+            return f"{cls.flavour} is not installed: run `{cls.install}`"
+        try:
+            cls.installed_version()
+        except BackendUnavailable as error:
+            return str(error).rstrip(".")
+        return None
+
+    @classmethod
+    def installed_version(cls) -> str:
+        """Return the full version of the library, which is loaded for it: there must be a driver."""
+        return str(cls._load().__version__)
+
+    @classmethod
+    def _load(cls) -> Any:
+        try:
+            return import_module(cls.flavour)
+        except Exception as error:  # a missing library is an OSError, a wrong Python an ImportError, …
+            raise BackendUnavailable(
+                f"{cls.flavour} is installed but does not load ({str(error).splitlines()[0]}): run `{cls.install}`."
+            ) from error
+
+    @classmethod
+    def obstacle(cls, bundle: Bundle) -> str | None:
+        gpu = local_gpu()
+        if isinstance(gpu, str):
+            return gpu
+        cache, place = EngineCache(), Place(cls.flavour, cls.installed_version(), gpu.capability, gpu.name)
+        for graph in bundle.manifest.graphs:
+            try:
+                engines_for(bundle.graph_bytes(graph), cache, place)
+            except BackendUnavailable as error:
+                return str(error).rstrip(".").replace("BUNDLE", bundle.manifest.name)
+        return None
+
+    def inference_library(self) -> str:
+        return f"{self.flavour} {self.version}"
+
+    def compile(self, onnx: bytes) -> Graph:
+        place = Place(self.flavour, self.version, self.device.capability, self.device.name)
+        found = engines_for(onnx, self.cache, place, self.name)
+        return _Graph(self, found)
+
+    def compile_raw(self, onnx: bytes, graph: str, dtype: str) -> Graph:
+        inner = self.compile(onnx)
+        assert isinstance(inner, DeviceGraph)
+        return ConvertedGraph(inner, graph, dtype)
+
+    def load(self, data: bytes, key: str) -> Engine:
+        """Load a checked engine onto the device."""
+        return _LoadedEngine(self._load(), self, data, key)
+
+    def scratch(self, size: int) -> Memory:
+        """Return working memory for a context; all share it, since one runs after the other on one stream."""
+        if self._scratch is None or self._scratch.size < size:
+            self._scratch = self.device.allocate(max(size, 256), self.compute)
+        return self._scratch
+
+
+class TensorRtRtx(TensorRt):
+    """TensorRT for RTX, with engines built ahead of time on any machine."""
+
+    name: ClassVar[str] = "tensorrt-rtx"
+    flavour: ClassVar[str] = "tensorrt_rtx"
+    install: ClassVar[str] = "pip install 'denoscope[tensorrt-rtx]'"
+    capabilities = frozenset({(7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1)})
+
+
+class _Graph(DeviceGraph):
+    """One graph of a bundle by its engines, of which the first that covers a frame size is loaded."""
+
+    captures = True
+
+    def __init__(self, owner: TensorRt, engines: Sequence[EngineManifest]) -> None:
+        contents = engines[0].contents
+        super().__init__(owner, [t.name for t in contents.inputs], [t.name for t in contents.outputs])
+        self._backend, self._manifests = owner, engines
+        self._dtypes = {t.name: t.dtype for t in (*contents.inputs, *contents.outputs)}
+        self._loaded: dict[str, Engine] = {}
+
+    def dtype_of(self, name: str) -> str:
+        kind = self._dtypes[name]
+        if kind not in _NUMPY:
+            raise BackendUnavailable(
+                f"The engine takes {name} as {kind}, which this version does not give: build the bundle again."
+            )
+        return _NUMPY[kind]
+
+    def work(self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer]) -> Work:
+        return self._engine(inputs).prepare(inputs, outputs, self._backend)
+
+    def close(self) -> None:
+        super().close()
+        for engine in self._loaded.values():
+            engine.close()
+        self._loaded.clear()
+
+    def _engine(self, inputs: Mapping[str, DeviceBuffer]) -> Engine:
+        backend, first = self._backend, self._manifests[0].spec
+        height, width = _frame_size({n: b.shape for n, b in inputs.items()}, first.options)
+        chosen = next(
+            (m for m in self._manifests if any(p.covers(height, width) for p in m.spec.profiles)), None
+        )
+        major, minor = backend.device.capability
+        again = f"run `denoscope build BUNDLE --for sm{major}{minor} --size {height}x{width}`"
+        if chosen is None:
+            covered = ", ".join(str(p) for m in self._manifests for p in m.spec.profiles)
+            raise BackendUnavailable(
+                f"The engines of {first.graph} are for frames of {covered} and these are {height}x{width}: {again}."
+            )
+        key = chosen.spec.key
+        if key not in self._loaded:
+            found = backend.cache.find(chosen.spec)
+            if isinstance(found, str):
+                raise BackendUnavailable(f"The engine of {first.graph} is not used, since {found}: {again}.")
+            self._loaded[key] = backend.load(found.data, key)
+            if chosen.spec.options.get("tf32") == "True":
+                backend.note("precision", "as in the bundle's graphs, float32 convolutions with TF32")
+        return self._loaded[key]
+
+
+class _LoadedEngine(Engine):
+    """An engine in TensorRT's own runtime."""
+
+    def __init__(self, trt: Any, owner: TensorRt, data: bytes, key: str) -> None:
+        self._trt, self._owner, self._key = trt, owner, key
+        self._log = error_log(trt)
+        self._runtime = trt.Runtime(self._log)
+        engine = self._runtime.deserialize_cuda_engine(data)
+        if engine is None:
+            raise BackendUnavailable(
+                f"{owner.inference_library()} does not load the engine ({_last(self._log.errors)}): build the "
+                "bundle again."
+            )
+        self._engine: Any = engine
+        self._config, self._compiled = self._runtime_config()
+
+    def prepare(
+        self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer], owner: TensorRt
+    ) -> Work:
+        device, log = owner.device, self._log
+        context = self._context()
+        profile = self._profile(inputs)
+        self._must(
+            context.set_optimization_profile_async(profile, device.handle(owner.compute)), "its profile"
+        )
+        for name, buffer in inputs.items():
+            self._must(context.set_input_shape(name, buffer.shape), f"the shape {buffer.shape} of {name}")
+        for name, buffer in {**inputs, **outputs}.items():
+            self._must(context.set_tensor_address(name, buffer.memory.address), f"the memory of {name}")
+        for name, buffer in outputs.items():
+            shape = tuple(context.get_tensor_shape(name))
+            self._must(shape == buffer.shape, f"a buffer of {buffer.shape} for {name}, which is {shape}")
+        memory = owner.scratch(int(context.update_device_memory_size_for_shapes()))
+        context.set_device_memory(memory.address, memory.size)
+        keep = (memory, dict(inputs), dict(outputs))
+
+        def run(stream: Any, _keep: object = keep) -> None:
+            if not context.execute_async_v3(device.handle(stream)):
+                raise _failure(device, owner.inference_library(), log.errors)
+
+        return run
+
+    def close(self) -> None:
+        if self._engine is not None and self._compiled is not None:
+            data = self._compiled.serialize()
+            if data is not None:
+                self._owner.cache.keep(_KEPT, self._key, bytes(data))
+        self._engine = self._config = self._compiled = None
+
+    def _runtime_config(self) -> tuple[Any, Any]:
+        """Return what TensorRT for RTX compiles kernels by; plain TensorRT has compiled them already."""
+        trt = self._trt
+        if not hasattr(trt, "CudaGraphStrategy"):
+            return None, None
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        # Runs are captured together with the kernels of ours, see `_Run`.
+        config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED
+        # Now rather than at a frame of the movie.
+        config.dynamic_shapes_kernel_specialization_strategy = (
+            trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        )
+        compiled = config.create_runtime_cache()
+        if (kept := self._owner.cache.kept(_KEPT, self._key)) is not None:
+            compiled.deserialize(kept)
+        config.set_runtime_cache(compiled)
+        return config, compiled
+
+    def _context(self) -> Any:
+        if self._config is not None:
+            context = self._engine.create_execution_context(self._config)
+        else:
+            strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            context = self._engine.create_execution_context(strategy)
+        self._must(context is not None, "a context")
+        return context
+
+    def _profile(self, inputs: Mapping[str, DeviceBuffer]) -> int:
+        """Return the first profile whose ranges hold every input's shape."""
+        for index in range(self._engine.num_optimization_profiles):
+            ranges = {name: self._engine.get_tensor_profile_shape(name, index) for name in inputs}
+            if all(
+                all(low <= n <= high for low, n, high in zip(r[0], inputs[name].shape, r[2], strict=True))
+                for name, r in ranges.items()
+            ):
+                return index
+        shapes = ", ".join(f"{name} {buffer.shape}" for name, buffer in inputs.items())
+        raise BackendUnavailable(
+            f"No profile of the engine covers {shapes}: build the bundle for this frame size."
+        )
+
+    def _must(self, done: bool, what: str) -> None:
+        if not done:
+            raise BackendUnavailable(
+                f"{self._owner.inference_library()} does not take {what} ({_last(self._log.errors)}): build the "
+                "bundle again, or choose another backend."
+            )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an engine would run.
+
+    Attributes
+    ----------
+    flavour, version
+        Which TensorRT.
+    capability, gpu
+        The GPU's compute capability and name.
+    """
+
+    flavour: str
+    version: str
+    capability: tuple[int, int]
+    gpu: str
+
+
+def engines_for(onnx: bytes, cache: EngineCache, place: Place, backend: str = "") -> list[EngineManifest]:
+    """Return the engines of a graph that can run at a place, best first.
+
+    Raises
+    ------
+    BackendUnavailable
+        With the reason why none can; it begins with the backend's name if one is given.
+    """
+    (major, minor), gpu, version = place.capability, place.gpu, place.version
+    target = f"sm{major}{minor}"
+    again = f"run `denoscope build BUNDLE --for {target} --flavour {place.flavour} --size HEIGHTxWIDTH`"
+    known = [m for m in cache.search(hashlib.sha256(onnx).hexdigest()) if m.spec.flavour == place.flavour]
+    if backend:
+        backend = f"{backend}: "
+    if not known:
+        raise BackendUnavailable(f"{backend}no engine has been built for the graph: {again}.")
+    here = [m for m in known if m.spec.target in (target, f"{target} {gpu}")]
+    if not here:
+        others = ", ".join(sorted({m.spec.target for m in known}))
+        raise BackendUnavailable(
+            f"{backend}engines have been built for {others}, and this is {target} {gpu}: {again}."
+        )
+    current = [m for m in here if m.spec.flavour_version == version]
+    if not current:
+        others = ", ".join(sorted({m.spec.flavour_version for m in here}))
+        raise BackendUnavailable(
+            f"{backend}engines are of {place.flavour} {others}, and {version} is installed: {again}."
+        )
+
+    def order(manifest: EngineManifest) -> tuple[bool, bool]:
+        fixed = all(p.minimum == p.maximum for p in manifest.spec.profiles)
+        return manifest.spec.options.get("tf32") == "True", not fixed
+
+    return sorted(current, key=order)
+
+
+def _failure(device: Device, library: str, errors: Sequence[str]) -> Exception:
+    """Return what to raise when a graph did not run: what CUDA says of it, or else what TensorRT says."""
+    words = RuntimeError(_last(errors))
+    explained = device.explain(words)
+    if explained is not words:
+        return explained
+    return DeviceFailed(
+        f"{library} did not run a graph ({words}): restart the program, and the computer if it happens again."
+    )
+
+
+def _frame_size(shapes: Mapping[str, Sequence[int]], options: Mapping[str, str]) -> tuple[int, int]:
+    """Return the (padded) size of the frames that inputs of these shapes belong to."""
+    for name, shape in shapes.items():
+        if len(shape) == 4:
+            factor = int(options.get("scale", "1"))
+            if name == "frame":
+                factor = 1
+            elif name.startswith("flow_"):
+                factor = int(options["flow_scale"])
+            return shape[2] * factor, shape[3] * factor
+    raise BackendUnavailable("The engine has no input of a frame's shape: build the bundle again.")
+
+
+def _last(messages: Sequence[str]) -> str:
+    return " ".join(messages[-1].split())[:300].rstrip(".") if messages else "it does not say why"

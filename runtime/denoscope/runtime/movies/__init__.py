@@ -1,0 +1,23 @@
+"""Movies of every format, checked before anything is read and never read whole."""
+
+from __future__ import annotations
+
+from .check import check_regular
+from .converted import as_float32, converted
+from .lazy import LazyMovie
+from .names import stream_of_name
+from .opening import FORMATS, AnyMovie, MovieFormat, open_movie
+from .pages_of import page_axes
+
+__all__ = [
+    "FORMATS",
+    "AnyMovie",
+    "LazyMovie",
+    "MovieFormat",
+    "as_float32",
+    "check_regular",
+    "converted",
+    "open_movie",
+    "page_axes",
+    "stream_of_name",
+]

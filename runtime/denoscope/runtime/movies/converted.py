@@ -1,0 +1,49 @@
+"""A movie of other values than those on disk, converted where and when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .lazy import LazyMovie
+from .opening import AnyMovie
+
+__all__ = ["as_float32", "converted"]
+
+Float32 = npt.NDArray[np.float32]
+Convert = Callable[[npt.NDArray[Any], slice, slice], Float32]
+
+
+def converted(movie: AnyMovie, convert: Convert) -> LazyMovie:
+    """Return a movie (T, H, W), float32, of what `convert` makes of frames and the rows and columns they show."""
+    name, limit = getattr(movie, "_name", "the movie"), getattr(movie, "_limit_bytes", 64 * 2**30)
+    return LazyMovie(_ConvertedReader(movie, convert), name, limit)
+
+
+def as_float32(movie: AnyMovie) -> AnyMovie:
+    """Return the same movie (T, H, W) in float32, so that what is made of it is not rounded to whole counts."""
+    return movie if movie.dtype == np.float32 else converted(movie, _values)
+
+
+def _values(counts: npt.NDArray[Any], _rows: slice, _columns: slice) -> Float32:
+    return counts.astype(np.float32)
+
+
+class _ConvertedReader:
+    """Reads from a movie and converts what was read; a `Reader` of a `LazyMovie`."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, movie: Any, convert: Convert) -> None:
+        length, height, width = movie.shape
+        self.shape: tuple[int, int, int] = (length, height, width)
+        self.piece: tuple[int, int, int] = getattr(movie, "piece", (1, 1, width))
+        self.note: str = getattr(movie, "note", "")
+        self._movie = movie
+        self._convert = convert
+
+    def read(self, start: int, stop: int, rows: slice, columns: slice) -> Float32:
+        return self._convert(np.asarray(self._movie[start:stop, rows, columns]), rows, columns)

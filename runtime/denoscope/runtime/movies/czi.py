@@ -1,0 +1,134 @@
+"""Zeiss CZI, read by the library czifile, of 2019 or of 2026: each frame is a block of its own in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime.errors import InvalidInput
+
+from .lazy import Reader
+from .pick import Axis, Wanted
+from .plane_by_plane import PlaneByPlane, choose, one_sentence
+
+__all__ = ["open_czi"]
+
+_KINDS = {"T": "time", "Z": "plane", "C": "channel", "S": "position"}
+_READ_SINCE_2019 = (0, 1, 4)  # uncompressed, JPEG, JPEG XR
+
+# Where a block begins along an axis, how many entries it has there, and how many are stored.
+_Extent = dict[str, tuple[int, int, int]]
+
+
+def open_czi(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open one channel, plane and scene of a CZI file as a movie.
+
+    Raises
+    ------
+    InvalidInput
+        If the file is damaged, in colour, a mosaic, or the choice is ambiguous.
+    """
+    library: Any = import_module("czifile")
+    with one_sentence(str(path), "Zeiss CZI"):
+        # Given an open file, the library neither looks for other parts nor leaves it open on a damaged one.
+        handle = path.open("rb")
+        try:
+            return _opened(path, library.CziFile(handle), handle.close, wanted, limit_bytes)
+        except BaseException:
+            handle.close()
+            raise
+
+
+def _opened(path: Path, file: Any, close: Callable[[], None], wanted: Wanted, limit_bytes: int) -> Reader:
+    blocks = [(_extent(entry), entry) for entry in file.subblock_directory]
+    # The others are smaller copies for a quick look.
+    blocks = [(extent, e) for extent, e in blocks if all(n in (0, size) for _, size, n in extent.values())]
+    if not blocks:
+        raise InvalidInput(f"{path} holds no frames: nothing was recorded.")
+    if len({extent["M"][0] for extent, _ in blocks if "M" in extent}) > 1:
+        raise InvalidInput(f"{path} is a mosaic of tiles: stitch it in ZEN, or export the tiles as OME-TIFF.")
+    order = sorted({axis for extent, _ in blocks for axis in extent} - {"X", "Y", "M"})
+    if any(size > 1 for extent, _ in blocks for axis, (_, size, _) in extent.items() if axis not in "XY"):
+        raise InvalidInput(f"{path} keeps several planes in one block: export it from ZEN as OME-TIFF.")
+    places = {tuple(extent.get(a, (0, 1, 1))[0] for a in order): (extent, e) for extent, e in blocks}
+    if len(places) < len(blocks):
+        raise InvalidInput(
+            f"{path} has several frames of one time, plane and channel: export it from ZEN as OME-TIFF."
+        )
+    values = [sorted({place[i] for place in places}) for i in range(len(order))]
+    axes = [
+        Axis(_KINDS.get(axis, "other"), len(v), _channel_names(file, len(v)) if axis == "C" else ())
+        for axis, v in zip(order, values, strict=True)
+    ]
+    choice = choose(str(path), axes, wanted)
+    wished = [tuple(v[i] for v, i in zip(values, choice.at(t), strict=True)) for t in range(choice.length)]
+    movie = [places[at] for at in wished if at in places]
+    if not movie:
+        raise InvalidInput(f"{path} has no frame of this channel, plane and position: choose others.")
+    lost = len(wished) - len(movie)
+    extent, first = movie[0]
+    height, width = extent["Y"][1], extent["X"][1]
+    sizes = {(e["Y"][1], e["X"][1]) for e, _ in movie}
+    if len(sizes) > 1:
+        raise InvalidInput(
+            f"{path} has frames of {len(sizes)} sizes: split the movie where the size changes."
+        )
+    dtype = np.dtype(first.dtype)
+    if dtype.shape or getattr(getattr(first, "pixel_type", None), "samples", 1) > 1:
+        raise InvalidInput(
+            f"{path} is in colour; denoscope takes one channel of grey: export it so from ZEN."
+        )
+    for compression in {int(entry.compression) for _, entry in movie}:
+        if not hasattr(first, "read_segment_data") and compression not in _READ_SINCE_2019:
+            raise InvalidInput(
+                f"{path} is compressed in a way (number {compression}) that czifile reads since 2026, with Python "
+                "3.12 or later: update both, or export the movie from ZEN as OME-TIFF."
+            )
+
+    def plane(t: int) -> npt.NDArray[Any]:
+        entry = movie[t][1]
+        new = hasattr(entry, "read_segment_data")
+        pixels = entry.read_segment_data(file).data() if new else entry.data_segment().data(resize=False)
+        return np.asarray(pixels).reshape(height, width)
+
+    return PlaneByPlane(
+        str(path),
+        (len(movie), height, width),
+        dtype,
+        plane,
+        close,
+        stored_bytes=path.stat().st_size,
+        compressed=any(int(entry.compression) for _, entry in movie),
+        limit_bytes=limit_bytes,
+        note=f"{path.name}: {lost} of {len(wished)} time points have no frame of this choice" if lost else "",
+    )
+
+
+def _extent(entry: Any) -> _Extent:
+    """Return where a block lies along every axis, from either release of the library."""
+    if not hasattr(entry, "dims"):
+        return {d.dimension: (int(d.start), int(d.size), int(d.stored_size)) for d in entry.dimension_entries}
+    names = entry.dims[:-1]  # the last is that of the samples of a pixel
+    parts = zip(names, entry.start, entry.shape, entry.stored_shape, strict=False)
+    found = {str(axis): (int(a), int(n), int(stored)) for axis, a, n, stored in parts}
+    more = {"M": int(entry.mosaic_index), "S": int(entry.scene_index)}
+    return found | {axis: (index, 1, 1) for axis, index in more.items() if index >= 0}
+
+
+def _channel_names(file: Any, count: int) -> tuple[str, ...]:
+    """Return the names of the channels, where the metadata of the file have as many."""
+    try:
+        root = ET.fromstring(file.metadata() or "<none/>")  # noqa: S314 - expat bounds entities
+    except (ET.ParseError, UnicodeError, ValueError):
+        return ()
+    names = tuple(
+        str(channel.get("Name") or i)
+        for i, channel in enumerate(root.findall("./Metadata/Information/Image/Dimensions/Channels/Channel"))
+    )
+    return names if len(names) == count == len(set(names)) else ()

@@ -1,0 +1,239 @@
+"""A folder as a movie: numbered images or stacks, one of our run folders, or Micro-Manager's stack files."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime.errors import InvalidInput
+
+from .check import check_claim, check_regular
+from .install import how_to_install
+from .joined import Chosen, Joined, parts_note
+from .lazy import Reader
+from .names import Named, missing_numbers, natural_order, sort_names
+from .ome import file_names, listed_images
+from .pages_of import Turns, choose_pages
+from .pick import Axis, Wanted, pick
+from .tiff import Head, count_pages, head_of, open_flat, open_tiff
+
+__all__ = ["natural_order", "open_folder"]
+
+_TIFF = (".tif", ".tiff", ".btf", ".tf8")
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_LARGEST_XML = 64 * 2**20
+
+
+def open_folder(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open a folder of equally large images or stacks, in the order of the numbers in their names.
+
+    Channels, planes and positions that the names tell apart are chosen from like those of a file.
+
+    Raises
+    ------
+    InvalidInput
+        If there are none, they are of several kinds or sizes, a part is missing, or the choice is ambiguous.
+    """
+    if (path / "raw.tif").is_file() and (path / "report.json").is_file() | (path / "raw.jsonl").is_file():
+        return open_tiff(path / "raw.tif", wanted, limit_bytes)
+    files = {p.name: p for p in path.iterdir() if p.suffix.lower() in (*_TIFF, ".png") and p.name[0] != "."}
+    files = {name: p for name, p in files.items() if not p.is_dir()}
+    if not files:
+        raise InvalidInput(
+            f"{path} holds no movie: no TIFF or PNG images, NDTiff.index or OME-Zarr metadata."
+        )
+    kinds = {"png" if p.suffix.lower() == ".png" else "tif" for p in files.values()}
+    if len(kinds) > 1:
+        raise InvalidInput(f"{path} holds .png and .tif images: move one kind elsewhere.")
+    first = files[min(files, key=natural_order)]
+    if "MMStack" in first.name:
+        return open_tiff(first, wanted, limit_bytes)
+    head = Head(None, "") if kinds == {"png"} else head_of(first)
+    if _is_listed(head.ome, set(files)):
+        return open_tiff(first, wanted, limit_bytes)
+    chosen, inside = _choose(path, files, head, wanted)
+    parts = [files[named.name] for named in chosen]
+    lost = missing_numbers([named.time for named in chosen]) if all(n.time for n in chosen) else []
+    if kinds == {"png"}:
+        pick(str(path), [Axis("time", len(parts))], inside)
+        opener = partial(_Png, limit_bytes=limit_bytes)
+        return Joined(parts, [1] * len(parts), opener, opener(parts[0]), _lost_note(path, lost))
+    return _open_parts(path, parts, lost, inside, limit_bytes)
+
+
+def _is_listed(ome: str, names: set[str]) -> bool:
+    """Say whether the OME-XML of the first file lists the whole folder."""
+    listed = set(file_names(ome)) if ome else set()
+    return len(listed) > 1 and names <= listed and listed_images(ome) is not None
+
+
+def _choose(path: Path, files: dict[str, Path], head: Head, wanted: Wanted) -> tuple[list[Named], Wanted]:
+    """Return the files of the wanted channel, plane and position in the order of time, and what is left to choose."""
+    found = sort_names(list(files), cycle_is=_cycle(path, head))
+    if found.unclear is not None:
+        cycles, images = found.unclear
+        if wanted.plane is not None:
+            found = sort_names(list(files), cycle_is="plane")
+        elif wanted.position is None:
+            raise InvalidInput(
+                f"{path} has {cycles} cycles of {images} images, and nothing says what they are: choose with --plane "
+                f"0 to {images - 1} where each cycle is a stack, or with --position 0 to {cycles - 1} one cycle of a "
+                "time series."
+            )
+        else:
+            return _one_cycle(path, found.files, wanted)
+    times = len({named.time for named in found.files})
+    axes = [
+        Axis("time", times),
+        Axis("channel", len(found.channels), found.channels),
+        Axis("plane", len(found.planes), found.planes),
+        Axis("position", len(found.positions), found.positions),
+    ]
+    here = [axis for axis in axes if axis.size > 1]
+    picks = pick(str(path), here, _of(wanted, {a.kind for a in here}))
+    taken = list(found.files)
+    for axis, index in zip(here, picks, strict=True):
+        if index is not None:
+            taken = [n for n in taken if getattr(n, axis.kind) == axis.labels[index]]
+    if not taken:
+        raise InvalidInput(
+            f"{path} holds no file of this channel, plane and position: choose another combination."
+        )
+    taken.sort(key=lambda n: (n.time, natural_order(n.name)))
+    return taken, _of(wanted, {a.kind for a in axes if a.size == 1})
+
+
+def _of(wanted: Wanted, kinds: set[str]) -> Wanted:
+    """Return what is wanted of these axes only."""
+    return Wanted(
+        channel=wanted.channel if "channel" in kinds else None,
+        plane=wanted.plane if "plane" in kinds else None,
+        position=wanted.position if "position" in kinds else None,
+    )
+
+
+def _one_cycle(path: Path, files: tuple[Named, ...], wanted: Wanted) -> tuple[list[Named], Wanted]:
+    cycles = sorted({n.time[0] for n in files})
+    labels = tuple(str(c) for c in cycles)
+    (index,) = pick(str(path), [Axis("position", len(cycles), labels)], Wanted(position=wanted.position))
+    taken = [n for n in files if n.time[0] == cycles[index or 0]]
+    return [Named(n.name, n.channel, n.plane, "", n.time[1:]) for n in taken], Wanted(
+        wanted.channel, wanted.plane
+    )
+
+
+def _cycle(path: Path, head: Head) -> str | None:
+    """Return what the numbered images of a Prairie View cycle are, ``plane`` or ``time``, where metadata say it."""
+    for xml in sorted(path.glob("*.xml"))[:4]:
+        if xml.is_file() and xml.stat().st_size < _LARGEST_XML:
+            kinds = set(
+                re.findall(r'<Sequence\b[^>]*\btype="([^"]*)"', xml.read_text("utf-8", errors="replace"))
+            )
+            if kinds:
+                return "plane" if all("ZSeries" in kind for kind in kinds) else "time"
+    sizes = dict(re.findall(r'\bSize([ZT])\s*=\s*"(\d+)"', head.ome))
+    z, t = int(sizes.get("Z", 1)), int(sizes.get("T", 1))
+    return "plane" if z > 1 >= t else "time" if t > 1 >= z else None
+
+
+def _lost_note(path: Path, lost: list[int]) -> str:
+    if not lost:
+        return ""
+    return (
+        f"{path.name}: {len(lost)} image{'s' if len(lost) > 1 else ''} of the series "
+        f"{'are' if len(lost) > 1 else 'is'} missing, the first is number {lost[0]}; the images around a gap are "
+        "taken for neighbours"
+    )
+
+
+def _open_parts(path: Path, parts: list[Path], lost: list[int], inside: Wanted, limit_bytes: int) -> Reader:
+    """Open TIFF files that follow each other in time: single images or stacks."""
+    head = head_of(parts[0])
+    listed = set(file_names(head.ome)) if head.ome else set()
+    if len(listed & {p.name for p in parts}) > 1:
+        raise InvalidInput(
+            f"{path} holds {len(listed)} files of one OME-TIFF set and others: give the path of one of the set's files."
+        )
+    opener = partial(open_tiff, wanted=inside, limit_bytes=limit_bytes)
+    turns: Turns | None = head.turns if head.turns is not None and not head.turns.single else None
+    if turns is not None:
+        opener = partial(open_flat, limit_bytes=limit_bytes)
+    first = opener(parts[0])
+    frame_bytes = first.shape[1] * first.shape[2] * first.dtype.itemsize
+    if first.shape[0] == 1:
+        lengths = _count_images(parts, frame_bytes, first.piece == (1, 1, 1))
+    elif turns is not None:
+        lengths = [count_pages(part) for part in parts]
+        lengths[0] = first.shape[0]
+    else:
+        lengths = [first.shape[0], *(opener(part).shape[0] for part in parts[1:])]
+    stacks = max(lengths) > 1
+    if stacks and lost:
+        raise InvalidInput(
+            f"{path} lacks part {lost[0]} of the recording ({len(lost)} of {len(lost) + len(parts)} missing): copy it "
+            "to the others, or move the parts after it to a folder of their own."
+        )
+    note = parts_note(path.name, parts, lengths) if stacks and len(parts) > 1 else _lost_note(path, lost)
+    joined = Joined(parts, lengths, opener, first, note)
+    if turns is None:
+        return joined
+    places, left_out = choose_pages(str(path), turns, joined.shape[0], inside)
+    return Chosen(joined, places, left_out)
+
+
+def _count_images(parts: list[Path], frame_bytes: int, plain: bool) -> list[int]:
+    """Return the pages of each file; a file that is too small for two frames is not opened."""
+    return [1 if plain and p.stat().st_size < 2 * frame_bytes else count_pages(p) for p in parts]
+
+
+class _Png:
+    """One PNG image."""
+
+    note = ""
+
+    def __init__(self, file: Path, limit_bytes: int) -> None:
+        check_regular(file)
+        self._file, self._limit_bytes = file, limit_bytes
+        height, width, self.dtype = self._describe(file)
+        self.shape = (1, height, width)
+        self.piece = (1, height, width)
+
+    def _describe(self, file: Path) -> tuple[int, int, np.dtype[Any]]:
+        """Return rows, columns and dtype of an image from its header."""
+        if find_spec("imagecodecs") is None:
+            raise InvalidInput(
+                f"{file} is PNG, and reading it needs imagecodecs: {how_to_install('formats')}."
+            )
+        with file.open("rb") as opened:
+            head = opened.read(26)
+        if len(head) < 26 or not head.startswith(_PNG_MAGIC) or head[12:16] != b"IHDR":
+            raise InvalidInput(f"{file} is no PNG image: it is damaged; save it again.")
+        width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+        bits, colour = head[24], head[25]
+        if colour != 0 or bits not in (8, 16):
+            raise InvalidInput(
+                f"{file} holds colour or {bits}-bit pixels: save it as grey values of 8 or 16 bits."
+            )
+        check_claim(
+            str(file),
+            (height, width),
+            bits // 8,
+            piece=(height, width),
+            stored_bytes=file.stat().st_size,
+            compressed=True,
+            limit_bytes=self._limit_bytes,
+        )
+        return height, width, np.dtype(f"uint{bits}")
+
+    def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        """Return (stop - start, rows, columns)."""
+        import imagecodecs
+
+        image: npt.NDArray[Any] = imagecodecs.png_decode(self._file.read_bytes())
+        return image[None, rows, columns] if stop > start else image[None][:0]

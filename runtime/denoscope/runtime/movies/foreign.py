@@ -1,0 +1,130 @@
+"""Formats that are not read, or with other libraries only: which one a file is, and the way to a movie that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from denoscope.runtime.errors import InvalidInput
+
+from .lazy import Reader
+from .pick import Wanted
+
+__all__ = ["foreign_kind", "is_foreign", "open_foreign", "way_out"]
+
+_FIJI = "open it in Fiji (File > Import > Bio-Formats) and save it as OME-TIFF"
+_BIO = "convert it with bioformats2raw to OME-Zarr, or in Fiji (Bio-Formats) to OME-TIFF"
+
+# Ending, what it is, and what to do.
+_FORMATS: dict[str, tuple[str, str]] = {
+    ".nd2": ("a Nikon ND2", f"export it as OME-TIFF from NIS-Elements, or {_FIJI}"),
+    ".czi": ("a Zeiss CZI", f"export it as OME-TIFF from ZEN, or {_FIJI}"),
+    ".lif": ("a Leica LIF", f"export it as OME-TIFF from LAS X, or {_FIJI}"),
+    ".xlef": ("a Leica project", f"export it as OME-TIFF from LAS X, or {_FIJI}"),
+    ".lof": ("a Leica LOF", f"export it as OME-TIFF from LAS X, or {_FIJI}"),
+    ".oib": ("an Olympus OIB", f"export it as OME-TIFF from the Olympus software, or {_FIJI}"),
+    ".oif": ("an Olympus OIF", f"export it as OME-TIFF from the Olympus software, or {_FIJI}"),
+    ".oir": ("an Olympus OIR", f"export it as OME-TIFF from the Olympus software, or {_FIJI}"),
+    ".vsi": ("an Olympus VSI", f"export it as OME-TIFF from the Olympus software, or {_BIO}"),
+    ".ims": ("an Imaris IMS", f"name one data set of it, FILE.ims::/DataSet/..., or {_FIJI}"),
+    ".lsm": ("a Zeiss LSM", _FIJI),
+    ".dv": ("a DeltaVision file", _FIJI),
+    ".stk": ("a MetaMorph STK", _FIJI),
+    ".nd": ("the list of a MetaMorph recording", "give the folder with its TIFF files"),
+    ".sld": ("a SlideBook file", f"export it as OME-TIFF from SlideBook, or {_FIJI}"),
+    ".avi": ("an AVI video", "open it in Fiji (File > Import > AVI) as 8-bit grey and save it as TIFF"),
+    ".mkv": (
+        "a Matroska video",
+        "convert it without loss: ffmpeg -i FILE.mkv -pix_fmt gray frame_%06d.png, in a folder",
+    ),
+    ".mp4": ("an MP4 video", "its compression changes the noise: denoise the original recording instead"),
+    ".mov": (
+        "a QuickTime video",
+        "its compression changes the noise: denoise the original recording instead",
+    ),
+    ".wmv": ("a Windows video", "its compression changes the noise: denoise the original recording instead"),
+    ".raw": (
+        "a raw file without a header",
+        "copy ThorImage's Experiment.xml beside it, or import it in Fiji (File > Import > Raw) and save it as TIFF",
+    ),
+    ".dat": ("a raw file without a header", "import it in Fiji (File > Import > Raw) and save it as TIFF"),
+    ".dcimg": ("a Hamamatsu DCIMG", "export it as TIFF from HCImage"),
+    ".sif": ("an Andor SIF", f"export it as TIFF from Solis, or {_FIJI}"),
+    ".fits": ("a FITS file", "open it in Fiji and save it as TIFF"),
+    ".spe": ("a Princeton Instruments SPE", f"export it as TIFF from LightField, or {_FIJI}"),
+    ".sbx": ("a Scanbox recording", "convert it with sbxread (MATLAB) or suite2p to TIFF"),
+    ".isxd": ("an Inscopix ISXD", "export it as TIFF from the Inscopix software (isx.export_movie_to_tiff)"),
+    ".mat": (
+        "a MATLAB file",
+        "save the movie with save(..., '-v7.3') and name it, FILE.mat::/movie, or write a TIFF",
+    ),
+    ".mmap": (
+        "a CaImAn memory map",
+        "save it as TIFF: caiman.load(FILE).save('movie.tif')",
+    ),
+    ".bin": (
+        "a binary file without a size, as suite2p writes it",
+        "save it as .npy: numpy.save('movie.npy', numpy.memmap(FILE, 'int16').reshape(-1, Ly, Lx))",
+    ),
+    ".npz": ("a NumPy archive", "save the movie in it as .npy: numpy.save('movie.npy', movie)"),
+    ".seq": ("a Norpix or StreamPix sequence", "export it as TIFF from StreamPix"),
+    ".cxd": ("a SimplePCI file", _FIJI),
+    ".nwb": ("an NWB file", "name the data set with the movie: FILE.nwb::/acquisition/NAME/data"),
+    ".jpg": ("a JPEG picture", "its compression changes the noise: denoise the original recording instead"),
+    ".gif": ("a GIF", "it holds 256 colours: denoise the original recording instead"),
+}
+
+# What the first bytes say where the name does not help.
+_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\xda\xce\xbe\x0a", ".nd2"),
+    (0, b"\x00\x00\x00\x0cjP  ", ".nd2"),
+    (0, b"ZISRAWFILE", ".czi"),
+    (0, b"\x70\x00\x00\x00", ".lif"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".oib"),
+    (8, b"AVI ", ".avi"),
+    (0, b"\x1aE\xdf\xa3", ".mkv"),
+    (4, b"ftyp", ".mp4"),
+    (0, b"MATLAB 5.0", ".mat"),
+    (0, b"DCIMG", ".dcimg"),
+    (0, b"Andor Technology", ".sif"),
+    (0, b"SIMPLE  =", ".fits"),
+    (0, b"GIF8", ".gif"),
+    (0, b"\xff\xd8\xff", ".jpg"),
+)
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def foreign_kind(path: Path) -> str | None:
+    """Return the ending under which a file's format is listed, or None."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        head = file.read(32)
+    if head[:4] in _TIFF:
+        return None
+    by_name = path.suffix.lower()
+    for at, magic, ending in _MAGIC:
+        if head[at : at + len(magic)] == magic:
+            return by_name if by_name in _FORMATS else ending
+    return by_name if by_name in _FORMATS else None
+
+
+def is_foreign(path: Path) -> bool:
+    """Say whether a file is of a format that denoscope knows and does not read."""
+    return foreign_kind(path) is not None
+
+
+def open_foreign(path: Path, _wanted: Wanted, _limit_bytes: int) -> Reader:
+    """Refuse it with the name of its format and the way out.
+
+    Raises
+    ------
+    InvalidInput
+        Always.
+    """
+    name, remedy = way_out(path)
+    raise InvalidInput(f"{path} is {name}, which denoscope does not read: {remedy}.")
+
+
+def way_out(path: Path) -> tuple[str, str]:
+    """Return what a file of a known format is, and how to get a movie that is read without other libraries."""
+    return _FORMATS[foreign_kind(path) or ""]

@@ -1,0 +1,67 @@
+"""Leica LIF, read by the library liffile: the images of one file count as positions."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime.errors import InvalidInput
+
+from .lazy import Reader
+from .pick import Axis, Wanted
+from .plane_by_plane import PlaneByPlane, choose, one_sentence, only_image
+
+__all__ = ["open_lif"]
+
+_KINDS = {"T": "time", "Z": "plane", "C": "channel", "M": "position"}
+
+
+def open_lif(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open one image of a LIF file, and one channel and plane of it, as a movie.
+
+    Raises
+    ------
+    InvalidInput
+        If the file is damaged, in colour, or the choice is ambiguous.
+    """
+    library: Any = import_module("liffile")
+    with one_sentence(str(path), "Leica LIF"):
+        file = library.LifFile(str(path))
+        try:
+            return _opened(path, file, wanted, limit_bytes)
+        except BaseException:
+            file.close()
+            raise
+
+
+def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
+    images = [image for image in file.images if {"X", "Y"} <= set(image.sizes)]
+    if not images:
+        raise InvalidInput(f"{path} holds no image with rows and columns: export it from LAS X as OME-TIFF.")
+    at, wanted = only_image(str(path), tuple(str(image.path) for image in images), wanted)
+    image = images[at]
+    name = str(path) if len(images) == 1 else f"{path} ({image.path})"
+    sizes = {axis: int(size) for axis, size in image.sizes.items()}
+    if tuple(image.frames.frame_sizes) != ("Y", "X"):
+        kind = "in colour" if "S" in sizes else "not stored in frames of rows and columns"
+        raise InvalidInput(f"{name} is {kind}: export one channel of grey from LAS X as OME-TIFF.")
+    order = [axis for axis in sizes if axis not in ("Y", "X")]
+    choice = choose(name, [Axis(_KINDS.get(axis, "other"), sizes[axis]) for axis in order], wanted)
+
+    def plane(t: int) -> npt.NDArray[Any]:
+        return np.asarray(image.frame(**dict(zip(order, choice.at(t), strict=True))))
+
+    return PlaneByPlane(
+        name,
+        (choice.length, sizes["Y"], sizes["X"]),
+        image.dtype,
+        plane,
+        file.close,
+        stored_bytes=path.stat().st_size,
+        compressed=False,
+        limit_bytes=limit_bytes,
+    )

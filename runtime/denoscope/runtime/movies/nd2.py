@@ -1,0 +1,104 @@
+"""Nikon ND2, read by the library nd2."""
+
+from __future__ import annotations
+
+import math
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime.errors import InvalidInput
+
+from .lazy import Reader
+from .pick import Axis, Wanted
+from .plane_by_plane import PlaneByPlane, choose, one_sentence
+
+__all__ = ["open_nd2"]
+
+_KINDS = {"T": "time", "Z": "plane", "P": "position", "C": "channel"}
+
+
+def open_nd2(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open one channel, plane and position of an ND2 file as a movie.
+
+    Raises
+    ------
+    InvalidInput
+        If the file is damaged, in colour, or the choice is ambiguous.
+    """
+    library: Any = import_module("nd2")
+    with one_sentence(str(path), "Nikon ND2"):
+        file = library.ND2File(str(path))
+        try:
+            return _opened(path, file, wanted, limit_bytes)
+        except BaseException:
+            file.close()
+            raise
+
+
+def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
+    if file.is_rgb:
+        raise InvalidInput(f"{path} is in colour; denoscope takes one channel of grey: save it as OME-TIFF.")
+    sizes = {axis: int(size) for axis, size in file.sizes.items() if axis not in ("Y", "X")}
+    channels = sizes.pop("C", 1)
+    axes = [
+        Axis(_KINDS.get(a, "other"), n, _position_names(file) if a == "P" else ()) for a, n in sizes.items()
+    ]
+    names = tuple(c.channel.name for c in file.metadata.channels or ())
+    axes.append(Axis("channel", channels, names if len(names) == channels else ()))
+    choice = choose(str(path), axes, wanted)
+    loops = tuple(sizes.values())
+
+    def number(t: int) -> int:
+        return int(np.ravel_multi_index(choice.at(t)[:-1], loops)) if loops else 0
+
+    kept, note = _recorded(
+        path, file, [number(t) for t in range(choice.length)] if choice.time != len(loops) else None
+    )
+    height, width = int(file.attributes.heightPx), int(file.attributes.widthPx or 0)
+
+    def plane(t: int) -> npt.NDArray[Any]:
+        at = choice.at(t)
+        frame = np.asarray(file.read_frame(number(t) if kept is None else kept[t]))
+        chosen: npt.NDArray[Any] = frame.reshape(channels, height, width)[at[-1]]
+        return chosen
+
+    return PlaneByPlane(
+        str(path),
+        (choice.length if kept is None else len(kept), height, width),
+        file.dtype,
+        plane,
+        file.close,
+        stored_bytes=path.stat().st_size,
+        compressed=math.prod((*loops, channels, height, width)) * file.dtype.itemsize > path.stat().st_size,
+        limit_bytes=limit_bytes,
+        note=note,
+    )
+
+
+def _position_names(file: Any) -> tuple[str, ...]:
+    """Return the names of the stage positions, where the file has them."""
+    for loop in file.experiment:
+        if loop.type == "XYPosLoop":
+            return tuple(p.name or f"XYPos:{i}" for i, p in enumerate(loop.parameters.points))
+    return ()
+
+
+def _recorded(path: Path, file: Any, numbers: list[int] | None) -> tuple[list[int] | None, str]:
+    """Return the frames that the file really has, and a note of those it only announces.
+
+    A recording that was stopped announces more, and the library gives zeros for them.
+    """
+    offsets = getattr(getattr(file, "_rdr", None), "_frame_offsets", None)
+    if numbers is None or not isinstance(offsets, dict):
+        return numbers, ""
+    kept = [n for n in numbers if n in offsets]
+    if not kept:
+        raise InvalidInput(
+            f"{path} announces {len(numbers)} frames and has none of them: nothing was recorded."
+        )
+    lost = len(numbers) - len(kept)
+    return kept, f"{path.name}: {lost} of {len(numbers)} time points were never recorded" if lost else ""

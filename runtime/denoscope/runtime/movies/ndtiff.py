@@ -1,0 +1,217 @@
+"""NDTiff of Micro-Manager 2 and pycromanager, versions 2 and 3: frames at the places its index lists."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime.errors import InvalidInput
+
+from .check import check_claim, one_line
+from .lazy import Reader
+from .pick import Axis, Wanted, pick_index
+
+__all__ = ["open_ndtiff"]
+
+_KINDS = {"time": "time", "channel": "channel", "z": "plane", "position": "position"}
+# 8 bit, 16 bit, and 10, 12, 14, 11 bit in 16; 2 is colour.
+_PIXEL_TYPES = {0: "<u1", 1: "<u2", 3: "<u2", 4: "<u2", 5: "<u2", 6: "<u2"}
+_PLACE = struct.Struct("<IiiiiIii")
+
+_Entry = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a frame lies: file, byte, size and pixel type."""
+
+    file: str
+    offset: int
+    height: int
+    width: int
+    kind: int
+    compression: int
+
+
+def open_ndtiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open an NDTiff folder as a reader of one channel, plane and position over time.
+
+    Raises
+    ------
+    InvalidInput
+        If the index is damaged, frames differ or are missing, or the choice is ambiguous.
+    """
+    folder = path if (path / "NDTiff.index").is_file() else path / "Full resolution"
+    places = _read_index(folder / "NDTiff.index")
+    chosen, note = _pick(path, places, wanted)
+    return _Frames(path, folder, chosen, note, limit_bytes)
+
+
+def _read_index(index: Path) -> list[tuple[dict[str, _Entry], _Place]]:
+    """Read ``NDTiff.index``: for each frame its axes as JSON, its file, and its place there.
+
+    The frames before a record that was cut short are a recording that was interrupted.
+    """
+    data = index.read_bytes()
+    at, places = 0, []
+    try:
+        while at < len(data):
+            axes_json, at = _text(data, at)
+            name, at = _text(data, at)
+            if len(data) - at < _PLACE.size:
+                break
+            offset, width, height, kind, compression, *_ = _PLACE.unpack_from(data, at)
+            at += _PLACE.size
+            axes = json.loads(axes_json)
+            if not isinstance(axes, dict) or not all(isinstance(v, int | str) for v in axes.values()):
+                raise InvalidInput(f"{index} lists a frame with the axes {axes_json[:80]}: it is damaged.")
+            # A name with folders could lead out of the data set.
+            if PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
+                raise InvalidInput(
+                    f"{index} lists the file `{name[:80]}`, which is not beside it: it is damaged."
+                )
+            places.append((axes, _Place(name, offset, height, width, kind, compression)))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(
+            f"{index} is damaged at byte {at} ({one_line(error)}): open the .tif files beside it instead."
+        ) from error
+    if not places:
+        raise InvalidInput(f"{index} lists no frames: nothing was recorded.")
+    return places
+
+
+def _text(data: bytes, at: int) -> tuple[str, int]:
+    """Return the text at `at` with its length before it, and where it ends."""
+    if len(data) - at < 4:
+        return "{}", len(data)
+    (length,) = struct.unpack_from("<I", data, at)
+    if length > len(data) - at - 4:
+        raise ValueError(f"a text of {length} bytes where {len(data) - at - 4} are left")
+    return data[at + 4 : at + 4 + length].decode("utf-8"), at + 4 + length
+
+
+def _pick(
+    path: Path, places: list[tuple[dict[str, _Entry], _Place]], wanted: Wanted
+) -> tuple[list[_Place], str]:
+    """Return the wanted frames in the order of time, and what to know of them.
+
+    A later entry of the same frame replaces an earlier one.
+    """
+    entries: dict[str, dict[_Entry, None]] = {}
+    for axes, _ in places:
+        for axis, value in axes.items():
+            entries.setdefault(axis, {})[value] = None
+    several = {axis: sorted(values, key=_order) for axis, values in entries.items() if len(values) > 1}
+    time = "time" if "time" in several else None
+    if time is None:
+        stacks = [a for a in several if _KINDS.get(a, "other") in ("plane", "other")]
+        stacks = [a for a in stacks if wanted.of(_KINDS.get(a, "other")) is None]
+        time = stacks[0] if len(stacks) == 1 else None
+    fixed: dict[str, _Entry] = {}
+    for axis, kind in _KINDS.items():
+        if axis != time and kind != "time":
+            values = sorted(entries.get(axis, {0: None}), key=_order)
+            named = axis in entries and any(isinstance(v, str) for v in values)
+            labels = tuple(map(str, values)) if named else ()
+            fixed[axis] = values[pick_index(str(path), Axis(kind, len(values), labels), wanted.of(kind))]
+    for axis, values in several.items():
+        if axis != time and axis not in fixed:
+            raise InvalidInput(
+                f"{path} has an axis `{axis}` of {len(values)} entries, which denoscope cannot choose from: "
+                "save one of them as a movie of its own."
+            )
+    found: dict[_Entry, _Place] = {}
+    for axes, place in places:
+        if all(axes.get(axis, value) == value for axis, value in fixed.items()):
+            found[axes.get(time, 0) if time else 0] = place
+    if not found:
+        chosen = ", ".join(f"{axis} {value}" for axis, value in fixed.items() if axis in several)
+        raise InvalidInput(f"{path} holds no frame of {chosen}: choose another combination.")
+    times = sorted(found, key=_order)
+    numbers = [t for t in times if isinstance(t, int)]
+    lost = numbers[-1] - numbers[0] + 1 - len(numbers) if numbers else 0
+    # A channel that is taken at every n-th time point only is a movie all the same.
+    note = (
+        f"{path.name}: {lost} of {lost + len(numbers)} time points have no frame of this choice"
+        if lost
+        else ""
+    )
+    return [found[t] for t in times], note
+
+
+def _order(value: _Entry) -> tuple[bool, int, str]:
+    return (isinstance(value, str), value if isinstance(value, int) else 0, str(value))
+
+
+class _Frames:
+    """The chosen frames, read where the index says they are."""
+
+    piece = (1, 1, 1)
+
+    def __init__(self, path: Path, folder: Path, places: list[_Place], note: str, limit_bytes: int) -> None:
+        self.note = note
+        first = places[0]
+        if first.kind not in _PIXEL_TYPES or first.compression != 0:
+            raise InvalidInput(
+                f"{path} holds pixels of NDTiff type {first.kind} (compression {first.compression}); "
+                "denoscope takes 8 to 16 bits of grey, uncompressed."
+            )
+        for number, place in enumerate(places):
+            if (place.height, place.width, place.kind) != (first.height, first.width, first.kind):
+                raise InvalidInput(
+                    f"{path}: frame {number} is {place.height} x {place.width}, the first "
+                    f"{first.height} x {first.width}: split the movie where the size changes."
+                )
+        self.dtype = np.dtype(_PIXEL_TYPES[first.kind]).newbyteorder("=")
+        self.shape = (len(places), first.height, first.width)
+        sizes = {name: _size(folder / name) for name in {p.file for p in places}}
+        check_claim(
+            str(path),
+            self.shape,
+            self.dtype.itemsize,
+            piece=self.piece,
+            stored_bytes=sum(sizes.values()),
+            compressed=False,
+            limit_bytes=limit_bytes,
+        )
+        self._folder = folder
+        self._places = places
+
+    def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        """Return (stop - start, rows, columns)."""
+        line = self.shape[2] * self.dtype.itemsize
+        result = np.empty((stop - start, rows.stop - rows.start, columns.stop - columns.start), self.dtype)
+        wanted = result.shape[1] * line
+        name, file = None, None
+        try:
+            for i, place in enumerate(self._places[start:stop]):
+                if place.file != name:
+                    if file is not None:
+                        file.close()
+                    name, file = place.file, (self._folder / place.file).open("rb")
+                assert file is not None
+                file.seek(place.offset + rows.start * line)
+                data = file.read(wanted)
+                if len(data) != wanted:
+                    raise EOFError(f"{place.file} is {wanted - len(data)} bytes too short")
+                result[i] = np.frombuffer(data, self.dtype.newbyteorder("<")).reshape(result.shape[1], -1)[
+                    :, columns
+                ]
+        finally:
+            if file is not None:
+                file.close()
+        return result
+
+
+def _size(file: Path) -> int:
+    if not file.is_file():
+        raise InvalidInput(f"{file} is missing, and NDTiff.index lists frames in it: copy the whole folder.")
+    return file.stat().st_size

@@ -1,0 +1,64 @@
+"""NumPy's ``.npy``: an array (T, H, W), read from where its pixels lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from denoscope.runtime.errors import InvalidInput
+
+from .check import check_claim, check_dtype, one_line
+from .lazy import Reader
+from .pick import Axis, Wanted, pick
+from .tiff import DenseReader
+
+__all__ = ["open_npy"]
+
+
+def open_npy(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open a ``.npy`` file of three axes as a movie; nothing in it is ever unpickled.
+
+    Raises
+    ------
+    InvalidInput
+        If it is damaged, of other axes, or stored column by column.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, fortran, dtype = read(file)
+            offset = file.tell()
+    except (ValueError, EOFError, OSError) as error:
+        raise InvalidInput(
+            f"{path} cannot be read as a NumPy array ({one_line(error)}): save it again."
+        ) from error
+    if dtype.hasobject:
+        raise InvalidInput(
+            f"{path} holds Python objects, which are never loaded: save the movie alone, (T, H, W)."
+        )
+    if len(shape) != 3:
+        raise InvalidInput(
+            f"{path} has the shape {shape}; a movie is (T, H, W): save one channel and plane of it."
+        )
+    if fortran:
+        raise InvalidInput(
+            f"{path} is stored column by column: save it again with numpy.save(FILE, numpy.ascontiguousarray(movie))."
+        )
+    check_dtype(str(path), dtype)
+    check_claim(
+        str(path),
+        shape,
+        dtype.itemsize,
+        piece=(1, 1, 1),
+        stored_bytes=path.stat().st_size - offset,
+        compressed=False,
+        limit_bytes=limit_bytes,
+    )
+    pick(str(path), [Axis("time", shape[0])], wanted)
+    return DenseReader(path, shape, dtype, offset, shape[1] * shape[2] * dtype.itemsize)

@@ -1,0 +1,146 @@
+"""OME-XML of TIFF sets in several files: which page of which file is which plane."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from xml.etree import ElementTree as ET
+
+from denoscope.runtime.errors import InvalidInput
+
+__all__ = ["OmeImage", "check_names", "file_names", "listed_images", "page_turns"]
+
+_MOST_PLANES = 2_000_000
+
+
+@dataclass
+class OmeImage:
+    """One image of the XML.
+
+    Attributes
+    ----------
+    name
+        Empty where the XML gives none.
+    sizes
+        Of T, C and Z.
+    channels
+        Names of the channels, empty where one has none.
+    pages
+        For each (t, c, z) the pages that the XML lists for it, as file name and number of the page; an empty
+        name stands for the file itself.
+    """
+
+    name: str
+    sizes: dict[str, int]
+    channels: tuple[str, ...]
+    pages: dict[tuple[int, int, int], list[tuple[str, int]]] = field(default_factory=dict)
+
+    @property
+    def repeats(self) -> int:
+        """How often the XML lists the same plane: more than once where it hides a series behind its sizes."""
+        return max((len(pages) for pages in self.pages.values()), default=1)
+
+
+def file_names(xml: str) -> list[str]:
+    """Return the file names in OME-XML, each once."""
+    found = re.findall(r"\b(?:FileName|MetadataFile)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", xml)
+    plain = (a or b for a, b in found)
+    named = (n.replace("&amp;", "&").replace("&apos;", "'").replace("&quot;", '"') for n in plain)
+    return list(dict.fromkeys(named))
+
+
+def check_names(path: Path, xml: str) -> list[str]:
+    """Refuse OME-XML whose file names lead out of the movie's folder or to what is no regular file.
+
+    Raises
+    ------
+    InvalidInput
+        Which name.
+    """
+    names = file_names(xml)
+    for name in names:
+        pure = (PurePosixPath(name), PureWindowsPath(name))
+        if "&" in name.replace("& ", "") and re.search(r"&#?\w+;", name):
+            raise InvalidInput(
+                f"{path} names a file `{name[:80]}` that cannot be read: its OME-XML is damaged."
+            )
+        if any(p.is_absolute() or p.anchor or ".." in p.parts for p in pure):
+            raise InvalidInput(
+                f"{path} names the file `{name[:80]}`, which is not below its folder: its OME-XML is damaged or "
+                "not to be trusted; save the movie again."
+            )
+        there = path.parent / name
+        if name and there.exists() and not there.is_file():
+            raise InvalidInput(
+                f"{path} names `{name[:80]}`, which is no regular file: remove it from the folder."
+            )
+    return names
+
+
+def listed_images(xml: str) -> list[OmeImage] | None:
+    """Return the images of OME-XML that says for each plane where it is, or None where it does not."""
+    try:
+        root = ET.fromstring(xml)  # noqa: S314 - expat bounds entities
+    except ET.ParseError:
+        return None
+    images, planes = [], 0
+    for element in root.findall("{*}Image"):
+        pixels = element.find("{*}Pixels")
+        if pixels is None:
+            return None
+        try:
+            sizes = {a: int(pixels.get(f"Size{a}", "1")) for a in "TCZ"}
+            order = [a for a in pixels.get("DimensionOrder", "XYZCT")[2:] if a in "TCZ"]
+        except ValueError:
+            return None
+        channels = pixels.findall("{*}Channel")
+        if len(order) != 3 or any(c.get("SamplesPerPixel", "1") != "1" for c in channels):
+            return None
+        names = tuple(c.get("Name", "") for c in channels)
+        image = OmeImage(
+            element.get("Name", ""), sizes, names if all(names) and len(names) == sizes["C"] else ()
+        )
+        if math.prod(sizes.values()) > _MOST_PLANES or min(sizes.values()) < 1:
+            return None
+        for data in pixels.findall("{*}TiffData"):
+            uuid = data.find("{*}UUID")
+            file = "" if uuid is None else uuid.get("FileName", "")
+            count = data.get("PlaneCount") or data.get("NumPlanes") or ("1" if data.get("IFD") else "")
+            first = {a: data.get(f"First{a}", "0") for a in "TCZ"}
+            ifd = data.get("IFD", "0")
+            if not all(t.isdecimal() for t in (count, ifd, *first.values())):
+                return None
+            planes += int(count)
+            if planes > _MOST_PLANES:
+                return None
+            at = sum(int(first[a]) * math.prod(sizes[b] for b in order[:i]) for i, a in enumerate(order))
+            for k in range(int(count)):
+                place, rest = {}, at + k
+                for a in order:
+                    rest, place[a] = divmod(rest, sizes[a])
+                if rest:
+                    return None
+                image.pages.setdefault((place["T"], place["C"], place["Z"]), []).append((file, int(ifd) + k))
+        images.append(image)
+    return images or None
+
+
+def page_turns(xml: str, name: str) -> dict[int, tuple[int, int, int, int]] | None:
+    """Return position, time, channel and plane of the pages of one file, or None where the XML does not say."""
+    images = listed_images(xml)
+    if images is None:
+        return None
+    found: dict[int, tuple[int, int, int, int]] = {}
+    for position, image in enumerate(images):
+        pages = image.pages
+        if not pages and len(images) == 1:
+            every = product(range(image.sizes["T"]), range(image.sizes["C"]), range(image.sizes["Z"]))
+            pages = {place: [("", i)] for i, place in enumerate(every)}
+        for (t, c, z), listed in pages.items():
+            for turn, (file, page) in enumerate(listed):
+                if file in ("", name):
+                    found[page] = (position, t + turn * image.sizes["T"], c, z)
+    return found or None

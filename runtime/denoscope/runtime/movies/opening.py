@@ -1,0 +1,245 @@
+"""Open a movie of any format: which one it is, told from the path, and what reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime.errors import InvalidInput
+
+from .check import check_regular
+from .foreign import foreign_kind, is_foreign, way_out
+from .install import how_to_install
+from .joined import Chosen
+from .lazy import LazyMovie, Reader
+from .pages_of import choose_pages
+from .pages_of import interleaved as alternating
+from .pick import Wanted
+
+__all__ = ["FORMATS", "AnyMovie", "MovieFormat", "open_movie"]
+
+AnyMovie = (
+    npt.NDArray[np.uint8]
+    | npt.NDArray[np.uint16]
+    | npt.NDArray[np.int16]
+    | npt.NDArray[np.float32]
+    | LazyMovie
+)
+
+# Larger files are read, not mapped: mapped pages count as the process's own memory until others need it.
+_MAPPED_BYTES = 256 * 2**20
+
+
+# ``scan_00001_00002.tif`` and ``TSeries_Cycle00002_Ch1_000001.ome.tif``, up to the number of the part or cycle.
+_PART = re.compile(r"(.*(?:_\d{5}_(?=\d{5}\.)|_Cycle(?=\d{5}_Ch\d+_\d{6})))", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class MovieFormat:
+    """One row of the table of formats.
+
+    Attributes
+    ----------
+    name
+        As users know it.
+    matches
+        Whether a path is of this format; looks at names and magic bytes only.
+    opener
+        ``module:function`` beside this module, imported when it is first needed.
+    needs
+        Library that the extra brings, or None.
+    extra
+        ``formats``, ``vendors`` or ``video``.
+    """
+
+    name: str
+    matches: Callable[[Path], bool]
+    opener: str
+    needs: str | None = None
+    extra: str = "formats"
+
+
+def _starts_with(path: Path, *magic: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(8)
+    return any(head.startswith(m) for m in magic)
+
+
+def _is_ndtiff(path: Path) -> bool:
+    return (path / "NDTiff.index").is_file() or (path / "Full resolution" / "NDTiff.index").is_file()
+
+
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs"))
+
+
+def _split_dataset(path: Path) -> tuple[Path, str | None]:
+    file, colons, dataset = str(path).partition("::")
+    return (Path(file), dataset) if colons else (path, None)
+
+
+def _is_hdf5(path: Path) -> bool:
+    return _starts_with(_split_dataset(path)[0], b"\x89HDF\r\n\x1a\n")
+
+
+def _is_npy(path: Path) -> bool:
+    return _starts_with(path, b"\x93NUMPY")
+
+
+def _is_thorlabs(path: Path) -> bool:
+    if path.is_dir():
+        return (path / "Experiment.xml").is_file() and any(path.glob("[Ii]mage_*.raw"))
+    return path.suffix.lower() == ".raw" and path.is_file() and path.with_name("Experiment.xml").is_file()
+
+
+def _is_tiff(path: Path) -> bool:
+    return path.is_file()
+
+
+def _ends(*endings: str) -> Callable[[Path], bool]:
+    return lambda path: foreign_kind(path) in endings
+
+
+FORMATS: tuple[MovieFormat, ...] = (
+    MovieFormat("NDTiff", _is_ndtiff, "ndtiff:open_ndtiff"),
+    MovieFormat("OME-Zarr", _is_zarr, "zarr:open_zarr", "zarr"),
+    MovieFormat("HDF5", _is_hdf5, "hdf5:open_hdf5", "h5py"),
+    MovieFormat("NumPy array", _is_npy, "npy:open_npy"),
+    MovieFormat("Nikon ND2", _ends(".nd2"), "nd2:open_nd2", "nd2", "vendors"),
+    MovieFormat("Zeiss CZI", _ends(".czi"), "czi:open_czi", "czifile", "vendors"),
+    MovieFormat("Leica LIF", _ends(".lif"), "lif:open_lif", "liffile", "vendors"),
+    MovieFormat("Olympus OIB", _ends(".oib", ".oif"), "oif:open_oif", "oiffile", "vendors"),
+    MovieFormat("video", _ends(".avi", ".mkv", ".mp4", ".mov", ".wmv"), "video:open_video", "av", "video"),
+    MovieFormat("ThorImage raw", _is_thorlabs, "thorlabs:open_thorlabs"),
+    MovieFormat("Scanbox", _ends(".sbx"), "scanbox:open_scanbox", "scipy"),
+    MovieFormat("format that is not read", is_foreign, "foreign:open_foreign"),
+    MovieFormat("folder of images", Path.is_dir, "folder:open_folder"),
+    MovieFormat("TIFF", _is_tiff, "tiff:open_tiff"),
+)
+
+
+def open_movie(
+    path: Path,
+    *,
+    channel: int | str | None = None,
+    plane: int | str | None = None,
+    position: int | str | None = None,
+    interleaved: int | None = None,
+    limit_bytes: int = 16 * 2**30,
+) -> AnyMovie:
+    """Open a movie (T, H, W) of any format without reading it.
+
+    Small uncompressed files are memory-mapped; everything else is a `LazyMovie`, which reads what it is
+    indexed with.
+
+    Parameters
+    ----------
+    path
+        TIFF, BigTIFF, OME-TIFF, ImageJ, NDTiff, OME-Zarr, HDF5 (``FILE.h5::/dataset`` names one of several),
+        raw files of ThorImage, Scanbox, a folder of numbered images, or what the extras ``vendors`` (ND2, CZI, LIF,
+        OIB, OIF) and ``video`` read.
+    channel, plane, position
+        Which, by number or name, where the file has several.
+    interleaved
+        Channels that take turns frame by frame in a file that does not say so.
+    limit_bytes
+        Largest array that one read may give; a frame that is larger is refused here.
+
+    Raises
+    ------
+    InvalidInput
+        If the movie is missing, of no known format, empty, damaged, claims more data than it can hold,
+        or the choice of channel, plane or position is missing or wrong.
+    """
+    path = Path(path)
+    file, _ = _split_dataset(path)
+    check_regular(file)
+    if not path.exists() and not file.is_file():
+        raise InvalidInput(f"There is no movie at {path}: give the path of a file or folder of images.")
+    if file.is_file() and file.stat().st_size == 0:
+        raise InvalidInput(f"{path} is empty (0 bytes): the recording was not written; choose another file.")
+    reopen = partial(_open, path, Wanted(channel, plane, position, interleaved), limit_bytes)
+    reader = reopen()
+    mapped = _mapped(reader)
+    return LazyMovie(reader, str(path), limit_bytes, reopen) if mapped is None else mapped
+
+
+def _open(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open an existing file or folder; of pages that alternate, take the wanted channel."""
+    if wanted.interleaved is None:
+        return _open_as_it_says(path, wanted, limit_bytes)
+    if wanted.interleaved < 1:
+        raise InvalidInput(f"--interleaved {wanted.interleaved} is no number of channels: give 2 or more.")
+    every = _open_as_it_says(
+        path, Wanted(None, wanted.plane, wanted.position, wanted.interleaved), limit_bytes
+    )
+    turns = alternating(wanted.interleaved)
+    places, _ = choose_pages(
+        f"{path} (--interleaved {turns.channels})", turns, every.shape[0], Wanted(wanted.channel)
+    )
+    over = every.shape[0] % turns.channels
+    note = (
+        f"the last {over} of {every.shape[0]} frames are not one of each of {turns.channels} channels"
+        if over
+        else ""
+    )
+    return Chosen(every, places, note)
+
+
+def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Find the format of an existing file or folder and open it."""
+    kind = next((f for f in FORMATS if f.matches(path)), None)
+    if kind is None:
+        raise InvalidInput(f"{path} is no HDF5 file, and only those hold datasets after `::`.")
+    if kind.needs and find_spec(kind.needs) is None:
+        raise InvalidInput(_without_library(path, kind))
+    module, _, function = kind.opener.partition(":")
+    opener = getattr(import_module(f"{__package__}.{module}"), function)
+    reader: Reader = opener(path, wanted, limit_bytes)
+    if kind.name == "TIFF" and not reader.note and (others := _other_parts(path)):
+        reader.note = (
+            f"{path.name} is opened alone; {others} other files of this recording lie beside it: name the folder to "
+            "take all of them"
+        )
+    return reader
+
+
+def _without_library(path: Path, kind: MovieFormat) -> str:
+    """Return how to get the library that a format needs, or a movie that needs none."""
+    install = how_to_install(kind.extra)
+    if kind.extra == "formats" and kind.name != "Scanbox":
+        return f"{path} is {kind.name}, and reading it needs {kind.needs}: {install}."
+    name, remedy = way_out(path)
+    return f"{path} is {name}, and reading it needs {kind.needs}: {install}, or {remedy}."
+
+
+def _other_parts(path: Path) -> int:
+    """Return how many files beside this one have a name of ScanImage's or Prairie View's that differs in its part."""
+    match = _PART.match(path.name)
+    if match is None:
+        return 0
+    pattern = re.compile(re.escape(match[1]) + r"\d{5,6}(?:_Ch\d+_\d{6})?(?:\.ome)?\.tiff?", re.IGNORECASE)
+    return sum(
+        other.name != path.name and bool(pattern.fullmatch(other.name)) for other in path.parent.iterdir()
+    )
+
+
+def _mapped(reader: Reader) -> np.memmap[tuple[int, ...], np.dtype[np.uint16]] | None:
+    """Map a small file whose bytes are the array."""
+    from .tiff import DenseReader
+
+    if not isinstance(reader, DenseReader) or not reader.mappable or reader.note:
+        return None
+    if int(np.prod(reader.shape)) * reader.dtype.itemsize > _MAPPED_BYTES:
+        return None
+    return np.memmap(reader.path, reader.dtype, "r", offset=reader.offset, shape=reader.shape)

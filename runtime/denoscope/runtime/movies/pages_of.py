@@ -1,0 +1,257 @@
+"""How the pages of a file take turns: channel, plane and time of each, as the file's own header says."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .ome import page_turns
+from .pick import Axis, Wanted, pick
+
+__all__ = ["Turns", "choose_pages", "interleaved", "page_axes", "scanimage_turns", "shaped_turns"]
+
+_MOST = 4096
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Pages that take turns: channel first, then the frames of a plane, the planes, and volumes in time.
+
+    Attributes
+    ----------
+    channels, planes
+        How many there are of each.
+    repeats
+        Frames of a plane before the next plane.
+    flyback
+        Frames at the end of each volume that show the scanner on its way back.
+    start
+        Frames of the acquisition (all channels of a frame count once) before the first page.
+    names
+        Names of the channels, empty where the file has none.
+    """
+
+    channels: int
+    planes: int = 1
+    repeats: int = 1
+    flyback: int = 0
+    start: int = 0
+    names: tuple[str, ...] = ()
+
+    @property
+    def single(self) -> bool:
+        """Say whether every page is the next point in time."""
+        return self.channels * self.planes == 1 and not self.flyback
+
+    def table(self, pages: int) -> npt.NDArray[np.int64]:
+        """Return (pages, 3): time, plane and channel of each page; plane -1 for flyback."""
+        index = np.arange(pages, dtype=np.int64)
+        frame, channel = np.divmod(index, self.channels)
+        volume, inside = np.divmod(frame + self.start, self.planes * self.repeats + self.flyback)
+        plane, repeat = np.divmod(inside, self.repeats)
+        plane[plane >= self.planes] = -1
+        return np.stack([volume * self.repeats + repeat, plane, channel], axis=1)
+
+    def axes(self, index: int) -> dict[str, int | str]:
+        """Return the axes of one page under the names that frames carry; empty where time is all there is."""
+        if self.single:
+            return {}
+        frame, channel = divmod(index, self.channels)
+        volume, inside = divmod(frame + self.start, self.planes * self.repeats + self.flyback)
+        plane, repeat = divmod(inside, self.repeats)
+        named = self.names[channel] if self.names else channel
+        # Flyback frames of a growing file are kept too: as further planes, behind those of the sample.
+        return {"time": volume * self.repeats + repeat, "z": plane, "channel": named}
+
+
+def choose_pages(name: str, turns: Turns, pages: int, wanted: Wanted) -> tuple[npt.NDArray[np.int64], str]:
+    """Return the pages of the wanted channel and plane in the order of time, and what to know of them.
+
+    Raises
+    ------
+    InvalidInput
+        If there are several and none was chosen, or there is no such one.
+    """
+    table = turns.table(pages)
+    times = len(np.unique(table[table[:, 1] >= 0, 0]))
+    axes = [
+        Axis("time", times),
+        Axis("plane", turns.planes),
+        Axis("channel", turns.channels, turns.names),
+    ]
+    _, plane, channel = pick(name, axes, wanted)
+    taken = table[:, 1] >= 0
+    if plane is not None:
+        taken &= table[:, 1] == plane
+    if channel is not None:
+        taken &= table[:, 2] == channel
+    places = np.flatnonzero(taken)
+    places = places[np.lexsort((table[places, 1], table[places, 0]))]
+    flyback = int((table[:, 1] < 0).sum())
+    note = f"{flyback} flyback frames are left out" if flyback else ""
+    return places.astype(np.int64), note
+
+
+def interleaved(count: int) -> Turns:
+    """Return the turns of pages that alternate between so many channels."""
+    return Turns(count)
+
+
+def scanimage_turns(
+    software: str, description: str, later: Callable[[int], str] = lambda _page: ""
+) -> Turns | None:
+    """Return how the pages of a ScanImage file take turns, or None where it is none.
+
+    Knows the headers of ScanImage 2016 and later (``SI.``), 4 and 5 (``scanimage.SI``) and 3 (``state.acq``).
+
+    Parameters
+    ----------
+    software, description
+        The texts of the first page.
+    later
+        Gives the description of another page by its number, empty where there is none: it tells whether
+        flyback frames are in the file.
+    """
+    description = description.replace("\r", "\n")  # the end of a line in ScanImage 3
+    text = software if software.startswith("SI.") else description
+    if text.startswith("SI.") or "scanimage.SI" in text:
+        return _scanimage(text, description, later)
+    if re.match(r"state\.", description) and "state.acq." in description:
+        return _scanimage_3(description)
+    return None
+
+
+def _scanimage(text: str, description: str, later: Callable[[int], str]) -> Turns:
+    new = {
+        match[1]: match[2].strip()
+        for match in re.finditer(r"^(?:scanimage\.)?(SI\d*\.[\w.]+)\s*=\s*(.*)$", text, flags=re.MULTILINE)
+    }
+
+    def value(*names: str) -> str | None:
+        found = (new.get(f"{root}.{name}") for name in names for root in ("SI", "SI5", "SI4"))
+        return next((v for v in found if v is not None), None)
+
+    saved = value("hChannels.channelSave", "channelsSave") or "1"
+    numbers = re.findall(r"\d+", saved)
+    labels = tuple(f"Channel {n}" for n in numbers)
+    channels = max(len(numbers), 1)
+    slices = _whole(value("hStackManager.actualNumSlices")) or _whole(
+        value("hStackManager.numSlices", "stackNumSlices")
+    )
+    in_volume = _whole(value("hStackManager.numFramesPerVolume", "hFastZ.numFramesPerVolume"))
+    with_flyback = _whole(value("hStackManager.numFramesPerVolumeWithFlyback"))
+    discarded = _whole(value("hFastZ.numDiscardFlybackFrames", "fastZNumDiscardFrames")) or 0
+    enabled = value("hStackManager.enable", "hFastZ.enable", "fastZEnable")
+    volumetric = slices is not None and slices > 1 if enabled is None else _true(enabled)
+    start = max((_frame_number(description) or 1) - 1, 0)
+    if not volumetric or (slices or in_volume or 1) <= 1:
+        return Turns(channels, names=labels if channels > 1 else ())
+    planes = min(slices or in_volume or 1, _MOST)
+    repeats = _whole(value("hStackManager.framesPerSlice", "acqNumFrames")) or 1
+    average = _whole(value("hScan2D.logAverageFactor", "acqNumAveragedFrames")) or 1
+    repeats = max(repeats // average, 1)
+    slow = (value("hStackManager.stackMode") or "").strip("' ") == "slow"
+    if in_volume and in_volume % planes == 0 and not slow:
+        repeats = in_volume // planes
+    frames = planes * repeats
+    flyback = max(with_flyback - in_volume, 0) if with_flyback and in_volume else discarded
+    begin = start
+    if flyback:
+        # A file may have been written without them: then the numbers of its frames jump.
+        jumped = _frame_number(later(channels * frames))
+        first = _frame_number(description)
+        if jumped is not None and first is not None and start % (frames + flyback) == 0:
+            if jumped - first == frames + flyback:
+                flyback, begin = 0, start // (frames + flyback) * frames
+        elif jumped is None and _true(
+            value("hFastZ.discardFlybackFrames", "fastZDiscardFlybackFrames") or ""
+        ):
+            flyback = flyback if with_flyback else discarded
+    return Turns(channels, planes, repeats, flyback, begin, labels if channels > 1 else ())
+
+
+def _scanimage_3(text: str) -> Turns:
+    words = dict(re.findall(r"^state\.acq\.(\w+)=([\d.]+)\s*$", text, flags=re.MULTILINE))
+    saved = [n for n in range(1, 5) if words.get(f"savingChannel{n}") == "1"]
+    channels = len(saved) or int(float(words.get("numberOfChannelsSave", 1))) or 1
+    planes = max(int(float(words.get("numberOfZSlices", 1))), 1)
+    frames = max(int(float(words.get("numberOfFrames", 1))), 1)
+    averaged = float(words.get("averaging", 0)) > 0
+    names = tuple(f"Channel {n}" for n in saved) if len(saved) > 1 else ()
+    if planes == 1:
+        return Turns(channels, names=names)
+    return Turns(channels, planes, 1 if averaged else frames, names=names)
+
+
+def shaped_turns(description: str) -> Turns | None:
+    """Return how pages take turns by the description that tifffile writes, or None where it is none or unclear."""
+    try:
+        said = json.loads(description)
+        axes, shape = str(said["axes"]), [int(n) for n in said["shape"]]
+    except (ValueError, TypeError, KeyError):
+        return None
+    leading = [(a, n) for a, n in zip(axes, shape, strict=False) if a not in "YXS" and n > 1]
+    order = "".join(a for a, _ in leading)
+    sizes = dict(leading)
+    if (
+        not set(order) <= set("TZC")
+        or len(order) != len(sizes)
+        or order not in ("TZC", "TZ", "TC", "ZC", "C", "Z", "T")
+    ):
+        return None
+    if math.prod(sizes.values()) == sizes.get("T", 0) or "T" not in sizes:
+        return None
+    return Turns(sizes.get("C", 1), sizes.get("Z", 1))
+
+
+def page_axes(name: str, software: str, description: str) -> Callable[[int], dict[str, int | str]] | None:
+    """Return what gives channel, slice, time and position of a page, or None where time is all there is.
+
+    Parameters
+    ----------
+    name
+        Of the file, as OME-XML calls it.
+    software, description
+        The texts of its first page.
+    """
+    turns = scanimage_turns(software, description) or shaped_turns(description)
+    if turns is not None:
+        return None if turns.single else turns.axes
+    if not description[-10:].strip().endswith("OME>"):
+        return None
+    listed = page_turns(description, name)
+    if listed is None or len({(p, c, z) for p, _, c, z in listed.values()}) < 2:
+        return None
+
+    def axes(index: int) -> dict[str, int | str]:
+        if index not in listed:
+            return {}
+        position, time, channel, plane = listed[index]
+        return {"time": time, "z": plane, "channel": channel, "position": position}
+
+    return axes
+
+
+def _whole(text: str | None) -> int | None:
+    """Return a positive whole number, or None for anything else (``Inf``, ``[]``)."""
+    match = re.fullmatch(r"\[?\s*(\d+)(?:\.0*)?\s*\]?", text or "")
+    return int(match[1]) or None if match else None
+
+
+def _true(text: str) -> bool:
+    return text.strip().lower() in ("1", "true")
+
+
+def _frame_number(description: str) -> int | None:
+    """Return the number of a page's frame in its acquisition, as ScanImage writes it in each page."""
+    for name in ("frameNumberAcquisition", "frameNumbers", r"Frame Number"):
+        match = re.search(rf"^{name}\s*=\s*(\d+)", description, flags=re.MULTILINE)
+        if match:
+            return int(match[1])
+    return None

@@ -1,0 +1,633 @@
+"""TIFF of every kind: plain, BigTIFF, OME-TIFF of one and several files, ImageJ, tiled, compressed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import struct
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from denoscope.runtime.errors import InvalidInput
+
+from .check import check_claim, check_dtype, check_regular, one_line
+from .install import how_to_install
+from .joined import Chosen, Joined
+from .lazy import Reader
+from .ome import OmeImage, check_names, listed_images
+from .pages_of import Turns, choose_pages, scanimage_turns
+from .pick import Axis, Wanted, pick, pick_index
+
+__all__ = ["DenseReader", "Head", "count_pages", "head_of", "open_flat", "open_tiff"]
+
+# Letters that tifffile gives axes.
+_KINDS = {"T": "time", "C": "channel", "Z": "plane", "R": "position", "P": "position"}
+# Files of these kinds say how their pages are arranged; pages of others follow each other in time.
+_ARRANGED = {
+    "bif", "dng", "epics", "eer", "fluoview", "gdal", "geotiff", "imagej", "indica", "lsm", "mmstack",
+    "micromanager", "mrc", "ndpi", "nih", "ome", "philips", "qpi", "scanimage", "scn", "shaped", "sis",
+    "stk", "svs", "vista",
+}  # fmt: skip
+_LEAST_IFD_BYTES = 18  # one entry in the shortest directory; a file cannot list more pages than that allows
+_MANY_PLANES = 1_000_000
+
+
+def open_tiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open a TIFF file as a reader of one channel, plane and position over time.
+
+    Raises
+    ------
+    InvalidInput
+        If it is no TIFF, damaged, claims more than it can hold, or the choice is ambiguous.
+    """
+    return _open_with(path, lambda tif: _open_arranged(tif, path, wanted, limit_bytes))
+
+
+def open_flat(path: Path, limit_bytes: int) -> Reader:
+    """Open all pages of a TIFF file in the order in which they are stored, whatever they show."""
+
+    def every_page(tif: tifffile.TiffFile) -> Reader:
+        reader = _open_plain(tif, path, Wanted(), limit_bytes)
+        if reader is None:
+            raise InvalidInput(
+                f"{path} has pages of several sizes: save those of the movie as a file of its own."
+            )
+        return reader
+
+    return _open_with(path, every_page)
+
+
+def _open_with(path: Path, arrange: Callable[[tifffile.TiffFile], Reader]) -> Reader:
+    check_regular(path)
+    with _one_sentence(path):
+        tif = tifffile.TiffFile(path)
+    try:
+        with _one_sentence(path):
+            _check_plane_count(tif, path)
+            if tif.is_ome and tif.ome_metadata:
+                check_names(path, tif.ome_metadata)
+            reader = arrange(tif)
+    except BaseException:
+        tif.close()
+        raise
+    base = reader
+    while isinstance(base, Chosen):
+        base = base.base
+    if isinstance(base, _PageReader):
+        weakref.finalize(base, _close, tif, base.files)
+    else:
+        tif.close()
+    return reader
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the first page of a TIFF file says.
+
+    Attributes
+    ----------
+    turns
+        How its pages take turns where it is ScanImage's, else None.
+    ome
+        OME-XML, empty where it has none.
+    """
+
+    turns: Turns | None
+    ome: str
+
+
+def head_of(path: Path) -> Head:
+    """Read what the first page of a TIFF file says about the others."""
+    check_regular(path)
+    with _one_sentence(path), tifffile.TiffFile(path) as tif:
+        if tif.is_ome and tif.ome_metadata:
+            check_names(path, tif.ome_metadata)
+        return Head(_turns_of(tif), (tif.ome_metadata or "") if tif.is_ome else "")
+
+
+def count_pages(path: Path) -> int:
+    """Return the number of pages of a TIFF file by following its links, without reading more than those.
+
+    Raises
+    ------
+    InvalidInput
+        If it is no TIFF or its links lead nowhere.
+    """
+    check_regular(path)
+    with path.open("rb", buffering=0) as file:
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 8:
+            raise InvalidInput(f"{path} is no TIFF: check that it opens in Fiji.")
+        big = struct.unpack_from(order + "H", head, 2)[0] == 43
+        link, entries = (struct.Struct(order + k) for k in ("QQ" if big else "IH"))
+        at = link.unpack_from(head.ljust(16, b"\0"), 8 if big else 4)[0]
+        pages, end = 0, path.stat().st_size
+        while at and pages * _LEAST_IFD_BYTES < end:
+            file.seek(at)
+            count = file.read(entries.size)
+            if len(count) < entries.size:
+                break  # the recording ended before this page was written
+            file.seek(at + entries.size + entries.unpack(count)[0] * (20 if big else 12))
+            following = file.read(link.size)
+            if len(following) < link.size:
+                break
+            pages, at = pages + 1, link.unpack(following)[0]
+    return pages
+
+
+def _turns_of(tif: tifffile.TiffFile) -> Turns | None:
+    """Return how the pages of a ScanImage file take turns, or None where it is none."""
+    first = tif.pages.first
+
+    def description(page: int) -> str:
+        if page >= len(tif.pages):
+            return ""
+        return str(getattr(tif.pages.get(page, aspage=True), "description", ""))
+
+    return scanimage_turns(first.software, first.description, description)
+
+
+def _close(tif: tifffile.TiffFile, files: set[tifffile.FileHandle]) -> None:
+    tif.close()
+    for file in files:
+        file.close()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep tifffile from printing what it finds: what matters is raised."""
+    log = logging.getLogger("tifffile")
+    disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = disabled
+
+
+@contextmanager
+def _one_sentence(path: Path) -> Iterator[None]:
+    """Turn whatever a parser makes of a damaged file into one sentence."""
+    try:
+        with _silent(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tags that a vendor writes with wrong types, and the like
+            yield
+    except InvalidInput:
+        raise
+    except Exception as error:
+        raise InvalidInput(
+            f"{path} cannot be read as a TIFF movie ({one_line(error)}): check that it opens in Fiji, and save "
+            "it there as TIFF."
+        ) from error
+
+
+def _check_plane_count(tif: tifffile.TiffFile, path: Path) -> None:
+    """Refuse OME-XML that lists more planes than the files of the folder have room for."""
+    xml = tif.ome_metadata if tif.is_ome else None
+    if not xml:
+        return
+    planes = 0
+    for pixels in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", xml):
+        sizes = [int(n) for n in re.findall(r"\bSize[TCZ]\s*=\s*[\"'](\d{1,18})[\"']", pixels)]
+        planes += math.prod(sizes)
+    if planes > _MANY_PLANES:
+        room = sum(p.stat().st_size for p in path.parent.glob("*.tif*")) // _LEAST_IFD_BYTES
+        if planes > room:
+            raise InvalidInput(
+                f"{path} lists {planes} planes, and its files have room for {room}: its OME-XML is damaged; "
+                "save the movie again."
+            )
+
+
+def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    turns = _turns_of(tif)
+    if turns is not None and (flat := _open_plain(tif, path, Wanted(), limit_bytes)) is not None:
+        places, note = choose_pages(str(path), turns, flat.shape[0], wanted)
+        return (
+            flat
+            if len(places) == flat.shape[0]
+            else Chosen(flat, places, f"{path.name}: {note}" if note else "")
+        )
+    if not (tif.flags & _ARRANGED) and (reader := _open_plain(tif, path, wanted, limit_bytes)) is not None:
+        return reader
+    if tif.is_ome and not tif.is_mmstack and (listed := _listed(tif, path)) is not None:
+        return _open_listed(listed, path, wanted, limit_bytes)
+    series = list(tif.series)
+    if not series:
+        raise InvalidInput(f"{path} holds no images: give a movie of at least one frame.")
+    if _written_one_by_one(series) and wanted.position is None:
+        frames = _open_plain(tif, path, wanted, limit_bytes)
+        if frames is not None:
+            return frames
+    index = 0
+    if len(series) > 1 or (wanted.position is not None and "R" not in series[0].axes):
+        labels = tuple(s.name or str(s.shape) for s in series)
+        index = pick_index(str(path), Axis("position", len(series), labels), wanted.position)
+        wanted = Wanted(wanted.channel, wanted.plane, None)
+    return _open_series(tif, series[index], index, path, wanted, limit_bytes)
+
+
+def _written_one_by_one(series: list[tifffile.TiffPageSeries]) -> bool:
+    """Return whether each series is one page like the others: frames that a script wrote with tifffile in a loop."""
+    first = series[0]
+    return len(series) > 1 and all(
+        s.kind == "shaped" and len(s.pages) == 1 and s.shape == first.shape and s.dtype == first.dtype
+        for s in series
+    )
+
+
+def _listed(tif: tifffile.TiffFile, path: Path) -> list[OmeImage] | None:
+    """Return the images of an OME-TIFF set whose XML names the file of every plane, else None."""
+    images = listed_images(tif.ome_metadata or "")
+    if images is None:
+        return None
+    named = {file for image in images for pages in image.pages.values() for file, _ in pages}
+    if len(named) < 2 and all(image.repeats == 1 for image in images):
+        return None
+    root = ET.fromstring(tif.ome_metadata or "")  # noqa: S314 - expat bounds entities
+    own = {
+        uuid.get("FileName", "")
+        for uuid in root.iter()
+        if uuid.tag.endswith("}UUID") and uuid.text and uuid.text == root.get("UUID")
+    }
+    for image in images:
+        for pages in image.pages.values():
+            # A file that was renamed is known by its identifier.
+            pages[:] = [
+                (path.name if not f or (f in own and not (path.parent / f).is_file()) else f, p)
+                for f, p in pages
+            ]
+    return [image for image in images if image.pages] or None
+
+
+def _open_listed(images: list[OmeImage], path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open a set of files by the list of planes in its OME-XML."""
+    index = 0
+    if len(images) > 1 or wanted.position is not None:
+        labels = tuple(image.name or str(i) for i, image in enumerate(images))
+        index = pick_index(str(path), Axis("position", len(images), labels), wanted.position)
+    image, repeats = images[index], images[index].repeats
+    sizes = image.sizes
+    axes = [
+        Axis("time", sizes["T"] * repeats),
+        Axis("channel", sizes["C"], image.channels),
+        Axis("plane", sizes["Z"]),
+    ]
+    chosen = pick(str(path), axes, Wanted(wanted.channel, wanted.plane, None))
+    places: list[tuple[str, int] | None] = []
+    for turn in range(repeats):
+        for t, c, z in product(
+            *(
+                range(n) if i is None or (a == "T" and repeats > 1) else (i,)
+                for a, n, i in zip("TCZ", sizes.values(), chosen, strict=True)
+            )
+        ):
+            listed = image.pages.get((t, c, z), [])
+            places.append(listed[turn] if turn < len(listed) else None)
+    files = list(dict.fromkeys(p[0] for p in places if p is not None))
+    highest = dict.fromkeys(files, 0)
+    for place in places:
+        if place is not None:
+            highest[place[0]] = max(highest[place[0]], place[1])
+    lengths = {}
+    for file in files:
+        there = path.parent / file
+        check_regular(there)
+        exists = there.is_file()
+        lengths[file] = (count_pages(there) if highest[file] else 1) if exists else 0
+    present = np.array([p is not None and p[1] < lengths[p[0]] for p in places])
+    length = int(np.flatnonzero(present).max(initial=-1)) + 1
+    if length == 0 or not present[:length].all():
+        at = int(np.argmin(present))
+        lost = places[at]
+        which = f"{lost[0]} is missing or too short" if lost is not None else "its OME-XML does not list it"
+        raise InvalidInput(
+            f"{path}: frame {at} of {len(places)} was never written ({which}): copy the missing file to the others, "
+            "or use the frames before it with --frames."
+        )
+    used = [f for f in files if lengths[f]]
+    begins = dict(zip(used, np.cumsum([0, *(lengths[f] for f in used)]).tolist(), strict=False))
+    order = np.array([begins[p[0]] + p[1] for p in places[:length] if p is not None], np.int64)
+    paths = [path.parent / f for f in used]
+    note = "" if length == len(places) else f"{path.name} ends at frame {length} of the {len(places)} planned"
+    if repeats > 1:
+        note = f"{path.name} lists each plane {repeats} times: they are taken for {repeats} points in time"
+    first = open_flat(paths[0], limit_bytes)
+    joined = Joined(
+        paths,
+        [lengths[f] for f in used],
+        partial(open_flat, limit_bytes=limit_bytes),
+        first,
+        note,
+        at_least=True,
+    )
+    return joined if np.array_equal(order, np.arange(joined.shape[0])) else Chosen(joined, order)
+
+
+def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes: int) -> Reader | None:
+    """Open pages that follow each other in time without building an object for each of them."""
+    count = len(tif.pages)
+    first = tif.pages.first
+    if len(first.shape) != 2 or any(tif.pages[i].hash != first.hash for i in (count // 2, count - 1)):
+        return None
+    _check_file(path, first.shape, first, path.stat().st_size, limit_bytes)  # each page again when it is read
+    pick(str(path), [Axis("time", count)], wanted)
+    tif.pages.cache = False
+    # The light form of a page leaves out its size, which only an uncompressed page's bytes prove.
+    tif.pages.useframes = first.compression == 1
+    if tif.pages.useframes:
+        # Pages of a contiguous key take its size in bytes for their own, which would hide a page that differs.
+        first.is_contiguous = False
+        tif.pages.set_keyframe(0)
+    return _PageReader(path, first, count, lambda t: tif.pages[t])
+
+
+def _open_series(
+    tif: tifffile.TiffFile,
+    series: tifffile.TiffPageSeries,
+    index: int,
+    path: Path,
+    wanted: Wanted,
+    limit_bytes: int,
+) -> Reader:
+    shape, letters = tuple(int(n) for n in series.shape), series.axes
+    if "S" in letters and shape[letters.index("S")] > 1:
+        raise InvalidInput(f"{path} holds colour pictures: give a movie of grey values, one channel a page.")
+    squeezed = [(letter, n) for letter, n in zip(letters, shape, strict=True) if letter != "S"]
+    if [letter for letter, _ in squeezed[-2:]] != ["Y", "X"]:
+        raise InvalidInput(
+            f"{path} has the axes {letters} of {shape}; denoscope takes frames of rows and columns, (T, H, W): "
+            "save it again from Fiji."
+        )
+    leading, (height, width) = squeezed[:-2], [n for _, n in squeezed[-2:]]
+    key = series.keyframe
+    written = [p for p in (series.pages[i] for i in range(len(series.pages))) if p is not None]
+    stored = sum(parent.filehandle.size for parent in {p.parent for p in written} | {tif})
+    # A recording that ended early planned more pages than it wrote; frames in one block have one page.
+    planes = math.prod(n for _, n in leading) if series.dataoffset is not None else len(written)
+    _check_file(path, (planes, height, width), key, stored, limit_bytes)
+    if math.prod(key.shape) != math.prod(shape[-len(key.shape) :] if key.shape else ()):
+        raise InvalidInput(f"{path} lists frames of another size than its pages: save it again from Fiji.")
+    names = {"C": _channel_names(tif, index), "R": _position_names(tif)}
+    axes = []
+    for letter, n in leading:
+        labels = names.get(letter, ())
+        axes.append(Axis(_KINDS.get(letter, "other"), n, labels if len(labels) == n else ()))
+    chosen = pick(str(path), axes, wanted)
+    numbered = np.arange(math.prod(a.size for a in axes)).reshape([a.size for a in axes])
+    places = np.atleast_1d(numbered[tuple(slice(None) if i is None else i for i in chosen)])
+    offset = series.dataoffset
+    if offset is not None and key.compression == 1:
+        assert series.dtype is not None
+        stride = int(places[1] - places[0]) if len(places) > 1 else 1
+        # The pixels of a set in several files may lie in another file than the one that was named.
+        parent = key.parent
+        stored_dtype = series.dtype.newbyteorder(parent.byteorder)
+        frame_bytes = height * width * stored_dtype.itemsize
+        begin = offset + int(places[0]) * frame_bytes
+        end = begin + ((len(places) - 1) * stride + 1) * frame_bytes
+        if end > parent.filehandle.size:
+            raise InvalidInput(
+                f"{path} ends at byte {parent.filehandle.size}, and its pixels at byte {end}: it was cut short or is "
+                "damaged; copy it again."
+            )
+        return DenseReader(
+            Path(parent.filehandle.path),
+            (len(places), height, width),
+            stored_dtype,
+            begin,
+            stride * frame_bytes,
+        )
+    pages_per_frame = key.size // (height * width)
+    if pages_per_frame != 1 or len(series.pages) != math.prod(a.size for a in axes):
+        raise InvalidInput(f"{path} packs several frames into a compressed page: save it again from Fiji.")
+    present = np.array([series.pages[int(i)] is not None for i in places])
+    length = int(np.flatnonzero(present).max(initial=-1)) + 1
+    if not present[:length].all() or length == 0:
+        raise InvalidInput(
+            f"{path}: frame {int(np.argmin(present))} of {len(places)} was never written: "
+            "a file of the recording is missing, or damaged."
+        )
+    note = "" if length == len(places) else f"{path.name} ends at frame {length} of the {len(places)} planned"
+    return _PageReader(path, key, length, lambda t: series.pages[int(places[t])], note)
+
+
+def _check_file(
+    path: Path, shape: tuple[int, ...], key: tifffile.TiffPage, stored: int, limit_bytes: int
+) -> None:
+    """Check what the first page claims: dtype, size of it all, of one frame and of one strip or tile."""
+    if key.dtype is None or key.samplesperpixel != 1 or key.bitspersample != 8 * key.dtype.itemsize:
+        raise InvalidInput(
+            f"{path} holds {key.bitspersample}-bit pixels of {key.samplesperpixel} samples; save it as "
+            "uint8, uint16, int16 or float32, one grey value a pixel."
+        )
+    check_dtype(str(path), key.dtype)
+    compressed = key.compression != 1
+    if compressed and key.compression not in tifffile.TIFF.DECOMPRESSORS:
+        raise InvalidInput(
+            f"{path} is compressed with {tifffile.COMPRESSION(key.compression).name}, which needs imagecodecs: "
+            f"{how_to_install('formats')}."
+        )
+    piece = (1, *key.chunks[-2:]) if compressed or key.is_tiled else (1, 1, 1)
+    check_claim(
+        str(path),
+        shape,
+        key.dtype.itemsize,
+        piece=piece,
+        stored_bytes=stored,
+        compressed=compressed,
+        limit_bytes=limit_bytes,
+    )
+
+
+def _channel_names(tif: tifffile.TiffFile, image: int) -> tuple[str, ...]:
+    """Return the names that the file gives the channels of an image, empty where it gives none."""
+    if tif.is_ome and tif.ome_metadata:
+        images = ET.fromstring(tif.ome_metadata).findall("{*}Image")  # noqa: S314 - expat bounds entities
+        if image < len(images):
+            channels = images[image].findall("{*}Pixels/{*}Channel")
+            names = tuple(c.get("Name", "") for c in channels)
+            return names if all(names) else ()
+    if tif.is_micromanager:
+        listed = (tif.micromanager_metadata or {}).get("Summary", {}).get("ChNames", ())
+        return tuple(map(str, listed)) if isinstance(listed, list) else ()
+    return ()
+
+
+def _position_names(tif: tifffile.TiffFile) -> tuple[str, ...]:
+    """Return the stage positions of a Micro-Manager file, empty where it lists none."""
+    if not tif.is_micromanager:
+        return ()
+    listed = (tif.micromanager_metadata or {}).get("Summary", {}).get("InitialPositionList") or ()
+    return tuple(str(p.get("Label", i)) for i, p in enumerate(listed))
+
+
+class DenseReader:
+    """Uncompressed frames at even distances in one file; nothing is kept open or mapped.
+
+    Reading instead of mapping keeps the resident memory of a long training flat.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape
+        (T, H, W).
+    stored
+        dtype in the byte order of the file.
+    offset, stride
+        Byte where the first frame begins, and bytes from one frame to the next.
+    """
+
+    piece = (1, 1, 1)
+    note = ""
+
+    def __init__(
+        self, path: Path, shape: tuple[int, int, int], stored: np.dtype[Any], offset: int, stride: int
+    ) -> None:
+        self.shape = shape
+        self.dtype = check_dtype(str(path), stored)
+        self.path, self.stored, self.offset, self.stride = path, stored, offset, stride
+
+    @property
+    def mappable(self) -> bool:
+        """Whether the file can stand for an array in memory as it is."""
+        frame = self.shape[1] * self.shape[2] * self.stored.itemsize
+        return self.stored.isnative and self.stride == frame
+
+    def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        """Return (stop - start, rows, columns)."""
+        height, width = rows.stop - rows.start, self.shape[2]
+        lines = np.empty((stop - start, height, width), self.stored)
+        skip = rows.start * width * self.stored.itemsize
+        with self.path.open("rb", buffering=0) as file:
+            if height == self.shape[1] and self.mappable:
+                file.seek(self.offset + start * self.stride)
+                _read_into(file, lines)
+            else:
+                for i in range(stop - start):
+                    file.seek(self.offset + (start + i) * self.stride + skip)
+                    _read_into(file, lines[i])
+        if columns == slice(0, width):
+            return lines.astype(self.dtype, copy=False)
+        return lines[:, :, columns].astype(self.dtype)
+
+
+class _PageReader:
+    """Frames that are pages of their own, parsed when they are read."""
+
+    def __init__(
+        self, path: Path, key: tifffile.TiffPage, length: int, page: Callable[[int], Any], note: str = ""
+    ) -> None:
+        assert key.dtype is not None
+        self._path, self._key, self._page, self.note = path, key, page, note
+        self.shape = (length, int(key.shape[-2]), int(key.shape[-1]))
+        self.dtype = check_dtype(str(path), key.dtype)
+        self._plain = key.compression == 1 and key.predictor == 1 and key.fillorder == 1 and not key.is_tiled
+        self._stored = self.dtype.newbyteorder(key.parent.byteorder)
+        self.piece = (1, 1, 1) if self._plain else (1, int(key.chunks[-2]), int(key.chunks[-1]))
+        self.files: set[tifffile.FileHandle] = set()  # of the other files of a movie in several
+        self._lock = threading.Lock()  # a file has one position
+
+    def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        """Return (stop - start, rows, columns)."""
+        result = np.empty((stop - start, rows.stop - rows.start, columns.stop - columns.start), self.dtype)
+        with self._lock, _silent():
+            for i, t in enumerate(range(start, stop)):
+                page = self._page(t)
+                if page.hash != self._key.hash:
+                    raise InvalidInput(
+                        f"{self._path}: frame {t} is {page.shape} {page.dtype}, the first is "
+                        f"{self._key.shape} {self._key.dtype}: split the movie where it changes."
+                    )
+                offsets, counts = tuple(page.dataoffsets), tuple(page.databytecounts)
+                if page.parent.filehandle.closed:
+                    page.parent.filehandle.open()
+                    self.files.add(page.parent.filehandle)
+                if self._plain and _follow(offsets, counts):
+                    result[i] = self._rows(page, t, offsets[0], sum(counts), rows)[:, columns]
+                else:
+                    self._decode(page, t, offsets, counts, rows, columns, result[i])
+        return result
+
+    def _rows(self, page: Any, t: int, offset: int, stored: int, rows: slice) -> npt.NDArray[Any]:
+        """Read rows of an uncompressed page."""
+        _, height, width = self.shape
+        line = width * self.dtype.itemsize
+        if stored != height * line:
+            raise InvalidInput(
+                f"{self._path}: frame {t} has {stored} bytes, the first has {height * line}: "
+                "split the movie where the size of its frames changes."
+            )
+        file = page.parent.filehandle
+        wanted = (rows.stop - rows.start) * line
+        if offset + rows.start * line + wanted > file.size:
+            raise EOFError(f"the file ends at byte {file.size}")
+        file.seek(offset + rows.start * line)
+        return np.frombuffer(file.read(wanted), self._stored).reshape(-1, width)
+
+    def _decode(
+        self,
+        page: Any,
+        t: int,
+        offsets: tuple[int, ...],
+        counts: tuple[int, ...],
+        rows: slice,
+        columns: slice,
+        out: npt.NDArray[Any],
+    ) -> None:
+        """Decode the strips or tiles that overlap the wanted area into `out`."""
+        key = self._key
+        across = -(-self.shape[2] // self.piece[2])
+        deep, wide = self.piece[1:]
+        if len(offsets) != len(counts) or len(offsets) != -(-self.shape[1] // deep) * across:
+            raise EOFError(f"{len(offsets)} strips or tiles, and {len(counts)} lengths of them")
+        file = page.parent.filehandle
+        for row in range(rows.start // deep, -(-rows.stop // deep)):
+            for column in range(columns.start // wide, -(-columns.stop // wide)):
+                index = row * across + column
+                offset, count = offsets[index], counts[index]
+                if count == 0 or offset + count > file.size:
+                    raise EOFError(f"strip or tile {index} of frame {t} is not in the file")
+                file.seek(offset)
+                data, _, _ = key.decode(file.read(count), index, jpegtables=key.jpegtables)
+                if data is None:
+                    raise EOFError(f"strip or tile {index} of frame {t} is empty")
+                top, left = row * deep, column * wide
+                segment = data[0, :, :, 0]
+                y0, y1 = max(top, rows.start), min(top + segment.shape[0], rows.stop)
+                x0, x1 = max(left, columns.start), min(left + segment.shape[1], columns.stop)
+                out[y0 - rows.start : y1 - rows.start, x0 - columns.start : x1 - columns.start] = segment[
+                    y0 - top : y1 - top, x0 - left : x1 - left
+                ]
+
+
+def _follow(offsets: tuple[int, ...], counts: tuple[int, ...]) -> bool:
+    """Whether the strips lie behind each other."""
+    return len(offsets) == len(counts) and all(
+        offsets[i] + counts[i] == offsets[i + 1] for i in range(len(offsets) - 1)
+    )
+
+
+def _read_into(file: Any, array: npt.NDArray[Any]) -> None:
+    """Fill `array` from the file."""
+    view, done = array.reshape(-1).view(np.uint8).data, 0
+    while done < view.nbytes:
+        got = file.readinto(view[done:])
+        if not got:
+            raise EOFError(f"the file is {view.nbytes - done} bytes too short")
+        done += got

@@ -1,0 +1,192 @@
+"""OME-Zarr 0.4 and 0.5 (also inside bioformats2raw folders), and plain Zarr arrays."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime.errors import InvalidInput
+
+from .check import check_claim, check_dtype, one_line
+from .lazy import Reader
+from .pick import Axis, Wanted, pick, pick_index
+
+__all__ = ["open_zarr"]
+
+_KINDS = {"t": "time", "c": "channel", "z": "plane"}
+_LARGEST_METADATA = 64 * 2**20
+
+
+def open_zarr(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open an OME-Zarr image at full resolution as a reader of one channel and plane over time.
+
+    Raises
+    ------
+    InvalidInput
+        If its metadata are damaged, it claims more than it can hold, or the choice is ambiguous.
+    """
+    import zarr
+
+    try:
+        folder, wanted = _image(path, wanted)
+        metadata = _attributes(folder)
+        array_path, axes = _full_resolution(folder, metadata)
+        array = zarr.open_array(store=str(array_path), mode="r")
+        names = [str(c.get("label", i)) for i, c in enumerate(metadata.get("omero", {}).get("channels", ()))]
+        return _Array(path, array_path, array, axes, tuple(names), wanted, limit_bytes)
+    except InvalidInput:
+        raise
+    except Exception as error:  # metadata are JSON of anybody's making
+        raise InvalidInput(
+            f"{path} cannot be read as OME-Zarr ({one_line(error)}): check that napari or Fiji opens it."
+        ) from error
+
+
+def _full_resolution(folder: Path, metadata: dict[str, Any]) -> tuple[Path, list[str] | None]:
+    """Return the array of an image that is not down-sampled, and the names of its axes."""
+    if "multiscales" not in metadata:
+        return folder, None
+    scale = metadata["multiscales"][0]
+    array = folder / str(scale["datasets"][0]["path"])
+    if not array.resolve().is_relative_to(folder.resolve()):
+        raise InvalidInput(f"{folder} names an array outside itself, {array}: its metadata are damaged.")
+    return array, [str(a["name"] if isinstance(a, dict) else a).lower() for a in scale["axes"]]
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    """Return the OME attributes of a group, of version 0.5 or 0.4; empty where there are none."""
+    for name in ("zarr.json", ".zattrs"):
+        file = folder / name
+        if file.is_file():
+            if file.stat().st_size > _LARGEST_METADATA:
+                raise InvalidInput(
+                    f"{file} has {file.stat().st_size / 1e6:.0f} MB of metadata: it is damaged."
+                )
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if name == "zarr.json":
+                found = found.get("attributes", {}).get("ome", {})
+            if not isinstance(found, dict):
+                raise InvalidInput(f"{file} holds no metadata of an image: it is damaged.")
+            return found
+    return {}
+
+
+def _image(path: Path, wanted: Wanted) -> tuple[Path, Wanted]:
+    """Return the image group in a folder of several (bioformats2raw: 0, 1, ...; a plate: wells)."""
+    metadata = _attributes(path)
+    if "plate" in metadata:
+        wells = [str(w["path"]) for w in metadata["plate"]["wells"]]
+        well = path / wells[0]
+        fields = [str(f["path"]) for f in _attributes(well)["well"]["images"]] if len(wells) == 1 else []
+        raise InvalidInput(
+            f"{path} is a plate of {len(wells)} wells: give the path of one field, for example "
+            f"{path / wells[0] / (fields[0] if fields else '0')}."
+        )
+    is_array = (path / ".zarray").is_file() or _node_type(path) == "array"
+    if "multiscales" in metadata or is_array:
+        pick_index(str(path), Axis("position", 1), wanted.position)
+        return path, wanted
+    images = sorted(
+        (p for p in path.iterdir() if p.is_dir() and "multiscales" in _attributes(p)),
+        key=lambda p: (not p.name.isdecimal(), int(p.name) if p.name.isdecimal() else 0, p.name),
+    )
+    if not images:
+        raise InvalidInput(f"{path} holds no OME-Zarr image: give the folder with its `multiscales`.")
+    axis = Axis("position", len(images), tuple(p.name for p in images))
+    return images[pick_index(str(path), axis, wanted.position)], wanted
+
+
+def _node_type(folder: Path) -> str:
+    file = folder / "zarr.json"
+    return str(json.loads(file.read_text(encoding="utf-8")).get("node_type")) if file.is_file() else ""
+
+
+class _Array:
+    """One Zarr array; a chunk that was never written is an error where it is read, not zeros."""
+
+    note = ""
+
+    def __init__(
+        self,
+        path: Path,
+        folder: Path,
+        array: Any,
+        names: list[str] | None,
+        channels: tuple[str, ...],
+        wanted: Wanted,
+        limit_bytes: int,
+    ) -> None:
+        shape = tuple(int(n) for n in array.shape)
+        self.dtype = check_dtype(str(path), np.dtype(array.dtype))
+        if len(shape) < 2 or (names is not None and (len(names) != len(shape) or names[-2:] != ["y", "x"])):
+            raise InvalidInput(f"{path} has the axes {names} of {shape}; denoscope takes frames of y and x.")
+        chunks = tuple(int(n) for n in (array.shards or array.chunks))
+        claimed = math.prod(shape) * self.dtype.itemsize
+        check_claim(
+            str(path),
+            shape,
+            self.dtype.itemsize,
+            piece=tuple(int(n) for n in array.chunks),
+            stored_bytes=_stored_bytes(folder, claimed),
+            compressed=True,
+            limit_bytes=limit_bytes,
+        )
+        if names is None:
+            kinds = ["other"] * (len(shape) - 3) + ["time"] * (len(shape) > 2)
+        else:
+            kinds = [_KINDS.get(n, "other") for n in names[:-2]]
+        axes = [
+            Axis(kind, n, channels if kind == "channel" and len(channels) == n else ())
+            for kind, n in zip(kinds, shape[:-2], strict=True)
+        ]
+        chosen = pick(str(path), axes, wanted)
+        self._index = chosen
+        self._time = chosen.index(None) if None in chosen else None
+        self._array, self._chunks = array, chunks
+        length, deep = (shape[self._time], array.chunks[self._time]) if self._time is not None else (1, 1)
+        self.shape = (length, shape[-2], shape[-1])
+        self.piece = (int(deep), int(array.chunks[-2]), int(array.chunks[-1]))
+        self._folder = folder
+
+    def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        """Return (stop - start, rows, columns)."""
+        index: list[Any] = list(self._index)
+        if self._time is not None:
+            index[self._time] = slice(start, stop)
+        self._check_written(index, rows, columns)
+        block = np.asarray(self._array[(*index, rows, columns)], self.dtype)
+        return block.reshape(stop - start, rows.stop - rows.start, columns.stop - columns.start)
+
+    def _check_written(self, index: list[Any], rows: slice, columns: slice) -> None:
+        """Refuse to read chunks that are not there, which Zarr would give as zeros."""
+        if self._array.metadata.fill_value is None:
+            return
+        places = [
+            range(i.start // c, -(-i.stop // c)) if isinstance(i, slice) else range(i // c, i // c + 1)
+            for i, c in zip([*index, rows, columns], self._chunks, strict=True)
+        ]
+        for place in itertools.product(*places):
+            if not (self._folder / self._array.metadata.encode_chunk_key(place)).is_file():
+                raise EOFError(f"chunk {place} was never written")
+
+
+def _stored_bytes(folder: Path, enough: int) -> int:
+    """Return the size of the files below a folder, counted until there are `enough`."""
+    total, folders = 0, [str(folder)]
+    while folders and total < enough:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    total += entry.stat().st_size
+                    if total >= enough:
+                        break
+    return total

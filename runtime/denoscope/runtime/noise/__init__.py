@@ -1,0 +1,1 @@
+"""Measure and describe the camera's noise: intensity model, correlation, saturation, calibration maps."""

@@ -1,0 +1,1 @@
+"""Measure how good denoised movies are, with and without known truth."""

@@ -1,0 +1,1 @@
+"""The flow network: motion between two noisy frames, its training and refinement."""

@@ -1,0 +1,1 @@
+"""Networks that denoise: `live`, and the two published methods."""

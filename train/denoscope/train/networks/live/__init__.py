@@ -1,0 +1,1 @@
+"""The `live` network: layers, settings, training batches, training task."""

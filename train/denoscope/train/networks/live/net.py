@@ -1,0 +1,441 @@
+"""The `live` network: blind prediction of the centre frame, then the measurement itself.
+
+Three pure functions share one set of weights (the streaming split): `encode` runs once per frame,
+`remember` folds a frame that leaves the window into exponential averages, `fuse` predicts the mean
+and variance of the clean centre from its neighbours in time, the long memory and its neighbours in
+space (never the pixel itself), and combines that with the measurement through the camera's noise
+model: posterior mean (mu s2 + y v) / (s2 + v) (Laine et al. 2019; Krull et al. 2020).
+
+Everything works at half resolution: a frame (H, W) becomes (4, H/2, W/2) by pixel unshuffling, so
+a *cell* is a block of 2 x 2 pixels. Intensities are normalised, z = (x - offset) / scale, with the
+noise variance max(slope z + 1, floor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from denoscope.runtime import InvalidInput
+from denoscope.train.data.sampling import CELL
+
+from .guide import lead_to_centre, resize_flow, sample
+from .layers import BlindView, RingConvolution, SecondStage
+from .settings import LiveSettings
+
+__all__ = ["LiveNet", "LiveSettings", "Prediction"]
+
+FlowEstimator = Callable[[Tensor, Tensor, Tensor], Tensor]  # frames a, b and noise -> flow from a to b
+
+_DILATIONS = (1, 2, 4)
+
+_TINY = 1e-6
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What `LiveNet.predict` returns; each (B, 1, H, W), normalised units.
+
+    Attributes
+    ----------
+    blind_mean, blind_variance
+        Mean and variance of the clean centre given everything but the pixel itself.
+    noise_variance
+        Variance that the camera adds at the blind mean.
+    mean, variance
+        Posterior mean and variance after the measurement itself.
+    sigma
+        Noise level of the neighbourhood: a smooth scale for losses.
+    """
+
+    blind_mean: Tensor
+    blind_variance: Tensor
+    noise_variance: Tensor
+    mean: Tensor
+    variance: Tensor
+    sigma: Tensor
+
+
+class LiveNet(nn.Module):
+    """The network behind the methods `live-fast`, `live` and `live-hq`.
+
+    Parameters
+    ----------
+    settings
+        Shape of the network.
+    flow
+        What `motion` asks for the flow between two frames, if `settings.guided`: a function of frames
+        a and b (B, 1, H, W), normalised, and `noise` that returns (B, 2, H/4, W/4) in pixels. It is
+        trained by itself and its weights are this network's too.
+    """
+
+    stride = 4  # frame sizes must be multiples: two halvings
+    scale = 2  # features are at half resolution
+
+    def __init__(self, settings: LiveSettings | None = None, flow: FlowEstimator | None = None) -> None:
+        super().__init__()
+        self.settings = s = settings or LiveSettings()
+        if s.guided != (flow is not None):
+            raise InvalidInput(
+                "A guided network needs a flow estimator, any other takes none: give both or none."
+            )
+        self.flow = flow
+        neighbours = s.window - 1
+        memories = len(s.memory_decay)
+        self.encoder = nn.Sequential(
+            nn.Conv2d(CELL, s.encode_width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(s.encode_width, s.encode_width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(s.encode_width, s.encode_channels, 3, padding=1),
+        )
+        context = neighbours * s.encode_channels + s.memory_channels + CELL + (1 if s.guided else 0)
+        self.entry = nn.Conv2d(context, s.trunk_width, 1)
+        self.presence = nn.Linear(s.window + memories, s.trunk_width, bias=False)
+        self.before = nn.Sequential(
+            nn.Conv2d(s.trunk_width, s.trunk_width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(s.trunk_width, s.trunk_width, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.deep = nn.Sequential(
+            nn.Conv2d(s.trunk_width, s.deep_width, 3, padding=1, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(s.deep_width, s.deep_width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(s.deep_width, s.deep_width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(s.deep_width, s.trunk_width, 1),
+        )
+        self.after = nn.Sequential(
+            nn.Conv2d(s.trunk_width, s.trunk_width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(s.trunk_width, s.trunk_width, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.candidates = neighbours + memories + 1
+        self.mix = nn.Conv2d(s.trunk_width, self.candidates + CELL, 1)
+        self.rings = nn.ModuleList(
+            RingConvolution(CELL, s.spatial_channels, d, s.blind_spot) for d in _DILATIONS
+        )
+        self.blind_view = (
+            BlindView(CELL, s.trunk_width, s.blind_width, s.blind_depth, s.blind_spot)
+            if s.blind_depth
+            else None
+        )
+        seen = s.trunk_width + len(_DILATIONS) * s.spatial_channels + (s.blind_width if s.blind_depth else 0)
+        self.head = nn.Sequential(
+            nn.Conv2d(seen, s.deep_width, 1),
+            nn.ReLU(),
+            nn.Conv2d(s.deep_width, s.deep_width, 1),
+            nn.ReLU(),
+            nn.Conv2d(s.deep_width, 2 * CELL, 1),
+        )
+        self.spread = nn.Conv2d(s.deep_width, CELL, 1) if s.calibrated else None
+        self.second = SecondStage(s.deep_width, s.second_width) if s.second_width else None
+        keep = torch.exp(-1.0 / torch.tensor(s.memory_decay, dtype=torch.float32))
+        self.register_buffer("keep", keep, persistent=False)
+        if s.guided:
+            # Logarithm of how much a pixel of displacement speaks against a neighbour.
+            self.distrust = nn.Parameter(torch.tensor(-1.0))
+        self._start_as_average()
+
+    def _start_as_average(self) -> None:
+        """Start as a plain average of the candidates with a cautious variance."""
+        with torch.no_grad():
+            self.mix.weight.mul_(0.1)
+            assert self.mix.bias is not None
+            self.mix.bias.zero_()
+            last = self.head[-1]
+            assert isinstance(last, nn.Conv2d)
+            assert last.bias is not None
+            last.weight.mul_(0.1)
+            last.bias.zero_()
+            last.bias[CELL:] = -2.0
+            if self.spread is not None:
+                self.spread.weight.zero_()
+                assert self.spread.bias is not None
+                self.spread.bias.zero_()
+
+    def encode(self, frame: Tensor, noise: Tensor) -> Tensor:
+        """Encode one frame on its own.
+
+        Parameters
+        ----------
+        frame
+            (B, 1, H, W) float, normalised; H and W multiples of `stride`.
+        noise
+            (B, 2) or (2,): slope and floor of the noise variance.
+
+        Returns
+        -------
+        Tensor
+            Features (B, F, H/2, W/2): the cell's four pixels, then the learned channels.
+        """
+        cells = functional.pixel_unshuffle(frame, self.scale)
+        level = functional.avg_pool2d(
+            cells.mean(1, keepdim=True), 7, stride=1, padding=3, count_include_pad=False
+        )
+        learned = self.encoder(cells / _noise_level(level, noise))
+        return torch.cat([cells, learned], dim=1)
+
+    def remember(self, features: Tensor, memory: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Fold one frame into the exponential averages, O(1) whatever their length.
+
+        Parameters
+        ----------
+        features
+            (B, F, h, w) of the frame that leaves the window, on the scene.
+        memory, weight
+            (B, M, h, w) running averages, biased towards zero, and (B, m) or (m,) their total weights.
+
+        Returns
+        -------
+        memory, weight
+            After the frame, same shapes.
+        """
+        assert isinstance(self.keep, Tensor)
+        cells = features[:, :CELL]
+        keep = self.keep.repeat_interleave(CELL).view(1, -1, 1, 1)
+        repeated = torch.cat([cells] * len(self.settings.memory_decay), dim=1)
+        return memory * keep + repeated * (1 - keep), weight * self.keep + (1 - self.keep)
+
+    def motion(self, a: Tensor, b: Tensor, noise: Tensor) -> Tensor:
+        """Estimate the flow between two neighbouring frames from their features.
+
+        Parameters
+        ----------
+        a, b
+            (B, F, h, w) features of a frame and of the next one.
+        noise
+            (B, 2) or (2,).
+
+        Returns
+        -------
+        Tensor
+            (B, 2, H/4, W/4) in pixels, on b's grid: ``a(p + flow(p)) = b(p)``.
+        """
+        assert self.flow is not None
+        return self.flow(_frame_of(a), _frame_of(b), noise)
+
+    def fuse(
+        self,
+        features: Sequence[Tensor],
+        valid: Tensor,
+        memory: Tensor,
+        weight: Tensor,
+        noise: Tensor,
+        flows: Sequence[Tensor] = (),
+    ) -> tuple[Tensor, Tensor]:
+        """Denoise the centre of a window.
+
+        Parameters
+        ----------
+        features
+            N tensors (B, F, h, w), oldest first; index N // 2 is the centre. In a movie whose scene is followed the
+            others, and the memory, have been put onto the centre (`_places`).
+        valid
+            (B, N) or (N,): 1 where the frame exists, 0 where it is missing.
+        memory, weight
+            State of `remember` before any frame of the window.
+        noise
+            (B, 2) or (2,).
+        flows
+            A guided network's N - 1 outputs of `motion`, zero beside a missing frame.
+
+        Returns
+        -------
+        mean, std
+            (B, 1, H, W): posterior mean and its predicted standard deviation, normalised units.
+        """
+        p = self.predict(features, valid, memory, weight, noise, flows)
+        return p.mean, torch.sqrt(p.variance)
+
+    def predict(
+        self,
+        features: Sequence[Tensor],
+        valid: Tensor,
+        memory: Tensor,
+        weight: Tensor,
+        noise: Tensor,
+        flows: Sequence[Tensor] = (),
+    ) -> Prediction:
+        """Do what `fuse` does and keep the blind prediction; see there for the parameters."""
+        s = self.settings
+        centre = s.window // 2
+        valid = valid.reshape(-1, s.window)
+        weight = weight.reshape(-1, len(s.memory_decay))
+        present = [valid[:, i].view(-1, 1, 1, 1) for i in range(s.window)]
+        others = [i for i in range(s.window) if i != centre]
+        target = features[centre][:, :CELL]
+        features, travelled = self._warped(features, flows)
+
+        averages = [
+            memory[:, CELL * m : CELL * (m + 1)] / weight[:, m].clamp_min(_TINY).view(-1, 1, 1, 1)
+            for m in range(len(s.memory_decay))
+        ]
+        counts = [present[i] for i in others] + [
+            # A running average stands for about twice its time constant of frames.
+            (weight[:, m] * 2 * tau).view(-1, 1, 1, 1)
+            for m, tau in enumerate(s.memory_decay)
+        ]
+        frames = [features[i][:, :CELL] * present[i] for i in others] + averages
+        total = torch.stack(counts).sum(0)
+        average = sum((f * c for f, c in zip(frames, counts, strict=True)), torch.zeros_like(target))
+        average = average / total.clamp_min(_TINY)
+        level = functional.avg_pool2d(
+            average.mean(1, keepdim=True), 3, stride=1, padding=1, count_include_pad=False
+        )
+        sigma = _noise_level(level, noise)
+
+        context = self.look_around(features, present)
+        context += [a / sigma for a in averages] + [average / sigma]
+        if travelled:
+            context.append(torch.stack([travelled[i] for i in others]).mean(0))
+        x = self.entry(torch.cat(context, dim=1))
+        x = x + self.presence(torch.cat([valid, weight], dim=1)).unsqueeze(-1).unsqueeze(-1)
+        x = self.before(functional.relu(x))
+        deep = functional.interpolate(self.deep(x), scale_factor=2.0, mode="nearest")
+        trunk = self.after(x + deep)
+
+        mixed = self.mix(trunk).to(target.dtype)  # shares of frames, whatever the convolutions' precision
+        missing = torch.cat([(c <= 0).to(x.dtype) for c in counts], dim=1)
+        logits = mixed[:, : self.candidates - 1] - 100.0 * missing
+        if travelled:
+            far = torch.cat([travelled[i] for i in others], dim=1)
+            still = torch.zeros_like(far[:, :1]).expand(-1, len(s.memory_decay), -1, -1)
+            logits = logits - torch.exp(self.distrust) * torch.cat([far, still], dim=1)
+        logits = torch.cat([logits, mixed[:, self.candidates - 1 : self.candidates]], dim=1)
+        share = torch.exp(logits.clamp(-30.0, 30.0))  # a softmax written out: faster over channels
+        share = share / share.sum(1, keepdim=True)
+        temporal = sigma * mixed[:, self.candidates :] + level * share[:, self.candidates - 1 :]
+        for index, frame in enumerate(frames):
+            temporal = temporal + frame * share[:, index : index + 1]
+
+        residual = (target - temporal) / sigma
+        around = [trunk] + [ring(residual) for ring in self.rings]
+        if self.blind_view is not None:
+            around.append(self.blind_view(residual, trunk))
+        hidden = self.head[:-1](torch.cat(around, dim=1))
+        correction = self.head[-1](hidden).to(target.dtype)
+        mu = temporal + sigma * correction[:, :CELL]
+        variance = sigma * sigma * torch.exp(correction[:, CELL:].clamp(-8.0, 6.0))
+        noise_variance = _noise_level(mu, noise).square()
+        share_of_measurement = variance / (variance + noise_variance)
+        mean = mu + share_of_measurement * (target - mu)
+        remaining = share_of_measurement * noise_variance
+        wider = torch.zeros_like(mean) if self.spread is None else self.spread(hidden.detach())
+        if self.second is not None:
+            seen = [target - mean, mean - mu, mean - level, torch.sqrt(remaining)]
+            change, wider_still = self.second(torch.cat([part / sigma for part in seen], dim=1), hidden)
+            mean = mean + sigma * change.to(target.dtype)
+            wider = wider + wider_still
+        if self.spread is not None:
+            # The squared error that is left has long tails, so its root mean is not what 68 % lie within.
+            factor = torch.exp(wider.to(target.dtype).clamp(-1.5, 1.5))
+            remaining = remaining.detach() * factor.square()
+        up = functional.pixel_shuffle
+        return Prediction(
+            blind_mean=up(mu, self.scale),
+            blind_variance=up(variance, self.scale),
+            noise_variance=up(noise_variance, self.scale),
+            mean=up(mean, self.scale),
+            variance=up(remaining, self.scale),
+            sigma=up(sigma.expand_as(mu), self.scale),
+        )
+
+    def look_around(self, features: Sequence[Tensor], present: Sequence[Tensor]) -> list[Tensor]:
+        """Return what the trunk sees of the learned features of the centre's neighbours, oldest first.
+
+        Parameters
+        ----------
+        features
+            N tensors (B, F, h, w), moved to the centre where the network is guided.
+        present
+            N tensors (B, 1, 1, 1): 1 where the frame exists, else 0.
+        """
+        centre = self.settings.window // 2
+        pairs = enumerate(zip(features, present, strict=True))
+        return [f[:, CELL:] * there for i, (f, there) in pairs if i != centre]
+
+    def _warped(
+        self, features: Sequence[Tensor], flows: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Warp every neighbour's features onto the centre; also return how far each pixel travelled.
+
+        The four pixels of a cell are samples of one picture, so they are warped as that picture at
+        full resolution; the learned channels belong to whole cells.
+        """
+        if not self.settings.guided:
+            return list(features), []
+        centre, warped, travelled = self.settings.window // 2, list(features), []
+        for i, lead in enumerate(lead_to_centre(flows, centre, self.stride)):
+            at_cells = resize_flow(lead, self.stride / self.scale)
+            travelled.append(torch.sqrt(at_cells.square().sum(1, keepdim=True) + _TINY))
+            if i != centre:
+                frame = sample(_frame_of(features[i]), resize_flow(lead, self.stride))
+                learned = sample(features[i][:, CELL:], at_cells / self.scale)
+                warped[i] = torch.cat([functional.pixel_unshuffle(frame, self.scale), learned], dim=1)
+        return warped, travelled
+
+    def forward(self, window: Tensor, valid: Tensor, past: Tensor, noise: Tensor) -> Prediction:
+        """Compute the whole window at once: the reference that the streaming split must equal.
+
+        Parameters
+        ----------
+        window
+            (B, N, H, W) frames, oldest first.
+        valid
+            (B, N) or (N,).
+        past
+            (B, P, H, W) all frames before the window, oldest first; P may be 0.
+        noise
+            (B, 2) or (2,).
+
+        Returns
+        -------
+        Prediction
+            For the centre frame.
+        """
+        memory, weight = self.memory_of(past)
+        features = [self.encode(window[:, i : i + 1], noise) for i in range(self.settings.window)]
+        return self.predict(features, valid, memory, weight, noise, self.flows_of(features, valid, noise))
+
+    def flows_of(self, features: Sequence[Tensor], valid: Tensor, noise: Tensor) -> list[Tensor]:
+        """Return a guided network's flows between the frames of a window, zero beside a missing frame."""
+        if not self.settings.guided:
+            return []
+        steps, batch = len(features) - 1, len(features[0])
+        valid = valid.reshape(-1, self.settings.window)
+        both = (valid[:, 1:] * valid[:, :-1])[:, :, None, None, None]
+        cells = torch.cat([f[:, :CELL] for f in features]).detach()
+        repeated = noise.reshape(-1, 2).expand(batch, 2).repeat(steps, 1)
+        with torch.no_grad(), torch.autocast(cells.device.type, enabled=False):
+            flows = self.motion(cells[:-batch], cells[batch:], repeated)
+        return [flow * both[:, i] for i, flow in enumerate(flows.chunk(steps))]
+
+    def memory_of(self, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the state that `remember` reaches after all frames of `past` (B, P, H, W)."""
+        assert isinstance(self.keep, Tensor)
+        age = torch.arange(past.shape[1] - 1, -1, -1, dtype=past.dtype, device=past.device)
+        share = (1 - self.keep)[:, None] * self.keep[:, None] ** age[None, :]
+        averages = torch.einsum("mp,bphw->bmhw", share, past)
+        memory = functional.pixel_unshuffle(averages, self.scale)
+        return memory, share.sum(1).expand(past.shape[0], -1)
+
+
+def _frame_of(features: Tensor) -> Tensor:
+    """Return the frame (B, 1, H, W) whose cells are the first channels of `features`."""
+    return functional.pixel_shuffle(features[:, :CELL], LiveNet.scale)
+
+
+def _noise_level(level: Tensor, noise: Tensor) -> Tensor:
+    """Standard deviation of the camera's noise at a clean value, both normalised."""
+    noise = noise.reshape(-1, 2)
+    slope = noise[:, 0].view(-1, 1, 1, 1)
+    floor = noise[:, 1].view(-1, 1, 1, 1)
+    return torch.sqrt(torch.maximum(slope * level + 1.0, floor))

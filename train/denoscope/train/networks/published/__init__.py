@@ -1,0 +1,1 @@
+"""The published methods UMVD and STS-UVD."""
