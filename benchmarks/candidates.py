@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from denoscope.export import export_bundle
 from denoscope.runtime import Bundle
-from denoscope.train import FitSettings, LiveNet, LiveSettings, fit, load_flow
+from denoscope.train import FitSettings, LiveNet, LiveNetSettings, fit, load_flow
 from denoscope.train.data.sampling import CELL
 from denoscope.train.fitting.methods import METHODS
 
@@ -50,7 +50,7 @@ class Shifted(LiveNet):
     centre serve no other.
     """
 
-    def __init__(self, settings: LiveSettings | None = None, flow: Any = None) -> None:
+    def __init__(self, settings: LiveNetSettings | None = None, flow: Any = None) -> None:
         super().__init__(settings, flow)
         width = self.settings.encode_channels
         self.mixers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
@@ -79,7 +79,7 @@ class Recurrent(LiveNet):
     these two. Backwards, every centre needs a run of its own.
     """
 
-    def __init__(self, settings: LiveSettings | None = None, flow: Any = None) -> None:
+    def __init__(self, settings: LiveNetSettings | None = None, flow: Any = None) -> None:
         super().__init__(settings, flow)
         s = self.settings
         rest = self.entry.in_channels - (s.window - 1) * s.encode_channels
@@ -107,24 +107,24 @@ class Candidate:
     """One network to be compared."""
 
     name: str
-    shape: LiveSettings
+    shape: LiveNetSettings
     build: Callable[..., LiveNet] = LiveNet
     why: str = ""
 
 
 CANDIDATES = (
-    Candidate("live", LiveSettings(), why="window 7, look-ahead 3, memory 4 to 256 frames, one stage"),
-    Candidate("window 3", LiveSettings(window=3, look_ahead=1)),
-    Candidate("window 15", LiveSettings(window=15, look_ahead=3)),
-    Candidate("window 31", LiveSettings(window=31, look_ahead=3)),
-    Candidate("short memory", LiveSettings(memory_decay=(4.0,)), why="one average of 4 frames"),
-    Candidate("rings only", LiveSettings(blind_depth=0), why="no deep view of the current frame"),
-    Candidate("narrow", LiveSettings.preset("fast", second_width=0)),
-    Candidate("wide", LiveSettings.preset("hq", guided=False, second_width=0)),
-    Candidate("flow", LiveSettings(guided=True), why="neighbours warped along the flow"),
-    Candidate("temporal shift", LiveSettings(), Shifted, why="BSVD"),
-    Candidate("recursion", LiveSettings(), Recurrent, why="EMVD, FloRNN"),
-    Candidate("two stages", LiveSettings(second_width=24), why="blind, then with the frame; as shipped"),
+    Candidate("live", LiveNetSettings(), why="window 7, look-ahead 3, memory 4 to 256 frames, one stage"),
+    Candidate("window 3", LiveNetSettings(window=3, look_ahead=1)),
+    Candidate("window 15", LiveNetSettings(window=15, look_ahead=3)),
+    Candidate("window 31", LiveNetSettings(window=31, look_ahead=3)),
+    Candidate("short memory", LiveNetSettings(memory_decay=(4.0,)), why="one average of 4 frames"),
+    Candidate("rings only", LiveNetSettings(blind_depth=0), why="no deep view of the current frame"),
+    Candidate("narrow", LiveNetSettings.preset("fast", second_width=0)),
+    Candidate("wide", LiveNetSettings.preset("hq", guided=False, second_width=0)),
+    Candidate("flow", LiveNetSettings(guided=True), why="neighbours warped along the flow"),
+    Candidate("temporal shift", LiveNetSettings(), Shifted, why="BSVD"),
+    Candidate("recursion", LiveNetSettings(), Recurrent, why="EMVD, FloRNN"),
+    Candidate("two stages", LiveNetSettings(second_width=24), why="blind, then with the frame; as shipped"),
 )
 
 
@@ -139,7 +139,7 @@ def cost_units(network: LiveNet) -> float:
         return seconds / min(unit, units(1)["contiguous_s"])
 
 
-def state_bytes(s: LiveSettings, size: int = 512) -> int:
+def state_bytes(s: LiveNetSettings, size: int = 512) -> int:
     """Return what a stream keeps between frames."""
     cells = (size // 2) ** 2
     slots = s.window // 2 + s.look_ahead + 1

@@ -23,10 +23,10 @@ from denoscope.runtime import estimate_intensity
 from denoscope.train import (
     ALL_KINDS,
     FitSettings,
-    LiveSettings,
+    LiveNetSettings,
     TrainingMovie,
     aligned,
-    denoise_movie,
+    denoise_reference,
     fit,
     load_flow,
     score,
@@ -67,7 +67,7 @@ def main() -> None:
                 stop_after=None,
                 simulated_hold_out=0.1,
             ),
-            network=LiveSettings(guided=guided),
+            network=LiveNetSettings(guided=guided),
             flow=load_flow(passes=1) if guided else None,
             resume=checkpoint.exists(),
         )
@@ -100,7 +100,7 @@ def measured(network: Any, test: str) -> float:
     noisy = np.asarray(movie.as_frames()[:FRAMES])
     seen = aligned(TrainingMovie(test, noisy, movie.clean[:FRAMES], estimate_intensity(noisy[:32])))
     assert seen.clean is not None
-    denoised, _ = denoise_movie(network, np.asarray(seen.frames), seen.intensity, fields=seen.fields)
+    denoised, _ = denoise_reference(network, np.asarray(seen.frames), seen.intensity, fields=seen.fields)
     return score(seen.clean, denoised).psnr_db
 
 

@@ -27,7 +27,7 @@ from denoscope.runtime import Bundle, InvalidInput, align_movie, estimate_intens
 from denoscope.runtime.motion.field import KNOTS, between, constant
 from denoscope.runtime.motion.moves import moves
 from denoscope.runtime.motion.placement import REACH, Placement
-from denoscope.train import TEST_MOVIES, LiveNet, SimulatedMovie, denoise_movie, simulate
+from denoscope.train import TEST_MOVIES, LiveNet, SimulatedMovie, denoise_reference, simulate
 
 # Wander and jitter of the whole, motion of the parts in pixels a frame, and the shear of a scanner with a row's jitter.
 MOTIONS = {
@@ -66,11 +66,11 @@ def measured(network: LiveNet, motion: str, photons: float, frames: int) -> dict
     seen, truth = (np.asarray(align_movie(x, moved, "movie")) for x in (noisy, clean))
 
     def followed(fields: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-        return denoise_movie(network, noisy, unit, fields=np.array(fields), margin=REACH)[0]
+        return denoise_reference(network, noisy, unit, fields=np.array(fields), margin=REACH)[0]
 
     estimates = {
-        "as it is": (clean, denoise_movie(network, noisy, unit)[0]),
-        "whole pixels": (truth, denoise_movie(network, seen, unit)[0]),
+        "as it is": (clean, denoise_reference(network, noisy, unit)[0]),
+        "whole pixels": (truth, denoise_reference(network, seen, unit)[0]),
         "to a fraction": (clean, followed(rigid)),
         "by parts": (clean, followed(parts)),
     }

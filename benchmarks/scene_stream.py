@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from denoscope.runtime import Intensity
-from denoscope.train import LiveSettings, TrainingMovie, simulated_movies
+from denoscope.train import LiveNetSettings, TrainingMovie, simulated_movies
 from denoscope.train.networks.live.batch import Batch, draw_batch
 
 _HELD_OUT_SEED = 1_000_000  # added to the seed of the scenes that are never trained on
@@ -57,7 +57,7 @@ class StreamSettings:
         Of a scene.
     """
 
-    network: LiveSettings
+    network: LiveNetSettings
     kinds: Sequence[str]
     real: Callable[[], list[TrainingMovie]]
     real_share: float = 0.2

@@ -30,7 +30,7 @@ from denoscope.train import (
     ALL_KINDS,
     FitSettings,
     LiveNet,
-    LiveSettings,
+    LiveNetSettings,
     TrainingMovie,
     fit,
     load_flow,
@@ -109,7 +109,7 @@ def main() -> None:
     start = load_network(parent) if parent else None
     assert start is None or isinstance(start, LiveNet)
     torch.manual_seed(arguments.seed)
-    shape = LiveSettings.preset(arguments.size)
+    shape = LiveNetSettings.preset(arguments.size)
     flow = load_flow(passes=1) if shape.guided else None
     begin = grown(start, LiveNet(shape, flow)) if start else None
     if arguments.weights:
@@ -252,7 +252,7 @@ def grown(start: LiveNet, larger: LiveNet) -> dict[str, torch.Tensor]:
     return weights
 
 
-def read_places(layer: str, old: LiveSettings, new: LiveSettings) -> list[int]:
+def read_places(layer: str, old: LiveNetSettings, new: LiveNetSettings) -> list[int]:
     """Return where a layer that reads several tensors finds the old one's inputs; nothing for other layers."""
     neighbours = old.window - 1
     read = {

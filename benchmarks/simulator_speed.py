@@ -24,7 +24,7 @@ from _provenance import write_results
 from denoscope.train import (
     ALL_KINDS,
     FitSettings,
-    LiveSettings,
+    LiveNetSettings,
     fit,
     random_settings,
     simulate,
@@ -71,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
-    settings, window = FitSettings(), LiveSettings().window
+    settings, window = FitSettings(), LiveNetSettings().window
     consumed = settings.batch * window * settings.crop**2 / 1e6
     seconds = step_seconds(arguments.steps, settings)
     needed = consumed / seconds

@@ -67,12 +67,12 @@ def train(path: Path, steps: int, answer: Any) -> None:
     """Train for some steps in this process and answer with what it took."""
     import torch
 
-    from denoscope.train import LiveNet, LiveSettings, movie_from_file
+    from denoscope.train import LiveNet, LiveNetSettings, movie_from_file
     from denoscope.train.fit_settings import FitSettings
     from denoscope.train.networks.live.task import LiveTask
 
     torch.set_num_threads(1)
-    settings, network = FitSettings(steps=steps, batch=1, crop=64), LiveSettings()
+    settings, network = FitSettings(steps=steps, batch=1, crop=64), LiveNetSettings()
     model = LiveNet(network)
     optimizer = torch.optim.AdamW(model.parameters())
     before, peak = psutil.Process().memory_info().rss, Peak()

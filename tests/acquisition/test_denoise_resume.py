@@ -115,7 +115,7 @@ def test_a_chunk_is_a_stream_of_its_own_with_the_frames_around_it(bundle: Path, 
     frames = tifffile.imread(movie)
     with Stream(bundle, std=True) as stream:
         calibrate(stream, frames)
-        intensity, align = stream.intensity, stream.aligned
+        intensity, align = stream.intensity, stream.tracks_motion
         got = {
             out.meta.number: out
             for chunk in Cut(len(frames), **CUT)

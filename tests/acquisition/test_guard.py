@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition import LiveSettings, live
+from denoscope.acquisition import SessionSettings, live
 from denoscope.acquisition.offline.denoise import denoise_movie
 from denoscope.runtime import NotFinite
 from support.changed_bundle import changed_bundle
@@ -27,7 +27,7 @@ def movie(tmp_path: Path) -> Path:
 def recorded(movie: Path, bundle: Path, denoiser: str) -> dict[str, object]:
     folder = movie.parent / "run"
     live(
-        LiveSettings(
+        SessionSettings(
             core=f"replay:{movie}",
             output=folder,
             bundle=str(bundle),

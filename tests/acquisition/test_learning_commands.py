@@ -191,13 +191,13 @@ def denoised(denoscope: Run, noisy: Path, bundle: Path, folder: Path) -> None:
 def test_the_blind_spot_follows_the_noise() -> None:
     from denoscope.acquisition.cli.commands.train import _Beginning, _choose_blind_spot
     from denoscope.runtime import estimate_intensity
-    from denoscope.train import LiveSettings, TrainingMovie
+    from denoscope.train import LiveNetSettings, TrainingMovie
 
     white = 100 + 10 * np.random.default_rng(0).normal(size=(60, 64, 64)).astype(np.float32)
     rows = white + 8 * np.random.default_rng(1).normal(size=(60, 64, 1)).astype(np.float32)
 
     def choose(frames: np.ndarray, **options: object) -> tuple[str, list[str]]:
-        beginning = _Beginning("live", LiveSettings(), **options)  # type: ignore[arg-type]
+        beginning = _Beginning("live", LiveNetSettings(), **options)  # type: ignore[arg-type]
         movie = TrainingMovie("m.tif", frames, None, estimate_intensity(frames[:32]))
         sentences = _choose_blind_spot(beginning, [movie])
         return beginning.shape.blind_spot, sentences

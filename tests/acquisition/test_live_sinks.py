@@ -28,7 +28,7 @@ yaozarrs = pytest.importorskip("yaozarrs", reason="needs the extra 'formats'")
 ndstorage = pytest.importorskip("ndstorage", reason="needs the extra 'micromanager'")
 
 FORMATS = ("ome-tiff", "ome-zarr", "ndtiff")
-Place = tuple[StreamKey, int]  # stream and time index
+FrameIndex = tuple[StreamKey, int]  # stream and time index
 HOSTILE = ("../../evil", "C:\\Windows\\evil", "/etc/evil", "con", "a\x00b", "..", "ä" * 300, "\ud800")
 
 
@@ -42,7 +42,7 @@ def record(folder: Path, frames: list[Frame], name: str = "ome-tiff", **more: An
     return live(settings, source=Listed(frames))
 
 
-def of_tiff(path: Path) -> dict[Place, Any]:
+def of_tiff(path: Path) -> dict[FrameIndex, Any]:
     """Return frame and metadata by place."""
     found = {}
     with tifffile.TiffFile(path) as tiff:
@@ -64,7 +64,7 @@ def of_tiff(path: Path) -> dict[Place, Any]:
     return found
 
 
-def of_zarr(folder: Path) -> dict[Place, Any]:
+def of_zarr(folder: Path) -> dict[FrameIndex, Any]:
     found = {}
     for path in sorted(folder.glob("denoised*.ome.zarr")):
         yaozarrs.validate_zarr_store(str(path))
@@ -81,7 +81,7 @@ def of_zarr(folder: Path) -> dict[Place, Any]:
     return found
 
 
-def of_ndtiff(path: Path, camera: str = "A") -> dict[Place, Any]:
+def of_ndtiff(path: Path, camera: str = "A") -> dict[FrameIndex, Any]:
     found = {}
     data = ndstorage.NDTiffDataset(str(path))
     try:
@@ -114,7 +114,7 @@ def interleaved(channels: tuple[str, ...], count: int) -> list[Frame]:
     return frames
 
 
-def same(found: dict[Place, Any], expected: dict[Place, Any]) -> None:
+def same(found: dict[FrameIndex, Any], expected: dict[FrameIndex, Any]) -> None:
     assert found.keys() == expected.keys()
     for place, (pixels, _) in expected.items():
         np.testing.assert_array_equal(found[place][0], pixels)

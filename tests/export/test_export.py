@@ -12,9 +12,16 @@ import torch
 
 from denoscope.export import OPSET, export_bundle, load_network
 from denoscope.runtime import Bundle, FrameMeta, Stream
-from denoscope.train import CameraSettings, LiveNet, LiveSettings, SceneSettings, denoise_movie, simulate
+from denoscope.train import (
+    CameraSettings,
+    LiveNet,
+    LiveNetSettings,
+    SceneSettings,
+    denoise_reference,
+    simulate,
+)
 
-SETTINGS = LiveSettings(
+SETTINGS = LiveNetSettings(
     encode_channels=4, encode_width=6, trunk_width=8, deep_width=8, spatial_channels=3, second_width=4
 )
 
@@ -95,7 +102,7 @@ def test_stream_equals_the_torch_reference(
         intensity = stream.intensity
     assert intensity is not None
     assert [o.meta.number for o in outputs] == list(range(40))
-    mean, std = denoise_movie(network, movie, intensity, look_ahead=look_ahead)
+    mean, std = denoise_reference(network, movie, intensity, look_ahead=look_ahead)
     np.testing.assert_allclose(np.stack([o.frame for o in outputs]), mean, atol=2e-3 * intensity.scale)
     np.testing.assert_allclose(np.stack([o.std for o in outputs if o.std is not None]), std, rtol=5e-3)
 

@@ -28,7 +28,7 @@ from denoscope.export import _parity as parity
 from denoscope.export._half import BF16, FP16, Format, half_precision, rounded_like_half
 from denoscope.runtime import BackendUnavailable, Bundle, FrameMeta, InvalidInput, Stream, list_bundles
 from denoscope.runtime.engines import EngineCache
-from denoscope.train import LiveNet, LiveSettings
+from denoscope.train import LiveNet, LiveNetSettings
 from support.tiny_bundle import tiny_bundle
 
 SENSITIVE = {"Sqrt", "Exp", "Pow", "Div", "Max", "ReduceSum", "ReduceMean", "Gemm", "Mul", "Sub"}
@@ -39,7 +39,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     import torch
 
     torch.manual_seed(0)
-    network = LiveNet(LiveSettings.preset("standard"))
+    network = LiveNet(LiveNetSettings.preset("standard"))
     folder = tmp_path_factory.mktemp("bundles") / "untrained.denoscope"
     return export_bundle(network, folder, name="untrained", trained_on=["nothing"], notes="A note.")
 

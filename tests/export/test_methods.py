@@ -23,12 +23,12 @@ from denoscope.runtime.engines import EngineCache
 from denoscope.runtime.motion.placement import REACH, Placement
 from denoscope.train import (
     LiveNet,
-    LiveSettings,
+    LiveNetSettings,
     StsUvd,
     StsUvdSettings,
     Umvd,
     UmvdSettings,
-    denoise_movie,
+    denoise_reference,
     denoise_umvd,
 )
 from denoscope.train.flow.net import load_flow
@@ -53,7 +53,7 @@ def untrained(method: str) -> Network:
         return StsUvd(StsUvdSettings(**SMALL)).eval()
     if method in FOLLOWING:
         guided = method == "live with flows"
-        settings = LiveSettings(window=3, look_ahead=1, guided=guided, subpixel=True, **NARROW)
+        settings = LiveNetSettings(window=3, look_ahead=1, guided=guided, subpixel=True, **NARROW)
         return LiveNet(settings, load_flow(passes=1) if guided else None).eval()
     baseline = 4.0 if "baseline" in method else None
     amplify = 3.0 if "gain" in method else 1.0
@@ -85,7 +85,7 @@ def reference(network: Network, movie: FloatArray) -> FloatArray:
     if isinstance(network, Umvd):
         return denoise_umvd(network, movie, CAMERA)
     if isinstance(network, LiveNet):
-        return denoise_movie(network, movie, CAMERA)[0]
+        return denoise_reference(network, movie, CAMERA)[0]
     length, height, width = movie.shape
     z = torch.from_numpy((movie - CAMERA.offset) / np.float32(CAMERA.scale))[None]
     z = functional.pad(z, (0, -width % 4, 0, -height % 4), mode="replicate")[0]
@@ -164,11 +164,11 @@ def test_a_stream_of_a_moving_scene_equals_the_whole_windows(
     assert np.std(fields) > 0.1
     assert np.std(fields, axis=(2, 3)).max() > 0.01, "parts move too"
     assert len(moved) > 2
-    expected, _ = denoise_movie(network, movie, CAMERA, fields=np.array(fields), margin=REACH)
+    expected, _ = denoise_reference(network, movie, CAMERA, fields=np.array(fields), margin=REACH)
     found = streamed(bundle, movie, backend, align=True)
     size = np.abs(expected - CAMERA.offset).max()
     assert np.abs(found - expected).max() <= (1e-4 if bundle.manifest.flow_scale else 1e-5) * size
-    blunt, _ = denoise_movie(network, movie, CAMERA)
+    blunt, _ = denoise_reference(network, movie, CAMERA)
     assert np.abs(blunt - expected).max() > 1e-2 * size
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from denoscope.export._split import split
 from denoscope.runtime import InvalidInput
-from denoscope.train import LiveNet, LiveSettings, StsUvd, StsUvdSettings, Umvd, UmvdSettings
+from denoscope.train import LiveNet, LiveNetSettings, StsUvd, StsUvdSettings, Umvd, UmvdSettings
 from denoscope.train.networks.live.guide import lead_to_centre, resize_flow
 from support.drift import Drift
 
@@ -100,7 +100,7 @@ def test_sts_uvd(n: int, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("guided", [False, True])
 def test_live(n: int, guided: bool) -> None:
     torch.manual_seed(0)
-    settings = LiveSettings(
+    settings = LiveNetSettings(
         window=n,
         look_ahead=n // 2,
         encode_channels=4,

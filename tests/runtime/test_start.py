@@ -112,8 +112,8 @@ def test_a_scene_that_moves_is_followed_as_soon_as_that_is_seen(bundle: Bundle) 
     moving = np.stack([frame[y : y + 96, x : x + 96] for frame, (y, x) in zip(wide, steps, strict=True)])
     slow, early = push_all(bundle, moving, 1.0)
     fast, late = push_all(bundle, moving, 0.0)
-    assert early.aligned
-    assert late.aligned
+    assert early.tracks_motion
+    assert late.tracks_motion
     assert early.intensity == late.intensity
     for a, b in zip(
         (o for push in slow for o in push if o.meta.number >= CALIBRATION),

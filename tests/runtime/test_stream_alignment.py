@@ -51,7 +51,7 @@ def test_outputs_lie_where_their_frames_were(bundle: Bundle) -> None:
     movie = movie_of(walk(40))
     with Stream(bundle, "onnxruntime-cpu", align=True, intensity=CAMERA, light=False) as stream:
         outputs = push_all(stream, movie)
-        assert stream.aligned
+        assert stream.tracks_motion
     assert [o.meta.number for o in outputs] == list(range(40))
     inner = np.s_[12:-12, 12:-12]
     for output in outputs[1:]:
@@ -65,7 +65,7 @@ def test_without_alignment_the_same_movie_blurs(bundle: Bundle) -> None:
     movie = movie_of(walk(40))
     with Stream(bundle, "onnxruntime-cpu", align=False) as stream:
         outputs = push_all(stream, movie)
-        assert not stream.aligned
+        assert not stream.tracks_motion
     errors = [np.abs(o.frame.astype(int) - movie[o.meta.number].astype(int)).max() for o in outputs[5:]]
     assert min(errors) > 50
 
@@ -75,7 +75,7 @@ def test_the_calibration_frames_decide(bundle: Bundle, shifts: Shifts, expected:
     movie = np.random.default_rng(2).poisson(movie_of(shifts) / 20).astype(np.uint16) * 20
     with Stream(bundle, "onnxruntime-cpu") as stream:
         outputs = push_all(stream, movie)
-        assert stream.aligned is expected
+        assert stream.tracks_motion is expected
         assert stream.rebinds == ()
         assert stream.counters.emitted == len(outputs) == 40
 
@@ -103,7 +103,7 @@ def test_a_change_of_shape_keeps_following(bundle: Bundle, tmp_path: Path) -> No
             cut = frame if number < 15 else frame[:64, :72]
             outputs += stream.push(cut, FrameMeta(number=number, t_received_s=0.0))
         outputs += stream.flush()
-        assert stream.aligned
+        assert stream.tracks_motion
         assert [r.motion for r in stream.rebinds] == [None]
     assert [o.frame.shape for o in outputs] == [(SIZE, SIZE)] * 15 + [(64, 72)] * 15
 
@@ -114,10 +114,10 @@ def test_a_scene_that_begins_to_move_is_followed_from_then_on(bundle: Bundle, ba
     shifts = np.concatenate([np.zeros((60, 2), np.int64), walk(150)])
     movie = np.random.default_rng(5).poisson(movie_of(shifts) / 20).astype(np.uint16) * 20
     with Stream(bundle, backend) as stream:
-        assert stream.watching
+        assert stream.watches_for_motion
         outputs = push_all(stream, movie)
-        assert stream.aligned
-        assert not stream.watching
+        assert stream.tracks_motion
+        assert not stream.watches_for_motion
         assert [r.motion for r in stream.rebinds] == ["moves"]
         at = stream.rebinds[0].number
         assert 60 < at < 190
@@ -136,12 +136,12 @@ def test_a_scene_that_begins_to_move_is_followed_from_then_on(bundle: Bundle, ba
 def test_what_was_told_stays(bundle: Bundle) -> None:
     movie = np.random.default_rng(5).poisson(movie_of(walk(120)) / 20).astype(np.uint16) * 20
     with Stream(bundle, "onnxruntime-cpu") as stream:
-        stream.follow(False)
-        assert not stream.watching
+        stream.track_motion(False)
+        assert not stream.watches_for_motion
         push_all(stream, movie)
-        assert not stream.aligned
-        stream.follow(True)
+        assert not stream.tracks_motion
+        stream.track_motion(True)
         stream.push(movie[0], FrameMeta(number=0, t_received_s=0.0))
-        assert stream.aligned
+        assert stream.tracks_motion
         with pytest.raises(InvalidInput, match="flush"):
-            stream.follow(False)
+            stream.track_motion(False)

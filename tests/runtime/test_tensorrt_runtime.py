@@ -20,7 +20,7 @@ from denoscope.runtime import (
     choose_backend,
 )
 from denoscope.runtime.backends import tensorrt as _tensorrt
-from denoscope.runtime.backends.tensorrt import Place, TensorRtRtx, engines_for
+from denoscope.runtime.backends.tensorrt import EngineTarget, TensorRtRtx, engines_for
 from denoscope.runtime.engines import EngineCache, LocalGpu, SizeRange
 from denoscope.runtime.testing import BackendContract
 from support.gpu_on_host import VERSION, SelfBuildingOnHost, TensorRtOnHost, put_bundle
@@ -165,7 +165,7 @@ def test_float32_goes_before_tf32_and_a_fixed_size_before_a_range(bundle: Bundle
     put_bundle(cache, bundle, profiles=(fixed(64, 64),))
     put_bundle(cache, bundle)
     graph = bundle.graph_bytes("encode")
-    ordered = engines_for(graph, cache, Place("tensorrt_rtx", VERSION, (8, 6), "Lazy GPU"))
+    ordered = engines_for(graph, cache, EngineTarget("tensorrt_rtx", VERSION, (8, 6), "Lazy GPU"))
     assert [m.spec.options["tf32"] for m in ordered] == ["False", "False", "True"]
     assert ordered[0].spec.profiles == (fixed(64, 64),)
 

@@ -10,10 +10,20 @@ import numpy as np
 import torch
 
 from denoscope.runtime import estimate_intensity
-from denoscope.train import METHODS, FitResult, LiveSettings, StsUvdSettings, TrainingMovie, UmvdSettings, fit
+from denoscope.train import (
+    METHODS,
+    FitResult,
+    LiveNetSettings,
+    StsUvdSettings,
+    TrainingMovie,
+    UmvdSettings,
+    fit,
+)
 
 TINY: dict[str, Any] = {
-    "live": LiveSettings(encode_channels=4, encode_width=6, trunk_width=8, deep_width=8, spatial_channels=3),
+    "live": LiveNetSettings(
+        encode_channels=4, encode_width=6, trunk_width=8, deep_width=8, spatial_channels=3
+    ),
     "umvd": UmvdSettings(window=3, features=3, width=4, wide=6, head=8),
     "sts-uvd": StsUvdSettings(window=3, features=3, width=4, wide=6, head=8),
 }

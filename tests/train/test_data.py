@@ -13,7 +13,7 @@ from denoscope.runtime import Intensity, InvalidInput, LazyMovie, estimate_inten
 from denoscope.runtime.motion.field import KNOTS
 from denoscope.train import (
     CameraSettings,
-    LiveSettings,
+    LiveNetSettings,
     SceneSettings,
     TrainingMovie,
     aligned,
@@ -79,7 +79,7 @@ def test_too_short_a_movie_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("look_ahead", [0, 2, 3])
 def test_windows_hold_the_right_frames_and_the_memory_none_of_them(look_ahead: int) -> None:
-    settings = LiveSettings(look_ahead=look_ahead, memory_decay=(4.0, 50.0))
+    settings = LiveNetSettings(look_ahead=look_ahead, memory_decay=(4.0, 50.0))
     movie = TrainingMovie("stamped", STAMPED, None, PLAIN)
     batch = draw_batch([movie], np.ones(1), settings, size=200, crop=16, rng=np.random.default_rng(0))
     numbers = batch.window[:, :, 0, 0] / 10
@@ -115,7 +115,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> LazyMovie:
     return movie
 
 
-SETTINGS = LiveSettings(memory_decay=(4.0, 50.0))
+SETTINGS = LiveNetSettings(memory_decay=(4.0, 50.0))
 
 
 def drawn(movie: TrainingMovie, step: int | None, seed: int = 3) -> Batch:
@@ -237,9 +237,9 @@ def test_a_movie_that_moves_is_trained_on_as_a_live_session_sees_it() -> None:
 def test_frames_that_cannot_be_written_to_are_drawn_from() -> None:
     frames = np.random.default_rng(0).normal(300, 20, (40, 32, 32)).astype(np.float32)
     movie = TrainingMovie("mapped", frames, None, estimate_intensity(frames[:32]))
-    drawn = draw_batch([movie], np.ones(1), LiveSettings(), size=4, crop=32, rng=np.random.default_rng(1))
+    drawn = draw_batch([movie], np.ones(1), LiveNetSettings(), size=4, crop=32, rng=np.random.default_rng(1))
     frames.flags.writeable = False
-    again = draw_batch([movie], np.ones(1), LiveSettings(), size=4, crop=32, rng=np.random.default_rng(1))
+    again = draw_batch([movie], np.ones(1), LiveNetSettings(), size=4, crop=32, rng=np.random.default_rng(1))
     np.testing.assert_array_equal(again.memory, drawn.memory)
     assert drawn.weight.max() > 0
 
@@ -259,7 +259,7 @@ def test_a_past_is_what_folding_frame_by_frame_gives(stop: int) -> None:
 def test_a_large_mapped_movie_keeps_no_averages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tifffile.imwrite(tmp_path / "mapped.tif", STAMPED, photometric="minisblack")
     mapped = tifffile.memmap(tmp_path / "mapped.tif", mode="r")
-    settings = LiveSettings(memory_decay=(4.0, 50.0))
+    settings = LiveNetSettings(memory_decay=(4.0, 50.0))
     batches = []
     for limit in (2**30, 100):
         monkeypatch.setattr(data_module, "_IN_MEMORY_BYTES", limit)
@@ -275,7 +275,7 @@ def test_a_large_mapped_movie_keeps_no_averages(tmp_path: Path, monkeypatch: pyt
 def test_the_memory_that_drawing_takes_is_told(follows: bool) -> None:
     shift = np.zeros((len(STAMPED), 2, KNOTS, KNOTS), np.float32) if follows else None
     movie = TrainingMovie("stamped", STAMPED, None, PLAIN, fields=shift)
-    settings = LiveSettings(memory_decay=(4.0, 50.0), subpixel=True)
+    settings = LiveNetSettings(memory_decay=(4.0, 50.0), subpixel=True)
     draw_batch([movie], np.ones(1), settings, size=20, crop=16, rng=np.random.default_rng(0))
     held = sum(past._states.nbytes for past in movie._pasts.values())
     settled = movie.on_the_scene

@@ -14,7 +14,7 @@ import torch
 
 import denoscope.train.fitting.fit as fit_module
 from denoscope.runtime import Intensity, InvalidInput, LazyMovie, estimate_intensity, open_movie
-from denoscope.train import METHODS, FitSettings, LiveSettings, TrainingMovie, fit
+from denoscope.train import METHODS, FitSettings, LiveNetSettings, TrainingMovie, fit
 from denoscope.train.networks.live.batch import draw_batch
 from denoscope.train.networks.live.rehearsal import blended, caution_of, rehearsal_movies
 from denoscope.train.task import split_in_time
@@ -142,7 +142,7 @@ def test_held_out_windows_have_the_past_that_a_session_would_have() -> None:
     numbered = np.arange(40, dtype=np.float32)[:, None, None] + np.zeros((40, 32, 32), np.float32)
     whole = TrainingMovie("m", numbered, None, Intensity(offset=0, scale=1, noise_slope=0, noise_floor=0.1))
     training, held_out = split_in_time([whole], 0.15)
-    shape, rng = LiveSettings(), np.random.default_rng(0)
+    shape, rng = LiveNetSettings(), np.random.default_rng(0)
     train, held = (
         draw_batch(part, np.ones(1), shape, size=60, crop=16, rng=rng) for part in (training, held_out)
     )
@@ -166,7 +166,7 @@ def test_held_out_windows_of_a_movie_on_disk_begin_where_training_ends(tmp_path:
     rng = np.random.default_rng(0)
     centres: set[float] = set()
     for step in (0, 400, 900):
-        batch = draw_batch(held_out, np.ones(1), LiveSettings(), size=40, crop=16, rng=rng, step=step)
+        batch = draw_batch(held_out, np.ones(1), LiveNetSettings(), size=40, crop=16, rng=rng, step=step)
         centres |= set(batch.window[:, 3, 0, 0].tolist())
         assert (batch.weight[:, 0] > 0).any()
     assert min(centres) >= 300

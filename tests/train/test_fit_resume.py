@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from denoscope.runtime import InvalidInput, estimate_intensity
-from denoscope.train import METHODS, FitSettings, LiveSettings, TrainingMovie, fit
+from denoscope.train import METHODS, FitSettings, LiveNetSettings, TrainingMovie, fit
 from denoscope.train.fitting.checkpoint import refuse_pickle, remove_checkpoint
 from denoscope.train.fitting.logs import read_log
 from support.tiny_training import STEPS_OF_KILLED, same_weights, train
@@ -144,7 +144,7 @@ def test_what_is_no_checkpoint_of_this_training_is_refused(tmp_path: Path) -> No
         "other", np.zeros((12, 20, 20), np.uint16), None, estimate_intensity(np.eye(8)[None])
     )
     with pytest.raises(InvalidInput, match="another training"):
-        fit([movie], path, settings=FitSettings(crop=16), network=LiveSettings(), resume=True)
+        fit([movie], path, settings=FitSettings(crop=16), network=LiveNetSettings(), resume=True)
     damaged = bytearray(path.read_bytes())
     damaged[5] ^= 0xFF
     path.write_bytes(damaged)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from denoscope.runtime import Intensity, InvalidInput
-from denoscope.train import BLIND_SPOTS, SIZES, LiveNet, LiveSettings, denoise_movie
+from denoscope.train import BLIND_SPOTS, SIZES, LiveNet, LiveNetSettings, denoise_reference
 from denoscope.train.networks.live.task import interval_loss
 
 NOISE = torch.tensor([0.3, 0.2])
@@ -17,7 +17,7 @@ TWO_STAGES = {**SMALL, "second_width": 4}
 
 def network(**changes: object) -> LiveNet:
     torch.manual_seed(3)
-    net = LiveNet(LiveSettings(**{**TWO_STAGES, **changes}))  # type: ignore[arg-type]
+    net = LiveNet(LiveNetSettings(**{**TWO_STAGES, **changes}))  # type: ignore[arg-type]
     with torch.no_grad():  # leave the flat start, so that every path carries signal
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -171,8 +171,8 @@ def test_the_second_stage_sees_the_frame_and_leaves_the_blind_prediction_blind()
 
 def test_a_second_stage_begins_as_the_first_alone() -> None:
     torch.manual_seed(0)
-    net = LiveNet(LiveSettings(**TWO_STAGES)).eval()  # type: ignore[arg-type]
-    alone = LiveNet(LiveSettings(**SMALL)).eval()  # type: ignore[arg-type]
+    net = LiveNet(LiveNetSettings(**TWO_STAGES)).eval()  # type: ignore[arg-type]
+    alone = LiveNet(LiveNetSettings(**SMALL)).eval()  # type: ignore[arg-type]
     alone.load_state_dict({n: w for n, w in net.state_dict().items() if not n.startswith("second.")})
     window, past = torch.randn(1, 7, 16, 16), torch.randn(1, 3, 16, 16)
     with torch.inference_mode():
@@ -183,17 +183,17 @@ def test_a_second_stage_begins_as_the_first_alone() -> None:
 
 def test_an_even_window_is_refused() -> None:
     with pytest.raises(ValueError, match="window 6 with look-ahead 3"):
-        LiveSettings(window=6)
+        LiveNetSettings(window=6)
 
 
 def test_sizes_are_ordered_by_their_parameters() -> None:
-    presets = {size: LiveSettings.preset(size) for size in SIZES}
+    presets = {size: LiveNetSettings.preset(size) for size in SIZES}
     nets = {size: LiveNet(s, KnownFlow(0, 0) if s.guided else None) for size, s in presets.items()}
     count = {size: sum(p.numel() for p in net.parameters()) for size, net in nets.items()}
     assert count["fast"] < count["standard"] == 137_435 < count["hq"]
-    assert LiveSettings.preset("fast", window=5, look_ahead=2).encode_channels == 12
+    assert LiveNetSettings.preset("fast", window=5, look_ahead=2).encode_channels == 12
     with pytest.raises(InvalidInput, match="no size `huge`: choose one of fast, standard, hq"):
-        LiveSettings.preset("huge")
+        LiveNetSettings.preset("huge")
 
 
 class KnownFlow(torch.nn.Module):
@@ -213,7 +213,7 @@ class KnownFlow(torch.nn.Module):
 
 def guided(rows: float, columns: float) -> LiveNet:
     torch.manual_seed(3)
-    return LiveNet(LiveSettings(**SMALL, guided=True), KnownFlow(rows, columns)).eval()  # type: ignore[arg-type]
+    return LiveNet(LiveNetSettings(**SMALL, guided=True), KnownFlow(rows, columns)).eval()  # type: ignore[arg-type]
 
 
 def test_a_guided_network_undoes_the_motion_it_is_told() -> None:
@@ -249,7 +249,7 @@ def test_a_guided_network_denoises_a_movie_that_it_is_told_how_to_follow() -> No
     net = guided(0.0, 1.0)
     movie = rng.poisson(40.0, (9, 30, 34)).astype(np.uint16)
     unit = Intensity(offset=40, scale=6, noise_slope=0.15, noise_floor=0.1)
-    mean, std = denoise_movie(net, movie, unit)
+    mean, std = denoise_reference(net, movie, unit)
     z = torch.nn.functional.pad(
         torch.from_numpy((movie - 40.0).astype(np.float32) / 6)[:, None], (0, 2, 0, 2), mode="replicate"
     )[:, 0]
@@ -268,4 +268,4 @@ def test_a_guided_network_denoises_a_movie_that_it_is_told_how_to_follow() -> No
 
 def test_a_network_is_guided_exactly_when_it_has_a_flow_estimator() -> None:
     with pytest.raises(InvalidInput, match="needs a flow estimator"):
-        LiveNet(LiveSettings(guided=True))
+        LiveNet(LiveNetSettings(guided=True))

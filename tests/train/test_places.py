@@ -10,7 +10,15 @@ from torch.nn import functional
 
 from denoscope.runtime import Intensity, estimate_intensity
 from denoscope.runtime.motion.field import KNOTS, constant, inverse, lead, places
-from denoscope.train import LiveNet, LiveSettings, TrainingMovie, aligned, denoise_movie, load_flow, simulate
+from denoscope.train import (
+    LiveNet,
+    LiveNetSettings,
+    TrainingMovie,
+    aligned,
+    denoise_reference,
+    load_flow,
+    simulate,
+)
 from denoscope.train.data.sampling import align_features, recall_memory, sample_frames, spreading
 from denoscope.train.networks.live.batch import draw_batch
 from denoscope.train.networks.live.task import _on_the_centre
@@ -82,7 +90,7 @@ def test_features_and_memory_are_sampled_as_the_pictures_that_they_hold() -> Non
 @pytest.mark.parametrize("size", ["standard", "hq"])
 def test_fields_undo_the_displacement_of_every_part_of_every_frame_but_the_centre(size: str) -> None:
     torch.manual_seed(1)
-    settings = LiveSettings.preset(size)
+    settings = LiveNetSettings.preset(size)
     assert settings.subpixel
     net = LiveNet(settings, load_flow(passes=1) if settings.guided else None).eval()
     rng = np.random.default_rng(0)
@@ -100,7 +108,7 @@ def test_fields_undo_the_displacement_of_every_part_of_every_frame_but_the_centr
     unit = Intensity(offset=0.0, scale=1.0, noise_slope=0.1, noise_floor=0.2)
 
     def of_the_centre(frames: np.ndarray, fields: np.ndarray | None) -> np.ndarray:
-        mean, _ = denoise_movie(net, frames, unit, fields=fields)
+        mean, _ = denoise_reference(net, frames, unit, fields=fields)
         return mean[centre, 8:-8, 8:-8]
 
     wanted = of_the_centre(still, None)
@@ -163,7 +171,7 @@ def test_windows_of_a_movie_whose_parts_move_say_where_they_are() -> None:
         return float(np.diff(frames[:, 12:-12, 12:-12].astype(np.float32), axis=0).std())
 
     assert unrest(still.on_the_scene) < 0.8 * unrest(np.asarray(still.frames))
-    settings = LiveSettings(subpixel=True)
+    settings = LiveNetSettings(subpixel=True)
     batch = draw_batch([still], np.ones(1), settings, size=40, crop=48, rng=np.random.default_rng(2))
     assert batch.followed.all()
     window, at = torch.from_numpy(batch.window), torch.from_numpy(batch.places)
@@ -180,5 +188,5 @@ def test_windows_of_a_movie_whose_parts_move_say_where_they_are() -> None:
     noise = 2.0  # the variance of a difference of two frames
     apart, unplaced = (float((part - of_centre)[inside][kept].var()) - noise for part in (placed, window))
     assert apart < 0.5 * unplaced, "flipped windows have flipped fields"
-    plain = draw_batch([still], np.ones(1), LiveSettings(), size=4, crop=48, rng=np.random.default_rng(2))
+    plain = draw_batch([still], np.ones(1), LiveNetSettings(), size=4, crop=48, rng=np.random.default_rng(2))
     assert not plain.followed.any()

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from .contracts import Frame, SourceInfo
     from .errors import NoDiskSpace, OutputExists, SourceFailed, SourceUnavailable
     from .integrations.hook import Follower, FollowerStatus, hook
-    from .integrations.pymmcore_plus import follow
+    from .integrations.pymmcore_plus import attach
     from .raw.writer import RawRecording, RawWriter, read_raw
     from .session.control import SessionControl
     from .session.live import live
-    from .session.settings import LiveSettings, make_settings
+    from .session.settings import SessionSettings, make_settings
     from .session.states import FinishReason, SessionState, SessionStatus
     from .sources import Source, open_source
     from .sources.movies import Movie, demo_movie, read_movie
@@ -27,21 +27,21 @@ __all__ = [
     "Follower",
     "FollowerStatus",
     "Frame",
-    "LiveSettings",
     "Movie",
     "NoDiskSpace",
     "OutputExists",
     "RawRecording",
     "RawWriter",
     "SessionControl",
+    "SessionSettings",
     "SessionState",
     "SessionStatus",
     "Source",
     "SourceFailed",
     "SourceInfo",
     "SourceUnavailable",
+    "attach",
     "demo_movie",
-    "follow",
     "hook",
     "live",
     "make_settings",
@@ -53,13 +53,13 @@ __all__ = [
 _MODULES = {
     "session.control": ("SessionControl",),
     "errors": ("NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"),
-    "integrations.pymmcore_plus": ("follow",),
+    "integrations.pymmcore_plus": ("attach",),
     "contracts": ("Frame", "SourceInfo"),
     "integrations.hook": ("Follower", "FollowerStatus", "hook"),
     "session.live": ("live",),
     "sources.movies": ("Movie", "demo_movie", "read_movie"),
     "raw.writer": ("RawRecording", "RawWriter", "read_raw"),
-    "session.settings": ("LiveSettings", "make_settings"),
+    "session.settings": ("SessionSettings", "make_settings"),
     "sources": ("Source", "open_source"),
     "session.states": ("FinishReason", "SessionState", "SessionStatus"),
 }

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from denoscope.export._onnx import export_graphs
 from denoscope.export._split import AnyNetwork, split
 from denoscope.runtime import Bundle, BundleManifest, Intensity, InvalidInput, QualityRecord, write_bundle
-from denoscope.train import LiveNet, LiveSettings, StsUvd, StsUvdSettings, Umvd, UmvdSettings
+from denoscope.train import LiveNet, LiveNetSettings, StsUvd, StsUvdSettings, Umvd, UmvdSettings
 from denoscope.train.flow.net import FlowNet, FlowSettings, load_flow
 
 __all__ = ["export_bundle", "load_bundle_flow", "load_network"]
@@ -147,7 +147,7 @@ def _stored(bundle: Bundle) -> tuple[dict[str, str], dict[str, Tensor]]:
 def _empty_live(stored: dict[str, str]) -> LiveNet:
     values = json.loads(stored["settings"])
     values = {"blind_depth": 0, "calibrated": False, **values}  # what earlier bundles of 2026 lack
-    settings = LiveSettings(**{**values, "memory_decay": tuple(values["memory_decay"])})
+    settings = LiveNetSettings(**{**values, "memory_decay": tuple(values["memory_decay"])})
     flow = FlowNet(FlowSettings(**json.loads(stored["flow_settings"]))) if settings.guided else None
     return LiveNet(settings, flow)
 

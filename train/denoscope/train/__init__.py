@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from denoscope.train.data.movie import TrainingMovie, aligned, movie_from_file, simulated_movies
 from denoscope.train.evaluation.metrics import Score, best_gaussian, best_temporal_average, score
-from denoscope.train.evaluation.reference import denoise_movie
+from denoscope.train.evaluation.reference import denoise_reference
 from denoscope.train.fit_settings import ADAPTATION_RATE, FitPlan, FitProgress, FitResult, FitSettings
 from denoscope.train.fitting.fit import UmvdFit, fit, fit_sts_uvd, fit_umvd, self_supervised_score
 from denoscope.train.fitting.methods import METHODS
@@ -13,7 +13,7 @@ from denoscope.train.flow.net import FlowNet, Motion, estimate_flow, flow_estima
 from denoscope.train.flow.refine import FlowRefinement, RefineSettings, refine_flow
 from denoscope.train.networks.live.blind_spot import blind_spots_for, hiding_noise
 from denoscope.train.networks.live.net import LiveNet, Prediction
-from denoscope.train.networks.live.settings import BLIND_SPOTS, SIZES, LiveSettings
+from denoscope.train.networks.live.settings import BLIND_SPOTS, SIZES, LiveNetSettings
 from denoscope.train.networks.published.sts_uvd import (
     Flows,
     StsUvd,
@@ -60,7 +60,7 @@ __all__ = [
     "FlowRefinement",
     "Flows",
     "LiveNet",
-    "LiveSettings",
+    "LiveNetSettings",
     "Motion",
     "Prediction",
     "RefineSettings",
@@ -80,7 +80,7 @@ __all__ = [
     "best_gaussian",
     "best_temporal_average",
     "blind_spots_for",
-    "denoise_movie",
+    "denoise_reference",
     "denoise_sts_uvd",
     "denoise_umvd",
     "estimate_flow",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from denoscope.acquisition.contracts import Frame, Stamp
 from denoscope.acquisition.session.lane import PASSED_OVER, DenoiseLane
 from denoscope.acquisition.session.live import _DENOISE_QUEUE
-from denoscope.acquisition.session.settings import LiveSettings
+from denoscope.acquisition.session.settings import SessionSettings
 
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised, FrameMeta, StageSeconds, Stream, StreamCounters
@@ -34,8 +34,8 @@ _LEAD_S = 0.05  # from the start of the lane's thread to the first frame
 # The policy is the live session's, not one of the benchmark's.
 KEEP_UP = {
     "queue_frames": _DENOISE_QUEUE,
-    "lag_s": float(LiveSettings.model_fields["lag_s"].default),
-    "finish_s": float(LiveSettings.model_fields["finish_s"].default),
+    "lag_s": float(SessionSettings.model_fields["lag_s"].default),
+    "finish_s": float(SessionSettings.model_fields["finish_s"].default),
 }
 
 Seconds = npt.NDArray[np.float64]

@@ -173,7 +173,7 @@ class LocalDenoiser(Router):
         """
         first, refinements = self._first, sum(stream.refinements for stream in self.streams.values())
         off = sum(stream.guard_off for stream in self.streams.values())
-        state = first.intensity, first.aligned, first.provisional, refinements, off
+        state = first.intensity, first.tracks_motion, first.provisional, refinements, off
         # Asked for with every frame, and it changes a few times.
         if state[0] is not self._state[0] or state[1:] != self._state[1:]:
             intensity = None if state[0] is None else state[0].model_dump()
@@ -183,7 +183,7 @@ class LocalDenoiser(Router):
                 "intensity_provisional": first.provisional,
                 "intensity_refinements": refinements,
                 "scanner": None if intensity is None else first.scanner.model_dump(mode="json"),
-                "aligned": first.aligned,
+                "aligned": first.tracks_motion,
                 "followed_since": since,
                 "guard": self.guard.model_dump(),
             }

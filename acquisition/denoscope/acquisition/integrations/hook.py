@@ -70,7 +70,7 @@ class FollowerStatus:
 
 
 class Follower:
-    """Passes copies of frames to a denoising process; made by `hook` and `follow`.
+    """Passes copies of frames to a denoising process; made by `hook` and `attach`.
 
     Calling it with ``(image, metadata)`` returns these two objects at once, whatever happens, which is
     what pycromanager asks of an ``image_process_fn``.
@@ -350,7 +350,7 @@ def hook(
     output
         Run folder for ``denoised.ome.tif`` and the reports; it must not hold a recording yet.
     bundle, look_ahead, backend, threads, float32
-        As for `denoscope.acquisition.LiveSettings`.
+        As for `denoscope.acquisition.SessionSettings`.
     lag_s
         Seconds that a frame may wait in the denoising process before outputs are skipped.
     queue_mb
@@ -385,7 +385,7 @@ def hook(
 
 
 def open_follower(output: Path | str, queue_mb: float, *, keep_raw: bool, **settings: Any) -> Follower:
-    """Return a follower whose denoising process runs; `hook` and `follow` share this."""
+    """Return a follower whose denoising process runs; `hook` and `attach` share this."""
     if queue_mb <= 0:
         raise InvalidInput(f"queue_mb is {queue_mb:g}, and frames need room to wait in; give more than 0.")
     folder = Path(output).absolute()

@@ -1,6 +1,6 @@
 """The process that denoises beside somebody else's acquisition: settings and frames in, lines of JSON out.
 
-It is started by `denoscope.acquisition.hook` and `denoscope.acquisition.follow`, so that whatever
+It is started by `denoscope.acquisition.hook` and `denoscope.acquisition.attach`, so that whatever
 happens here cannot reach the process that drives the microscope.
 """
 

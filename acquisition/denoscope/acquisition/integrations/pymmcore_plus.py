@@ -13,14 +13,14 @@ from denoscope.runtime import InvalidInput
 
 from .hook import Follower, open_follower
 
-__all__ = ["Following", "follow"]
+__all__ = ["Following", "attach"]
 
 _POLL_S = 0.001
 _TRIES = 3
 
 
 class Following:
-    """What connects a `Follower` to a core; a context manager, made by `follow`.
+    """What connects a `Follower` to a core; a context manager, made by `attach`.
 
     Entering connects to ``core.mda.events.frameReady`` and to the events of sequence acquisition, and
     returns the follower. Leaving disconnects and waits for the denoiser.
@@ -122,7 +122,7 @@ def _tags_of(event: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {**tags, "Axes": axes}
 
 
-def follow(
+def attach(
     core: Any,
     *,
     output: Path | str,
@@ -161,12 +161,12 @@ def follow(
 
     Examples
     --------
-    >>> with denoscope.acquisition.follow(core, output="denoised") as follower:  # doctest: +SKIP
+    >>> with denoscope.acquisition.attach(core, output="denoised") as follower:  # doctest: +SKIP
     ...     core.mda.run(sequence)
     """
     if not (hasattr(core, "mda") and hasattr(core, "events")):
         raise InvalidInput(
-            f"follow() was given a {type(core).__name__}, and takes a CMMCorePlus of pymmcore-plus; for "
+            f"attach() was given a {type(core).__name__}, and takes a CMMCorePlus of pymmcore-plus; for "
             "pycromanager use hook()."
         )
     follower = open_follower(

@@ -77,9 +77,9 @@ def calibrate(stream: Stream, movie: AnyMovie) -> None:
                 f"all {len(movie)} frames of the movie hold nothing but NaN or infinite values: choose another movie."
             )
         stream.use_scanner(measure_scanner(frames_to_measure(movie)))
-    if stream.watching:
+    if stream.watches_for_motion:
         assert stream.intensity is not None
-        stream.follow(moves_anywhere(movie, stream.intensity, first=first))
+        stream.track_motion(moves_anywhere(movie, stream.intensity, first=first))
 
 
 def run_chunk(stream: Stream, movie: AnyMovie, chunk: Chunk, start: int | None = None) -> Iterator[Denoised]:

@@ -19,7 +19,7 @@ from denoscope.acquisition.notes.unusual import unusual_note
 from denoscope.acquisition.provenance import package_version, provenance_of
 from denoscope.acquisition.raw.disk import check_space
 from denoscope.acquisition.raw.pages import PageFile
-from denoscope.acquisition.sinks import Layout, MovieSink, Place, format_of, open_sink
+from denoscope.acquisition.sinks import FrameIndex, Layout, MovieSink, format_of, open_sink
 from denoscope.runtime import GuardFinding, InvalidInput
 
 from .chunks import CHUNK, WARM_UP, Chunk, Cut, calibrate, run_chunk
@@ -235,7 +235,7 @@ class _Work:
         if not self.resumed:
             calibrate(self.stream, self.frames)
         assert self.stream.intensity is not None
-        aligned = self.journal.job["aligned"] if self.resumed else self.stream.aligned
+        aligned = self.journal.job["aligned"] if self.resumed else self.stream.tracks_motion
         self.provenance = provenance_of(self.stream) | {
             "movie": self.movie.name,
             "camera": self.job["camera"],
@@ -365,7 +365,7 @@ class _Work:
         times_s = self.about.times_s
         time_s = None if times_s is None else times_s[out.meta.number]
         self.journal.nan.add(out.frame)
-        self.sink.append(out.frame, Place(out.meta.key, out.meta.number, time_s, {}))
+        self.sink.append(out.frame, FrameIndex(out.meta.key, out.meta.number, time_s, {}))
         if self.deviations is not None:
             assert out.std is not None
             self.deviations.append(out.std)

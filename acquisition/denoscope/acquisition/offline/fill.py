@@ -23,7 +23,7 @@ from denoscope.acquisition.provenance import provenance_of
 from denoscope.acquisition.raw.disk import check_space
 from denoscope.acquisition.raw.run_check import CheckedRun
 from denoscope.acquisition.raw.writer import RawRecording, read_raw
-from denoscope.acquisition.sinks import Layout, MovieSink, Place, open_sink
+from denoscope.acquisition.sinks import FrameIndex, Layout, MovieSink, open_sink
 from denoscope.acquisition.sinks.live_movies import LiveMovie, live_movie
 from denoscope.runtime import DenoscopeError, InvalidInput
 
@@ -374,10 +374,10 @@ class _Filling:
     def _keep(self, key: StreamKey, at: int) -> None:
         self.sink.append(self.live.read((key, at)), self._place(key, at))
 
-    def _place(self, key: StreamKey, at: int) -> Place:
+    def _place(self, key: StreamKey, at: int) -> FrameIndex:
         record = self.recording.records[self.tracks[key].places[at]]
         time_s = record["core_unix_s"] if record["core_unix_s"] is not None else record["received_s"]
-        return Place(key, at, time_s, dict(record["tags"]))
+        return FrameIndex(key, at, time_s, dict(record["tags"]))
 
     def finish(self, output: Path, started_s: float) -> dict[str, Any]:
         """Write what is left, and give the movie its name."""
@@ -390,7 +390,7 @@ class _Filling:
             "started_utc": self.recording.header.get("started_utc"),
             "camera": self.denoiser.get("camera"),
             "intensity": None if intensity is None else intensity.model_dump(),
-            "aligned": self.first.aligned,
+            "aligned": self.first.tracks_motion,
             "scanner": self.first.scanner.model_dump(mode="json"),
             "fix_line_offset": bool(self.denoiser.get("fix_line_offset")),
             "frames_kept_from_live": self.kept,

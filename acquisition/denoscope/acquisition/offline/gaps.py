@@ -13,7 +13,7 @@ import numpy.typing as npt
 from denoscope.acquisition.contracts import Frame
 from denoscope.acquisition.denoisers.routing import Routes
 from denoscope.acquisition.raw.writer import RAW_MOVIE, read_raw
-from denoscope.acquisition.sinks import Place
+from denoscope.acquisition.sinks import FrameIndex
 
 if TYPE_CHECKING:
     from denoscope.acquisition.denoisers.converting import Convert
@@ -37,7 +37,7 @@ class Gap:
     """
 
     page: int
-    place: Place
+    place: FrameIndex
     at: int
     shape: tuple[int, int]
     dtype: np.dtype[Any]
@@ -74,7 +74,7 @@ def gaps(folder: Path, streams: int, sink: LiveSink) -> Iterator[Gap]:
         if route is None or sink.holds(route.key, route.index):
             continue
         time_s = record["core_unix_s"] if record["core_unix_s"] is not None else record["received_s"]
-        yield Gap(page, Place(route.key, route.index, time_s, tags), record["at"], shape, dtype)
+        yield Gap(page, FrameIndex(route.key, route.index, time_s, tags), record["at"], shape, dtype)
 
 
 def show_measured(

@@ -40,7 +40,7 @@ from .log import LOG, EventLog
 from .metrics import Gauges, MetricsServer, metrics_address
 from .report import build_report, write_report
 from .session import Session
-from .settings import LiveSettings
+from .settings import SessionSettings
 from .showing import StatusThread
 from .skipped import Skipped, fill_skipped, show_skipped
 from .states import FinishReason, SessionStatus
@@ -94,7 +94,7 @@ class _Run:
 
     def __init__(
         self,
-        settings: LiveSettings,
+        settings: SessionSettings,
         on_status: Callable[[SessionStatus, SourceInfo, dict[str, Any]], None] | None,
         wrap: Callable[[Any], Denoiser] | None,
         source: Source | None,
@@ -155,7 +155,7 @@ class _Run:
         self.info = self.source.open()
         if self.camera is not None:
             self.camera.check(self.info.shape)
-        self._look_ahead()
+        self._check_forecast()
         # Before the camera is armed, because it takes longer than a frame.
         self.denoiser.prepare(self.info.shape, self.given.dtype, min(self.info.cameras, settings.streams))
         if self.view is not None:
@@ -268,7 +268,7 @@ class _Run:
             self.metrics.serve(self.gauges)
             self.log.write("metrics", url=self.metrics.url)
 
-    def _look_ahead(self) -> None:
+    def _check_forecast(self) -> None:
         """Compare the disk with the camera, and go on only where somebody answers for it."""
         settings, info = self.settings, self.info
         self.forecast = make_forecast(
@@ -533,7 +533,7 @@ class _Run:
 
 
 def live(
-    settings: LiveSettings,
+    settings: SessionSettings,
     *,
     on_status: Callable[[SessionStatus, SourceInfo, dict[str, Any]], None] | None = None,
     wrap: Callable[[Any], Denoiser] | None = None,

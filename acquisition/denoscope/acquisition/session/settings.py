@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from denoscope.acquisition.sinks.live import LiveFormat
 from denoscope.runtime import InvalidInput
 
-__all__ = ["LiveSettings", "make_settings"]
+__all__ = ["SessionSettings", "make_settings"]
 
 
-class LiveSettings(BaseModel):
+class SessionSettings(BaseModel):
     """What to record, with which bundle, and where to.
 
     Attributes
@@ -135,7 +135,7 @@ class LiveSettings(BaseModel):
         return self.frames
 
 
-def make_settings(**values: Any) -> LiveSettings:
+def make_settings(**values: Any) -> SessionSettings:
     """Return validated settings.
 
     Raises
@@ -144,7 +144,7 @@ def make_settings(**values: Any) -> LiveSettings:
         One sentence naming the setting, its value and what is accepted.
     """
     try:
-        settings = LiveSettings(**values)
+        settings = SessionSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]).replace("_", "-")

@@ -8,9 +8,9 @@ from typing import Any
 
 from denoscope.runtime import InvalidInput
 
-from .base import Layout, MovieSink, Place
+from .base import FrameIndex, Layout, MovieSink
 
-__all__ = ["Layout", "MovieSink", "Place", "format_of", "open_sink"]
+__all__ = ["FrameIndex", "Layout", "MovieSink", "format_of", "open_sink"]
 
 _FORMATS = {
     "OME-TIFF": ((".tif", ".tiff"), "tiff", "TiffSink"),

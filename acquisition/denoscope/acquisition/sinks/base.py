@@ -14,7 +14,7 @@ from denoscope.acquisition.raw.pages import CLASSIC_LIMIT
 if TYPE_CHECKING:
     from denoscope.runtime import StreamKey
 
-__all__ = ["Layout", "MovieSink", "Place"]
+__all__ = ["FrameIndex", "Layout", "MovieSink"]
 
 _OVERHEAD = 1500  # bytes of a frame beside pixels and tags: directory, padding, OME-XML
 
@@ -55,7 +55,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FrameIndex:
     """Where one frame belongs.
 
     Parameters
@@ -79,7 +79,7 @@ class Place:
 class MovieSink(Protocol):
     """Writes one movie."""
 
-    def append(self, frame: npt.NDArray[Any], place: Place) -> None:
+    def append(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write one frame (H, W)."""
 
     def sync(self) -> None:

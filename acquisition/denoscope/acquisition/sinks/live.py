@@ -24,7 +24,7 @@ from denoscope.acquisition.extras import require
 from denoscope.acquisition.raw.confirm import confirm
 from denoscope.runtime import InvalidInput
 
-from .base import Place
+from .base import FrameIndex
 from .ndtiff import PROVENANCE_FILE, Dataset
 from .ome import DenoisedWriter
 from .zarr import FULL, TAGS, create_image, tags_line
@@ -71,7 +71,7 @@ class LiveSink(Protocol):
     def holds(self, key: StreamKey, index: int, /) -> bool:
         """Say whether the stream's frame with that index was denoised."""
 
-    def stand_in(self, frame: npt.NDArray[Any], place: Place, /) -> None:
+    def stand_in(self, frame: npt.NDArray[Any], place: FrameIndex, /) -> None:
         """Write the measured frame where none was denoised, and say so; all that were denoised came before."""
 
     def close(self) -> None:
@@ -130,7 +130,7 @@ class _Image:
         self._span = min(index, self._span[0]), max(index, self._span[1])
         self._put(output.frame, key, index, time_s, output.meta.tags)
 
-    def stand_in(self, frame: npt.NDArray[Any], place: Place) -> None:
+    def stand_in(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write a measured frame, and a line that says so."""
         self._put(frame, place.key, place.index, place.time_s, place.tags, denoised=False)
 
@@ -298,7 +298,7 @@ class _OmeZarr:
             if self._groups[id(image)] == (key.camera, key.position)
         )
 
-    def stand_in(self, frame: npt.NDArray[Any], place: Place) -> None:
+    def stand_in(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write the measured frame into the image that it belongs to."""
         group = place.key.camera, place.key.position
         images = [
@@ -363,17 +363,17 @@ class _NDTiff:
         index = stamp.index if stamp.time_index is None else stamp.time_index
         self._held.add((key, index))
         time_s = stamp.core_unix_s if stamp.core_unix_s is not None else stamp.t_received_s
-        self._put(output.frame, Place(key, index, time_s, output.meta.tags), denoised=True)
+        self._put(output.frame, FrameIndex(key, index, time_s, output.meta.tags), denoised=True)
 
     def holds(self, key: StreamKey, index: int) -> bool:
         """Say whether the stream's frame with that index was denoised."""
         return (key, index) in self._held
 
-    def stand_in(self, frame: npt.NDArray[Any], place: Place) -> None:
+    def stand_in(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write the measured frame, whose metadata say so."""
         self._put(frame, place, denoised=False)
 
-    def _put(self, frame: npt.NDArray[Any], place: Place, *, denoised: bool) -> None:
+    def _put(self, frame: npt.NDArray[Any], place: FrameIndex, *, denoised: bool) -> None:
         key = place.key
         axes = {
             "time": place.index,
@@ -419,7 +419,7 @@ class _WithDeviation:
         """Say whether the stream's frame with that index was denoised."""
         return self._frames.holds(key, index)
 
-    def stand_in(self, frame: npt.NDArray[Any], place: Place) -> None:
+    def stand_in(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write the measured frame; its deviation is not a number, because nothing predicted it."""
         self._frames.stand_in(frame, place)
         self._deviations.stand_in(np.full(frame.shape, np.nan, np.float32), place)

@@ -16,7 +16,7 @@ from denoscope.acquisition.extras import require
 from denoscope.acquisition.raw.confirm import confirm
 from denoscope.runtime import InvalidInput
 
-from .base import Layout, Place
+from .base import FrameIndex, Layout
 
 __all__ = ["PROVENANCE_FILE", "Dataset", "NDTiffSink"]
 
@@ -62,7 +62,7 @@ class Dataset:
         self._readers[id(writer.reader)] = writer.reader
 
     def put(
-        self, axes: Mapping[str, Any], frame: npt.NDArray[Any], place: Place, *, denoised: bool = True
+        self, axes: Mapping[str, Any], frame: npt.NDArray[Any], place: FrameIndex, *, denoised: bool = True
     ) -> None:
         """Write one image with Micro-Manager's metadata of its raw frame."""
         if frame.dtype not in (np.uint8, np.uint16):
@@ -128,11 +128,11 @@ class NDTiffSink:
         self._keys = layout.keys
         self._data = Dataset(partial, layout.source, {})
 
-    def append(self, frame: npt.NDArray[Any], place: Place) -> None:
+    def append(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write one image."""
         self._data.put(self._axes(place), frame, place)
 
-    def _axes(self, place: Place) -> dict[str, Any]:
+    def _axes(self, place: FrameIndex) -> dict[str, Any]:
         """Return the frame's place on every axis that has more than one."""
         key, axes = place.key, {"time": place.index}
         each = {"channel": key.channel, "z": key.z, "position": key.position, "camera": key.camera}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from denoscope.runtime import Denoised, StreamKey
 
-    from .base import Place
+    from .base import FrameIndex
 
 __all__ = ["DENOISED_MOVIE", "MEASURED", "PROVENANCE", "REPEATED", "DenoisedWriter", "ranges", "with_values"]
 
@@ -209,7 +209,7 @@ class DenoisedWriter:
             }
         return (key, index) in self._held
 
-    def stand_in(self, frame: npt.NDArray[Any], place: Place) -> None:
+    def stand_in(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write the measured frame where none was denoised; all that were denoised are written before."""
         key = place.key
         images = [

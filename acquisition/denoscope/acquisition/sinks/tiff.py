@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from denoscope.acquisition.contracts import Stamp
 
-from .base import Layout, Place
+from .base import FrameIndex, Layout
 from .ome import DenoisedWriter
 
 __all__ = ["TiffSink"]
@@ -36,7 +36,7 @@ class TiffSink:
         self._writer.times_s = layout.times_s
         self._pages = keep or 0
 
-    def append(self, frame: npt.NDArray[Any], place: Place) -> None:
+    def append(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write one page."""
         from denoscope.runtime import Denoised, FrameMeta, StageTimes
 

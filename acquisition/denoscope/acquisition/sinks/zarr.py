@@ -16,7 +16,7 @@ from denoscope.acquisition.extras import require
 from denoscope.acquisition.raw.confirm import confirm
 from denoscope.runtime import InvalidInput
 
-from .base import Layout, Place
+from .base import FrameIndex, Layout
 
 if TYPE_CHECKING:
     from denoscope.runtime import StreamKey
@@ -50,7 +50,7 @@ class ZarrSink:
         # Lines of frames that are written again replace the ones before them.
         self._lines = (partial / TAGS).open("ab" if keep is not None else "xb", buffering=0)
 
-    def append(self, frame: npt.NDArray[Any], place: Place) -> None:
+    def append(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write one chunk."""
         where = self._axes.where(place.key, place.index)
         self._array[where] = frame

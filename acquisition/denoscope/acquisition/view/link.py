@@ -8,7 +8,7 @@ from typing import Any
 from denoscope.acquisition.contracts import DenoisedSink, RawSink, SourceInfo
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.session.control import SessionControl
-from denoscope.acquisition.session.settings import LiveSettings
+from denoscope.acquisition.session.settings import SessionSettings
 from denoscope.acquisition.session.states import SessionStatus
 
 from .board import Board, Wish
@@ -37,7 +37,7 @@ class LiveView:
         self._beats: tuple[int, float] | None = None
         self._still_s = 0.0
 
-    def open(self, settings: LiveSettings, info: SourceInfo) -> None:
+    def open(self, settings: SessionSettings, info: SourceInfo) -> None:
         """Make room for frames like those of the source, before the first one."""
         self._settings, self._info = settings, info
         # Denoised frames of a calibrated camera are float32.

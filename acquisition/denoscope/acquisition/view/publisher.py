@@ -13,7 +13,7 @@ from denoscope.acquisition.contracts import DenoisedSink, Frame, RawSink, Source
 from denoscope.acquisition.denoisers.routing import Routes
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.raw.disk import free_bytes
-from denoscope.acquisition.session.settings import LiveSettings
+from denoscope.acquisition.session.settings import SessionSettings
 from denoscope.acquisition.session.states import SessionStatus
 
 from .board import Board, Slot
@@ -150,7 +150,7 @@ class ShownSink:
 
 
 def status_values(
-    status: SessionStatus, info: SourceInfo, settings: LiveSettings, streams: list[str], count: int
+    status: SessionStatus, info: SourceInfo, settings: SessionSettings, streams: list[str], count: int
 ) -> dict[str, Any]:
     """Return a status as plain values, for a board.
 

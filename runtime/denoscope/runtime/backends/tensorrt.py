@@ -24,7 +24,7 @@ from .device.device import Device, DeviceBackend, DeviceBuffer, DeviceGraph, Mem
 if TYPE_CHECKING:
     from denoscope.runtime.bundle.bundle import Bundle
 
-__all__ = ["Engine", "Place", "TensorRt", "TensorRtRtx", "engines_for"]
+__all__ = ["Engine", "EngineTarget", "TensorRt", "TensorRtRtx", "engines_for"]
 
 _NUMPY = {"FLOAT": "float32", "HALF": "float16"}
 _KEPT = "runtime"  # folder, inside that of the engines, of what TensorRT for RTX compiles when it loads one
@@ -106,7 +106,10 @@ class TensorRt(DeviceBackend):
         gpu = local_gpu()
         if isinstance(gpu, str):
             return gpu
-        cache, place = EngineCache(), Place(cls.flavour, cls.installed_version(), gpu.capability, gpu.name)
+        cache, place = (
+            EngineCache(),
+            EngineTarget(cls.flavour, cls.installed_version(), gpu.capability, gpu.name),
+        )
         for graph in bundle.manifest.graphs:
             try:
                 engines_for(bundle.graph_bytes(graph), cache, place)
@@ -118,7 +121,7 @@ class TensorRt(DeviceBackend):
         return f"{self.flavour} {self.version}"
 
     def compile(self, onnx: bytes) -> Graph:
-        place = Place(self.flavour, self.version, self.device.capability, self.device.name)
+        place = EngineTarget(self.flavour, self.version, self.device.capability, self.device.name)
         found = engines_for(onnx, self.cache, place, self.name)
         return _Graph(self, found)
 
@@ -300,7 +303,7 @@ class _LoadedEngine(Engine):
 
 
 @dataclass(frozen=True)
-class Place:
+class EngineTarget:
     """Where an engine would run.
 
     Attributes
@@ -317,7 +320,9 @@ class Place:
     gpu: str
 
 
-def engines_for(onnx: bytes, cache: EngineCache, place: Place, backend: str = "") -> list[EngineManifest]:
+def engines_for(
+    onnx: bytes, cache: EngineCache, place: EngineTarget, backend: str = ""
+) -> list[EngineManifest]:
     """Return the engines of a graph that can run at a place, best first.
 
     Raises

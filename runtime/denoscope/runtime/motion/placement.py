@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime.noise.counts import Place
+from denoscope.runtime.noise.counts import Region
 from denoscope.runtime.noise.noise import Intensity
 
 from .field import constant
@@ -15,7 +15,7 @@ from .local_motion import LocalMotion
 from .moves import EVERY, QUICK, Watch
 from .register import REACH, Registration
 
-__all__ = ["REACH", "Place", "Placement"]
+__all__ = ["REACH", "Placement", "Region"]
 
 _PATIENCE = 5  # frames in a row at the end of the reach: the scene has drifted off the canvas
 
@@ -94,7 +94,7 @@ class Placement:
         return self.shape[0] + 2 * self._margin, self.shape[1] + 2 * self._margin
 
     @property
-    def home(self) -> Place:
+    def home(self) -> Region:
         """Where on the scene a frame lies that has not moved."""
         return self._place(0, 0)
 
@@ -103,7 +103,7 @@ class Placement:
         """Height and width of what the graphs see."""
         return self.shape if self.parts else self.scene
 
-    def find(self, frame: npt.NDArray[Any]) -> tuple[Place, Literal["moves", "drifted"] | None]:
+    def find(self, frame: npt.NDArray[Any]) -> tuple[Region, Literal["moves", "drifted"] | None]:
         """Return where on the canvas to put a frame, and whether its scene has begun to move or drifted out of reach.
 
         Parameters
@@ -130,7 +130,7 @@ class Placement:
         self._watch.see(frame)
         return self._watch.moves()
 
-    def _place(self, y: int, x: int) -> Place:
+    def _place(self, y: int, x: int) -> Region:
         top, left = self._margin - y, self._margin - x
         return slice(top, top + self.shape[0]), slice(left, left + self.shape[1])
 

@@ -14,7 +14,7 @@ from .noise import Intensity
 __all__ = [
     "DTYPES",
     "SMALLEST",
-    "Place",
+    "Region",
     "check_frame",
     "check_kind",
     "cut_out",
@@ -35,7 +35,7 @@ SMALLEST = 16
 _NATIVE = {np.dtype(name): np.dtype(name) for name in DTYPES}
 _TAKEN = _NATIVE | {dtype.newbyteorder(): dtype for dtype in _NATIVE}
 
-Place = tuple[slice, slice]
+Region = tuple[slice, slice]
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -82,7 +82,7 @@ def check_frame(frame: npt.NDArray[Any], number: int) -> None:
         )
 
 
-def place_into(frame: npt.NDArray[Any], out: npt.NDArray[Any], place: Place) -> None:
+def place_into(frame: npt.NDArray[Any], out: npt.NDArray[Any], place: Region) -> None:
     """Copy `frame` into `out` (>= frame's size) and replicate its edges around it.
 
     Parameters
@@ -98,7 +98,7 @@ def place_into(frame: npt.NDArray[Any], out: npt.NDArray[Any], place: Place) -> 
     _replicate(out, place)
 
 
-def normalise_into(frame: npt.NDArray[Any], intensity: Intensity, out: Float32, place: Place) -> None:
+def normalise_into(frame: npt.NDArray[Any], intensity: Intensity, out: Float32, place: Region) -> None:
     """Write `(frame - offset) / scale` into `out` (>= frame's size) and replicate the edges around it.
 
     Parameters
@@ -118,7 +118,7 @@ def normalise_into(frame: npt.NDArray[Any], intensity: Intensity, out: Float32, 
     _replicate(out, place)
 
 
-def _replicate(out: npt.NDArray[Any], place: Place) -> None:
+def _replicate(out: npt.NDArray[Any], place: Region) -> None:
     rows, columns = place
     height, width = out.shape
     if columns.start > 0:
@@ -131,7 +131,7 @@ def _replicate(out: npt.NDArray[Any], place: Place) -> None:
         out[rows.stop :] = out[rows.stop - 1]
 
 
-def cut_out(canvas: npt.NDArray[Any], place: Place) -> npt.NDArray[Any]:
+def cut_out(canvas: npt.NDArray[Any], place: Region) -> npt.NDArray[Any]:
     """Return a new array with what lies at a place of the canvas (H', W')."""
     view = canvas[place]
     out = np.empty(view.shape, canvas.dtype)

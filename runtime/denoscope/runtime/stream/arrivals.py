@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.artefacts.light import STEADY, Light
 from denoscope.runtime.errors import InvalidInput
-from denoscope.runtime.noise.counts import Place
+from denoscope.runtime.noise.counts import Region
 from denoscope.runtime.noise.few_photons_mean import Measured
 from denoscope.runtime.types import FrameMeta, StreamKey
 
@@ -27,7 +27,7 @@ class Entry:
     meta: FrameMeta
     pushed: float
     encoded: float
-    place: Place
+    place: Region
     field: npt.NDArray[Any] | None = None
     back: npt.NDArray[Any] | None = None
     few: Measured | None = None  # of a frame of few photons

@@ -19,7 +19,7 @@ from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.motion.moves import moves
 from denoscope.runtime.motion.placement import Placement
 from denoscope.runtime.movies.holes import Holes
-from denoscope.runtime.noise.counts import Place, check_frame, check_kind, is_plainly, native
+from denoscope.runtime.noise.counts import Region, check_frame, check_kind, is_plainly, native
 from denoscope.runtime.noise.few_photons_mean import keep_mean, light_of
 from denoscope.runtime.noise.noise import Intensity, estimate_intensity
 from denoscope.runtime.types import (
@@ -220,14 +220,14 @@ class Stream:
         return self._guard.off
 
     @property
-    def aligned(self) -> bool:
+    def tracks_motion(self) -> bool:
         """Whether the stream follows the motion of the scene."""
         return self._placement is not None and self._placement.follows
 
     @property
-    def watching(self) -> bool:
+    def watches_for_motion(self) -> bool:
         """Whether it would begin to follow a scene that begins to move."""
-        return self._align is None and not self.aligned
+        return self._align is None and not self.tracks_motion
 
     @property
     def counters(self) -> StreamCounters:
@@ -310,11 +310,11 @@ class Stream:
         try:
             whole = frame if known else self._holes.fill(frame, meta, start)
             if not known:
-                self._welcome(frame, meta.number, skip, outputs)
+                self._rebind_if_changed(frame, meta.number, skip, outputs)
             if whole is None:
                 self._pass_over(meta.number, skip, outputs)
             else:
-                self._take(whole, meta, start, skip, outputs)
+                self._accept(whole, meta, start, skip, outputs)
             self._restore_holes(meta.number - self.look_ahead, skip, outputs)
         except BaseException:
             self._fail()
@@ -363,7 +363,7 @@ class Stream:
         if self._meter is not None and self._last_entered is None:
             self._start_meter()
 
-    def follow(self, on: bool) -> None:
+    def track_motion(self, on: bool) -> None:
         """Follow the motion of the scene from now on, or not, whatever was found out; only between movies."""
         self._check_usable()
         if self._last_pushed is not None:
@@ -383,7 +383,7 @@ class Stream:
             )
         self._given_scanner = self._artefacts = artefacts
         if self._kind is not None:
-            self._bind(self._kind, follow=self.aligned or bool(self._align))
+            self._bind(self._kind, follow=self.tracks_motion or bool(self._align))
 
     def close(self) -> None:
         """Release the graphs, and the backend if the stream opened it. Safe to call twice."""
@@ -402,11 +402,11 @@ class Stream:
         if self._unusable is not None:
             raise InvalidInput(f"The stream {self._unusable} and takes no more frames: open a new one.")
 
-    def _take(
+    def _accept(
         self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
     ) -> None:
         if self._calibration is None and not self._held:
-            self._enter(frame, meta, pushed, skip, outputs)
+            self._encode_into_ring(frame, meta, pushed, skip, outputs)
             return
         held = Held(frame.copy(), meta, pushed)
         self._held.append(held)
@@ -421,7 +421,7 @@ class Stream:
                     break
 
     def _enter_held(self, held: Held, skip: str | None, outputs: list[Denoised]) -> None:
-        self._enter(held.frame, held.meta, held.pushed, skip, outputs)
+        self._encode_into_ring(held.frame, held.meta, held.pushed, skip, outputs)
         if self._calibration is not None:
             self._calibration.processed.append(held)
 
@@ -433,7 +433,9 @@ class Stream:
         frames = self.bundle.manifest.calibration_frames
         return Calibration(frames, self.look_ahead, self._start_within_s)
 
-    def _welcome(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> None:
+    def _rebind_if_changed(
+        self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]
+    ) -> None:
         """Change to a frame's kind, if it is another."""
         kind = ((frame.shape[0], frame.shape[1]), native(frame.dtype))
         if kind != self._kind:
@@ -455,7 +457,7 @@ class Stream:
                 self._artefacts = self._given_scanner or ScannerArtefacts()
                 self._calibration = self._new_calibration()
         self._kind = kind
-        self._bind(kind, follow=self.aligned or bool(self._align))
+        self._bind(kind, follow=self.tracks_motion or bool(self._align))
 
     def _bind(self, kind: _Kind, *, follow: bool = False) -> None:
         """Bind the graphs to a canvas for frames of a shape and dtype."""
@@ -543,7 +545,7 @@ class Stream:
         if calibration.complete:
             self._calibration = None
 
-    def _place(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Place:
+    def _locate(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Region:
         """Find where on the canvas a frame lies; start anew when the scene begins to move or has drifted away."""
         assert self._placement is not None
         place, change = self._placement.find(frame)
@@ -557,7 +559,7 @@ class Stream:
             self._rebinds.append(Rebind(number, shape, shape, dtype, dtype, motion=change))
         return place
 
-    def _enter(
+    def _encode_into_ring(
         self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
     ) -> None:
         """Encode a frame into the ring, after a gap for each frame missing before it."""
@@ -581,7 +583,7 @@ class Stream:
         if light.unusual:
             self._pass_by(measured, meta, pushed, light, skip, outputs)
             return
-        place = self._place(frame, number, skip, outputs)
+        place = self._locate(frame, number, skip, outputs)
         window = self._bound
         window.set_intensity(self._under(light))
         field, back = off_the_scene(window, self._placement)
@@ -609,7 +611,7 @@ class Stream:
         estimated = self._intensity != self.bundle.manifest.intensity
         few = light_of(frame, self._under(light)) if estimated and self._light else None
         entry = Entry(meta, pushed, related, place, field, back, few, light)
-        self._follow(self._ring.enter(entry), skip, outputs)
+        self._emit_and_absorb(self._ring.enter(entry), skip, outputs)
 
     def _light_of(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Light:
         """Measure the light of a frame; start anew when it shows another scene."""
@@ -653,7 +655,7 @@ class Stream:
         self._last_entered = meta.number
         nowhere = slice(0, 0), slice(0, 0)
         entry = Entry(meta, pushed, perf_counter(), nowhere, light=light, shown=frame.copy())
-        self._follow(self._ring.enter(entry, usable=False), skip, outputs)
+        self._emit_and_absorb(self._ring.enter(entry, usable=False), skip, outputs)
 
     def _show(self, entry: Entry, shown: Frame) -> Denoised:
         """Return a frame as measured."""
@@ -669,9 +671,9 @@ class Stream:
     def _miss(self, skip: str | None, outputs: list[Denoised]) -> None:
         """Let a frame that is not there enter the ring."""
         self._bound.unrelate(self._ring.slot)
-        self._follow(self._ring.enter(None), skip, outputs)
+        self._emit_and_absorb(self._ring.enter(None), skip, outputs)
 
-    def _follow(self, step: Step[Entry], skip: str | None, outputs: list[Denoised]) -> None:
+    def _emit_and_absorb(self, step: Step[Entry], skip: str | None, outputs: list[Denoised]) -> None:
         """Emit or drop the centre that became due, then absorb the frame that leaves the window."""
         due = None if step.centre is None else step.centre.meta.number
         # Frames that are encoded anew have been returned already.

@@ -16,7 +16,7 @@ from denoscope.runtime.backends.registry import Backend, Buffer, Graph
 from denoscope.runtime.bundle.bundle import BundleManifest
 from denoscope.runtime.errors import BackendUnavailable, DeviceFailed
 from denoscope.runtime.motion.field import KNOTS, Extent, places, spreading
-from denoscope.runtime.motion.placement import Place
+from denoscope.runtime.motion.placement import Region
 from denoscope.runtime.noise.counts import cut_out, normalise_into, place_into, restore, restore_std
 from denoscope.runtime.noise.noise import Intensity
 
@@ -249,7 +249,7 @@ class BoundWindow:
         self._factor.fill(float(np.float32(1 / intensity.scale)))
         self._scale.fill(intensity.scale)
 
-    def write(self, frame: Array, place: Place) -> None:
+    def write(self, frame: Array, place: Region) -> None:
         """Put a frame (H, W) of the window's dtype where the graphs see it, its edges repeated around it."""
         canvas = self._frame.ready()[0, 0]
         if self._raw:
@@ -292,7 +292,7 @@ class BoundWindow:
         if self._flows:
             self._flows[slot].fill(0)
 
-    def fuse(self, rotation: int, presence: int, place: Place | None = None) -> None:
+    def fuse(self, rotation: int, presence: int, place: Region | None = None) -> None:
         """Denoise the centre, at a place of the canvas, of the window whose oldest slot is `rotation`.
 
         The bits of `presence` say which of its frames are there, the oldest one's first.
@@ -308,7 +308,7 @@ class BoundWindow:
         call()
         self._mean.fetch()
 
-    def read(self, place: Place) -> Array:
+    def read(self, place: Region) -> Array:
         """Return an array of the caller's own with what `fuse` made at that place, in the frame's dtype and scale."""
         if self._made is not None:
             made, self._made = self._made, None
@@ -318,7 +318,7 @@ class BoundWindow:
             return cut_out(mean, place)
         return restore(mean[place], self._intensity, self._dtype)
 
-    def read_std(self, place: Place) -> npt.NDArray[np.float32]:
+    def read_std(self, place: Region) -> npt.NDArray[np.float32]:
         """Return a new array with the standard deviation there, in raw counts, rounding included."""
         assert self._std is not None
         self._std.fetch()

@@ -14,14 +14,14 @@ from denoscope.runtime.motion.field import Extent, inverse, lead, places
 from denoscope.train.data.sampling import align_features, recall_memory, spreading
 from denoscope.train.networks.live.net import LiveNet
 
-__all__ = ["denoise_movie"]
+__all__ = ["denoise_reference"]
 
 FloatArray = npt.NDArray[np.float32]
 _Displacement = npt.NDArray[np.floating[Any]]
 _Places = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def denoise_movie(
+def denoise_reference(
     network: LiveNet,
     frames: npt.NDArray[np.generic],
     intensity: Intensity,

@@ -13,10 +13,10 @@ from torch import nn
 
 from denoscope.runtime import AnyMovie, Intensity, InvalidInput
 from denoscope.train.data.movie import TrainingMovie
-from denoscope.train.evaluation.reference import denoise_movie
+from denoscope.train.evaluation.reference import denoise_reference
 from denoscope.train.fit_settings import FitResult, FitSettings
 from denoscope.train.networks.live.net import LiveNet
-from denoscope.train.networks.live.settings import LiveSettings
+from denoscope.train.networks.live.settings import LiveNetSettings
 from denoscope.train.networks.live.task import LiveTask
 from denoscope.train.networks.published.sts_uvd import StsUvd, StsUvdSettings, denoise_sts_uvd
 from denoscope.train.networks.published.sts_uvd_task import StsUvdFit, StsUvdFitSettings, StsUvdTask
@@ -97,7 +97,7 @@ def _denoise_live(
     *,
     fields: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
-    return denoise_movie(network, np.asarray(frames), intensity, fields=fields)[0]
+    return denoise_reference(network, np.asarray(frames), intensity, fields=fields)[0]
 
 
 METHODS = {
@@ -105,7 +105,7 @@ METHODS = {
     for method in (
         Method(
             name="live",
-            shape=LiveSettings,
+            shape=LiveNetSettings,
             settings=FitSettings,
             result=FitResult,
             build=LiveNet,

@@ -310,7 +310,7 @@ def _beginning(
     """
     from denoscope.export import load_network
     from denoscope.runtime import Bundle, InvalidInput
-    from denoscope.train import METHODS, LiveSettings, UmvdSettings
+    from denoscope.train import METHODS, LiveNetSettings, UmvdSettings
     from denoscope.train.fitting.checkpoint import refuse_pickle
     from denoscope.train.flow.net import load_flow
 
@@ -351,7 +351,7 @@ def _beginning(
             changes["second_width"] = 0
         if window is not None:
             changes["look_ahead"] = min(3, window // 2)
-        shape = LiveSettings.preset(size.value if size else "standard", **changes)
+        shape = LiveNetSettings.preset(size.value if size else "standard", **changes)
         # One pass: the cost of the flow of every frame counts where frames come live.
         return _Beginning(asked, shape, flow=load_flow(passes=1) if shape.guided else None)
     make = UmvdSettings.one_photon if one_photon else METHODS[asked].shape
@@ -369,10 +369,10 @@ def _flow_of(parent: Bundle, network: Any) -> Any:
 
 def _choose_blind_spot(beginning: _Beginning, movies: list[TrainingMovie]) -> list[str]:
     """Fit the blind spot of a `live` network to the movies' noise; return what to say about the noise."""
-    from denoscope.train import LiveSettings, blind_spots_for, hiding_noise
+    from denoscope.train import LiveNetSettings, blind_spots_for, hiding_noise
 
     needed, sentences = blind_spots_for(movies)
-    if isinstance(beginning.shape, LiveSettings):
+    if isinstance(beginning.shape, LiveNetSettings):
         trained = beginning.parent is not None
         beginning.shape, more = hiding_noise(beginning.shape, needed, trained=trained)
         sentences += more

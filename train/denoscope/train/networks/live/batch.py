@@ -14,7 +14,7 @@ from denoscope.train.data.movie import LONGEST_PAST, TrainingMovie, in_memory
 from denoscope.train.data.past import averaged, shares
 from denoscope.train.data.sampling import on_the_scene
 
-from .settings import LiveSettings
+from .settings import LiveNetSettings
 
 __all__ = ["Batch", "draw_batch"]
 
@@ -58,7 +58,7 @@ class Batch:
 def draw_batch(
     movies: Sequence[TrainingMovie],
     shares: npt.NDArray[np.float64],
-    settings: LiveSettings,
+    settings: LiveNetSettings,
     *,
     size: int,
     crop: int,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from denoscope.runtime import InvalidInput, choose_blind_spot, measure_noise_correlation
 from denoscope.train.data.movie import TrainingMovie
 
-from .settings import LiveSettings
+from .settings import LiveNetSettings
 
 __all__ = ["blind_spots_for", "hiding_noise"]
 
@@ -35,8 +35,8 @@ def blind_spots_for(movies: Sequence[TrainingMovie]) -> tuple[set[str], list[str
 
 
 def hiding_noise(
-    shape: LiveSettings, needed: Collection[str], *, trained: bool
-) -> tuple[LiveSettings, list[str]]:
+    shape: LiveNetSettings, needed: Collection[str], *, trained: bool
+) -> tuple[LiveNetSettings, list[str]]:
     """Return a network's settings with a blind spot that hides the noise of its movies from it.
 
     A network that learns from noisy pixels learns whatever the pixels in sight know of their noise: one

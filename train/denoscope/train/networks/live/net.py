@@ -25,9 +25,9 @@ from denoscope.train.data.sampling import CELL
 
 from .guide import lead_to_centre, resize_flow, sample
 from .layers import BlindView, RingConvolution, SecondStage
-from .settings import LiveSettings
+from .settings import LiveNetSettings
 
-__all__ = ["LiveNet", "LiveSettings", "Prediction"]
+__all__ = ["LiveNet", "LiveNetSettings", "Prediction"]
 
 FlowEstimator = Callable[[Tensor, Tensor, Tensor], Tensor]  # frames a, b and noise -> flow from a to b
 
@@ -76,9 +76,9 @@ class LiveNet(nn.Module):
     stride = 4  # frame sizes must be multiples: two halvings
     scale = 2  # features are at half resolution
 
-    def __init__(self, settings: LiveSettings | None = None, flow: FlowEstimator | None = None) -> None:
+    def __init__(self, settings: LiveNetSettings | None = None, flow: FlowEstimator | None = None) -> None:
         super().__init__()
-        self.settings = s = settings or LiveSettings()
+        self.settings = s = settings or LiveNetSettings()
         if s.guided != (flow is not None):
             raise InvalidInput(
                 "A guided network needs a flow estimator, any other takes none: give both or none."

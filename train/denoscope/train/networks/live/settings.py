@@ -8,14 +8,14 @@ from typing import Any
 from denoscope.runtime import InvalidInput
 from denoscope.train.data.sampling import CELL
 
-__all__ = ["BLIND_SPOTS", "SIZES", "LiveSettings"]
+__all__ = ["BLIND_SPOTS", "SIZES", "LiveNetSettings"]
 
 # What the network hides from itself, so that noise shared with the target stays out.
 BLIND_SPOTS = ("cell", "bleed", "row", "neighbours")
 
 
 @dataclass(frozen=True)
-class LiveSettings:
+class LiveNetSettings:
     """Shape of the network.
 
     Attributes
@@ -80,7 +80,7 @@ class LiveSettings:
             )
 
     @classmethod
-    def preset(cls, size: str, **changes: Any) -> LiveSettings:
+    def preset(cls, size: str, **changes: Any) -> LiveNetSettings:
         """Return the settings of `fast`, `standard` or `hq`, with `changes` applied.
 
         Raises

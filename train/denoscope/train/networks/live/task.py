@@ -19,7 +19,7 @@ from denoscope.train.task import Task, Tensors, device_of, split_in_time
 
 from .batch import Batch, draw_batch
 from .net import LiveNet, Prediction
-from .settings import LiveSettings
+from .settings import LiveNetSettings
 
 __all__ = ["LiveTask", "interval_loss", "self_supervised_score"]
 
@@ -41,7 +41,9 @@ class LiveTask(Task):
         How to train and what.
     """
 
-    def __init__(self, movies: Sequence[TrainingMovie], settings: FitSettings, network: LiveSettings) -> None:
+    def __init__(
+        self, movies: Sequence[TrainingMovie], settings: FitSettings, network: LiveNetSettings
+    ) -> None:
         self.training, self.held_out = split_in_time(movies, settings.hold_out, settings.simulated_hold_out)
         self.settings, self.network = settings, network
         self._shares = _shares(self.training, settings.real_share)

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float32]
-Place = tuple[TrainingMovie, range]  # where centres are drawn from
+CentreRange = tuple[TrainingMovie, range]  # where centres are drawn from
 
 STRIDE = 4  # two halvings
 SCORE_BATCHES, SCORE_WINDOWS = 6, 8
@@ -375,7 +375,7 @@ class UmvdTask(Task):
         return total / SCORE_BATCHES
 
     def _windows(
-        self, places: Sequence[Place], count: int, end_share: float, rng: np.random.Generator
+        self, places: Sequence[CentreRange], count: int, end_share: float, rng: np.random.Generator
     ) -> Tensors:
         drawn = [_draw(places, self.network, self.settings.crop, end_share, rng) for _ in range(count)]
         window, valid = (np.stack(part) for part in zip(*drawn, strict=True))
@@ -458,7 +458,7 @@ def pad_to_stride(x: Tensor) -> Tensor:
 
 
 def _draw(
-    places: Sequence[Place],
+    places: Sequence[CentreRange],
     network: UmvdSettings,
     crop: int,
     end_share: float,

@@ -14,13 +14,13 @@ import numpy as np
 
 from .read import Node, Program, refused
 
-__all__ = ["HERE", "SMALL", "Emitter", "Place", "Stored", "reduced", "sliced"]
+__all__ = ["HERE", "SMALL", "Emitter", "Site", "Stored", "reduced", "sliced"]
 
 Index = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """Row ``scale * y + row`` and column ``scale * x + column`` of a tensor, for the thread of (y, x)."""
 
     scale: int = 1
@@ -38,7 +38,7 @@ class Place:
         return "x" if self.scale == 1 else f"({self.scale} * x + {self.column})"
 
 
-HERE = Place()
+HERE = Site()
 SMALL = "small"  # the buffer of values without pixels
 
 
@@ -108,12 +108,12 @@ class Emitter:
         self.reads: dict[str, str] = {}  # buffers, and the type of their elements
         self.loads = 0  # numbers read from them
         self._find, self._small = find, small
-        self._known: dict[tuple[str, Index, Place], str] = {}
+        self._known: dict[tuple[str, Index, Site], str] = {}
         self._entries: dict[tuple[str, int, str, str], str] = {}
-        self._taps: dict[tuple[str, bytes, Place, tuple[int, ...]], list[list[tuple[str, str]]]] = {}
+        self._taps: dict[tuple[str, bytes, Site, tuple[int, ...]], list[list[tuple[str, str]]]] = {}
         self._vectors: dict[tuple[str, int, str, str], str] = {}
 
-    def value(self, name: str, index: Index, place: Place = HERE) -> str:
+    def value(self, name: str, index: Index, place: Site = HERE) -> str:
         """Return the C name of one number."""
         key = name, index, place
         if key not in self._known:
@@ -126,7 +126,7 @@ class Emitter:
         self.lines.append(f"const {ctype} {name} = {expression};")
         return name
 
-    def _make(self, name: str, index: Index, place: Place) -> str:
+    def _make(self, name: str, index: Index, place: Site) -> str:
         program = self.program
         if name in program.constants:
             return _literal(program.constants[name][index])
@@ -158,7 +158,7 @@ class Emitter:
             self._vectors[key] = self.let(f"{stored.buffer}[{at}]", "uint4")
         return self.let(f"{'HIGH' if within % 2 else 'LOW'}({self._vectors[key]}.{'xyzw'[within // 2]})")
 
-    def _compute(self, node: Node, index: Index, place: Place) -> str:
+    def _compute(self, node: Node, index: Index, place: Site) -> str:
         op, attributes = node.op, node.attributes
         if op in _UNARY:
             return self.let(_UNARY[op].format(self._operand(node, 0, index, place)))
@@ -172,7 +172,7 @@ class Emitter:
             raise refused(f"{op} here")
         return str(special(node, index, place, attributes))
 
-    def _operand(self, node: Node, i: int, index: Index, place: Place) -> str:
+    def _operand(self, node: Node, i: int, index: Index, place: Site) -> str:
         """Return one input of an operator that broadcasts its inputs."""
         name = node.inputs[i]
         shape, out = self.program.shapes[name], self.program.shapes[node.output]
@@ -184,7 +184,7 @@ class Emitter:
         taken = tuple(0 if n == 1 else index[offset + k] for k, n in enumerate(shape))
         return self.value(name, taken, place)
 
-    def _cast(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _cast(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         value = self._operand(node, 0, index, place)
         # Integers are kept as floats that hold whole numbers; types that a store needs are the store's business.
         return value if attributes["to"] in _WHOLE or attributes["to"] == _FLOAT else self._refuse("Cast")
@@ -192,32 +192,32 @@ class Emitter:
     def _refuse(self, what: str) -> str:
         raise refused(f"{what} of this kind")
 
-    def _clip(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _clip(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         value = self._operand(node, 0, index, place)
         for key, function in (("min", "fmaxf"), ("max", "fminf")):
             if key in attributes:
                 value = self.let(f"{function}({value}, {_literal(attributes[key])})")
         return value
 
-    def _leakyrelu(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _leakyrelu(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         value = self._operand(node, 0, index, place)
         return self.let(f"{value} > 0.0f ? {value} : {value} * {_literal(attributes.get('alpha', 0.01))}")
 
-    def _pow(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _pow(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         value, exponent = (
             self._operand(node, 0, index, place),
             float(np.asarray(attributes["exponent"]).item()),
         )
         return self.let(f"{value} * {value}" if exponent == 2 else f"powf({value}, {_literal(exponent)})")
 
-    def _where(self, node: Node, index: Index, place: Place, _: Mapping[str, Any]) -> str:
+    def _where(self, node: Node, index: Index, place: Site, _: Mapping[str, Any]) -> str:
         condition, yes, no = (self._operand(node, i, index, place) for i in range(3))
         return self.let(f"{condition} != 0.0f ? {yes} : {no}")
 
-    def _expand(self, node: Node, index: Index, place: Place, _: Mapping[str, Any]) -> str:
+    def _expand(self, node: Node, index: Index, place: Site, _: Mapping[str, Any]) -> str:
         return self._operand(node, 0, index, place)
 
-    def _reshape(self, node: Node, index: Index, place: Place, _: Mapping[str, Any]) -> str:
+    def _reshape(self, node: Node, index: Index, place: Site, _: Mapping[str, Any]) -> str:
         name = node.inputs[0]
         shape, out = self.program.shapes[name], self.program.shapes[node.output]
         kept = 0
@@ -240,7 +240,7 @@ class Emitter:
             raise refused(f"{node.op} along rows or columns")
         return axis
 
-    def _concat(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _concat(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         axis, left = self._axis(node, attributes["axis"]), 0
         left = index[axis]
         for name in node.inputs:
@@ -250,7 +250,7 @@ class Emitter:
             left -= length
         raise IndexError(index)
 
-    def _slice(self, node: Node, index: Index, place: Place, _: Mapping[str, Any]) -> str:
+    def _slice(self, node: Node, index: Index, place: Site, _: Mapping[str, Any]) -> str:
         taken = list(index)
         for axis, picked in sliced(node, self.program.shapes[node.inputs[0]]).items():
             whole = picked == range(self.program.shapes[node.inputs[0]][axis])
@@ -258,25 +258,25 @@ class Emitter:
                 taken[self._axis(node, axis)] = picked[index[axis]]
         return self.value(node.inputs[0], tuple(taken), place)
 
-    def _gather(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _gather(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         axis, indices = self._axis(node, attributes.get("axis", 0)), np.asarray(attributes["indices"])
         picked = indices[index[axis : axis + indices.ndim]] if indices.ndim else indices
         length = self.program.shapes[node.inputs[0]][axis]
         taken = (*index[:axis], int(picked) % length, *index[axis + indices.ndim :])
         return self.value(node.inputs[0], taken, place)
 
-    def _reducesum(self, node: Node, index: Index, place: Place, _: Mapping[str, Any]) -> str:
+    def _reducesum(self, node: Node, index: Index, place: Site, _: Mapping[str, Any]) -> str:
         terms = [
             self.value(node.inputs[0], taken, place)
             for taken in reduced(node, index, self.program.shapes[node.inputs[0]], self._axis)
         ]
         return self.let(" + ".join(terms))
 
-    def _reducemean(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _reducemean(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         count = len(reduced(node, index, self.program.shapes[node.inputs[0]], self._axis))
         return self.let(f"({self._reducesum(node, index, place, attributes)}) / {count}.0f")
 
-    def _gemm(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _gemm(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         a, b = node.inputs[:2]
         if attributes.get("transA", 0):
             raise refused("a transposed Gemm")
@@ -295,7 +295,7 @@ class Emitter:
         added = self._operand(node, 2, index, place)
         return self.let(f"{product} + {added}" if beta == 1 else f"{product} + {added} * {_literal(beta)}")
 
-    def _matmul(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _matmul(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         if node.output not in self.program.fields:
             return self._gemm(node, index, place, attributes)
         return self._entry(node.output, index[-3], place.y, place.x)
@@ -341,7 +341,7 @@ class Emitter:
             return self.let(_BINARY[node.op].format(*known))
         raise refused(f"{node.op} of matrices")
 
-    def _gridsample(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _gridsample(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         mode = attributes.get("mode", b"linear")
         border = attributes.get("padding_mode", b"zeros") == b"border" and not attributes.get(
             "align_corners", 0
@@ -381,7 +381,7 @@ class Emitter:
             sums.append(self.let(f"({across}) * {weight}"))
         return self.let(" + ".join(sums))
 
-    def _coordinate(self, grid: str, axis: int, place: Place) -> str:
+    def _coordinate(self, grid: str, axis: int, place: Site) -> str:
         """Return where to sample: column for axis 0, row for axis 1, from -1 to 1."""
         node = self.program.nodes.get(grid)
         if node is None:
@@ -395,14 +395,14 @@ class Emitter:
             return self.value(node.inputs[0], (0, axis, 0, 0), place)
         raise refused("a grid of this kind")
 
-    def _unshuffle(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _unshuffle(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         block = attributes["block"]
         channel, corner = divmod(index[1], block * block)
         row, column = divmod(corner, block)
-        finer = Place(place.scale * block, place.row * block + row, place.column * block + column)
+        finer = Site(place.scale * block, place.row * block + row, place.column * block + column)
         return self.value(node.inputs[0], (index[0], channel, 0, 0), finer)
 
-    def _shuffle(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _shuffle(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         block, channels = attributes["block"], self.program.shapes[node.output][1]
         if place.scale % block:
             raise refused("a shuffle of pixels here")
@@ -411,10 +411,10 @@ class Emitter:
             channel = (index[1] * block + row) * block + column
         else:
             channel = (row * block + column) * channels + index[1]
-        coarser = Place(place.scale // block, place.row // block, place.column // block)
+        coarser = Site(place.scale // block, place.row // block, place.column // block)
         return self.value(node.inputs[0], (index[0], channel, 0, 0), coarser)
 
-    def _resize(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _resize(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         source, out = self.program.shapes[node.inputs[0]], self.program.shapes[node.output]
         mode = attributes.get("mode", b"nearest")
         how = attributes.get("coordinate_transformation_mode", b""), attributes.get("nearest_mode", b"")
@@ -426,7 +426,7 @@ class Emitter:
         assert stored is not None
         return self._load(stored, node.inputs[0], index, f"({place.y} / {factor})", f"({place.x} / {factor})")
 
-    def _averagepool(self, node: Node, index: Index, place: Place, attributes: Mapping[str, Any]) -> str:
+    def _averagepool(self, node: Node, index: Index, place: Site, attributes: Mapping[str, Any]) -> str:
         rows, columns = attributes["kernel_shape"]
         top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
         source = self.program.shapes[node.inputs[0]]

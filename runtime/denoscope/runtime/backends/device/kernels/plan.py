@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .emit import HERE, SMALL, Emitter, Place, Stored
+from .emit import HERE, SMALL, Emitter, Site, Stored
 from .read import Node, Program, refused
 
 __all__ = ["Convolution", "Kernel", "Plan", "argument_name", "pack_weights", "plan_kernels"]
@@ -420,7 +420,7 @@ class _Planner:
             writes[stored.buffer] = stored.ctype
             for index in np.ndindex(*program.shapes[name][:-2]):
                 for row, column in np.ndindex(factor, factor):
-                    place = Place(factor, row, column) if factor > 1 else HERE
+                    place = Site(factor, row, column) if factor > 1 else HERE
                     # The value itself, not what is stored of it.
                     value = emitter._compute(program.nodes[name], (*index, 0, 0), place)
                     if factor == 1:

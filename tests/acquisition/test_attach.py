@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from acquisition.conftest import environment
-from denoscope.acquisition import follow
+from denoscope.acquisition import attach
 from denoscope.runtime import InvalidInput
 
 FRAMES = 30
@@ -22,7 +22,7 @@ FRAMES = 30
 def script(folder: Path, mode: str, bundle: Path) -> dict[str, Any]:
     pytest.importorskip("pymmcore_plus", reason="needs the extra 'micromanager'")
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("follow.py"), folder, mode, bundle],
+        [sys.executable, Path(__file__).with_name("attach_peer.py"), folder, mode, bundle],
         capture_output=True,
         text=True,
         timeout=120,
@@ -83,4 +83,4 @@ def test_a_sequence_is_looked_at_and_left_in_the_buffer(tmp_path: Path, bundle: 
 
 def test_another_core_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="CMMCorePlus"):
-        follow(object(), output=tmp_path)
+        attach(object(), output=tmp_path)

@@ -1,6 +1,6 @@
 """A user's pymmcore-plus script, with or without us, in a process of its own.
 
-    python follow.py FOLDER MODE BUNDLE
+    python attach_peer.py FOLDER MODE BUNDLE
 
 MODE is `none`, `plain`, `raises`, `killed`, or `sequence` (a sequence acquisition without the engine).
 The user's own frames go to `frames.npy`.
@@ -58,10 +58,10 @@ def main() -> None:
     core = make_core()
     following: Any = nullcontext()
     if mode != "none":
-        from denoscope.acquisition import follow
+        from denoscope.acquisition import attach
 
         # A busy computer may take long to start the denoiser; nothing is to be skipped for it.
-        following = follow(core, output=folder / "denoised", bundle=bundle, lag_s=100)
+        following = attach(core, output=folder / "denoised", bundle=bundle, lag_s=100)
     with following as follower:
         if mode == "raises":
             follower.push = None
