@@ -114,7 +114,7 @@ def test_a_sequence_that_runs_is_left_alone(serve: Serve, bundle: Path, tmp_path
     peer = serve(camera, snapped=True)
     with pytest.raises(SourceUnavailable, match="a sequence runs in the Micro-Manager") as caught:
         record(peer, tmp_path / "run", bundle)
-    assert "--core watch:" in str(caught.value)
+    assert "`core` watch:" in str(caught.value)
     assert camera.events == ["start gui"]
     assert camera.running()
     assert [camera.pop()[1] for _ in range(30)] == list(range(30))
@@ -418,7 +418,7 @@ def test_an_overflow_advises_what_helps(serve: Serve, bundle: Path, tmp_path: Pa
     report = record(peer, tmp_path / "run", bundle)
     assert report["outcome"]["reason"] == "core_overflow"
     (problem,) = report["outcome"]["problems"]
-    assert "--buffer-mb" not in problem
+    assert "`buffer_mb`" not in problem
     assert "Tools > Options (250 MB now)" in problem
 
 
@@ -452,11 +452,11 @@ def test_a_camera_that_the_connection_does_not_carry(
     assert found.problem is not None
     assert refused_for in found.problem
     assert "carries 300 frames/s (9.8 MB/s, measured now)" in found.problem
-    assert ("--camera-fps" in found.problem) is ("camera_fps" not in given)
-    assert "--buffer-mb" not in found.problem
+    assert ("`camera_fps`" in found.problem) is ("camera_fps" not in given)
+    assert "`buffer_mb`" not in found.problem
     error = refused(found)
     assert isinstance(error, SourceUnavailable)
-    assert str(error).endswith("--force arms anyway.")
+    assert str(error).endswith("`force` arms anyway.")
 
 
 @pytest.mark.parametrize("snapped", [False, True])

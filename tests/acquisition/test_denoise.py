@@ -117,7 +117,7 @@ def test_shifted_lines_are_named_and_corrected_on_request(
     movie, kept, fixed = (tmp_path / name for name in ("movie.tif", "kept.tif", "fixed.tif"))
     tifffile.imwrite(movie, lines_shifted(3, 40)[0])
     told = denoise_movie(movie, kept, bundle=str(bundle))
-    assert any("3.0 pixels to the right" in note and "--fix-line-offset" in note for note in told["notes"])
+    assert any("3.0 pixels to the right" in note and "`fix_line_offset`" in note for note in told["notes"])
     done = denoscope("denoise", movie, "--output", fixed, "--bundle", bundle, "--fix-line-offset", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])

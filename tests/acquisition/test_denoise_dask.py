@@ -52,7 +52,7 @@ def test_a_cluster_gives_the_same_bits(
 
 def test_what_a_cluster_cannot_do_is_said(bundle: Path, movie: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="needs the extra 'dask'")
-    with pytest.raises(InvalidInput, match="--dask writes OME-Zarr only"):
+    with pytest.raises(InvalidInput, match="`dask` writes OME-Zarr only"):
         denoise_movie(movie, tmp_path / "out.tif", bundle=str(bundle), dask="tcp://127.0.0.1:9")
     with pytest.raises(SourceUnavailable, match="no Dask scheduler answers at x://nothing"):
         denoise_movie(movie, tmp_path / "out.zarr", bundle=str(bundle), dask="x://nothing")

@@ -55,10 +55,10 @@ def test_a_disk_that_is_too_slow(disk: dict[str, float]) -> None:
     )
     # 768 MiB of frames at (1 - 620 / 1678) of 839 MB/s.
     assert "memory is full after 1.52 seconds" in found.problem
-    assert "--camera-fps" in found.problem
+    assert "`camera_fps`" in found.problem
     error = refused(found)
     assert isinstance(error, DiskTooSlow)
-    assert str(error).endswith("--force arms anyway.")
+    assert str(error).endswith("`force` arms anyway.")
 
 
 def test_a_camera_that_is_slower_than_its_exposure(disk: dict[str, float]) -> None:
@@ -130,7 +130,7 @@ def test_nothing_is_recorded_unless_somebody_answers_for_it(tmp_path: Path) -> N
     frames = [Frame(np.full((48, 56), n, np.uint16), n, float(n), "Cam", {}) for n in range(12)]
     values = {"core": "demo", "bundle": str(tmp_path / "tiny.denoscope"), "picture": False}
     settings = make_settings(output=tmp_path / "refused", **values)
-    with pytest.raises(DiskTooSlow, match="--force arms anyway"):
+    with pytest.raises(DiskTooSlow, match="`force` arms anyway"):
         live(settings, source=Fast(frames))
     assert not (tmp_path / "refused").exists()
     seen: list[Forecast] = []

@@ -64,7 +64,7 @@ def test_a_port_that_is_taken() -> None:
     first = MetricsServer(("127.0.0.1", 0))
     try:
         port = int(first.url.rsplit(":", 1)[1].split("/")[0])
-        with pytest.raises(InvalidInput, match=rf"--metrics {port}: the port cannot be opened"):
+        with pytest.raises(InvalidInput, match=rf"`metrics` {port}: the port cannot be opened"):
             MetricsServer(("127.0.0.1", port))
     finally:
         first.close()

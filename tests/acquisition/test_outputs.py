@@ -378,7 +378,7 @@ def test_errors_of_the_environment_are_explained() -> None:
 def test_adapters_that_do_not_load_name_the_option(tmp_path: Path) -> None:
     told = "Failed to load device adapter from mmgr_dal_X: MMCore requires 75; device adapter has 73"
     for error in (RuntimeError(told), RuntimeError("no such library")):
-        assert "--mm-dir" in str(explain_load_error(error, tmp_path / "a.cfg", tmp_path, "75"))
+        assert "`mm_dir`" in str(explain_load_error(error, tmp_path / "a.cfg", tmp_path, "75"))
 
 
 def test_a_journal_of_another_kind_is_refused(tmp_path: Path) -> None:

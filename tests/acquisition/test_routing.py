@@ -316,4 +316,4 @@ def test_too_many_streams_are_counted_and_said(tmp_path: Path) -> None:
     report = record(frames, tmp_path, streams=2)
     assert report["frames"]["dropped"] == {"too many streams": 4}
     assert report["outcome"]["exit_code"] == 1
-    assert "--streams" in report["outcome"]["problems"][0]
+    assert "`streams`" in report["outcome"]["problems"][0]

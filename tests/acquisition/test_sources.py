@@ -78,7 +78,7 @@ def test_movies_that_cannot_be_replayed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("core", ["", "x", "host", "host:0", "host:99999", "C:4827", "demo:"])
 def test_unknown_cores(core: str) -> None:
-    with pytest.raises(InvalidInput, match="--core"):
+    with pytest.raises(InvalidInput, match="`core`"):
         open_source(core)
 
 

@@ -413,7 +413,7 @@ def test_pipes_are_not_watched(tmp_path: Path) -> None:
 
 
 def test_a_camera_has_no_part(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="--channel 1 chooses from a recorded or growing movie"):
+    with pytest.raises(InvalidInput, match="`channel` 1 chooses from a recorded or growing movie"):
         open_source("MMConfig_demo.cfg", part=Part(channel="1"))
 
 

@@ -106,7 +106,7 @@ def test_no_frame_comes_out_where_a_bundle_gives_no_numbers(
         last = stream.look_ahead
         for number in range(last):
             assert not stream.push(movie[number], FrameMeta(number, 0.0))
-        with pytest.raises(NotFinite, match=r"denoised frame 0 holds no numbers.*--backend"):
+        with pytest.raises(NotFinite, match=r"denoised frame 0 holds no numbers.*`backend`"):
             stream.push(movie[last], FrameMeta(last, 0.0))
         assert (stream.counters.emitted, stream.counters.in_flight) == (0, 0)
 

@@ -49,7 +49,7 @@ def test_two_channels_in_every_format(tmp_path: Path, kind: str) -> None:
     if named:
         same(open_movie(path, channel=CHANNELS[1]), MOVIE[:, 1])
     for wanted in ({}, {"channel": 2}, {"channel": "DAPI"}):
-        with pytest.raises(InvalidInput, match=f"has 2 channels: {entries}.*choose .*--channel") as caught:
+        with pytest.raises(InvalidInput, match=f"has 2 channels: {entries}.*choose .*`channel`") as caught:
             open_movie(path, **wanted)  # type: ignore[arg-type]
         assert str(path) in str(caught.value)
     with pytest.raises(InvalidInput, match="has 1 plane: 0 to 0; there is no plane 3"):
@@ -95,9 +95,9 @@ def test_planes_and_positions(tmp_path: Path) -> None:
         for i in range(2):
             writer.write(stack[i], photometric="minisblack", metadata={"axes": "TZCYX", "Name": f"Pos{i}"})
     path = tmp_path / "p.ome.tif"
-    with pytest.raises(InvalidInput, match="2 positions: 0 `Pos0`, 1 `Pos1`: choose with --position"):
+    with pytest.raises(InvalidInput, match="2 positions: 0 `Pos0`, 1 `Pos1`: choose with `position`"):
         open_movie(path)
-    with pytest.raises(InvalidInput, match="4 planes: 0 to 3: choose with --plane"):
+    with pytest.raises(InvalidInput, match="4 planes: 0 to 3: choose with `plane`"):
         open_movie(path, position=1, channel=2)
     movie = open_movie(path, position="Pos1", plane=3, channel=2)
     np.testing.assert_array_equal(movie, stack[1, :, 3, 2])
@@ -178,7 +178,7 @@ def test_the_first_or_last_page_of_another_size_is_another_image(tmp_path: Path)
     with tifffile.TiffWriter(path) as writer:
         for frame in [*MOVIE[:, 0], MOVIE[0, 0, :9]]:
             writer.write(frame, contiguous=False, metadata=None)
-    with pytest.raises(InvalidInput, match=r"2 positions: 0 .*, 1 .*: choose with --position"):
+    with pytest.raises(InvalidInput, match=r"2 positions: 0 .*, 1 .*: choose with `position`"):
         open_movie(path)
     same(open_movie(path, position=0), MOVIE[:, 0])
 

@@ -40,7 +40,7 @@ def test_positions_in_two_files(tmp_path: Path, *, paged: bool, named: str) -> N
     for position, movie in enumerate(movies):
         np.testing.assert_array_equal(read(tmp_path / f"{named}.ome.tif", position=position), movie)
         np.testing.assert_array_equal(read(tmp_path / f"{named}.ome.tif", position=f"Pos{position}"), movie)
-    with pytest.raises(InvalidInput, match=r"2 positions: 0 `Pos0`, 1 `Pos1`: choose with --position"):
+    with pytest.raises(InvalidInput, match=r"2 positions: 0 `Pos0`, 1 `Pos1`: choose with `position`"):
         open_movie(tmp_path / f"{named}.ome.tif")
 
 
@@ -49,7 +49,7 @@ def test_cycles_of_which_the_sizes_know_only_one(tmp_path: Path) -> None:
     movie = bruker_cycles(tmp_path)
     first = min(tmp_path.iterdir())
     for path in (first, tmp_path):
-        with pytest.raises(InvalidInput, match=r"2 planes: .*choose with --plane"):
+        with pytest.raises(InvalidInput, match=r"2 planes: .*choose with `plane`"):
             open_movie(path)
         for plane in range(2):
             np.testing.assert_array_equal(read(path, plane=plane), movie[:, plane])
@@ -57,7 +57,7 @@ def test_cycles_of_which_the_sizes_know_only_one(tmp_path: Path) -> None:
 
 def test_cycles_of_which_nothing_is_known(tmp_path: Path) -> None:
     movie = bruker_cycles(tmp_path, ome=False)
-    with pytest.raises(InvalidInput, match=r"3 cycles of 2 images, .* --plane 0 to 1 .* --position 0 to 2"):
+    with pytest.raises(InvalidInput, match=r"3 cycles of 2 images, .* `plane` 0 to 1 .* `position` 0 to 2"):
         open_movie(tmp_path)
     np.testing.assert_array_equal(read(tmp_path, plane=1), movie[:, 1])
     np.testing.assert_array_equal(read(tmp_path, position=2), movie[2])
@@ -73,7 +73,7 @@ def test_cycles_of_which_nothing_is_known(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_channels_in_names(tmp_path: Path, pattern: str) -> None:
     movie = named_images(tmp_path, pattern)
-    with pytest.raises(InvalidInput, match=r"has 2 channels: 0 `.*`, 1 `.*`: choose with --channel"):
+    with pytest.raises(InvalidInput, match=r"has 2 channels: 0 `.*`, 1 `.*`: choose with `channel`"):
         open_movie(tmp_path)
     for channel in range(2):
         np.testing.assert_array_equal(read(tmp_path, channel=channel), movie[:, channel])
@@ -86,7 +86,7 @@ def test_channels_in_names(tmp_path: Path, pattern: str) -> None:
 )
 def test_planes_in_names(tmp_path: Path, pattern: str) -> None:
     movie = named_images(tmp_path, pattern)
-    with pytest.raises(InvalidInput, match=r"has 2 planes: .*choose with --plane"):
+    with pytest.raises(InvalidInput, match=r"has 2 planes: .*choose with `plane`"):
         open_movie(tmp_path)
     np.testing.assert_array_equal(read(tmp_path, plane=1), movie[:, 1])
 
@@ -112,7 +112,7 @@ def test_what_names_say() -> None:
 def test_scanimage_channels(tmp_path: Path, style: str) -> None:
     movie = scanimage(tmp_path / "s.tif", channels=2, style=style)
     with pytest.raises(
-        InvalidInput, match=r"2 channels: 0 `Channel 1`, 1 `Channel 3`: choose with --channel"
+        InvalidInput, match=r"2 channels: 0 `Channel 1`, 1 `Channel 3`: choose with `channel`"
     ):
         open_movie(tmp_path / "s.tif")
     for channel in range(2):
@@ -123,7 +123,7 @@ def test_scanimage_channels(tmp_path: Path, style: str) -> None:
 @pytest.mark.parametrize("written", [True, False])
 def test_scanimage_volumes_and_flyback(tmp_path: Path, *, written: bool) -> None:
     movie = scanimage(tmp_path / "s.tif", channels=2, planes=3, flyback=1, flyback_written=written)
-    with pytest.raises(InvalidInput, match="3 planes: 0 to 2: choose with --plane"):
+    with pytest.raises(InvalidInput, match="3 planes: 0 to 2: choose with `plane`"):
         open_movie(tmp_path / "s.tif", channel=0)
     for plane in range(3):
         opened = open_movie(tmp_path / "s.tif", channel=1, plane=plane)
@@ -182,7 +182,7 @@ def test_two_recordings_in_a_folder(tmp_path: Path) -> None:
     scanimage_parts(tmp_path, frames=(4, 4))
     for part in list(tmp_path.iterdir()):
         (tmp_path / part.name.replace("_00001_", "_00002_")).write_bytes(part.read_bytes())
-    with pytest.raises(InvalidInput, match=r"2 positions: 0 `00001`, 1 `00002`: choose with --position"):
+    with pytest.raises(InvalidInput, match=r"2 positions: 0 `00001`, 1 `00002`: choose with `position`"):
         open_movie(tmp_path)
     assert len(open_movie(tmp_path, position=1)) == 8
 
@@ -202,7 +202,7 @@ def test_interleaved_channels(tmp_path: Path) -> None:
             read(tmp_path / "m.tif", interleaved=3, channel=channel), movie[:, channel]
         )
     with pytest.raises(
-        InvalidInput, match=r"\(--interleaved 3\) has 3 channels: 0 to 2: choose with --channel"
+        InvalidInput, match=r"\(`interleaved` 3\) has 3 channels: 0 to 2: choose with `channel`"
     ):
         open_movie(tmp_path / "m.tif", interleaved=3)
 

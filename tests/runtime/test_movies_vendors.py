@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
-from denoscope.runtime.movies import _open
+from denoscope.runtime.movies import opening
 from support.vendor_files import write_czi, write_lif, write_oib, write_oif, write_scanbox, write_thorlabs
 
 T, Z, P, C, H, W = 5, 3, 2, 2, 24, 40
@@ -141,9 +141,9 @@ def nd2_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_of_nd2_one_channel_plane_and_position_is_chosen(nd2_file: Path) -> None:
     data = Nd2Double.data
     for choice, question in (
-        ({}, "0 `left`, 1 `XYPos:1`: choose with --position"),
-        ({"position": 1}, "3 planes: 0 to 2: choose with --plane"),
-        ({"position": 1, "plane": 2}, "0 `GFP`, 1 `RFP`: choose with --channel"),
+        ({}, "0 `left`, 1 `XYPos:1`: choose with `position`"),
+        ({"position": 1}, "3 planes: 0 to 2: choose with `plane`"),
+        ({"position": 1, "plane": 2}, "0 `GFP`, 1 `RFP`: choose with `channel`"),
         ({"position": 1, "plane": 2, "channel": 2}, "there is no channel 2"),
     ):
         with pytest.raises(InvalidInput, match=question):
@@ -195,7 +195,7 @@ def test_damaged_files_are_refused_in_one_sentence(
 def test_without_the_library_the_sentence_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_open, "find_spec", lambda _: None)
+    monkeypatch.setattr(opening, "find_spec", lambda _: None)
     (tmp_path / "m.nd2").write_bytes(b"\xda\xce\xbe\x0a")
     with pytest.raises(
         InvalidInput,
@@ -211,9 +211,9 @@ def test_of_czi_one_channel_plane_and_scene_is_chosen(tmp_path: Path, dtype: str
     data = pixels(P, T, Z, C, dtype=dtype)
     path = write_czi(tmp_path / "m.czi", data, "STZC", names=("GFP", "RFP"))
     for choice, question in (
-        ({}, "0 `GFP`, 1 `RFP`: choose with --channel"),
-        ({"channel": 0}, "2 positions: 0 to 1: choose with --position"),
-        ({"channel": 0, "position": 0}, "3 planes: 0 to 2: choose with --plane"),
+        ({}, "0 `GFP`, 1 `RFP`: choose with `channel`"),
+        ({"channel": 0}, "2 positions: 0 to 1: choose with `position`"),
+        ({"channel": 0, "position": 0}, "3 planes: 0 to 2: choose with `plane`"),
     ):
         with pytest.raises(InvalidInput, match=question):
             open_movie(path, **choice)  # type: ignore[arg-type]
@@ -237,9 +237,9 @@ def test_of_lif_one_image_channel_and_plane_is_chosen(tmp_path: Path) -> None:
     series, snapshot = pixels(T, Z, C), pixels(1, 1, 1, dtype="uint8")
     path = write_lif(tmp_path / "m.lif", {"Series001": series, "Overview": snapshot})
     for choice, question in (
-        ({}, "2 positions: 0 `Series001`, 1 `Overview`: choose with --position"),
-        ({"position": "Series001"}, "3 planes: 0 to 2: choose with --plane"),
-        ({"position": 0, "plane": 1}, "2 channels: 0 to 1: choose with --channel"),
+        ({}, "2 positions: 0 `Series001`, 1 `Overview`: choose with `position`"),
+        ({"position": "Series001"}, "3 planes: 0 to 2: choose with `plane`"),
+        ({"position": 0, "plane": 1}, "2 channels: 0 to 1: choose with `channel`"),
     ):
         with pytest.raises(InvalidInput, match=question):
             open_movie(path, **choice)  # type: ignore[arg-type]
@@ -253,7 +253,7 @@ def test_of_oif_one_channel_and_plane_is_chosen(tmp_path: Path) -> None:
     pytest.importorskip("oiffile")
     data = pixels(C, Z, T)
     path = write_oif(tmp_path / "m.oif", data)
-    with pytest.raises(InvalidInput, match="2 channels: 0 to 1: choose with --channel"):
+    with pytest.raises(InvalidInput, match="2 channels: 0 to 1: choose with `channel`"):
         open_movie(path)
     check_reads(path, data[1, 2], channel=1, plane=2)
     (tmp_path / "m.oif.files" / "s_C002Z003T004.tif").unlink()
@@ -285,7 +285,7 @@ def test_of_oib_one_channel_and_plane_is_chosen(tmp_path: Path) -> None:
     pytest.importorskip("oiffile")
     data = pixels(C, Z, T)
     path = write_oib(tmp_path / "m.oib", data)
-    with pytest.raises(InvalidInput, match="2 channels: 0 to 1: choose with --channel"):
+    with pytest.raises(InvalidInput, match="2 channels: 0 to 1: choose with `channel`"):
         open_movie(path)
     check_reads(path, data[1, 2], channel=1, plane=2)
 
@@ -294,9 +294,9 @@ def test_of_thorimage_one_channel_and_plane_is_chosen_and_flyback_left_out(tmp_p
     data = pixels(T, Z, C)
     path = write_thorlabs(tmp_path / "run", data, flyback=2, enabled=("ChanA", "ChanC"))
     for named in (path, path.parent):
-        with pytest.raises(InvalidInput, match="3 planes: 0 to 2: choose with --plane"):
+        with pytest.raises(InvalidInput, match="3 planes: 0 to 2: choose with `plane`"):
             open_movie(named)
-        with pytest.raises(InvalidInput, match="0 `ChanA`, 1 `ChanC`: choose with --channel"):
+        with pytest.raises(InvalidInput, match="0 `ChanA`, 1 `ChanC`: choose with `channel`"):
             open_movie(named, plane=1)
         movie = check_reads(named, data[:, 2, 1], plane=2, channel="ChanC")
         assert movie.note == "Image_0001_0001.raw: 20 flyback frames are left out"
@@ -319,7 +319,7 @@ def test_a_thorimage_recording_that_was_stopped_is_read_or_asks_how_it_is_stored
     one = write_thorlabs(tmp_path / "one", data[:, :, :1], planned=50)
     assert check_reads(one, data[:, 0, 0]).note == "Image_0001_0001.raw ends at frame 12 of the 50 planned"
     two = write_thorlabs(tmp_path / "two", data, planned=50)
-    with pytest.raises(InvalidInput, match=r"--interleaved 2 .* or --interleaved 4 "):
+    with pytest.raises(InvalidInput, match=r"`interleaved` 2 .* or `interleaved` 4 "):
         open_movie(two, channel=1)
     check_reads(two, data[:, 0, 1], channel=1, interleaved=2)
 
@@ -354,9 +354,9 @@ def test_of_scanbox_one_channel_and_plane_is_chosen(
     pytest.importorskip("scipy")
     data = pixels(T, Z, C)
     path = write_scanbox(tmp_path / "m.sbx", data, bidirectional=bidirectional, version=version)
-    with pytest.raises(InvalidInput, match="0 `PMT0`, 1 `PMT1`: choose with --channel"):
+    with pytest.raises(InvalidInput, match="0 `PMT0`, 1 `PMT1`: choose with `channel`"):
         open_movie(path)
-    with pytest.raises(InvalidInput, match="3 planes: 0 to 2: choose with --plane"):
+    with pytest.raises(InvalidInput, match="3 planes: 0 to 2: choose with `plane`"):
         open_movie(path, channel=1)
     movie = check_reads(path, data[:, 2, 1], channel="PMT1", plane=2)
     assert movie.facts.increment_s == pytest.approx(3 * H / 7930 / (2 if bidirectional else 1))

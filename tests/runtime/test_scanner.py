@@ -160,7 +160,7 @@ def test_the_sentences_name_it() -> None:
     found = ScannerArtefacts(line_offset=-2, columns=(1.0, -1.0))
     first, second = found.sentences()
     assert "2.0 pixels to the left" in first
-    assert "--fix-line-offset" in first
+    assert "`fix_line_offset`" in first
     assert "columns" in second
     assert "corrected" in found.sentences(fixed=True)[0]
     assert ScannerArtefacts().sentences() == []

@@ -50,11 +50,11 @@ def read_report(file: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInput(
-            f"--against {file} cannot be read as a benchmark ({error}): name the bench.json of an earlier run."
+            f"`against` {file} cannot be read as a benchmark ({error}): name the bench.json of an earlier run."
         ) from error
     if not isinstance(report, dict) or report.get("bench_schema") != SCHEMA:
         raise InvalidInput(
-            f"--against {file} is not a bench.json of schema {SCHEMA}: name one that this version has written."
+            f"`against` {file} is not a bench.json of schema {SCHEMA}: name one that this version has written."
         )
     return report
 

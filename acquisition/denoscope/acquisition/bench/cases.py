@@ -80,7 +80,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     found = _SIZE.fullmatch(text.strip())
     if not found:
-        raise InvalidInput(f"--size {text} is not a size: write height x width in pixels, as in 512x512.")
+        raise InvalidInput(f"`size` {text} is not a size: write height x width in pixels, as in 512x512.")
     return int(found[1]), int(found[2])
 
 
@@ -182,5 +182,5 @@ def _look_aheads(bundle: Bundle, asked: Sequence[int]) -> list[int]:
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0])
-    option = "size" if name in ("height", "width") else name.replace("_", "-")
-    return f"--{option} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    option = "size" if name in ("height", "width") else name
+    return f"`{option}` {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}."

@@ -154,7 +154,7 @@ class GpuMeter:
             elif round(stop - start, 3) < _SHORTEST_S or seen.time_s[0] > start:
                 problem = (
                     f"the measured part of {max(stop - start, 0):.2f} s is too short for the energy, which takes "
-                    f"{_SHORTEST_S:g} s: ask for more --frames"
+                    f"{_SHORTEST_S:g} s: ask for more `frames`"
                 )
         if gpu is None or problem is not None:
             return {"energy": None, "energy_problem": problem}

@@ -66,9 +66,9 @@ def bench(
     """
     for name in (REPORT, TIMELINES, TABLES, PICTURE):
         if (output / name).exists():
-            raise OutputExists(f"{output / name} exists and is not overwritten; name another --output.")
+            raise OutputExists(f"{output / name} exists and is not overwritten; name another `output`.")
     if output.exists() and not output.is_dir():
-        raise OutputExists(f"--output {output} is a file; name a folder.")
+        raise OutputExists(f"`output` {output} is a file; name a folder.")
     earlier = read_report(against) if against is not None else None
     output.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {

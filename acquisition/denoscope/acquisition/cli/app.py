@@ -11,10 +11,12 @@ import typer
 
 from denoscope.acquisition.processes.words import Words, open_standard_streams
 
+from .flags import speaking_in_flags
+
 __all__ = ["COMMANDS", "main"]
 
 # Name in the shell, and the module with a function of the same name that typer turns into it.
-# A command of another part goes here with a module under `_commands/` that imports that part late.
+# A command of another part goes here with a module under `commands/` that imports that part late.
 COMMANDS: dict[str, str] = {
     "demo": "denoscope.acquisition.cli.commands.demo",
     "live": "denoscope.acquisition.cli.commands.live",
@@ -90,7 +92,7 @@ def _run(words: list[str]) -> None:
     for name, module in COMMANDS.items():
         # Importing one command only keeps the start fast; help and a misspelt name need all.
         if named not in COMMANDS or named == name:
-            app.command(name)(getattr(import_module(module), name))
+            app.command(name)(speaking_in_flags(getattr(import_module(module), name)))
     app(_spread_pairs(words))
 
 

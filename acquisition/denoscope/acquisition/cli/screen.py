@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from denoscope.acquisition.contracts import SourceInfo
 from denoscope.acquisition.session.states import SessionStatus
 
+from .flags import with_flags
 from .shell import Shell
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _rows(status: SessionStatus, source: SourceInfo, provenance: Mapping[str, An
         )
     if status.missing:
         rows.append(("lost before the core's output", str(status.missing)))
-    rows += [("problem", problem) for problem in status.problems]
+    rows += [("problem", with_flags(problem)) for problem in status.problems]
     return rows
 
 

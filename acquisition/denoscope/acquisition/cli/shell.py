@@ -15,6 +15,8 @@ import typer
 from denoscope.acquisition.errors import explain, one_line
 from denoscope.runtime import DenoscopeError, NotFinite
 
+from .flags import with_flags
+
 __all__ = ["DebugOption", "JsonOption", "QuietOption", "Shell"]
 
 JsonOption = Annotated[
@@ -58,7 +60,7 @@ class Shell:
         """Print text for people."""
         if not self.quiet:
             with suppress(OSError, ValueError):  # nobody reads it; what is done goes on
-                print(text, file=self.stream, flush=True)
+                print(with_flags(text), file=self.stream, flush=True)
 
     def run(self, action: Callable[[], tuple[Mapping[str, Any], int]]) -> None:
         """Run a command's `action` and leave the process with its exit code.
@@ -86,6 +88,7 @@ class Shell:
         raise typer.Exit(code)
 
     def _failed(self, message: str, code: int) -> tuple[dict[str, Any], int]:
+        message = with_flags(message)
         if self.debug:
             traceback.print_exc()
         with suppress(OSError, ValueError):

@@ -30,7 +30,7 @@ def load_camera(gain: Path | None, offset: Path | None, roi: str | None) -> Came
     if gain is None and offset is None:
         if roi is not None:
             raise InvalidInput(
-                f"--camera-roi {roi} crops calibration maps: give --camera-gain or --camera-offset."
+                f"`camera_roi` {roi} crops calibration maps: give `camera_gain` or `camera_offset`."
             )
         return None
     region = None
@@ -38,7 +38,7 @@ def load_camera(gain: Path | None, offset: Path | None, roi: str | None) -> Came
         parts = roi.split(",")
         if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
             raise InvalidInput(
-                f"--camera-roi {roi} is not four whole numbers: give x,y,width,height, like 128,0,512,512."
+                f"`camera_roi` {roi} is not four whole numbers: give x,y,width,height, like 128,0,512,512."
             )
         x, y, width, height = (int(part) for part in parts)
         region = (x, y, width, height)

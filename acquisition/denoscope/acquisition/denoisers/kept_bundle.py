@@ -88,12 +88,12 @@ def bundle_of(run: Path, denoiser: Mapping[str, Any], asked: str | None) -> Bund
         if asked is not None:
             raise
         raise InvalidInput(
-            f"the session used the bundle {path or name}, which is not there any more: name it with --bundle."
+            f"the session used the bundle {path or name}, which is not there any more: name it with `bundle`."
         ) from error
     wanted = denoiser.get("bundle_sha256", model.digest)
     if model.digest == wanted:
         return model
     what = f"the session used the bundle {name} with SHA-256 {wanted[:12]}..., and {place} has {model.digest[:12]}..."
     if asked is None:
-        raise InvalidInput(f"{what}: it was changed since; name a copy of the session's with --bundle.")
-    raise InvalidInput(f"{what}: name the session's with --bundle.")
+        raise InvalidInput(f"{what}: it was changed since; name a copy of the session's with `bundle`.")
+    raise InvalidInput(f"{what}: name the session's with `bundle`.")

@@ -65,7 +65,7 @@ def rounding_note(intensity: Mapping[str, float] | None, dtype: npt.DTypeLike) -
         return None
     return (
         f"the noise is {intensity['scale']:.2g} counts, so that rounding the denoised movie to whole counts adds much "
-        "to what is left of it; --float32 keeps the fractions"
+        "to what is left of it; `float32` keeps the fractions"
     )
 
 

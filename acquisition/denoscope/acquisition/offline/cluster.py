@@ -129,7 +129,7 @@ def run_on_cluster(
     InvalidInput
         When a worker cannot do the same as this machine, or dask is not installed.
     """
-    require("distributed", extra="dask", purpose="--dask")
+    require("distributed", extra="dask", purpose="`dask`")
     from dask.distributed import Client, as_completed
 
     by_index = {chunk.index: chunk for chunk in chunks}
@@ -138,7 +138,7 @@ def run_on_cluster(
             client: Any = stack.enter_context(Client(url, timeout="10s", set_as_default=False))
         except (OSError, ValueError, TypeError) as error:
             raise SourceUnavailable(
-                f"no Dask scheduler answers at {url} ({one_line(error)}): start one, or check --dask."
+                f"no Dask scheduler answers at {url} ({one_line(error)}): start one, or check `dask`."
             ) from error
         futures = [client.submit(_work, task, chunk, pure=False) for chunk in chunks]
         try:

@@ -106,7 +106,7 @@ def denoise_movie(
     """
     if dask is not None and (std is not None or format_of(output) != "OME-Zarr"):
         raise InvalidInput(
-            f"--dask writes OME-Zarr only, frames in any order: name --output {output.stem}.ome.zarr, without --std."
+            f"`dask` writes OME-Zarr only, frames in any order: name `output` {output.stem}.ome.zarr, without `std`."
         )
     check_files([movie], output, std)
     work = _Work(movie, output, std, camera, float32, Cut(0, chunk, warm_up), on_frame, resume=resume)

@@ -226,7 +226,7 @@ class _Filling:
         if self.report and self.denoiser.get("camera") != now:
             raise InvalidInput(
                 f"the session's camera calibration was {self.denoiser.get('camera')}, now it is {now}: give the "
-                "same --camera-gain, --camera-offset and --camera-roi."
+                "same `camera_gain`, `camera_offset` and `camera_roi`."
             )
 
     def open_denoiser(self, stack: ExitStack, bundle: str | None, backend: str) -> None:

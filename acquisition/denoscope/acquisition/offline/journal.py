@@ -90,7 +90,7 @@ class Journal:
         """
         if self.exists():
             raise OutputExists(
-                f"{self.path} is of a run that was interrupted: add --resume to go on with it, or delete it to "
+                f"{self.path} is of a run that was interrupted: add `resume` to go on with it, or delete it to "
                 "begin anew."
             )
 

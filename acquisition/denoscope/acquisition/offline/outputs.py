@@ -4,7 +4,7 @@
 
     OUTPUT                      appears when it is complete
     OUTPUT.partial              until then
-    OUTPUT.partial.json         journal, from which --resume goes on
+    OUTPUT.partial.json         journal, from which `resume` goes on
     OUTPUT.partial.lock         held while one program writes there
 """
 
@@ -47,7 +47,7 @@ def check_output(path: Path) -> None:
         raise InvalidInput(
             f"the name {path.name[:20]}...{path.name[-10:]} has {length} characters, and {most} are "
             "the limit (the files "
-            "beside it have longer ones): choose a shorter --output."
+            "beside it have longer ones): choose a shorter `output`."
         )
     if path.is_symlink() and not path.exists():
         raise OutputExists(f"{path} is a link to {path.readlink()}, which does not exist; name another file.")
@@ -82,8 +82,8 @@ def check_files(inputs: list[Path], output: Path, std: Path | None) -> None:
             key = _same(path)
             if key in written and each is std:
                 raise InvalidInput(
-                    f"--std {std} and --output {output} would be written into one file, {path.name}; "
-                    "give --std another "
+                    f"`std` {std} and `output` {output} would be written into one file, {path.name}; "
+                    "give `std` another "
                     "name."
                 )
             written[key] = path
@@ -91,7 +91,7 @@ def check_files(inputs: list[Path], output: Path, std: Path | None) -> None:
         if _same(path) in written:
             raise InvalidInput(
                 f"{path} is the input and is never overwritten: {output.name} would be written over it, because "
-                f"{output.name}.partial is where it is kept until it is complete; name another --output."
+                f"{output.name}.partial is where it is kept until it is complete; name another `output`."
             )
 
 
@@ -131,14 +131,14 @@ def locked(output: Path, std: Path | None = None, *, journal: bool = False) -> I
             if os.path.lexists(partial):
                 raise OutputExists(
                     f"{partial} exists, and nothing says that an interrupted run left it; move or delete it, or name "
-                    "another --output."
+                    "another `output`."
                 )
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise OutputExists(
-            f"another denoscope is writing {partial_of(output)} at this moment; wait for it, or name another --output."
+            f"another denoscope is writing {partial_of(output)} at this moment; wait for it, or name another `output`."
         ) from None
     except NotImplementedError:
         yield f"{path.parent} cannot lock files: make sure that nothing else writes {output.name} at the same time"
@@ -162,7 +162,7 @@ def give_name(partial: Path, path: Path) -> None:
     if not _moved(partial, path):
         raise OutputExists(
             f"{path} appeared while it was being made and is never overwritten; the result is complete: move "
-            f"{path.name} away and run the same command with --resume, or rename {partial.name} yourself."
+            f"{path.name} away and run the same command with `resume`, or rename {partial.name} yourself."
         )
 
 

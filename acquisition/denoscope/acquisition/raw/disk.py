@@ -96,5 +96,5 @@ def check_space(folder: Path, source: SourceInfo, frames: int | None, reserve: i
     )
     raise NoDiskSpace(
         f"{folder} has {free / 1e9:.2f} GB free, and {what} needs {needed / 1e9:.2f} GB with the reserve of "
-        f"{reserve / 1e9:.2f} GB; free space, record fewer frames, or name --output on another disk."
+        f"{reserve / 1e9:.2f} GB; free space, record fewer frames, or name `output` on another disk."
     )

@@ -311,7 +311,7 @@ class RawWriter:
 
 
 def _exists(path: Path) -> OutputExists:
-    return OutputExists(f"{path} exists and is never overwritten; name another --output folder.")
+    return OutputExists(f"{path} exists and is never overwritten; name another `output` folder.")
 
 
 def _held(folder: Path) -> bool:

@@ -213,7 +213,7 @@ def _measure(folder: Path, size: int) -> float | None:
         return write_speed(folder, size) if size else None
     except OSError as error:
         raise DiskUnwritable(
-            f"nothing can be written to {folder} ({one_line(error)}); name --output on another disk."
+            f"nothing can be written to {folder} ({one_line(error)}); name `output` on another disk."
         ) from error
 
 
@@ -229,7 +229,7 @@ def _short_of_space(
     )
     return (
         f"{folder} has {_gb(free)} GB free, and {what} needs {_gb(needed)} GB with the reserve of "
-        f"{_gb(reserve)} GB; free space, record fewer frames, or name --output on another disk"
+        f"{_gb(reserve)} GB; free space, record fewer frames, or name `output` on another disk"
     )
 
 
@@ -252,17 +252,17 @@ def _too_slow(
         return None
     height, width = source.shape
     most = "at most " if rate_from == "exposure" else ""
-    remedy = "; if it is slower than its exposure, say so with --camera-fps" if most else ""
+    remedy = "; if it is slower than its exposure, say so with `camera_fps`" if most else ""
     return (
         f"this camera writes {most}{_mb(needed)} MB/s ({height}x{width} {source.dtype.name} at {rate:.4g} "
         f"frames/s, {load.words}), this disk takes {_mb(speed)}: memory is full after {_duration(full_s)} and "
-        f"the recording ends there; lower the rate or the region, or name --output on a faster disk{remedy}"
+        f"the recording ends there; lower the rate or the region, or name `output` on a faster disk{remedy}"
     )
 
 
 def refused(forecast: Forecast) -> NoDiskSpace | DiskTooSlow | SourceUnavailable:
     """Return what to raise for a forecast that was not armed for."""
-    text = f"{forecast.problem or forecast.sentence}; --force arms anyway."
+    text = f"{forecast.problem or forecast.sentence}; `force` arms anyway."
     if forecast.link_too_slow:
         return SourceUnavailable(text)
     return NoDiskSpace(text) if forecast.disk_bytes_per_s is None else DiskTooSlow(text)

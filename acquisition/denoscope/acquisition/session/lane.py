@@ -260,7 +260,7 @@ class DenoiseLane:
         return item
 
     def _saw_its_look_ahead(self, output: Denoised) -> bool:
-        """Say whether no frame that an output waited for was left at the deadline; `--fill` computes such outputs."""
+        """Say whether no frame that an output waited for was left at the deadline; `fill_run` computes such outputs."""
         first = self._left_out.get(output.meta.key)
         return first is None or output.meta.number + self._look_ahead < first
 

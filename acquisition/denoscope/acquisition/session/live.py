@@ -61,15 +61,15 @@ _DENOISE_QUEUE = 64
 def _refuse_existing(output: Path) -> None:
     if output.is_symlink() and not output.exists():
         raise OutputExists(
-            f"--output {output} is a link to {output.readlink()}, which does not exist; name another folder."
+            f"`output` {output} is a link to {output.readlink()}, which does not exist; name another folder."
         )
     for name in (RAW_MOVIE, RAW_SIDECAR, REPORT):
         if os.path.lexists(output / name):
             raise OutputExists(
-                f"{output / name} exists and recordings are never overwritten; name another --output."
+                f"{output / name} exists and recordings are never overwritten; name another `output`."
             )
     if output.exists() and not output.is_dir():
-        raise OutputExists(f"--output {output} is a file; name a folder.")
+        raise OutputExists(f"`output` {output} is a file; name a folder.")
 
 
 def _claim(path: Path) -> None:
@@ -78,7 +78,7 @@ def _claim(path: Path) -> None:
         path.open("x").close()
     except FileExistsError:
         raise OutputExists(
-            f"{path} exists, so another session writes there or did; name another --output."
+            f"{path} exists, so another session writes there or did; name another `output`."
         ) from None
 
 
@@ -291,7 +291,7 @@ class _Run:
                 self.writer.close()
 
     def _remove_traces(self) -> None:
-        """Leave nothing behind where the camera never ran, so that the same --output can be named again."""
+        """Leave nothing behind where the camera never ran, so that the same folder can be named again."""
         if not self.began:
             self.traces.remove()
 
@@ -435,7 +435,7 @@ class _Run:
                 FinishReason.DISK_LOW,
                 f"the recording was ended because only {free / 1e6:.0f} MB are free on the disk of "
                 f"{self.settings.output} "
-                f"(--reserve-mb {self.settings.reserve_mb:g}); free space before the next one",
+                f"(`reserve_mb` {self.settings.reserve_mb:g}); free space before the next one",
             )
 
     def _note_once(self, note: str) -> None:
@@ -466,7 +466,7 @@ class _Run:
         if self.routes.refused:
             self.session.add_problem(
                 f"frames of {len(self.routes.refused)} more camera(s), channel(s), slice(s) or position(s) were not "
-                f"denoised: {self.routes.limit} streams are the limit; raise --streams"
+                f"denoised: {self.routes.limit} streams are the limit; raise `streams`"
             )
         self.provenance.update(self.denoiser.learned() if self.lane.ended else UNKNOWN)
         guard = self.provenance.pop("guard", None)

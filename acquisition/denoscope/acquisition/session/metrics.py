@@ -28,7 +28,7 @@ _ADDRESS = re.compile(r"(?:(?P<host>\[[^\]]+\]|[^:\[\]]+):)?(?P<port>\d{1,5})")
 
 
 def metrics_address(text: str) -> tuple[str, int]:
-    """Return host and port of ``--metrics PORT`` or ``--metrics HOST:PORT``.
+    """Return host and port of ``PORT`` or ``HOST:PORT``.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def metrics_address(text: str) -> tuple[str, int]:
     """
     match = _ADDRESS.fullmatch(text.strip())
     if match is None or int(match["port"]) >= 2**16:
-        raise InvalidInput(f"--metrics {text} is no port: give a number below 65536, like 9123.")
+        raise InvalidInput(f"`metrics` {text} is no port: give a number below 65536, like 9123.")
     host = (match["host"] or "127.0.0.1").strip("[]")
     if host == "localhost":
         host = "127.0.0.1"
@@ -47,7 +47,7 @@ def metrics_address(text: str) -> tuple[str, int]:
         loopback = False
     if not loopback:
         raise InvalidInput(
-            f"--metrics {text} can be reached from other computers, and nothing protects it there: give the port "
+            f"`metrics` {text} can be reached from other computers, and nothing protects it there: give the port "
             "alone, for 127.0.0.1, and let a Prometheus agent on this computer pass it on."
         )
     return host, int(match["port"])
@@ -186,7 +186,7 @@ class MetricsServer:
     """
 
     def __init__(self, address: tuple[str, int]) -> None:
-        require("prometheus_client", extra="metrics", purpose="--metrics")
+        require("prometheus_client", extra="metrics", purpose="`metrics`")
         from prometheus_client import CollectorRegistry, start_http_server
 
         # A registry of our own: the default one tells about the process, and others may use it.
@@ -196,7 +196,7 @@ class MetricsServer:
             self._server, self._thread = start_http_server(port, host, self._registry)
         except OSError as error:
             raise InvalidInput(
-                f"--metrics {port}: the port cannot be opened ({one_line(error)}); give another one."
+                f"`metrics` {port}: the port cannot be opened ({one_line(error)}); give another one."
             ) from error
         name = f"[{host}]" if ":" in host else host
         self.url = f"http://{name}:{self._server.server_port}/metrics"

@@ -147,21 +147,21 @@ def make_settings(**values: Any) -> SessionSettings:
         settings = SessionSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        name = ".".join(str(part) for part in first["loc"])
         raise InvalidInput(
-            f"--{name} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}."
+            f"`{name}` {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}."
         ) from error
     if settings.frames is not None and settings.seconds is not None:
         raise InvalidInput(
-            f"--frames {settings.frames} and --seconds {settings.seconds:g} exclude each other; give one."
+            f"`frames` {settings.frames} and `seconds` {settings.seconds:g} exclude each other; give one."
         )
     if settings.float32 and settings.denoised_format == "ndtiff":
         raise InvalidInput(
-            "--float32 does not go with --denoised-format ndtiff, which holds whole counts only: choose ome-tiff or "
+            "`float32` does not go with `denoised_format` ndtiff, which holds whole counts only: choose ome-tiff or "
             "ome-zarr."
         )
     if settings.movie is not None and settings.core != "demo":
         raise InvalidInput(
-            f"--movie {settings.movie} is replayed by --core demo, not by --core {settings.core}."
+            f"`movie` {settings.movie} is replayed by `core` demo, not by `core` {settings.core}."
         )
     return settings

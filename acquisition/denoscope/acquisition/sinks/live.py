@@ -463,7 +463,7 @@ def check_live_format(folder: Path, name: LiveFormat) -> None:
         for path in (folder / movie, folder / std_name(movie)):
             if path.exists():
                 raise OutputExists(
-                    f"{path} exists and recordings are never overwritten; name another --output."
+                    f"{path} exists and recordings are never overwritten; name another `output`."
                 )
 
 

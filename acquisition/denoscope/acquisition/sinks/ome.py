@@ -137,7 +137,7 @@ class DenoisedWriter:
     ) -> None:
         path = folder / file_name
         if path.exists() and keep is None:
-            raise OutputExists(f"{path} exists and is never overwritten; name another --output folder.")
+            raise OutputExists(f"{path} exists and is never overwritten; name another `output` folder.")
         self.path = path
         self._source = source
         self._provenance = provenance

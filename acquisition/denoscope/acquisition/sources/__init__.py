@@ -57,7 +57,7 @@ def open_source(
     """
     if core == "demo":
         if movie is None:
-            part.refuse("--core demo without --movie")
+            part.refuse("`core` demo without `movie`")
         from .replay import ReplaySource
 
         return ReplaySource(movie or demo_movie(), fps=fps, frames=frames, buffer_mb=buffer_mb)
@@ -70,7 +70,7 @@ def open_source(
         from .watch import WatchSource
 
         return WatchSource(Path(place), idle_s=idle_s, part=part)
-    part.refuse(f"--core {core}")
+    part.refuse(f"`core` {core}")
     if core.lower().endswith(".cfg"):
         from .config import ConfigSource
 
@@ -81,6 +81,6 @@ def open_source(
 
         return BridgeSource(address["host"].strip("[]"), int(address["port"]))
     raise InvalidInput(
-        f"--core {core} is not known: it is 'demo', HOST:PORT of a running Micro-Manager, a FILE.cfg, "
+        f"`core` {core} is not known: it is 'demo', HOST:PORT of a running Micro-Manager, a FILE.cfg, "
         "replay:PATH or watch:PATH."
     )

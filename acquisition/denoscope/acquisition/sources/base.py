@@ -32,7 +32,7 @@ class Source(ABC):
     @property
     def overflow_remedy(self) -> str:
         """Return the remedy for an overflow of the core's buffer."""
-        return "raise --buffer-mb, lower the frame rate or write to a faster disk"
+        return "raise `buffer_mb`, lower the frame rate or write to a faster disk"
 
     @abstractmethod
     def open(self) -> SourceInfo:

@@ -251,7 +251,7 @@ class BridgeSource(CoreSource):
             return f"{_TURN_ON} {self._port}"
         return (
             f"Micro-Manager's server listens to its own computer only, so on this one run: ssh -N -L "
-            f"{self._port}:127.0.0.1:{self._port} {self._host} (and --core 127.0.0.1:{self._port}), and on "
+            f"{self._port}:127.0.0.1:{self._port} {self._host} (and `core` 127.0.0.1:{self._port}), and on "
             f"{self._host} {_TURN_ON} {self._port}"
         )
 
@@ -285,7 +285,7 @@ class BridgeSource(CoreSource):
             return default
 
     def _footprint(self) -> int:
-        """Return the size of Micro-Manager's buffer in MB; it is set there, not by --buffer-mb."""
+        """Return the size of Micro-Manager's buffer in MB; it is set there, not by `buffer_mb`."""
         return self._maybe("getCircularBufferMemoryFootprint", 0) or _UNKNOWN_MB
 
     def _measure(self, info: SourceInfo) -> Link:
@@ -343,7 +343,7 @@ class BridgeSource(CoreSource):
             raise SourceUnavailable(
                 f"a sequence runs in the Micro-Manager at {self._name} (live view or an acquisition), and denoscope "
                 "would take its frames; it was left as it is: stop it there, or record there and follow the file "
-                "with --core watch:FOLDER."
+                "with `core` watch:FOLDER."
             )
         count = int(self._core.get_remaining_image_count())
         end_s = time.perf_counter() + _WATCH_S
@@ -482,7 +482,7 @@ class BridgeSource(CoreSource):
         size = f" ({self._buffer_mb} MB now)" if self._buffer_mb < _UNKNOWN_MB else ""
         return (
             "the connection to Micro-Manager carries less than the camera sends, or Micro-Manager was busy for too "
-            "long: lower the frame rate or the region, use --core FILE.cfg, or enlarge the sequence buffer in "
+            "long: lower the frame rate or the region, use `core` FILE.cfg, or enlarge the sequence buffer in "
             f"Micro-Manager's Tools > Options{size}"
         )
 

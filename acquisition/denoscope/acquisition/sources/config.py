@@ -49,14 +49,14 @@ def adapter_folder(chosen: Path | None) -> Path:
     if chosen is not None:
         if not chosen.is_dir():
             raise InvalidInput(
-                f"--mm-dir {chosen} is not a folder; name the folder that holds Micro-Manager's adapters."
+                f"`mm_dir` {chosen} is not a folder; name the folder that holds Micro-Manager's adapters."
             )
         return chosen
     try:
         from mm_test_adapters import device_adapter_path  # type: ignore[import-untyped]
     except ImportError as error:
         raise SourceUnavailable(
-            "no folder with device adapters is known: name Micro-Manager's with --mm-dir, or for the demo "
+            "no folder with device adapters is known: name Micro-Manager's with `mm_dir`, or for the demo "
             f"adapters {_INSTALL}."
         ) from error
     return Path(device_adapter_path())
@@ -82,12 +82,12 @@ def explain_load_error(error: Exception, config: Path, folder: Path, required: s
             f"the adapters in {folder} have device interface {found[2]}, and the installed pymmcore needs "
             f"{found[1]}; install the pymmcore release whose version ends in .{found[2]}.0, or a "
             "Micro-Manager build "
-            f"with device interface {found[1]} (its folder is named by --mm-dir)."
+            f"with device interface {found[1]} (its folder is named by `mm_dir`)."
         )
     reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     return SourceUnavailable(
         f"{config} did not load with the adapters in {folder} (device interface {required}): {reason}; name the folder "
-        "of the Micro-Manager that the configuration was made with by --mm-dir."
+        "of the Micro-Manager that the configuration was made with by `mm_dir`."
     )
 
 

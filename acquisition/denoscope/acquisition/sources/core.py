@@ -100,7 +100,7 @@ class CoreSource(Source):
         What to do where that buffer is too small.
     """
 
-    buffer_remedy = "raise --buffer-mb"
+    buffer_remedy = "raise `buffer_mb`"
 
     def __init__(self, *, buffer_mb: int) -> None:
         self._buffer_mb = buffer_mb

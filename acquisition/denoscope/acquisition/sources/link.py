@@ -69,11 +69,11 @@ def link_too_slow(
         if buffer is not None
         else "its buffer fills up"
     )
-    remedy = "; if it is slower than its exposure, say so with --camera-fps" if most else ""
+    remedy = "; if it is slower than its exposure, say so with `camera_fps`" if most else ""
     return (
         f"this camera sends {most}{rate_hz:.4g} frames/s ({_mb(rate_hz * source.frame_bytes)} MB/s), and the "
         f"connection to Micro-Manager carries {carries:.3g} frames/s ({_mb(carries * source.frame_bytes)} MB/s, "
-        f"{how}): {ends}, and the recording ends there; lower the rate or the region, or use --core "
+        f"{how}): {ends}, and the recording ends there; lower the rate or the region, or use `core` "
         f"FILE.cfg{remedy}"
     )
 

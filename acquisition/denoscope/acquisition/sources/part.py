@@ -35,8 +35,8 @@ class Part:
         return {name: getattr(self, name) for name in ("channel", "plane", "position", "interleaved")}
 
     def given(self) -> list[str]:
-        """Return the options that were given."""
-        return [f"--{name} {value}" for name, value in self.choice().items() if value is not None]
+        """Return the parameters that were given."""
+        return [f"`{name}` {value}" for name, value in self.choice().items() if value is not None]
 
     def takes(self, axes: Mapping[str, Any], known: dict[str, list[str]]) -> bool:
         """Say whether a frame with these axes belongs to the part.

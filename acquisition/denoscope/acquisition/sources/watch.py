@@ -121,7 +121,7 @@ class WatchSource(UncoredSource):
             if turns := self._part.interleaved:
                 if grown.tags.get("Axes"):
                     raise InvalidInput(
-                        f"{self._path} says itself which channel or plane its frames show: leave out --interleaved "
+                        f"{self._path} says itself which channel or plane its frames show: leave out `interleaved` "
                         f"{turns}."
                     )
                 axes = {"time": count // turns, "channel": count % turns}

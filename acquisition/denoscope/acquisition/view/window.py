@@ -40,7 +40,7 @@ class LiveWindow(LiveView):
     """
 
     def __init__(self, *, stay: bool, module: str = _MODULE) -> None:
-        require("napari", extra="view", purpose="--view")
+        require("napari", extra="view", purpose="`view`")
         super().__init__(Slab())
         self._stay = stay
         self._words: list[str] = []
@@ -86,7 +86,7 @@ class LiveWindow(LiveView):
         why = self._words[-1].rstrip(".") if self._words else "it said nothing"
         raise InvalidInput(
             f"the live view cannot open its window: its process {exit_words(self._process.poll())} ({why}); run "
-            "without --view where there is no screen with OpenGL."
+            "without `view` where there is no screen with OpenGL."
         )
 
     @property

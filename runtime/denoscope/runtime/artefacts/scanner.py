@@ -59,7 +59,7 @@ class ScannerArtefacts(BaseModel):
             done = (
                 "this is corrected in the denoised movie"
                 if fixed
-                else "the denoised movie keeps this, and --fix-line-offset corrects it there"
+                else "the denoised movie keeps this, and `fix_line_offset` corrects it there"
             )
             said.append(
                 f"odd lines are shifted by {abs(self.line_offset):.1f} pixels to the {way}, as by a scanner that scans "

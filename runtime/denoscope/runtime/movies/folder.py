@@ -82,8 +82,8 @@ def _choose(path: Path, files: dict[str, Path], head: Head, wanted: Wanted) -> t
             found = sort_names(list(files), cycle_is="plane")
         elif wanted.position is None:
             raise InvalidInput(
-                f"{path} has {cycles} cycles of {images} images, and nothing says what they are: choose with --plane "
-                f"0 to {images - 1} where each cycle is a stack, or with --position 0 to {cycles - 1} one cycle of a "
+                f"{path} has {cycles} cycles of {images} images, and nothing says what they are: choose with `plane` "
+                f"0 to {images - 1} where each cycle is a stack, or with `position` 0 to {cycles - 1} one cycle of a "
                 "time series."
             )
         else:

@@ -179,13 +179,13 @@ def _open(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     if wanted.interleaved is None:
         return _open_as_it_says(path, wanted, limit_bytes)
     if wanted.interleaved < 1:
-        raise InvalidInput(f"--interleaved {wanted.interleaved} is no number of channels: give 2 or more.")
+        raise InvalidInput(f"`interleaved` {wanted.interleaved} is no number of channels: give 2 or more.")
     every = _open_as_it_says(
         path, Wanted(None, wanted.plane, wanted.position, wanted.interleaved), limit_bytes
     )
     turns = alternating(wanted.interleaved)
     places, _ = choose_pages(
-        f"{path} (--interleaved {turns.channels})", turns, every.shape[0], Wanted(wanted.channel)
+        f"{path} (`interleaved` {turns.channels})", turns, every.shape[0], Wanted(wanted.channel)
     )
     over = every.shape[0] % turns.channels
     note = (

@@ -114,5 +114,5 @@ def pick_index(name: str, axis: Axis, wanted: int | str | None) -> int:
         f"{name} has {axis.size} {_PLURAL[axis.kind] if axis.size > 1 else axis.kind}: {', '.join(entries)}"
     )
     if wanted is not None:
-        raise InvalidInput(f"{what}; there is no {axis.kind} {wanted}: choose another with --{axis.kind}.")
-    raise InvalidInput(f"{what}: choose with --{axis.kind}.")
+        raise InvalidInput(f"{what}; there is no {axis.kind} {wanted}: choose another with `{axis.kind}`.")
+    raise InvalidInput(f"{what}: choose with `{axis.kind}`.")

@@ -60,7 +60,7 @@ def choose(name: str, axes: list[Axis], wanted: Wanted) -> Choice:
 def only_image(name: str, labels: tuple[str, ...], wanted: Wanted) -> tuple[int, Wanted]:
     """Return which of several images of one file is wanted, and what is left to choose in it.
 
-    Where the file has one image, ``--position`` chooses in that image.
+    Where the file has one image, `position` chooses in that image.
     """
     if len(labels) == 1:
         return 0, wanted

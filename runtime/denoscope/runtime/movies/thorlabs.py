@@ -135,8 +135,8 @@ def _opened(path: Path, root: ET.Element, wanted: Wanted, limit_bytes: int) -> R
         if len(possible) > 1:
             raise InvalidInput(
                 f"{path} ends before the {plan.frames} frames planned, so it may hold {possible[0]} or {possible[1]} "
-                f"channels for each frame: say which with --interleaved {possible[0]} (only those that were on) or "
-                f"--interleaved {possible[1]} (all detectors)."
+                f"channels for each frame: say which with `interleaved` {possible[0]} (only those that were on) or "
+                f"`interleaved` {possible[1]} (all detectors)."
             )
         stored = possible[0]
     return _frames(path, root, (height, width, stored, plan), enabled, wanted, limit_bytes)

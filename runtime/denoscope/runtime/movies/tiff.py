@@ -317,7 +317,7 @@ def _open_listed(images: list[OmeImage], path: Path, wanted: Wanted, limit_bytes
         which = f"{lost[0]} is missing or too short" if lost is not None else "its OME-XML does not list it"
         raise InvalidInput(
             f"{path}: frame {at} of {len(places)} was never written ({which}): copy the missing file to the others, "
-            "or use the frames before it with --frames."
+            "or use the frames before it with `frames`."
         )
     used = [f for f in files if lengths[f]]
     begins = dict(zip(used, np.cumsum([0, *(lengths[f] for f in used)]).tolist(), strict=False))

@@ -113,7 +113,7 @@ class CameraCalibration:
         first = maps.get("gain", maps.get("offset"))
         if first is None:
             raise InvalidInput(
-                "A calibration needs a gain or an offset map: give --camera-gain, --camera-offset."
+                "A calibration needs a gain or an offset map: give `camera_gain`, `camera_offset`."
             )
         calibration = cls(
             maps.get("gain", np.ones(first.shape)),
@@ -152,7 +152,7 @@ class CameraCalibration:
         if tuple(shape[-2:]) != self.shape:
             raise InvalidInput(
                 f"The frames are {_size(shape[-2:])} and the calibration maps {_size(self.shape)}: name the "
-                "camera's region with --camera-roi x,y,width,height, or use maps of this binning."
+                "camera's region with `camera_roi` x,y,width,height, or use maps of this binning."
             )
 
     def correct(self, frames: npt.NDArray[Any]) -> Float32:

@@ -77,7 +77,7 @@ class GuardFinding(BaseModel):
         return (
             f"the denoised picture is not to be trusted: {self.off} of {self.checked} compared frames "
             f"({self.first} to {self.last}) {what}, beyond what noise explains; the raw frames are right; "
-            "try another --backend or --bundle"
+            "try another `backend` or `bundle`"
         )
 
     def and_of(self, other: GuardFinding) -> GuardFinding:
@@ -295,5 +295,5 @@ def _sample(frame: Frame) -> Sample:
 def _not_finite(number: int) -> str:
     return (
         f"The denoised frame {number} holds no numbers (NaN or infinite): the bundle is damaged, or the backend "
-        "computes wrongly; try another --backend, or export the bundle again."
+        "computes wrongly; try another `backend`, or export the bundle again."
     )
