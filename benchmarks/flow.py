@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from _provenance import write_results
+from flow_references import REFERENCES
 
 from denoscope.runtime import Intensity
 from denoscope.train.flow.net import estimate_flow, load_flow
 from denoscope.train.flow.pairs import still_scenes
-from denoscope.train.flow.reference import REFERENCES
 from denoscope.train.simulator.displacement import flow_between, smooth_displacement, warp_movie
 
 FloatArray = npt.NDArray[np.float32]

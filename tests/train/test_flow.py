@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from importlib import resources
 from pathlib import Path
@@ -24,10 +25,9 @@ from denoscope.train.flow.net import (
     flow_estimator,
     global_shift,
     load_flow,
-    warp,
 )
 from denoscope.train.flow.pairs import PairSettings, draw_pairs, still_scenes
-from denoscope.train.flow.reference import REFERENCES
+from denoscope.train.flow.warp import warp
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -194,6 +194,10 @@ def test_a_foreign_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match=rf"{name} does not hold .* give a file") as caught:
             load_flow(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from flow_references import REFERENCES  # noqa: E402  beside the benchmark that compares with them
 
 
 @pytest.mark.parametrize("method", REFERENCES[1:], ids=lambda m: m.name)

@@ -12,9 +12,10 @@ from torch import Tensor
 from denoscope.runtime import InvalidInput, estimate_intensity
 from denoscope.train.flow import fit as _flow_fit
 from denoscope.train.flow.fit import FlowFitSettings, end_point_error, fit_flow, held_out_pairs
-from denoscope.train.flow.net import FlowNet, load_flow, warp
+from denoscope.train.flow.net import FlowNet, load_flow
 from denoscope.train.flow.pairs import PairSettings, draw_pairs, still_scenes
 from denoscope.train.flow.refine import RefineSettings, refine_flow
+from denoscope.train.flow.warp import warp
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

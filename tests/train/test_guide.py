@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from denoscope.train.networks.live.guide import lead_to_centre, resize_flow, sample
+from denoscope.train.flow.warp import warp
+from denoscope.train.networks.live.guide import lead_to_centre, resize_flow
 
 
 def test_sampling_at_zero_displacement_changes_nothing() -> None:
     x = torch.randn(2, 3, 9, 7)
-    torch.testing.assert_close(sample(x, torch.zeros(2, 2, 9, 7)), x, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(warp(x, torch.zeros(2, 2, 9, 7)), x, atol=1e-5, rtol=1e-5)
 
 
 def test_sampling_by_whole_steps_is_a_shift_with_repeated_borders() -> None:
@@ -18,7 +19,7 @@ def test_sampling_by_whole_steps_is_a_shift_with_repeated_borders() -> None:
     displacement = torch.zeros(1, 2, 8, 10)
     displacement[:, 0], displacement[:, 1] = 1, -2
     expected = x[..., [*range(1, 8), 7], :][..., [0, 0, *range(8)]]
-    torch.testing.assert_close(sample(x, displacement), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(warp(x, displacement), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("pixels", [1, 4])

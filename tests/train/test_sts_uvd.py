@@ -17,6 +17,7 @@ from denoscope.train import (
     denoise_sts_uvd,
     fit_sts_uvd,
 )
+from denoscope.train.flow.warp import warp
 from denoscope.train.networks.published.sts_uvd import (
     consistency_loss,
     estimate_flows,
@@ -24,7 +25,6 @@ from denoscope.train.networks.published.sts_uvd import (
     kappa_at,
     replace_pixels,
     spatial_probabilities,
-    warp,
 )
 from denoscope.train.networks.published.sts_uvd_task import _is_plateau
 

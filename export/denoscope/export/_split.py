@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from denoscope.runtime import InvalidInput
 from denoscope.train import LiveNet, StsUvd, Umvd, temporal_weights
 from denoscope.train.data.sampling import align_features, recall_memory
+from denoscope.train.flow.warp import warp
 from denoscope.train.networks.live.guide import lead_to_centre, resize_flow
-from denoscope.train.networks.published.sts_uvd import warp
 from denoscope.train.networks.published.umvd import response_gain
 
 __all__ = ["AnyNetwork", "Split", "split"]

@@ -32,6 +32,8 @@ from torch.nn import functional
 from denoscope.runtime import Intensity, InvalidInput
 from denoscope.runtime.motion.register import AT_FIRST, Registration
 
+from .warp import warp
+
 __all__ = [
     "FlowNet",
     "FlowSettings",
@@ -41,7 +43,6 @@ __all__ = [
     "flow_estimator",
     "global_shift",
     "load_flow",
-    "warp",
 ]
 
 FloatArray = npt.NDArray[np.float32]
@@ -76,16 +77,6 @@ class FlowSettings:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values for JSON."""
         return asdict(self)
-
-
-def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Sample (B, C, H, W) at p + flow(p), bilinear, the border repeated; flow (B, 2, H, W), rows first."""
-    height, width = x.shape[-2:]
-    rows = torch.arange(height, dtype=x.dtype, device=x.device).view(-1, 1) + flow[:, 0]
-    columns = torch.arange(width, dtype=x.dtype, device=x.device) + flow[:, 1]
-    # Centres of pixels at (2 i + 1) / n - 1: defined for an edge of one pixel too.
-    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], -1)
-    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 def _twice(x: Tensor, like: Tensor) -> Tensor:

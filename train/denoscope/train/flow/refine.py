@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from denoscope.runtime import AnyMovie, Intensity, InvalidInput
 
-from .net import FlowNet, average_frames, warp
+from .net import FlowNet, average_frames
+from .warp import warp
 
 __all__ = ["FlowRefinement", "RefineSettings", "photometric_score", "refine_flow"]
 

@@ -12,27 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["lead_to_centre", "resize_flow", "sample"]
+from denoscope.train.flow.warp import warp
+
+__all__ = ["lead_to_centre", "resize_flow"]
 
 _INVERSION_STEPS = 2
-
-
-def sample(x: Tensor, displacement: Tensor) -> Tensor:
-    """Sample `x` at p + displacement(p), bilinear, borders repeated.
-
-    Parameters
-    ----------
-    x
-        (B, C, h, w).
-    displacement
-        (B, 2, h, w), rows then columns, in steps of the grid of `x`.
-    """
-    height, width = x.shape[-2:]
-    rows = torch.arange(height, dtype=x.dtype, device=x.device).view(-1, 1) + displacement[:, 0]
-    columns = torch.arange(width, dtype=x.dtype, device=x.device) + displacement[:, 1]
-    # Cell centres at (2 i + 1) / n - 1: no division by n - 1, which is zero for a single row.
-    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
-    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 def lead_to_centre(flows: Sequence[Tensor], centre: int, pixels: int) -> list[Tensor]:
@@ -56,17 +40,17 @@ def lead_to_centre(flows: Sequence[Tensor], centre: int, pixels: int) -> list[Te
     batch, later = len(flows[0]), len(flows) - centre
     leads = [torch.zeros_like(flows[0])] * (len(flows) + 1)
     for i in range(centre - 1, -1, -1):
-        onward = flows[i] if i == centre - 1 else sample(flows[i], leads[i + 1] / pixels)
+        onward = flows[i] if i == centre - 1 else warp(flows[i], leads[i + 1] / pixels)
         leads[i] = leads[i + 1] + onward
     if later:
         # All at once: sampling is what costs, in time and in the size of an exported graph.
         forward = torch.cat(list(flows[centre:]))
         backward = -forward
         for _ in range(_INVERSION_STEPS):
-            backward = -sample(forward, backward / pixels)
+            backward = -warp(forward, backward / pixels)
         for i in range(later):
             step = backward[i * batch : (i + 1) * batch]
-            onward = step if i == 0 else sample(step, leads[centre + i] / pixels)
+            onward = step if i == 0 else warp(step, leads[centre + i] / pixels)
             leads[centre + i + 1] = leads[centre + i] + onward
     return leads
 

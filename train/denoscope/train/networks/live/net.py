@@ -22,8 +22,9 @@ from torch.nn import functional
 
 from denoscope.runtime import InvalidInput
 from denoscope.train.data.sampling import CELL
+from denoscope.train.flow.warp import warp
 
-from .guide import lead_to_centre, resize_flow, sample
+from .guide import lead_to_centre, resize_flow
 from .layers import BlindView, RingConvolution, SecondStage
 from .settings import LiveNetSettings
 
@@ -377,8 +378,8 @@ class LiveNet(nn.Module):
             at_cells = resize_flow(lead, self.stride / self.scale)
             travelled.append(torch.sqrt(at_cells.square().sum(1, keepdim=True) + _TINY))
             if i != centre:
-                frame = sample(_frame_of(features[i]), resize_flow(lead, self.stride))
-                learned = sample(features[i][:, CELL:], at_cells / self.scale)
+                frame = warp(_frame_of(features[i]), resize_flow(lead, self.stride))
+                learned = warp(features[i][:, CELL:], at_cells / self.scale)
                 warped[i] = torch.cat([functional.pixel_unshuffle(frame, self.scale), learned], dim=1)
         return warped, travelled
 

@@ -23,9 +23,9 @@ import torch
 from scipy import ndimage
 from skimage.registration import optical_flow_ilk
 from torch import Tensor, nn
-from torch.nn import functional
 
 from denoscope.runtime import AnyMovie, Intensity
+from denoscope.train.flow.warp import warp
 from denoscope.train.task import device_of
 
 from .umvd import FeatureGenerator, UNetDenoiser, cut_window, initialise, pad_to_stride, temporal_weights
@@ -43,7 +43,6 @@ __all__ = [
     "kappa_at",
     "replace_pixels",
     "spatial_probabilities",
-    "warp",
 ]
 
 FloatArray = npt.NDArray[np.float32]
@@ -102,15 +101,6 @@ def replace_pixels(
     result = frames.copy()
     result[tuple(chosen.T)] = frames[tuple(source.T)]
     return result
-
-
-def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Sample (B, C, H, W) at p + flow(p), bilinear, the border repeated; flow (B, 2, H, W), rows first."""
-    height, width = x.shape[-2:]
-    rows = torch.arange(height, dtype=flow.dtype, device=x.device).view(-1, 1) + flow[:, 0]
-    columns = torch.arange(width, dtype=flow.dtype, device=x.device) + flow[:, 1]
-    grid = torch.stack([2 * columns / max(width - 1, 1) - 1, 2 * rows / max(height - 1, 1) - 1], -1)
-    return functional.grid_sample(x, grid, padding_mode="border", align_corners=True)
 
 
 class StsUvd(nn.Module):
