@@ -148,7 +148,7 @@ def main() -> None:
     for what in tables[0]:
         print(f"| {what} | " + " | ".join(table[what] for table in tables) + " |")
     if arguments.json:
-        result: Any = [
+        result = [
             {"tree": tree.resolve().name, **table}
             for tree, table in zip(arguments.trees, tables, strict=True)
         ]
