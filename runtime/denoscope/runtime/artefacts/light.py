@@ -18,7 +18,7 @@ import numpy.typing as npt
 from denoscope.runtime.noise.noise import Intensity
 from denoscope.runtime.noise.saturation import is_full
 
-__all__ = ["STEADY", "Light", "LightMeter", "lit_as_one", "noise_of", "under"]
+__all__ = ["STEADY", "Light", "LightMeter", "Lit", "lit_as_one", "noise_of", "under"]
 
 Array = npt.NDArray[np.float64]
 
@@ -30,6 +30,7 @@ _SIGMAS = 5.0  # standard errors that a change of light must have
 _LEAST = 0.01  # of the light
 _MEMORY = 16.0  # frames, time constant of the reference,
 _SHORT = 4.0  # and of what a frame is compared with, so that activity that lasts is no change
+_LONG = 64.0  # and of what slow drifts are told by
 _UNEVEN = 0.33  # largest spread of a change over the frame, relative to the change: else it is activity
 _STEPS = 6  # of the robust fit
 _TUKEY = 4.7
@@ -65,6 +66,20 @@ class Light:
 
 
 STEADY = Light()
+
+
+@dataclass(slots=True)
+class Lit:
+    """Number of a measured frame, its means over the blocks of the light meter, and the light it got.
+
+    `drift` is by how much the mean of the last frames in steady light is off that of many before them, in counts.
+    """
+
+    number: int
+    blocks: Array
+    light: Light
+    mean: float
+    drift: float = 0.0
 
 
 def under(intensity: Intensity, light: Light, brightest: float = 3.0) -> Intensity:
@@ -189,6 +204,7 @@ class LightMeter:
         photons = 1 / max(intensity.noise_slope, 1e-3) ** 2
         self._blocks = _Blocks(shape, _PIXELS if photons >= _DIM else _PIXELS_DIM)
         self._intensity = intensity
+        self._seen_blocks: Array = np.zeros(0)  # of the last frame
         self.restart()
 
     def restart(self) -> None:
@@ -196,6 +212,7 @@ class LightMeter:
         self._reference: Array | None = None
         self._last: Array = np.zeros(0)  # the same over a few frames
         self._seen = 0.0
+        self._long, self._frames = 0.0, 0  # mean of many frames in the reference's light
         self._level = STEADY  # the light while it is steady
         self._varies = False
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=_QUIET)
@@ -230,20 +247,22 @@ class LightMeter:
         self.restart()
         self._reference = self._last = self._blocks.of(frame)
         self._seen = 1.0
+        self._long, self._frames = float(self._last.mean()), 1
 
     def see(self, frame: npt.NDArray[Any]) -> Light:
         """Return the light of the next frame (H, W) of raw counts."""
-        x = self._blocks.of(frame)
+        self._seen_blocks = x = self._blocks.of(frame)
         if not np.isfinite(x).all():
             return self._level
         if self._reference is None:
             if self._lacks_a_picture(x):
                 return Light(unusual="dark")
             self._reference, self._last, self._seen = x, x, 1.0
+            self._long, self._frames = float(x.mean()), 1
             return STEADY
         level = self._level
         predicted = self._last if level is STEADY else level.gain * self._last + level.offset
-        variance = self._variance(predicted) * (1 + level.gain**2 / min(self._seen, 2 * _SHORT - 1))
+        variance = self.variance_of(predicted) * (1 + level.gain**2 / min(self._seen, 2 * _SHORT - 1))
         residual = x - predicted
         weight = 1 / variance
         change = float(weight @ residual / weight.sum())
@@ -261,9 +280,32 @@ class LightMeter:
         steady = x if light is STEADY else (x - light.offset) / light.gain
         self._reference = self._reference + (steady - self._reference) / self._seen
         self._last = self._last + (steady - self._last) / min(self._seen, _SHORT)
+        self._frames += 1
+        self._long += (float(steady.mean()) - self._long) / min(self._frames, _LONG)
         return light
 
-    def _variance(self, level: Array) -> Array:
+    def lit(self, number: int, light: Light) -> Lit:
+        """Return what is kept of the frame that was seen last."""
+        blocks, reference = self._seen_blocks, self._reference
+        mean = float(blocks.mean())
+        drift = 0.0
+        if light is STEADY and reference is not None:
+            # Means of some frames, of which single ones may hide a drift.
+            recent = float(self._last.mean())
+            before = (float(reference.mean()), self._long)
+            drift = max((recent - each for each in before), key=abs)
+        return Lit(number, blocks, light, mean, drift)
+
+    def blocks_of(self, frame: npt.NDArray[Any]) -> Array:
+        """Return the means of a frame over the blocks that are kept of a measured one."""
+        return self._blocks.of(frame)
+
+    def light_above(self, mean: float) -> float:
+        """Return the light of a mean in counts above the camera's offset, about."""
+        reference = self._reference
+        return 0.0 if reference is None else self._light_above(mean, reference)
+
+    def variance_of(self, level: Array) -> Array:
         """Return the variance of the blocks' means by the camera's noise."""
         n = self._intensity
         z = (level - n.offset) / n.scale
@@ -409,23 +451,32 @@ class LightMeter:
         largest = float(sample.max())
         if is_full(largest, frame.dtype) and np.count_nonzero(sample == largest) > _FULL_SHARE * sample.size:
             return "saturated"
-        flat = level.gain + fit.slope < _DARK * level.gain and fit.slope_error < 0.25 * _DARK
-        if significant and flat and abs(fit.change) > 0.5 * light * level.gain:
-            return "dark" if fit.change < 0 else "bright"
-        if significant and fit.change < -(1 - _DARK) * light * level.gain and self._intensity.noise_slope > 0:
-            return "dark"
+        if significant and abs(fit.change) > 0.5 * light * level.gain:
+            # The reference is old: active structures may have gone out since, and that is not what makes a frame flat.
+            left, error = self._contrast_left(x, variance)
+            flat = left < _DARK and error < 0.25 * _DARK
+            low = fit.change < -(1 - _DARK) * light * level.gain and self._intensity.noise_slope > 0
+            if fit.change > 0 and flat:
+                return "bright"
+            if fit.change < 0 and (flat or (low and left - 2 * error < _DARK)):
+                return "dark"
         if significant and fit.change > 0:
             # More light, and with it more noise than the frames around can make good.
-            ratio = self._variance(x) / variance
+            ratio = self.variance_of(x) / variance
             if float(np.median(ratio)) > _NOISIER:
                 return "bright"
         return ""
+
+    def _contrast_left(self, x: Array, variance: Array) -> tuple[float, float]:
+        """Return the contrast of a frame in that of the last ones, and its error."""
+        fit = _fit(x - self._last, self._last, variance)
+        return 1 + fit.slope, fit.slope_error
 
     def _pass_by(self, x: Array, kind: str) -> Light:
         """Count unusual frames; after some that are alike the scene is another."""
         other = self._other
         alike = other is not None and x.std() > 0 and np.corrcoef(x, other)[0, 1] > _ALIKE
-        pictured = float(np.var(x)) > 20 * float(np.median(self._variance(x)))
+        pictured = float(np.var(x)) > 20 * float(np.median(self.variance_of(x)))
         self._other = x if other is None or not alike else other + (x - other) / 4
         self._unusual = self._unusual + 1 if other is not None else 1
         patience = _PATIENCE if alike and pictured and kind == "bright" else _PATIENCE_DARK

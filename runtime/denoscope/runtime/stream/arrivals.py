@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from denoscope.runtime.artefacts.light import STEADY, Light
+from denoscope.runtime.artefacts.light import STEADY, Light, Lit
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.noise.counts import Region
 from denoscope.runtime.noise.few_photons_mean import Measured
@@ -32,6 +32,7 @@ class Entry:
     back: npt.NDArray[Any] | None = None
     few: Measured | None = None  # of a frame of few photons
     light: Light = STEADY
+    lit: Lit | None = None
     shown: npt.NDArray[Any] | None = None
 
 

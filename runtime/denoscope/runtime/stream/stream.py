@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.runtime.artefacts.kept_light import change_of_mean, changed, lies_in_rounding, missing_light
 from denoscope.runtime.artefacts.light import STEADY, Light, LightMeter, lit_as_one, noise_of, under
 from denoscope.runtime.artefacts.scanner import Scanner, ScannerArtefacts, measure_scanner
 from denoscope.runtime.backends.registry import Backend, Choice
@@ -45,6 +46,8 @@ __all__ = ["FAILED", "Stream"]
 _BRIGHTER = 10.0  # standard deviations above the median of the frames that the noise was estimated from
 
 FAILED = "failed"  # the drop reason of frames that were in flight when the backend raised
+
+_ROUNDED_OFF = 0.2  # of a change of the mean
 
 _PATIENCE = 64  # frames without values that a calibration waits for
 
@@ -610,7 +613,8 @@ class Stream:
         # The noise that a bundle comes with was that of its training: it learned what is the mean.
         estimated = self._intensity != self.bundle.manifest.intensity
         few = light_of(frame, self._under(light)) if estimated and self._light else None
-        entry = Entry(meta, pushed, related, place, field, back, few, light)
+        lit = None if self._meter is None else self._meter.lit(number, light)
+        entry = Entry(meta, pushed, related, place, field, back, few, light, lit)
         self._emit_and_absorb(self._ring.enter(entry), skip, outputs)
 
     def _light_of(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Light:
@@ -733,9 +737,7 @@ class Stream:
         fused = perf_counter()
         frame = window.read(entry.place)
         self._guard.check_numbers(entry.meta.number, frame)
-        if entry.few is not None:
-            seen = (e.few for e in self._ring.entries if e is not None)
-            frame = keep_mean(frame, entry.few, [few.mean for few in seen if few is not None])
+        frame = self._with_its_light(frame, entry, rotation)
         std = window.read_std(entry.place) if self._std else None
         if self._scanner is not None:
             frame = self._scanner.put_back(frame)
@@ -747,6 +749,38 @@ class Stream:
         seconds.outputs += 1
         times = StageTimes(entry.meta.t_received_s, entry.pushed, entry.encoded, started, fused, emitted)
         return Denoised(frame, std, entry.meta, times)
+
+    def _with_its_light(self, frame: Frame, entry: Entry, rotation: int) -> Frame:
+        """Return a denoised frame with the light of the measured one, where light changes or is of few photons."""
+        change = None
+        if entry.lit is not None and self._meter is not None:
+            around = [e.lit for e in self._ring.entries if e is not None and e.lit is not None]
+            few = entry.few is not None
+            change = missing_light(frame, entry.lit, around, self._meter, few=few)
+        if change is None:
+            if entry.few is None:
+                return frame
+            seen = (e.few for e in self._ring.entries if e is not None)
+            return keep_mean(frame, entry.few, [few.mean for few in seen if few is not None])
+        if not lies_in_rounding(frame, change):
+            return changed(frame, change)
+        # Where most pixels are rounded alike, the mean does not follow what is added: once more then.
+        wanted = change_of_mean(frame, change)
+        again = self._fuse_again(entry, rotation, change)
+        got = float(again.mean()) - float(frame.mean())
+        if abs(got - wanted) > _ROUNDED_OFF * abs(wanted):
+            change = change[0], change[1] + wanted - got
+            again = self._fuse_again(entry, rotation, change)
+        return again
+
+    def _fuse_again(self, entry: Entry, rotation: int, change: tuple[float, float]) -> Frame:
+        """Return the centre as ``factor * frame + shift``, rounded once."""
+        window, (factor, shift) = self._bound, change
+        intensity = self._under(entry.light)
+        offset, scale = factor * intensity.offset + shift, factor * intensity.scale
+        window.set_intensity(intensity.model_copy(update={"offset": offset, "scale": scale}))
+        window.fuse(rotation, self._ring.presence, entry.place)
+        return window.read(entry.place)
 
     def _drain(self, skip: str | None, outputs: list[Denoised]) -> None:
         """Finish every frame in flight and leave the ring and the memory empty."""
