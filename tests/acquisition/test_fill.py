@@ -123,7 +123,9 @@ def test_a_session_in_float32_is_filled_in_float32(tmp_path: Path, form: str) ->
     rounded = record(tmp_path / "rounded", frames)
     assert rounded["frames"]["denoised"] == 40
     counts = tifffile.imread(tmp_path / "rounded" / "denoised.ome.tif").astype(np.float32)
-    assert np.abs(whole - counts).max() < 0.51  # the same but for the rounding
+    # The same but for the rounding, which comes twice where more than a few counts of light were missing.
+    assert np.abs(whole - counts).max() < 1.01
+    assert (np.abs(whole - counts) < 0.51).mean() > 0.9
     run = tmp_path / "run"
     record(run, frames, [20, 21, 30], form, float32=True)
     if form == "ome-zarr":  # a crash leaves no report, and the frames say what they are

@@ -9,7 +9,10 @@ import numpy.typing as npt
 import pytest
 
 from denoscope.runtime import Denoised, FrameMeta, Intensity, Stream, StreamCounters, estimate_intensity
-from denoscope.runtime.artefacts.kept_light import changed, missing_light  # the sums themselves, without a network
+from denoscope.runtime.artefacts.kept_light import (
+    changed,
+    missing_light,
+)  # the sums themselves, without a network
 from denoscope.runtime.artefacts.light import (
     STEADY,
     Light,

@@ -28,6 +28,7 @@ _MISSED_CONTRAST = 0.08  # the same of the contrast, which activity changes too
 _MOST_MISSED = 3.0  # of that; more is no fault of the light, and the guard shall see it
 _DRIFT = 1.5  # standard errors of one frame by which steady light must have drifted in the mean of some,
 _UNSEEN = 3.0  # standard errors by which a frame in steady light must be off
+_MOST_UNSEEN = 0.03  # of the light
 _LEAST = 0.005  # and the share of the light
 _FEWEST = 4  # frames of one light through whose means a line is drawn
 _STEADY = 1.5  # variance of their means about it, in that of the noise, up to which it is believed
@@ -37,7 +38,7 @@ _FEW_COUNTS = 4.0
 
 
 def missing_light(
-    made: Frame, own: Lit, around: Sequence[Lit], meter: LightMeter, *, few: bool = False
+    made: Frame, own: Lit, around: Sequence[Lit], meter: LightMeter, *, unseen: bool = False
 ) -> tuple[float, float] | None:
     """Return (factor, shift) that give a denoised frame (H, W) the light and the contrast of the measured one.
 
@@ -49,8 +50,8 @@ def missing_light(
         The measured frame, and those of its window, itself among them.
     meter
         Of the movie.
-    few
-        Whether there are few photons, beneath whose noise light changes unseen: steady frames are then looked at too.
+    unseen
+        Look for what is missing from frames in steady light only: of few photons light changes unseen.
 
     Returns
     -------
@@ -60,13 +61,13 @@ def missing_light(
     steady = all(lit.light is STEADY for lit in around)
     light = max(meter.light_above(own.mean), 1e-12)
     drifts = abs(own.drift) > _LEAST * light
-    if steady and not (drifts or few):
+    if steady and not (drifts or unseen):
         return None
     variance = meter.variance_of(own.blocks)
     count = len(variance)
     error = float(variance.mean()) / count  # squared
     drifts &= own.drift**2 > _DRIFT**2 * error
-    if steady and not (drifts or few):
+    if unseen if drifts or not steady else not unseen:
         return None
     found = meter.blocks_of(made)
     missing = own.blocks - found
@@ -79,6 +80,7 @@ def missing_light(
     slope = float(weight @ (x * missing)) / spread_x
     left = missing - float(weight @ missing) / total - slope * x
     spread = max(1.0, float(weight @ (left * left)) / count)  # beyond noise
+    noise = error  # as the camera's alone
     error *= spread
     centre = float(found.mean())
     mean, leverage = _level(own, around, error)
@@ -90,8 +92,8 @@ def missing_light(
     before = (own.mean - own.light.offset) / own.light.gain  # in the reference's light
     likely = _MISSED * max(max(means) - min(means), abs(own.mean - before), abs(own.drift))
     if steady and not drifts:
-        likely = max(likely, abs(lack) / 2)
-    if abs(lack) > _MOST_MISSED * likely + 6 * error**0.5:
+        likely = max(likely, min(abs(lack) / 2, _MOST_UNSEEN * light))
+    if abs(lack) > _MOST_MISSED * likely + 6 * noise**0.5:
         return None
     lack *= _share(likely, error)
     slope *= _share(_MISSED_CONTRAST / _MISSED * likely / light, spread / spread_x)

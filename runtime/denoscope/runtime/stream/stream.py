@@ -752,16 +752,23 @@ class Stream:
 
     def _with_its_light(self, frame: Frame, entry: Entry, rotation: int) -> Frame:
         """Return a denoised frame with the light of the measured one, where light changes or is of few photons."""
-        change = None
-        if entry.lit is not None and self._meter is not None:
-            around = [e.lit for e in self._ring.entries if e is not None and e.lit is not None]
-            few = entry.few is not None
-            change = missing_light(frame, entry.lit, around, self._meter, few=few)
-        if change is None:
-            if entry.few is None:
-                return frame
-            seen = (e.few for e in self._ring.entries if e is not None)
-            return keep_mean(frame, entry.few, [few.mean for few in seen if few is not None])
+        around = [e.lit for e in self._ring.entries if e is not None and e.lit is not None]
+        own = None if self._meter is None else entry.lit
+        if own is not None and self._meter is not None:
+            change = missing_light(frame, own, around, self._meter)
+            if change is not None:
+                frame = self._changed(frame, entry, rotation, change)
+        if entry.few is None:
+            return frame
+        seen = (e.few for e in self._ring.entries if e is not None)
+        kept = keep_mean(frame, entry.few, [few.mean for few in seen if few is not None])
+        if kept is not frame or own is None or self._meter is None:
+            return kept
+        change = missing_light(frame, own, around, self._meter, unseen=True)
+        return frame if change is None else self._changed(frame, entry, rotation, change)
+
+    def _changed(self, frame: Frame, entry: Entry, rotation: int, change: tuple[float, float]) -> Frame:
+        """Return the denoised centre as ``factor * frame + shift``."""
         if not lies_in_rounding(frame, change):
             return changed(frame, change)
         # Where most pixels are rounded alike, the mean does not follow what is added: once more then.
