@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import json
 import re
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,6 +27,8 @@ __all__ = ["Decision", "command_pages", "commands", "decision_table", "read_deci
 
 _COMMANDS = "<!-- commands -->"
 _DECISIONS = "<!-- decisions -->"
+_FAULTS = re.compile(r"<!-- faults (\S+\.json) -->")
+_LONGEST = 240
 _NUMBER = re.compile(r"^# (?P<number>\d{4}):? (?P<title>.+)$", flags=re.MULTILINE)
 
 
@@ -101,6 +104,18 @@ def _command_page(name: str, command: Any) -> str:
     return "\n\n".join([*parts, "\n".join(["| | |", "|---|---|", *rows])])
 
 
+def fault_table(results: Path) -> str:
+    """Return the Markdown table of a fault matrix: what was done, frames received and readable, what was said."""
+    rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
+    lines = ["| what happens | received | readable | exit | what you read |", "|---|---|---|---|---|"]
+    for row in rows:
+        numbers = (str(row.get(key, "–")) if row.get(key) is not None else "–" for key in ("received", "readable"))
+        told = " ".join(row["told"].split())
+        told = told if len(told) <= _LONGEST else told[:_LONGEST].rsplit(" ", 1)[0] + " …"
+        lines.append(f"| {_text(row['what'])} | {' | '.join(numbers)} | {row['exit_code']} | {_text(told)} |")
+    return "\n".join(lines)
+
+
 def _text(text: str) -> str:
     """Return help as Markdown: no rich markup, nothing that HTML would take for a tag."""
     text = re.sub(r"\[/?(?:bold|italic|dim|cyan|green|red|yellow|link)[^\]]*\]", "", text)
@@ -115,4 +130,5 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if page.file.src_uri == "decisions/index.md":
         folder = Path(config.docs_dir) / "decisions"
         return markdown.replace(_DECISIONS, decision_table(read_decisions(folder)))
-    return markdown
+    results = Path(config.config_file_path).parent / "benchmarks" / "results"
+    return _FAULTS.sub(lambda mark: fault_table(results / mark[1]), markdown)
