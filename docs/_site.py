@@ -109,7 +109,9 @@ def fault_table(results: Path) -> str:
     rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
     lines = ["| what happens | received | readable | exit | what you read |", "|---|---|---|---|---|"]
     for row in rows:
-        numbers = (str(row.get(key, "–")) if row.get(key) is not None else "–" for key in ("received", "readable"))
+        numbers = (
+            str(row.get(key, "–")) if row.get(key) is not None else "–" for key in ("received", "readable")
+        )
         told = " ".join(row["told"].split())
         told = told if len(told) <= _LONGEST else told[:_LONGEST].rsplit(" ", 1)[0] + " …"
         lines.append(f"| {_text(row['what'])} | {' | '.join(numbers)} | {row['exit_code']} | {_text(told)} |")
