@@ -237,7 +237,7 @@ def test_numbers_in_names_sort_as_numbers() -> None:
     [
         ("empty folder", "holds no movie"),
         ("mixed folder", ".png and .tif images"),
-        ("text", "cannot be read as a TIFF"),
+        ("text", "is a text file, which denoscope does not read"),
         ("h5 without", "only those hold datasets"),
         ("two data sets", "2 data sets that could be the movie: /a .*choose with .*::/a"),
         ("four axes", "a movie is"),

@@ -106,7 +106,8 @@ def _opened(path: Path, file: Any, close: Callable[[], None], wanted: Wanted, li
         stored_bytes=path.stat().st_size,
         compressed=any(int(entry.compression) for _, entry in movie),
         limit_bytes=limit_bytes,
-        note=f"{path.name}: {lost} of {len(wished)} time points have no frame of this choice" if lost else "",
+        note=choice.note
+        or (f"{path.name}: {lost} of {len(wished)} time points have no frame of this choice" if lost else ""),
     )
 
 

@@ -28,6 +28,7 @@ __all__ = ["natural_order", "open_folder"]
 _TIFF = (".tif", ".tiff", ".btf", ".tf8")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _LARGEST_XML = 64 * 2**20
+_PREVIEW = re.compile(r"chan[a-d]_preview\.tiff?", re.IGNORECASE)
 
 
 def open_folder(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
@@ -44,6 +45,8 @@ def open_folder(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         return open_tiff(path / "raw.tif", wanted, limit_bytes)
     files = {p.name: p for p in path.iterdir() if p.suffix.lower() in (*_TIFF, ".png") and p.name[0] != "."}
     files = {name: p for name, p in files.items() if not p.is_dir()}
+    if len(files) > 1:  # ThorImage's picture of the field before the recording
+        files = {name: p for name, p in files.items() if not _PREVIEW.fullmatch(name)} or files
     if not files:
         raise InvalidInput(
             f"{path} holds no movie: no TIFF or PNG images, NDTiff.index or OME-Zarr metadata."
@@ -57,14 +60,14 @@ def open_folder(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     head = Head(None, "") if kinds == {"png"} else head_of(first)
     if _is_listed(head.ome, set(files)):
         return open_tiff(first, wanted, limit_bytes)
-    chosen, inside = _choose(path, files, head, wanted)
+    chosen, inside, said = _choose(path, files, head, wanted)
     parts = [files[named.name] for named in chosen]
     lost = missing_numbers([named.time for named in chosen]) if all(n.time for n in chosen) else []
     if kinds == {"png"}:
         pick(str(path), [Axis("time", len(parts))], inside)
         opener = partial(_Png, limit_bytes=limit_bytes)
-        return Joined(parts, [1] * len(parts), opener, opener(parts[0]), _lost_note(path, lost))
-    return _open_parts(path, parts, lost, inside, limit_bytes)
+        return Joined(parts, [1] * len(parts), opener, opener(parts[0]), said or _lost_note(path, lost))
+    return _open_parts(path, parts, lost, inside, limit_bytes, said)
 
 
 def _is_listed(ome: str, names: set[str]) -> bool:
@@ -73,8 +76,10 @@ def _is_listed(ome: str, names: set[str]) -> bool:
     return len(listed) > 1 and names <= listed and listed_images(ome) is not None
 
 
-def _choose(path: Path, files: dict[str, Path], head: Head, wanted: Wanted) -> tuple[list[Named], Wanted]:
-    """Return the files of the wanted channel, plane and position in the order of time, and what is left to choose."""
+def _choose(
+    path: Path, files: dict[str, Path], head: Head, wanted: Wanted
+) -> tuple[list[Named], Wanted, str]:
+    """Return the files of the wanted part in the order of time, what is left to choose, and a note."""
     found = sort_names(list(files), cycle_is=_cycle(path, head))
     if found.unclear is not None:
         cycles, images = found.unclear
@@ -87,7 +92,7 @@ def _choose(path: Path, files: dict[str, Path], head: Head, wanted: Wanted) -> t
                 "time series."
             )
         else:
-            return _one_cycle(path, found.files, wanted)
+            return *_one_cycle(path, found.files, wanted), ""
     times = len({named.time for named in found.files})
     axes = [
         Axis("time", times),
@@ -106,7 +111,7 @@ def _choose(path: Path, files: dict[str, Path], head: Head, wanted: Wanted) -> t
             f"{path} holds no file of this channel, plane and position: choose another combination."
         )
     taken.sort(key=lambda n: (n.time, natural_order(n.name)))
-    return taken, _of(wanted, {a.kind for a in axes if a.size == 1})
+    return taken, _of(wanted, {a.kind for a in axes if a.size == 1}), picks.note
 
 
 def _of(wanted: Wanted, kinds: set[str]) -> Wanted:
@@ -152,8 +157,10 @@ def _lost_note(path: Path, lost: list[int]) -> str:
     )
 
 
-def _open_parts(path: Path, parts: list[Path], lost: list[int], inside: Wanted, limit_bytes: int) -> Reader:
-    """Open TIFF files that follow each other in time: single images or stacks."""
+def _open_parts(
+    path: Path, parts: list[Path], lost: list[int], inside: Wanted, limit_bytes: int, said: str
+) -> Reader:
+    """Open TIFF files that follow each other in time: single images or stacks; `said` is a note on them."""
     head = head_of(parts[0])
     listed = set(file_names(head.ome)) if head.ome else set()
     if len(listed & {p.name for p in parts}) > 1:
@@ -179,7 +186,13 @@ def _open_parts(path: Path, parts: list[Path], lost: list[int], inside: Wanted, 
             f"{path} lacks part {lost[0]} of the recording ({len(lost)} of {len(lost) + len(parts)} missing): copy it "
             "to the others, or move the parts after it to a folder of their own."
         )
+    if stacks and said:
+        raise InvalidInput(
+            f"{path} holds {len(parts)} stacks, which show a plane each by their names: choose one with `plane` 0 to "
+            f"{len(parts) - 1}."
+        )
     note = parts_note(path.name, parts, lengths) if stacks and len(parts) > 1 else _lost_note(path, lost)
+    note = "; ".join(filter(None, (said, note)))
     joined = Joined(parts, lengths, opener, first, note)
     if turns is None:
         return joined

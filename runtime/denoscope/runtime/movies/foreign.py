@@ -24,7 +24,9 @@ _FORMATS: dict[str, tuple[str, str]] = {
     ".oib": ("an Olympus OIB", f"export it as OME-TIFF from the Olympus software, or {_FIJI}"),
     ".oif": ("an Olympus OIF", f"export it as OME-TIFF from the Olympus software, or {_FIJI}"),
     ".oir": ("an Olympus OIR", f"export it as OME-TIFF from the Olympus software, or {_FIJI}"),
+    ".poir": ("an Olympus POIR", f"export it as OME-TIFF from the Olympus software, or {_FIJI}"),
     ".vsi": ("an Olympus VSI", f"export it as OME-TIFF from the Olympus software, or {_BIO}"),
+    ".ets": ("a part of an Olympus VSI", f"export the VSI as OME-TIFF from the Olympus software, or {_BIO}"),
     ".ims": ("an Imaris IMS", f"name one data set of it, FILE.ims::/DataSet/..., or {_FIJI}"),
     ".lsm": ("a Zeiss LSM", _FIJI),
     ".dv": ("a DeltaVision file", _FIJI),
@@ -37,6 +39,8 @@ _FORMATS: dict[str, tuple[str, str]] = {
         "convert it without loss: ffmpeg -i FILE.mkv -pix_fmt gray frame_%06d.png, in a folder",
     ),
     ".mp4": ("an MP4 video", "its compression changes the noise: denoise the original recording instead"),
+    ".mj2": ("a Motion JPEG 2000 video", "save it as AVI without compression, or as TIFF"),
+    ".webm": ("a WebM video", "its compression changes the noise: denoise the original recording instead"),
     ".mov": (
         "a QuickTime video",
         "its compression changes the noise: denoise the original recording instead",
@@ -65,6 +69,16 @@ _FORMATS: dict[str, tuple[str, str]] = {
         "a binary file without a size, as suite2p writes it",
         "save it as .npy: numpy.save('movie.npy', numpy.memmap(FILE, 'int16').reshape(-1, Ly, Lx))",
     ),
+    ".zip": ("a ZIP archive", "unpack it and name what was in it, for example the folder movie.zarr"),
+    ".n5": ("an N5 folder", "convert it to OME-Zarr or TIFF, for example in Fiji (File > Import > N5)"),
+    ".b16": ("a PCO B16 picture", "export the recording as TIFF from CamWare"),
+    ".tdms": ("a LabVIEW TDMS", "export it as TIFF"),
+    ".png": ("a single PNG picture", "name the folder with all pictures of the movie"),
+    ".txt": ("a text file", "give the path of the movie"),
+    ".csv": ("a table", "give the path of the movie"),
+    ".xml": ("an XML file", "give the path of the movie, or of the folder of its images"),
+    ".json": ("a JSON file", "give the path of the movie, or of the folder of its images"),
+    ".pkl": ("a Python pickle", "save the movie as .npy: numpy.save('movie.npy', movie)"),
     ".npz": ("a NumPy archive", "save the movie in it as .npy: numpy.save('movie.npy', movie)"),
     ".seq": ("a Norpix or StreamPix sequence", "export it as TIFF from StreamPix"),
     ".cxd": ("a SimplePCI file", _FIJI),
@@ -76,7 +90,13 @@ _FORMATS: dict[str, tuple[str, str]] = {
 # What the first bytes say where the name does not help.
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xda\xce\xbe\x0a", ".nd2"),
+    (16, b"ftypmjp2", ".mj2"),
     (0, b"\x00\x00\x00\x0cjP  ", ".nd2"),
+    (0, b"OLYMPUSRAWFORMAT", ".oir"),
+    (0, b"PK\x03\x04", ".zip"),
+    (0, b"\x89PNG\r\n\x1a\n", ".png"),
+    (0, b"TDSm", ".tdms"),
+    (0, b"PCO-", ".b16"),
     (0, b"ZISRAWFILE", ".czi"),
     (0, b"\x70\x00\x00\x00", ".lif"),
     (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".oib"),
@@ -91,21 +111,28 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", ".jpg"),
 )
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_FRONTS = (".vsi",)  # TIFF files that show a small picture of what other files hold
 
 
 def foreign_kind(path: Path) -> str | None:
-    """Return the ending under which a file's format is listed, or None."""
+    """Return the ending under which the format of a file is listed, or of a folder, or None."""
+    if path.is_dir() and (path.suffix.lower() == ".n5" or _is_n5(path / "attributes.json")):
+        return ".n5"
     if not path.is_file():
         return None
     with path.open("rb") as file:
         head = file.read(32)
-    if head[:4] in _TIFF:
-        return None
     by_name = path.suffix.lower()
+    if head[:4] in _TIFF:
+        return by_name if by_name in _FRONTS else None
     for at, magic, ending in _MAGIC:
         if head[at : at + len(magic)] == magic:
             return by_name if by_name in _FORMATS else ending
     return by_name if by_name in _FORMATS else None
+
+
+def _is_n5(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size < 2**20 and b'"n5"' in file.read_bytes()
 
 
 def is_foreign(path: Path) -> bool:

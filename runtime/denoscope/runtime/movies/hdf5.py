@@ -1,10 +1,10 @@
-"""HDF5: the one movie in a file, or the data set named after ``::``."""
+"""HDF5: the one movie in a file, or the data set named after ``::``; also NWB, Imaris and MATLAB 7.3."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 
 from .check import ALLOWED_DTYPES, check_claim, check_dtype, one_line
+from .facts import Facts
+from .imaris import is_imaris, open_imaris
 from .lazy import Reader
 from .pick import Axis, Wanted, pick
 
@@ -21,6 +23,9 @@ __all__ = ["open_hdf5"]
 
 _SHOWN = 8
 _MOST_OBJECTS = 10_000
+_NWB_SERIES = ("TwoPhotonSeries", "OnePhotonSeries", "ImageSeries")
+_LENGTHS = {"meters": 1e6, "meter": 1e6, "m": 1e6, "millimeters": 1e3, "mm": 1e3, "micrometers": 1.0, "microns": 1.0,
+            "um": 1.0, "nanometers": 1e-3}  # fmt: skip
 
 
 def open_hdf5(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
@@ -38,6 +43,8 @@ def open_hdf5(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         file = h5py.File(name, "r", rdcc_nbytes=0)
     try:
         with _one_sentence(name):
+            if not dataset and is_imaris(file):
+                return open_imaris(name, file, wanted, limit_bytes)
             found = _named(file, dataset, name) if dataset else _only_movie(file, name)
             return _DataSet(name, file, found, wanted, limit_bytes)
     except BaseException:
@@ -79,7 +86,7 @@ def _named(file: Any, dataset: str, name: str) -> Any:
     """Return the data set that the user names."""
     import h5py
 
-    found = file.get(dataset)
+    found = inside(file, dataset)
     if isinstance(found, h5py.Dataset):
         return found
     listed = ", ".join(f"{d.name} {d.shape}" for d in _arrays(file)[:_SHOWN]) or "no arrays"
@@ -89,6 +96,9 @@ def _named(file: Any, dataset: str, name: str) -> Any:
 def _only_movie(file: Any, name: str) -> Any:
     """Return the one data set that can be a movie."""
     arrays = [d for d in _arrays(file) if d.dtype.newbyteorder("=").name in ALLOWED_DTYPES] or _arrays(file)
+    if _text(file.attrs.get("nwb_version")):
+        arrays = [d for d in arrays if _text(d.parent.attrs.get("neurodata_type")) in _NWB_SERIES] or arrays
+        _check_external(file, arrays, name)
     if len(arrays) == 1:
         return arrays[0]
     if not arrays:
@@ -99,10 +109,89 @@ def _only_movie(file: Any, name: str) -> Any:
     )
 
 
+def _check_external(file: Any, arrays: list[Any], name: str) -> None:
+    """Refuse an NWB file whose frames are in other files."""
+    import h5py
+
+    if arrays:
+        return
+    listed: list[str] = []
+
+    def visit(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.name.endswith("/external_file"):
+            listed.extend(_text(value) for value in item[: min(len(item), 3)])
+
+    file.visititems(visit)
+    if listed:
+        raise InvalidInput(f"{name} keeps its frames in other files ({', '.join(listed)[:200]}): open those.")
+
+
+def inside(group: Any, path: str) -> Any:
+    """Return what lies at a path in a file, or None: links to other files are not followed."""
+    import h5py
+
+    for part in filter(None, path.split("/")):
+        if not isinstance(group, h5py.Group) or isinstance(group.get(part, getlink=True), h5py.ExternalLink):
+            return None
+        group = group.get(part)
+    return group
+
+
+def _text(value: Any) -> str:
+    """Return an attribute as text, empty where there is none."""
+    return (
+        value.decode("utf-8", "replace")
+        if isinstance(value, bytes)
+        else str(value)
+        if value is not None
+        else ""
+    )
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(np.ravel(value)[0])
+    except (TypeError, ValueError, IndexError):
+        return None
+
+
+def _is_turned(data: Any) -> bool:
+    """Say whether columns come before rows: in MATLAB's files, and in NWB where it says so."""
+    if "MATLAB_class" in data.attrs:
+        return True
+    sides = inside(data.parent, "dimension")
+    if not _text(data.parent.attrs.get("neurodata_type")) or sides is None or sides.shape != (2,):
+        return False
+    width, height = (int(n) for n in sides[()])
+    return width != height and (width, height) == tuple(data.shape[-2:])
+
+
+def _facts(data: Any, length: int) -> Facts:
+    """Return times and names of an NWB series, and the spacing that other programs write as attributes."""
+    series = data.parent
+    times, start = inside(series, "timestamps"), inside(series, "starting_time")
+    rate = None if start is None else _number(start.attrs.get("rate"))
+    plane = inside(series, "imaging_plane")
+    size = name = None
+    if plane is not None:
+        spacing = inside(plane, "grid_spacing")
+        if spacing is not None:
+            unit = _LENGTHS.get(_text(spacing.attrs.get("unit", "meters")).lower())
+            size = None if unit is None else (_number(spacing[()]) or 0) * unit
+        indicator = inside(plane, "indicator")
+        name = None if indicator is None else _text(indicator[()])
+        rate = rate or _number(None if (r := inside(plane, "imaging_rate")) is None else r[()])
+    known = times is not None and times.shape == (length,)
+    return Facts(
+        pixel_size_um=size or _number(np.ravel(data.attrs.get("element_size_um", ()))[-1:]),
+        increment_s=1 / rate if rate else None,
+        times_s=tuple(times[()]) if known else None,
+        channel=name,
+    )
+
+
 class _DataSet:
     """One data set of an open file."""
-
-    note = ""
 
     def __init__(self, name: str, file: Any, data: Any, wanted: Wanted, limit_bytes: int) -> None:
         shown = f"{name}::{data.name}"
@@ -137,8 +226,13 @@ class _DataSet:
         chosen = pick(shown, [Axis("time" if n > 1 else "other", n) for n in shape[:-2]], wanted)
         self._time = chosen.index(None) if None in chosen else 0
         self._leading = len(shape) - 2
-        self.shape = (shape[self._time], shape[-2], shape[-1])
-        self.piece = (int(chunks[self._time]), int(chunks[-2]), int(chunks[-1]))
+        self._turned = _is_turned(data)
+        sides = (-1, -2) if self._turned else (-2, -1)
+        self.shape = (shape[self._time], shape[sides[0]], shape[sides[1]])
+        self.piece = (int(chunks[self._time]), int(chunks[sides[0]]), int(chunks[sides[1]]))
+        self.note = f"{Path(name).name} stores columns before rows: frames are turned" if self._turned else ""
+        with suppress(Exception):  # metadata of any program: what cannot be understood is no reason to stop
+            self.facts = _facts(data, self.shape[0])
         if math.prod(chunks) * self.dtype.itemsize < 2**16:
             self.piece = (1, *self.piece[1:])
         self._file, self._data = file, data
@@ -147,4 +241,6 @@ class _DataSet:
         """Return (stop - start, rows, columns)."""
         index: list[Any] = [0] * self._leading
         index[self._time] = slice(start, stop)
+        if self._turned:
+            return np.asarray(self._data[(*index, columns, rows)], self.dtype).swapaxes(1, 2)
         return np.asarray(self._data[(*index, rows, columns)], self.dtype)

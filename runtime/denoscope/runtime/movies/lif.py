@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from denoscope.runtime.errors import InvalidInput
 
 from .lazy import Reader
 from .pick import Axis, Wanted
-from .plane_by_plane import PlaneByPlane, choose, one_sentence, only_image
+from .plane_by_plane import PlaneByPlane, choose, only_image, open_by_library
 
 __all__ = ["open_lif"]
 
@@ -28,14 +27,9 @@ def open_lif(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     InvalidInput
         If the file is damaged, in colour, or the choice is ambiguous.
     """
-    library: Any = import_module("liffile")
-    with one_sentence(str(path), "Leica LIF"):
-        file = library.LifFile(str(path))
-        try:
-            return _opened(path, file, wanted, limit_bytes)
-        except BaseException:
-            file.close()
-            raise
+    return open_by_library(
+        path, "Leica LIF", "liffile:LifFile", lambda file: _opened(path, file, wanted, limit_bytes)
+    )
 
 
 def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
@@ -64,4 +58,5 @@ def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
         stored_bytes=path.stat().st_size,
         compressed=False,
         limit_bytes=limit_bytes,
+        note=choice.note,
     )

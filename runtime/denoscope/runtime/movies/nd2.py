@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from denoscope.runtime.errors import InvalidInput
 
 from .lazy import Reader
 from .pick import Axis, Wanted
-from .plane_by_plane import PlaneByPlane, choose, one_sentence
+from .plane_by_plane import PlaneByPlane, choose, open_by_library
 
 __all__ = ["open_nd2"]
 
@@ -29,14 +28,9 @@ def open_nd2(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     InvalidInput
         If the file is damaged, in colour, or the choice is ambiguous.
     """
-    library: Any = import_module("nd2")
-    with one_sentence(str(path), "Nikon ND2"):
-        file = library.ND2File(str(path))
-        try:
-            return _opened(path, file, wanted, limit_bytes)
-        except BaseException:
-            file.close()
-            raise
+    return open_by_library(
+        path, "Nikon ND2", "nd2:ND2File", lambda file: _opened(path, file, wanted, limit_bytes)
+    )
 
 
 def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
@@ -75,7 +69,7 @@ def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
         stored_bytes=path.stat().st_size,
         compressed=math.prod((*loops, channels, height, width)) * file.dtype.itemsize > path.stat().st_size,
         limit_bytes=limit_bytes,
-        note=note,
+        note="; ".join(filter(None, (choice.note, note))),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from denoscope.runtime.errors import InvalidInput
 from .compound import MAGIC, check_compound
 from .lazy import Reader
 from .pick import Axis, Wanted
-from .plane_by_plane import PlaneByPlane, choose, one_sentence
+from .plane_by_plane import PlaneByPlane, choose, open_by_library
 
 __all__ = ["open_oif"]
 
@@ -29,18 +28,13 @@ def open_oif(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     InvalidInput
         If the file is damaged, in colour, or the choice is ambiguous.
     """
-    library: Any = import_module("oiffile")
-    with one_sentence(str(path), "Olympus OIF or OIB"):
-        with path.open("rb") as head:
-            compound = head.read(len(MAGIC)) == MAGIC
-        if compound:
-            check_compound(path)
-        file = library.OifFile(str(path))
-        try:
-            return _opened(path, file, wanted, limit_bytes)
-        except BaseException:
-            file.close()
-            raise
+    with path.open("rb") as head:
+        compound = head.read(len(MAGIC)) == MAGIC
+    if compound:
+        check_compound(path)
+    return open_by_library(
+        path, "Olympus OIF or OIB", "oiffile:OifFile", lambda file: _opened(path, file, wanted, limit_bytes)
+    )
 
 
 def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
@@ -68,9 +62,10 @@ def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
         stored_bytes=path.stat().st_size if inside else sum(f.stat().st_size for f in folder.iterdir()),
         compressed=True,
         limit_bytes=limit_bytes,
-        note=f"{path.name}: {lost} of {choice.length} time points have no frame of this choice"
-        if lost
-        else "",
+        note=choice.note
+        or (
+            f"{path.name}: {lost} of {choice.length} time points have no frame of this choice" if lost else ""
+        ),
     )
 
 

@@ -34,6 +34,8 @@ AnyMovie = (
     | LazyMovie
 )
 
+_VIDEOS = (".avi", ".mkv", ".mp4", ".mov", ".wmv", ".mj2", ".webm")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 # Larger files are read, not mapped: mapped pages count as the process's own memory until others need it.
 _MAPPED_BYTES = 256 * 2**20
 
@@ -89,7 +91,12 @@ def _split_dataset(path: Path) -> tuple[Path, str | None]:
 
 
 def _is_hdf5(path: Path) -> bool:
-    return _starts_with(_split_dataset(path)[0], b"\x89HDF\r\n\x1a\n")
+    file = _split_dataset(path)[0]
+    if not file.is_file():
+        return False
+    # MATLAB and others write a block of their own before the file proper.
+    with file.open("rb") as opened:
+        return any(opened.seek(at) == at and opened.read(8) == _HDF5 for at in (0, 512, 1024, 2048))
 
 
 def _is_npy(path: Path) -> bool:
@@ -119,7 +126,7 @@ FORMATS: tuple[MovieFormat, ...] = (
     MovieFormat("Zeiss CZI", _ends(".czi"), "czi:open_czi", "czifile", "vendors"),
     MovieFormat("Leica LIF", _ends(".lif"), "lif:open_lif", "liffile", "vendors"),
     MovieFormat("Olympus OIB", _ends(".oib", ".oif"), "oif:open_oif", "oiffile", "vendors"),
-    MovieFormat("video", _ends(".avi", ".mkv", ".mp4", ".mov", ".wmv"), "video:open_video", "av", "video"),
+    MovieFormat("video", _ends(*_VIDEOS), "video:open_video", "av", "video"),
     MovieFormat("ThorImage raw", _is_thorlabs, "thorlabs:open_thorlabs"),
     MovieFormat("Scanbox", _ends(".sbx"), "scanbox:open_scanbox", "scipy"),
     MovieFormat("format that is not read", is_foreign, "foreign:open_foreign"),

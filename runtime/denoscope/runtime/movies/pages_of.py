@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +86,8 @@ def choose_pages(name: str, turns: Turns, pages: int, wanted: Wanted) -> tuple[n
         Axis("plane", turns.planes),
         Axis("channel", turns.channels, turns.names),
     ]
-    _, plane, channel = pick(name, axes, wanted)
+    chosen = pick(name, axes, wanted)
+    _, plane, channel = chosen
     taken = table[:, 1] >= 0
     if plane is not None:
         taken &= table[:, 1] == plane
@@ -94,8 +96,8 @@ def choose_pages(name: str, turns: Turns, pages: int, wanted: Wanted) -> tuple[n
     places = np.flatnonzero(taken)
     places = places[np.lexsort((table[places, 1], table[places, 0]))]
     flyback = int((table[:, 1] < 0).sum())
-    note = f"{flyback} flyback frames are left out" if flyback else ""
-    return places.astype(np.int64), note
+    note = f"{Path(name).name}: {flyback} flyback frames are left out" if flyback else ""
+    return places.astype(np.int64), "; ".join(filter(None, (chosen.note, note)))
 
 
 def interleaved(count: int) -> Turns:

@@ -1,13 +1,14 @@
-"""Which channel, plane and position of a file is the movie."""
+"""Choice of channel, plane and position: the part of a file that is the movie."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from denoscope.runtime.errors import InvalidInput
 
-__all__ = ["Axis", "Wanted", "pick", "pick_index"]
+__all__ = ["Axis", "Picked", "Wanted", "pick", "pick_index"]
 
 _PLURAL = {"channel": "channels", "plane": "planes", "position": "positions"}
 _SHOWN = 12
@@ -16,7 +17,7 @@ _MOST_CHANNELS = 8
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user asked for: a number or a name each, or None; and channels that alternate in plain pages."""
+    """The user's choice: a number or a name each, or None; and channels that alternate in plain pages."""
 
     channel: int | str | None = None
     plane: int | str | None = None
@@ -48,7 +49,13 @@ class Axis:
     labels: tuple[str, ...] = ()
 
 
-def pick(name: str, axes: Sequence[Axis], wanted: Wanted) -> list[int | None]:
+class Picked(list[int | None]):
+    """The index to take of each axis, None for the one that is time; `note` says where planes stand in for time."""
+
+    note = ""
+
+
+def pick(name: str, axes: Sequence[Axis], wanted: Wanted) -> Picked:
     """Return the index to take of each axis, and None for the one that is time.
 
     An axis of one entry is taken whatever it is. Where nothing varies in time, a stack of planes, an axis
@@ -69,7 +76,7 @@ def pick(name: str, axes: Sequence[Axis], wanted: Wanted) -> list[int | None]:
         ]
         if len(stacks) == 1:
             time = stacks[0]
-    chosen: list[int | None] = []
+    chosen = Picked()
     for i, axis in enumerate(axes):
         if i == time:
             chosen.append(None)
@@ -89,6 +96,9 @@ def pick(name: str, axes: Sequence[Axis], wanted: Wanted) -> list[int | None]:
             pick_index(name, Axis(kind, 1), wanted.of(kind))
         if sum(a.kind == kind and a.size > 1 for a in axes) > 1:
             raise InvalidInput(f"{name} has two axes of {plural}: save one of them as a file of its own.")
+    if time is not None and axes[time].kind == "plane":
+        planes = f"{Path(name).name} has {axes[time].size} planes and one time point"
+        chosen.note = f"{planes}: the planes are taken for points in time"
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""What the readers of vendors' formats share: one plane read at a time, by a library that this file never names."""
+"""Readers of vendors' formats: one plane read at a time, by a library that this file never names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,11 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 
 from .check import check_claim, check_dtype, one_line
+from .facts import Facts
+from .lazy import Reader
 from .pick import Axis, Wanted, pick, pick_index
 
-__all__ = ["Choice", "PlaneByPlane", "choose", "one_sentence", "only_image"]
+__all__ = ["Choice", "PlaneByPlane", "choose", "one_sentence", "only_image", "open_by_library"]
 
 
 @contextmanager
@@ -37,6 +41,36 @@ def one_sentence(name: str, what: str) -> Iterator[None]:
         ) from error
 
 
+def open_by_library(path: Path, what: str, opener: str, arrange: Callable[[Any], Reader]) -> Reader:
+    """Open a file with a library, and close it again unless a movie can be made of it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        Name of its format, for errors.
+    opener
+        ``module:class`` of the library, called with the path.
+    arrange
+        Makes the reader of the opened file.
+
+    Raises
+    ------
+    InvalidInput
+        If the library cannot read it.
+    """
+    module, _, name = opener.partition(":")
+    library: Any = import_module(module)
+    with one_sentence(str(path), what):
+        file = getattr(library, name)(str(path))
+        try:
+            return arrange(file)
+        except BaseException:
+            file.close()
+            raise
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which planes of a file are the movie: the fixed index of every axis, and the one that is time."""
@@ -44,6 +78,7 @@ class Choice:
     fixed: tuple[int, ...]
     time: int | None
     length: int
+    note: str = ""
 
     def at(self, t: int) -> tuple[int, ...]:
         """Return the index of frame `t` along every axis."""
@@ -54,7 +89,7 @@ def choose(name: str, axes: list[Axis], wanted: Wanted) -> Choice:
     """Return the planes that the user's choice, or the file alone, makes a movie."""
     chosen = pick(name, axes, wanted)
     time = chosen.index(None) if None in chosen else None
-    return Choice(tuple(i or 0 for i in chosen), time, 1 if time is None else axes[time].size)
+    return Choice(tuple(i or 0 for i in chosen), time, 1 if time is None else axes[time].size, chosen.note)
 
 
 def only_image(name: str, labels: tuple[str, ...], wanted: Wanted) -> tuple[int, Wanted]:
@@ -85,6 +120,8 @@ class PlaneByPlane:
         As for `check_claim`.
     note
         What the user should know of how the file was read.
+    facts
+        Pixel size, times and names.
     """
 
     def __init__(
@@ -99,7 +136,9 @@ class PlaneByPlane:
         compressed: bool,
         limit_bytes: int,
         note: str = "",
+        facts: Facts = Facts(),  # noqa: B008 - it never changes
     ) -> None:
+        self.facts = facts
         self.dtype = check_dtype(name, np.dtype(dtype))
         self.shape = (int(shape[0]), int(shape[1]), int(shape[2]))
         self.piece = (1, self.shape[1], self.shape[2])

@@ -217,7 +217,8 @@ def _frames(
     places = np.flatnonzero(taken)
     if not len(places):
         raise InvalidInput(f"{path} ends before the first frame of this choice: nothing was recorded.")
-    notes = [f"{path.name}: {int((~inside).sum())} flyback frames are left out"] if not inside.all() else []
+    notes = [chosen.note] if chosen.note else []
+    notes += [f"{path.name}: {int((~inside).sum())} flyback frames are left out"] if not inside.all() else []
     if pages < plan.frames * stored:
         notes.insert(0, f"{path.name} ends at frame {pages // stored} of the {plan.frames} planned")
     # Where nothing repeats in time, the stack of planes is the movie.

@@ -189,6 +189,11 @@ def _one_sentence(path: Path) -> Iterator[None]:
     except InvalidInput:
         raise
     except Exception as error:
+        if isinstance(error, tifffile.TiffFileError) and "not a TIFF file" in str(error):
+            raise InvalidInput(
+                f"{path} is neither a TIFF nor of another format that denoscope reads: save the movie as OME-TIFF, in "
+                "the program that wrote it or in Fiji (File > Import > Bio-Formats)."
+            ) from error
         raise InvalidInput(
             f"{path} cannot be read as a TIFF movie ({one_line(error)}): check that it opens in Fiji, and save "
             "it there as TIFF."
@@ -217,11 +222,7 @@ def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_byt
     turns = _turns_of(tif)
     if turns is not None and (flat := _open_plain(tif, path, Wanted(), limit_bytes)) is not None:
         places, note = choose_pages(str(path), turns, flat.shape[0], wanted)
-        return (
-            flat
-            if len(places) == flat.shape[0]
-            else Chosen(flat, places, f"{path.name}: {note}" if note else "")
-        )
+        return flat if len(places) == flat.shape[0] and not note else Chosen(flat, places, note)
     if not (tif.flags & _ARRANGED) and (reader := _open_plain(tif, path, wanted, limit_bytes)) is not None:
         return reader
     if tif.is_ome and not tif.is_mmstack and (listed := _listed(tif, path)) is not None:
@@ -323,7 +324,11 @@ def _open_listed(images: list[OmeImage], path: Path, wanted: Wanted, limit_bytes
     begins = dict(zip(used, np.cumsum([0, *(lengths[f] for f in used)]).tolist(), strict=False))
     order = np.array([begins[p[0]] + p[1] for p in places[:length] if p is not None], np.int64)
     paths = [path.parent / f for f in used]
-    note = "" if length == len(places) else f"{path.name} ends at frame {length} of the {len(places)} planned"
+    note = (
+        chosen.note
+        if length == len(places)
+        else f"{path.name} ends at frame {length} of the {len(places)} planned"
+    )
     if repeats > 1:
         note = f"{path.name} lists each plane {repeats} times: they are taken for {repeats} points in time"
     first = open_flat(paths[0], limit_bytes)
@@ -405,13 +410,15 @@ def _open_series(
                 f"{path} ends at byte {parent.filehandle.size}, and its pixels at byte {end}: it was cut short or is "
                 "damaged; copy it again."
             )
-        return DenseReader(
+        dense = DenseReader(
             Path(parent.filehandle.path),
             (len(places), height, width),
             stored_dtype,
             begin,
             stride * frame_bytes,
         )
+        dense.note = chosen.note
+        return dense
     pages_per_frame = key.size // (height * width)
     if pages_per_frame != 1 or len(series.pages) != math.prod(a.size for a in axes):
         raise InvalidInput(f"{path} packs several frames into a compressed page: save it again from Fiji.")
@@ -422,7 +429,11 @@ def _open_series(
             f"{path}: frame {int(np.argmin(present))} of {len(places)} was never written: "
             "a file of the recording is missing, or damaged."
         )
-    note = "" if length == len(places) else f"{path.name} ends at frame {length} of the {len(places)} planned"
+    note = (
+        chosen.note
+        if length == len(places)
+        else f"{path.name} ends at frame {length} of the {len(places)} planned"
+    )
     return _PageReader(path, key, length, lambda t: series.pages[int(places[t])], note)
 
 

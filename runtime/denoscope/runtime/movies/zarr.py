@@ -22,6 +22,11 @@ __all__ = ["open_zarr"]
 
 _KINDS = {"t": "time", "c": "channel", "z": "plane"}
 _LARGEST_METADATA = 64 * 2**20
+_SHOWN = 8
+_NAMES = {
+    "time": "t", "frame": "t", "frames": "t", "channel": "c", "channels": "c", "plane": "z", "slice": "z", "depth": "z",
+    "height": "y", "row": "y", "rows": "y", "width": "x", "column": "x", "columns": "x",
+}  # fmt: skip
 
 
 def open_zarr(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
@@ -39,6 +44,8 @@ def open_zarr(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         metadata = _attributes(folder)
         array_path, axes = _full_resolution(folder, metadata)
         array = zarr.open_array(store=str(array_path), mode="r")
+        if axes is None:
+            axes = _dimension_names(array)
         names = [str(c.get("label", i)) for i, c in enumerate(metadata.get("omero", {}).get("channels", ()))]
         return _Array(path, array_path, array, axes, tuple(names), wanted, limit_bytes)
     except InvalidInput:
@@ -98,9 +105,37 @@ def _image(path: Path, wanted: Wanted) -> tuple[Path, Wanted]:
         key=lambda p: (not p.name.isdecimal(), int(p.name) if p.name.isdecimal() else 0, p.name),
     )
     if not images:
-        raise InvalidInput(f"{path} holds no OME-Zarr image: give the folder with its `multiscales`.")
+        return _only_array(path), wanted
     axis = Axis("position", len(images), tuple(p.name for p in images))
     return images[pick_index(str(path), axis, wanted.position)], wanted
+
+
+def _only_array(path: Path) -> Path:
+    """Return the one array in a group without metadata of an image."""
+    arrays = sorted(
+        p for p in path.iterdir() if (p / ".zarray").is_file() or (p.is_dir() and _node_type(p) == "array")
+    )
+    if len(arrays) == 1:
+        return arrays[0]
+    if not arrays:
+        raise InvalidInput(f"{path} holds no OME-Zarr image: give the folder with its `multiscales`.")
+    raise InvalidInput(
+        f"{path} holds {len(arrays)} arrays ({', '.join(p.name for p in arrays[:_SHOWN])}): give the path of one, for "
+        f"example {arrays[0]}."
+    )
+
+
+def _dimension_names(array: Any) -> list[str] | None:
+    """Return the names that a plain array gives its axes, as xarray and Zarr 3 store them, or None."""
+    found = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if (
+        not isinstance(found, list | tuple)
+        or len(found) != array.ndim
+        or not all(isinstance(n, str) for n in found)
+    ):
+        return None
+    names = [_NAMES.get(n.lower(), n.lower()) for n in found]
+    return names if names[-2:] == ["y", "x"] and len(set(names)) == len(names) else None
 
 
 def _node_type(folder: Path) -> str:
@@ -110,8 +145,6 @@ def _node_type(folder: Path) -> str:
 
 class _Array:
     """One Zarr array; a chunk that was never written is an error where it is read, not zeros."""
-
-    note = ""
 
     def __init__(
         self,
@@ -147,7 +180,7 @@ class _Array:
             for kind, n in zip(kinds, shape[:-2], strict=True)
         ]
         chosen = pick(str(path), axes, wanted)
-        self._index = chosen
+        self._index, self.note = chosen, chosen.note
         self._time = chosen.index(None) if None in chosen else None
         self._array, self._chunks = array, chunks
         length, deep = (shape[self._time], array.chunks[self._time]) if self._time is not None else (1, 1)

@@ -1,0 +1,227 @@
+"""Files as they lie on people's disks: each is read as its program shows it, or refused with the way out."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+
+from denoscope.runtime import InvalidInput, LazyMovie, open_movie
+
+H, W = 20, 28
+
+
+def pixels(*shape: int, dtype: str = "uint16") -> npt.NDArray[Any]:
+    return np.random.default_rng(sum(shape)).integers(0, 250, (*shape, H, W)).astype(dtype)
+
+
+def reads(path: Path, expected: npt.NDArray[Any], **choice: Any) -> str:
+    """Compare a movie, and return its note."""
+    movie = open_movie(path, **choice)
+    assert (movie.shape, movie.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_array_equal(np.asarray(movie), expected)
+    np.testing.assert_array_equal(movie[1:3, 2:9, 5:7], expected[1:3, 2:9, 5:7])
+    return movie.note if isinstance(movie, LazyMovie) else ""
+
+
+def write_hdf5(
+    path: Path, arrays: dict[str, Any], attributes: dict[str, dict[str, Any]] | None = None
+) -> Path:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w", userblock_size=512 if path.suffix == ".mat" else 0) as file:
+        for name, array in arrays.items():
+            file[name] = array
+        for name, values in (attributes or {}).items():
+            file[name].attrs.update(values)
+    return path
+
+
+@pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}])
+def test_a_stack_of_planes_is_taken_for_a_movie_and_that_is_said(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    data = pixels(12)
+    tifffile.imwrite(tmp_path / "m.tif", data, metadata={"axes": "ZYX"}, **options)
+    said = "m.tif has 12 planes and one time point: the planes are taken for points in time"
+    assert reads(tmp_path / "m.tif", data) == said
+    tifffile.imwrite(tmp_path / "m.tif", data, metadata={"axes": "TYX"}, **options)
+    assert reads(tmp_path / "m.tif", data) == ""
+
+
+def test_files_of_one_plane_each_ask_where_they_are_stacks(tmp_path: Path) -> None:
+    data = pixels(3, 5)
+    for z in range(3):
+        tifffile.imwrite(tmp_path / f"m_z{z}.tif", data[z], photometric="minisblack")
+    with pytest.raises(InvalidInput, match="choose one with `plane` 0 to 2"):
+        open_movie(tmp_path)
+    reads(tmp_path, data[1], plane=1)
+
+
+def test_the_preview_of_thorimage_is_no_frame(tmp_path: Path) -> None:
+    data = pixels(4)
+    for t in range(4):
+        tifffile.imwrite(tmp_path / f"ChanA_0001_0001_0001_{t + 1:04d}.tif", data[t])
+    tifffile.imwrite(tmp_path / "ChanA_Preview.tif", pixels(1)[0])
+    assert reads(tmp_path, data) == ""
+
+
+@pytest.mark.parametrize("kind", ["time", "planes"])
+def test_a_metamorph_stack_keeps_all_planes_behind_one_page(tmp_path: Path, kind: str) -> None:
+    data = pixels(5)
+    times = b"".join(
+        struct.pack("<6I", 0 if kind == "time" else 1000, 1000, 2459000, 50 * n, 2459000, 50 * n)
+        for n in range(5)
+    )
+    at = 8 + data.nbytes
+    entries = [
+        *((256, 4, 1, W), (257, 4, 1, H), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)),
+        *((277, 3, 1, 1), (278, 4, 1, H), (279, 4, 1, H * W * 2)),
+        *((33628, 4, 1, at + len(times)), (33629, 5, 5, at)),
+    ]
+    page = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries) + bytes(4)
+    head = b"II*\0" + struct.pack("<I", at + len(times) + 8)
+    (tmp_path / "m.stk").write_bytes(head + data.tobytes() + times + bytes(8) + page)
+    assert reads(tmp_path / "m.stk", data).startswith("" if kind == "time" else "m.stk has 5 planes")
+
+
+def test_matlab_files_are_turned_as_matlab_shows_them(tmp_path: Path) -> None:
+    data = pixels(6)
+    path = write_hdf5(
+        tmp_path / "m.mat", {"movie": data.swapaxes(1, 2)}, {"movie": {"MATLAB_class": b"uint16"}}
+    )
+    assert reads(path, data) == "m.mat stores columns before rows: frames are turned"
+    reads(Path(f"{path}::/movie"), data)
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_of_nwb_the_series_is_the_movie(tmp_path: Path, says: bool) -> None:
+    data = pixels(6)
+    series = "acquisition/TwoPhotonSeries"
+    stored = data.swapaxes(1, 2) if says else data
+    path = write_hdf5(
+        tmp_path / "m.nwb",
+        {
+            f"{series}/data": stored,
+            f"{series}/starting_time": 0.0,
+            f"{series}/imaging_plane/grid_spacing": [8e-7, 8e-7],
+            f"{series}/imaging_plane/indicator": "GCaMP6f",
+            "processing/masks/image_mask": pixels(3, dtype="float32"),
+            **({f"{series}/dimension": np.array([W, H])} if says else {}),
+        },
+        {
+            "/": {"nwb_version": "2.7.0"},
+            series: {"neurodata_type": "TwoPhotonSeries"},
+            f"{series}/starting_time": {"rate": 30.0},
+            f"{series}/imaging_plane/grid_spacing": {"unit": "meters"},
+        },
+    )
+    assert reads(path, data) == ("m.nwb stores columns before rows: frames are turned" if says else "")
+    facts = open_movie(path).facts  # type: ignore[union-attr]
+    assert facts.pixel_size_um == pytest.approx(0.8)
+    assert (facts.increment_s, facts.channel) == (pytest.approx(1 / 30), "GCaMP6f")
+
+
+def test_links_to_other_files_are_not_followed(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    write_hdf5(tmp_path / "other.h5", {"movie": pixels(6)})
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["movie"] = h5py.ExternalLink("other.h5", "/movie")
+    with pytest.raises(InvalidInput, match="no data set `movie`"):
+        open_movie(Path(f"{tmp_path / 'm.h5'}::movie"))
+
+
+def write_imaris(path: Path, data: npt.NDArray[Any]) -> Path:
+    """Write a file of Imaris of a movie (T, C, Z, H, W), padded as Imaris pads it."""
+    letters = {a: [c.encode() for c in str(n)] for a, n in zip("ZYX", data.shape[-3:], strict=True)}
+    arrays: dict[str, Any] = {"Thumbnail/Data": np.zeros((64, 256), np.uint8)}
+    sizes = {f"ImageSize{a}": np.array(text) for a, text in letters.items()}
+    attributes: dict[str, dict[str, Any]] = {}
+    for t, c in np.ndindex(*data.shape[:2]):
+        where = f"TimePoint {t}/Channel {c}"
+        arrays[f"DataSet/ResolutionLevel 0/{where}/Data"] = np.pad(data[t, c], ((0, 1), (0, 12), (0, 4)))
+        arrays[f"DataSet/ResolutionLevel 1/{where}/Data"] = data[t, c, :, ::2, ::2]
+        attributes[f"DataSet/ResolutionLevel 0/{where}"] = sizes
+    h5py = pytest.importorskip("h5py")
+    write_hdf5(path, arrays, attributes)
+    with h5py.File(path, "a") as file:
+        for group, values in (
+            ("Image", {"ExtMin0": "0", "ExtMax0": str(W * 0.5), "Unit": "um"}),
+            ("TimeInfo", {f"TimePoint{t + 1}": f"2020-01-01 00:00:0{t}.500" for t in range(len(data))}),
+            ("Channel 1", {"Name": "RFP"}),
+            ("Channel 0", {"Name": "GFP"}),
+        ):
+            made = file.create_group(f"DataSetInfo/{group}")
+            for key, text in values.items():
+                made.attrs[key] = np.array([c.encode() for c in text])
+    return path
+
+
+def test_of_imaris_one_channel_and_plane_is_the_movie(tmp_path: Path) -> None:
+    data = pixels(5, 2, 3)
+    path = write_imaris(tmp_path / "m.ims", data)
+    with pytest.raises(InvalidInput, match="0 `GFP`, 1 `RFP`: choose with `channel`"):
+        open_movie(path)
+    with pytest.raises(InvalidInput, match="3 planes: 0 to 2: choose with `plane`"):
+        open_movie(path, channel="RFP")
+    assert reads(path, data[:, 1, 2], channel="RFP", plane=2) == ""
+    facts = open_movie(path, channel="RFP", plane=2).facts  # type: ignore[union-attr]
+    assert (facts.pixel_size_um, facts.channel, facts.increment_s) == (0.5, "RFP", 1.0)
+    assert "3 planes and one time point" in reads(
+        write_imaris(tmp_path / "z.ims", data[:1]), data[0, 0], channel=0
+    )
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr_without_metadata_of_an_image(tmp_path: Path, version: int) -> None:
+    zarr = pytest.importorskip("zarr")
+    data = pixels(6, 2)
+    group = zarr.open_group(tmp_path / "m.zarr", mode="w", zarr_format=version)
+    group.create_array("movie", data=data[:, 0], chunks=(3, 16, 16))
+    reads(tmp_path / "m.zarr", data[:, 0])
+    group.create_array("other", data=data[:, 1], chunks=(3, 16, 16))
+    with pytest.raises(InvalidInput, match=r"2 arrays \(movie, other\): give the path of one"):
+        open_movie(tmp_path / "m.zarr")
+    reads(tmp_path / "m.zarr" / "other", data[:, 1])
+    named = zarr.create_array(
+        str(tmp_path / "named.zarr"),
+        data=data,
+        chunks=(3, 1, 16, 16),
+        zarr_format=version,
+        dimension_names=["time", "channel", "y", "x"] if version == 3 else None,
+    )
+    if version == 2:
+        named.attrs["_ARRAY_DIMENSIONS"] = ["time", "channel", "y", "x"]
+    with pytest.raises(InvalidInput, match="2 channels: 0 to 1: choose with `channel`"):
+        open_movie(tmp_path / "named.zarr")
+    reads(tmp_path / "named.zarr", data[:, 1], channel=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "said"),
+    [
+        ("m.vsi", b"II*\0", "an Olympus VSI"), ("m.oir", b"OLYMPUSRAWFORMAT", "an Olympus OIR"),
+        ("m.zarr.zip", b"PK\3\4", "a ZIP archive"), ("m.dcimg", b"DCIMG", "a Hamamatsu DCIMG"),
+        ("m.sif", b"Andor Technology", "an Andor SIF"), ("m.png", b"\x89PNG\r\n\x1a\n", "a single PNG"),
+        ("m.pkl", b"\x80\x04", "a Python pickle"), ("m.what", b"what?", "neither a TIFF nor"),
+    ],
+)  # fmt: skip
+def test_what_is_not_read_is_named(tmp_path: Path, name: str, head: bytes, said: str) -> None:
+    path = tmp_path / name
+    if head == b"II*\0":
+        tifffile.imwrite(path, pixels(1)[0])  # the small picture that stands in front of a VSI
+    else:
+        path.write_bytes(head + bytes(400))
+    with pytest.raises(InvalidInput, match=said) as caught:
+        open_movie(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_n5_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "attributes.json").write_text('{"n5":"2.0.0"}')
+    with pytest.raises(InvalidInput, match="an N5 folder"):
+        open_movie(tmp_path)
