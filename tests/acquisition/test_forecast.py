@@ -149,17 +149,17 @@ def test_nothing_is_recorded_unless_somebody_answers_for_it(tmp_path: Path) -> N
     assert '"event": "forecast"' in log
 
 
-def test_the_shell_says_the_forecast(bundle: Path, tmp_path: Path, denoscope: Run) -> None:
+def test_the_shell_says_the_forecast(bundle: Path, tmp_path: Path, denoscope_process: Run) -> None:
     pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
     tifffile.imwrite(tmp_path / "large.tif", np.zeros((2, 1000, 1000), np.uint16))
     words = ["live", "--core", "demo", "--movie", tmp_path / "large.tif", "--bundle", bundle]
     words += ["--output", tmp_path / "run", "--no-picture"]
-    refused = denoscope(*words, "--fps", 10_000)
+    refused = denoscope_process(*words, "--fps", 10_000)
     assert refused.returncode == 2
     assert "this camera writes 40" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
-    done = denoscope(*words, "--fps", 20, "--frames", 10, "--json")
+    done = denoscope_process(*words, "--fps", 20, "--frames", 10, "--json")
     assert done.returncode == 0, done.stderr
     assert "Forecast: this camera sends 40 MB/s, of which 80 MB/s have to be written" in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["forecast"]["rate_from"] == "source"

@@ -93,9 +93,7 @@ def test_what_an_earlier_training_wrote_is_not_replaced(tmp_path: Path, name: st
 def test_train_then_evaluate(denoscope: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     noisy, clean = pair
     mine = tmp_path / "mine.denoscope"
-    trained = denoscope(
-        "train", noisy, "--output", mine, "--minutes", 0.1, "--frames", "0:36", "--json", timeout_s=240
-    )
+    trained = denoscope("train", noisy, "--output", mine, "--minutes", 0.1, "--frames", "0:36", "--json")
     assert trained.returncode == 0, trained.stderr
     result = json.loads(trained.stdout.splitlines()[-1])
     assert result["method"] == "live"
@@ -110,13 +108,13 @@ def test_train_then_evaluate(denoscope: Run, pair: tuple[Path, Path], tmp_path: 
     assert not list(tmp_path.glob("*.checkpoint*"))
 
     words = ["evaluate", "--pair", noisy, clean, "--bundle", mine, "--output", tmp_path / "out", "--json"]
-    scored = denoscope(*words, "--at-least", -100, timeout_s=240)
+    scored = denoscope(*words, "--at-least", -100)
     assert scored.returncode == 0, scored.stderr
     methods = {m["method"]: m for m in json.loads(scored.stdout.splitlines()[-1])["pairs"][0]["methods"]}
     assert set(methods) == {"noisy", "gaussian", "temporal average", "mine"}
     assert methods["mine"]["psnr_db"] > methods["noisy"]["psnr_db"] + 3
     assert (tmp_path / "out" / "noisy.png").stat().st_size > 10_000
-    assert denoscope(*words, "--at-least", 100, timeout_s=240).returncode == 1
+    assert denoscope(*words, "--at-least", 100).returncode == 1
 
 
 @pytest.mark.slow
@@ -138,13 +136,12 @@ def test_train_a_published_method_then_adapt_it(
         "--log",
         log,
         *common,
-        timeout_s=280,
     )
     assert trained.returncode == 0, trained.stderr
     assert json.loads(trained.stdout.splitlines()[-1])["method"] == method
     assert (log / "training.csv").is_file()
     assert json.loads((first / "bundle.json").read_text())["window"] == 3
-    adapted = denoscope("train", pair[0], "--output", second, "--from", first, *common, timeout_s=280)
+    adapted = denoscope("train", pair[0], "--output", second, "--from", first, *common)
     assert adapted.returncode == 0, adapted.stderr
     result = json.loads(adapted.stdout.splitlines()[-1])
     assert result["method"] == method
@@ -168,7 +165,7 @@ def test_train_a_guided_network(denoscope: Run, pair: tuple[Path, Path], tmp_pat
         "--frames",
         "0:20",
     ]
-    trained = denoscope(*words, "--json", timeout_s=280)
+    trained = denoscope(*words, "--json")
     assert trained.returncode == 0, trained.stderr
     manifest = json.loads((bundle / "bundle.json").read_text())
     assert (manifest["method"], manifest["flow_scale"]) == ("live", 4)
@@ -179,7 +176,7 @@ def test_train_a_guided_network(denoscope: Run, pair: tuple[Path, Path], tmp_pat
 def denoised(denoscope: Run, noisy: Path, bundle: Path, folder: Path) -> None:
     """Denoise a movie with a bundle, and see that something came out."""
     output = folder / "out.ome.tif"
-    done = denoscope("denoise", noisy, "--bundle", bundle, "--output", output, timeout_s=280)
+    done = denoscope("denoise", noisy, "--bundle", bundle, "--output", output)
     # A network that learned for seconds may be too dark or too bright, and that is said.
     assert done.returncode == 0 or "beyond what noise explains" in done.stdout, done.stderr
     result, movie = tifffile.imread(output), tifffile.imread(noisy)

@@ -96,13 +96,13 @@ def test_unknown_settings_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.micromanager
 def test_a_demo_from_end_to_end(
-    denoscope: Run, bundle: Path, movie: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    denoscope_process: Run, bundle: Path, movie: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
     pytest.importorskip("matplotlib", reason="needs the extra 'report'")
     output = tmp_path / "run"
     common = ("demo", "--output", output, "--bundle", bundle)
-    run = denoscope(*common, "--movie", movie, "--fps", "50", "--seconds", "2", "--json")
+    run = denoscope_process(*common, "--movie", movie, "--fps", "50", "--seconds", "2", "--json")
     assert run.returncode == 0, run
     report = json.loads(run.stdout)
     assert report == json.loads((output / "report.json").read_text())
@@ -129,7 +129,7 @@ def test_a_demo_from_end_to_end(
     for word in ("backend", "frames/s in", "latency p50", "raw frames written"):
         assert word in run.stderr
     again = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
-    refused(denoscope(*common, "--quiet"), "never overwritten")
+    refused(denoscope_process(*common, "--quiet"), "never overwritten")
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == again
 
 

@@ -82,9 +82,9 @@ def test_unknown_cores(core: str) -> None:
         open_source(core)
 
 
-def test_a_configuration_of_our_own(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+def test_a_configuration_of_our_own(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    run = denoscope(
+    run = denoscope_process(
         *("live", "--core", "MMConfig_demo.cfg", "--output", output, "--bundle", bundle, "--frames", 12),
         *("--no-picture", "--json", "--quiet"),
     )
@@ -115,9 +115,9 @@ Property,Core,Camera,Both
 """
 
 
-def test_two_cameras_at_once(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+def test_two_cameras_at_once(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "two.cfg").write_text(TWO_CAMERAS.lstrip())
-    run = denoscope(
+    run = denoscope_process(
         *("live", "--core", tmp_path / "two.cfg", "--output", tmp_path / "run", "--bundle", bundle),
         *("--frames", 40, "--no-picture", "--json", "--quiet"),
     )
@@ -132,7 +132,7 @@ def test_two_cameras_at_once(denoscope: Run, bundle: Path, tmp_path: Path) -> No
     assert "another camera" not in report["frames"]["dropped"]
 
 
-def test_an_adapter_of_another_device_interface(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+def test_an_adapter_of_another_device_interface(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or sys.platform != "linux":
         pytest.skip("needs a C compiler on Linux to make an adapter of another interface")
@@ -140,7 +140,7 @@ def test_an_adapter_of_another_device_interface(denoscope: Run, bundle: Path, tm
     library = tmp_path / "libmmgr_dal_Old.so.0"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "old.c"], check=True)
     (tmp_path / "old.cfg").write_text("Device,Camera,Old,Cam\n")
-    run = denoscope(
+    run = denoscope_process(
         *("live", "--core", tmp_path / "old.cfg", "--mm-dir", tmp_path, "--bundle", bundle),
         *("--output", tmp_path / "run"),
     )
@@ -156,11 +156,11 @@ def test_an_adapter_of_another_device_interface(denoscope: Run, bundle: Path, tm
     [("none.cfg", "neither"), ("broken.cfg", "did not load"), ("blind.cfg", "no camera")],
 )
 def test_configurations_that_do_not_work(
-    denoscope: Run, bundle: Path, tmp_path: Path, config: str, what: str
+    denoscope_process: Run, bundle: Path, tmp_path: Path, config: str, what: str
 ) -> None:
     (tmp_path / "broken.cfg").write_text("Device,Camera,Absent,Cam\n")
     (tmp_path / "blind.cfg").write_text("Property,Core,Initialize,1\n")
-    run = denoscope(
+    run = denoscope_process(
         "live", "--core", tmp_path / config, "--bundle", bundle, "--output", tmp_path / "run", "--frames", 3
     )
     assert what in one_sentence(run)
@@ -172,32 +172,32 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def bridge(denoscope: Run, bundle: Path, output: Path, port: int) -> subprocess.CompletedProcess[str]:
-    return denoscope(
+def bridge(denoscope_process: Run, bundle: Path, output: Path, port: int) -> subprocess.CompletedProcess[str]:
+    return denoscope_process(
         *("live", "--core", f"127.0.0.1:{port}", "--bundle", bundle, "--output", output),
         *("--no-picture", "--json", "--quiet"),
     )
 
 
-def test_nothing_listens(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
-    message = one_sentence(bridge(denoscope, bundle, tmp_path / "run", free_port()))
+def test_nothing_listens(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
+    message = one_sentence(bridge(denoscope_process, bundle, tmp_path / "run", free_port()))
     assert "nothing listens" in message
     assert "Tools > Options" in message
 
 
-def test_something_else_listens(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+def test_something_else_listens(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        run = bridge(denoscope, bundle, tmp_path / "run", server.getsockname()[1])
+        run = bridge(denoscope_process, bundle, tmp_path / "run", server.getsockname()[1])
     assert "did not answer as a Micro-Manager server" in one_sentence(run)
 
 
-def test_a_running_micro_manager(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+def test_a_running_micro_manager(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
     from acquisition.bridge_peer import Peer
 
     peer = Peer(frames_of(25))
     peer.start()
     try:
-        run = bridge(denoscope, bundle, tmp_path / "run", peer.port)
+        run = bridge(denoscope_process, bundle, tmp_path / "run", peer.port)
     finally:
         peer.stop()
     assert run.returncode == 0, run
@@ -207,13 +207,13 @@ def test_a_running_micro_manager(denoscope: Run, bundle: Path, tmp_path: Path) -
     assert json.loads(run.stdout)["frames"]["denoised"] == 25
 
 
-def test_a_micro_manager_that_dies(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+def test_a_micro_manager_that_dies(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
     from acquisition.bridge_peer import Camera, Peer
 
     peer = Peer(Camera(frames_of(400), rate_hz=100), gone_after=15)
     peer.start()
     try:
-        run = bridge(denoscope, bundle, tmp_path / "run", peer.port)
+        run = bridge(denoscope_process, bundle, tmp_path / "run", peer.port)
     finally:
         peer.stop()
     assert run.returncode == 1, run

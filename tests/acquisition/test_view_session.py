@@ -175,14 +175,14 @@ def test_view_without_napari(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always OpenGL")
 def test_view_without_a_screen(
-    stamped: Path, bundle: Path, tmp_path: Path, denoscope: Run, monkeypatch: pytest.MonkeyPatch
+    stamped: Path, bundle: Path, tmp_path: Path, denoscope_process: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("napari", reason="needs the extra 'view'")
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
     monkeypatch.setenv("NAPARI_CONFIG", str(tmp_path / "napari.yaml"))
     monkeypatch.delenv("DISPLAY", raising=False)
     words = ["--core", f"replay:{stamped}", "--bundle", bundle, "--output", tmp_path / "run"]
-    done: subprocess.CompletedProcess[str] = denoscope("live", *words, "--view")
+    done: subprocess.CompletedProcess[str] = denoscope_process("live", *words, "--view")
     assert done.returncode == 2, done.stderr
     assert "run without --view where there is no screen with OpenGL" in done.stderr
     assert "Traceback" not in done.stderr

@@ -50,9 +50,9 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             server.wait(10)
 
 
-def test_window_beside_a_recording(movie: Path, bundle: Path, tmp_path: Path, denoscope: Run) -> None:
+def test_window_beside_a_recording(movie: Path, bundle: Path, tmp_path: Path, denoscope_process: Run) -> None:
     words = ["--core", f"replay:{movie}", "--bundle", bundle, "--output", tmp_path / "run", "--fps", 10]
-    done = denoscope("live", *words, "--view", "--no-picture", timeout_s=250)
+    done = denoscope_process("live", *words, "--view", "--no-picture", timeout_s=250)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert report["frames"]["received"] == report["frames"]["written_raw"] == 40
