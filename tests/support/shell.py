@@ -17,7 +17,7 @@ def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
     What a process that the command starts prints is not caught. A recording from Micro-Manager needs a process
     of its own: its core cannot be started twice in one.
     """
-    from denoscope.acquisition._cli import main
+    from denoscope.acquisition.cli.app import main
 
     words = [str(word) for word in arguments]
     before, safe = (sys.stdout, sys.stderr), os.environ.get("PYTHONSAFEPATH")
