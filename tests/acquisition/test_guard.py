@@ -12,8 +12,9 @@ import tifffile
 from denoscope.acquisition import SessionSettings, live
 from denoscope.acquisition.offline.denoise import denoise_movie
 from denoscope.runtime import NotFinite
+from denoscope.train import movie_from_file
 from support.changed_bundle import changed_bundle
-from support.field_inputs import active_cells, counts
+from support.field_inputs import active_cells, counts, detected
 
 from .conftest import Run
 
@@ -84,3 +85,17 @@ def test_denoise_says_that_a_picture_is_false(movie: Path, tmp_path: Path) -> No
     right = denoise_movie(movie, tmp_path / "right.tif", bundle="live-fast")
     assert right["untrue"] is None
     assert right["guard"]["checked"] == 40
+
+
+@pytest.mark.parametrize("denoiser", ["thread", "process"])
+def test_a_noise_fit_that_failed_is_said(tmp_path: Path, bundle: Path, denoiser: str) -> None:
+    starved = tmp_path / "movie.tif"
+    tifffile.imwrite(starved, detected("gamma pulses", 0.02, 40, shape=(96, 96))[2])
+    report = recorded(starved, bundle, denoiser)
+    notes = report["outcome"]["notes"]  # type: ignore[index]
+    assert any("the usual noise fit failed" in note for note in notes), notes
+    if denoiser == "process":
+        return
+    result = denoise_movie(starved, tmp_path / "out.ome.tif", bundle=str(bundle))
+    assert any("the usual noise fit failed" in note for note in result["notes"])
+    assert "the usual noise fit failed" in movie_from_file(starved).note

@@ -250,3 +250,19 @@ def test_an_evenly_lit_field_shows_no_gain() -> None:
         frames = random.normal(500, 20, (8, 64, 64)).round().astype(np.uint16)
         slopes.append(estimate_intensity(frames).noise_slope)
     assert np.count_nonzero(slopes) <= 2  # chance
+
+
+@pytest.mark.parametrize(("detector", "photons"), [("gamma pulses", 0.05), ("emccd", 0.03)])
+def test_it_says_where_the_fit_failed(detector: str, photons: float) -> None:
+    found = estimate_intensity(detected(detector, photons, 16)[2])
+    assert found.empirical
+    assert "few photons or strong pulses" in (found.warning() or "")
+    assert Intensity(**found.model_dump()) == found
+    assert found.model_dump()["empirical"]
+
+
+def test_it_says_nothing_where_the_fit_is_good() -> None:
+    found = estimate_intensity(detected("poisson", 10.0, 32)[2])
+    assert not found.empirical
+    assert found.warning() is None
+    assert set(found.model_dump()) == {"offset", "scale", "noise_slope", "noise_floor"}

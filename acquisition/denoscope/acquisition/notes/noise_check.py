@@ -11,7 +11,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration
 
-__all__ = ["check_noise", "guard_sentence", "rounding_note", "scanner_notes"]
+__all__ = ["check_noise", "guard_sentence", "noise_note", "rounding_note", "scanner_notes"]
 
 _FEW_COUNTS = 4.0  # of noise: below, rounding costs about a decibel of what is denoised and more
 
@@ -67,6 +67,19 @@ def rounding_note(intensity: Mapping[str, float] | None, dtype: npt.DTypeLike) -
         f"the noise is {intensity['scale']:.2g} counts, so that rounding the denoised movie to whole counts adds much "
         "to what is left of it; `float32` keeps the fractions"
     )
+
+
+def noise_note(intensity: Mapping[str, Any] | None) -> str | None:
+    """Return a sentence where the noise could not be estimated the usual way, else None.
+
+    Parameters
+    ----------
+    intensity
+        Values of the `Intensity` that a movie was denoised with; None where it is not known.
+    """
+    from denoscope.runtime import Intensity
+
+    return None if intensity is None else Intensity(**intensity).warning()
 
 
 def guard_sentence(guard: Mapping[str, Any] | None) -> str | None:

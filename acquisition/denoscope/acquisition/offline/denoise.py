@@ -14,7 +14,7 @@ import numpy as np
 from denoscope.acquisition.contracts import SourceInfo
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.notes.nan_count import NanCount
-from denoscope.acquisition.notes.noise_check import check_noise, rounding_note, scanner_notes
+from denoscope.acquisition.notes.noise_check import check_noise, noise_note, rounding_note, scanner_notes
 from denoscope.acquisition.notes.unusual import unusual_note
 from denoscope.acquisition.provenance import package_version, provenance_of
 from denoscope.acquisition.raw.disk import check_space
@@ -423,5 +423,6 @@ class _Work:
         rounding = rounding_note(self.provenance["intensity"], self.frames.dtype)
         scanner = scanner_notes(self.provenance["scanner"], fixed=self.fix_line_offset)
         unusual = unusual_note(self.stream.counters.unusual)
-        notes = (rounding, unusual, self.journal.nan.note(), *scanner, self.unlocked, said)
+        noise = noise_note(self.provenance["intensity"])
+        notes = (noise, rounding, unusual, self.journal.nan.note(), *scanner, self.unlocked, said)
         return [note for note in notes if note]

@@ -19,6 +19,7 @@ from denoscope.acquisition.denoisers.converting import conversion
 from denoscope.acquisition.denoisers.kept_bundle import bundle_in_log, bundle_of
 from denoscope.acquisition.denoisers.routing import Route, Router, Routes
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.notes.noise_check import noise_note
 from denoscope.acquisition.provenance import provenance_of
 from denoscope.acquisition.raw.disk import check_space
 from denoscope.acquisition.raw.run_check import CheckedRun
@@ -397,6 +398,8 @@ class _Filling:
             "frames_computed_afterwards": self.computed,
             "backend_live": self.denoiser.get("backend"),
         }
+        if (note := noise_note(self.provenance["intensity"])) is not None:
+            self.notes.append(note)
         self.sink.finish(self.provenance)
         give_name(self.partial, output)
         missing = len(self.routes) - self.kept - self.computed

@@ -20,7 +20,13 @@ from denoscope.acquisition.denoisers.local import UNKNOWN, DenoiserRequest, Loca
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 from denoscope.acquisition.denoisers.routing import Routes
 from denoscope.acquisition.errors import OutputExists, one_line
-from denoscope.acquisition.notes.noise_check import check_noise, guard_sentence, rounding_note, scanner_notes
+from denoscope.acquisition.notes.noise_check import (
+    check_noise,
+    guard_sentence,
+    noise_note,
+    rounding_note,
+    scanner_notes,
+)
 from denoscope.acquisition.notes.unusual import unusual_note
 from denoscope.acquisition.processes.signals import Interrupts, interrupts
 from denoscope.acquisition.provenance import package_version
@@ -491,6 +497,8 @@ class _Run:
         if noise is not None and noise["warning"]:
             self.notes.append(noise["warning"])
         if (note := rounding_note(self.provenance["intensity"], self.given.dtype)) is not None:
+            self.notes.append(note)
+        if (note := noise_note(self.provenance["intensity"])) is not None:
             self.notes.append(note)
         if (note := self.lane.nan.note()) is not None:
             self.notes.append(note)

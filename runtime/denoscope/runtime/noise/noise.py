@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.holes import measurable, measured_part
@@ -52,6 +59,8 @@ class Intensity(BaseModel):
         Growth of the variance with the clean value, normalised units; 0 for pure read noise.
     noise_floor
         Least variance, normalised units: what the darkest pixels keep.
+    empirical
+        Whether the photon-transfer fit failed and the mean scatter of the pixels was taken; left out of JSON if not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +69,23 @@ class Intensity(BaseModel):
     scale: Annotated[FiniteFloat, Field(gt=0)]
     noise_slope: Annotated[FiniteFloat, Field(ge=0)]
     noise_floor: Annotated[FiniteFloat, Field(gt=0)]
+    empirical: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if not self.empirical:  # as earlier versions write and read it
+            values.pop("empirical", None)
+        return values
+
+    def warning(self) -> str | None:
+        """Return a sentence for the user where the estimate is less certain than usual, else None."""
+        if not self.empirical:
+            return None
+        return (
+            "there are few photons or strong pulses, so the usual noise fit failed and the noise was taken from the "
+            "mean scatter of the pixels: it may be off by up to a factor of two; compare the result with the raw frames"
+        )
 
     @property
     def gain(self) -> float:
@@ -122,14 +148,20 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
     def is_white() -> bool:
         return _is_white(movie, variance, usable)
 
-    gain, constant, darkest = _photon_transfer(mean, variance, usable, is_white)
+    gain, constant, darkest, empirical = _photon_transfer(mean, variance, usable, is_white)
     if len(movie) > 1:
-        gain, constant = _without_motion(movie, mean, usable, is_white, gain, constant, darkest)
+        still = _without_motion(movie, mean, usable, is_white, gain, constant, darkest)
+        if still is not None:
+            gain, constant, empirical = still
     offset = _typical(mean, darkest)
     scale = float(np.sqrt(max(gain * offset + constant, least)))
     floor = max(gain * darkest + constant, _LEAST_FLOOR * scale**2, least)
     return Intensity(
-        offset=offset, scale=scale, noise_slope=gain / scale, noise_floor=min(floor, scale**2) / scale**2
+        offset=offset,
+        scale=scale,
+        noise_slope=gain / scale,
+        noise_floor=min(floor, scale**2) / scale**2,
+        empirical=empirical,
     )
 
 
@@ -169,25 +201,25 @@ def _without_motion(
     gain: float,
     constant: float,
     darkest: float,
-) -> tuple[float, float]:
-    """Return the line of variance over mean, from high-passed differences if the scene moved."""
+) -> tuple[float, float, bool] | None:
+    """Return gain, constant and if they are empirical, from high-passed differences; None if nothing moved."""
     _, height, width = movie.shape
     if len(movie) < FEWEST_FRAMES or min(height, width) < LEAST_EDGE:
-        return gain, constant
+        return None
     sharp, inner = _high_passed_inside(movie)
-    still_gain, still_constant, _ = _photon_transfer(mean[inner], sharp, usable[inner], is_white)
+    still_gain, still_constant, _, empirical = _photon_transfer(mean[inner], sharp, usable[inner], is_white)
     levels = np.maximum([_typical(mean, darkest), np.quantile(mean, 0.95)], darkest)
     plain, still = gain * levels + constant, still_gain * levels + still_constant
     if not (still < _MOVES * plain).any():
-        return gain, constant
+        return None
     noise = measure_noise_correlation(movie)
     if noise.kind == "neighbours":
-        return gain, constant
+        return None
     kept = (1 - _NEXT_PIXEL * noise.bleed) if noise.kind == "bleed" else 1.0
     kept *= (1 - noise.row) if noise.kind == "row" else 1.0
     if not (still < _MOVES * kept * plain).any():
-        return gain, constant
-    return still_gain / kept, still_constant / kept
+        return None
+    return still_gain / kept, still_constant / kept, empirical
 
 
 def _is_white(movie: npt.NDArray[np.generic], variance: FloatArray, usable: npt.NDArray[np.bool_]) -> bool:
@@ -253,11 +285,14 @@ def _some_rows(height: int, width: int) -> npt.NDArray[np.intp]:
 
 def _photon_transfer(
     mean: FloatArray, variance: FloatArray, usable: npt.NDArray[np.bool_], is_white: Callable[[], bool]
-) -> tuple[float, float, float]:
-    """Fit variance = gain * mean + constant over brightness bins; also return the darkest bin's mean."""
+) -> tuple[float, float, float, bool]:
+    """Fit variance = gain * mean + constant over brightness bins.
+
+    Return these two, the darkest bin's mean, and whether the line is empirical.
+    """
     chosen = np.flatnonzero(usable.ravel())
     if chosen.size == 0:  # everything saturated: only rounding noise can be claimed
-        return 0.0, 0.0, float(mean.min())
+        return 0.0, 0.0, float(mean.min()), False
     brightness = _neighbour_mean(mean).ravel()[chosen]
     m, v = mean.ravel()[chosen], variance.ravel()[chosen]
     bins = int(np.clip(chosen.size // (4 * _GROUP), 1, _BINS))
@@ -272,8 +307,9 @@ def _photon_transfer(
         counts[i] = groups
     gain, constant = _robust_line(means, variances, counts)
     few = FewPhotons(mean, variance, usable, [chosen[members] for members in parts], _GROUP)
-    gain, constant = few.line(gain, constant, is_white) or (gain, constant)
-    return gain, constant, float(means.min())
+    mean_noise = few.line(gain, constant, is_white)
+    gain, constant = mean_noise or (gain, constant)
+    return gain, constant, float(means.min()), mean_noise is not None
 
 
 def _neighbour_mean(image: FloatArray) -> FloatArray:

@@ -169,6 +169,7 @@ def movie_from_file(
             f"{path.name} is {movie.shape[1]} x {movie.shape[2]} pixels; the least is 32 x 32."
         )
     intensity = estimate_intensity(np.asarray(movie[:_CALIBRATION_FRAMES]))
+    note = "; ".join(filter(None, (note, intensity.warning())))
     return TrainingMovie(path.name, movie, None, intensity, note=note)
 
 

@@ -244,6 +244,8 @@ class _Evaluation:
             )
         save_movie_pictures(result, self.output, stem)
         self._tell(movie_tables(result))
+        if (warning := result.intensity.warning()) is not None:
+            self._note(warning)
         self._name_artefacts(noisy)
         return result.to_dict()
 
@@ -252,8 +254,11 @@ class _Evaluation:
         from denoscope.runtime import frames_to_measure, measure_scanner
 
         for sentence in measure_scanner(frames_to_measure(noisy)).sentences():
-            self.shell.say(f"Note: {sentence}")
-            self.markdown.append(f"Note: {sentence}.\n")
+            self._note(sentence)
+
+    def _note(self, sentence: str) -> None:
+        self.shell.say(f"Note: {sentence}")
+        self.markdown.append(f"Note: {sentence}.\n")
 
     def _stem(self, name: str) -> str:
         """Return the stem of a movie's pictures; movies of one name in several folders get a number."""
