@@ -6,6 +6,7 @@ program's help, decisions from the records' own `Date:` and `Status:` lines.
 
 from __future__ import annotations
 
+import ast
 import html
 import inspect
 import json
@@ -27,6 +28,7 @@ __all__ = ["Decision", "command_pages", "commands", "decision_table", "read_deci
 
 _COMMANDS = "<!-- commands -->"
 _DECISIONS = "<!-- decisions -->"
+_ROOMS = "<!-- rooms -->"
 _FAULTS = re.compile(r"<!-- faults (\S+\.json) -->")
 _LONGEST = 240
 _NUMBER = re.compile(r"^# (?P<number>\d{4}):? (?P<title>.+)$", flags=re.MULTILINE)
@@ -104,6 +106,23 @@ def _command_page(name: str, command: Any) -> str:
     return "\n\n".join([*parts, "\n".join(["| | |", "|---|---|", *rows])])
 
 
+def rooms_table(root: Path) -> str:
+    """Return the Markdown table of all rooms: where, how many modules, and what its first sentence says."""
+    lines = ["| room | modules | what it does |", "|---|---|---|"]
+    for part in ("acquisition", "export", "train", "runtime"):
+        top = root / part / "denoscope" / part
+        for folder in [top, *sorted(p for p in top.iterdir() if (p / "__init__.py").is_file())]:
+            name = part if folder == top else f"{part}/{folder.name}"
+            inside = folder.glob("*.py") if folder == top else folder.rglob("*.py")
+            modules = sum(path.name != "__init__.py" for path in inside)
+            text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+            first = " ".join(text.split("\n\n")[0].split())
+            lines.append(
+                f"| {'**' * (folder == top)}`{name}`{'**' * (folder == top)} | {modules} | {_text(first)} |"
+            )
+    return "\n".join(lines)
+
+
 def fault_table(results: Path) -> str:
     """Return the Markdown table of a fault matrix: what was done, frames received and readable, what was said."""
     rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
@@ -132,5 +151,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if page.file.src_uri == "decisions/index.md":
         folder = Path(config.docs_dir) / "decisions"
         return markdown.replace(_DECISIONS, decision_table(read_decisions(folder)))
+    if page.file.src_uri == "contributing/rooms.md":
+        return markdown.replace(_ROOMS, rooms_table(Path(config.config_file_path).parent))
     results = Path(config.config_file_path).parent / "benchmarks" / "results"
     return _FAULTS.sub(lambda mark: fault_table(results / mark[1]), markdown)

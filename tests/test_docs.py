@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +57,53 @@ def test_the_reference_has_every_command_and_option(site: ModuleType) -> None:
         assert f"## {name}\n" in page
     assert "`--look-ahead" in page
     assert "<!-- commands -->" in (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
+
+
+PLACE = re.compile(r"\b((?:runtime|train|export|acquisition)(?:\.\w+)*)(?::(\w+(?:\.\w+)*))?(?![\w/])")
+
+
+def missing_place(module: str, name: str | None) -> str | None:
+    """Return what does not exist of `part.room.module:Class.method`; None where all of it does."""
+    part, *rest = module.split(".")
+    path = ROOT.joinpath(part, "denoscope", part, *rest)
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not file.is_file():
+        return f"module {module}"
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    for step in [] if name is None else name.split("."):
+        known: dict[str, list[ast.stmt]] = {}
+        for node in body:
+            inside = node.body if isinstance(node, ast.If) else [node]  # TYPE_CHECKING
+            for each in inside:
+                if isinstance(each, ast.ClassDef | ast.FunctionDef):
+                    known[each.name] = each.body
+                elif isinstance(each, ast.ImportFrom):
+                    known.update({alias.asname or alias.name: [] for alias in each.names})
+        if step not in known:
+            return f"{step} in {module}"
+        body = known[step]
+    return None
+
+
+@pytest.mark.parametrize("page", ["rooms", "frame", "movie"])
+def test_the_modules_and_functions_that_a_page_names_exist(page: str) -> None:
+    text = (DOCS / "contributing" / f"{page}.md").read_text(encoding="utf-8")
+    named = [found for found in PLACE.findall(text) if "." in found[0] or found[1]]
+    assert len(named) >= 6
+    assert [problem for problem in (missing_place(m, n or None) for m, n in named) if problem] == []
+    assert page == "rooms" or "```mermaid" in text
+
+
+def test_a_name_that_is_gone_is_noticed() -> None:
+    assert missing_place("runtime.stream.stream", "Stream.push") is None
+    assert missing_place("runtime.stream.stream", "Stream.pushed") == "pushed in runtime.stream.stream"
+    assert missing_place("runtime.stream.nothing", None) == "module runtime.stream.nothing"
+
+
+def test_every_room_has_a_line(site: ModuleType) -> None:
+    table = site.rooms_table(ROOT)
+    for room in ("acquisition/session", "runtime/stream", "train/fitting", "export"):
+        assert re.search(rf"`{room}`\**? \| \d+ \| \S", table), room
 
 
 @pytest.mark.slow
