@@ -29,6 +29,7 @@ __all__ = ["Decision", "command_pages", "commands", "decision_table", "read_deci
 _COMMANDS = "<!-- commands -->"
 _DECISIONS = "<!-- decisions -->"
 _ROOMS = "<!-- rooms -->"
+_NOTEBOOK = re.compile(r"<!-- notebook (\S+\.ipynb) -->")
 _FAULTS = re.compile(r"<!-- faults (\S+\.json) -->")
 _LONGEST = 240
 _NUMBER = re.compile(r"^# (?P<number>\d{4}):? (?P<title>.+)$", flags=re.MULTILINE)
@@ -123,6 +124,18 @@ def rooms_table(root: Path) -> str:
     return "\n".join(lines)
 
 
+def notebook_text(path: Path) -> str:
+    """Return the cells of a notebook as Markdown, its headings two levels lower."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"]).strip()
+        if cell["cell_type"] == "markdown":
+            parts.append(re.sub(r"^#+ (.+)$", r"**\1**", text, flags=re.MULTILINE))
+        else:
+            parts.append("``` { .python }\n" + text + "\n```")
+    return "\n\n".join(parts)
+
+
 def fault_table(results: Path) -> str:
     """Return the Markdown table of a fault matrix: what was done, frames received and readable, what was said."""
     rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
@@ -153,5 +166,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return markdown.replace(_DECISIONS, decision_table(read_decisions(folder)))
     if page.file.src_uri == "contributing/rooms.md":
         return markdown.replace(_ROOMS, rooms_table(Path(config.config_file_path).parent))
+    if page.file.src_uri == "reference/examples.md":
+        examples = Path(config.config_file_path).parent / "examples"
+        return _NOTEBOOK.sub(lambda mark: notebook_text(examples / mark[1]), markdown)
     results = Path(config.config_file_path).parent / "benchmarks" / "results"
     return _FAULTS.sub(lambda mark: fault_table(results / mark[1]), markdown)

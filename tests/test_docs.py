@@ -7,6 +7,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -104,6 +105,31 @@ def test_every_room_has_a_line(site: ModuleType) -> None:
     table = site.rooms_table(ROOT)
     for room in ("acquisition/session", "runtime/stream", "train/fitting", "export"):
         assert re.search(rf"`{room}`\**? \| \d+ \| \S", table), room
+
+
+# Weights, and the movie of the demo.
+LARGE = ("runtime/denoscope/runtime/bundles/", "acquisition/denoscope/acquisition/data/")
+
+
+def test_no_file_is_heavy() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs a clone")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if path.is_file() and not name.startswith(LARGE):
+            limit = 500_000 if path.suffix in {".png", ".jpg", ".gif"} else 1_000_000
+            assert path.stat().st_size <= limit, f"{name}: see benchmarks/small_pictures.py"
+
+
+def test_nothing_names_a_host_that_does_not_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    # The project has no public address yet; an invented one would lead readers to whoever registers it.
+    assert "urls" not in project
+    assert "://" not in citation
+    assert f"version: {project['version']}\n" in citation
+    assert f"license: {project['license']}\n" in citation
 
 
 @pytest.mark.slow
