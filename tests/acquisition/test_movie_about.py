@@ -12,7 +12,9 @@ from ome_types import from_tiff
 
 from denoscope.acquisition import Frame, live, make_settings
 from denoscope.acquisition.offline.denoise import denoise_movie
+from denoscope.acquisition.offline.movie_about import about_movie
 from support.tiny_bundle import IDENTITY, tiny_bundle
+from support.vendor_files import write_thorlabs
 
 from .test_routing import Listed
 
@@ -79,3 +81,43 @@ def test_the_metadata_of_other_movies_survive(tmp_path: Path) -> None:
         if name == "a.ome.tif":
             assert pixels.channels[0].name == "GCaMP"
             assert times_of(out) == pytest.approx([0.05 * n for n in range(12)])
+
+
+def test_what_other_formats_tell_is_in_the_denoised_movie(tmp_path: Path) -> None:
+    bundle = tmp_path / "tiny.denoscope"
+    tiny_bundle(bundle, intensity=IDENTITY)
+    write_thorlabs(tmp_path / "thor", movie_of_noise()[:, None, None])
+    out = tmp_path / "out.ome.tif"
+    result = denoise_movie(tmp_path / "thor", out, bundle=str(bundle))
+    ome = from_tiff(out)
+    pixels = ome.images[0].pixels
+    assert pixels.physical_size_x == pytest.approx(0.65)
+    assert pixels.time_increment == pytest.approx(1 / 30)
+    assert pixels.channels[0].name == "ChanA"
+    assert ome.instruments[0].objectives[0].model == "16X Nikon"
+    assert result["source"]["pixel_size_m"] == pytest.approx(0.65e-6)
+    assert result["source"]["details"] == {"objective": "16X Nikon"}
+
+
+def test_a_folder_of_images_keeps_what_its_first_file_tells(tmp_path: Path) -> None:
+    for n, frame in enumerate(movie_of_noise()):
+        metadata = {"unit": "um", "finterval": 0.05}
+        tifffile.imwrite(tmp_path / f"m{n}.tif", frame, imagej=True, resolution=(2, 2), metadata=metadata)
+    about = about_movie(tmp_path, 12)
+    assert (about.pixel_size_um, about.increment_s) == (0.5, pytest.approx(0.05))
+
+
+def test_scanimage_tells_its_frame_rate(tmp_path: Path) -> None:
+    text = (
+        "SI.LINE_FORMAT_VERSION = 1\nSI.hRoiManager.scanFrameRate = 30\nSI.hRoiManager.scanVolumeRate = 7.5\n"
+    )
+    for planes, step in ((1, 1 / 30), (4, 1 / 7.5)):
+        stack = f"SI.hStackManager.numSlices = {planes}\nSI.hStackManager.enable = {planes > 1}".lower()
+        stack = stack.replace("si.hstackmanager.numslices", "SI.hStackManager.numSlices").replace(
+            "si.hstackmanager.enable", "SI.hStackManager.enable"
+        )
+        path = tmp_path / f"{planes}.tif"
+        tifffile.imwrite(
+            path, movie_of_noise(), metadata=None, software=text + stack, description="frameNumbers = 1"
+        )
+        assert about_movie(path, 12).increment_s == pytest.approx(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -225,3 +226,45 @@ def test_an_n5_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "attributes.json").write_text('{"n5":"2.0.0"}')
     with pytest.raises(InvalidInput, match="an N5 folder"):
         open_movie(tmp_path)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr_tells_pixel_size_interval_and_channel(tmp_path: Path, version: str) -> None:
+    zarr = pytest.importorskip("zarr")
+    data = pixels(6, 2)
+    group = zarr.open_group(tmp_path / "m.zarr", mode="w", zarr_format=2 if version == "0.4" else 3)
+    group.create_array("0", data=data, chunks=(3, 1, 16, 16))
+    units = {"t": {"unit": "millisecond"}, "y": {"unit": "micrometer"}, "x": {"unit": "micrometer"}}
+    scale = [{"type": "scale", "scale": [50.0, 1.0, 0.65, 0.65]}]
+    image: dict[str, Any] = {
+        "multiscales": [
+            {
+                "axes": [{"name": n, **units.get(n, {})} for n in "tcyx"],
+                "datasets": [{"path": "0", "coordinateTransformations": scale}],
+            }
+        ],
+        "omero": {"channels": [{"label": "GFP"}, {"label": "RFP"}]},
+    }
+    group.attrs.update(image if version == "0.4" else {"ome": image | {"version": "0.5"}})
+    facts = open_movie(tmp_path / "m.zarr", channel="RFP").facts  # type: ignore[union-attr]
+    assert facts.pixel_size_um == pytest.approx(0.65)
+    assert (facts.increment_s, facts.channel) == (pytest.approx(0.05), "RFP")
+
+
+def test_ndtiff_tells_times_pixel_size_and_channel(tmp_path: Path) -> None:
+    data = pixels(6)
+    index, stored = b"", b"II*\0" + bytes(28)
+    for t, frame in enumerate(data):
+        tags = json.dumps(
+            {"ElapsedTime-ms": 100 + 20 * t, "PixelSizeUm": 0.65, "Exposure": 10.0, "Channel": "GFP"}
+        ).encode()
+        axes, file = json.dumps({"time": t}).encode(), b"x_NDTiffStack.tif"
+        index += struct.pack("<I", len(axes)) + axes + struct.pack("<I", len(file)) + file
+        index += struct.pack("<IiiiiIii", len(stored), W, H, 1, 0, len(stored) + frame.nbytes, len(tags), 0)
+        stored += frame.tobytes() + tags
+    (tmp_path / "NDTiff.index").write_bytes(index)
+    (tmp_path / "x_NDTiffStack.tif").write_bytes(stored)
+    reads(tmp_path, data)
+    facts = open_movie(tmp_path).facts  # type: ignore[union-attr]
+    assert (facts.pixel_size_um, facts.exposure_s, facts.channel) == (0.65, 0.01, "GFP")
+    assert facts.times_s == pytest.approx([0.02 * t for t in range(6)])

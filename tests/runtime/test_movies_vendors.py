@@ -14,6 +14,7 @@ import pytest
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
 from denoscope.runtime.movies import opening
+from denoscope.runtime.movies.facts import Facts
 from support.vendor_files import write_czi, write_lif, write_oib, write_oif, write_scanbox, write_thorlabs
 
 T, Z, P, C, H, W = 5, 3, 2, 2, 24, 40
@@ -121,6 +122,13 @@ class Nd2Double:
         self.experiment = [SimpleNamespace(type="XYPosLoop", parameters=SimpleNamespace(points=points))]
         offsets = {i: 1 for i in range(T * P * Z) if i not in self.lost}
         self._rdr = SimpleNamespace(_frame_offsets=offsets)
+        period = SimpleNamespace(periodMs=200.0, periodDiff=SimpleNamespace(avg=250.0))
+        self.experiment.append(SimpleNamespace(type="TimeLoop", parameters=period))
+        for channel in self.metadata.channels:
+            channel.microscope = SimpleNamespace(objectiveName="Plan Apo 20x")
+
+    def voxel_size(self) -> Any:
+        return SimpleNamespace(x=0.5, y=0.5, z=1.0)
 
     def read_frame(self, index: int) -> npt.NDArray[Any]:
         type(self).reads += 1
@@ -394,3 +402,47 @@ def test_sectors_of_oib_that_lead_in_a_circle_are_refused(tmp_path: Path) -> Non
     path.write_bytes(data)
     with pytest.raises(InvalidInput, match="leads back into itself"):
         open_movie(path)
+
+
+@pytest.mark.parametrize("kind", ["nd2", "czi", "lif", "oif", "oib", "avi"])
+def test_what_a_format_tells_of_its_movie_is_kept(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    pytest.importorskip(
+        {"czi": "czifile", "lif": "liffile", "oif": "oiffile", "oib": "oiffile", "avi": "av"}.get(
+            kind, "numpy"
+        )
+    )
+    data, choice = pixels(C, 1, T), {"channel": 1}
+    path = tmp_path / f"m.{kind}"
+    if kind == "nd2":
+        path, choice = request.getfixturevalue("nd2_file"), {"position": 0, "plane": 0, "channel": 1}
+    elif kind == "czi":
+        write_czi(path, pixels(T, C), "TC", names=("GFP", "RFP"))
+    elif kind == "lif":
+        write_lif(path, {"a": pixels(T, 1, C)})
+    elif kind == "avi":
+        path, choice = write_video(path, pixels(T, dtype="uint8"), "ffv1", "gray"), {}
+    else:
+        {"oif": write_oif, "oib": write_oib}[kind](path, data)
+    movie = open_movie(path, **choice)  # type: ignore[arg-type]
+    assert isinstance(movie, LazyMovie)
+    size, channel, lens = {
+        "nd2": (0.5, "RFP", "Plan Apo 20x"),
+        "czi": (0.65, "RFP", "Plan 20x"),
+        "lif": (0.5, None, "HC PL APO 20x"),
+        "avi": (None, None, None),
+    }.get(kind, (0.5, "Dye 1", None))
+    facts = movie.facts
+    assert facts.pixel_size_um == (None if size is None else pytest.approx(size))
+    assert facts.increment_s == pytest.approx(0.05 if kind == "avi" else 0.25)
+    assert (facts.channel, facts.objective) == (channel, lens)
+    assert facts.exposure_s == (0.02 if kind == "czi" else None)
+    if kind == "avi":
+        assert facts.times_s == pytest.approx([0.05 * n for n in range(T)])
+
+
+def test_facts_that_make_no_sense_are_left_out() -> None:
+    facts = Facts(float("nan"), -1, (3.0, 2.0, 5.0), float("inf"), "  G\x00FP ", "")
+    assert facts == Facts(channel="GFP")
+    assert Facts(times_s=(5.0, 5.5, 6.0, 8.0)).of_frames(range(1, 4)).times_s == (0.0, 0.5, 2.5)

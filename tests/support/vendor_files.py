@@ -47,10 +47,16 @@ def write_czi(
         pixels = movie[index].tobytes()
         head = struct.pack("<iiq", 0, 0, len(pixels)) + entry
         blocks += _segment(b"ZISRAWSUBBLOCK", head.ljust(256, b"\0") + pixels)
-    channels = "".join(f'<Channel Id="Channel:{i}" Name="{name}"/>' for i, name in enumerate(names))
+    channels = "".join(
+        f'<Channel Id="Channel:{i}" Name="{name}"><ExposureTime>20000000</ExposureTime></Channel>'
+        for i, name in enumerate(names)
+    )
+    interval = "<T><Positions><Interval><Increment>0.25</Increment></Interval></Positions></T>"
     xml = (
-        "<ImageDocument><Metadata><Information><Image><Dimensions><Channels>"
-        f"{channels}</Channels></Dimensions></Image></Information></Metadata></ImageDocument>"
+        f"<ImageDocument><Metadata><Information><Image><Dimensions><Channels>{channels}</Channels>{interval}"
+        "</Dimensions></Image><Instrument><Objectives><Objective><Manufacturer><Model>Plan 20x</Model></Manufacturer>"
+        '</Objective></Objectives></Instrument></Information><Scaling><Items><Distance Id="X"><Value>6.5e-07</Value>'
+        "</Distance></Items></Scaling></Metadata></ImageDocument>"
     ).encode()
     directory_at = 32 + 512 + len(blocks)
     directory = _segment(b"ZISRAWDIRECTORY", struct.pack("<i124x", len(entries)) + b"".join(entries))
@@ -72,8 +78,9 @@ def write_lif(path: Path, movies: dict[str, npt.NDArray[Any]]) -> Path:
         sizes = dict(zip("TZCYX", movie.shape, strict=True))
         steps = dict(zip("TZCYX", movie.strides, strict=True))
         dimensions = "".join(
-            f'<DimensionDescription DimID="{_LIF_AXES[a]}" NumberOfElements="{sizes[a]}" Origin="0" Length="1" '
-            f'Unit="m" BitInc="0" BytesInc="{steps[a]}"/>'
+            f'<DimensionDescription DimID="{_LIF_AXES[a]}" NumberOfElements="{sizes[a]}" Origin="0" '
+            f'Length="{(sizes[a] - 1) * (0.25 if a == "T" else 5e-7)}" Unit="{"s" if a == "T" else "m"}" BitInc="0" '
+            f'BytesInc="{steps[a]}"/>'
             for a in "XYZT"
         )
         channels = "".join(
@@ -84,7 +91,9 @@ def write_lif(path: Path, movies: dict[str, npt.NDArray[Any]]) -> Path:
         )
         elements += (
             f'<Element Name="{name}" UniqueID="{number}"><Data><Image><ImageDescription>'
-            f"<Channels>{channels}</Channels><Dimensions>{dimensions}</Dimensions></ImageDescription></Image></Data>"
+            f"<Channels>{channels}</Channels><Dimensions>{dimensions}</Dimensions></ImageDescription>"
+            f'<Attachment Name="HardwareSetting"><ATLConfocalSettingDefinition ObjectiveName="HC PL APO 20x"/>'
+            f"</Attachment></Image></Data>"
             f'<Memory Size="{movie.nbytes}" MemoryBlockID="MemBlock_{number}"/></Element>'
         )
         block = f"MemBlock_{number}"
@@ -100,9 +109,18 @@ def write_lif(path: Path, movies: dict[str, npt.NDArray[Any]]) -> Path:
     return path
 
 
+def _oif_settings(name: str, shape: tuple[int, ...]) -> str:
+    dyes = "".join(f'[Channel {c + 1} Parameters]\r\nDyeName="Dye {c}"\r\n' for c in range(shape[0]))
+    return (
+        f'[ProfileSaveInfo]\r\nName={name}\r\nVersion=2.0\r\n[Axis 4 Parameters Common]\r\nAxisCode="T"\r\n'
+        f'MaxSize={shape[2]}\r\nStartPosition=0.0\r\nEndPosition={(shape[2] - 1) * 250.0}\r\nUnitName="ms"\r\n'
+        f'[Reference Image Parameter]\r\nWidthConvertValue=0.5\r\nWidthUnit="um"\r\n{dyes}'
+    )
+
+
 def write_oif(path: Path, movie: npt.NDArray[Any]) -> Path:
     """Write an OIF and its folder of a movie (C, Z, T, H, W)."""
-    settings = f"[ProfileSaveInfo]\r\nName={path.name}\r\nVersion=2.0\r\n"
+    settings = _oif_settings(path.name, movie.shape)
     path.write_bytes(b"\xff\xfe" + settings.encode("utf-16-le"))
     folder = path.with_name(path.name + ".files")
     folder.mkdir()
@@ -186,7 +204,7 @@ def write_compound(path: Path, tree: dict[str, Any]) -> Path:
 
 def write_oib(path: Path, movie: npt.NDArray[Any]) -> Path:
     """Write an OIB, a compound file, of a movie (C, Z, T, H, W)."""
-    settings = f"[ProfileSaveInfo]\r\nName={path.stem}.oif\r\nVersion=2.0\r\n"
+    settings = _oif_settings(f"{path.stem}.oif", movie.shape)
     streams: dict[str, bytes] = {"Stream00000": b"\xff\xfe" + settings.encode("utf-16-le")}
     listed, images = [f"Stream00000={path.stem}.oif"], {}
     for c, z, t in np.ndindex(*movie.shape[:3]):

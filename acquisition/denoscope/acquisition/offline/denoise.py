@@ -95,7 +95,8 @@ def denoise_movie(
     -------
     dict
         ``output``, ``std``, ``frames``, ``frame_s`` (mean time a frame), ``resumed_from`` (frames that were there
-        already), ``notes`` (sentences for the user), ``noise`` (see `check_noise`), ``guard`` (see `GuardFinding`),
+        already), ``source`` (pixel size, frame rate, channel and more of the movie), ``notes`` (sentences),
+        ``noise`` (see `check_noise`), ``guard`` (see `GuardFinding`),
         ``untrue`` (a sentence where denoised frames are not to be trusted, else None), ``denoiser`` (provenance).
 
     Raises
@@ -188,7 +189,7 @@ class _Work:
         self.length = len(frames)
         self.cut = Cut(self.length, self.cut.chunk, self.cut.warm_up)
         shape, dtype = (self.frames.shape[1], self.frames.shape[2]), self.frames.dtype
-        self.about = about = about_movie(self.movie, self.length, channel)
+        self.about = about = about_movie(self.movie, self.length, channel, frames)
         self.info = info = SourceInfo(
             "file",
             self.movie.name,
@@ -200,6 +201,7 @@ class _Work:
             frame_rate_hz=1 / about.increment_s if about.increment_s else None,
             frames=self.length,
             channel=about.channel,
+            details={"objective": about.objective} if about.objective else {},
         )
         per_frame = info.frame_bytes + (4 * shape[0] * shape[1] if self.std else 0)
         check_space(self.output.parent, info, -(-self.length * per_frame // info.frame_bytes), _RESERVE_BYTES)
@@ -406,6 +408,7 @@ class _Work:
             "frame_s": (time.perf_counter() - self.started_s) / max(new, 1),
             "resumed_from": self.resumed_from,
             "movie_note": self.note,
+            "source": self.info.as_json(),
             "notes": self._notes(),
             "noise": self.noise,
             "guard": guard.model_dump(),

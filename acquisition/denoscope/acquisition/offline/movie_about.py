@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from denoscope.acquisition.raw.writer import RAW_MOVIE, RAW_SIDECAR, read_raw
 
+if TYPE_CHECKING:
+    from denoscope.runtime import AnyMovie
+    from denoscope.runtime.movies.facts import Facts
+
 __all__ = ["MovieAbout", "about_movie", "movie_of"]
 
+_TIFF = (".tif", ".tiff", ".btf", ".tf8")
 _MICROMETRES = {
     "micron": 1.0,
     "microns": 1.0,
@@ -37,6 +43,8 @@ class MovieAbout:
         Seconds from one frame to the next.
     times_s
         Seconds of each frame since the first one.
+    objective
+        Name of the objective.
     """
 
     pixel_size_um: float | None = None
@@ -44,6 +52,7 @@ class MovieAbout:
     channel: str | None = None
     increment_s: float | None = None
     times_s: tuple[float, ...] | None = None
+    objective: str | None = None
 
 
 def movie_of(path: Path) -> Path:
@@ -51,7 +60,9 @@ def movie_of(path: Path) -> Path:
     return path / RAW_MOVIE if (path / RAW_MOVIE).is_file() and (path / RAW_SIDECAR).is_file() else path
 
 
-def about_movie(path: Path, frames: int, channel: str | None = None) -> MovieAbout:
+def about_movie(
+    path: Path, frames: int, channel: str | None = None, movie: AnyMovie | None = None
+) -> MovieAbout:
     """Return what a movie says about itself; what cannot be read is left out.
 
     Parameters
@@ -61,14 +72,39 @@ def about_movie(path: Path, frames: int, channel: str | None = None) -> MovieAbo
     frames
         How many frames are read of it; times of another number of frames are left out.
     channel
-        Which channel is read, where it has several: its name or number from 0.
+        Name of the channel that is read, or its number from 0, where the movie has several.
+    movie
+        The opened movie, whose format may tell more.
     """
+    found = MovieAbout()
     with suppress(Exception):  # metadata of any program: what cannot be understood is no reason to stop
         if path.name == RAW_MOVIE and path.with_name(RAW_SIDECAR).is_file():
             return _of_run(path.parent, frames)
-        if path.suffix.lower() in (".tif", ".tiff", ".btf", ".tf8") and path.is_file():
-            return _of_tiff(path, frames, channel)
-    return MovieAbout()
+        if path.suffix.lower() in _TIFF and path.is_file():
+            found = _of_tiff(path, frames, channel)
+        elif path.is_dir() and (first := _first_tiff(path)) is not None:
+            found = _of_tiff(first, frames, channel)
+    return _joined(found, getattr(movie, "facts", None))
+
+
+def _first_tiff(folder: Path) -> Path | None:
+    """Return the first TIFF file of a folder of images; not in folders of other formats."""
+    if (folder / "NDTiff.index").exists() or (folder / "zarr.json").exists():
+        return None
+    from denoscope.runtime.movies.names import natural_order
+
+    names = [p.name for p in folder.iterdir() if p.suffix.lower() in _TIFF and p.name[0] != "."]
+    return folder / min(names, key=natural_order) if names else None
+
+
+def _joined(about: MovieAbout, facts: Facts | None) -> MovieAbout:
+    """Return what the file says, and where it says nothing, what the reader of its format found."""
+    if facts is None:
+        return about
+    values = {field.name: getattr(about, field.name) for field in fields(about)}
+    return MovieAbout(
+        **{name: getattr(facts, name) if value is None else value for name, value in values.items()}
+    )
 
 
 def _of_run(run: Path, frames: int) -> MovieAbout:
@@ -91,6 +127,9 @@ def _of_tiff(path: Path, frames: int, channel: str | None) -> MovieAbout:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
+        if tiff.is_scanimage:
+            first = tiff.pages.first
+            return _of_scanimage(f"{first.software}\n{first.description}")
         if tiff.is_ome and tiff.ome_metadata:
             return _of_ome(tiff.ome_metadata, frames, channel)
         about: dict[str, Any] = dict(tiff.imagej_metadata or {})
@@ -104,6 +143,16 @@ def _of_tiff(path: Path, frames: int, channel: str | None) -> MovieAbout:
         pixel_size_um=unit / per_unit if unit and per_unit else None,
         increment_s=interval or (1 / float(about["fps"]) if about.get("fps") else None),
     )
+
+
+def _of_scanimage(text: str) -> MovieAbout:
+    """Return the interval that ScanImage's header gives: of volumes where it stepped through planes."""
+    values: dict[str, str] = dict(re.findall(r"^SI\.([\w.]+) = (.+?)\s*$", text, flags=re.MULTILINE))
+    planes = float(values.get("hStackManager.actualNumSlices", values.get("hStackManager.numSlices", "1")))
+    volumes = values.get("hStackManager.enable", values.get("hFastZ.enable")) in ("1", "true") and planes > 1
+    rate = float(values[f"hRoiManager.{'scanVolumeRate' if volumes else 'scanFrameRate'}"])
+    average = 1 if volumes else max(float(values.get("hScan2D.logAverageFactor", "1")), 1)
+    return MovieAbout(increment_s=average / rate if rate > 0 else None)
 
 
 def _of_ome(xml: str, frames: int, channel: str | None) -> MovieAbout:

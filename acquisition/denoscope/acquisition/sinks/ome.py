@@ -303,7 +303,9 @@ class DenoisedWriter:
             for key, value in {**self._provenance, "streams": self._streams()}.items()
         ]
         annotation = MapAnnotation(id="Annotation:0", namespace=PROVENANCE, value=Map(ms=pairs))
+        objective = self._source.details.get("objective")
         return OME(
+            instruments=[_instrument(str(objective))] if objective else [],
             creator=f"denoscope {self._provenance.get('version', '')}".strip(),
             images=[self._image(number, segment) for number, segment in enumerate(self._segments)],
             structured_annotations=StructuredAnnotations(map_annotations=[annotation]),
@@ -331,6 +333,8 @@ class DenoisedWriter:
             AnnotationRef,
             Channel,
             Image,
+            InstrumentRef,
+            ObjectiveSettings,
             Pixels,
             Pixels_DimensionOrder,
             PixelType,
@@ -368,6 +372,7 @@ class DenoisedWriter:
         named += [segment.key.camera] if cameras else []
         named += [f"position {segment.key.position}"] if places else []
         rate = self._source.frame_rate_hz
+        has_objective = bool(self._source.details.get("objective"))
         return Image(
             id=f"Image:{number}",
             name=_xml(", ".join(named)),
@@ -395,7 +400,15 @@ class DenoisedWriter:
                 planes=planes,
             ),
             annotation_refs=[AnnotationRef(id="Annotation:0")],
+            instrument_ref=InstrumentRef(id="Instrument:0") if has_objective else None,
+            objective_settings=ObjectiveSettings(id="Objective:0:0") if has_objective else None,
         )
+
+
+def _instrument(objective: str) -> Any:
+    from ome_types.model import Instrument, Objective
+
+    return Instrument(id="Instrument:0", objectives=[Objective(id="Objective:0:0", model=_xml(objective))])
 
 
 def ranges(numbers: Iterable[int]) -> list[list[int]]:

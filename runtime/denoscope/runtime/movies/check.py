@@ -1,4 +1,4 @@
-"""What every format is checked against before a pixel of it is read."""
+"""Checks that every format passes before a pixel of it is read."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_claim(
     name
         Of the movie, for the error.
     shape, itemsize
-        What the header claims: all axes of what is stored, and bytes a pixel.
+        Claims of the header: all axes of what is stored, and bytes a pixel.
     piece
         The least that is decoded at once; a frame is added to it.
     stored_bytes, compressed

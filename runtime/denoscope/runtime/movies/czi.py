@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 
+from .facts import Facts, told
 from .lazy import Reader
 from .pick import Axis, Wanted
 from .plane_by_plane import PlaneByPlane, choose, one_sentence
@@ -72,6 +73,7 @@ def _opened(path: Path, file: Any, close: Callable[[], None], wanted: Wanted, li
     if not movie:
         raise InvalidInput(f"{path} has no frame of this channel, plane and position: choose others.")
     lost = len(wished) - len(movie)
+    timed = choice.time is not None and order[choice.time] == "T" and not lost
     extent, first = movie[0]
     height, width = extent["Y"][1], extent["X"][1]
     sizes = {(e["Y"][1], e["X"][1]) for e, _ in movie}
@@ -108,6 +110,7 @@ def _opened(path: Path, file: Any, close: Callable[[], None], wanted: Wanted, li
         limit_bytes=limit_bytes,
         note=choice.note
         or (f"{path.name}: {lost} of {len(wished)} time points have no frame of this choice" if lost else ""),
+        facts=_facts(file, dict(zip(order, choice.fixed, strict=True)).get("C", 0), timed=timed),
     )
 
 
@@ -122,12 +125,37 @@ def _extent(entry: Any) -> _Extent:
     return found | {axis: (index, 1, 1) for axis, index in more.items() if index >= 0}
 
 
+def _metadata(file: Any) -> ET.Element:
+    """Return the metadata of a file, empty where they cannot be understood."""
+    try:
+        return ET.fromstring(file.metadata() or "<none/>")  # noqa: S314 - expat bounds entities
+    except (ET.ParseError, UnicodeError, ValueError):
+        return ET.Element("none")
+
+
+def _facts(file: Any, channel: int, *, timed: bool) -> Facts:
+    """Return pixel size (stored in metres), interval, exposure (in nanoseconds), channel and objective."""
+    root = _metadata(file)
+    image = "./Metadata/Information/Image/Dimensions"
+    lens = "./Metadata/Information/Instrument/Objectives/Objective"
+    named = root.find(f"{image}/Channels")
+    about = told(lambda: [*named][channel])  # type: ignore[misc]
+    return Facts(
+        pixel_size_um=told(
+            lambda: float(root.findtext("./Metadata/Scaling/Items/Distance[@Id='X']/Value", "")) * 1e6
+        ),
+        increment_s=told(lambda: float(root.findtext(f"{image}/T/Positions/Interval/Increment", "")))
+        if timed
+        else None,
+        exposure_s=told(lambda: float(about.findtext("ExposureTime")) / 1e9),
+        channel=told(lambda: about.get("Name")),
+        objective=root.findtext(f"{lens}/Manufacturer/Model") or told(lambda: root.find(lens).get("Name")),  # type: ignore[union-attr]
+    )
+
+
 def _channel_names(file: Any, count: int) -> tuple[str, ...]:
     """Return the names of the channels, where the metadata of the file have as many."""
-    try:
-        root = ET.fromstring(file.metadata() or "<none/>")  # noqa: S314 - expat bounds entities
-    except (ET.ParseError, UnicodeError, ValueError):
-        return ()
+    root = _metadata(file)
     names = tuple(
         str(channel.get("Name") or i)
         for i, channel in enumerate(root.findall("./Metadata/Information/Image/Dimensions/Channels/Channel"))

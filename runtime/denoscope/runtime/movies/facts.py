@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-__all__ = ["Facts", "facts_of", "increment_of"]
+__all__ = ["Facts", "facts_of", "increment_of", "told"]
 
 _LARGEST_PIXEL_UM = 1e5
 _LONGEST_STEP_S = 1e7
@@ -81,6 +83,13 @@ def _sensible(value: object, most: float) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if 0 < number < most else None
+
+
+def told(value: Callable[[], Any]) -> Any:
+    """Return a fact that a file may tell, or None: metadata that nobody understands are no reason to stop."""
+    with suppress(Exception):  # metadata of any program, read by any library
+        return value()
+    return None
 
 
 def facts_of(reader: object) -> Facts:

@@ -103,7 +103,7 @@ def with_values(frames: AnyMovie | Frame, step: int = 1) -> Iterator[Frame]:
 def measurable(frames: Frame) -> Frame:
     """Return frames (T, H, W) with their holes filled, without those that have no values.
 
-    Where there are no holes, the array itself is returned.
+    If there are no holes, the array itself is returned.
     """
     if holes_of(frames) is None:
         return frames
@@ -114,7 +114,7 @@ def measurable(frames: Frame) -> Frame:
 def measured_part(frames: Frame) -> tuple[slice, slice]:
     """Return rows and columns of frames (T, H, W) without the borders in which values are missing.
 
-    Where hardly anything would be left, it is the whole frame.
+    If hardly anything would be left, it is the whole frame.
     """
     height, width = frames.shape[1:]
     whole = slice(0, height), slice(0, width)

@@ -38,9 +38,9 @@ class Joined:
     first
         The reader of the first file: all others must have its frame size and dtype.
     note
-        What the user should know of how the movie was put together.
+        Sentence for the user on how the movie was put together.
     at_least
-        Whether files may hold further frames, which are not part of the movie.
+        True if files may hold further frames, which are not part of the movie.
     """
 
     def __init__(

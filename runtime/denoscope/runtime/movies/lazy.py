@@ -21,7 +21,7 @@ _BLOCK_BYTES = 256 * 2**20  # the most that is kept of a format whose chunks spa
 
 
 class Reader(Protocol):
-    """What a format gives: geometry, and pixels of a range of frames.
+    """Reader of one format: geometry, and pixels of a range of frames.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Reader(Protocol):
     piece
         Frames, rows and columns of the least that is read or decoded at once.
     note
-        What the user should know of how the file was read; empty if nothing.
+        Sentence for the user on how the file was read; empty if there is nothing to say.
     """
 
     shape: tuple[int, int, int]
@@ -121,7 +121,7 @@ class LazyMovie:
 
     @property
     def note(self) -> str:
-        """What the user should know of how the file was read; empty if nothing."""
+        """Sentence for the user on how the file was read; empty if there is nothing to say."""
         return self._reader.note
 
     @property

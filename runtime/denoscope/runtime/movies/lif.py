@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 
+from .facts import Facts, told
 from .lazy import Reader
 from .pick import Axis, Wanted
-from .plane_by_plane import PlaneByPlane, choose, only_image, open_by_library
+from .plane_by_plane import Choice, PlaneByPlane, choose, only_image, open_by_library
 
 __all__ = ["open_lif"]
 
@@ -59,4 +60,26 @@ def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
         compressed=False,
         limit_bytes=limit_bytes,
         note=choice.note,
+        facts=_facts(image, sizes, choice),
+    )
+
+
+def _facts(image: Any, sizes: dict[str, int], choice: Choice) -> Facts:
+    """Return pixel size, times and objective: the first from the dimensions, which begin and end at a frame."""
+
+    def step(axis: str) -> float:
+        places = image.coords[axis]
+        return float(places[1] - places[0])
+
+    only_time = choice.time is not None and choice.length == np.prod(
+        [n for a, n in sizes.items() if a not in "YX"]
+    )
+    times = told(lambda: image.timestamps.astype("int64") / 1e3) if only_time and "T" in sizes else None
+    timed = choice.time is not None and [a for a in sizes if a not in ("Y", "X")][choice.time] == "T"
+    objective = told(lambda: image.xml_element.find(".//*[@ObjectiveName]").get("ObjectiveName"))
+    return Facts(
+        pixel_size_um=told(lambda: step("X") * 1e6),
+        increment_s=told(lambda: step("T")) if timed else None,
+        times_s=times if times is not None and len(times) == choice.length else None,
+        objective=objective,
     )

@@ -1,4 +1,4 @@
-"""What the names of files say: which channel, plane and position each shows, and their order in time."""
+"""Names of files: the channel, plane and position that each shows, and their order in time."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _parse(name: str) -> _Parsed:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Where one file belongs."""
+    """Place of one file in the movie."""
 
     name: str
     channel: str
@@ -119,7 +119,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class NamedFiles:
-    """What the names of a folder say together.
+    """Places of all files of a folder, by their names.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ def sort_names(names: Sequence[str], *, cycle_is: str | None = None) -> NamedFil
     names
         File names, of one kind of images.
     cycle_is
-        What the numbered images of a Prairie View cycle are, where its metadata say it: ``plane`` or ``time``.
+        Kind of the numbered images of a Prairie View cycle, if its metadata say it: ``plane`` or ``time``.
     """
     parsed = {name: _parse(name) for name in names}
     _join_first_parts(parsed)

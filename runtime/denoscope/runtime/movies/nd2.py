@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 
+from .facts import Facts, told
 from .lazy import Reader
 from .pick import Axis, Wanted
 from .plane_by_plane import PlaneByPlane, choose, open_by_library
@@ -49,6 +50,7 @@ def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
     def number(t: int) -> int:
         return int(np.ravel_multi_index(choice.at(t)[:-1], loops)) if loops else 0
 
+    timed = choice.time is not None and axes[choice.time].kind == "time"
     kept, note = _recorded(
         path, file, [number(t) for t in range(choice.length)] if choice.time != len(loops) else None
     )
@@ -70,6 +72,25 @@ def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
         compressed=math.prod((*loops, channels, height, width)) * file.dtype.itemsize > path.stat().st_size,
         limit_bytes=limit_bytes,
         note="; ".join(filter(None, (choice.note, note))),
+        facts=_facts(file, choice.fixed[-1], timed=timed),
+    )
+
+
+def _facts(file: Any, channel: int, *, timed: bool) -> Facts:
+    """Return pixel size, interval, channel and objective as the library gives them."""
+
+    def step() -> float:
+        """Return the measured interval in seconds, or the one that was set."""
+        loop = next(each for each in file.experiment if each.type in ("TimeLoop", "NETimeLoop"))
+        period = loop.parameters if loop.type == "TimeLoop" else loop.parameters.periods[0]
+        measured = told(lambda: float(period.periodDiff.avg))
+        return (measured or float(period.periodMs)) / 1e3
+
+    return Facts(
+        pixel_size_um=told(lambda: file.voxel_size().x),
+        increment_s=told(step) if timed else None,
+        channel=told(lambda: file.metadata.channels[channel].channel.name),
+        objective=told(lambda: file.metadata.channels[channel].microscope.objectiveName),
     )
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 
 from .check import check_claim, one_line
+from .facts import Facts, told
 from .lazy import Reader
 from .pick import Axis, Wanted, pick_index
 
@@ -22,6 +23,8 @@ __all__ = ["open_ndtiff"]
 _KINDS = {"time": "time", "channel": "channel", "z": "plane", "position": "position"}
 # 8 bit, 16 bit, and 10, 12, 14, 11 bit in 16; 2 is colour.
 _PIXEL_TYPES = {0: "<u1", 1: "<u2", 3: "<u2", 4: "<u2", 5: "<u2", 6: "<u2"}
+_LARGEST_TAGS = 2**20
+_MOST_TAGS = 5000
 _PLACE = struct.Struct("<IiiiiIii")
 
 _Entry = int | str
@@ -29,7 +32,7 @@ _Entry = int | str
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a frame lies: file, byte, size and pixel type."""
+    """Place of a frame: file, byte, size and pixel type, and of its metadata."""
 
     file: str
     offset: int
@@ -37,6 +40,9 @@ class _Place:
     width: int
     kind: int
     compression: int
+    about_offset: int
+    about_length: int
+    about_compression: int
 
 
 def open_ndtiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
@@ -66,7 +72,7 @@ def _read_index(index: Path) -> list[tuple[dict[str, _Entry], _Place]]:
             name, at = _text(data, at)
             if len(data) - at < _PLACE.size:
                 break
-            offset, width, height, kind, compression, *_ = _PLACE.unpack_from(data, at)
+            offset, width, height, kind, compression, *about = _PLACE.unpack_from(data, at)
             at += _PLACE.size
             axes = json.loads(axes_json)
             if not isinstance(axes, dict) or not all(isinstance(v, int | str) for v in axes.values()):
@@ -76,7 +82,7 @@ def _read_index(index: Path) -> list[tuple[dict[str, _Entry], _Place]]:
                 raise InvalidInput(
                     f"{index} lists the file `{name[:80]}`, which is not beside it: it is damaged."
                 )
-            places.append((axes, _Place(name, offset, height, width, kind, compression)))
+            places.append((axes, _Place(name, offset, height, width, kind, compression, *about)))
     except (ValueError, RecursionError) as error:
         if isinstance(error, InvalidInput):
             raise
@@ -184,6 +190,7 @@ class _Frames:
         )
         self._folder = folder
         self._places = places
+        self.facts = _facts(folder, places)
 
     def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Return (stop - start, rows, columns)."""
@@ -209,6 +216,44 @@ class _Frames:
             if file is not None:
                 file.close()
         return result
+
+
+def _tags(folder: Path, place: _Place) -> dict[str, Any]:
+    """Return the metadata of a frame."""
+    if not 0 < place.about_length <= _LARGEST_TAGS or place.about_compression:
+        raise ValueError("no metadata")
+    with (folder / place.file).open("rb") as file:
+        file.seek(place.about_offset)
+        found: dict[str, Any] = json.loads(file.read(place.about_length))
+    return found
+
+
+def _facts(folder: Path, places: list[_Place]) -> Facts:
+    """Return pixel size, exposure, channel and times from the metadata of the frames."""
+    first = told(lambda: _tags(folder, places[0])) or {}
+
+    def value(*names: str) -> float | None:
+        for name in names:
+            if name in first:
+                number: float | None = told(lambda: float(first[name]))  # noqa: B023 - called at once
+                return number
+        return None
+
+    def milliseconds(place: _Place) -> float:
+        return float(_tags(folder, place)["ElapsedTime-ms"])
+
+    # Of many frames the first and the last tell the interval.
+    some = places if len(places) <= _MOST_TAGS else [places[0], places[-1]]
+    times = told(lambda: [milliseconds(place) / 1e3 for place in some])
+    step = (times[-1] - times[0]) / (len(places) - 1) if times and len(places) > 1 else None
+    exposure = value("Exposure", "Exposure-ms")
+    return Facts(
+        pixel_size_um=value("PixelSizeUm", "PixelSize_um"),
+        increment_s=None if times and len(some) == len(places) else step,
+        times_s=times if times and len(some) == len(places) else None,
+        exposure_s=None if exposure is None else exposure / 1e3,
+        channel=str(first.get("Channel") or ""),
+    )
 
 
 def _size(file: Path) -> int:

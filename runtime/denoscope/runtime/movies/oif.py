@@ -11,12 +11,14 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 
 from .compound import MAGIC, check_compound
+from .facts import Facts, told
 from .lazy import Reader
 from .pick import Axis, Wanted
 from .plane_by_plane import PlaneByPlane, choose, open_by_library
 
 __all__ = ["open_oif"]
 
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _KINDS = {"T": "time", "Z": "plane", "C": "channel"}
 
 
@@ -48,6 +50,8 @@ def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
     if not movie:
         raise InvalidInput(f"{path} has no frame of this channel and plane: choose others.")
     lost = choice.length - len(movie)
+    channel = next((n for n, axis in zip(choice.fixed, axes, strict=True) if axis.kind == "channel"), 0)
+    timed = choice.time is not None and axes[choice.time].kind == "time" and not lost
     shape, dtype = _frame(file, movie[0], None)
     if len(shape) != 2:
         raise InvalidInput(f"{path} has images of the shape {shape}; denoscope takes grey ones (H, W).")
@@ -66,6 +70,7 @@ def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
         or (
             f"{path.name}: {lost} of {choice.length} time points have no frame of this choice" if lost else ""
         ),
+        facts=_facts(file.mainfile, channel, timed=timed),
     )
 
 
@@ -81,3 +86,23 @@ def _frame(file: Any, name: str, shape: tuple[int, ...] | None) -> Any:
             raise ValueError(f"{Path(name).name} is {page.shape} instead of {shape}")
         pixels: npt.NDArray[Any] = np.asarray(page.asarray())
         return pixels
+
+
+def _facts(settings: dict[str, Any], channel: int, *, timed: bool) -> Facts:
+    """Return pixel size, interval and dye from the main file of settings."""
+
+    def step() -> float:
+        for section, axis in settings.items():
+            if section.startswith("Axis ") and axis.get("AxisCode") == "T":
+                span = float(axis["EndPosition"]) - float(axis["StartPosition"])
+                return span / (int(axis["MaxSize"]) - 1) * _SECONDS[str(axis["UnitName"])]
+        raise KeyError("no axis of time")
+
+    reference = settings.get("Reference Image Parameter", {})
+    micrometres = str(reference.get("WidthUnit", "")) in ("um", "µm")
+    return Facts(
+        pixel_size_um=reference.get("WidthConvertValue") if micrometres else None,
+        increment_s=told(step) if timed else None,
+        channel=told(lambda: settings[f"Channel {channel + 1} Parameters"]["DyeName"]),
+        objective=told(lambda: settings["Acquisition Parameters Common"]["ObjectiveName"]),
+    )

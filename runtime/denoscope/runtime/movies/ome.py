@@ -40,7 +40,7 @@ class OmeImage:
 
     @property
     def repeats(self) -> int:
-        """How often the XML lists the same plane: more than once where it hides a series behind its sizes."""
+        """Number of times that the XML lists the same plane: more than once where it hides a series behind its sizes."""
         return max((len(pages) for pages in self.pages.values()), default=1)
 
 
@@ -58,7 +58,7 @@ def check_names(path: Path, xml: str) -> list[str]:
     Raises
     ------
     InvalidInput
-        Which name.
+        For such a name.
     """
     names = file_names(xml)
     for name in names:

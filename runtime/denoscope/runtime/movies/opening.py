@@ -53,7 +53,7 @@ class MovieFormat:
     name
         As users know it.
     matches
-        Whether a path is of this format; looks at names and magic bytes only.
+        Says whether a path is of this format; looks at names and magic bytes only.
     opener
         ``module:function`` beside this module, imported when it is first needed.
     needs

@@ -1,4 +1,4 @@
-"""How the pages of a file take turns: channel, plane and time of each, as the file's own header says."""
+"""Order of the pages of a file: channel, plane and time of each, as its header says."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def open_by_library(path: Path, what: str, opener: str, arrange: Callable[[Any],
 
 @dataclass(frozen=True)
 class Choice:
-    """Which planes of a file are the movie: the fixed index of every axis, and the one that is time."""
+    """Planes of a file that are the movie: the fixed index of every axis, and the one that is time."""
 
     fixed: tuple[int, ...]
     time: int | None
@@ -95,7 +95,7 @@ def choose(name: str, axes: list[Axis], wanted: Wanted) -> Choice:
 def only_image(name: str, labels: tuple[str, ...], wanted: Wanted) -> tuple[int, Wanted]:
     """Return which of several images of one file is wanted, and what is left to choose in it.
 
-    Where the file has one image, `position` chooses in that image.
+    If the file has one image, `position` chooses in that image.
     """
     if len(labels) == 1:
         return 0, wanted
@@ -119,7 +119,7 @@ class PlaneByPlane:
     stored_bytes, compressed, limit_bytes
         As for `check_claim`.
     note
-        What the user should know of how the file was read.
+        Sentence for the user on how the file was read.
     facts
         Pixel size, times and names.
     """

@@ -96,7 +96,7 @@ def _open_with(path: Path, arrange: Callable[[tifffile.TiffFile], Reader]) -> Re
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the first page of a TIFF file says.
+    """Facts from the first page of a TIFF file.
 
     Attributes
     ----------
@@ -516,7 +516,7 @@ class DenseReader:
 
     @property
     def mappable(self) -> bool:
-        """Whether the file can stand for an array in memory as it is."""
+        """True if the file can be mapped as an array without change."""
         frame = self.shape[1] * self.shape[2] * self.stored.itemsize
         return self.stored.isnative and self.stride == frame
 
@@ -628,7 +628,7 @@ class _PageReader:
 
 
 def _follow(offsets: tuple[int, ...], counts: tuple[int, ...]) -> bool:
-    """Whether the strips lie behind each other."""
+    """Say whether the strips lie behind each other."""
     return len(offsets) == len(counts) and all(
         offsets[i] + counts[i] == offsets[i + 1] for i in range(len(offsets) - 1)
     )

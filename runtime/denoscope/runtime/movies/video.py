@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 
+from .facts import Facts, told
 from .lazy import Reader
 from .pick import Axis, Wanted
 from .plane_by_plane import PlaneByPlane, choose, one_sentence
@@ -94,6 +95,10 @@ def _opened(path: Path, container: Any, wanted: Wanted, limit_bytes: int) -> Rea
         compressed=True,
         limit_bytes=limit_bytes,
         note="; ".join(notes),
+        facts=Facts(
+            increment_s=told(lambda: float(1 / stream.average_rate)),
+            times_s=told(lambda: tuple(float(t * stream.time_base) for t in frames.times)),
+        ),
     )
 
 

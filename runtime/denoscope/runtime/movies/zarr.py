@@ -15,6 +15,7 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 
 from .check import check_claim, check_dtype, one_line
+from .facts import Facts, told
 from .lazy import Reader
 from .pick import Axis, Wanted, pick, pick_index
 
@@ -23,6 +24,10 @@ __all__ = ["open_zarr"]
 _KINDS = {"t": "time", "c": "channel", "z": "plane"}
 _LARGEST_METADATA = 64 * 2**20
 _SHOWN = 8
+_UNITS = {
+    "meter": 1.0, "millimeter": 1e-3, "micrometer": 1e-6, "nanometer": 1e-9,
+    "second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6, "minute": 60.0, "hour": 3600.0,
+}  # fmt: skip
 _NAMES = {
     "time": "t", "frame": "t", "frames": "t", "channel": "c", "channels": "c", "plane": "z", "slice": "z", "depth": "z",
     "height": "y", "row": "y", "rows": "y", "width": "x", "column": "x", "columns": "x",
@@ -47,7 +52,7 @@ def open_zarr(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         if axes is None:
             axes = _dimension_names(array)
         names = [str(c.get("label", i)) for i, c in enumerate(metadata.get("omero", {}).get("channels", ()))]
-        return _Array(path, array_path, array, axes, tuple(names), wanted, limit_bytes)
+        return _Array(path, array_path, array, axes, tuple(names), wanted, limit_bytes, metadata)
     except InvalidInput:
         raise
     except Exception as error:  # metadata are JSON of anybody's making
@@ -155,6 +160,7 @@ class _Array:
         channels: tuple[str, ...],
         wanted: Wanted,
         limit_bytes: int,
+        metadata: dict[str, Any],
     ) -> None:
         shape = tuple(int(n) for n in array.shape)
         self.dtype = check_dtype(str(path), np.dtype(array.dtype))
@@ -187,6 +193,27 @@ class _Array:
         self.shape = (length, shape[-2], shape[-1])
         self.piece = (int(deep), int(array.chunks[-2]), int(array.chunks[-1]))
         self._folder = folder
+        self.facts = self._facts(metadata, names, channels)
+
+    def _facts(self, metadata: dict[str, Any], axes: list[str] | None, channels: tuple[str, ...]) -> Facts:
+        """Return pixel size, interval and channel from the metadata of OME-Zarr."""
+
+        def scale(axis: str) -> float:
+            image = metadata["multiscales"][0]
+            at = (axes or []).index(axis)
+            factor = 1.0
+            for each in (image["datasets"][0], image):
+                for change in each.get("coordinateTransformations", ()):
+                    factor *= float(change["scale"][at]) if change["type"] == "scale" else 1.0
+            return factor * _UNITS[image["axes"][at].get("unit", "")]
+
+        timed = self._time is not None and axes is not None and axes[self._time] == "t"
+        channel = self._index[axes.index("c")] if axes is not None and "c" in axes else None
+        return Facts(
+            pixel_size_um=told(lambda: scale("x") * 1e6),
+            increment_s=told(lambda: scale("t")) if timed else None,
+            channel=told(lambda: channels[channel or 0]),
+        )
 
     def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Return (stop - start, rows, columns)."""
