@@ -40,7 +40,7 @@ class OmeImage:
 
     @property
     def repeats(self) -> int:
-        """Number of times that the XML lists the same plane: more than once where it hides a series behind its sizes."""
+        """Number of times that the XML lists the same plane: above one if it hides a series behind its sizes."""
         return max((len(pages) for pages in self.pages.values()), default=1)
 
 
