@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,46 @@ def test_versions_that_belong_together_are_pinned() -> None:
 def test_base_install_has_no_torch() -> None:
     names = {re.split(r"[<>=\[]", line)[0] for line in PROJECT["dependencies"]}
     assert not names & {"torch", "openvino", "pycromanager", "matplotlib", "scipy", "scikit-image"}
+
+
+# Strings outside the command line that may hold an option: a whole command to type, or another program's options.
+WHOLE_COMMAND = re.compile(r"denoscope (?:build|denoise|doctor|live|train) |pip install |nvidia-smi --")
+OTHER_PROGRAMS = {
+    "acquisition/denoscope/acquisition/bench/provenance.py": {
+        "--error-unmatch",
+        "--porcelain",
+        "--untracked-files=no",
+    },
+    "acquisition/denoscope/acquisition/diagnostics/gpu.py": {
+        "--query-gpu=",
+        "--format=csv,noheader,nounits",
+    },
+    "acquisition/denoscope/acquisition/session/skipped.py": {"--fill"},  # of a whole command, word by word
+}
+
+
+def sentences(tree: ast.AST) -> Iterator[str]:
+    """Return every string of a module; of an f-string the fixed parts, joined."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(p.value for p in node.values if isinstance(p, ast.Constant))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        else:
+            yield from sentences(node)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_only_the_command_line_names_options(part: str) -> None:
+    """Messages from below speak of parameters, since Python has no options; the shell translates them."""
+    for path in sorted((ROOT / part).rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        if "/acquisition/cli/" in name:
+            continue
+        allowed = OTHER_PROGRAMS.get(name, set())
+        found = set()
+        for text in sentences(ast.parse(path.read_text(encoding="utf-8"))):
+            if re.search(r"(?<![\w-])--[a-z]", text) and not WHOLE_COMMAND.search(text):
+                found.add(text)
+        assert found <= allowed, f"{name} names options: {found - allowed}"
+        assert allowed <= found, f"{name} is excused for what it no longer says: {allowed - found}"

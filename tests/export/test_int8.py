@@ -207,7 +207,7 @@ def test_a_bundle_in_int8_says_what_it_lost(
 
 
 def test_int8_needs_a_movie(live: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"int8 needs a movie .*--calibrate"):
+    with pytest.raises(InvalidInput, match=r"int8 needs a movie .*`calibrate`"):
         export_precision(live, tmp_path / "b.denoscope", "int8")
 
 

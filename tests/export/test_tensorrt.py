@@ -95,7 +95,7 @@ def test_progress_of_nested_phases_never_falls() -> None:
 @needs_builder
 def test_what_cannot_be_built_here_says_how_it_can(tiny: Bundle) -> None:
     with pytest.raises(
-        BuilderUnavailable, match=r"9\.0: tensorrt_rtx .* builds for 7\.5, .*--flavour tensorrt"
+        BuilderUnavailable, match=r"9\.0: tensorrt_rtx .* builds for 7\.5, .*`flavour` tensorrt"
     ):
         plan_engines(tiny, parse_targets("h100"), [(512, 512)])
     with pytest.raises(BuilderUnavailable, match=r"6\.1"):

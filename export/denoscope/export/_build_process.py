@@ -86,7 +86,7 @@ def build_in_process_of_its_own(
     raise EngineBuildFailed(
         f"{request.flavour} {request.version} ended with the code {code} while it was building "
         f"{request.graph}.onnx ({said[-1] if said else 'it said nothing'}): the graph may be damaged, "
-        "or memory ran out; export the bundle again, or build for a smaller --size."
+        "or memory ran out; export the bundle again, or build for a smaller `size`."
     )
 
 

@@ -107,7 +107,7 @@ def plan_engines(
         If a target cannot be built for here; the message says how it can be.
     """
     if flavour not in ("auto", *FLAVOURS):
-        raise InvalidInput(f"--flavour {flavour} is unknown: choose auto, {' or '.join(FLAVOURS)}.")
+        raise InvalidInput(f"`flavour` {flavour} is unknown: choose auto, {' or '.join(FLAVOURS)}.")
     ranges = size_ranges(sizes, dynamic, bundle.manifest.stride)
     wanted = [name for name in FLAVOURS if flavour in ("auto", name)]
     plans = []
@@ -223,7 +223,7 @@ def _choose(target: Target, wanted: Sequence[Flavour]) -> tuple[Flavour, str, st
             return flavour, place, f"{flavour} {version(flavour)} builds for {target}{passed}"
         against.append(place)
     remedy = (
-        "run denoscope build with --flavour tensorrt on the machine with that GPU"
+        "build on the machine with that GPU, with `flavour` tensorrt"
         if "tensorrt_rtx" in wanted and installed("tensorrt_rtx")
         else f"run {FLAVOURS[wanted[0]]}"
     )

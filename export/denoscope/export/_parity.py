@@ -115,7 +115,7 @@ def export_precision(
         If it loses too much; the message gives the number.
     """
     if precision not in PRECISIONS:
-        raise InvalidInput(f"--precision {precision} is unknown: choose {' or '.join(PRECISIONS)}.")
+        raise InvalidInput(f"`precision` {precision} is unknown: choose {' or '.join(PRECISIONS)}.")
     cut = None if movie is None else _centre(movie)
     lowered = lower(bundle, precision, cut)
     emulated = Bundle(bundle.folder, bundle.manifest, lowered.emulated)
@@ -137,7 +137,7 @@ def export_precision(
     if not (worst <= limit or force):
         raise PrecisionRefused(
             f"{bundle.manifest.name} loses {worst:.3f} dB in {precision}, and {limit:g} dB is the limit: "
-            "keep float32, or add --force."
+            "keep float32, or add `force`."
         )
     files = {f"{name}.onnx": data for name, data in lowered.graphs.items()}
     files["weights.safetensors"] = (bundle.folder / "weights.safetensors").read_bytes()

@@ -112,7 +112,7 @@ def _in_16_bits(bundle: Bundle, form: Format, left: tuple[str, ...]) -> Lowered:
 def _integers(bundle: Bundle, movie: npt.NDArray[Any] | None) -> Lowered:
     if movie is None:
         raise InvalidInput(
-            "int8 needs a movie to find the range of every value: give one that is like yours (--calibrate)."
+            "int8 needs a movie to find the range of every value: give one that is like yours (`calibrate`)."
         )
     intensity = bundle.manifest.intensity or estimate_intensity(movie[: bundle.manifest.calibration_frames])
     feeds = record_feeds(bundle, movie, intensity, _RUNS)

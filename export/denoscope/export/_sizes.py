@@ -19,9 +19,9 @@ def parse_size(text: str) -> tuple[int, int]:
     """Read `512x640` as (height, width) in pixels."""
     match = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", text)
     if match is None:
-        raise InvalidInput(f"--size {text} is no frame size: write HEIGHTxWIDTH, for example 512x640.")
+        raise InvalidInput(f"`size` {text} is no frame size: write HEIGHTxWIDTH, for example 512x640.")
     height, width = int(match[1]), int(match[2])
-    _check(f"--size {text}", height, width)
+    _check(f"`size` {text}", height, width)
     return height, width
 
 
@@ -29,11 +29,11 @@ def parse_range(text: str) -> tuple[int, int]:
     """Read `64..2048` as the shortest and the longest side of a frame in pixels."""
     match = re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", text)
     if match is None:
-        raise InvalidInput(f"--dynamic {text} is no range: write SMALLEST..LARGEST, for example 64..2048.")
+        raise InvalidInput(f"`dynamic` {text} is no range: write SMALLEST..LARGEST, for example 64..2048.")
     low, high = int(match[1]), int(match[2])
-    _check(f"--dynamic {text}", low, high)
+    _check(f"`dynamic` {text}", low, high)
     if low > high:
-        raise InvalidInput(f"--dynamic {text} runs backwards: write {high}..{low}.")
+        raise InvalidInput(f"`dynamic` {text} runs backwards: write {high}..{low}.")
     return low, high
 
 
@@ -66,7 +66,7 @@ def size_ranges(
         ranges.append(SizeRange(minimum=(low, low), typical=typical, maximum=(high, high)))
     if not ranges:
         raise InvalidInput(
-            "No frame size is given: add --size HEIGHTxWIDTH (again for more) or --dynamic 64..2048."
+            "No frame size is given: give `size` HEIGHTxWIDTH (one or more) or `dynamic` 64..2048."
         )
     return tuple(dict.fromkeys(ranges))
 

@@ -76,7 +76,7 @@ def parse_targets(text: str) -> tuple[Target, ...]:
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words:
-        raise InvalidInput("--for is empty: name GPUs or compute capabilities, for example rtx3060,sm89.")
+        raise InvalidInput("`targets` is empty: name GPUs or compute capabilities, for example rtx3060,sm89.")
     return tuple(dict.fromkeys(_target(word) for word in words))
 
 
@@ -91,7 +91,7 @@ def _target(word: str) -> Target:
         near = difflib.get_close_matches(name, _BY_NAME, n=3, cutoff=0.7)
         hint = f"did you mean {' or '.join(near)}, or " if near else ""
         raise InvalidInput(
-            f"--for {word} is no GPU known here: {hint}give its compute capability, for example sm86 "
+            f"`targets` {word} is no GPU known here: {hint}give its compute capability, for example sm86 "
             "(nvidia-smi --query-gpu=compute_cap --format=csv shows it)."
         )
     return Target(*capability)

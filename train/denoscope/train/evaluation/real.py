@@ -216,12 +216,12 @@ def evaluate_movie(
     if len(noisy) < LEAST_FRAMES:
         raise InvalidInput(
             f"{name} has {len(noisy)} frames; without truth at least {LEAST_FRAMES} are needed: "
-            "give a longer movie, or the truth with --pair."
+            "give a longer movie, or its clean movie too (`pair`)."
         )
     if noisy.size > MOST_PIXELS:
         raise InvalidInput(
             f"{name} has {noisy.size / 1e6:.0f} million pixels; evaluation holds at most "
-            f"{MOST_PIXELS / 1e6:.0f} million in memory: choose frames with --frames A:B."
+            f"{MOST_PIXELS / 1e6:.0f} million in memory: choose fewer `frames`."
         )
     if track:
         require_tracker()

@@ -61,7 +61,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         If there is no such file, or it is a pickle or anything but a safetensors file.
     """
     if not path.is_file():
-        raise InvalidInput(f"There is no checkpoint at {path} to go on from: start without --resume.")
+        raise InvalidInput(f"There is no checkpoint at {path} to go on from: start without `resume`.")
     refuse_pickle(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -69,7 +69,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise InvalidInput(
-            f"{path} is not a checkpoint of this training ({error}): start anew without --resume."
+            f"{path} is not a checkpoint of this training ({error}): start anew without `resume`."
         ) from error
 
 

@@ -377,7 +377,9 @@ def _times(state: State) -> dict[str, float]:
 def _usable_crop(movies: Sequence[TrainingMovie], crop: int, method: Method) -> int:
     """Return the largest usable edge of a crop up to `crop`, after checking the movies."""
     if not movies:
-        raise InvalidInput("There is no movie to train on: give at least one movie, or --simulate N.")
+        raise InvalidInput(
+            "There is no movie to train on: give at least one movie, or some `simulated` ones."
+        )
     for movie in movies:
         if len(movie.frames) < 2 or min(movie.frames.shape[1:]) < method.stride:
             raise InvalidInput(

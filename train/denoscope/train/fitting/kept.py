@@ -202,13 +202,13 @@ class Kept:
         assert path is not None
         tensors, metadata = load_tensors(path)
         if "identity" not in metadata:
-            raise InvalidInput(f"{path} is not a checkpoint of a training: start anew without --resume.")
+            raise InvalidInput(f"{path} is not a checkpoint of a training: start anew without `resume`.")
         for what, now in self._identity.items():
             then = metadata["identity"].get(what)
             if then != now:
                 raise InvalidInput(
                     f"{path} is the checkpoint of another training ({what} {then}, now {now}): "
-                    "give the same movies and options, or start anew without --resume."
+                    "give the same movies and options, or start anew without `resume`."
                 )
         return tensors, metadata
 

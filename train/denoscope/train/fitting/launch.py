@@ -59,11 +59,11 @@ def on_devices(training: Training[AnyJob, Result], job: AnyJob, report: Report) 
     cuda = torch.cuda.is_available()
     if settings.precision == "16-mixed" and not cuda:
         raise InvalidInput(
-            "--precision 16-mixed needs an NVIDIA GPU: choose 32 or bf16-mixed on a processor."
+            "`precision` 16-mixed needs an NVIDIA GPU: choose 32 or bf16-mixed on a processor."
         )
     if cuda and settings.devices > torch.cuda.device_count():
         raise InvalidInput(
-            f"--devices {settings.devices} is more than the {torch.cuda.device_count()} GPUs of this machine."
+            f"`devices` {settings.devices} is more than the {torch.cuda.device_count()} GPUs of this machine."
         )
     if settings.devices == 1:
         return training(_fabric(settings, cuda=cuda), job, report)

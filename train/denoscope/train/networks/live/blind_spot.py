@@ -65,7 +65,7 @@ def hiding_noise(
         shape = replace(shape, blind_spot=wider[0])
         sentences.append(f"the blind spot becomes `{wider[0]}` instead of the start's `{before}`")
     if missing := set(needed) - _COVERED[shape.blind_spot]:
-        remedy = ": train with --from nothing" if trained else ""
+        remedy = ": train with `start` nothing" if trained else ""
         sentences.append(
             f"the network's blind spot `{shape.blind_spot}` does not hide noise of the kind "
             f"{', '.join(sorted(missing))}, so part of the noise may stay{remedy}"

@@ -107,7 +107,7 @@ class StsUvdFit(FitResult[StsUvd]):
         return (
             "the output of STS-UVD hardly follows the scene: its L1 loss aims at the median, which is the same for "
             "every pixel where less than about one photon arrives, or the training was too short. Train longer, "
-            "or use --method live or umvd"
+            "or use the `method` live or umvd"
         )
 
 
@@ -155,7 +155,7 @@ class StsUvdTask(Task):
             raise InvalidInput(
                 f"The flows of these movies would take {self.held_bytes() / 2**30:.1f} GiB of memory and STS-UVD "
                 f"keeps at most {_MOST_FLOW_BYTES / 2**30:.0f} GiB: train on fewer frames, for example "
-                "--frames 0:500."
+                "the first 500 (`frames`)."
             )
         self._ends = [first_held_out(len(m.frames), settings.hold_out) for m in self.movies]
         self._flows: list[Flows] = []
