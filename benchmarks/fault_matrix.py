@@ -47,7 +47,7 @@ BRIDGE = "replay@"
 POSIX = sys.platform != "win32"
 RAISING = """
 import sys
-if any("_denoiser_process" in word for word in sys.orig_argv):
+if any("denoisers.process" in word for word in sys.orig_argv):
     from denoscope.acquisition.denoisers.routing import Router
     push, count = Router.push, 0
     def failing(self, frame, meta, **more):

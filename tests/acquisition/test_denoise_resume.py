@@ -154,7 +154,7 @@ def test_another_job_is_refused_and_a_new_run_does_not_wipe_the_old(
     out = tmp_path / "out.tif"
     with pytest.raises(_Enough):
         denoise_movie(movie, out, bundle=str(bundle), on_frame=_stop_at(20))
-    with pytest.raises(OutputExists, match="add --resume"):
+    with pytest.raises(OutputExists, match="add `resume`"):
         denoise_movie(movie, out, bundle=str(bundle))
     with pytest.raises(InvalidInput, match="look ahead 3, now it is 1"):
         denoise_movie(movie, out, bundle=str(bundle), look_ahead=1, resume=True)

@@ -47,7 +47,7 @@ def frames(count: int, shape: tuple[int, int] = (24, 32)) -> Any:
 
 
 def push(denoiser: Any, pixels: Any, number: int, key: StreamKey = KEY, **more: Any) -> Any:
-    meta = FrameMeta(number=number, t_received_s=time.perf_counter(), key=key, tags={"n": number})
+    meta = FrameMeta(number, time.perf_counter(), key, source_index=7 * number)
     return denoiser.push(pixels, meta, **more)
 
 
@@ -76,10 +76,8 @@ def test_the_outputs_are_those_of_this_process(with_std: Path) -> None:
             np.testing.assert_array_equal(one.frame, two.frame)
             np.testing.assert_array_equal(one.std, two.std)
             assert one.frame.dtype == two.frame.dtype
-            assert (one.meta.key, one.meta.number, one.meta.tags) == (
-                *(two.meta.key, two.meta.number),
-                {"n": two.meta.tags["n"]},
-            )
+            assert one.meta.source_index == two.meta.source_index == 7 * one.meta.number
+            assert (one.meta.key, one.meta.number) == (two.meta.key, two.meta.number)
             assert 0 <= one.times.pushed - one.times.received < 60
             assert one.times.latency_s < 60
         assert there.counters == here.counters

@@ -168,7 +168,7 @@ def test_encoding_the_first_frames_anew_is_not_falling_behind() -> None:
     feed(lane, 40, interval_s=0.02)
     assert balanced(lane, 40) == {}
     assert sink.indices == list(range(40))
-    assert lane.startup.counts.sum() > 10
+    assert lane.tally.startup.counts.sum() > 10
 
 
 def test_a_denoiser_that_is_too_slow_shows_the_newest_frames() -> None:
@@ -264,15 +264,15 @@ def test_latency_counts_from_the_cores_stamp() -> None:
         lane.offer(number, stamp)
         time.sleep(0.002)
     lane.finish()
-    assert lane.latency.quantiles_s()["p50"] > 0.5
-    assert lane.latency_from == "TimeReceivedByCore"
+    assert lane.tally.latency.quantiles_s()["p50"] > 0.5
+    assert lane.tally.latency_from == "TimeReceivedByCore"
 
 
 def test_clocks_that_cannot_be_compared_are_not() -> None:
     lane = make(Echo(), Sink())
     feed(lane, 10, core_unix_s=time.time() - 3600)
-    assert lane.latency_from == "pop"
-    assert {**lane.startup.quantiles_s(), **lane.latency.quantiles_s()}["max"] < 60
+    assert lane.tally.latency_from == "pop"
+    assert {**lane.tally.startup.quantiles_s(), **lane.tally.latency.quantiles_s()}["max"] < 60
 
 
 def test_quantiles_are_exact_to_one_percent() -> None:

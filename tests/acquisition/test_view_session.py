@@ -161,14 +161,14 @@ def test_window_that_cannot_open_is_refused_before_anything_is_recorded(
     stamped: Path, bundle: Path, tmp_path: Path, window: Callable[..., LiveWindow]
 ) -> None:
     settings = make_settings(core=f"replay:{stamped}", output=tmp_path / "run", bundle=str(bundle))
-    with pytest.raises(InvalidInput, match=r"cannot open its window: .*without --view"):
+    with pytest.raises(InvalidInput, match=r"cannot open its window: .*without `view`"):
         live(settings, view=window("acquisition.no_such_module"))
     assert not (tmp_path / "run").exists()
 
 
 def test_view_without_napari(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("denoscope.acquisition.extras.find_spec", lambda _name: None)
-    with pytest.raises(InvalidInput, match=r"--view needs napari.*denoscope\[view\]"):
+    with pytest.raises(InvalidInput, match=r"`view` needs napari.*denoscope\[view\]"):
         LiveWindow(stay=False)
 
 

@@ -139,6 +139,8 @@ class Stamp:
         How long it lay in the core's buffer, in seconds; 0 where unknown.
     time_index
         How many frames of its stream came before it; None where `index` says so.
+    tags
+        What Micro-Manager said about it.
     """
 
     index: int
@@ -146,6 +148,7 @@ class Stamp:
     core_unix_s: float | None
     core_lag_s: float
     time_index: int | None = None
+    tags: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Denoiser(Protocol):

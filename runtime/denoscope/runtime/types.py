@@ -55,12 +55,15 @@ class FrameMeta:
         The movie it belongs to.
     tags
         The source's own metadata, handed through untouched.
+    source_index
+        The caller's own index of the frame, for example its page in a recording, handed through untouched.
     """
 
     number: int
     t_received_s: float
     key: StreamKey = field(default_factory=StreamKey)
     tags: Mapping[str, Any] = field(default_factory=dict)
+    source_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ class _Server:
         self,
         key: list[Any],
         number: int,
+        source_index: int | None,
         received_s: float,
         shape: list[int],
         dtype: str,
@@ -88,7 +89,7 @@ class _Server:
         from denoscope.runtime import FrameMeta, StreamKey
 
         frame = self._slab.view(0, tuple(shape), dtype)
-        meta = FrameMeta(number=number, t_received_s=received_s, key=StreamKey(*key))
+        meta = FrameMeta(number, received_s, StreamKey(*key), source_index=source_index)
         self._due.extend(self.denoiser.push(frame, meta, skip=skip))
         return self.do_more()
 
@@ -116,6 +117,7 @@ class _Server:
                 {
                     "key": [key.camera, key.channel, key.z, key.position],
                     "number": output.meta.number,
+                    "source_index": output.meta.source_index,
                     "shape": frame.shape,
                     "dtype": frame.dtype.name,
                     "std": std is not None,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,7 +42,6 @@ _MODULE = "denoscope.acquisition.denoisers.process"
 _OPEN_S = 900.0  # building an engine for a new frame size takes minutes
 _LOOK_EVERY_S = 0.25
 _CLOCKS_AGREE_S = 0.1
-_METAS = 4096  # as many frames as the lane remembers; older ones were skipped
 _ALIGNMENT = 64
 
 
@@ -110,7 +109,6 @@ class RemoteDenoiser:
         self._layout = Layout(0, 0)
         self._largest = (0, 0)
         self._seen: set[tuple[StreamKey, tuple[int, ...], str]] = set()
-        self._metas: dict[tuple[StreamKey, int], FrameMeta] = {}
         self._counters = StreamCounters(0, 0, {}, 0)
         self._learned = dict(UNKNOWN)
         self._threads = [
@@ -164,13 +162,11 @@ class RemoteDenoiser:
         # A stream that opens or binds anew may have an engine to build.
         patience_s = self._patience_s if kind in self._seen else _OPEN_S
         self._seen.add(kind)
-        self._metas[meta.key, meta.number] = meta
-        if len(self._metas) > _METAS:
-            del self._metas[next(iter(self._metas))]
         message = {
             "do": "push",
             "key": _plain(meta.key),
             "number": meta.number,
+            "source_index": meta.source_index,
             "received_s": meta.t_received_s - self._apart_s,
             "shape": list(frame.shape),
             "dtype": dtype.name,
@@ -181,9 +177,7 @@ class RemoteDenoiser:
     def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
         """Finish what one stream holds and begin it anew."""
         message = {"do": "restart", "key": _plain(key), "recalibrate": recalibrate}
-        outputs = self._outputs(self._ask(message, _OPEN_S))
-        self._forget(each for each in self._metas if each[0] == key)
-        return outputs
+        return self._outputs(self._ask(message, _OPEN_S))
 
     def flush(self) -> list[Denoised]:
         """Return the outputs of all frames still held."""
@@ -248,22 +242,20 @@ class RemoteDenoiser:
         """Copy the outputs that lie in the shared memory, which the next message overwrites."""
         outputs = []
         for slot, values in enumerate(answer["outputs"]):
-            key, number, shape = StreamKey(*values["key"]), values["number"], tuple(values["shape"])
-            meta = self._metas.pop((key, number), None)
-            if meta is None:
-                raise DenoiserFailed(f"it sent frame {number}, which it was not given")
-            self._forget(each for each in self._metas if each[0] == key and each[1] < number)
+            shape = tuple(values["shape"])
             frame = self._slab.view(self._layout.output(slot), shape, values["dtype"]).copy()
             std = None
             if values["std"]:
                 std = self._slab.view(self._layout.std(slot), shape, np.float32).copy()
             times = StageTimes(*(at_s + self._apart_s for at_s in values["times"]))
+            meta = FrameMeta(
+                values["number"],
+                times.received,
+                StreamKey(*values["key"]),
+                source_index=values["source_index"],
+            )
             outputs.append(Denoised(frame, std, meta, times))
         return outputs
-
-    def _forget(self, skipped: Iterable[tuple[StreamKey, int]]) -> None:
-        for each in list(skipped):
-            del self._metas[each]
 
     def _why_it_ended(self, patience_s: float) -> str:
         if self._hangs:

@@ -180,7 +180,6 @@ class _Track:
 
     places: list[int] = field(default_factory=list)
     """Raw frame of each index of the stream."""
-    numbers: dict[int, int] = field(default_factory=dict)
     """Index by number, for what is in flight."""
     recent: deque[int] = field(default_factory=deque)
     pushed: int = 0
@@ -325,14 +324,13 @@ class _Filling:
             if route.change.what == "shape":
                 self._drain(route.key, pixels.shape)
             self._emit(self.router.restart(route.key, recalibrate=route.change.recalibrate))
-        track.numbers[route.number] = route.index
         track.recent.append(route.index)
         track.pushed, track.shape = route.index + 1, pixels.shape
         if len(track.recent) > self.delay + 1:
             track.recent.popleft()
         wanted = any((route.key, at) not in self.live for at in track.recent)
         frame = pixels if self.convert is None else self.convert(pixels)
-        meta = FrameMeta(route.number, time.perf_counter(), route.key)
+        meta = FrameMeta(route.number, time.perf_counter(), route.key, source_index=route.index)
         self._emit(self.router.push(frame, meta, skip=None if wanted else _KEPT))
 
     def _drain(self, changed: StreamKey, shape: tuple[int, ...]) -> None:
@@ -351,9 +349,8 @@ class _Filling:
         for output in outputs:
             key = output.meta.key
             track = self.tracks[key]
-            at = track.numbers[output.meta.number]
-            for number in [number for number in track.numbers if number <= output.meta.number]:
-                del track.numbers[number]
+            at = output.meta.source_index
+            assert at is not None  # as it was pushed
             self._copy(key, at)
             if (key, at) not in self.live:
                 self._write(output, key, at)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from denoscope.acquisition.contracts import DenoisedSink, Denoiser, Frame, Stamp
 from denoscope.acquisition.denoisers.routing import Change, Route, Routes
 from denoscope.acquisition.errors import DenoiserFailed, one_line
-from denoscope.acquisition.notes.nan_count import NanCount
 
-from .latency import LatencyHistogram
+from .changes import StreamChanges
+from .pace import Pace
+from .tally import Tally
 
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised, StreamKey
@@ -26,13 +26,9 @@ __all__ = ["PASSED_OVER", "DenoiseLane"]
 PASSED_OVER = "passed over"  # the drop reason of frames that waited when the lane went on with the newest
 
 _CLOCKS_AGREE_S = 60.0
-_BEHIND_S = 2.0  # after the last skip the denoiser counts as too slow for so long
-_HOPELESS_S = 0.3  # without an output and without gaining on the camera: then on with the newest frame
-_AGAIN_S = 5.0  # after that it is not tried for so long again to catch up
 # More than any window and calibration hold; stamps older than this belong to skipped outputs.
 _STAMPS = 4096
 _PATIENCE_S = 10.0  # a denoiser that takes no frame for so long is not waited for any more
-_CHANGES = 100  # described one by one; more are only counted
 
 
 class DenoiseLane:
@@ -68,6 +64,15 @@ class DenoiseLane:
     routes
         Says which stream a frame belongs to; the denoiser is a `Router` then. None for a denoiser of one
         stream, where frames of any other camera are counted as ``another camera``.
+
+    Attributes
+    ----------
+    tally
+        Frames by what became of them, and their latencies.
+    changes
+        Changes of the streams.
+    problem
+        Why denoising ended, None while it goes on.
     """
 
     def __init__(
@@ -85,37 +90,19 @@ class DenoiseLane:
         self._denoiser: Any = denoiser
         self._sink = sink
         self._look_ahead = look_ahead
-        self._lag_s = lag_s
         self._finish_s = finish_s
-        self._routes = routes
+        self._many_streams = routes is not None
         self._queue: queue.Queue[tuple[int, Frame, Route] | Change | None] = queue.Queue(queue_frames)
-        self._lock = threading.Lock()
         self._patient = self._hangs = self._paused = False
-        self._pause = Change("pause", "", "", recalibrate=False)
-        self._waiting: dict[tuple[StreamKey, int], Stamp] = {}
+        self._waiting: dict[int, Stamp] = {}  # of the frames that the denoiser holds, by their page
         self._keys: set[StreamKey] = set()
-        self._unannounced: dict[StreamKey, Change] = {}
-        self._dropped: Counter[str] = Counter()
-        self._skips: Counter[str] = Counter()
-        self._received = 0
-        self._emitted = 0
         self._deadline_s: float | None = None
-        self._first_output_s: float | None = None
-        self._caught_up_s: float | None = None
-        self._behind_until_s = 0.0
-        self._behind_since: tuple[float, float] | None = None  # when without an output, and the lag then
-        self._hopeless = False
         self._refinements = 0
         self._left_out: dict[StreamKey, int] = {}  # number of the first frame left at the deadline
-        self._passed_over_s = float("-inf")
         self._camera: str | None = None
-        self.latency = LatencyHistogram()
-        self.startup = LatencyHistogram()
-        self.processing = LatencyHistogram()
-        self.nan = NanCount()
-        self.latency_from = clock
-        self.changes: list[dict[str, Any]] = []
-        self.changes_count = 0
+        self._pace = Pace(lag_s)
+        self.tally = Tally(clock)
+        self.changes = StreamChanges(routes)
         self.problem: str | None = None
         self._thread = threading.Thread(target=self._run, name="denoscope-denoise", daemon=True)
 
@@ -125,7 +112,7 @@ class DenoiseLane:
 
     @property
     def ended(self) -> bool:
-        """Whether the thread has ended, so that its denoiser and sink may be touched."""
+        """True once the thread has ended, so that its denoiser and sink may be touched."""
         return not self._thread.is_alive()
 
     @property
@@ -133,15 +120,14 @@ class DenoiseLane:
         """Frames that wait, and how many may."""
         return self._queue.qsize(), self._queue.maxsize
 
+    @property
+    def unusual(self) -> Mapping[str, int]:
+        """Denoised frames that show nothing of the scene, by kind; see `StreamCounters`."""
+        return dict(self._denoiser.counters.unusual)
+
     def counts(self) -> tuple[int, Mapping[str, int]]:
         """Return how many frames were denoised, and how many dropped by reason."""
-        with self._lock:
-            return self._emitted, dict(self._dropped)
-
-    def _drop(self, reason: str, frames: int = 1) -> None:
-        if frames:
-            with self._lock:
-                self._dropped[reason] += frames
+        return self.tally.counts()
 
     def offer(self, index: int, frame: Frame, *, wait: bool = False) -> None:
         """Hand over the frame that will be page `index` of the raw recording.
@@ -154,20 +140,19 @@ class DenoiseLane:
             Wait for room, where frames can (see `Source.patient`), unless the denoiser stands still; else
             this never blocks.
         """
-        self._received += 1
+        self.tally.received += 1
         self._camera = self._camera or frame.camera
         if self.problem is not None:
-            self._drop("denoiser failed")
+            self.tally.drop("denoiser failed")
         elif not frame.agrees:
-            self._drop("shape disagrees with its tags")
-        elif self._routes is None and frame.camera != self._camera:
-            self._drop("another camera")
-        elif (route := self._route(index, frame)) is None:
-            self._drop("too many streams")
+            self.tally.drop("shape disagrees with its tags")
+        elif not self._many_streams and frame.camera != self._camera:
+            self.tally.drop("another camera")
+        elif (route := self.changes.route(index, frame)) is None:
+            self.tally.drop("too many streams")
         elif self._paused:
-            self._drop("paused")
-            # The first frame after the pause drains its stream, in case the pause found no room to.
-            self._unannounced[route.key] = self._worse(route)
+            self.tally.drop("paused")
+            self.changes.paused(route)
         else:
             self._patient = wait
             patience_s = _PATIENCE_S if wait and not self._hangs else 0.0
@@ -176,43 +161,21 @@ class DenoiseLane:
                 self._hangs = False
             except queue.Full:
                 self._hangs = wait
-                self._drop("overrun")
-                if route.change is not None:
-                    self._unannounced[route.key] = route.change
-
-    def _route(self, index: int, frame: Frame) -> Route | None:
-        if self._routes is None:
-            from denoscope.runtime import StreamKey
-
-            return Route(StreamKey(camera=frame.camera), frame.number, index)
-        route = self._routes.of(frame)
-        if route is None:
-            return None
-        if route.change is not None:
-            self.changes_count += 1
-            if len(self.changes) < _CHANGES:
-                self.changes.append({"frame": index, **asdict(route.key), **asdict(route.change)})
-        elif (change := self._unannounced.pop(route.key, None)) is not None:
-            # The frame that brought the change found no room; the next one drains in its place.
-            route = replace(route, change=change)
-        return route
+                self.tally.drop("overrun")
+                self.changes.not_taken(route)
 
     def pause(self) -> None:
         """Denoise what is held already and take no further frame until `resume`."""
         # Before the first output the intensities are not estimated, and few frames would not do.
-        self._pause = replace(self._pause, recalibrate=self._first_output_s is None)
+        self.changes.pause = replace(self.changes.pause, recalibrate=not self._pace.started)
         self._paused = True
-        if self._routes is not None:
+        if self._many_streams:
             with suppress(queue.Full):  # then the first frame after the pause does it
-                self._queue.put_nowait(self._pause)
+                self._queue.put_nowait(self.changes.pause)
 
     def resume(self) -> None:
         """Take frames again."""
         self._paused = False
-
-    def _worse(self, route: Route) -> Change:
-        known = self._unannounced.get(route.key, self._pause)
-        return known if route.change is None or known.recalibrate else route.change
 
     def finish(self) -> None:
         """Say that no frame follows, and wait for the backlog, but not for ever."""
@@ -229,9 +192,7 @@ class DenoiseLane:
             self.problem = (
                 f"the denoiser did not come back within {2 * self._finish_s + 20:g} s and was left behind"
             )
-        emitted, dropped = self.counts()
-        left = self._received - emitted - sum(dropped.values())
-        self._drop("denoiser failed" if self.problem else "end of session", left)
+        self.tally.drop("denoiser failed" if self.problem else "end of session", self.tally.left())
 
     def _run(self) -> None:
         try:
@@ -247,16 +208,15 @@ class DenoiseLane:
     def _next(self) -> tuple[int, Frame, Route] | Change | None:
         """Wait for what comes next; of the frames that wait only the newest, where all are hopelessly many."""
         item = self._queue.get()
-        while self._hopeless and isinstance(item, tuple) and item[2].change is None:
+        while self._pace.hopeless and isinstance(item, tuple) and item[2].change is None:
             try:
                 newer = self._queue.get_nowait()
             except queue.Empty:
-                self._behind_until_s, self._behind_since = 0.0, None
-                self._passed_over_s = time.perf_counter()
+                self._pace.passed_over(time.perf_counter())
                 break
-            self._drop(PASSED_OVER)
+            self.tally.drop(PASSED_OVER)
             item = newer
-        self._hopeless = False
+        self._pace.hopeless = False
         return item
 
     def _saw_its_look_ahead(self, output: Denoised) -> bool:
@@ -291,15 +251,18 @@ class DenoiseLane:
             self._left_out.setdefault(route.key, route.number)
             return
         lag_s = now_s - frame.t_received_s
-        skip = "keep-up" if self._falls_behind(now_s, lag_s) else None
+        waiting, room = self.waiting
+        behind = self._pace.falls_behind(now_s, lag_s, waiting, room, patient=self._patient)
+        skip = "keep-up" if behind else None
         if route.change is not None:
             self._take(self._denoiser.restart(route.key, recalibrate=route.change.recalibrate))
         if route.key not in self._keys or (route.change is not None and route.change.recalibrate):
             # A stream that opens and calibrates holds up the others; that is not falling behind either.
             self._keys.add(route.key)
-            self._caught_up_s = None
-        self._waiting[route.key, route.number] = Stamp(
-            index, frame.t_received_s, frame.core_unix_s, self._core_lag_s(frame), route.index
+            self._pace.starts_anew()
+        lag_in_core_s = self._core_lag_s(frame)
+        self._waiting[index] = Stamp(
+            index, frame.t_received_s, frame.core_unix_s, lag_in_core_s, route.index, frame.tags
         )
         if len(self._waiting) > _STAMPS:
             del self._waiting[next(iter(self._waiting))]
@@ -307,7 +270,7 @@ class DenoiseLane:
             number=route.number,
             t_received_s=frame.t_received_s,
             key=route.key,
-            tags=frame.tags,
+            source_index=index,
         )
         self._take(self._denoiser.push(frame.pixels, meta, skip=skip))
         self._allow_for_refinement()
@@ -315,32 +278,17 @@ class DenoiseLane:
         # After the calibration the denoiser works off what it held, until it is in step with the camera
         # or, on a machine that is too slow, the first output is skipped.
         steady = self._look_ahead * len(self._keys)
-        in_step = self._first_output_s is not None and held <= steady and self._queue.empty()
-        if self._caught_up_s is None and (in_step or skip):
-            self._caught_up_s = frame.t_received_s
+        in_step = self._pace.started and held <= steady and self._queue.empty()
+        if in_step or skip:
+            self._pace.in_step(frame.t_received_s)
 
     def _allow_for_refinement(self) -> None:
         """Count as starting up what a stream loses when it encodes its first frames anew, not as falling behind."""
         learned = getattr(self._denoiser, "learned", None)
         refinements = 0 if learned is None else learned().get("intensity_refinements", 0)
         if refinements != self._refinements:
-            self._refinements, self._caught_up_s = refinements, None
-
-    def _falls_behind(self, now_s: float, lag_s: float) -> bool:
-        if self._caught_up_s is None:
-            # Working off the frames held for calibration is not falling behind, while there is room for it.
-            crowded = self._queue.qsize() > self._queue.maxsize // 2
-            return self._first_output_s is not None and crowded and not self._patient
-        behind = lag_s > self._lag_s or (now_s < self._behind_until_s and not self._queue.empty())
-        if behind:
-            self._behind_until_s = now_s + _BEHIND_S
-            since_s, lag_then_s = self._behind_since = self._behind_since or (now_s, lag_s)
-            loses = now_s - since_s > _HOPELESS_S and lag_s > lag_then_s
-            again = now_s - self._passed_over_s < _AGAIN_S
-            self._hopeless = (loses or again) and not self._patient
-        else:
-            self._behind_since = None
-        return behind
+            self._refinements = refinements
+            self._pace.starts_anew()
 
     def _core_lag_s(self, frame: Frame) -> float:
         """Return the seconds a frame lay in the core's buffer, 0 where the clocks cannot be compared."""
@@ -349,35 +297,23 @@ class DenoiseLane:
             lag_s = popped_unix_s - frame.core_unix_s
             if -0.01 < lag_s < _CLOCKS_AGREE_S:
                 return max(lag_s, 0.0)
-        self.latency_from = "pop"
+        self.tally.latency_from = "pop"
         return 0.0
 
     def _take(self, outputs: Iterable[Denoised]) -> None:
         for output in outputs:
-            key, number = output.meta.key, output.meta.number
-            # Outputs of a stream come in order, so frames before this one were skipped.
-            for earlier in [each for each in self._waiting if each[0] == key and each[1] < number]:
-                del self._waiting[earlier]
-            stamp = self._waiting.pop((key, number))
-            self.nan.add(output.frame)
+            stamp = self._waiting.pop(
+                -1 if output.meta.source_index is None else output.meta.source_index, None
+            )
+            if stamp is None:
+                raise DenoiserFailed(f"it sent frame {output.meta.number}, which it was not given")
+            self.tally.nan.add(output.frame)
             self._sink.append(output, stamp)
-            now_s = time.perf_counter()
-            self._first_output_s = self._first_output_s or now_s
-            latency_s = now_s - stamp.t_received_s + stamp.core_lag_s
+            self._pace.output()
+            latency_s = time.perf_counter() - stamp.t_received_s + stamp.core_lag_s
             # Frames held for calibration, and those behind them, say nothing about the latency of the rest.
-            steady = self._caught_up_s is not None and stamp.t_received_s > self._caught_up_s
-            (self.latency if steady else self.startup).add(latency_s)
-            self.processing.add(output.times.fused - output.times.fuse_start)
-            with self._lock:
-                self._emitted += 1
-        self._count_skips()
-
-    @property
-    def unusual(self) -> Mapping[str, int]:
-        """Denoised frames that show nothing of the scene, by kind; see `StreamCounters`."""
-        return dict(self._denoiser.counters.unusual)
-
-    def _count_skips(self) -> None:
-        for reason, frames in self._denoiser.counters.dropped.items():
-            self._drop(reason, frames - self._skips[reason])
-            self._skips[reason] = frames
+            steady = self._pace.is_steady(stamp.t_received_s)
+            (self.tally.latency if steady else self.tally.startup).add(latency_s)
+            self.tally.processing.add(output.times.fused - output.times.fuse_start)
+            self.tally.emit()
+        self.tally.skips(self._denoiser.counters.dropped)

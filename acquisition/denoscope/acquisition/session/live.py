@@ -257,7 +257,7 @@ class _Run:
 
     def _serve_metrics(self) -> None:
         self.gauges = Gauges(
-            self.lane.latency,
+            self.lane.tally.latency,
             late_s=self.settings.lag_s,
             queues=lambda: self.session.queues,
             free_bytes=lambda: free_bytes(self.settings.output),
@@ -500,7 +500,7 @@ class _Run:
             self.notes.append(note)
         if (note := noise_note(self.provenance["intensity"])) is not None:
             self.notes.append(note)
-        if (note := self.lane.nan.note()) is not None:
+        if (note := self.lane.tally.nan.note()) is not None:
             self.notes.append(note)
         if (note := unusual_note(self.lane.unusual)) is not None:
             self.notes.append(note)

@@ -90,7 +90,7 @@ def build_report(
         came before, while the intensity was being calibrated, and waited up to ``startup_max_s``.
     """
     seconds = status.elapsed_s
-    fuse, startup = lane.processing.quantiles_s(), lane.startup.quantiles_s()
+    fuse, startup = lane.tally.processing.quantiles_s(), lane.tally.startup.quantiles_s()
     return {
         "schema_version": _SCHEMA_VERSION,
         "denoscope": provenance.get("version", ""),
@@ -117,19 +117,19 @@ def build_report(
             "in_flight": status.in_flight,
         },
         "streams": [{**asdict(key), "received": count} for key, count in routes.received.items()],
-        "changes": lane.changes,
-        "changes_count": lane.changes_count,
+        "changes": lane.changes.listed,
+        "changes_count": lane.changes.count,
         "pauses": session.pauses,
         "timing": {
             "duration_s": seconds,
             "fps_in_hz": status.received / seconds if seconds else 0.0,
             "fps_out_hz": status.emitted / seconds if seconds else 0.0,
-            "latency_from": lane.latency_from,
+            "latency_from": lane.tally.latency_from,
             **{f"latency_{name}_s": value for name, value in status.latency_s.items()},
             **{f"fuse_{name}_s": fuse[name] for name in ("p50", "p99") if name in fuse},
-            "startup_frames": int(lane.startup.counts.sum()),
+            "startup_frames": int(lane.tally.startup.counts.sum()),
             "startup_max_s": startup.get("max"),
-            "latency_histogram": _histogram(lane.latency),
+            "latency_histogram": _histogram(lane.tally.latency),
         },
     }
 

@@ -192,7 +192,7 @@ class Session:
             missing=self._missing,
             fps_in=self._rate_in.sample(now_s, received),
             fps_out=self._rate_out.sample(now_s, emitted),
-            latency_s=self._lane.latency.quantiles_s(),
+            latency_s=self._lane.tally.latency.quantiles_s(),
             problems=tuple(problems),
             busy_s=self._source.busy_s if self._stopped_s is None else 0.0,
         )

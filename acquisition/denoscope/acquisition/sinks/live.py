@@ -123,12 +123,12 @@ class _Image:
         self._span = (1 << 62, -1)
         self._key: StreamKey | None = None
 
-    def append(self, output: Denoised, index: int, time_s: float) -> None:
+    def append(self, output: Denoised, index: int, time_s: float, tags: Mapping[str, Any]) -> None:
         """Write one chunk, then its line."""
         key = output.meta.key
         self.indices.setdefault((key.channel, key.z), set()).add(index)
         self._span = min(index, self._span[0]), max(index, self._span[1])
-        self._put(output.frame, key, index, time_s, output.meta.tags)
+        self._put(output.frame, key, index, time_s, tags)
 
     def stand_in(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write a measured frame, and a line that says so."""
@@ -268,7 +268,7 @@ class _OmeZarr:
         if image is None or image.kind != (output.frame.shape, output.frame.dtype):
             image = self._begin(group, output.frame)
         time_s = stamp.core_unix_s if stamp.core_unix_s is not None else stamp.t_received_s
-        image.append(output, index, time_s)
+        image.append(output, index, time_s, stamp.tags)
         if time.perf_counter() - self._synced_s > _SYNC_EVERY_S:
             image.sync()
             self._synced_s = time.perf_counter()
@@ -363,7 +363,7 @@ class _NDTiff:
         index = stamp.index if stamp.time_index is None else stamp.time_index
         self._held.add((key, index))
         time_s = stamp.core_unix_s if stamp.core_unix_s is not None else stamp.t_received_s
-        self._put(output.frame, FrameIndex(key, index, time_s, output.meta.tags), denoised=True)
+        self._put(output.frame, FrameIndex(key, index, time_s, stamp.tags), denoised=True)
 
     def holds(self, key: StreamKey, index: int) -> bool:
         """Say whether the stream's frame with that index was denoised."""

@@ -17,12 +17,12 @@ from denoscope.acquisition.contracts import SourceInfo, Stamp
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.raw.pages import PageFile
 
+from .base import FrameIndex
+
 if TYPE_CHECKING:
     from ome_types import OME
 
     from denoscope.runtime import Denoised, StreamKey
-
-    from .base import FrameIndex
 
 __all__ = ["DENOISED_MOVIE", "MEASURED", "PROVENANCE", "REPEATED", "DenoisedWriter", "ranges", "with_values"]
 
@@ -178,15 +178,19 @@ class DenoisedWriter:
         """Write the denoised frame of raw page ``stamp.index``."""
         index = stamp.index if stamp.time_index is None else stamp.time_index
         time_s = stamp.core_unix_s if stamp.core_unix_s is not None else stamp.t_received_s
+        self.write(output.frame, FrameIndex(output.meta.key, index, time_s, stamp.tags))
+
+    def write(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
+        """Write one denoised frame (H, W)."""
+        time_s = place.time_s or 0.0
         if self._zero_s is None:
             self._zero_s = time_s
-        page = self._pages.append(output.frame, metadata=output.meta.tags)
-        key = output.meta.key
-        group = (key.camera, key.position)
+        page = self._pages.append(frame, metadata=place.tags)
+        group = (place.key.camera, place.key.position)
         last = self._current.get(group)
-        if last is None or (last.shape, last.dtype) != (output.frame.shape, output.frame.dtype):
-            last = self._begin(key, output.frame)
-        last.add(page, key, index, time_s - self._zero_s)
+        if last is None or (last.shape, last.dtype) != (frame.shape, frame.dtype):
+            last = self._begin(place.key, frame)
+        last.add(page, place.key, place.index, time_s - self._zero_s)
 
     def _begin(self, key: StreamKey, frame: npt.NDArray[Any]) -> _Segment:
         group = (key.camera, key.position)

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy.typing as npt
 
-from denoscope.acquisition.contracts import Stamp
-
 from .base import FrameIndex, Layout
 from .ome import DenoisedWriter
 
@@ -34,17 +32,10 @@ class TiffSink:
             classic=layout.small,
         )
         self._writer.times_s = layout.times_s
-        self._pages = keep or 0
 
     def append(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write one page."""
-        from denoscope.runtime import Denoised, FrameMeta, StageTimes
-
-        time_s = place.time_s or 0.0
-        meta = FrameMeta(place.index, time_s, place.key, place.tags)
-        output = Denoised(frame, None, meta, StageTimes(*[time_s] * 6))
-        self._writer.append(output, Stamp(self._pages, time_s, None, 0.0, place.index))
-        self._pages += 1
+        self._writer.write(frame, place)
 
     def sync(self) -> None:
         """Wait until every page so far is on the disk."""
