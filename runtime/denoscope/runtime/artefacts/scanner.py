@@ -9,7 +9,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from denoscope.runtime.movies import AnyMovie
-from denoscope.runtime.movies.holes import measurable
+from denoscope.runtime.movies.holes import filled, measurable, measured_part
+from denoscope.runtime.noise.saturation import saturated_part
 
 from .line_offset import measure_line_offset
 
@@ -83,8 +84,31 @@ def measure_scanner(frames: npt.NDArray[Any]) -> ScannerArtefacts:
         (T, H, W) raw counts, in the order in which they came.
     """
     frames = measurable(frames)
+    saturated = saturated_part(frames)
+    if saturated is not None:
+        return _measured_beside(frames, saturated)
     pattern = ScannerArtefacts(columns=_pattern(frames, along=1), rows=_pattern(frames, along=2))
     return pattern.model_copy(update={"line_offset": measure_line_offset(frames)})
+
+
+def _measured_beside(frames: npt.NDArray[Any], saturated: npt.NDArray[np.bool_]) -> ScannerArtefacts:
+    """Measure the artefacts of frames of which parts saturate: these show nothing, and their edges are no pattern."""
+    part = measured_part(np.where(saturated, np.float32(np.nan), np.float32(0))[None])
+    rows, columns = part
+    rows = slice(rows.start + rows.start % 2, rows.stop)  # lines 0, 2, 4, ... stay the even ones
+    inside = frames[:, rows, columns]
+    holes = saturated[rows, columns]
+    if holes.all():
+        return ScannerArtefacts()
+    if holes.any():
+        inside = np.stack([filled(frame, holes) for frame in inside])
+    of_columns, of_rows = _pattern(inside, along=1), _pattern(inside, along=2)
+    if of_columns:
+        after = frames.shape[2] - columns.stop
+        of_columns = (*(0.0,) * columns.start, *of_columns, *(0.0,) * after)
+    if of_rows:
+        of_rows = (*(0.0,) * rows.start, *of_rows, *(0.0,) * (frames.shape[1] - rows.stop))
+    return ScannerArtefacts(columns=of_columns, rows=of_rows, line_offset=measure_line_offset(inside))
 
 
 def frames_to_measure(movie: AnyMovie) -> npt.NDArray[Any]:
@@ -202,6 +226,10 @@ class Scanner:
         if self._pattern is not None:
             made = self._fitted(made + self._wide_pattern)
         return self.place(made)
+
+    def as_placed(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a measured frame (H, W) with its lines where `put_back` places them."""
+        return self.place(self._straighten(frame))
 
     def place(self, made: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return it as a frame (H, W), the lines where they belong, its values as they are.

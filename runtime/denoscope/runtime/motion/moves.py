@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.movies import AnyMovie
 from denoscope.runtime.movies.holes import with_values
+from denoscope.runtime.noise.clipped import all_without_clipped
 from denoscope.runtime.noise.noise import Intensity
 
 from .detail import LARGEST, Array, Equations, Image, Scene
@@ -200,7 +201,7 @@ def moves_anywhere(movie: AnyMovie, intensity: Intensity, *, first: int = 32) ->
     first
         So many first frames are judged as a session judges those that it calibrates with.
     """
-    if moves(np.asarray(movie[:first]), intensity):
+    if moves(all_without_clipped(np.asarray(movie[:first]), intensity), intensity):
         return True
     watch = Watch((movie.shape[1], movie.shape[2]), intensity)
     # As sparse as a session's at least: objects that crawl seem to move together from frame to frame.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Holes",
+    "fill_sources",
     "filled",
     "filled_when_read",
     "holes_of",
@@ -59,13 +60,13 @@ def filled(frame: Frame, holes: Mask | None = None) -> Frame:
     holes = holes_of(frame) if holes is None else holes
     if holes is None or holes.all():
         return frame
-    source = _sources(holes)
+    source = fill_sources(holes)
     out = frame.copy()
     out[holes] = frame.ravel()[source]
     return out
 
 
-def _sources(holes: Mask) -> npt.NDArray[np.intp]:
+def fill_sources(holes: Mask) -> npt.NDArray[np.intp]:
     """Return for each hole, row by row, the index of the pixel in the flat frame that fills it."""
     width = holes.shape[1]
     at, there = np.flatnonzero(holes), np.flatnonzero(~holes)

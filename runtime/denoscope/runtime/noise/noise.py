@@ -153,7 +153,8 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
         still = _without_motion(movie, mean, usable, is_white, gain, constant, darkest)
         if still is not None:
             gain, constant, empirical = still
-    offset = _typical(mean, darkest)
+    # A saturated half of the picture says nothing of the light of the rest.
+    offset = _typical(mean if usable.all() or not usable.any() else mean[usable], darkest)
     scale = float(np.sqrt(max(gain * offset + constant, least)))
     floor = max(gain * darkest + constant, _LEAST_FLOOR * scale**2, least)
     return Intensity(

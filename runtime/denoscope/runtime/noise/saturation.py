@@ -12,10 +12,12 @@ from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies import AnyMovie
 from denoscope.runtime.movies.holes import holes_of
 
-__all__ = ["Saturation", "is_full", "measure_saturation"]
+__all__ = ["Saturation", "is_full", "measure_saturation", "piles_up", "saturated_part"]
 
 _FULL = frozenset(2.0**bits - 1 for bits in range(8, 17))  # counts that a converter ends at
 _LOOKED_AT = 32  # frames
+_NEAR = 0.75  # share of the largest count: the end of a distribution holds more between this and the largest
+_FEW, _LEAST = 4, 1023.0  # fewer pixels than this may reach a count below the other by chance
 _WORTH_SAYING = 1e-3  # of the pixels; a camera's hot pixels are fewer
 
 
@@ -48,6 +50,41 @@ def is_full(largest: float, dtype: npt.DTypeLike) -> bool:
     """Say whether a movie's largest count is the most that its dtype or a converter of 8 to 16 bits can hold."""
     kind = np.dtype(dtype)
     return largest in _FULL or (kind.kind in "iu" and largest >= np.iinfo(kind).max)
+
+
+def piles_up(frame: npt.NDArray[Any], full: npt.NDArray[np.bool_], ceiling: float) -> bool:
+    """Say whether pixels are at the largest count because a converter ends there, not by chance.
+
+    Parameters
+    ----------
+    frame
+        (H, W) raw counts.
+    full
+        Which of them are the largest.
+    ceiling
+        The largest count, of which `is_full` holds.
+    """
+    if frame.dtype.kind in "iu" and ceiling >= np.iinfo(frame.dtype).max:
+        return True
+    count = np.count_nonzero(full)
+    if count == full.size:
+        return True
+    if count < _FEW and ceiling < _LEAST:
+        return False
+    second = float(frame[~full].max())
+    return bool(count > np.count_nonzero(frame >= min(second, _NEAR * ceiling)) - count)
+
+
+def saturated_part(frames: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    """Return which pixels (H, W) saturate in one of some frames (T, H, W); None where none does."""
+    top = frames.max()
+    ceiling = float(top)
+    if not is_full(ceiling, frames.dtype):
+        return None
+    full = frames == top
+    count = full.sum(axis=(1, 2))
+    worst = int(np.argmax(count))
+    return np.asarray(full.any(axis=0)) if piles_up(frames[worst], full[worst], ceiling) else None
 
 
 def measure_saturation(frames: AnyMovie | npt.NDArray[Any]) -> Saturation:

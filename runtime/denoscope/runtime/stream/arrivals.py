@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.artefacts.light import STEADY, Light, Lit
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.noise.clipped import Clipped
 from denoscope.runtime.noise.counts import Region
 from denoscope.runtime.noise.few_photons_mean import Measured
 from denoscope.runtime.types import FrameMeta, StreamKey
@@ -34,6 +35,7 @@ class Entry:
     light: Light = STEADY
     lit: Lit | None = None
     shown: npt.NDArray[Any] | None = None
+    clipped: Clipped | None = None  # its saturated structures
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,11 @@ from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.motion.moves import moves
 from denoscope.runtime.motion.placement import Placement
 from denoscope.runtime.movies.holes import Holes
+from denoscope.runtime.noise.clipped import all_without_clipped, take_out_clipped
 from denoscope.runtime.noise.counts import Region, check_frame, check_kind, is_plainly, native
 from denoscope.runtime.noise.few_photons_mean import keep_mean, light_of
 from denoscope.runtime.noise.noise import Intensity, estimate_intensity
+from denoscope.runtime.noise.saturation import saturated_part
 from denoscope.runtime.types import (
     Denoised,
     FrameMeta,
@@ -530,8 +532,8 @@ class Stream:
         if not scanner.idle:
             frames = np.stack([scanner.take_off(frame) for frame in frames])
         self._refinements += self._intensity is not None
-        frames, all_frames = lit_as_one(frames) if self._light else frames, frames
-        self._intensity = intensity = estimate_intensity(frames)
+        frames, all_frames, intensity = self._estimate(frames)
+        self._intensity = intensity
         follow = moves(frames, intensity) if self._align is None else self._align
         calibration.estimated()
         self._provisional = not calibration.complete
@@ -547,6 +549,17 @@ class Stream:
             self._enter_held(held, skip, outputs)
         if calibration.complete:
             self._calibration = None
+
+    def _estimate(self, frames: Frame) -> tuple[Frame, Frame, Intensity]:
+        """Return frames (T, H, W) under one light, the same under their own, and the transform estimated from them."""
+        intensity = None
+        if saturated_part(frames) is not None:
+            intensity = estimate_intensity(frames)
+            frames = all_without_clipped(frames, intensity)
+        as_one = lit_as_one(frames) if self._light else frames
+        if intensity is None or as_one is not frames:
+            intensity = estimate_intensity(as_one)
+        return as_one, frames, intensity
 
     def _locate(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Region:
         """Find where on the canvas a frame lies; start anew when the scene begins to move or has drifted away."""
@@ -566,14 +579,16 @@ class Stream:
         self, frame: Frame, meta: FrameMeta, pushed: float, skip: str | None, outputs: list[Denoised]
     ) -> None:
         """Encode a frame into the ring, after a gap for each frame missing before it."""
+        assert self._intensity is not None
         seconds, number = self._seconds, meta.number
+        measured = frame
+        frame, clipped = take_out_clipped(frame, self._intensity)
         self._guard.saw(number, frame)
         gap = 0 if self._last_entered is None else number - self._last_entered - 1
         if gap:
             for _ in range(min(gap, self._ring.size)):
                 self._miss(skip, outputs)
         started = perf_counter()
-        measured = frame
         if self._scanner is not None:
             frame = self._scanner.take_off(frame)
         light = self._light_of(frame, number, skip, outputs)
@@ -614,7 +629,7 @@ class Stream:
         estimated = self._intensity != self.bundle.manifest.intensity
         few = light_of(frame, self._under(light)) if estimated and self._light else None
         lit = None if self._meter is None else self._meter.lit(number, light)
-        entry = Entry(meta, pushed, related, place, field, back, few, light, lit)
+        entry = Entry(meta, pushed, related, place, field, back, few, light, lit, clipped=clipped)
         self._emit_and_absorb(self._ring.enter(entry), skip, outputs)
 
     def _light_of(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Light:
@@ -743,6 +758,11 @@ class Stream:
             frame = self._scanner.put_back(frame)
             std = None if std is None else self._scanner.place(std)
         self._guard.check(entry.meta.number, frame)
+        if entry.clipped is not None:
+            clipped = entry.clipped
+            if self._scanner is not None and self._fix_line_offset:
+                clipped = clipped.moved((frame.shape[0], frame.shape[1]), self._scanner.as_placed)
+            clipped.put_back(frame, std)
         emitted = perf_counter()
         seconds.fuse += fused - started
         seconds.convert += emitted - fused

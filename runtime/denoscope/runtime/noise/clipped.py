@@ -1,0 +1,147 @@
+"""Saturated structures with a sharp edge: taken out before a frame is denoised, shown as measured afterwards.
+
+A bright bead, debris or a hot pixel that saturates differs from the tissue beside it by far more than the networks
+ever saw, and spoils some ten pixels around it. So it is filled with what lies beside it. Structures that saturate
+with a soft edge, and those only some forty times as bright as the noise, are denoised well and stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime.movies.holes import fill_sources
+
+from .noise import Intensity
+from .saturation import is_full, piles_up
+
+__all__ = ["Clipped", "all_without_clipped", "take_out_clipped"]
+
+Frame = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+
+_STEP = 40.0  # standard deviations of the noise beside it by which a structure stands out
+_DARK = 0.1  # share of the saturated counts that what lies beside it may have at most
+_BRIGHT = 10.0  # standard deviations from which a pixel beside it belongs to it
+_FLANK = 5  # pixels that an edge may be wide
+_MOST = 0.9  # share of a frame; what is left of others says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Clipped:
+    """Pixels that were taken out of a frame.
+
+    Attributes
+    ----------
+    at
+        Their places in the flat frame.
+    measured
+        Their counts.
+    noise
+        Standard deviation of these, float32.
+    """
+
+    at: npt.NDArray[np.intp]
+    measured: Frame
+    noise: Floats
+
+    def moved(self, shape: tuple[int, int], move: Callable[[Frame], Frame]) -> Clipped:
+        """Return the same pixels where `move` puts those of a frame of that shape."""
+        images = []
+        for values in (np.True_, self.measured, self.noise):
+            image = np.zeros(shape, values.dtype)
+            image.put(self.at, values)
+            images.append(move(image).ravel())
+        at = np.flatnonzero(images[0])
+        return Clipped(at, images[1][at], images[2][at])
+
+    def put_back(self, made: Frame, std: Floats | None) -> None:
+        """Show them as measured in a denoised frame (H, W) and its standard deviation."""
+        made.put(self.at, self.measured)
+        if std is not None:
+            std.put(self.at, self.noise)
+
+
+def take_out_clipped(frame: Frame, intensity: Intensity) -> tuple[Frame, Clipped | None]:
+    """Return a frame (H, W) whose saturated structures are filled with the pixels beside them, and what they were.
+
+    A frame without saturated structures that stand out is returned itself, with None.
+    """
+    top = frame.max()
+    ceiling = float(top)
+    if not is_full(ceiling, frame.dtype) or ceiling <= intensity.offset + _STEP * intensity.scale:
+        return frame, None
+    full = frame == top
+    if np.count_nonzero(full) > _MOST * full.size or not piles_up(frame, full, ceiling):
+        return frame, None
+    wide = _with_flanks(frame, full, intensity)
+    if wide.all():
+        return frame, None
+    at, source = np.flatnonzero(wide), fill_sources(wide)
+    beside, which = np.unique(source, return_inverse=True)
+    dark = _around(frame, wide, beside)
+    lit = dark - np.float32(intensity.offset)
+    stands_out = (lit < _DARK * (ceiling - intensity.offset)) & (
+        ceiling - dark > _STEP * _noise_of(dark, intensity)
+    )
+    chosen = stands_out[which]
+    if not chosen.any():
+        return frame, None
+    at, source = at[chosen], source[chosen]
+    out = frame.copy()
+    out.ravel()[at] = frame.ravel()[source]
+    measured = frame.ravel()[at]
+    return out, Clipped(at, measured, _noise_of(measured, intensity))
+
+
+def all_without_clipped(frames: Frame, intensity: Intensity) -> Frame:
+    """Return frames (T, H, W) whose saturated structures are filled; the array itself where there are none."""
+    filled = [take_out_clipped(frame, intensity)[0] for frame in frames]
+    if all(np.shares_memory(one, frame) for one, frame in zip(filled, frames, strict=True)):
+        return frames
+    return np.stack(filled)
+
+
+def _with_flanks(frame: Frame, full: Mask, intensity: Intensity) -> Mask:
+    """Return the saturated pixels and the bright ones beside them, which an edge that is not quite sharp makes."""
+    bright = frame > intensity.offset + _BRIGHT * intensity.scale
+    wide = full
+    for _ in range(_FLANK):
+        wide = _grown(wide) & bright
+    return wide
+
+
+def _grown(mask: Mask) -> Mask:
+    """Return a mask grown by a pixel in all eight directions."""
+    across = mask.copy()
+    across[:, 1:] |= mask[:, :-1]
+    across[:, :-1] |= mask[:, 1:]
+    out = across.copy()
+    out[1:] |= across[:-1]
+    out[:-1] |= across[1:]
+    return out
+
+
+def _around(frame: Frame, wide: Mask, places: npt.NDArray[np.intp]) -> Floats:
+    """Return the mean of the pixels that stay, of 3 x 3 around each place of the flat frame."""
+    height, width = frame.shape
+    row, column = np.divmod(places, width)
+    total, count = np.zeros(len(places), np.float32), np.zeros(len(places), np.float32)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            y, x = np.clip(row + dy, 0, height - 1), np.clip(column + dx, 0, width - 1)
+            stays = ~wide[y, x]
+            total += np.where(stays, frame[y, x], 0)
+            count += stays
+    return np.asarray(total / count)
+
+
+def _noise_of(counts: Frame, intensity: Intensity) -> Floats:
+    z = (counts.astype(np.float32) - np.float32(intensity.offset)) / np.float32(intensity.scale)
+    variance = np.maximum(intensity.noise_slope * z + 1, intensity.noise_floor)
+    return np.asarray(np.sqrt(variance) * np.float32(intensity.scale), np.float32)
