@@ -65,7 +65,7 @@ def test_a_saturated_structure_leaves_its_surroundings_alone(kind: str) -> None:
     assert error.mean() < 0.2 * noise.mean()
     assert error.max() <= noise.max()
     assert stream.scanner == ScannerArtefacts()
-    assert not stream.aligned
+    assert not stream.tracks_motion
     assert not stream.guard.off
 
 
