@@ -1,4 +1,4 @@
-"""Make the pictures of the docs small: a palette, with fewer colours where that is not enough, at most 1400 pixels wide.
+"""Make the pictures of the docs small: a palette, fewer colours where that is not enough, at most 1400 pixels wide.
 
     python benchmarks/small_pictures.py [FILE.png ...]
 
