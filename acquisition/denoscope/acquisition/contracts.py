@@ -50,7 +50,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """What is known about a source before its first frame.
+    """Facts known about a source before its first frame.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class SourceInfo:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Where and when a frame was received.
+    """Place and time of a received frame.
 
     Parameters
     ----------
@@ -152,11 +152,11 @@ class Stamp:
 
 
 class Denoiser(Protocol):
-    """What the lane needs of `denoscope.runtime.Stream`."""
+    """The part of `denoscope.runtime.Stream` that the lane needs."""
 
     @property
     def counters(self) -> StreamCounters:
-        """Where every pushed frame is now."""
+        """Counts of the pushed frames: denoised, dropped and held."""
 
     def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
         """Take one frame; return the outputs that are due."""
@@ -169,14 +169,14 @@ class Denoiser(Protocol):
 
 
 class DenoisedSink(Protocol):
-    """Where denoised frames go."""
+    """Takes denoised frames."""
 
     def append(self, output: Denoised, stamp: Stamp) -> None:
         """Take the output of the frame with that stamp."""
 
 
 class RawSink(Protocol):
-    """What a session needs of the raw recording."""
+    """The part of the raw recording that a session needs."""
 
     @property
     def written(self) -> int:

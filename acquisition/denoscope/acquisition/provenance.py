@@ -1,4 +1,4 @@
-"""What produced a denoised frame: versions, bundle, backend."""
+"""Provenance of denoised frames: versions, bundle, backend."""
 
 from __future__ import annotations
 

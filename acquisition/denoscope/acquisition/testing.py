@@ -88,7 +88,7 @@ class SourceContract:
 
     @pytest.fixture
     def frames(self) -> Movie:
-        """What the source is to deliver."""
+        """Frames that the source is to deliver."""
         return numbered_frames(self.length)
 
     @pytest.fixture

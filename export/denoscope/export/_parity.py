@@ -41,7 +41,7 @@ Frames = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ParityRow:
-    """What a precision costs on one movie.
+    """Loss by a precision on one movie.
 
     Attributes
     ----------

@@ -327,7 +327,7 @@ class _FirstChannelMotion(nn.Module):
 
 
 class _StsUvdFuse(nn.Module):
-    """What `StsUvd.forward` does after its features, with kappa = 0 and flows between neighbours."""
+    """The part of `StsUvd.forward` after its features, with kappa = 0 and flows between neighbours."""
 
     def __init__(self, network: StsUvd) -> None:
         super().__init__()

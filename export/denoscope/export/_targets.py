@@ -52,7 +52,7 @@ _NUMBER = re.compile(r"(?:sm_?)?(\d+)\.(\d)|sm_?(\d{1,2})(\d)")
 
 @dataclass(frozen=True, order=True)
 class Target:
-    """What an engine is built for: every GPU of one compute capability."""
+    """Target of an engine: every GPU of one compute capability."""
 
     major: int
     minor: int

@@ -43,7 +43,7 @@ TIMES_KERNELS: frozenset[Flavour] = frozenset({"tensorrt"})
 
 @dataclass
 class Timings:
-    """What TensorRT has measured on this GPU, in its own form; replaced by each build."""
+    """TensorRT's measurements on this GPU, in its own form; replaced by each build."""
 
     data: bytes = b""
 

@@ -208,7 +208,7 @@ class BackendContract:
         assert (_content(b) == 19).all()
 
     def test_samples_along_a_flow(self, backend: Backend) -> None:
-        """What `fuse` needs of a bundle with `motion`: bilinear, borders repeated, from cell to cell."""
+        """Sample along a flow as `fuse` with `motion` does: bilinear, borders repeated, from cell to cell."""
         node = helper.make_node("GridSample", ["x", "grid"], ["y"], padding_mode="border", align_corners=0)
         shapes: Shapes = {"x": _IMAGE, "grid": (1, "H", "W", 2)}
         graph = backend.compile(make_graph([node], shapes, {"y": _IMAGE}))

@@ -1,4 +1,4 @@
-"""What goes into a stream with a frame, and what comes out with it."""
+"""Types that go into a stream with a frame, and that come out with it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StreamKey:
 
 @dataclass(frozen=True, slots=True)
 class FrameMeta:
-    """What travels with a frame from the source to the sinks.
+    """Facts that travel with a frame from the source to the sinks.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ class Denoised:
 
 @dataclass(frozen=True, slots=True)
 class StreamCounters:
-    """Where every pushed frame is now: `received == emitted + sum(dropped.values()) + in_flight`.
+    """Counts of the pushed frames: `received == emitted + sum(dropped.values()) + in_flight`.
 
     Attributes
     ----------
@@ -161,7 +161,7 @@ class StreamCounters:
 
 @dataclass(frozen=True, slots=True)
 class StageSeconds:
-    """What a stream has spent so far, in seconds summed over its frames.
+    """Time that a stream has spent so far, in seconds summed over its frames.
 
     `encode_s`, `motion_s`, `fuse_s` and `remember_s` are the backend's; the rest is the runtime's own.
 
@@ -209,7 +209,7 @@ class StageSeconds:
 
 @dataclass(slots=True)
 class StageClock:
-    """What a stream has spent so far, while it adds to it; see `StageSeconds` for the fields."""
+    """Time that a stream has spent so far, while it adds to it; see `StageSeconds` for the fields."""
 
     pushes: int = 0
     outputs: int = 0

@@ -1,4 +1,4 @@
-"""What goes into a training and what comes out of it, for every method."""
+"""Settings and result of a training, the same for every method."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class FitPlan:
-    """What a training will take, measured on a few steps before it starts.
+    """Time and memory of a training, measured on a few steps before it starts.
 
     Attributes
     ----------
@@ -168,7 +168,7 @@ class FitProgress:
 
 @dataclass(frozen=True)
 class FitResult(Generic[Network]):
-    """What training gave.
+    """Result of a training.
 
     Attributes
     ----------

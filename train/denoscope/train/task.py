@@ -1,4 +1,4 @@
-"""What one method brings to the training loop: what to draw, what to lower, how to judge it."""
+"""Part of a method in the training loop: windows to draw, loss to lower, score to judge by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured: every combination of bundles, backends, sizes and look-aheads that was asked for."""
+"""Cases to measure: every combination of the bundles, backends, sizes and look-aheads asked for."""
 
 from __future__ import annotations
 

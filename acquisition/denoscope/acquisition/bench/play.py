@@ -69,13 +69,13 @@ class Plan:
 
     @property
     def counted(self) -> slice:
-        """Where the measured frames lie."""
+        """Indices of the measured frames."""
         return slice(self.warm_up, self.warm_up + self.measured)
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """What became of each frame; seconds after the first frame's arrival, NaN where it never came to that.
+    """Times of each frame, in seconds after the first frame's arrival; NaN where it never came to that.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Where and with what a benchmark was run."""
+"""Computer and versions that a benchmark was run with."""
 
 from __future__ import annotations
 

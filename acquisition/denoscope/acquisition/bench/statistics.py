@@ -1,4 +1,4 @@
-"""What a timeline says: latencies, stages, drops and the runtime's own cost."""
+"""Statistics of a timeline: latencies, stages, drops and the runtime's own cost."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Trial:
 
     @property
     def sustained(self) -> bool:
-        """Whether nothing was dropped and no queue was growing."""
+        """True where nothing was dropped and no queue was growing."""
         return self.dropped == 0 and self.backlog_frames <= _BACKLOG_FRAMES
 
 

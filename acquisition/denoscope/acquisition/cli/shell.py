@@ -1,4 +1,4 @@
-"""What every command shares: where its words go, and how it ends."""
+"""Shared by every command: output, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Shell:
 
     @property
     def stream(self) -> TextIO:
-        """Where words for people go."""
+        """Stream for words to people."""
         return sys.stderr if self.json else sys.stdout
 
     @property
     def interactive(self) -> bool:
-        """Whether somebody reads the words and can answer."""
+        """True where somebody reads the words and can answer."""
         return not self.quiet and self.stream.isatty() and sys.stdin is not None and sys.stdin.isatty()
 
     def say(self, text: str) -> None:

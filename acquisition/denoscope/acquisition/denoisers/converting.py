@@ -69,7 +69,7 @@ class ConvertingDenoiser:
 
     @property
     def counters(self) -> StreamCounters:
-        """Where every pushed frame is now."""
+        """Counts of the pushed frames: denoised, dropped and held."""
         return self._denoiser.counters
 
     def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:

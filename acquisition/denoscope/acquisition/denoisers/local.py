@@ -1,4 +1,4 @@
-"""What denoises in a session, opened in this process: bundle, backend and one stream a movie."""
+"""The denoiser of a session in this process: bundle, backend and one stream a movie."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNKNOWN: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class DenoiserRequest:
-    """What to open.
+    """Request for a denoiser.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class DenoiserRequest:
 
 
 class SessionDenoiser(Denoiser, Protocol):
-    """What a session needs of its denoiser, in this process or in one of its own."""
+    """A session's denoiser, in this process or in one of its own."""
 
     look_ahead: int
     provenance: dict[str, Any]

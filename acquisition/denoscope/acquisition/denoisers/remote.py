@@ -46,7 +46,7 @@ _ALIGNMENT = 64
 
 
 class Layout:
-    """Where frames lie in the shared memory: one that goes in, `SLOTS` that come out with their deviation.
+    """Places of frames in the shared memory: one that goes in, `SLOTS` that come out with their deviation.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class RemoteDenoiser:
 
     @property
     def counters(self) -> StreamCounters:
-        """Where every pushed frame was after the last answer."""
+        """Counts of the pushed frames after the last answer."""
         return self._counters
 
     def learned(self) -> Mapping[str, Any]:

@@ -67,7 +67,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where one frame goes.
+    """Stream of one frame, and its number there.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Route:
 
 @dataclass(slots=True)
 class _Track:
-    """What `Routes` knows about one stream."""
+    """Knowledge of `Routes` about one stream."""
 
     number: int
     time: int | None
@@ -269,7 +269,7 @@ class Router:
 
     @property
     def counters(self) -> StreamCounters:
-        """Where every pushed frame is now, over all streams."""
+        """Counts of the pushed frames, over all streams."""
         every = [self._retired, *(stream.counters for stream in self._streams.values())]
         dropped: dict[str, int] = {}
         for each in every:

@@ -1,4 +1,4 @@
-"""What a check of the computer found."""
+"""Findings of a check of the computer."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Driver:
-    """What the driver says.
+    """Facts from the driver.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What this computer is and what is installed on it, asked without importing what is heavy."""
+"""Facts about this computer and its installed packages, asked without importing what is heavy."""
 
 from __future__ import annotations
 

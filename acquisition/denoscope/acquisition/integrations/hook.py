@@ -46,7 +46,7 @@ _Item = tuple[npt.NDArray[Any], int, float, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class FollowerStatus:
-    """Where the frames of the acquisition went: ``seen == sent + sum(dropped.values()) + waiting``.
+    """Counts of the acquisition's frames: ``seen == sent + sum(dropped.values()) + waiting``.
 
     Attributes
     ----------

@@ -20,7 +20,7 @@ _TRIES = 3
 
 
 class Following:
-    """What connects a `Follower` to a core; a context manager, made by `attach`.
+    """Connection of a `Follower` to a core; a context manager, made by `attach`.
 
     Entering connects to ``core.mda.events.frameReady`` and to the events of sequence acquisition, and
     returns the follower. Leaving disconnects and waits for the denoiser.

@@ -25,7 +25,7 @@ __all__ = ["Task", "run_on_cluster"]
 
 @dataclass(frozen=True)
 class Task:
-    """What every worker has to know; all paths lie on a file system that all of them see.
+    """Task of every worker; all paths lie on a file system that all of them see.
 
     Parameters
     ----------

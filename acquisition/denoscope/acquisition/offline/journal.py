@@ -1,4 +1,4 @@
-"""What an offline run has finished, written beside its output, so that it can go on after a kill."""
+"""Progress of an offline run, written beside its output, so that it can go on after a kill."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Journal:
         return self.half[0]
 
     def exists(self) -> bool:
-        """Whether an interrupted run left one."""
+        """True where an interrupted run left one."""
         return self.path.is_file()
 
     def load(self) -> None:

@@ -41,7 +41,7 @@ class Slab:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What the other process must inherit."""
+        """Descriptors that the other process must inherit."""
         return () if sys.platform == "win32" else (self._descriptor,)
 
     def grow(self, nbytes: int) -> str:

@@ -320,7 +320,7 @@ class PageFile:
 
     @property
     def removed(self) -> bool:
-        """Whether the file was deleted while it is open, so that it is gone when it is closed (POSIX)."""
+        """True where the file was deleted while it is open, so that it is gone when it is closed (POSIX)."""
         return os.fstat(self._file.fileno()).st_nlink == 0
 
     def copy_to(self, path: Path) -> None:

@@ -44,7 +44,7 @@ _KEY_POLL_S = 0.1
 
 
 class Action(Enum):
-    """What a session can be asked for."""
+    """Requests to a session."""
 
     PAUSE = "pause"
     RESUME = "resume"

@@ -21,7 +21,7 @@ _PROBE_BYTES = 60 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a session writes for each frame.
+    """Bytes that a session writes for each frame.
 
     Attributes
     ----------
@@ -45,14 +45,14 @@ class Load:
 
     @property
     def words(self) -> str:
-        """What is written."""
+        """Names of what is written."""
         names = ["raw"] * self.raw + ["denoised"] + ["deviation"] * self.std
         return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a recording needs of the disk, and what the disk has.
+    """Demand of a recording on the disk, and what the disk has.
 
     Attributes
     ----------

@@ -54,7 +54,7 @@ def metrics_address(text: str) -> tuple[str, int]:
 
 
 class Gauges:
-    """What a scrape reads; every value is taken when it is asked for, and none waits for the session.
+    """Values for a scrape, each taken when it is asked for; none waits for the session.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ __all__ = ["SessionSettings", "make_settings"]
 
 
 class SessionSettings(BaseModel):
-    """What to record, with which bundle, and where to.
+    """Settings of a recording: source, bundle, output.
 
     Attributes
     ----------

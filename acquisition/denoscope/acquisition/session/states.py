@@ -19,7 +19,7 @@ __all__ = ["FinishReason", "SessionState", "SessionStatus"]
 
 
 class SessionState(Enum):
-    """Where a session stands."""
+    """State of a session."""
 
     NEW = "new"
     RECORDING = "recording"
@@ -108,5 +108,5 @@ class SessionStatus:
 
     @property
     def degraded(self) -> bool:
-        """Whether something went wrong that the user must know of."""
+        """True where something went wrong that the user must know of."""
         return bool(self.problems)

@@ -1,4 +1,4 @@
-"""Where whole denoised movies go: a table of formats, chosen by the name of the output."""
+"""Formats of whole denoised movies, chosen by the name of the output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sink of whole movies is told, and what it can do."""
+"""Interface of the sinks of whole movies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OVERHEAD = 1500  # bytes of a frame beside pixels and tags: directory, padding,
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What will be written.
+    """Plan of a movie to write.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class FrameIndex:
-    """Where one frame belongs.
+    """Stream and time of one frame.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the denoised frames of a running session go: a table of formats, each readable while it grows.
+"""Formats of a running session's denoised movie, each readable while it grows.
 
 Of a live movie nobody knows the length, nor which channels, slices, positions and frame sizes will come.
 """

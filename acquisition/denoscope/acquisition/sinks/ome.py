@@ -35,7 +35,7 @@ _REPEATS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Where one page belongs in its image; channel and z are places in the segment's lists."""
+    """Place of one page in its image; channel and z are places in the segment's lists."""
 
     page: int
     channel: int

@@ -91,7 +91,7 @@ def frames_of(path: Path, *, writable: bool = False) -> Any:
 
 
 class _Axes:
-    """Where the frames of each stream lie in the array."""
+    """Places of the frames of each stream in the array."""
 
     def __init__(self, layout: Layout) -> None:
         keys = layout.keys

@@ -11,7 +11,7 @@ __all__ = ["Source"]
 
 
 class Source(ABC):
-    """Where frames come from: `open`, `start`, `pop` until `finished`, `stop`, `close`.
+    """Source of frames: `open`, `start`, `pop` until `finished`, `stop`, `close`.
 
     One thread calls `pop`, `finished` and `stop`; `open` and `close` are called before and after it.
 

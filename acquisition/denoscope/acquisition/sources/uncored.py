@@ -1,4 +1,4 @@
-"""What the sources without a Micro-Manager core have in common: somebody else drives the camera."""
+"""Shared base of the sources without a Micro-Manager core: another program drives the camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a session leaves its newest frames for a viewer: shared memory in which nobody waits for anybody.
+"""Shared memory for a session's newest frames, which a viewer reads; neither waits for the other.
 
 There are three slots: raw frame, denoised frame, status. Each has one writer and two buffers. The writer
 says which frame it begins, fills the buffer that readers are not looking at, and says that it is done. A
@@ -38,7 +38,7 @@ _W_SLOTS = 16
 
 
 class Slot(IntEnum):
-    """What a slot holds."""
+    """Contents of a slot."""
 
     RAW = 0
     DENOISED = 1
@@ -46,7 +46,7 @@ class Slot(IntEnum):
 
 
 class Wish(IntEnum):
-    """What a viewer asks the session for."""
+    """Request of a viewer to the session."""
 
     STOP = 1
     PAUSE = 2

@@ -1,4 +1,4 @@
-"""What a session knows of its viewer: a board to publish on, wishes to obey, and how the viewer ended."""
+"""The session's end of its viewer: a board to publish on, requests to obey, and how the viewer ended."""
 
 from __future__ import annotations
 

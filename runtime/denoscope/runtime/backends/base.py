@@ -96,7 +96,7 @@ class Graph(ABC):
 
 
 class Backend(ABC):
-    """What executes a bundle's graphs on this machine.
+    """Executes a bundle's graphs on this machine.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ _NO_GRAPH = -1  # the library neither captures nor replays in such a run
 
 
 class OnnxRuntimeGpu(DeviceBackend):
-    """What the providers share.
+    """Shared base of the providers.
 
     Attributes
     ----------

@@ -98,7 +98,7 @@ class _OvBuffer(HostBuffer):
 
 
 def _places_pixels(model: Any) -> bool:
-    """Whether a graph is `align` or `recall`."""
+    """Say whether a graph is `align` or `recall`."""
     return any(i.get_any_name() == "places" for i in model.inputs)
 
 

@@ -304,7 +304,7 @@ class _LoadedEngine(Engine):
 
 @dataclass(frozen=True)
 class EngineTarget:
-    """Where an engine would run.
+    """GPU and library that an engine would run on.
 
     Attributes
     ----------

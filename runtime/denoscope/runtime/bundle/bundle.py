@@ -59,7 +59,7 @@ class QualityRecord(BaseModel):
 
 
 class BundleManifest(BaseModel):
-    """What `bundle.json` says; unknown keys are refused.
+    """Contents of `bundle.json`; unknown keys are refused.
 
     Attributes
     ----------

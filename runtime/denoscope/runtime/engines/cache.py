@@ -39,7 +39,7 @@ def default_cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """What a builder returns: the serialised engine and what went into it."""
+    """Result of a builder: the serialised engine and what went into it."""
 
     data: bytes
     contents: EngineContents = field(default_factory=EngineContents)

@@ -1,4 +1,4 @@
-"""What TensorRT says when something fails."""
+"""Messages of TensorRT for when something fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What identifies an engine, and what is written down beside it."""
+"""Identity of an engine, and the record that lies beside it."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class TensorRecord(BaseModel):
 
 
 class EngineContents(BaseModel):
-    """What the builder saw in the network that it made an engine of.
+    """Layers and tensors of the network that the builder made an engine of.
 
     Attributes
     ----------

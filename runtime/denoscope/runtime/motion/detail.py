@@ -27,7 +27,7 @@ _RADIUS = 4  # pixels of that kernel
 
 
 class Scene:
-    """What frames of one size are made comparable by.
+    """Makes frames of one size comparable.
 
     Parameters
     ----------

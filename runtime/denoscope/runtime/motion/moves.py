@@ -1,4 +1,4 @@
-"""Whether the scene of a movie moves, so that following it is worth while."""
+"""Tell whether the scene of a movie moves, so that tracking its motion is worth while."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each frame lies on the scene, and on the canvas that the graphs see."""
+"""Find the place of each frame on the scene, and on the canvas that the graphs see."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Placement:
 
     @property
     def home(self) -> Region:
-        """Where on the scene a frame lies that has not moved."""
+        """Place on the scene of a frame that has not moved."""
         return self._place(0, 0)
 
     @property

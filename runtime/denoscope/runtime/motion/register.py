@@ -1,4 +1,4 @@
-"""Where each frame lies on the tissue: rigid displacement against a running reference, numpy only."""
+"""Rigid displacement of each frame against a running reference, numpy only."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Registration:
 
     @property
     def rest(self) -> tuple[float, float]:
-        """What is left of the last frame's displacement (y, x) beyond whole pixels, each within half a pixel.
+        """Rest of the last frame's displacement (y, x) beyond whole pixels, each within half a pixel.
 
         It is the top of a parabola through the correlation, drawn towards 0 as far as noise may have made it: the
         posterior mean, where beforehand a frame moves as frames have moved so far, at most evenly over a pixel.

@@ -37,7 +37,7 @@ _NAMES = {
 
 @dataclass(frozen=True, eq=False)
 class CameraCalibration:
-    """What each pixel of a camera makes of light: counts = gain * photo-electrons + offset.
+    """Gain and offset of each pixel of a camera: counts = gain * photo-electrons + offset.
 
     Parameters
     ----------

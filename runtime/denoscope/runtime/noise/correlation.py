@@ -99,7 +99,7 @@ class NoiseCorrelation:
 
     @property
     def kind(self) -> NoiseKind:
-        """What the noise is like.
+        """Kind of the noise.
 
         ``neighbours`` is correlated in two dimensions, ``row`` shared by whole rows, ``bleed`` shared
         by neighbours along a row only.

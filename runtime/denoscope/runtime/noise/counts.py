@@ -44,7 +44,7 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def is_plainly(frame: npt.NDArray[Any], shape: tuple[int, int], dtype: np.dtype[Any]) -> bool:
-    """Whether a frame is of a shape and dtype so plainly that nothing more needs to be checked."""
+    """Say whether a frame's shape and dtype are so plain that nothing more needs to be checked."""
     return type(frame) is np.ndarray and frame.dtype is dtype and frame.shape == shape and dtype.kind != "f"
 
 

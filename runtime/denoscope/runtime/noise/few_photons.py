@@ -84,7 +84,7 @@ class FewPhotons:
 
     @property
     def _random(self) -> bool:
-        """Whether what varies lies anywhere, as photons do, rather than together, as a structure does."""
+        """Say whether what varies lies anywhere, as photons do, rather than together, as a structure does."""
         if self._left_out > _MOST_LEFT_OUT or self._drawn > _ABOVE:
             return False
         return 1 / _ALIKE < self._neighbours / max(self._drawn, 1e-30) < _ALIKE

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)  # not frozen: one is made for each frame
 class Step(Generic[T]):
-    """What follows from one frame, or one missing frame, entering the ring.
+    """Result of one frame, or one missing frame, entering the ring.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Ring(Generic[T]):
 
     @property
     def entries(self) -> list[T | None]:
-        """What the slots hold, the oldest first: the centre's window."""
+        """Contents of the slots, the oldest first: the centre's window."""
         return [self._entries[(self.slot + i) % self.size] for i in range(self.size)]
 
     @property

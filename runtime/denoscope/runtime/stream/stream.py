@@ -198,12 +198,12 @@ class Stream:
 
     @property
     def scanner(self) -> ScannerArtefacts:
-        """What the instrument adds to every frame alike, as it was measured or given."""
+        """Line offset and fixed pattern of the instrument, as measured or given."""
         return self._artefacts
 
     @property
     def provisional(self) -> bool:
-        """Whether the transform was estimated from fewer than `calibration_frames` frames.
+        """True while the transform is estimated from fewer than `calibration_frames` frames.
 
         It is estimated again when more of them come, before the next `flush`.
         """
@@ -226,17 +226,17 @@ class Stream:
 
     @property
     def tracks_motion(self) -> bool:
-        """Whether the stream follows the motion of the scene."""
+        """True while the stream tracks the motion of the scene."""
         return self._placement is not None and self._placement.follows
 
     @property
     def watches_for_motion(self) -> bool:
-        """Whether it would begin to follow a scene that begins to move."""
+        """True where the stream would begin to track a scene that begins to move."""
         return self._align is None and not self.tracks_motion
 
     @property
     def counters(self) -> StreamCounters:
-        """Where every pushed frame is now."""
+        """Counts of the pushed frames: denoised, dropped and held."""
         in_flight = self._ring.waiting + len(self._held) + self._holes.waiting
         unusual = dict(self._unusual)
         return StreamCounters(self._received, self._emitted, dict(self._dropped), in_flight, unusual)
@@ -253,7 +253,7 @@ class Stream:
 
     @property
     def stage_seconds(self) -> StageSeconds:
-        """What each stage has cost so far."""
+        """Seconds that each stage has taken so far."""
         return self._seconds.snapshot()
 
     def prepare(self, shape: tuple[int, int], dtype: npt.DTypeLike = np.uint16) -> None:

@@ -43,7 +43,7 @@ _GAP = 2  # frames an object may be lost and be the same afterwards
 
 @dataclass(frozen=True)
 class Objects:
-    """What was found in one image.
+    """Objects found in one image.
 
     Attributes
     ----------

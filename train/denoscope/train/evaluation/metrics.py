@@ -59,7 +59,7 @@ def score(clean: FloatArray, estimate: npt.NDArray[np.generic]) -> Score:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Whether predicted deviations tell the truth about the errors.
+    """How well predicted deviations match the errors.
 
     Attributes
     ----------

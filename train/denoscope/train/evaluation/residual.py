@@ -1,4 +1,4 @@
-"""What a denoiser takes away, judged without truth: it should be the camera's noise and nothing else.
+"""Residual of a denoiser, judged without truth: it should be the camera's noise and nothing else.
 
 The residual is noisy minus denoised. Four questions are put to it: is it white, has it the variance
 that the camera's noise model says, does it drift along the movie, and does the denoised movie carry a
@@ -155,7 +155,7 @@ class Grid:
 
     @property
     def found(self) -> bool:
-        """Whether the grid stands out of its surroundings, and is not the camera's."""
+        """True where the grid stands out of its surroundings, and is not the camera's."""
         return self.peak_db > self.around_db + 1 and self.rms_sigma > 1.5 * self.camera_rms_sigma
 
     def to_dict(self) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class EventMovie:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What became of the events of one shape.
+    """Events of one shape, and how many of them were kept.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a training was asked for, and what it keeps from step to step: all of it survives a kill."""
+"""Request and state of a training; all of it survives a kill."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["Job", "Kept", "State", "copied"]
 
 @dataclass(frozen=True)
 class Job:
-    """What `fit` was asked for, checked; travels to the processes of several devices."""
+    """Checked arguments of `fit`, as they are sent to the processes of several devices."""
 
     method: Method
     movies: list[TrainingMovie]
@@ -94,7 +94,7 @@ class State:
 
 
 class Kept:
-    """What a training keeps from step to step: all of it goes to the checkpoint and comes back."""
+    """State of a training, kept from step to step and in the checkpoint."""
 
     def __init__(self, job: Job, network: nn.Module) -> None:
         self.job, self.network, self.settings, self.state = job, network, job.settings, State()

@@ -1,4 +1,4 @@
-"""Where a training runs: this process, or one process for each of several devices (Lightning Fabric)."""
+"""Run a training in this process, or in one process for each of several devices (Lightning Fabric)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["on_devices"]
 
 
 class Job(Protocol):
-    """What is needed of a training to place it; a dataclass with more."""
+    """Devices and precision of a training; a dataclass with more."""
 
     @property
     def settings(self) -> FitSettings: ...
@@ -120,7 +120,7 @@ def _spawn(training: Training[AnyJob, Result], job: AnyJob, report: Report, *, c
 
 
 class _InProcess:
-    """What one of several processes runs."""
+    """Body of one of several processes."""
 
     def __init__(self, training: Training[AnyJob, Result], job: AnyJob, news: Any) -> None:
         self._training, self._job, self._news = training, job, news

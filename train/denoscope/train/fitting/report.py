@@ -37,7 +37,7 @@ _RADIUS = 2
 
 @dataclass(frozen=True)
 class Report:
-    """What the page tells beside the result itself.
+    """Facts on the page beside the result itself.
 
     Attributes
     ----------

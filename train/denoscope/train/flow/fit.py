@@ -66,7 +66,7 @@ class FlowFitSettings:
 
 @dataclass(frozen=True)
 class FlowFit:
-    """What training gave.
+    """Result of a training.
 
     Attributes
     ----------

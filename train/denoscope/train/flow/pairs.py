@@ -29,7 +29,7 @@ _STEEPEST = 0.25  # pixels of local motion per pixel of its correlation length: 
 
 @dataclass(frozen=True)
 class PairSettings:
-    """What pairs are drawn from; each range is spanned evenly in the logarithm.
+    """Ranges that pairs are drawn from, each spanned evenly in the logarithm.
 
     Attributes
     ----------

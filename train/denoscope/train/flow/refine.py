@@ -62,7 +62,7 @@ class RefineSettings:
 
 @dataclass(frozen=True)
 class FlowRefinement:
-    """What refining gave.
+    """Result of a refinement.
 
     Attributes
     ----------

@@ -71,7 +71,7 @@ class Motion:
 
     @property
     def is_rigid(self) -> bool:
-        """Whether frames only shift as a whole."""
+        """True where frames only shift as a whole."""
         return self.local is None and self.rows is None and not self.raster
 
     @property
@@ -114,7 +114,7 @@ class Motion:
 
 
 def still(scene: SceneSettings) -> bool:
-    """Whether the scene as a whole never moves."""
+    """True where the scene as a whole never moves."""
     return not (scene.motion_px or scene.jitter_px or scene.local_motion_px or scene.row_jitter_px)
 
 

@@ -29,7 +29,7 @@ class Objects(Protocol):
 
     @property
     def paths(self) -> FloatArray:
-        """Where each is, (objects, T, 2) as (y, x)."""
+        """Positions (objects, T, 2) as (y, x)."""
         ...
 
     def patch(self, index: int, frame: int, shape: tuple[int, int]) -> tuple[Area, FloatArray]:
@@ -121,7 +121,7 @@ class MovingScene:
 
     @property
     def paths(self) -> FloatArray:
-        """Where each object is in each frame, (objects, T, 2) as (y, x)."""
+        """Positions of the objects in each frame, (objects, T, 2) as (y, x)."""
         return self.objects.paths
 
     def footprint(self, cell: int, frame: int) -> FloatArray:
@@ -256,7 +256,7 @@ def _wander(count: int, frames: int, constant: float, rng: np.random.Generator) 
 
 
 def _runs(count: int, frames: int, share: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Whether each particle is on a directed run, (count, T), in bouts of 15 frames or so."""
+    """Return (count, T), true while a particle is on a directed run, in bouts of 15 frames or so."""
     bouts = rng.random((count, frames // 15 + 2)) < share
     late = rng.integers(0, 15, count)
     return np.stack([np.repeat(b, 15)[s : s + frames] for b, s in zip(bouts, late, strict=True)])

@@ -27,7 +27,7 @@ class SceneTruth(Protocol):
 
     @property
     def paths(self) -> FloatArray:
-        """Where each is, (cells, T, 2) as (y, x), or (cells, 1, 2) if none moves."""
+        """Positions (cells, T, 2) as (y, x), or (cells, 1, 2) if none moves."""
         ...
 
     def footprint(self, cell: int, frame: int) -> FloatArray:

@@ -1,4 +1,4 @@
-"""What is seen and how it is recorded: the settings of the simulator."""
+"""Settings of the simulator: the scene and the camera."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALL_KINDS = ("two-photon", "one-photon", "moving-cells", "confocal")
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """What is in the field of view.
+    """Contents of the field of view.
 
     Attributes
     ----------
@@ -168,5 +168,5 @@ class CameraSettings:
 
     @property
     def most_counts(self) -> float:
-        """What the converter delivers at most, in counts; infinite where it leaves them as they are."""
+        """Largest count of the converter; infinite where it leaves counts as they are."""
         return math.inf if self.bits is None else 2.0**self.bits - 1

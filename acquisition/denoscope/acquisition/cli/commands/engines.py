@@ -17,7 +17,7 @@ __all__ = ["engines"]
 
 
 class EnginesAction(StrEnum):
-    """What to do with the folder."""
+    """Action on the folder."""
 
     LIST = "list"
     VERIFY = "verify"

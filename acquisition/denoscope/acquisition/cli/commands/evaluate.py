@@ -183,7 +183,7 @@ def _opened(shell: Shell, path: Path, chosen: slice, choice: dict[str, Any]) -> 
 
 @dataclass
 class _Evaluation:
-    """What the movies of one call share, and the tables so far."""
+    """Settings that the movies of one call share, and the tables so far."""
 
     shell: Shell
     output: Path

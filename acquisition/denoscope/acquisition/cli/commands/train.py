@@ -31,7 +31,7 @@ _DEFAULT_MINUTES = 2.0
 
 
 class MethodName(StrEnum):
-    """What can be trained."""
+    """Methods that can be trained."""
 
     LIVE = "live"
     STS_UVD = "sts-uvd"
@@ -278,7 +278,7 @@ def _refuse_existing(paths: list[Path], *, interrupted: bool, resume: bool) -> N
 
 @dataclass
 class _Beginning:
-    """What training begins with."""
+    """Start of a training."""
 
     method: str
     shape: Any

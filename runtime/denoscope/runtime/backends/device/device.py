@@ -1,4 +1,4 @@
-"""What every GPU backend shares: buffers on the device, three streams, and what waits for what.
+"""Shared base of the GPU backends: buffers on the device, three streams, and their order.
 
 Frames go up on one stream, graphs run on a second and results come down on a third, so that the copy of
 the next frame overlaps the work that is left of this one. Events keep the order, and nothing else does:

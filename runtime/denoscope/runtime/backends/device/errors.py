@@ -1,4 +1,4 @@
-"""What the errors of CUDA, and of the libraries on it, mean for whoever sits at the microscope."""
+"""Turn errors of CUDA and of the libraries on it into sentences for the user."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class BlindView(nn.Module):
 
 
 class SecondStage(nn.Module):
-    """What the measured frame says beyond each pixel's own value: a correction of the posterior mean.
+    """Second stage: a correction of the posterior mean by the measured frame around each pixel.
 
     The posterior of the first stage joins every pixel with its own measurement only; the noisy pixels
     around it, those of its own cell first, know more about an event that no other frame shows.

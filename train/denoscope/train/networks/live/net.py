@@ -39,7 +39,7 @@ _TINY = 1e-6
 
 @dataclass(frozen=True)
 class Prediction:
-    """What `LiveNet.predict` returns; each (B, 1, H, W), normalised units.
+    """Result of `LiveNet.predict`; each (B, 1, H, W), normalised units.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What keeps an adaptation from forgetting: the start's own weights, and scenes the movie did not show.
+"""Keep an adaptation from forgetting, by the first weights and by scenes that the movie did not show.
 
 A movie of a second knows no cell that lights up later. A network that goes on to learn from it alone learns that
 nothing ever does, and swallows the first cell that does: on 20 frames of a movie the held-out frames of

@@ -75,7 +75,7 @@ class StsUvdFitSettings(FitSettings):
 
 @dataclass(frozen=True)
 class StsUvdFit(FitResult[StsUvd]):
-    """What training gave; see `FitResult` for the rest.
+    """Result of a training; see `FitResult` for the rest.
 
     Attributes
     ----------
