@@ -301,7 +301,7 @@ ROWS = (
     ),
     Row(
         *("guest-busy", "a script holds Micro-Manager for 5 s"),
-        *(BRIDGE, 0, "was busy 1 time(s)"),
+        *(BRIDGE, 0, "was busy 1 time,"),
         posix=False,
         server="busy",
     ),

@@ -227,8 +227,8 @@ def _lose_both(run: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "says", "frames"),
     [
-        (_lose_a_line, "1 page(s) of raw.tif have no line in raw.jsonl, from page 7 on", 19),
-        (_lose_pages, "raw.jsonl lists 20 frames, and", 14),
+        (_lose_a_line, "1 page of raw.tif without a line in raw.jsonl, from page 7 on", 19),
+        (_lose_pages, "raw.jsonl lists 20 frames, of which", 14),
         (_lose_both, "the session wrote 20 frames", 11),
     ],
 )

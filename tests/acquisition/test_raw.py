@@ -97,7 +97,7 @@ def test_lines_without_pages_are_ignored(tmp_path: Path) -> None:
         file.write(json.dumps({"page": 5, "number": 5}) + "\n")
     recording = read_raw(tmp_path)
     assert len(recording.records) == len(recording) == 5
-    assert "no page" in recording.notes[0]
+    assert "1 line without a page" in recording.notes[0]
 
 
 def test_empty_recording(tmp_path: Path) -> None:

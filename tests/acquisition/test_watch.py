@@ -478,7 +478,7 @@ def test_late_files_are_counted(tmp_path: Path) -> None:
     assert [int(frame.pixels[0, 0]) for frame in pop_all(source, most=2)] == [0, 2]
     (tmp_path / "img_1.tif").rename(folder / "img_1.tif")
     assert [int(frame.pixels[0, 0]) for frame in pop_all(source)] == [3]
-    assert "1 file(s)" in source.notes()[0]
+    assert "1 file of" in source.notes()[0]
     source.close()
 
 

@@ -161,7 +161,7 @@ def test_reports_identify_the_maps() -> None:
 def test_unusable_pixels_are_named(value: float) -> None:
     gain, offset = maps()
     gain[3, 7] = value
-    with pytest.raises(InvalidInput, match=r"1 unusable pixels.*row 3, column 7"):
+    with pytest.raises(InvalidInput, match=r"1 unusable pixel.*row 3, column 7"):
         CameraCalibration(gain, offset)
 
 

@@ -104,6 +104,11 @@ class SourceInfo:
         """Size of one frame in bytes."""
         return self.shape[0] * self.shape[1] * self.dtype.itemsize
 
+    @property
+    def title(self) -> str:
+        """Name and camera in words, the camera only where the source has a name for it."""
+        return f"{self.name}: {self.camera}" if self.camera else self.name
+
     def as_json(self) -> dict[str, Any]:
         """Return the description as JSON-ready values, SI units in the keys."""
         return {

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from denoscope.runtime import DenoscopeError
+from denoscope.runtime import DenoscopeError, counted
 
 from .contracts import Frame
 from .raw.writer import RawWriter, read_raw
@@ -59,7 +59,9 @@ def pop_all(source: Source, *, most: int = 10**9) -> list[Frame]:
         elif source.finished():
             break
         else:
-            assert time.perf_counter() < deadline_s, f"the source stands still after {len(frames)} frames"
+            assert time.perf_counter() < deadline_s, (
+                f"the source stands still after {counted(len(frames), 'frame')}"
+            )
             time.sleep(0.001)
     return frames
 

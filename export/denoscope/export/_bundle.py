@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from denoscope.export._onnx import export_graphs
 from denoscope.export._split import AnyNetwork, split
-from denoscope.runtime import Bundle, BundleManifest, Intensity, InvalidInput, QualityRecord, write_bundle
+from denoscope.runtime import (
+    Bundle,
+    BundleManifest,
+    Intensity,
+    InvalidInput,
+    QualityRecord,
+    counted,
+    write_bundle,
+)
 from denoscope.train import LiveNet, LiveNetSettings, StsUvd, StsUvdSettings, Umvd, UmvdSettings
 from denoscope.train.flow.net import FlowNet, FlowSettings, load_flow
 
@@ -173,7 +181,8 @@ def _card(manifest: BundleManifest, network: AnyNetwork, notes: str) -> str:
     lines = [
         f"# {manifest.name}",
         "",
-        f"Method `{manifest.method}`: window of {manifest.window} frames, look-ahead up to {manifest.look_ahead}, "
+        f"Method `{manifest.method}`: window of {counted(manifest.window, 'frame')}, look-ahead up to "
+        f"{manifest.look_ahead}, "
         f"{f'long memory of {memory} frames' if memory else 'no long memory'}, {parameters:,} parameters.",
         "",
         "## Trained on",

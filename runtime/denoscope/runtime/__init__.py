@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         InvalidInput,
         NotFinite,
     )
+    from .links import bad_link
     from .motion.align import SceneMotion, align_movie, follow_motion, shown_by_all
     from .motion.moves import moves_anywhere
     from .movies import AnyMovie, LazyMovie, as_float32, open_movie
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .stream.guard import GuardFinding
     from .stream.stream import Stream
     from .types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
+    from .words import counted
 
 # A literal, for type checkers and star imports; a test holds it equal to the table below.
 __all__ = [
@@ -86,8 +88,10 @@ __all__ = [
     "StreamKey",
     "align_movie",
     "as_float32",
+    "bad_link",
     "choose_backend",
     "choose_blind_spot",
+    "counted",
     "default_threads",
     "estimate_intensity",
     "filled_when_read",
@@ -126,6 +130,8 @@ _HOME = {
     "QualityRecord": "bundle.bundle",
     "list_bundles": "bundle.bundle",
     "write_bundle": "bundle.bundle",
+    "counted": "words",
+    "bad_link": "links",
     "BackendUnavailable": "errors",
     "BundleDamaged": "errors",
     "BundleNotFound": "errors",

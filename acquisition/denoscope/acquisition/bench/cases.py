@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from denoscope.runtime import BackendUnavailable, InvalidInput
+from denoscope.runtime import BackendUnavailable, InvalidInput, counted
 
 if TYPE_CHECKING:
     from denoscope.runtime import Bundle
@@ -173,7 +173,8 @@ def _look_aheads(bundle: Bundle, asked: Sequence[int]) -> list[int]:
     for frames in asked:
         if not 0 <= frames <= largest:
             raise InvalidInput(
-                f"A look-ahead of {frames} frames was asked for; the bundle {bundle.manifest.name} offers 0 to "
+                f"A look-ahead of {counted(frames, 'frame')} was asked for; the bundle {bundle.manifest.name} offers "
+                f"0 to "
                 f"{largest}: choose one of these."
             )
     return list(asked) or [largest]

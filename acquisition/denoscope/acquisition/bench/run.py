@@ -10,6 +10,7 @@ from typing import Any
 
 from denoscope.acquisition.diagnostics.machine import load_average
 from denoscope.acquisition.errors import OutputExists, one_line
+from denoscope.runtime import counted
 from denoscope.runtime.children import child_command, child_environment
 
 from .against import SCHEMA, compare, compare_whole_window, read_report
@@ -86,7 +87,9 @@ def bench(
         _measure_all(cases, report, timelines, on_case)
     except KeyboardInterrupt:
         done = len(report["cases"])
-        report["notes"].append(f"interrupted after {done} of {len(cases)} cases, which are all there is")
+        report["notes"].append(
+            f"interrupted after {done} of {counted(len(cases), 'case')}, which are all there is"
+        )
         _write(report, timelines, output, earlier, against)
         raise
     _write(report, timelines, output, earlier, against)

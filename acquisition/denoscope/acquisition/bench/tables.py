@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from denoscope.runtime import counted
+
 from .statistics import STAGES
 
 __all__ = ["line", "markdown"]
@@ -83,7 +85,8 @@ def _head(report: Mapping[str, Any]) -> str:
         "its denoised frame was delivered, so that waiting behind a late frame counts. Start-up and warm-up are "
         "not in it. "
         "They pass the lane of a live session with its keep-up policy: "
-        f"{keep_up['queue_frames']} frames may wait, and when one has waited longer than {keep_up['lag_s']:g} s "
+        f"{counted(keep_up['queue_frames'], 'frame')} may wait, and when one has waited longer than "
+        f"{keep_up['lag_s']:g} s "
         "outputs are skipped.",
     ]
     lines += [f"\nNot measured: {name}: {why}." for name, why in report["backends_left_out"].items()]
@@ -118,7 +121,7 @@ def _latencies(results: Sequence[Mapping[str, Any]]) -> str:
         "needs was due, of delivered frames. Highest rate: by bisection, no drop and no growing queue."
     )
     if few < 1000:
-        note += f" With {few} frames p99.9 is the maximum."
+        note += f" With {counted(few, 'frame')} p99.9 is the maximum."
     return f"## Camera to output (ms)\n\n{_table(titles, rows)}\n\n{note}"
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from denoscope.runtime import counted
+
 from .shell import Shell
 
 __all__ = ["FillBar"]
@@ -59,7 +61,7 @@ class FillBar:
         elif time.perf_counter() - self._line_s >= _LINE_EVERY_S:
             self._line_s = time.perf_counter()
             left_s = (self._line_s - self._started_s) / done * (total - done)
-            self._shell.say(f"{done} of {total} frames, about {left_s:.0f} s left")
+            self._shell.say(f"{done} of {counted(total, 'frame')}, about {left_s:.0f} s left")
 
     def _draw(self, done: int, total: int) -> None:
         if self._bar is None:

@@ -32,7 +32,7 @@ def _rows(status: SessionStatus, source: SourceInfo, provenance: Mapping[str, An
     why = ", ".join(f"{count} {reason}" for reason, count in status.dropped.items())
     height, width = source.shape
     rows = [
-        ("source", f"{source.name}: {source.camera}, {height}x{width} {source.dtype.name}"),
+        ("source", f"{source.title}, {height}x{width} {source.dtype.name}"),
         ("state", f"{status.state.value}, {status.elapsed_s:.0f} s"),
         ("frames/s in | out", f"{status.fps_in:.1f} | {status.fps_out:.1f}"),
         ("latency p50 / p95 / p99", waited),

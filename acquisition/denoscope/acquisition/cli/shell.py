@@ -40,11 +40,14 @@ class Shell:
         Say nothing that is not an error.
     debug
         Let tracebacks through.
+    interrupted
+        What an interruption is called that the command did not answer itself.
     """
 
     json: bool = False
     quiet: bool = False
     debug: bool = False
+    interrupted: str = "interrupted"
 
     @property
     def stream(self) -> TextIO:
@@ -76,7 +79,7 @@ class Shell:
         except DenoscopeError as error:
             result, code = self._failed(str(error), 1 if isinstance(error, NotFinite) else 2)
         except KeyboardInterrupt:
-            result, code = self._failed("interrupted before anything was recorded", 130)
+            result, code = self._failed(self.interrupted, 130)
         except Exception as error:  # noqa: BLE001  the user gets a sentence, --debug the traceback
             known = explain(error)
             hint = "" if self.debug else " (run again with --debug for the traceback)"

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from denoscope.acquisition.errors import one_line
+from denoscope.runtime import counted
 
 from .finding import Finding, Status
 from .gpu import Driver, find_driver
@@ -249,7 +250,9 @@ def check_bundles() -> list[Finding]:
             remedy = "pip install --force-reinstall denoscope"
             findings.append(Finding(f"bundle {name}", status, one_line(error), remedy))
             continue
-        found = f"intact, window of {manifest.window} frames, look-ahead up to {manifest.look_ahead}"
+        found = (
+            f"intact, window of {counted(manifest.window, 'frame')}, look-ahead up to {manifest.look_ahead}"
+        )
         findings.append(Finding(f"bundle {name}", Status.OK, found))
     return findings
 

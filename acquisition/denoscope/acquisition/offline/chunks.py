@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import InvalidInput, counted
 
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie, Denoised, Stream
@@ -74,7 +74,8 @@ def calibrate(stream: Stream, movie: AnyMovie) -> None:
         stream.flush(skip="calibration")
         if stream.intensity is None:
             raise InvalidInput(
-                f"all {len(movie)} frames of the movie hold nothing but NaN or infinite values: choose another movie."
+                f"the {counted(len(movie), 'frame')} of the movie hold nothing but NaN or infinite values: choose "
+                "another movie."
             )
         stream.use_scanner(measure_scanner(frames_to_measure(movie)))
     if stream.watches_for_motion:

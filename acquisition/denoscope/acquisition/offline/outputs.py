@@ -18,7 +18,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from denoscope.acquisition.errors import OutputExists
-from denoscope.runtime import InvalidInput
+from denoscope.acquisition.raw.in_the_way import in_the_way
+from denoscope.runtime import InvalidInput, bad_link
 
 __all__ = ["check_files", "check_output", "give_name", "locked", "partial_of"]
 
@@ -39,7 +40,7 @@ def check_output(path: Path) -> None:
     OutputExists
         Which of the first two.
     InvalidInput
-        When the file system has no room for the name.
+        When the file system has no room for the name, or a file stands where a folder is needed.
     """
     length = len(os.fsencode(path.name)) if os.name == "posix" else len(path.name)
     most = _LONGEST_NAME - len(_LONGEST_ENDING)
@@ -49,10 +50,12 @@ def check_output(path: Path) -> None:
             "the limit (the files "
             "beside it have longer ones): choose a shorter `output`."
         )
-    if path.is_symlink() and not path.exists():
-        raise OutputExists(f"{path} is a link to {path.readlink()}, which does not exist; name another file.")
+    if (why := bad_link(path)) is not None:
+        raise OutputExists(f"{why}; name another file.")
     if path.exists():
         raise OutputExists(f"{path} exists and is never overwritten; name another file.")
+    if (why := in_the_way(path.parent)) is not None:
+        raise InvalidInput(f"{path.name} cannot be written: {why}; name another --output.")
     if not path.parent.is_dir():
         raise OutputExists(f"the folder {path.parent} for {path.name} does not exist; make it first.")
 

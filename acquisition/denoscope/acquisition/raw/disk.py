@@ -10,6 +10,7 @@ from pathlib import Path
 
 from denoscope.acquisition.contracts import SourceInfo
 from denoscope.acquisition.errors import NoDiskSpace
+from denoscope.runtime import counted
 
 from .confirm import confirm
 
@@ -90,7 +91,7 @@ def check_space(folder: Path, source: SourceInfo, frames: int | None, reserve: i
         return
     height, width = source.shape
     what = (
-        f"{frames} frames of {height}x{width} {source.dtype.name}, raw and denoised,"
+        f"{counted(frames, 'frame')} of {height}x{width} {source.dtype.name}, raw and denoised,"
         if frames
         else "a recording"
     )

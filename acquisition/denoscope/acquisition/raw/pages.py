@@ -17,6 +17,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.runtime import counted
+
 from .confirm import confirm
 
 __all__ = ["CLASSIC_LIMIT", "PageFile", "replace_description"]
@@ -147,7 +149,9 @@ class PageFile:
             (tags,) = form.count.unpack(head)
             end = directory_at + form.count.size + tags * form.entry.size + form.offset.size
             if not self._end <= directory_at < end <= size:
-                raise ValueError(f"{self.path} has {self.pages} complete pages, and {pages} are to be kept")
+                raise ValueError(
+                    f"{self.path} has {counted(self.pages, 'complete page')}, and {pages} are to be kept"
+                )
             self._add(directory_at, end)
         self._file.truncate(self._end)
         self._file.seek(self._link_at)
@@ -166,7 +170,7 @@ class PageFile:
         self._file.seek(at)
         data = self._file.read(count)
         if len(data) < count:
-            raise ValueError(f"{self.path} ends at byte {at}, after {self.pages} complete pages")
+            raise ValueError(f"{self.path} ends at byte {at}, after {counted(self.pages, 'complete page')}")
         return data
 
     def _write(self, data: bytes | memoryview) -> None:

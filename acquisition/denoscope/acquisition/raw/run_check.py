@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from denoscope.runtime import counted
+
 if TYPE_CHECKING:
     from .writer import RawRecording
 
@@ -69,16 +71,17 @@ class CheckedRun:
         lines = self._recording.lines
         if self._seen + len(self._unlike) < lines:
             count = lines - self._seen - len(self._unlike)
-            sentences.append(f"raw.jsonl lists {lines} frames, and {count} of them are not in {name}")
+            sentences.append(f"raw.jsonl lists {counted(lines, 'frame')}, of which {name} lacks {count}")
         if self._unlisted:
             sentences.append(
-                f"{len(self._unlisted)} page(s) of {name} have no line in raw.jsonl, from page "
+                f"{counted(len(self._unlisted), 'page')} of {name} without a line in raw.jsonl, from page "
                 f"{self._unlisted[0]} on, and "
                 "were not denoised"
             )
         if self._unlike:
             sentences.append(
-                f"{len(self._unlike)} page(s) of {name} have another size or type than raw.jsonl says, from page "
+                f"{counted(len(self._unlike), 'page')} of {name} of another size or type than raw.jsonl says, from "
+                "page "
                 f"{self._unlike[0]} on, and were not denoised"
             )
         written = None
@@ -86,7 +89,7 @@ class CheckedRun:
             written = int(self._report["frames"]["written_raw"])
         if written is not None and written > max(lines, self._recording.pages):
             sentences.append(
-                f"the session wrote {written} frames, and {name} holds {self._recording.pages}: "
+                f"the session wrote {counted(written, 'frame')}, and {name} holds {self._recording.pages}: "
                 f"{written - self._recording.pages} are missing"
             )
         return sentences

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import OutputExists, one_line
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import InvalidInput, bad_link, counted
 
 from .confirm import confirm, disk_is_full
 from .pages import PageFile
@@ -154,7 +154,8 @@ class RawWriter:
                 raise
             self._got_over(
                 "lines",
-                f"writing {RAW_SIDECAR} failed after {max(self.written - 1, 0)} frames ({one_line(error)}); its lines "
+                f"writing {RAW_SIDECAR} failed after {counted(max(self.written - 1, 0), 'frame')} "
+                f"({one_line(error)}); its lines "
                 "are kept in memory and tried again with every frame, and the frames themselves are written",
             )
 
@@ -234,7 +235,8 @@ class RawWriter:
             if error is not None:
                 self._got_over(
                     "confirm",
-                    f"the disk did not confirm that {file} is saved, after {self.written} frames ({one_line(error)}); "
+                    f"the disk did not confirm that {file} is saved, after {counted(self.written, 'frame')} "
+                    f"({one_line(error)}); "
                     "the recording went on, but a power cut may cost more than the last second, and frames written "
                     "shortly before should be checked",
                 )
@@ -456,7 +458,8 @@ def read_raw(folder: Path | str) -> RawRecording:
     movie, sidecar = Path(folder) / RAW_MOVIE, Path(folder) / RAW_SIDECAR
     for path in (movie, sidecar):
         if not path.is_file():
-            raise InvalidInput(f"{path} is missing, so {folder} is not a run folder of denoscope.")
+            why = bad_link(Path(folder)) or f"{path} is missing"
+            raise InvalidInput(f"{why}, so {folder} is not a run folder of denoscope.")
     notes: list[str] = []
     lines = sidecar.read_bytes().split(b"\n")
     if lines[-1]:
@@ -475,9 +478,12 @@ def read_raw(folder: Path | str) -> RawRecording:
         pages = 0
     header, records = parsed[0], _with_all_tags(parsed[1:])
     if pages > len(records):
-        notes.append(f"{pages - len(records)} last page(s) have no line in the sidecar")
+        notes.append(
+            f"{counted(pages - len(records), 'page at the end has', 'pages at the end have')} no line in the sidecar"
+        )
     if len(records) > pages:
-        notes.append(f"{len(records) - pages} last line(s) of the sidecar have no page and are ignored")
+        over = counted(len(records) - pages, "line", "lines")
+        notes.append(f"the sidecar ends with {over} without a page, left out")
         records = records[:pages]
     return RawRecording(movie, header, tuple(records), pages, tuple(notes), len(parsed) - 1)
 

@@ -11,6 +11,7 @@ from denoscope.acquisition.contracts import SourceInfo
 from denoscope.acquisition.errors import DiskTooSlow, DiskUnwritable, NoDiskSpace, SourceUnavailable, one_line
 from denoscope.acquisition.raw.disk import free_bytes, write_speed
 from denoscope.acquisition.sources.link import link_too_slow
+from denoscope.runtime import counted
 
 __all__ = ["Arm", "Forecast", "Load", "make_forecast", "refused"]
 
@@ -225,7 +226,9 @@ def _short_of_space(
         return None
     height, width = source.shape
     what = (
-        f"{frames} frames of {height}x{width} {source.dtype.name}, {load.words}," if frames else "a recording"
+        f"{counted(frames, 'frame')} of {height}x{width} {source.dtype.name}, {load.words},"
+        if frames
+        else "a recording"
     )
     return (
         f"{folder} has {_gb(free)} GB free, and {what} needs {_gb(needed)} GB with the reserve of "

@@ -31,12 +31,13 @@ from denoscope.acquisition.notes.unusual import unusual_note
 from denoscope.acquisition.processes.signals import Interrupts, interrupts
 from denoscope.acquisition.provenance import package_version
 from denoscope.acquisition.raw.disk import free_bytes
+from denoscope.acquisition.raw.in_the_way import in_the_way
 from denoscope.acquisition.raw.traces import Traces
 from denoscope.acquisition.raw.writer import RAW_MOVIE, RAW_SIDECAR, RawElsewhere, RawWriter, raw_pages
 from denoscope.acquisition.sinks.live import check_live_format, open_live_sink
 from denoscope.acquisition.sources import Part, Source, open_source
 from denoscope.acquisition.sources.movies import Movie, read_movie
-from denoscope.runtime import DenoscopeError
+from denoscope.runtime import DenoscopeError, counted
 
 from .control import Action, Request, SessionControl
 from .folder import FolderWatch
@@ -65,17 +66,13 @@ _DENOISE_QUEUE = 64
 
 
 def _refuse_existing(output: Path) -> None:
-    if output.is_symlink() and not output.exists():
-        raise OutputExists(
-            f"`output` {output} is a link to {output.readlink()}, which does not exist; name another folder."
-        )
+    if (why := in_the_way(output)) is not None:
+        raise OutputExists(f"`output` {output} cannot be the run folder: {why}; name another folder.")
     for name in (RAW_MOVIE, RAW_SIDECAR, REPORT):
         if os.path.lexists(output / name):
             raise OutputExists(
                 f"{output / name} exists and recordings are never overwritten; name another `output`."
             )
-    if output.exists() and not output.is_dir():
-        raise OutputExists(f"`output` {output} is a file; name a folder.")
 
 
 def _claim(path: Path) -> None:
@@ -121,7 +118,7 @@ class _Run:
         self.started_utc = datetime.now(UTC).isoformat()
         self.notes: list[str] = []
         self.failures: set[str] = set()
-        self.skipped = Skipped([])
+        self.skipped = Skipped([], known=False)
         self.failure_logged = False
         self.raw_problems = 0
         self.rate_checked = False
@@ -457,7 +454,8 @@ class _Run:
         self.log.flush()
         self.log = EventLog(self.output / LOG)
         self.session.add_problem(
-            f"{self.settings.output} was removed while recording; its {self.raw.written} raw frames were written "
+            f"{self.settings.output} was removed while recording; "
+            f"{counted(self.raw.written, 'raw frame was', 'raw frames were')} written "
             f"again to {self.output}, the denoised ones are gone (denoscope denoise computes them from raw.tif)"
         )
 
@@ -471,8 +469,9 @@ class _Run:
         self.writer.received = self.routes.received
         if self.routes.refused:
             self.session.add_problem(
-                f"frames of {len(self.routes.refused)} more camera(s), channel(s), slice(s) or position(s) were not "
-                f"denoised: {self.routes.limit} streams are the limit; raise `streams`"
+                f"{counted(len(self.routes.refused), 'more stream of frames was', 'more streams of frames were')} not "
+                "denoised (a stream is one camera, channel, slice and position): "
+                f"{counted(self.routes.limit, 'stream is', 'streams are')} the limit; raise `streams`"
             )
         self.provenance.update(self.denoiser.learned() if self.lane.ended else UNKNOWN)
         guard = self.provenance.pop("guard", None)
@@ -624,5 +623,7 @@ def _draw(output: Path, report: dict[str, Any], camera: CameraCalibration | None
         return
     try:
         draw_report(output, report, camera)
+    except DenoscopeError as error:
+        notes.append(f"report.png was not drawn: {one_line(error)}")
     except Exception as error:  # noqa: BLE001  a picture must not hide the report
         notes.append(f"report.png was not drawn ({type(error).__name__}: {one_line(error)})")

@@ -12,6 +12,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from denoscope.acquisition.raw.writer import raw_pages
 from denoscope.acquisition.sinks.ome import DENOISED_MOVIE
+from denoscope.runtime import InvalidInput, counted
 
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_report"]
 
 _FRAMES = 300
+_NOTHING = "no frame was denoised, so there is nothing to show"
 _ROI = 5
 _MODEST = 98  # percentile of the changes of dim places
 _COLOURS = ("#d1495b", "#00798c", "#8a5a00")
@@ -38,7 +40,7 @@ def _read(output: Path, not_denoised: set[int]) -> tuple[_Movie, _Movie, list[in
         stop = min(len(raw), len(pages))
         shown = [index for index in range(stop) if index not in not_denoised]
         if not shown:
-            raise ValueError("no frame was denoised")
+            raise InvalidInput(_NOTHING)
         first = min(max(0, stop - _FRAMES), shown[-1])
         kept = [index for index in shown if index >= first]
         clean = np.stack([pages[index].asarray() for index in kept])
@@ -51,8 +53,8 @@ def _pages_without(report: dict[str, Any]) -> set[int]:
     """Return the raw pages whose plane shows something else than a denoised frame."""
     frames = report["frames"]
     stretches = frames.get("not_denoised", {}).get("pages", [])
-    pages = {page for first, last in stretches for page in range(first, last + 1)}
-    return pages if frames.get("computed_afterwards", 0) < len(pages) else set()
+    pages = [page for first, last in stretches for page in range(first, last + 1)]
+    return set(pages[frames.get("computed_afterwards", 0) :])  # those of one stream are computed in order
 
 
 def _smooth(image: _Movie, width: int) -> _Movie:
@@ -115,11 +117,11 @@ def draw_report(output: Path, report: dict[str, Any], camera: CameraCalibration 
 
     Raises
     ------
-    ValueError
+    InvalidInput
         When no frame was denoised.
     """
-    if not report["frames"]["denoised"]:
-        raise ValueError("no frame was denoised")
+    if not report["frames"]["denoised"] + report["frames"].get("computed_afterwards", 0):
+        raise InvalidInput(_NOTHING)
     noisy, clean, places, first = _read(output, _pages_without(report))
     if camera is not None:
         noisy = camera.correct(noisy)
@@ -135,7 +137,7 @@ def draw_report(output: Path, report: dict[str, Any], camera: CameraCalibration 
     panels = [
         (f"raw, frame {shown_at}", noisy[places[middle]], (low, high), "gray"),
         (f"denoised, frame {shown_at}", clean[middle], (low, high), "gray"),
-        (f"raw, std over {len(places)} frames", std_raw, (0.0, std_high), "magma"),
+        (f"raw, std over {counted(len(places), 'frame')}", std_raw, (0.0, std_high), "magma"),
         ("denoised, std over the same frames", std_clean, (0.0, std_high), "magma"),
     ]
     for column, (title, image, (bottom, top), colours) in enumerate(panels):
@@ -157,7 +159,7 @@ def draw_report(output: Path, report: dict[str, Any], camera: CameraCalibration 
     frames, denoiser = report["frames"], report["denoiser"]
     dropped = sum(frames["dropped"].values())
     figure.suptitle(
-        f"{report['source']['name']}: {frames['received']} frames received, {frames['written_raw']} "
+        f"{report['source']['name']}: {counted(frames['received'], 'frame')} received, {frames['written_raw']} "
         "written raw, "
         f"{frames['denoised']} denoised, {dropped} not denoised   |   bundle {denoiser.get('bundle')}, "
         f"{denoiser.get('backend')}",

@@ -11,6 +11,7 @@ from typing import Any
 
 from denoscope.acquisition.contracts import REPORT, SourceInfo
 from denoscope.acquisition.denoisers.routing import Routes
+from denoscope.runtime import counted
 
 from .lane import DenoiseLane
 from .latency import LatencyHistogram
@@ -157,13 +158,14 @@ def summary(report: Mapping[str, Any]) -> str:
     outcome, frames, timing = report["outcome"], report["frames"], report["timing"]
     dropped = ", ".join(f"{count} {reason}" for reason, count in frames["dropped"].items()) or "none"
     lines = [
-        f"Ended because {outcome['message']}: {frames['received']} frames received, "
+        f"Ended because {outcome['message']}: {counted(frames['received'], 'frame')} received, "
         f"{frames['written_raw']} written raw, "
         f"{frames['denoised']} denoised, not denoised: {dropped}."
     ]
     if frames["missing_numbers"]:
         lines.append(
-            f"{frames['missing_numbers']} frames were lost before they reached this program: the camera's numbers "
+            f"{counted(frames['missing_numbers'], 'frame was', 'frames were')} lost before they reached this "
+            "program: the camera's numbers "
             "jump over them."
         )
     if outcome["reason"] == FinishReason.INTERRUPTED.name.lower():
@@ -176,13 +178,14 @@ def summary(report: Mapping[str, Any]) -> str:
         )
     if timing["startup_frames"]:
         lines.append(
-            f"The first {timing['startup_frames']} frames waited for the calibration, up to "
+            f"{counted(timing['startup_frames'], 'frame at the beginning', 'frames at the beginning')} waited for "
+            "the calibration, up to "
             f"{timing['startup_max_s'] * 1e3:.0f} ms."
         )
     paused = frames["dropped"].get("paused", 0)
     if paused and frames["written_raw"]:
         lines.append(
-            f"Denoising was paused {len(report['pauses'])} time(s), while {paused} frame(s) went by."
+            f"Denoising was paused {counted(len(report['pauses']), 'time')}, while {counted(paused, 'frame')} went by."
         )
     lines += skipped_sentences(report)
     lines += [f"Problem: {problem}." for problem in outcome["problems"]]

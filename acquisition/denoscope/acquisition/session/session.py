@@ -18,6 +18,7 @@ import time
 from denoscope.acquisition.contracts import Frame, RawSink
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.sources import Source
+from denoscope.runtime import counted
 
 from .lane import DenoiseLane
 from .latency import Rate
@@ -205,13 +206,13 @@ class Session:
             if self._source.overflowed():
                 self._end(
                     FinishReason.CORE_OVERFLOW,
-                    f"the core's buffer overflowed and the camera stopped after {self._received} frames, "
+                    f"the core's buffer overflowed and the camera stopped after {counted(self._received, 'frame')}, "
                     f"all of which are recorded; {self._source.overflow_remedy}",
                 )
         except Exception as error:  # noqa: BLE001  whatever the driver raised, what was received is kept
             self._end(
                 FinishReason.SOURCE_FAILED,
-                f"the source failed after {self._received} frames: {one_line(error)}",
+                f"the source failed after {counted(self._received, 'frame')}: {one_line(error)}",
             )
         finally:
             self.request_stop(FinishReason.SOURCE_ENDED)
@@ -294,9 +295,8 @@ class Session:
                 self._raw_failed.set()
                 self._end(
                     FinishReason.RAW_WRITE_FAILED,
-                    f"writing raw frame {self._raw.written} failed ({one_line(error)}); the "
-                    f"{self._raw.written} frames before it are "
-                    "complete",
+                    f"writing raw frame {self._raw.written} failed ({one_line(error)}); "
+                    f"{counted(self._raw.written, 'frame before it is', 'frames before it are')} complete",
                 )
         try:
             self._raw.sync()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.raw.disk import free_bytes
 from denoscope.acquisition.sinks.ome import ranges
+from denoscope.runtime import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,10 +40,13 @@ class Skipped:
         Pages of ``raw.tif``.
     shown_as
         ``measured`` or, where the raw frames are elsewhere or the disk is full, ``repeated``; None for no frames.
+    known
+        Whether it could be found out which they are; False where the denoiser hangs or the disk is full.
     """
 
     pages: list[int]
     shown_as: str | None = None
+    known: bool = True
 
     def put_into(self, report: dict[str, Any]) -> None:
         """Add what the report says of them."""
@@ -59,7 +63,7 @@ def show_skipped(run: _Run) -> Skipped:
 
     status, settings = run.session.status(), run.settings
     count = sum(status.dropped.values())
-    if not (count and status.emitted):
+    if not count:
         return Skipped([])
     if not settings.keep_raw or run.raw.rescued is not None:
         return Skipped([], "repeated")
@@ -82,6 +86,12 @@ def fill_skipped(
     """Compute the skipped frames of a session that ended well; everything of it is closed and on the disk."""
     skipped, settings = run.skipped, run.settings
     if not skipped.pages:
+        if (
+            not skipped.known
+            and settings.keep_raw
+            and report["frames"]["denoised"] < report["frames"]["received"]
+        ):
+            report["fill_command"] = fill_command(run)
         return
     report["fill_command"] = fill_command(run)
     due = settings.fill and skipped.shown_as == "measured" and report["outcome"]["reason"] in _FILLED_AFTER
@@ -143,11 +153,14 @@ def skipped_sentences(report: Mapping[str, Any]) -> list[str]:
     frames = report["frames"]
     stretches = frames.get("not_denoised", {}).get("pages", [])
     count = sum(last - first + 1 for first, last in stretches)
+    if not count and "fill_command" in report:
+        return [f"The denoised movie is not complete. To compute it: {report['fill_command']}"]
     if not count:
         return []
     computed = frames["computed_afterwards"]
     lines = [
-        f"{count} frames were not denoised while recording: {_listed(stretches, _SPOKEN)} (counted from 0)."
+        f"{counted(count, 'frame was', 'frames were')} not denoised while recording: {_listed(stretches, _SPOKEN)} "
+        "(counted from 0)."
     ]
     if computed >= count:
         return [*lines, "They were computed afterwards: the denoised movie is complete."]
@@ -156,7 +169,9 @@ def skipped_sentences(report: Mapping[str, Any]) -> list[str]:
     what = (
         "the measured frame" if frames["not_denoised"]["shown_as"] == "measured" else "the frame before them"
     )
-    lines.append(f"In the denoised movie {count - computed} time points show {what}.")
+    lines.append(
+        f"In the denoised movie {counted(count - computed, 'time point shows', 'time points show')} {what}."
+    )
     if "fill_command" in report:
         lines.append(f"To compute them: {report['fill_command']}")
     return lines

@@ -17,6 +17,7 @@ from typing import Any
 
 from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
+from denoscope.runtime import counted
 
 from .core import CoreSource, frame_from
 from .java import JavaException, JavaObject, JavaServer, pixels_of
@@ -352,7 +353,8 @@ class BridgeSource(CoreSource):
             now = int(self._core.get_remaining_image_count())
             if now < count:
                 raise SourceUnavailable(
-                    f"somebody is still fetching {now} frames from the Micro-Manager at {self._name}, and a new "
+                    f"somebody is still fetching {counted(now, 'frame')} from the Micro-Manager at {self._name}, and "
+                    "a new "
                     "sequence would erase them; nothing was changed: start again when that acquisition is saved."
                 )
             count = now
@@ -531,13 +533,14 @@ class BridgeSource(CoreSource):
         notes = []
         if self._left_over:
             notes.append(
-                f"{self._left_over} frames of an earlier sequence lay in Micro-Manager's buffer, and nobody fetched "
+                f"{counted(self._left_over, 'frame')} of an earlier sequence lay in Micro-Manager's buffer, and "
+                "nobody fetched "
                 "them; starting the camera cleared them"
             )
         if self._busy_times:
             notes.append(
-                f"Micro-Manager was busy {self._busy_times} time(s), {self._busy_total_s:.1f} s in all; up to "
-                f"{self._most_waiting} frames waited in its buffer and were recorded afterwards"
+                f"Micro-Manager was busy {counted(self._busy_times, 'time')}, {self._busy_total_s:.1f} s in all; up to "
+                f"{counted(self._most_waiting, 'frame')} waited in its buffer at once, recorded afterwards"
             )
         if self._ours_ended:
             notes.append(

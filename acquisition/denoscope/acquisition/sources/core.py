@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import SourceUnavailable, one_line
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import InvalidInput, counted
 
 from .base import Source
 
@@ -35,7 +35,7 @@ def image_dtype(bytes_per_pixel: int, components: int) -> np.dtype[Any]:
     """
     if components != 1 or bytes_per_pixel not in _DTYPES:
         raise InvalidInput(
-            f"the camera sends {components} component(s) in {bytes_per_pixel} byte(s) a pixel, and "
+            f"the camera sends {counted(components, 'component')} in {counted(bytes_per_pixel, 'byte')} a pixel, and "
             "denoscope takes "
             "one component of 8 or 16 bits; choose the camera's pixel type 8bit or 16bit."
         )

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
+from denoscope.runtime import counted
 
 __all__ = ["JavaException", "JavaObject", "JavaServer", "exception_from"]
 
@@ -131,7 +132,8 @@ class JavaObject:
                     "arguments": [_cast(kind, value) for kind, value in zip(types, arguments, strict=True)],
                 }
         raise SourceUnavailable(
-            f"this Micro-Manager has no {method} with {len(arguments)} argument(s); install a newer Micro-Manager 2."
+            f"this Micro-Manager has no {method} with {counted(len(arguments), 'argument')}; install a newer "
+            "Micro-Manager 2."
         )
 
     def get(self, name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import InvalidInput, bad_link, counted
 
 from .part import WHOLE, Part
 from .tails import FolderTail, Grown, Tail, open_tail
@@ -64,6 +64,8 @@ class WatchSource(UncoredSource):
 
     def open(self) -> SourceInfo:
         """Wait for the first frame and describe it."""
+        if (why := bad_link(self._path, may_come=True)) is not None:
+            raise SourceUnavailable(f"no frame can appear at {self._path}: {why}.")
         began_s = time.perf_counter()
         while (first := self._look_or_close()) is None:
             if time.perf_counter() - began_s > self._start_s or self._stop_file.exists():
@@ -148,7 +150,7 @@ class WatchSource(UncoredSource):
                 return None
         except OSError as error:
             raise SourceFailed(
-                f"{self._path} cannot be read any more after {self._number} frames: {error}"
+                f"{self._path} cannot be read any more after {counted(self._number, 'frame')}: {error}"
             ) from error
         return self._frame(found)
 
@@ -163,11 +165,12 @@ class WatchSource(UncoredSource):
             self._notes.append(f"the last frame of {self._path.name} was never completed and is left out")
         if self._left_out:
             self._notes.append(
-                f"{self._left_out} frames of {self._path.name} show another channel, plane or position and are left out"
+                f"left out {counted(self._left_out, 'frame')} of {self._path.name} of another channel, plane or "
+                "position"
             )
         if isinstance(self._tail, FolderTail) and self._tail.late:
             self._notes.append(
-                f"{self._tail.late} file(s) of {self._path.name} came after later ones and are left out"
+                f"left out {counted(self._tail.late, 'file')} of {self._path.name} that came after later ones"
             )
 
     def _frame(self, grown: Grown) -> Frame:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from denoscope.runtime import counted
+
 __all__ = ["Level", "StatusLine"]
 
 _RECENT_S = 10.0
@@ -66,7 +68,7 @@ class StatusLine:
         if now_s - self._skipped_s < _RECENT_S:
             warnings.append("too slow: skipping outputs")
         if status["missing"]:
-            warnings.append(f"{status['missing']} frames never arrived")
+            warnings.append(f"{counted(status['missing'], 'frame')} never arrived")
         free, rate = status["free_bytes"], status["bytes_per_s"]
         if free is not None and status["state"] in ("recording", "paused"):
             if free < status["reserve_bytes"]:

@@ -187,7 +187,7 @@ def status_values(
         "reserve_bytes": settings.reserve_mb * 1e6,
         "bytes_per_s": copies * info.frame_bytes * status.fps_in,
         "streams": streams[:_LISTED],
-        "source": f"{info.name}: {info.camera}",
+        "source": info.title,
     }
 
 

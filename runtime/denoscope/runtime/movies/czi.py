@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.words import counted
 
 from .facts import Facts, told
 from .lazy import Reader
@@ -109,7 +110,12 @@ def _opened(path: Path, file: Any, close: Callable[[], None], wanted: Wanted, li
         compressed=any(int(entry.compression) for _, entry in movie),
         limit_bytes=limit_bytes,
         note=choice.note
-        or (f"{path.name}: {lost} of {len(wished)} time points have no frame of this choice" if lost else ""),
+        or (
+            f"{path.name}: {lost} of {counted(len(wished), 'time point has', 'time points have')} no frame of this "
+            "choice"
+            if lost
+            else ""
+        ),
         facts=_facts(file, dict(zip(order, choice.fixed, strict=True)).get("C", 0), timed=timed),
     )
 

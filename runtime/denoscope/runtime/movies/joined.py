@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.words import counted
 
 from .facts import facts_of
 from .lazy import Reader
@@ -74,7 +75,8 @@ class Joined:
             length = self._ends[index] - (self._ends[index - 1] if index else 0)
             if reader.shape[0] != length and not (self._at_least and reader.shape[0] > length):
                 raise InvalidInput(
-                    f"{self._files[index]} holds {reader.shape[0]} frames, and {length} were expected: it is still "
+                    f"{self._files[index]} holds {counted(reader.shape[0], 'frame')}, and {length} were expected: it "
+                    "is still "
                     "being written, or it is damaged."
                 )
         self._readers[index] = reader

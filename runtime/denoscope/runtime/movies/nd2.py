@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.words import counted
 
 from .facts import Facts, told
 from .lazy import Reader
@@ -113,7 +114,12 @@ def _recorded(path: Path, file: Any, numbers: list[int] | None) -> tuple[list[in
     kept = [n for n in numbers if n in offsets]
     if not kept:
         raise InvalidInput(
-            f"{path} announces {len(numbers)} frames and has none of them: nothing was recorded."
+            f"{path} announces {counted(len(numbers), 'frame')} and has none of them: nothing was recorded."
         )
     lost = len(numbers) - len(kept)
-    return kept, f"{path.name}: {lost} of {len(numbers)} time points were never recorded" if lost else ""
+    return (
+        kept,
+        f"{path.name}: {lost} of {counted(len(numbers), 'time point was', 'time points were')} never recorded"
+        if lost
+        else "",
+    )

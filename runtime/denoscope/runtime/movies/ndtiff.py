@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.words import counted
 
 from .check import check_claim, one_line
 from .facts import Facts, told
@@ -146,7 +147,8 @@ def _pick(
     lost = numbers[-1] - numbers[0] + 1 - len(numbers) if numbers else 0
     # A channel that is taken at every n-th time point only is a movie all the same.
     note = (
-        f"{path.name}: {lost} of {lost + len(numbers)} time points have no frame of this choice"
+        f"{path.name}: {lost} of {counted(lost + len(numbers), 'time point has', 'time points have')} no frame of "
+        "this choice"
         if lost
         else ""
     )

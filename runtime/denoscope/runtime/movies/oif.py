@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.words import counted
 
 from .compound import MAGIC, check_compound
 from .facts import Facts, told
@@ -68,7 +69,10 @@ def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
         limit_bytes=limit_bytes,
         note=choice.note
         or (
-            f"{path.name}: {lost} of {choice.length} time points have no frame of this choice" if lost else ""
+            f"{path.name}: {lost} of {counted(choice.length, 'time point has', 'time points have')} no frame of "
+            "this choice"
+            if lost
+            else ""
         ),
         facts=_facts(file.mainfile, channel, timed=timed),
     )

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.links import bad_link
+from denoscope.runtime.words import counted
 
 from .check import check_regular
 from .foreign import foreign_kind, is_foreign, way_out
@@ -171,6 +173,8 @@ def open_movie(
     path = Path(path)
     file, _ = _split_dataset(path)
     check_regular(file)
+    if (why := bad_link(file)) is not None:
+        raise InvalidInput(f"There is no movie at {path}: {why}.")
     if not path.exists() and not file.is_file():
         raise InvalidInput(f"There is no movie at {path}: give the path of a file or folder of images.")
     if file.is_file() and file.stat().st_size == 0:
@@ -215,8 +219,9 @@ def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     reader: Reader = opener(path, wanted, limit_bytes)
     if kind.name == "TIFF" and not reader.note and (others := _other_parts(path)):
         reader.note = (
-            f"{path.name} is opened alone; {others} other files of this recording lie beside it: name the folder to "
-            "take all of them"
+            f"{path.name} is opened alone; "
+            f"{counted(others, 'other file of this recording lies', 'other files of this recording lie')} beside it: "
+            "name the folder to take all of them"
         )
     return reader
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.runtime.words import counted
+
 from .ome import page_turns
 from .pick import Axis, Wanted, pick
 
@@ -96,7 +98,8 @@ def choose_pages(name: str, turns: Turns, pages: int, wanted: Wanted) -> tuple[n
     places = np.flatnonzero(taken)
     places = places[np.lexsort((table[places, 1], table[places, 0]))]
     flyback = int((table[:, 1] < 0).sum())
-    note = f"{Path(name).name}: {flyback} flyback frames are left out" if flyback else ""
+    left_out = counted(flyback, "flyback frame is", "flyback frames are")
+    note = f"{Path(name).name}: {left_out} left out" if flyback else ""
     return places.astype(np.int64), "; ".join(filter(None, (chosen.note, note)))
 
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import tifffile
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.words import counted
 
 from .check import check_claim, check_dtype, check_regular, one_line
 from .install import how_to_install
@@ -213,7 +214,7 @@ def _check_plane_count(tif: tifffile.TiffFile, path: Path) -> None:
         room = sum(p.stat().st_size for p in path.parent.glob("*.tif*")) // _LEAST_IFD_BYTES
         if planes > room:
             raise InvalidInput(
-                f"{path} lists {planes} planes, and its files have room for {room}: its OME-XML is damaged; "
+                f"{path} lists {counted(planes, 'plane')}, and its files have room for {room}: its OME-XML is damaged; "
                 "save the movie again."
             )
 

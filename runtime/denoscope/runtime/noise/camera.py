@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.words import counted
 
 if TYPE_CHECKING:
     from denoscope.runtime.movies import AnyMovie, LazyMovie
@@ -76,7 +77,8 @@ class CameraCalibration:
             if bad.any():
                 y, x = np.argwhere(bad)[0]
                 raise InvalidInput(
-                    f"The {name} map has {int(bad.sum())} unusable pixels, the first {values[y, x]:g} at row {y}, "
+                    f"The {name} map has {counted(int(bad.sum()), 'unusable pixel')}, the first {values[y, x]:g} at "
+                    f"row {y}, "
                     f"column {x} (it must be finite{_BOUNDS.get(name, '')}): replace dead pixels by the median "
                     "of their neighbours."
                 )
@@ -141,7 +143,7 @@ class CameraCalibration:
         if min(x, y) < 0 or min(width, height) < 1 or x + width > columns or y + height > rows:
             raise InvalidInput(
                 f"The region x={x}, y={y}, {width} wide, {height} high does not lie in maps of {columns} "
-                f"columns and {rows} rows: give the region that the camera was set to, as x,y,width,height."
+                f"columns and {counted(rows, 'row')}: give the region that the camera was set to, as x,y,width,height."
             )
         area = np.s_[y : y + height, x : x + width]
         variance = None if self.read_variance is None else self.read_variance[area]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from denoscope.runtime.errors import NotFinite
+from denoscope.runtime.words import counted
 
 __all__ = ["Guard", "GuardFinding"]
 
@@ -75,7 +76,7 @@ class GuardFinding(BaseModel):
             "range": "have pixels far outside the range of the measured ones",
         }[self.kind]
         return (
-            f"the denoised picture is not to be trusted: {self.off} of {self.checked} compared frames "
+            f"the denoised picture is not to be trusted: {self.off} of {counted(self.checked, 'compared frame')} "
             f"({self.first} to {self.last}) {what}, beyond what noise explains; the raw frames are right; "
             "try another `backend` or `bundle`"
         )

@@ -35,6 +35,7 @@ from denoscope.runtime.types import (
     StreamCounters,
     StreamKey,
 )
+from denoscope.runtime.words import counted
 
 from .arrivals import Entry, Held, check_order
 from .calibration import CATCH_UP, START_S, Calibration
@@ -135,7 +136,8 @@ class Stream:
         self.look_ahead = manifest.look_ahead if look_ahead is None else look_ahead
         if not 0 <= self.look_ahead <= manifest.look_ahead:
             raise InvalidInput(
-                f"A look-ahead of {look_ahead} frames was asked for; the bundle {manifest.name} offers 0 to "
+                f"A look-ahead of {counted(self.look_ahead, 'frame')} was asked for; the bundle {manifest.name} "
+                f"offers 0 to "
                 f"{manifest.look_ahead}: choose one of these."
             )
         if std and not manifest.predicts_std:

@@ -18,6 +18,7 @@ from denoscope.runtime import (
     InvalidInput,
     LazyMovie,
     align_movie,
+    counted,
     estimate_intensity,
     filled_when_read,
     follow_motion,
@@ -162,7 +163,8 @@ def movie_from_file(
         movie = without_holes(movie)[0] if in_memory(movie) else filled_when_read(movie)
     if len(movie) < _MINIMUM_FRAMES:
         raise InvalidInput(
-            f"{path.name} has {len(movie)} frames in the chosen range; training needs {_MINIMUM_FRAMES} or more."
+            f"{path.name} has {counted(len(movie), 'frame')} in the chosen range; training needs {_MINIMUM_FRAMES} "
+            "or more."
         )
     if min(movie.shape[1:]) < _MINIMUM_EDGE:
         raise InvalidInput(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.registration import optical_flow_ilk
 
-from denoscope.runtime import Bundle, Intensity, InvalidInput, estimate_intensity
+from denoscope.runtime import Bundle, Intensity, InvalidInput, counted, estimate_intensity
 
 from .cells import (
     Objects,
@@ -215,7 +215,7 @@ def evaluate_movie(
     """
     if len(noisy) < LEAST_FRAMES:
         raise InvalidInput(
-            f"{name} has {len(noisy)} frames; without truth at least {LEAST_FRAMES} are needed: "
+            f"{name} has {counted(len(noisy), 'frame')}; without truth at least {LEAST_FRAMES} are needed: "
             "give a longer movie, or its clean movie too (`pair`)."
         )
     if noisy.size > MOST_PIXELS:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from denoscope.runtime import Bundle, InvalidInput
+from denoscope.runtime import Bundle, InvalidInput, counted
 from denoscope.train.simulator import CameraSettings, SceneSettings
 from denoscope.train.simulator.camera import record
 from denoscope.train.simulator.simulate import simulate
@@ -91,8 +91,8 @@ class TransientSettings:
     def __post_init__(self) -> None:
         if self.frames < self.first + self.every or self.size < 2 * self.spacing_px:
             raise InvalidInput(
-                f"{self.frames} frames of {self.size} x {self.size} pixels hold no events; give at least "
-                f"{self.first + self.every} frames and {2 * self.spacing_px} pixels."
+                f"{counted(self.frames, 'frame')} of {self.size} x {self.size} pixels hold no events; give at least "
+                f"{counted(self.first + self.every, 'frame')} and {2 * self.spacing_px} pixels."
             )
 
 

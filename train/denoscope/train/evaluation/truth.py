@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime import Bundle, FrameMeta, InvalidInput, Stream
+from denoscope.runtime import Bundle, FrameMeta, InvalidInput, Stream, counted
 
 from .cells import find_objects, match_objects
 from .metrics import Reliability, Score, best_gaussian, best_temporal_average, reliability, score
@@ -128,7 +128,9 @@ def unique_names(bundles: Sequence[Bundle]) -> list[str]:
     ]
     for name in names:
         if names.count(name) > 1:
-            raise InvalidInput(f"The bundle {name} is given {names.count(name)} times: give each once.")
+            raise InvalidInput(
+                f"The bundle {name} is given {counted(names.count(name), 'time')}: give each once."
+            )
     return names
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from denoscope.runtime import Intensity
+from denoscope.runtime import Intensity, counted
 from denoscope.runtime.motion.field import between
 from denoscope.train.data.movie import TrainingMovie
 from denoscope.train.fit_settings import FitResult, FitSettings
@@ -81,7 +81,9 @@ def save_report(result: FitResult[Any], report: Report, path: Path) -> None:
     pages = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(pages)
     frames, height, width = noisy.shape
-    shown = f"last {frames} of {len(movie.frames)} frames of {movie.name}, {height} x {width} pixels"
+    shown = (
+        f"last {frames} of {counted(len(movie.frames), 'frame')} of {movie.name}, {height} x {width} pixels"
+    )
     figures = {
         f"Before and after ({shown})": draw_pictures(noisy, denoised),
         "What was taken away should be noise: its correlation in space and time": draw_residual(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from denoscope.runtime import AnyMovie, Intensity, InvalidInput
+from denoscope.runtime import AnyMovie, Intensity, InvalidInput, counted
 
 from .net import FlowNet, average_frames
 from .warp import warp
@@ -114,8 +114,9 @@ def refine_flow(
     crop = min(s.crop, min(frames.shape[1:]) // 16 * 16)
     if cut < need or crop < 32:
         raise InvalidInput(
-            f"A movie of {length} frames of {frames.shape[1]} x {frames.shape[2]} pixels is too small to refine the "
-            f"flow network with averages of {s.average}: give at least {2 * need} frames of 32 x 32 pixels."
+            f"A movie of {counted(length, 'frame')} of {frames.shape[1]} x {frames.shape[2]} pixels is too small to "
+            "refine the "
+            f"flow network with averages of {s.average}: give at least {counted(2 * need, 'frame')} of 32 x 32 pixels."
         )
     source = _Pairs(frames, intensity, s.average, s.batch, crop)
     held_out = [source.draw(cut, length, (s.seed, 2, index)) for index in range(_HELD_OUT_BATCHES)]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import InvalidInput, counted
 
 __all__ = ["flow_between", "position_rms", "smooth_displacement", "warp", "warp_movie"]
 
@@ -64,7 +64,8 @@ def smooth_displacement(
     """
     if frames < 1 or min(shape) < 1 or rms_px < 0 or length_px <= 0 or time_constant_frames < 0:
         raise InvalidInput(
-            f"No motion has {frames} frames of {shape[0]} x {shape[1]} pixels, {rms_px:g} pixels a frame, a length "
+            f"No motion has {counted(frames, 'frame')} of {shape[0]} x {shape[1]} pixels, {rms_px:g} pixels a frame, "
+            f"a length "
             f"of {length_px:g} pixels and a time constant of {time_constant_frames:g} frames: sizes and lengths "
             "must be positive, the motion and its time constant at least 0."
         )

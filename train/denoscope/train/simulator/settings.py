@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import InvalidInput, counted
 
 __all__ = ["ALL_KINDS", "CameraSettings", "SceneSettings"]
 
@@ -113,7 +113,8 @@ class SceneSettings:
             )
         if min(self.frames, self.height, self.width) < 1:
             raise InvalidInput(
-                f"A movie of {self.frames} frames of {self.height} x {self.width} pixels cannot be simulated; "
+                f"A movie of {counted(self.frames, 'frame')} of {self.height} x {self.width} pixels cannot be "
+                f"simulated; "
                 "each must be at least 1."
             )
 

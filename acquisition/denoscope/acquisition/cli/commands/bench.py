@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
+from denoscope.runtime import counted
 
 if TYPE_CHECKING:
     from denoscope.acquisition.bench.cases import Case
@@ -82,7 +83,7 @@ def bench(
                 shell.say(line(result))
             else:
                 shell.say(
-                    f"[{position + 1}/{len(cases)}] {case.label}, {frames} frames at {fps:g} frames/s ..."
+                    f"[{position + 1}/{len(cases)}] {case.label}, {counted(frames, 'frame')} at {fps:g} frames/s ..."
                 )
 
         report = run(cases, output, left_out=left_out, against=against, on_case=on_case)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
+from denoscope.runtime import counted
 
 __all__ = ["bundles"]
 
@@ -31,7 +32,7 @@ def bundles(json: JsonOption = False, quiet: QuietOption = False, debug: DebugOp
                 }
             )
             shell.say(
-                f"{name}: {manifest.method}, window of {manifest.window} frames, look-ahead "
+                f"{name}: {manifest.method}, window of {counted(manifest.window, 'frame')}, look-ahead "
                 f"{manifest.look_ahead}, "
                 f"trained on {', '.join(manifest.trained_on)}"
             )

@@ -20,6 +20,7 @@ from denoscope.acquisition.cli.movie_options import (
 )
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 from denoscope.acquisition.denoisers.converting import load_camera
+from denoscope.runtime import counted
 
 __all__ = ["denoise"]
 
@@ -146,14 +147,27 @@ def denoise(
             try:
                 result = denoise_it(on_frame) if fill is None else fill_it(fill, on_frame)
             except KeyboardInterrupt:
-                remedy = "add --resume to go on" if fill is None else "run it again to begin anew"
-                text = f"interrupted after {done_of[0]} of {done_of[1]} frames; {remedy}"
+                text = _interrupted(done_of, output, filling=fill is not None)
                 print(f"denoscope: {text}", file=sys.stderr, flush=True)
                 return {"error": text, "exit_code": 130}, 130
         _say(shell, result)
         return result, int(bool(result.get("incomplete") or result["untrue"]))
 
     shell.run(action)
+
+
+def _interrupted(done_of: tuple[int, int], output: Path | None, *, filling: bool) -> str:
+    """Return what an interruption leaves behind, and what to type."""
+    from denoscope.acquisition.offline.journal import Journal
+
+    done, total = done_of
+    begun = not filling and output is not None and Journal(output).exists()
+    what = f"after {done} of {counted(total, 'frame')}" if total else "before the first frame"
+    if begun:
+        return f"interrupted {what}; add --resume to go on"
+    if filling:
+        return f"interrupted {what}; the run is as it was: type the same command to begin anew"
+    return f"interrupted {what}; nothing was written: type the same command to begin"
 
 
 def _open_bar(shell: Shell, stack: ExitStack) -> Callable[[int, int], None]:
@@ -178,9 +192,9 @@ def _refuse(options: dict[str, object]) -> None:
 
 def _say(shell: Shell, result: dict[str, Any]) -> None:
     if result.get("resumed_from"):
-        shell.say(f"{result['resumed_from']} frames were there already.")
+        shell.say(f"{counted(result['resumed_from'], 'frame was', 'frames were')} there already.")
     shell.say(
-        f"{result['frames']} frames, {result['frame_s'] * 1e3:.1f} ms each with "
+        f"{counted(result['frames'], 'frame')}, {result['frame_s'] * 1e3:.1f} ms each with "
         f"{result['denoiser']['backend']}: {result['output']}"
     )
     if "kept" in result:

@@ -32,8 +32,10 @@ def doctor(
 
     def action() -> tuple[dict[str, Any], int]:
         from denoscope.acquisition.diagnostics.checks import doctor as run
-        from denoscope.runtime import InvalidInput
+        from denoscope.runtime import InvalidInput, bad_link
 
+        if (why := bad_link(output)) is not None:
+            raise InvalidInput(f"--output cannot be used: {why}; name a folder.")
         if not output.exists():
             raise InvalidInput(
                 f"--output {output} does not exist: name a folder that does, on the disk that recordings would be "

@@ -19,6 +19,7 @@ from denoscope.acquisition.cli.movie_options import (
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 from denoscope.acquisition.extras import require
+from denoscope.runtime import counted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -153,7 +154,8 @@ def _without_holes(shell: Shell, path: Path, *movies: npt.NDArray[Any]) -> tuple
     if whole[0] is not movies[0]:
         length, height, width = whole[0].shape
         shell.say(
-            f"Note: {path.name} holds NaN or infinite pixels: {length} frames of {height} x {width} pixels without "
+            f"Note: {path.name} holds NaN or infinite pixels: {counted(length, 'frame')} of {height} x {width} "
+            "pixels without "
             "such borders are measured, and single pixels are filled."
         )
     return whole
@@ -205,7 +207,7 @@ class _Evaluation:
         from denoscope.train.evaluation.truth import evaluate_pair, unique_names
 
         stem = self._stem(name)
-        with _bar(self.shell, f"{name}, {len(self.bundles)} bundle(s)", len(noisy)) as show:
+        with _bar(self.shell, f"{name}, {counted(len(self.bundles), 'bundle')}", len(noisy)) as show:
             result = evaluate_pair(
                 name,
                 noisy,
@@ -232,7 +234,7 @@ class _Evaluation:
         from denoscope.train.evaluation.tables import movie_tables
 
         stem = self._stem(name)
-        with _bar(self.shell, f"{name}, {len(self.bundles)} bundle(s)", len(noisy)) as show:
+        with _bar(self.shell, f"{name}, {counted(len(self.bundles), 'bundle')}", len(noisy)) as show:
             result = evaluate_movie(
                 name,
                 noisy,

@@ -9,6 +9,7 @@ import typer
 
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 from denoscope.acquisition.extras import require
+from denoscope.runtime import counted
 
 __all__ = ["export"]
 
@@ -55,7 +56,7 @@ def export(
             movie, name = np.asarray(open_movie(calibrate)[:_FRAMES]), calibrate.name
             if len(movie) < loaded.manifest.calibration_frames:
                 raise InvalidInput(
-                    f"--calibrate {calibrate} has {len(movie)} frames: give a movie of at least "
+                    f"--calibrate {calibrate} has {counted(len(movie), 'frame')}: give a movie of at least "
                     f"{loaded.manifest.calibration_frames}."
                 )
         written, rows = export_precision(

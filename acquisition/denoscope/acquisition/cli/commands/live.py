@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +55,7 @@ def _answered_for(shell: Shell, forecast: Forecast, *, force: bool) -> bool:
 
 def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
     """Run one session with these settings, shown on the screen, and leave with its exit code."""
+    shell = replace(shell, interrupted="interrupted before anything was recorded")
 
     def action() -> tuple[dict[str, Any], int]:
         from denoscope.acquisition.cli.fill_bar import FillBar

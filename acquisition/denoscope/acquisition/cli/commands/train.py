@@ -20,6 +20,7 @@ from denoscope.acquisition.cli.movie_options import (
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 from denoscope.acquisition.denoisers.converting import load_camera
 from denoscope.acquisition.extras import require
+from denoscope.runtime import counted
 
 if TYPE_CHECKING:
     from denoscope.runtime import Bundle
@@ -223,15 +224,15 @@ def train(
             name=name,
             trained_on=[
                 *([f"started from {beginning.name}"] if beginning.parent else []),
-                *(f"{m.name}, {len(m.frames)} frames, the last 15 % held out" for m in loaded),
-                *([f"{simulated} simulated movies"] if simulated else []),
+                *(f"{m.name}, {counted(len(m.frames), 'frame')}, the last 15 % held out" for m in loaded),
+                *([f"{counted(simulated, 'simulated movie')}"] if simulated else []),
                 *(
                     [f"held on to the start by {result.caution:.0%}"]
                     if result.improved and result.caution
                     else []
                 ),
                 *([f"corrected with {camera.source} ({camera.sha256[:12]})"] if camera else []),
-                f"{result.steps} steps in {result.seconds / 60:.1f} minutes",
+                f"{counted(result.steps, 'step')} in {result.seconds / 60:.1f} minutes",
             ],
             quality=[_quality(result, loaded, entry.score)],
             **with_flow,
@@ -386,7 +387,7 @@ def _as_seen_live(shell: Shell, movie: TrainingMovie) -> TrainingMovie:
     still = aligned(movie)
     if still is not movie:
         shell.say(
-            f"{movie.name} moves as a whole: {len(still.frames)} frames aligned as in a live session; "
+            f"{movie.name} moves as a whole: {counted(len(still.frames), 'frame')} aligned as in a live session; "
             "learned from is what every frame shows"
         )
     return still
@@ -398,7 +399,8 @@ def _announce(shell: Shell, movies: list[TrainingMovie], warnings: list[str], lo
     for movie in movies:
         unit = movie.intensity
         shell.say(
-            f"{movie.name}: {len(movie.frames)} frames of {movie.frames.shape[1]} x {movie.frames.shape[2]}, "
+            f"{movie.name}: {counted(len(movie.frames), 'frame')} of {movie.frames.shape[1]} x "
+            f"{movie.frames.shape[2]}, "
             f"gain {unit.gain:.3g} counts a photon, noise {unit.scale:.3g} counts at the median {unit.offset:.4g}"
         )
         if movie.note:
@@ -413,8 +415,9 @@ def _announce(shell: Shell, movies: list[TrainingMovie], warnings: list[str], lo
 
 def _outlook(plan: FitPlan, beginning: _Beginning, settings: FitSettings) -> str:
     return (
-        f"Training {beginning.method} from {beginning.name} on {plan.device}: about {plan.steps} steps of "
-        f"{plan.step_s * 1000:.0f} ms ({settings.batch} windows of {settings.crop} x {settings.crop} pixels, "
+        f"Training {beginning.method} from {beginning.name} on {plan.device}: about {counted(plan.steps, 'step')} of "
+        f"{plan.step_s * 1000:.0f} ms ({counted(settings.batch, 'window')} of {settings.crop} x {settings.crop} "
+        "pixels, "
         f"precision {settings.precision}), "
         f"{_duration(plan.seconds)}, {plan.memory_bytes / 2**20:.0f} MiB of memory beside the program and the "
         "movies; then half a minute of export and measurement"

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from denoscope.runtime import AnyMovie, Intensity, InvalidInput
+from denoscope.runtime import AnyMovie, Intensity, InvalidInput, counted
 from denoscope.train.data.movie import TrainingMovie
 from denoscope.train.fit_settings import FitSettings
 from denoscope.train.task import Task, Tensors, device_of, first_held_out
@@ -71,7 +71,9 @@ def temporal_weights(window: int, level: float = 1.0, kappa: float = 0.0) -> tup
         N weights; 1 at both ends, `kappa` in the middle.
     """
     if window < 3 or window % 2 == 0:
-        raise InvalidInput(f"A window of {window} frames has no centre: choose an odd number from 3 on.")
+        raise InvalidInput(
+            f"A window of {counted(window, 'frame')} has no centre: choose an odd number from 3 on."
+        )
     if level <= 0 or not 0 <= kappa <= 1:
         raise InvalidInput(
             f"The temporal filter takes L above 0 and kappa from 0 to 1, not L = {level:g} and kappa = {kappa:g}."

@@ -1,0 +1,214 @@
+"""Messages are true where nothing was done, nothing is named, or something else is in the way."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+import tifffile
+
+from denoscope.acquisition import SourceInfo, live, make_settings
+from denoscope.acquisition.cli.screen import _rows
+from denoscope.acquisition.offline import denoise as offline
+from denoscope.acquisition.offline.fill import fill_run
+from denoscope.acquisition.raw.in_the_way import in_the_way
+from denoscope.acquisition.session.report import summary
+from denoscope.acquisition.session.states import SessionState, SessionStatus
+from denoscope.runtime import bad_link
+
+from .test_fill import frames_of
+from .test_outputs import _exit, command
+from .test_routing import Listed
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+
+
+# -- nothing was begun, or nothing denoised
+
+
+def interrupt(*_: object, **__: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["open_movie", "open_stream"])
+def test_interrupted_before_anything_was_begun(
+    bundle: Path,
+    movie: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+) -> None:
+    words = ("denoise", movie, "--output", tmp_path / "x.tif", "--bundle", bundle)
+    with monkeypatch.context() as patched:
+        patched.setattr(offline._Work, where, interrupt)
+        assert command(*words) == 130
+    said = capsys.readouterr().err
+    assert "before the first frame; nothing was written" in said
+    assert "--resume" not in said
+    assert not list(tmp_path.iterdir())
+    assert command(*words, "--quiet") == 0  # what it says to type works
+
+
+@pytest.mark.parametrize("frame", [0, 1, 3])
+def test_interrupted_when_something_is_there(
+    bundle: Path,
+    movie: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    frame: int,
+) -> None:
+    words = ("denoise", movie, "--output", tmp_path / "x.tif", "--bundle", bundle)
+    write, count = offline._Work._write, 0
+
+    def some(self: Any, out: Any) -> None:
+        nonlocal count
+        if count == frame:
+            raise KeyboardInterrupt
+        count += 1
+        write(self, out)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(offline._Work, "_write", some)
+        assert command(*words) == 130
+    said = capsys.readouterr().err
+    assert ("before the first frame" if frame == 0 else f"after {frame} of 40 frames") in said
+    assert "add --resume" in said
+    assert command(*words, "--resume", "--quiet") == 0
+    assert len(tifffile.imread(tmp_path / "x.tif")) == 40
+
+
+def test_other_commands_do_not_speak_of_recording(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("denoscope.acquisition.cli.commands.bundles.Shell.say", interrupt)
+    assert command("bundles") == 130
+    assert capsys.readouterr().err.strip() == "denoscope: interrupted"
+
+
+class Broken:
+    """Passes on to a denoiser whose process is lost with its first frame."""
+
+    def __init__(self, denoiser: Any) -> None:
+        self.counters = denoiser.counters
+
+    def push(self, *_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError("lost")
+
+    flush = restart = push
+
+
+def test_no_frame_was_denoised(bundle: Path, tmp_path: Path) -> None:
+    run, frames = tmp_path / "run", frames_of(12)
+    settings = make_settings(core="demo", output=run, bundle=str(bundle), denoiser="thread")
+    report = live(settings, source=Listed(frames), wrap=Broken)
+    assert report["frames"]["received"] == report["frames"]["written_raw"] == 12
+    assert report["frames"]["denoised"] == 0
+    assert report["outcome"]["exit_code"] == 1
+    words = summary(report)
+    assert f"denoscope denoise --fill {run}" in words
+    assert "In the denoised movie 12 time points show the measured frame." in words
+    assert "Error:" not in words.replace("(RuntimeError: lost)", "")
+    assert "report.png was not drawn: no frame was denoised" in words
+    shown = tifffile.imread(run / "denoised.ome.tif")
+    np.testing.assert_array_equal(shown, np.stack([frame.pixels for frame in frames]))
+    result = fill_run(run)
+    assert (result["kept"], result["computed"]) == (0, 12)
+
+
+def test_the_command_is_named_where_the_skipped_frames_are_not_known(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_run: Any) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("denoscope.acquisition.session.live.show_skipped", full)
+    run = tmp_path / "run"
+    settings = make_settings(core="demo", output=run, bundle=str(bundle), denoiser="thread", picture=False)
+    report = live(settings, source=Listed(frames_of(12)), wrap=Broken)
+    assert f"To compute it: denoscope denoise --fill {run}" in summary(report)
+    assert json.loads((run / "report.json").read_text())["fill_command"].endswith(str(run))
+
+
+# -- nothing is named
+
+
+@pytest.mark.parametrize("camera", ["", "Cam"])
+def test_a_source_without_a_camera_name(camera: str) -> None:
+    source = SourceInfo("watch", "x", camera, (64, 48), np.dtype(np.uint16))
+    status = SessionStatus(
+        state=SessionState.RECORDING,
+        reason=None,
+        elapsed_s=1.0,
+        received=1,
+        written_raw=1,
+        emitted=0,
+        dropped={},
+        in_flight=1,
+        missing=0,
+        fps_in=1.0,
+        fps_out=0.0,
+        latency_s={},
+        problems=(),
+    )
+    shown = dict(_rows(status, source, {"backend": "b", "backend_reason": "r"}))["source"]
+    assert shown == ("x: Cam, 64x48 uint16" if camera else "x, 64x48 uint16")
+
+
+# -- something is in the way
+
+
+def test_a_file_where_a_folder_is_needed(
+    bundle: Path, movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = tmp_path / "good.tif"
+    good.write_bytes(b"x")
+    for output in (good / "x.tif", good / "a" / "x.tif"):
+        said = _exit(capsys, "denoise", movie, "--output", output, "--bundle", bundle)
+        assert f"{good} is a file, and a folder is needed there" in said
+        assert "make it first" not in said
+        std = ("--output", tmp_path / "y.tif", "--std", output)
+        assert "is a file" in _exit(capsys, "denoise", movie, *std, "--bundle", bundle)
+    for output in (good, good / "run"):
+        said = _exit(capsys, "live", "--core", "demo", "--output", output, "--bundle", bundle)
+        assert f"{good} is a file, and a folder is needed there" in said
+    assert good.read_bytes() == b"x"
+
+
+@posix
+def test_links_that_lead_in_a_circle(
+    bundle: Path, movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = tmp_path / "one.tif", tmp_path / "other.tif"
+    one.symlink_to(other)
+    other.symlink_to(one)
+    thread = ("--denoiser", "thread", "--bundle", bundle, "--output", tmp_path / "run")
+    for words in (
+        ("denoise", movie, "--output", one, "--bundle", bundle),
+        ("denoise", movie, "--output", one / "x.tif", "--bundle", bundle),
+        ("live", "--core", "demo", "--output", one, "--bundle", bundle),
+        ("denoise", one, "--output", tmp_path / "x.tif", "--bundle", bundle),
+        ("live", "--core", f"replay:{one}", *thread),
+        ("live", "--core", f"watch:{one}", *thread),
+        ("denoise", "--fill", one),
+        ("doctor", "--output", one),
+    ):
+        said = _exit(capsys, *words)
+        assert "circle" in said, words
+        assert "does not exist" not in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.tif", "other.tif"]
+
+
+@posix
+def test_links_that_are_fine(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert bad_link(tmp_path / "link") is None
+    assert in_the_way(tmp_path / "link" / "new") is None
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert "does not exist" in str(in_the_way(tmp_path / "gone" / "new"))
