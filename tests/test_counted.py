@@ -20,19 +20,21 @@ NOUN = re.compile(
 # Numbers that are never one, by file name and expression.
 NEVER_ONE = {
     ("_bundle.py", "memory"),  # of the past, hundreds of frames
-    ("_camera.py", "rows"),
-    ("_folder.py", "cycles"),  # both are above one where this is asked
-    ("_folder.py", "images"),
-    ("_folder.py", "len(listed)"),  # of one set and others
-    ("_joined.py", "len(files)"),
-    ("_lazy.py", "shape[0]"),  # too many for the memory
-    ("_metrics.py", "n"),
-    ("_open.py", "every.shape[0]"),
-    ("_evaluate.py", "clean.shape"),
-    ("_tables.py", "first.least_frames"),
-    ("_tables.py", "keep_up['queue_frames']"),
-    ("_tiff.py", "repeats"),
-    ("_umvd.py", "self.baseline_frames"),  # it may be None
+    ("camera.py", "rows"),
+    ("folder.py", "cycles"),  # both are above one where this is asked
+    ("folder.py", "images"),
+    ("folder.py", "len(listed)"),  # of one set and others
+    ("joined.py", "len(files)"),
+    ("lazy.py", "shape[0]"),  # too many for the memory
+    ("metrics.py", "n"),
+    ("opening.py", "every.shape[0]"),
+    ("pick.py", "axes[time].size"),
+    ("scanbox.py", "described"),
+    ("truth.py", "clean.shape"),
+    ("tables.py", "first.least_frames"),
+    ("tables.py", "keep_up['queue_frames']"),
+    ("tiff.py", "repeats"),
+    ("umvd.py", "self.baseline_frames"),  # it may be None
 }
 
 

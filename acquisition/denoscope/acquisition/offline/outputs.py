@@ -55,7 +55,7 @@ def check_output(path: Path) -> None:
     if path.exists():
         raise OutputExists(f"{path} exists and is never overwritten; name another file.")
     if (why := in_the_way(path.parent)) is not None:
-        raise InvalidInput(f"{path.name} cannot be written: {why}; name another --output.")
+        raise InvalidInput(f"{path.name} cannot be written: {why}; name another `output`.")
     if not path.parent.is_dir():
         raise OutputExists(f"the folder {path.parent} for {path.name} does not exist; make it first.")
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.words import counted
 
 from .check import check_claim, check_regular, one_line
 from .facts import Facts
@@ -58,7 +59,7 @@ def open_scanbox(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         ) from error
     if lines and not rows == lines * (2 if bidirectional else 1) and lines != rows:
         raise InvalidInput(
-            f"{described} gives {rows} lines a frame and {lines} lines a buffer: it does not describe {path.name}; "
+            f"{described} gives {counted(rows, 'line')} a frame and {counted(lines, 'line')} a buffer: it does not describe {path.name}; "
             "copy the .mat file that Scanbox wrote."
         )
     if not (0 < rows < _MOST and 0 < columns < _MOST):

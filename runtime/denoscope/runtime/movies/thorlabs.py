@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.words import counted
 
 from .check import check_claim, check_regular, one_line
 from .facts import Facts
@@ -128,13 +129,14 @@ def _opened(path: Path, root: ET.Element, wanted: Wanted, limit_bytes: int) -> R
         possible = [count for count in counts if size < height * width * 2 * count * plan.frames]
         if not possible:
             raise InvalidInput(
-                f"{path} has {size} bytes, and {_XML} describes {plan.frames} frames of {height} x {width} pixels in "
+                f"{path} has {size} bytes, and {_XML} describes {counted(plan.frames, 'frame')} of "
+                f"{height} x {width} pixels in "
                 f"{len(enabled)} channels: the two do not belong together; import the raw file in Fiji (File > Import "
                 "> Raw) and save it as TIFF."
             )
         if len(possible) > 1:
             raise InvalidInput(
-                f"{path} ends before the {plan.frames} frames planned, so it may hold {possible[0]} or {possible[1]} "
+                f"{path} ends before frame {plan.frames}, the last one planned, so it may hold {possible[0]} or {possible[1]} "
                 f"channels for each frame: say which with `interleaved` {possible[0]} (only those that were on) or "
                 f"`interleaved` {possible[1]} (all detectors)."
             )
@@ -218,7 +220,8 @@ def _frames(
     if not len(places):
         raise InvalidInput(f"{path} ends before the first frame of this choice: nothing was recorded.")
     notes = [chosen.note] if chosen.note else []
-    notes += [f"{path.name}: {int((~inside).sum())} flyback frames are left out"] if not inside.all() else []
+    flyback = counted(int((~inside).sum()), "flyback frame is", "flyback frames are")
+    notes += [] if inside.all() else [f"{path.name}: {flyback} left out"]
     if pages < plan.frames * stored:
         notes.insert(0, f"{path.name} ends at frame {pages // stored} of the {plan.frames} planned")
     # Where nothing repeats in time, the stack of planes is the movie.
