@@ -59,7 +59,8 @@ def open_scanbox(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         ) from error
     if lines and not rows == lines * (2 if bidirectional else 1) and lines != rows:
         raise InvalidInput(
-            f"{described} gives {counted(rows, 'line')} a frame and {counted(lines, 'line')} a buffer: it does not describe {path.name}; "
+            f"{described} gives {counted(rows, 'line')} a frame and {counted(lines, 'line')} a buffer: it does not "
+            f"describe {path.name}; "
             "copy the .mat file that Scanbox wrote."
         )
     if not (0 < rows < _MOST and 0 < columns < _MOST):

@@ -136,7 +136,8 @@ def _opened(path: Path, root: ET.Element, wanted: Wanted, limit_bytes: int) -> R
             )
         if len(possible) > 1:
             raise InvalidInput(
-                f"{path} ends before frame {plan.frames}, the last one planned, so it may hold {possible[0]} or {possible[1]} "
+                f"{path} ends before frame {plan.frames}, the last one planned, so it may hold {possible[0]} or "
+                f"{possible[1]} "
                 f"channels for each frame: say which with `interleaved` {possible[0]} (only those that were on) or "
                 f"`interleaved` {possible[1]} (all detectors)."
             )
