@@ -91,20 +91,35 @@ def commands() -> dict[str, Any]:
 
 def command_pages() -> str:
     """Return the reference of all commands in Markdown: usage, help, arguments and options of each."""
-    return "\n\n".join(_command_page(name, command) for name, command in commands().items())
+    records = {name: _records(name, command) for name, command in commands().items()}
+    everywhere = [r for r in next(iter(records.values())) if all(r in each for each in records.values())]
+    parts = [
+        _command_page(name, command, [r for r in records[name] if r not in everywhere])
+        for name, command in commands().items()
+    ]
+    return "\n\n".join(["## Every command", _options(everywhere), *parts])
 
 
-def _command_page(name: str, command: Any) -> str:
-    context = typer.Context(command, info_name=f"denoscope {name}")
-    usage = " ".join([f"denoscope {name}", *command.collect_usage_pieces(context)])
+def _context(name: str, command: Any) -> typer.Context:
+    return typer.Context(command, info_name=f"denoscope {name}")
+
+
+def _records(name: str, command: Any) -> list[tuple[str, str]]:
+    records = [p.get_help_record(_context(name, command)) for p in command.params if p.name != "help"]
+    return [record for record in records if record is not None]
+
+
+def _options(records: list[tuple[str, str]]) -> str:
+    rows = [f"| `{left.strip()}` | {_text(' '.join(right.split()))} |" for left, right in records]
+    return "\n".join(["| option | meaning |", "|---|---|", *rows]) if rows else ""
+
+
+def _command_page(name: str, command: Any, records: list[tuple[str, str]]) -> str:
+    usage = " ".join([f"denoscope {name}", *command.collect_usage_pieces(_context(name, command))])
     parts = [f"## {name}", f"```text\n{usage}\n```"]
     if command.help:
         parts.append(_text(inspect.cleandoc(command.help.replace("\b", ""))))
-    records = [p.get_help_record(context) for p in command.params if p.name != "help"]
-    rows = [
-        f"| `{left.strip()}` | {_text(' '.join(right.split()))} |" for left, right in filter(None, records)
-    ]
-    return "\n\n".join([*parts, "\n".join(["| | |", "|---|---|", *rows])])
+    return "\n\n".join([*parts, _options(records)])
 
 
 def rooms_table(root: Path) -> str:
@@ -144,7 +159,10 @@ def fault_table(results: Path) -> str:
         numbers = (
             str(row.get(key, "–")) if row.get(key) is not None else "–" for key in ("received", "readable")
         )
-        told = " ".join(row["told"].split())
+        told = re.sub(
+            r"dropped \{(.*?)\}", lambda m: "not denoised: " + (m[1].replace("'", "") or "none"), row["told"]
+        )
+        told = "nothing: it was killed" if told.startswith("None,") else " ".join(told.split())
         told = told if len(told) <= _LONGEST else told[:_LONGEST].rsplit(" ", 1)[0] + " …"
         lines.append(f"| {_text(row['what'])} | {' | '.join(numbers)} | {row['exit_code']} | {_text(told)} |")
     return "\n".join(lines)
@@ -153,7 +171,8 @@ def fault_table(results: Path) -> str:
 def _text(text: str) -> str:
     """Return help as Markdown: no rich markup, nothing that HTML would take for a tag."""
     text = re.sub(r"\[/?(?:bold|italic|dim|cyan|green|red|yellow|link)[^\]]*\]", "", text)
-    return html.escape(text, quote=False).replace("|", "&#124;")
+    text = html.escape(text, quote=False).replace("|", "&#124;")
+    return text.replace("{", "&#123;").replace("}", "&#125;")
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
