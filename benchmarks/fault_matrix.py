@@ -54,7 +54,7 @@ if any("denoisers.process" in word for word in sys.orig_argv):
         global count
         count += 1
         if count == 50:
-            raise RuntimeError("frame 50 was one too many")
+            raise ERROR
         return push(self, frame, meta, **more)
     Router.push = failing
 """
@@ -76,6 +76,17 @@ def _stall(seconds: float) -> Callable[..., None]:
 
 def _hit(name: str, who: str = "denoiser") -> Callable[..., None]:
     return lambda process, pids, folder: _signal(who, pids, name)  # noqa: ARG005
+
+
+def _while_filling(name: str) -> Callable[..., None]:
+    def act(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) and "filling" not in line:
+            pass
+        time.sleep(0.5)
+        process.send_signal(getattr(signal, name))
+
+    return act
 
 
 def _bad_requests(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
@@ -139,7 +150,7 @@ class Row:
     act
         What is done to the running session.
     bad_denoiser
-        Whether the denoiser raises, in its own process.
+        What the denoiser raises, in its own process.
     small_disk
         MB of the file system that is mounted for the run folder; 0 for none.
     lossless
@@ -158,7 +169,7 @@ class Row:
     exit_code: int
     says: str
     act: Callable[..., None] | None = None
-    bad_denoiser: bool = False
+    bad_denoiser: str = ""
     small_disk: int = 0
     lossless: bool = True
     found: str = "run"
@@ -196,7 +207,39 @@ ROWS = (
     Row(
         *("denoiser-raises", "exception in the denoiser's process on frame 50"),
         *("bounded", 1, "one too many"),
-        bad_denoiser=True,
+        bad_denoiser='RuntimeError("frame 50 was one too many")',
+        posix=False,
+    ),
+    Row(
+        *("denoiser-memory", "memory is used up in the denoiser's process on frame 50"),
+        *("bounded", 1, "MemoryError"),
+        bad_denoiser='MemoryError("Unable to allocate 7 PiB")',
+        posix=False,
+    ),
+    Row(
+        *("denoiser-recursion", "endless recursion in the denoiser's process on frame 50"),
+        *("bounded", 1, "RecursionError"),
+        bad_denoiser='RecursionError("maximum recursion depth exceeded")',
+        posix=False,
+    ),
+    Row(
+        *("filling-interrupted", "SIGINT while the skipped frames are computed at the end"),
+        *("filling", 130, "denoise --fill"),
+        act=_while_filling("SIGINT"),
+    ),
+    Row(
+        *("filling-hangup", "the terminal is closed while the skipped frames are computed at the end"),
+        *("filling", 0, "the denoised movie is complete"),
+        act=_while_filling("SIGHUP"),
+    ),
+    Row(
+        *("filling-killed", "kill -9 while the skipped frames are computed at the end"),
+        *("filling", -9, ""),
+        act=_while_filling("SIGKILL"),
+    ),
+    Row(
+        *("filling-full", "the disk is full while the skipped frames are computed at the end"),
+        *("filling-full", 1, "denoise --fill"),
         posix=False,
     ),
     Row(
@@ -346,7 +389,7 @@ def environment(folder: Path, row: Row | None = None) -> dict[str, str]:
     paths = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition", "tests")]
     if row is not None and row.bad_denoiser:
         (folder / "site").mkdir()
-        (folder / "site" / "sitecustomize.py").write_text(RAISING)
+        (folder / "site" / "sitecustomize.py").write_text(RAISING.replace("ERROR", row.bad_denoiser))
         paths.insert(0, str(folder / "site"))
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
 

@@ -50,6 +50,8 @@ class Spec:
         Seconds without a frame in the middle of a scripted source.
     viewed
         Whether a process looks at the session as the live view's window does, without a screen.
+    skips
+        Whether every other frame is skipped while recording, and computed slowly afterwards.
     """
 
     script: Callable[[int, Frame], Frame] | None = None
@@ -57,6 +59,7 @@ class Spec:
     settings: Mapping[str, Any] | None = None
     silent_s: float = 0.0
     viewed: bool = False
+    skips: bool = False
 
 
 def sent(movie: np.ndarray[Any, Any], name: str, index: int) -> np.ndarray[Any, Any]:
@@ -204,7 +207,41 @@ def _broken_loop() -> None:
     _live._Run._obey = _live._Run._watch = fail  # type: ignore[method-assign]
 
 
+def _full_while_filling() -> None:
+    """Let the disk be full once five of the skipped frames were computed."""
+    from denoscope.acquisition.sinks import live_movies
+
+    write, count = live_movies._write_at, 0
+
+    def refuse(*values: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(*values)
+
+    live_movies._write_at = refuse
+
+
+class _Skipping:
+    """Passes on to a denoiser and skips every other frame."""
+
+    def __init__(self, denoiser: Any) -> None:
+        self._denoiser, self._count = denoiser, 0
+
+    def push(self, frame: Any, meta: Any, **more: Any) -> Any:
+        self._count += 1
+        if self._count % 2 and self._count > 20:
+            more["skip"] = "keep-up"
+        return self._denoiser.push(frame, meta, **more)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._denoiser, name)
+
+
 SESSIONS: Mapping[str, Spec] = {
+    "filling": Spec(skips=True, settings={"frames": 240}),
+    "filling-full": Spec(skips=True, inside=_full_while_filling, settings={"frames": 240}),
     "replay": Spec(),
     "viewed": Spec(viewed=True, settings={"frames": 360}),
     "viewed-long": Spec(viewed=True, settings={"frames": 840}),
@@ -264,7 +301,12 @@ def main() -> None:
 
     def look(denoiser: Any) -> Any:
         pids["denoiser"] = getattr(denoiser, "pid", 0)
-        return denoiser
+        return _Skipping(denoiser) if spec.skips else denoiser
+
+    def on_fill(done: int, _total: int) -> None:
+        if spec.skips and done == 1:
+            print(json.dumps({"filling": True}), flush=True)
+        time.sleep(0.02 if spec.skips else 0)
 
     start = Session.start
 
@@ -274,7 +316,7 @@ def main() -> None:
 
     Session.start = started  # type: ignore[method-assign]
     try:
-        report = live(settings, source=source, wrap=look, view=view)
+        report = live(settings, source=source, wrap=look, view=view, on_fill=on_fill)
     except DenoscopeError as error:  # as the shell does
         print(f"denoscope: {error}", flush=True)
         sys.exit(2)

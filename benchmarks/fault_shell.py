@@ -258,12 +258,21 @@ def denoise_appears(folder: Path, bundle: str) -> dict[str, Any]:
 
 
 def resume_changed(folder: Path, bundle: str) -> dict[str, Any]:
+    import json
+
+    # Long enough to be interrupted on a fast computer too.
+    tifffile.imwrite(folder / "movie.tif", np.tile(tifffile.imread(folder / "movie.tif"), (40, 1, 1)))
+    journal = folder / "x.tif.partial.json"
     with _begun(folder, bundle) as first:
-        time.sleep(2.5)  # until the journal is written
+        deadline_s = time.monotonic() + 60
+        while time.monotonic() < deadline_s and first.poll() is None:
+            if journal.exists() and (json.loads(journal.read_bytes())["frames"] or 0) > 0:
+                break
+            time.sleep(0.02)
         first.kill()
         first.communicate()
     frames = tifffile.imread(folder / "movie.tif")
-    frames[len(frames) // 4] += 1
+    frames[1] += 1
     tifffile.imwrite(folder / "movie.tif", frames)
     done = _run("denoise", folder / "movie.tif", "--output", folder / "x.tif", "--bundle", bundle, "--resume")
     return _refused(done, 2, "changed since")
@@ -280,7 +289,11 @@ def fill_missing(folder: Path, bundle: str) -> dict[str, Any]:
         file.truncate((run / "raw.tif").stat().st_size * 3 // 4)
     done = _run("denoise", "--fill", run, "--bundle", bundle)
     told = " ".join(line for line in done.stdout.splitlines() if line.startswith("Missing"))
-    return {"exit_code": done.returncode, "told": told, "ok": done.returncode == 1 and "are not in" in told}
+    return {
+        "exit_code": done.returncode,
+        "told": told,
+        "ok": done.returncode == 1 and "of which raw.tif lacks" in told,
+    }
 
 
 # -- one sentence
@@ -320,6 +333,22 @@ def read_only(folder: Path, bundle: str) -> dict[str, Any]:
     return _refused(done, 2, "read-only")
 
 
+def adapters_nowhere(folder: Path, bundle: str) -> dict[str, Any]:
+    (folder / "a.cfg").write_text("Device,Cam,DemoCamera,DCam\nProperty,Core,Camera,Cam\n", encoding="utf-8")
+    words = (
+        "--core",
+        folder / "a.cfg",
+        "--mm-dir",
+        folder / "typo",
+        "--output",
+        folder / "run",
+        "--bundle",
+        bundle,
+    )
+    result = _refused(_run("live", *words), 2, "--mm-dir")
+    return {**result, "ok": result["ok"] and not (folder / "run").exists()}
+
+
 SHELL_ROWS: Mapping[str, tuple[str, Callable[[Path, str], dict[str, Any]]]] = {
     "reader-closed": ("`live | head -1`: whoever reads the words goes away", reader_closed),
     "reader-blocked": ("words go into a pipe that is full and nobody reads", reader_blocked),
@@ -339,5 +368,6 @@ SHELL_ROWS: Mapping[str, tuple[str, Callable[[Path, str], dict[str, Any]]]] = {
     "long-name": ("output has a name of 248 characters", long_name),
     "dangling-link": ("output is a link that leads nowhere", dangling_link),
     "doctor-nowhere": ("doctor is given a folder that does not exist", doctor_nowhere),
+    "adapters-nowhere": ("--mm-dir names a folder that does not exist", adapters_nowhere),
     "read-only": ("output lies on a read-only file system", read_only),
 }

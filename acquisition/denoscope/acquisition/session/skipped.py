@@ -110,10 +110,7 @@ def fill_skipped(
             on_fill(done, total)
 
     def on_untrue(sentence: str) -> None:
-        outcome = report["outcome"]
-        if not outcome["problems"]:
-            outcome["degraded"], outcome["exit_code"] = True, outcome["exit_code"] or 1
-        outcome["problems"].append(f"of the frames computed afterwards, {sentence}")
+        _add_problem(report, f"of the frames computed afterwards, {sentence}")
 
     started_s = time.perf_counter()
     try:
@@ -126,7 +123,7 @@ def fill_skipped(
             on_untrue=on_untrue,
         )
     except Exception as error:  # noqa: BLE001  the recording is complete, and the report must be written
-        report["outcome"]["notes"].append(f"the skipped frames could not be computed now: {one_line(error)}")
+        _add_problem(report, f"the skipped frames could not be computed now ({one_line(error)})")
         return
     report["frames"]["computed_afterwards"] = computed
     report["timing"]["fill_s"] = time.perf_counter() - started_s
@@ -135,6 +132,13 @@ def fill_skipped(
     elif caught.count:
         report["outcome"]["exit_code"] = report["outcome"]["exit_code"] or 130
     run.log.write("computed afterwards", frames=computed, left=len(skipped.pages) - computed)
+
+
+def _add_problem(report: dict[str, Any], sentence: str) -> None:
+    """Add what went wrong after the recording, which ends degraded."""
+    outcome = report["outcome"]
+    outcome["degraded"], outcome["exit_code"] = True, outcome["exit_code"] or 1
+    outcome["problems"].append(sentence)
 
 
 def fill_command(run: _Run) -> str:
