@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition import SourceInfo, live, make_settings
+from denoscope.acquisition import SourceInfo, live, make_settings, read_raw
 from denoscope.acquisition.cli.screen import _rows
 from denoscope.acquisition.offline import denoise as offline
 from denoscope.acquisition.offline.fill import fill_run
 from denoscope.acquisition.raw.in_the_way import in_the_way
 from denoscope.acquisition.session.report import summary
 from denoscope.acquisition.session.states import SessionState, SessionStatus
+from denoscope.acquisition.sinks import live_movies
 from denoscope.runtime import bad_link
 
-from .test_fill import frames_of
+from .test_fill import frames_of, record
 from .test_outputs import _exit, command
 from .test_routing import Listed
 
@@ -133,6 +134,33 @@ def test_the_command_is_named_where_the_skipped_frames_are_not_known(
     report = live(settings, source=Listed(frames_of(12)), wrap=Broken)
     assert f"To compute it: denoscope denoise --fill {run}" in summary(report)
     assert json.loads((run / "report.json").read_text())["fill_command"].endswith(str(run))
+
+
+def test_a_full_disk_while_skipped_frames_are_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, skipped, count = frames_of(40), [20, 21, 30, 31, 32], 0
+    write = live_movies._write_at
+
+    def full(*values: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > 2:
+            raise OSError(28, "No space left on device")
+        write(*values)
+
+    monkeypatch.setattr(live_movies, "_write_at", full)
+    run = tmp_path / "run"
+    report = record(run, frames, skipped, fill=True)
+    assert report["outcome"]["exit_code"] == 1
+    assert report["outcome"]["degraded"]
+    words = summary(report)
+    assert "could not be computed now (No space left on device)" in words.replace("[Errno 28] ", "")
+    assert f"denoscope denoise --fill {run}" in words
+    assert [f.tolist() for f in read_raw(run).frames()] == [f.pixels.tolist() for f in frames]
+    monkeypatch.undo()
+    result = fill_run(run)  # what it says to type
+    assert result["kept"] + result["computed"] == 40
 
 
 # -- nothing is named
