@@ -148,6 +148,7 @@ def test_coarse_counts_are_said() -> None:
     assert "`float32`" in note
     assert rounding_note(intensity(1.5), np.float32) is None
     assert rounding_note(intensity(20), np.uint8) is None
+    assert rounding_note(intensity(12**-0.5), np.uint16) is None  # a movie that does not vary
     assert rounding_note(None, np.uint16) is None
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_noise", "guard_sentence", "noise_note", "rounding_note", "scanner_notes"]
 
+_NO_NOISE = 1.001 / 12**0.5  # counts: that of rounding, which a movie without any noise is given
 _FEW_COUNTS = 4.0  # of noise: below, rounding costs about a decibel of what is denoised and more
 
 
@@ -62,6 +63,8 @@ def rounding_note(intensity: Mapping[str, float] | None, dtype: npt.DTypeLike) -
         Of the denoised movie.
     """
     if intensity is None or np.dtype(dtype).kind == "f" or intensity["scale"] >= _FEW_COUNTS:
+        return None
+    if intensity["scale"] <= _NO_NOISE:
         return None
     return (
         f"the noise is {intensity['scale']:.2g} counts, so that rounding the denoised movie to whole counts adds much "

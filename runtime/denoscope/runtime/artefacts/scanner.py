@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from denoscope.runtime.movies import AnyMovie
-from denoscope.runtime.movies.holes import filled, measurable, measured_part
+from denoscope.runtime.movies.holes import check_magnitude, filled, measurable, measured_part
 from denoscope.runtime.noise.saturation import saturated_part
 
 from .line_offset import measure_line_offset
@@ -84,6 +84,7 @@ def measure_scanner(frames: npt.NDArray[Any]) -> ScannerArtefacts:
         (T, H, W) raw counts, in the order in which they came.
     """
     frames = measurable(frames)
+    check_magnitude(frames)
     saturated = saturated_part(frames)
     if saturated is not None:
         return _measured_beside(frames, saturated)

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Holes",
+    "check_magnitude",
     "fill_sources",
     "filled",
     "filled_when_read",
     "holes_of",
     "measurable",
     "measured_part",
+    "unmasked",
     "with_values",
     "without_holes",
 ]
@@ -36,6 +38,7 @@ Mask = npt.NDArray[np.bool_]
 
 _MOSTLY = 0.9  # share of a line's values that are there, in all frames, for it to be no border
 _LOOKED_AT = 16  # frames
+_SMALLEST_VALUE, _LARGEST_VALUE = 1e-12, 1e15
 _LEAST_EDGE, _LEAST_SHARE = 16, 0.25  # of what is left without the border: pixels, and of the area
 
 
@@ -49,6 +52,39 @@ def holes_of(frame: Frame) -> Mask | None:
             return None
     holes = ~np.isfinite(frame)
     return holes if holes.any() else None
+
+
+def unmasked(frames: Any, what: str = "The movie") -> Any:
+    """Return a masked array of floats with NaN where it is masked, and any other array as it is.
+
+    Raises
+    ------
+    InvalidInput
+        For integers with masked pixels: they have no value that says that one is missing.
+    """
+    if not isinstance(frames, np.ma.MaskedArray):
+        return frames
+    if not np.ma.is_masked(frames):
+        return np.asarray(frames.data)
+    if frames.dtype.kind == "f":
+        return np.asarray(frames.filled(np.nan))
+    raise InvalidInput(
+        f"{what} is a masked array of {frames.dtype.name} with {int(np.ma.getmaskarray(frames).sum())} masked pixels, "
+        "and integers cannot say that a pixel is missing: convert it with astype('float32'), or fill it with filled()."
+    )
+
+
+def check_magnitude(frames: Frame) -> None:
+    """Raise InvalidInput where values of floats are too large or too small for their squares to be computed."""
+    if frames.dtype.kind != "f" or not frames.size:
+        return
+    largest = float(max(-frames.min(), frames.max()))
+    if largest == 0 or not np.isfinite(largest) or _SMALLEST_VALUE <= largest <= _LARGEST_VALUE:
+        return
+    raise InvalidInput(
+        f"The movie's values reach {largest:.3g} at most; values of {_SMALLEST_VALUE:g} to {_LARGEST_VALUE:g} can be "
+        "denoised: multiply the movie by a constant, or remove pixels with wrong values."
+    )
 
 
 def filled(frame: Frame, holes: Mask | None = None) -> Frame:
@@ -154,7 +190,7 @@ def without_holes(movie: AnyMovie, *more: Frame) -> tuple[Frame, ...]:
     InvalidInput
         If no frame has a value.
     """
-    movies = [np.asarray(each) for each in (movie, *more)]
+    movies = [np.asarray(unmasked(each)) for each in (movie, *more)]
     if all(holes_of(each) is None for each in movies):
         return tuple(movies)
     finite = np.logical_and.reduce([np.isfinite(each) for each in movies])

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
-from denoscope.runtime.movies.holes import measurable, measured_part
+from denoscope.runtime.movies.holes import check_magnitude, measurable, measured_part
 
 __all__ = ["NoiseCorrelation", "NoiseKind", "choose_blind_spot", "measure_noise_correlation"]
 
@@ -240,7 +240,9 @@ def _block_sums(movie: Any, lags: list[Lag]) -> tuple[FloatArray, FloatArray, in
     sums, following, samples = [], [], 0
     for start in np.linspace(0, length - step, batches).round().astype(int):
         part = np.asarray(movie[int(start) : int(start) + step])[:, area[0], area[1]]
-        frames = measurable(part).astype(np.float32)
+        whole = measurable(part)
+        check_magnitude(whole)
+        frames = whole.astype(np.float32)
         if len(frames) < FEWEST_FRAMES:
             continue
         residual = 2 * frames[1:-1] - frames[:-2] - frames[2:]

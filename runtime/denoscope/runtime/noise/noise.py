@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from denoscope.runtime.errors import InvalidInput
-from denoscope.runtime.movies.holes import measurable, measured_part
+from denoscope.runtime.movies.holes import check_magnitude, measurable, measured_part, unmasked
 
 from .correlation import FEWEST_FRAMES, LEAST_EDGE, measure_noise_correlation
 from .few_photons import FewPhotons
@@ -129,7 +129,7 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
     InvalidInput
         If `frames` is not three-dimensional, is empty, or holds nothing but NaN and infinite values.
     """
-    movie = np.asarray(frames)
+    movie = np.asarray(unmasked(frames) if isinstance(frames, np.ndarray) else frames)
     if movie.ndim != 3 or movie.size == 0:
         raise InvalidInput(
             f"Frames of shape {movie.shape} cannot be calibrated: "
@@ -140,6 +140,7 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
         raise InvalidInput(
             "The frames hold nothing but NaN and infinite values: choose frames with a picture for the calibration."
         )
+    check_magnitude(movie)
     mean, variance, usable, largest = _moments(movie)
     # Floating-point counts may have any unit, so that only a share of the largest can be claimed.
     least = _ROUNDING_VARIANCE if movie.dtype.kind in "iu" else (1e-4 * (largest or 1.0)) ** 2

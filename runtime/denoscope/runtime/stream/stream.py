@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections import deque
 from time import perf_counter
@@ -19,7 +20,7 @@ from denoscope.runtime.bundle.chosen import ChosenBackend
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.motion.moves import moves
 from denoscope.runtime.motion.placement import Placement
-from denoscope.runtime.movies.holes import Holes
+from denoscope.runtime.movies.holes import Holes, unmasked
 from denoscope.runtime.noise.clipped import all_without_clipped, take_out_clipped
 from denoscope.runtime.noise.counts import Region, check_frame, check_kind, is_plainly, native
 from denoscope.runtime.noise.few_photons_mean import keep_mean, light_of
@@ -37,6 +38,7 @@ from denoscope.runtime.types import (
 )
 from denoscope.runtime.words import counted
 
+from .arguments import check_instance, check_meta, check_seconds, whole_number
 from .arrivals import Entry, Held, check_order
 from .calibration import CATCH_UP, START_S, Calibration
 from .following import off_the_scene, onto_the_centre, onto_the_next, onto_the_scene
@@ -131,8 +133,22 @@ class Stream:
         light: bool = True,
         threads: int | None = None,
     ) -> None:
+        check_instance(intensity, Intensity, "intensity")
+        check_instance(scanner, ScannerArtefacts, "scanner")
+        check_seconds(start_within_s, "start_within_s")
+        if threads is not None:
+            threads = whole_number(threads, "number of threads", "give 1 or more, or leave it out")
+        if not isinstance(bundle, Bundle | str | os.PathLike):
+            raise InvalidInput(
+                f"{bundle!r} is not a bundle: give a Bundle, its folder, or the name of a shipped one."
+            )
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         manifest = self.bundle.manifest
+        if look_ahead is not None:
+            offered = f"the bundle {manifest.name} offers 0 to {manifest.look_ahead}"
+            look_ahead = whole_number(
+                look_ahead, "number of frames to look ahead", f"{offered}, choose one of these"
+            )
         self.look_ahead = manifest.look_ahead if look_ahead is None else look_ahead
         if not 0 <= self.look_ahead <= manifest.look_ahead:
             raise InvalidInput(
@@ -265,7 +281,15 @@ class Stream:
         frames have been pushed.
         """
         self._check_usable()
-        kind = check_kind(shape, np.dtype(dtype))
+        try:
+            height, width = (operator.index(edge) for edge in shape)
+            wanted = np.dtype(dtype)
+        except (TypeError, ValueError):
+            raise InvalidInput(
+                f"Frames of the shape {shape!r} and the dtype {dtype!r} cannot be prepared: give (height, width) "
+                "in whole pixels and a dtype like uint16."
+            ) from None
+        kind = check_kind((height, width), wanted)
         if self._kind is None:
             started = perf_counter()
             self._bind(kind)
@@ -280,8 +304,8 @@ class Stream:
             (H, W), at least 16 x 16, uint8, uint16, int16 or float32. It is not kept: its
             memory may be reused after the call. Another shape or dtype than before drains the stream
             and starts it anew, see `rebinds`. Pixels that are NaN or infinite are NaN in the output
-            and its standard deviation; their neighbours are denoised without them, and the frames
-            around a frame without any finite value as if it were missing.
+            and its standard deviation, as are masked pixels of floats; their neighbours are denoised
+            without them, and the frames around a frame without any finite value as if it were missing.
         meta
             Its number, greater than the last one's, and what travels with it. Numbers left out are
             missing frames: they are not emitted, and their neighbours do without them.
@@ -305,8 +329,10 @@ class Stream:
         """
         start = perf_counter()
         self._check_usable()
+        check_meta(meta)
         known = self._kind is not None and is_plainly(frame, *self._kind)
         if not known:
+            frame = unmasked(frame, f"Frame {meta.number}")
             check_frame(frame, meta.number)
         check_order(meta, self._last_pushed, self._key)
         if self._last_pushed is not None:
