@@ -167,3 +167,74 @@ def test_light_that_is_missing_is_found_and_a_wrong_picture_is_left_alone() -> N
     assert missing_light(scene * 2.6, around[1], around, meter) is None, "this is for the guard"
     steady = [Lit(t, meter.blocks_of(scene), STEADY, float(scene.mean())) for t in range(3)]
     assert missing_light(scene + 3, steady[1], steady, meter) is None
+
+
+def still(photons: float = 20.0, length: int = 40) -> tuple[Movie, Movie]:
+    """Return counts of a still scene, and of another one."""
+    y, x = np.mgrid[:96, :96]
+    random = np.random.default_rng(6)
+    scenes = (1 + 0.6 * np.sin(x / 11) * np.cos(y / 9), 1 + 0.6 * np.sin(y / 6 + 1) * np.cos(x / 15 + 2))
+    first, other = (
+        counts(random.poisson(np.broadcast_to(s * photons, (length, 96, 96))) * 20.0 + OFFSET) for s in scenes
+    )
+    return first, other
+
+
+@pytest.mark.parametrize(
+    "kind", ["partly dark", "rows of zeros", "partly bright", "of another picture", "saturated", "bright"]
+)
+def test_single_frames_of_something_else_are_shown_as_measured(kind: str) -> None:
+    movie, other = still()
+    plain = denoised(movie)[0]
+    odd = movie.copy()
+    for t in (20, 31):
+        if kind == "partly dark":
+            odd[t, 48:] = counts(OFFSET + np.random.default_rng(t).normal(0, 3, (48, 96)))
+        elif kind == "rows of zeros":
+            odd[t, 60:] = 0
+        elif kind == "partly bright":
+            odd[t, :40, :60] = 65535
+        elif kind == "of another picture":
+            odd[t] = other[t]
+        elif kind == "saturated":
+            odd[t] = 65535
+        else:
+            odd[t] = counts((odd[t] - OFFSET) * 12 + OFFSET)
+    found, _, counters = denoised(odd)
+    assert sum(counters.unusual.values()) == 2
+    assert kind in counters.unusual or kind == "rows of zeros"
+    assert (found[[20, 31]] == odd[[20, 31]]).all()
+    others = np.setdiff1d(np.arange(40), [20, 31])
+    assert np.abs(found[others].astype(float) - plain[others]).mean() < 6, "of 400 counts of light"
+
+
+def test_scenes_that_change_by_themselves_are_no_other_picture() -> None:
+    clean, noisy = active_cells(64, 96, 96, photons=20)
+    jump = counts(noisy)
+    jump[40:] = np.roll(jump[40:], (14, -9), (1, 2))  # the animal moves
+    wave = counts(
+        np.random.default_rng(1).poisson(
+            (clean - OFFSET) / 20 * (1 + 1.5 * (np.arange(64) > 40)[:, None, None])
+        )
+        * 20
+        + OFFSET
+    )
+    for movie in (jump, wave):
+        meter = LightMeter((96, 96), estimate_intensity(movie[:32]))
+        assert not {meter.see(frame).unusual for frame in movie} - {"", "bright"}
+
+
+def test_a_movie_goes_on_after_a_long_dark_and_after_another_scene() -> None:
+    movie, other = still(length=20)
+    meter = LightMeter((96, 96), estimate_intensity(movie))
+    assert {meter.see(frame).unusual for frame in movie} == {""}
+    dark = counts(OFFSET + np.random.default_rng(1).normal(0, 3, (130, 96, 96)))
+    lights = [meter.see(frame) for frame in dark]
+    assert {light.unusual for light in lights[:127]} == {"dark"}
+    assert [light.anew for light in lights].index(True) == 127
+    meter.begin_with(movie[0])
+    for frame in movie:
+        meter.see(frame)
+    lights = [meter.see(frame) for frame in other]
+    assert [light.unusual for light in lights[:3]] == ["of another picture"] * 3
+    assert lights[3].anew

@@ -148,8 +148,8 @@ class StreamCounters:
     in_flight
         Frames that wait for their look-ahead or for the calibration.
     unusual
-        Emitted frames that show nothing of the scene (`dark`, `saturated`, `bright`), returned as
-        measured.
+        Emitted frames that do not show the scene (`dark`, `saturated`, `bright`, `partly dark`, `partly bright`,
+        `of another picture`), returned as measured.
     """
 
     received: int

@@ -18,6 +18,8 @@ import numpy.typing as npt
 from denoscope.runtime.noise.noise import Intensity
 from denoscope.runtime.noise.saturation import is_full
 
+from .other_picture import CALM_FRAMES, other_picture
+
 __all__ = ["STEADY", "Light", "LightMeter", "Lit", "lit_as_one", "noise_of", "under"]
 
 Array = npt.NDArray[np.float64]
@@ -54,7 +56,8 @@ class Light:
     gain, offset
         Factor, and raw counts.
     unusual
-        Why the frame has no picture of the scene: ``dark``, ``saturated`` or ``bright``; else empty.
+        Why the frame has no picture of the scene: ``dark``, ``saturated``, ``bright``, or what `other_picture` says;
+        else empty.
     anew
         Whether the scene is another one from this frame on.
     """
@@ -114,6 +117,11 @@ def noise_of(frame: npt.NDArray[Any], intensity: Intensity) -> npt.NDArray[np.fl
     return np.asarray(np.sqrt(variance) * intensity.scale, np.float32)
 
 
+def _edge(length: int) -> int:
+    """Return the number of blocks along a side."""
+    return max(1, min(_BLOCKS, length // _LEAST_BLOCK))
+
+
 class _Blocks:
     """Means of a frame over blocks, from some of its rows."""
 
@@ -122,7 +130,7 @@ class _Blocks:
         every = max(1, height * width // pixels)
         self._every = every
         rows = np.arange(0, height, every)
-        self.size = tuple(max(1, min(_BLOCKS, n // _LEAST_BLOCK)) for n in (len(rows), width))
+        self.size = _edge(len(rows)), _edge(width)
         self._down = self._pool(len(rows), self.size[0])
         self._across = self._pool(width, self.size[1]).T.copy()
         self._counts = np.empty((len(rows), width), np.float32)
@@ -217,6 +225,9 @@ class LightMeter:
         self._varies = False
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=_QUIET)
         self._usual = 1.0  # spread of the blocks from frame to frame, in that of their noise
+        self._calm: deque[Array] = deque(
+            maxlen=CALM_FRAMES
+        )  # blocks of the last usual frames, in the reference's light
         self._unusual = 0
         self._other: Array | None = None
         # How much a block's light changes with its brightness when the mean changes by one count: 1 over the light
@@ -280,6 +291,7 @@ class LightMeter:
         steady = x if light is STEADY else (x - light.offset) / light.gain
         self._reference = self._reference + (steady - self._reference) / self._seen
         self._last = self._last + (steady - self._last) / min(self._seen, _SHORT)
+        self._calm.append(steady)
         self._frames += 1
         self._long += (float(steady.mean()) - self._long) / min(self._frames, _LONG)
         return light
@@ -334,7 +346,7 @@ class LightMeter:
             return Light(anew=True)
         fit = _fit(residual, reference, variance, self._last)
         light_counts = self._light_above(fit.centre, reference)
-        kind = self._unusual_kind(frame, x, fit, light_counts, variance)
+        kind = self._unusual_kind(frame, x, fit, light_counts, variance) or self._other_picture(x, variance)
         if kind:
             return self._pass_by(x, kind)
         spread = np.sqrt(max(fit.spread**2 - self._usual**2, 0.0) * float(np.median(variance)))
@@ -467,6 +479,15 @@ class LightMeter:
                 return "bright"
         return ""
 
+    def _other_picture(self, x: Array, variance: Array) -> str:
+        """Return why a frame shows something else, in part or as a whole; empty where it does not."""
+        level, n = self._level, self._intensity
+        floor = n.offset - n.scale / n.noise_slope if n.noise_slope > 0 else float(x.min())
+        steady = (x - level.offset) / level.gain
+        return other_picture(
+            steady, self._last, self._calm, self._blocks.size, floor, variance / level.gain**2
+        )
+
     def _contrast_left(self, x: Array, variance: Array) -> tuple[float, float]:
         """Return the contrast of a frame in that of the last ones, and its error."""
         fit = _fit(x - self._last, self._last, variance)
@@ -479,7 +500,7 @@ class LightMeter:
         pictured = float(np.var(x)) > 20 * float(np.median(self.variance_of(x)))
         self._other = x if other is None or not alike else other + (x - other) / 4
         self._unusual = self._unusual + 1 if other is not None else 1
-        patience = _PATIENCE if alike and pictured and kind == "bright" else _PATIENCE_DARK
+        patience = _PATIENCE if alike and pictured and kind not in ("dark", "saturated") else _PATIENCE_DARK
         if self._unusual >= patience:
             return Light(anew=True)
         return Light(unusual=kind)
