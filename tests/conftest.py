@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from fnmatch import fnmatchcase
-from pathlib import Path
 
 import pytest
+
+from support.skips import ALLOWED_SKIPS, Skips, allowed_skips
 
 # Two workers on two cores: the tensors of the tests are so small that more threads only get in the way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,7 +19,6 @@ for _name in ("SIGINT", "SIGHUP"):
     if _number is not None and signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _name == "SIGINT" else signal.SIG_DFL)
 
-ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 MOST_WORKERS = 8  # each may load torch, which takes most of a gigabyte
 
 
@@ -46,51 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in first)
 
 
-# -- skips
-
-
-class _Skips:
-    """Collects what was skipped, and fails the run where it is not on the list."""
-
-    def __init__(self, allowed: list[tuple[str, str]]) -> None:
-        self._allowed = allowed
-        self.unlisted: list[str] = []
-
-    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
-        if not report.skipped or hasattr(report, "wasxfail"):
-            return
-        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
-        reason = reason.removeprefix("Skipped: ")
-        if not any(
-            fnmatchcase(report.nodeid, test) and fnmatchcase(reason, why) for test, why in self._allowed
-        ):
-            self.unlisted.append(f"{report.nodeid}: {reason}")
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._note(report)
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        self._note(report)
-
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        if self.unlisted and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self.unlisted:
-            terminalreporter.section(f"skipped, and not listed in {ALLOWED_SKIPS.name}", red=True)
-            for line in sorted(set(self.unlisted)):
-                terminalreporter.line(line)
-
-
 def pytest_configure(config: pytest.Config) -> None:
     # The workers of xdist report to the process that started them.
     if config.getoption("--fail-on-unlisted-skips") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(_Skips(allowed_skips()), "unlisted-skips")
-
-
-def allowed_skips() -> list[tuple[str, str]]:
-    """Return the patterns of the list: a test and a reason, as in a shell."""
-    lines = ALLOWED_SKIPS.read_text(encoding="utf-8").splitlines()
-    pairs = (line.split(" :: ", 1) for line in lines if line.strip() and not line.startswith("#"))
-    return [(test.strip(), why.strip()) for test, why in pairs]
+        config.pluginmanager.register(Skips(allowed_skips()), "unlisted-skips")

@@ -38,7 +38,6 @@ def test_bad_input_gets_one_sentence(
     assert said.strip().count("\n") == 0
 
 
-@pytest.mark.slow  # loads torch in a process of its own
 def test_two_movies_of_one_name(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for folder in ("a", "b"):

@@ -288,8 +288,9 @@ def after_a_kill(run: Path, name: str) -> dict[int, Any]:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    "name", [FORMATS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FORMATS[1:])]
+)
 def test_a_killed_session_leaves_every_frame_that_was_written(tmp_path: Path, name: str) -> None:
     tiny_bundle(tmp_path / "tiny.denoscope", intensity=IDENTITY)
     movie = np.random.default_rng(2).poisson(300, (3000, *SHAPE)).astype(np.uint16)

@@ -165,7 +165,6 @@ def test_what_is_clicked_reaches_the_session(until: Callable[..., None]) -> None
     display.close()
 
 
-@pytest.mark.slow
 def test_dock_records(
     until: Callable[..., None], movie: Path, bundle: Path, tmp_path: Path, application: QApplication
 ) -> None:

@@ -18,7 +18,6 @@ import tifffile
 from acquisition.conftest import ROOT, environment
 
 pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
-pytestmark = [pytest.mark.micromanager, pytest.mark.slow]
 
 WAYS = ROOT / "docs" / "guides"
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted(WAYS.glob("*.md"))}
@@ -49,6 +48,8 @@ def denoscope(line: str, folder: Path) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.micromanager
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["pycromanager.md", "pymmcore-plus.md"])
 def test_scripts(page: str, tmp_path: Path) -> None:
     scripts = blocks(page, "python")
@@ -59,11 +60,15 @@ def test_scripts(page: str, tmp_path: Path) -> None:
         run([sys.executable, path], tmp_path)
 
 
+@pytest.mark.micromanager
+@pytest.mark.slow
 def test_the_command_of_a_script(tmp_path: Path) -> None:
     (line,) = blocks("pycromanager.md", "sh")
     assert denoscope(line, tmp_path)["frames"]["received"] == 60
 
 
+@pytest.mark.micromanager
+@pytest.mark.slow
 def test_a_window_that_is_open(tmp_path: Path) -> None:
     from acquisition.bridge_peer import Peer
 
@@ -77,6 +82,8 @@ def test_a_window_that_is_open(tmp_path: Path) -> None:
     assert report["frames"]["received"] == 25
 
 
+@pytest.mark.micromanager
+@pytest.mark.slow
 def test_other_software(tmp_path: Path) -> None:
     watched, replayed = blocks("other-software.md", "sh")
     frames = np.random.default_rng(3).poisson(200, (50, 64, 64)).astype(np.uint16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,19 @@ from denoscope.train.flow.net import load_flow
 from denoscope.train.networks.live.guide import lead_to_centre, resize_flow
 from support.wrapped_backends import DeviceBackend
 
-pytestmark = pytest.mark.slow  # the exporter takes seconds a graph
-
 SMALL = {"window": 3, "features": 3, "width": 4, "wide": 6, "head": 8}
 NARROW = {"encode_channels": 4, "encode_width": 6, "trunk_width": 8, "deep_width": 8, "spatial_channels": 3}
 CAMERA = Intensity(offset=3.0, scale=2.0, noise_slope=0.3, noise_floor=0.2)
 FOLLOWING = ("live", "live with flows")  # both are told how far off the scene a frame lies
 METHODS = ("umvd", "umvd with a baseline", "umvd with a baseline and a gain", "sts-uvd", *FOLLOWING)
+
+
+def some(
+    methods: Iterable[str], later: Iterable[str] = ("umvd", "umvd with a baseline", "live")
+) -> list[Any]:
+    """Return the methods; those whose graphs another has too are slow, because the exporter takes seconds a graph."""
+    return [pytest.param(m, marks=pytest.mark.slow) if m in later else m for m in methods]
+
 
 FloatArray = npt.NDArray[np.float32]
 Network = Umvd | StsUvd | LiveNet
@@ -60,15 +67,23 @@ def untrained(method: str) -> Network:
     return Umvd(UmvdSettings(**SMALL, baseline_frames=baseline, amplify=amplify)).eval()
 
 
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Network, Bundle]]:
-    folder, made = tmp_path_factory.mktemp("bundles"), {}
-    for method in METHODS:
+class _Made(dict[str, tuple[Network, Bundle]]):
+    """Networks and their bundles, made when they are first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __missing__(self, method: str) -> tuple[Network, Bundle]:
         network = untrained(method)
         flow = load_flow() if method == "sts-uvd" else None
-        bundle = export_bundle(network, folder / method, name=method, trained_on=["nothing"], flow=flow)
-        made[method] = network, bundle
-    return made
+        bundle = export_bundle(network, self._folder / method, name=method, trained_on=["nothing"], flow=flow)
+        self[method] = network, bundle
+        return self[method]
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Network, Bundle]]:
+    return _Made(tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +142,7 @@ def streamed(
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime-cpu", "openvino"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", some(METHODS))
 def test_a_stream_equals_the_whole_windows(
     bundles: dict[str, tuple[Network, Bundle]], movie: FloatArray, method: str, backend: str
 ) -> None:
@@ -144,7 +159,7 @@ def test_a_stream_equals_the_whole_windows(
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime-cpu", "openvino", "device"])
-@pytest.mark.parametrize("method", FOLLOWING)
+@pytest.mark.parametrize("method", some(FOLLOWING))
 def test_a_stream_of_a_moving_scene_equals_the_whole_windows(
     bundles: dict[str, tuple[Network, Bundle]], method: str, backend: str
 ) -> None:
@@ -172,7 +187,7 @@ def test_a_stream_of_a_moving_scene_equals_the_whole_windows(
     assert np.abs(blunt - expected).max() > 1e-2 * size
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", some(METHODS))
 def test_the_manifest_says_what_the_method_has(
     bundles: dict[str, tuple[Network, Bundle]], method: str
 ) -> None:
@@ -195,7 +210,7 @@ def test_the_manifest_says_what_the_method_has(
         Stream(bundles[method][1], "onnxruntime-cpu", std=True)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", some(METHODS))
 def test_a_bundle_gives_its_network_back(bundles: dict[str, tuple[Network, Bundle]], method: str) -> None:
     network, bundle = bundles[method]
     again = load_network(Bundle.load(Path(bundle.folder)))
@@ -214,7 +229,7 @@ def test_a_bundle_gives_its_network_back(bundles: dict[str, tuple[Network, Bundl
 
 
 @pytest.mark.skipif(not installed("tensorrt_rtx"), reason="needs the extra 'gpu'")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", some(METHODS, ("umvd", "umvd with a baseline", "live", "sts-uvd")))
 def test_engines_are_built_of_every_graph(
     bundles: dict[str, tuple[Network, Bundle]], tmp_path: Path, method: str
 ) -> None:
@@ -233,7 +248,7 @@ def test_engines_are_built_of_every_graph(
         assert not any("HALF" in kind or "BF16" in kind for kind in contents.layer_types)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", some(METHODS))
 def test_half_precision_keeps_the_flow_and_the_warp_in_float32(
     bundles: dict[str, tuple[Network, Bundle]], movie: FloatArray, method: str
 ) -> None:

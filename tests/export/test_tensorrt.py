@@ -37,10 +37,13 @@ from denoscope.runtime import Bundle, InvalidInput, list_bundles
 from denoscope.runtime.engines import EngineCache, LocalGpu
 from denoscope.runtime.motion.field import KNOTS, interpolation, places
 from support.damage import mutated
+from support.shell import run_here
 from support.tiny_bundle import tiny_bundle
 
 ROOT = Path(__file__).parents[2]
 GENERATIONS = [Target(7, 5), Target(8, 0), Target(8, 6), Target(8, 9), Target(12, 0)]
+# Every bundle once, the oldest and the newest generation: the others are slow.
+QUICK = {("live-fast", "sm75"), ("live-fast", "sm120"), ("live", "sm86"), ("live-hq", "sm89")}
 SQUARE = ((64, 64), (64, 64), (64, 64))
 
 needs_builder = pytest.mark.skipif(
@@ -168,8 +171,19 @@ def test_engines_of_every_graph_for_every_generation(tiny: Bundle, cache: Engine
 
 
 @needs_builder
-@pytest.mark.parametrize("name", list_bundles())
-@pytest.mark.parametrize("target", GENERATIONS, ids=lambda target: target.name)
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        pytest.param(
+            name,
+            target,
+            id=f"{target.name}-{name}",
+            marks=() if (name, target.name) in QUICK else pytest.mark.slow,
+        )
+        for target in GENERATIONS
+        for name in list_bundles()
+    ],
+)
 def test_engines_of_the_shipped_bundles(name: str, target: Target, cache: EngineCache) -> None:
     bundle = Bundle.load(name)
     for plan in plan_engines(bundle, [target], [(512, 512)], dynamic=(64, 2048)):
@@ -401,7 +415,7 @@ def test_the_rewritten_fuse_gives_the_same_frames(name: str) -> None:
         np.testing.assert_allclose(new, old, rtol=2e-5, atol=2e-5)
 
 
-# From the shell, in real processes.
+# From the shell, in real processes where two work at once or one is interrupted.
 
 
 def denoscope(*words: object) -> subprocess.Popen[str]:
@@ -419,6 +433,10 @@ def finished(child: subprocess.Popen[str]) -> tuple[int, str, str]:
     return child.returncode, out, err
 
 
+def told(done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
+    return done.returncode, done.stdout, done.stderr
+
+
 @needs_builder
 def test_build_list_verify_and_prune_from_the_shell(tiny: Bundle, cache: EngineCache) -> None:
     words = ("build", tiny.folder, "--for", "rtx3060", "--size", "64x64", "--cache", cache.folder, "--json")
@@ -431,20 +449,20 @@ def test_build_list_verify_and_prune_from_the_shell(tiny: Bundle, cache: EngineC
     assert sorted(e["built"] for answer in answers for e in answer) == [False] * 3 + [True] * 3
     assert all("tensorrt_rtx" in err and "builds for 8.6" in err for _, _, err in at_once)
 
-    code, out, _ = finished(denoscope("engines", "list", "--cache", cache.folder))
+    code, out, _ = told(run_here("engines", "list", "--cache", cache.folder))
     assert (code, out.count(": good")) == (0, 3)
     victim = Path(answers[0][1]["path"])
     victim.write_bytes(victim.read_bytes()[:-1])
-    code, out, _ = finished(denoscope("engines", "verify", "--cache", cache.folder))
+    code, out, _ = told(run_here("engines", "verify", "--cache", cache.folder))
     assert (code, out.count(": good")) == (1, 2)
     assert "2 good, 1 unusable" in out
-    code, out, _ = finished(denoscope(*words, "--quiet"))
+    code, out, _ = told(run_here(*words, "--quiet"))
     assert [e["built"] for e in json.loads(out)["engines"]] == [False, True, False]
-    code, out, _ = finished(denoscope("engines", "prune", "--all", "--cache", cache.folder, "--json"))
+    code, out, _ = told(run_here("engines", "prune", "--all", "--cache", cache.folder, "--json"))
     assert (code, len(json.loads(out.splitlines()[-1])["deleted"])) == (0, 3)
-    code, _, err = finished(denoscope("engines", "list", "--all", "--cache", cache.folder))
+    code, _, err = told(run_here("engines", "list", "--all", "--cache", cache.folder))
     assert (code, "goes with prune" in err) == (2, True)
-    code, _, err = finished(denoscope("build", tiny.folder, "--for", "h100", "--size", "64x64"))
+    code, _, err = told(run_here("build", tiny.folder, "--for", "h100", "--size", "64x64"))
     assert (code, len(err.strip().splitlines())) == (2, 1)
 
 
@@ -455,10 +473,10 @@ def test_export_from_the_shell(tiny: Bundle, tmp_path: Path) -> None:
         ((tiny.folder, "--precision", "int4"), "choose fp32 or fp16"),
         (("nowhere.denoscope",), "There is no bundle"),
     ):
-        code, _, err = finished(denoscope("export", *words, "--output", output))
+        code, _, err = told(run_here("export", *words, "--output", output))
         assert (code, message in err, len(err.strip().splitlines())) == (2, True, 1), err
         assert not output.exists()
-    code, _, err = finished(denoscope("export", tiny.folder, "--output", tiny.folder))
+    code, _, err = told(run_here("export", tiny.folder, "--output", tiny.folder))
     assert (code, "exists: name another folder" in err) == (2, True)
 
 

@@ -123,7 +123,7 @@ def break_tiffs(folder: Path, watch: Watch, count: int, seed: int) -> None:
 
 
 def test_some_broken_tiff_headers(tmp_path: Path, watch: Watch, capfd: pytest.CaptureFixture[str]) -> None:
-    break_tiffs(tmp_path, watch, 300, seed=0)
+    break_tiffs(tmp_path, watch, 500, seed=0)
     assert capfd.readouterr().err == "", "what libraries think of a damaged file is no concern of the user"
 
 

@@ -198,7 +198,6 @@ def test_the_test_movies_cover_what_users_record() -> None:
     assert all(seed >= 2**31 for seed in seeds[1:])  # `simulated_movies` draws its seeds below
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", TEST_MOVIES)
 def test_every_test_movie_can_be_made(name: str) -> None:
     from denoscope.train import test_movie
