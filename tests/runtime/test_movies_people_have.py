@@ -268,3 +268,112 @@ def test_ndtiff_tells_times_pixel_size_and_channel(tmp_path: Path) -> None:
     facts = open_movie(tmp_path).facts  # type: ignore[union-attr]
     assert (facts.pixel_size_um, facts.exposure_s, facts.channel) == (0.65, 0.01, "GFP")
     assert facts.times_s == pytest.approx([0.02 * t for t in range(6)])
+
+
+def write_companion_set(folder: Path, data: npt.NDArray[Any]) -> None:
+    """Write an OME-TIFF set (T, C) of a file a time point, described by a file of its own."""
+    head = (
+        '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+    )
+    listed = ""
+    for t, frames in enumerate(data):
+        only = f'{head}><BinaryOnly MetadataFile="m.companion.ome" UUID="urn:uuid:9"/></OME>'
+        with tifffile.TiffWriter(folder / f"p{t}.tif") as writer:
+            for c, frame in enumerate(frames):
+                writer.write(frame, contiguous=False, metadata=None, description=only if c == 0 else None)
+        listed += "".join(
+            f'<TiffData FirstT="{t}" FirstC="{c}" FirstZ="0" IFD="{c}" PlaneCount="1">'
+            f'<UUID FileName="p{t}.tif">urn:uuid:{t}</UUID></TiffData>'
+            for c in range(data.shape[1])
+        )
+    (folder / "m.companion.ome").write_text(
+        f'{head}><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="{W}" '
+        f'SizeY="{H}" SizeZ="1" SizeC="2" SizeT="{len(data)}"><Channel ID="Channel:0:0" Name="GFP"/>'
+        f'<Channel ID="Channel:0:1" Name="RFP"/>{listed}</Pixels></Image></OME>'
+    )
+
+
+@pytest.mark.parametrize("named", ["p0.tif", "p3.tif", "m.companion.ome", ""])
+def test_a_set_of_tiff_files_is_read_as_its_companion_says(tmp_path: Path, named: str) -> None:
+    data = pixels(5, 2)
+    write_companion_set(tmp_path, data)
+    with pytest.raises(InvalidInput, match="0 `GFP`, 1 `RFP`: choose with `channel`"):
+        open_movie(tmp_path / named)
+    reads(tmp_path / named, data[:, 1], channel="RFP")
+    (tmp_path / "m.companion.ome").unlink()
+    if named.endswith("tif"):
+        with pytest.raises(InvalidInput, match=r"m\.companion\.ome describes, which is not beside it"):
+            open_movie(tmp_path / named)
+
+
+def test_a_companion_that_names_files_elsewhere_or_itself_is_refused(tmp_path: Path) -> None:
+    write_companion_set(tmp_path, pixels(2, 2))
+    companion = tmp_path / "m.companion.ome"
+    text = companion.read_text()
+    for other, said in (("../p0.tif", "not below its folder"), ("", "does not say which TIFF file")):
+        companion.write_text(text.replace("p0.tif", other))
+        with pytest.raises(InvalidInput, match=said):
+            open_movie(companion)
+    companion.write_text("<OME")
+    with pytest.raises(InvalidInput, match="does not say which TIFF file"):
+        open_movie(tmp_path / "p0.tif")
+
+
+def test_a_stack_of_imagej_without_its_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, pixels(12), imagej=True, metadata={"axes": "TYX"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InvalidInput, match="saved with 12 images and holds 1: it was cut short"):
+        open_movie(path)
+
+
+def test_pages_that_are_not_listed_are_said(tmp_path: Path) -> None:
+    path, data = tmp_path / "m.tif", np.tile(pixels(9), (1, 4, 4))
+    with tifffile.TiffWriter(path) as writer:
+        for frame in data:
+            writer.write(frame, photometric="minisblack", contiguous=False, metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        at = tif.pages[2].offset
+    stored = bytearray(path.read_bytes())
+    end = at + 2 + 12 * struct.unpack_from("<H", stored, at)[0]
+    stored[end : end + 4] = bytes(4)  # the page after the third is forgotten
+    path.write_bytes(stored)
+    assert "lists 3 frames in 0.16" in reads(path, data[:3])
+
+
+def test_of_a_folder_of_stacks_of_planes_one_can_be_chosen(tmp_path: Path) -> None:
+    data = pixels(4, 3)
+    for t in range(4):
+        tifffile.imwrite(tmp_path / f"v_t{t}.tif", data[t], imagej=True, metadata={"axes": "ZYX"})
+    assert "v_t0.tif has 3 planes and one time point" in reads(tmp_path, data.reshape(-1, H, W))
+    reads(tmp_path, data[:, 1], plane=1)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("kind", ["npy", "h5", "zarr", "tif"])
+def test_time_as_the_last_axis_is_noticed(tmp_path: Path, kind: str, last: bool) -> None:
+    rng = np.random.default_rng(4)
+    picture = (
+        300 + 40 * np.cumsum(rng.normal(size=(40, 40)), 0) + 40 * np.cumsum(rng.normal(size=(40, 40)), 1)
+    )
+    lamp = 1 + 0.5 * (np.arange(60) % 2)
+    movie = rng.poisson(np.clip(picture, 20, None) * lamp[:, None, None]).astype(np.uint16)
+    movie = (
+        np.ascontiguousarray(np.moveaxis(movie, 0, -1))
+        if last
+        else np.pad(movie[:40], ((0, 0), (0, 0), (0, 9)), mode="edge")
+    )
+    path = tmp_path / f"m.{kind}"
+    if kind == "npy":
+        np.save(path, movie)
+    elif kind == "tif":
+        tifffile.imwrite(path, movie)
+    elif kind == "h5":
+        write_hdf5(path, {"movie": movie})
+    else:
+        pytest.importorskip("zarr").create_array(str(path), data=movie, chunks=(20, 20, 20))
+    if last:
+        with pytest.raises(InvalidInput, match=r"time as the last: save it as \(T, H, W\)"):
+            open_movie(path)
+    else:
+        reads(path, movie)

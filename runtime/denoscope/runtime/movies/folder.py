@@ -173,7 +173,7 @@ def _open_parts(
         opener = partial(open_flat, limit_bytes=limit_bytes)
     first = opener(parts[0])
     frame_bytes = first.shape[1] * first.shape[2] * first.dtype.itemsize
-    if first.shape[0] == 1:
+    if first.shape[0] == 1 and inside.plane is None and inside.channel is None:
         lengths = _count_images(parts, frame_bytes, first.piece == (1, 1, 1))
     elif turns is not None:
         lengths = [count_pages(part) for part in parts]
@@ -192,7 +192,7 @@ def _open_parts(
             f"{len(parts) - 1}."
         )
     note = parts_note(path.name, parts, lengths) if stacks and len(parts) > 1 else _lost_note(path, lost)
-    note = "; ".join(filter(None, (said, note)))
+    note = "; ".join(filter(None, (said, first.note, note)))
     joined = Joined(parts, lengths, opener, first, note)
     if turns is None:
         return joined

@@ -11,9 +11,10 @@ from xml.etree import ElementTree as ET
 
 from denoscope.runtime.errors import InvalidInput
 
-__all__ = ["OmeImage", "check_names", "file_names", "listed_images", "page_turns"]
+__all__ = ["OmeImage", "check_names", "companion_of", "file_names", "listed_images", "page_turns"]
 
 _MOST_PLANES = 2_000_000
+_LARGEST_XML = 256 * 2**20
 
 
 @dataclass
@@ -78,6 +79,39 @@ def check_names(path: Path, xml: str) -> list[str]:
                 f"{path} names `{name[:80]}`, which is no regular file: remove it from the folder."
             )
     return names
+
+
+def companion_of(path: Path, xml: str) -> tuple[Path, str] | None:
+    """Return the file that describes a TIFF whose OME-XML only names it, and its OME-XML; None where there is none.
+
+    Raises
+    ------
+    InvalidInput
+        If that file is missing or too large.
+    """
+    match = re.search(r"<(?:\w+:)?BinaryOnly\b[^>]*\bMetadataFile\s*=\s*[\"']([^\"']+)[\"']", xml)
+    if match is None:
+        return None
+    check_names(path, xml)
+    there = path.parent / match[1]
+    if not there.is_file():
+        raise InvalidInput(
+            f"{path} is one part of a recording that {match[1]} describes, which is not beside it: copy that file too."
+        )
+    return (there, read_companion(there)) if there != path else None
+
+
+def read_companion(path: Path) -> str:
+    """Return the OME-XML in a file of its own, with names checked; empty where a TIFF file holds it."""
+    if path.stat().st_size > _LARGEST_XML and path.suffix.lower() not in (".tif", ".tiff"):
+        raise InvalidInput(f"{path} has {path.stat().st_size / 1e6:.0f} MB of metadata: it is damaged.")
+    with path.open("rb") as file:
+        head = file.read(4)
+        if head[:2] in (b"II", b"MM"):
+            return ""
+        xml = (head + file.read()).decode("utf-8", errors="replace")
+    check_names(path, xml)
+    return xml
 
 
 def listed_images(xml: str) -> list[OmeImage] | None:

@@ -25,6 +25,7 @@ from .lazy import LazyMovie, Reader
 from .pages_of import choose_pages
 from .pages_of import interleaved as alternating
 from .pick import Wanted
+from .time_axis import check_time_is_first
 
 __all__ = ["FORMATS", "AnyMovie", "MovieFormat", "open_movie"]
 
@@ -37,6 +38,8 @@ AnyMovie = (
 )
 
 _VIDEOS = (".avi", ".mkv", ".mp4", ".mov", ".wmv", ".mj2", ".webm")
+# Formats that often name no axes.
+_UNNAMED = ("HDF5", "NumPy array", "OME-Zarr", "TIFF")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # Larger files are read, not mapped: mapped pages count as the process's own memory until others need it.
 _MAPPED_BYTES = 256 * 2**20
@@ -111,6 +114,10 @@ def _is_thorlabs(path: Path) -> bool:
     return path.suffix.lower() == ".raw" and path.is_file() and path.with_name("Experiment.xml").is_file()
 
 
+def _is_companion(path: Path) -> bool:
+    return path.name.lower().endswith((".companion.ome", ".ome.xml")) and path.is_file()
+
+
 def _is_tiff(path: Path) -> bool:
     return path.is_file()
 
@@ -131,6 +138,7 @@ FORMATS: tuple[MovieFormat, ...] = (
     MovieFormat("video", _ends(*_VIDEOS), "video:open_video", "av", "video"),
     MovieFormat("ThorImage raw", _is_thorlabs, "thorlabs:open_thorlabs"),
     MovieFormat("Scanbox", _ends(".sbx"), "scanbox:open_scanbox", "scipy"),
+    MovieFormat("OME-XML of several TIFF files", _is_companion, "tiff:open_companion"),
     MovieFormat("format that is not read", is_foreign, "foreign:open_foreign"),
     MovieFormat("folder of images", Path.is_dir, "folder:open_folder"),
     MovieFormat("TIFF", _is_tiff, "tiff:open_tiff"),
@@ -217,6 +225,8 @@ def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     module, _, function = kind.opener.partition(":")
     opener = getattr(import_module(f"{__package__}.{module}"), function)
     reader: Reader = opener(path, wanted, limit_bytes)
+    if kind.name in _UNNAMED:
+        check_time_is_first(str(path), reader)
     if kind.name == "TIFF" and not reader.note and (others := _other_parts(path)):
         reader.note = (
             f"{path.name} is opened alone; "

@@ -29,7 +29,7 @@ from .check import check_claim, check_dtype, check_regular, one_line
 from .install import how_to_install
 from .joined import Chosen, Joined
 from .lazy import Reader
-from .ome import OmeImage, check_names, listed_images
+from .ome import OmeImage, check_names, companion_of, listed_images, read_companion
 from .pages_of import Turns, choose_pages, scanimage_turns
 from .pick import Axis, Wanted, pick, pick_index
 
@@ -56,6 +56,28 @@ def open_tiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         If it is no TIFF, damaged, claims more than it can hold, or the choice is ambiguous.
     """
     return _open_with(path, lambda tif: _open_arranged(tif, path, wanted, limit_bytes))
+
+
+def open_companion(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open the TIFF files that a file of OME-XML lists as one movie.
+
+    Raises
+    ------
+    InvalidInput
+        If it lists no files, or the choice is ambiguous.
+    """
+    check_regular(path)
+    return _open_described(path, read_companion(path), wanted, limit_bytes)
+
+
+def _open_described(path: Path, xml: str, wanted: Wanted, limit_bytes: int) -> Reader:
+    images = [image for image in listed_images(xml) or () if image.pages]
+    if not images or any(not file for image in images for pages in image.pages.values() for file, _ in pages):
+        raise InvalidInput(
+            f"{path} does not say which TIFF file holds which frame: open the recording in Fiji (File > Import > "
+            "Bio-Formats) and save it as OME-TIFF."
+        )
+    return _open_listed(images, path, wanted, limit_bytes)
 
 
 def open_flat(path: Path, limit_bytes: int) -> Reader:
@@ -117,7 +139,9 @@ def head_of(path: Path) -> Head:
     with _one_sentence(path), tifffile.TiffFile(path) as tif:
         if tif.is_ome and tif.ome_metadata:
             check_names(path, tif.ome_metadata)
-        return Head(_turns_of(tif), (tif.ome_metadata or "") if tif.is_ome else "")
+        xml = (tif.ome_metadata or "") if tif.is_ome else ""
+        described = companion_of(path, xml) if "BinaryOnly" in xml else None
+        return Head(_turns_of(tif), xml if described is None else described[1])
 
 
 def count_pages(path: Path) -> int:
@@ -226,11 +250,16 @@ def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_byt
         return flat if len(places) == flat.shape[0] and not note else Chosen(flat, places, note)
     if not (tif.flags & _ARRANGED) and (reader := _open_plain(tif, path, wanted, limit_bytes)) is not None:
         return reader
+    if tif.is_ome and "BinaryOnly" in (tif.ome_metadata or ""):
+        described = companion_of(path, tif.ome_metadata or "")
+        if described is not None and described[1]:
+            return _open_described(*described, wanted, limit_bytes)
     if tif.is_ome and not tif.is_mmstack and (listed := _listed(tif, path)) is not None:
         return _open_listed(listed, path, wanted, limit_bytes)
     series = list(tif.series)
     if not series:
         raise InvalidInput(f"{path} holds no images: give a movie of at least one frame.")
+    _check_imagej(tif, path, series)
     if _written_one_by_one(series) and wanted.position is None:
         frames = _open_plain(tif, path, wanted, limit_bytes)
         if frames is not None:
@@ -241,6 +270,16 @@ def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_byt
         index = pick_index(str(path), Axis("position", len(series), labels), wanted.position)
         wanted = Wanted(wanted.channel, wanted.plane, None)
     return _open_series(tif, series[index], index, path, wanted, limit_bytes)
+
+
+def _check_imagej(tif: tifffile.TiffFile, path: Path, series: list[tifffile.TiffPageSeries]) -> None:
+    """Refuse a stack of ImageJ that has lost its end: its description says how many images there were."""
+    planned = (tif.imagej_metadata or {}).get("images")
+    found = sum(math.prod(s.shape) // max(math.prod(s.keyframe.shape), 1) for s in series)
+    if isinstance(planned, int) and found < planned:
+        raise InvalidInput(
+            f"{path} was saved with {planned} images and holds {found}: it was cut short or is damaged; copy it again."
+        )
 
 
 def _written_one_by_one(series: list[tifffile.TiffPageSeries]) -> bool:
@@ -359,7 +398,13 @@ def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes:
         # Pages of a contiguous key take its size in bytes for their own, which would hide a page that differs.
         first.is_contiguous = False
         tif.pages.set_keyframe(0)
-    return _PageReader(path, first, count, lambda t: tif.pages[t])
+    listed, size = count * math.prod(first.shape) * first.bitspersample // 8, path.stat().st_size
+    lost = first.compression == 1 and not first.subifds and size > 2 * listed + 2**14
+    note = (
+        f"{path.name} lists {count} frames in {size / 1e6:.3g} MB, which have room for more: it may have been cut "
+        "short or still be written"
+    )
+    return _PageReader(path, first, count, lambda t: tif.pages[t], note if lost else "")
 
 
 def _open_series(

@@ -1,0 +1,58 @@
+"""Check of arrays without names of axes: frames that lie along the first two axes, with time as the last."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.runtime.errors import InvalidInput
+
+from .lazy import Reader
+
+__all__ = ["check_time_is_first"]
+
+_FRAMES = 32
+_PIXELS = 128
+_SURE, _LITTLE = 0.5, 0.25
+_DARK = 0.02
+
+Picture = npt.NDArray[np.float64]
+
+
+def check_time_is_first(name: str, reader: Reader) -> None:
+    """Refuse an array (H, W, T): halves of it agree on a picture there and not in what should be frames.
+
+    Only arrays are looked at whose first two axes are equally long and the third is not, as those of square frames.
+
+    Raises
+    ------
+    InvalidInput
+        If time is the last axis.
+    """
+    length, height, width = reader.shape
+    if length != height or height == width or length < _FRAMES:
+        return
+    rows, columns = slice(0, height), slice(0, width)
+    step = max(height // _PIXELS, 1), max(width // _PIXELS, 1)
+    taken = np.linspace(0, length - 1, _FRAMES).astype(int)
+    sample = np.stack(
+        [reader.read(int(t), int(t) + 1, rows, columns)[0, :: step[0], :: step[1]] for t in taken]
+    )
+    sample = np.nan_to_num(sample.astype(np.float64))
+    # Light that changes as a whole is taken out along the last axis, where time may be.
+    trace = sample.mean(axis=(0, 1))
+    sample = sample * (trace.mean() / np.where(np.abs(trace) > _DARK * np.abs(trace).max(), trace, np.inf))
+    across = _agreement(sample[:, :, ::2].mean(axis=2), sample[:, :, 1::2].mean(axis=2))
+    frame = _agreement(sample[::2].mean(axis=0), sample[1::2].mean(axis=0))
+    if across > _SURE and frame < _LITTLE * across:
+        raise InvalidInput(
+            f"{name} has the shape {reader.shape}, and its frames lie along the first two axes, with time as the last: "
+            "save it as (T, H, W), in Python with numpy.moveaxis(movie, -1, 0)."
+        )
+
+
+def _agreement(first: Picture, second: Picture) -> float:
+    """Return the correlation of two pictures of the same, without the means of their rows and columns."""
+    one, other = (p - p.mean(axis=0) - p.mean(axis=1, keepdims=True) + p.mean() for p in (first, second))
+    scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    return float((one * other).sum()) / scale if scale > 0 else 0.0
