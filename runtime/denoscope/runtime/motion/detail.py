@@ -175,12 +175,15 @@ def joined(yy: Array, xx: Array, yx: Array, field: Array) -> Array:
     return np.stack([yy * field[0] + yx * field[1], yx * field[0] + xx * field[1]])
 
 
+_SHORTEST = 4  # edge after binning; less shows no motion
+
+
 def binning(shape: tuple[int, int], largest: int = LARGEST) -> tuple[int, tuple[int, int]]:
     """Return how many pixels of a frame (H, W) to join along each axis before looking for motion, and the size then.
 
-    No edge is longer than `largest` then.
+    No edge is longer than `largest` then, unless the other one would be shorter than four.
     """
-    b = max(1, -(-max(shape) // largest))
+    b = max(1, min(-(-max(shape) // largest), min(shape) // _SHORTEST))
     return b, (shape[0] // b, shape[1] // b)
 
 

@@ -212,7 +212,7 @@ class Registration:
     def _peak(self, correlation: Image) -> tuple[int, int]:
         """Return the lag of the highest correlation within reach, in pixels of the frame."""
         b = self._bin
-        ry, rx = (min(self.reach // b, n // 2 - 1) for n in self._size)
+        ry, rx = (max(min(self.reach // b, n // 2 - 1), 0) for n in self._size)
         near = np.roll(correlation, (ry, rx), axis=(0, 1))[: 2 * ry + 1, : 2 * rx + 1]
         y, x = np.unravel_index(int(near.argmax()), near.shape)
         fine_y, fine_x = y + _vertex(near[:, x], int(y)), x + _vertex(near[y], int(x))
