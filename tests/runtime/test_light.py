@@ -193,7 +193,7 @@ def test_single_frames_of_something_else_are_shown_as_measured(kind: str) -> Non
         elif kind == "rows of zeros":
             odd[t, 60:] = 0
         elif kind == "partly bright":
-            odd[t, :40, :60] = 65535
+            odd[t, :40, :60] = counts(np.random.default_rng(t).normal(9000, 200, (40, 60)))
         elif kind == "of another picture":
             odd[t] = other[t]
         elif kind == "saturated":
