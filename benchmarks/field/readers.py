@@ -26,6 +26,7 @@ from support.recordings import (
     turn,
 )
 from support.tiny_bundle import tiny_bundle
+from support.vendor_files import write_oib, write_scanbox, write_thorlabs
 
 from . import Case, Outcome
 
@@ -206,6 +207,31 @@ def _lost_part(folder: Path) -> Path:
     return path
 
 
+def _vendor(folder: Path, *, kind: str) -> Made:
+    movie = turn(12, 2)[:, :2]
+    parts: dict[tuple[str, ...], Movie] = {("--channel", str(c)): movie[:, c] for c in range(2)}
+    if kind == "ThorImage":
+        write_thorlabs(folder / "thor", movie[:, None])
+        return folder / "thor", parts
+    if kind == "Scanbox":
+        return write_scanbox(folder / "m.sbx", movie[:, None]), parts
+    return write_oib(folder / "m.oib", movie.swapaxes(0, 1)[:, None]), parts
+
+
+def _cut_imagej(folder: Path) -> Path:
+    tifffile.imwrite(folder / "m.tif", turn(12, 1)[:, 0], imagej=True, metadata={"axes": "TYX"})
+    (folder / "m.tif").write_bytes((folder / "m.tif").read_bytes()[:-5000])
+    return folder / "m.tif"
+
+
+def _time_last(folder: Path) -> Path:
+    np.save(
+        folder / "m.npy",
+        np.ascontiguousarray(np.moveaxis(active_cells(90, 64, 64)[1], 0, -1).astype(np.uint16)),
+    )
+    return folder / "m.npy"
+
+
 def _pipe(folder: Path) -> Path:
     os.mkfifo(folder / "m.tif")
     return folder / "m.tif"
@@ -280,6 +306,11 @@ def cases() -> list[Case]:
             "named, and the way out",
             partial(refused, partial(_bytes, name=f"m.{ending}"), (word,)),
         )
+    for kind in ("ThorImage", "Scanbox", "OIB"):
+        make = partial(_vendor, kind=kind)
+        add(kind, "asks for --channel", partial(chosen_apart, make, "channel"))
+    add("ImageJ stack without its end", "refused", partial(refused, _cut_imagej, ("was cut short",)))
+    add("array with time last", "refused, with the way", partial(refused, _time_last, ("moveaxis",)))
     if hasattr(os, "mkfifo"):
         add("pipe", "refused before reading", partial(refused, _pipe, ("pipe",)))
     return found

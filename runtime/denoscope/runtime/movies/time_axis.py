@@ -20,7 +20,7 @@ Picture = npt.NDArray[np.float64]
 
 
 def check_time_is_first(name: str, reader: Reader) -> None:
-    """Refuse an array (H, W, T): halves of it agree on a picture there and not in what should be frames.
+    """Refuse an array (H, W, T): halves of it agree on a picture there, and on far less in what should be frames.
 
     Only arrays are looked at whose first two axes are equally long and the third is not, as those of square frames.
 
@@ -44,15 +44,15 @@ def check_time_is_first(name: str, reader: Reader) -> None:
     sample = sample * (trace.mean() / np.where(np.abs(trace) > _DARK * np.abs(trace).max(), trace, np.inf))
     across = _agreement(sample[:, :, ::2].mean(axis=2), sample[:, :, 1::2].mean(axis=2))
     frame = _agreement(sample[::2].mean(axis=0), sample[1::2].mean(axis=0))
-    if across > _SURE and frame < _LITTLE * across:
+    if across[0] > _SURE and frame[1] < _LITTLE * across[1]:
         raise InvalidInput(
             f"{name} has the shape {reader.shape}, and its frames lie along the first two axes, with time as the last: "
             "save it as (T, H, W), in Python with numpy.moveaxis(movie, -1, 0)."
         )
 
 
-def _agreement(first: Picture, second: Picture) -> float:
-    """Return the correlation of two pictures of the same, without the means of their rows and columns."""
+def _agreement(first: Picture, second: Picture) -> tuple[float, float]:
+    """Return correlation and covariance of two pictures of the same, without the means of rows and columns."""
     one, other = (p - p.mean(axis=0) - p.mean(axis=1, keepdims=True) + p.mean() for p in (first, second))
-    scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
-    return float((one * other).sum()) / scale if scale > 0 else 0.0
+    scale, shared = float(np.sqrt((one**2).mean() * (other**2).mean())), float((one * other).mean())
+    return (shared / scale if scale > 0 else 0.0), shared
