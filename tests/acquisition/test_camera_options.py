@@ -116,7 +116,7 @@ def test_correlated_noise_is_said() -> None:
     assert (found["kind"], found["warning"]) == ("white", None)
     found = check_noise((white + np.roll(white, 1, 2)) / 2)
     assert found is not None
-    assert "noise is correlated along rows: 0.5" in found["warning"]
+    assert "share some noise (correlation 0.5" in found["warning"]
     assert check_noise(white[:2]) is None
 
 

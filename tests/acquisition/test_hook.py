@@ -10,6 +10,7 @@ import time
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ import tifffile
 from ome_types import from_tiff
 
 from acquisition.conftest import environment
-from denoscope.acquisition import OutputExists, Source, SourceFailed, hook
+from denoscope.acquisition import OutputExists, Source, SourceFailed, attach, hook
+from denoscope.acquisition.integrations import hook as hook_module
 from denoscope.acquisition.sources.pipe import PipeSource, pack_end, pack_frame
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
 from denoscope.runtime import InvalidInput
@@ -201,3 +203,12 @@ def test_a_pipe_of_something_else_is_refused() -> None:
     source = PipeSource(io.BytesIO(b"GET / HTTP/1.1 and so on"))
     with pytest.raises(ConnectionError, match="no frames"):
         source.open()
+
+
+@pytest.mark.parametrize("connect", [hook_module.hook, lambda **more: attach(MagicMock(), **more)])
+def test_line_offsets_can_be_corrected(connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(hook_module, "Follower", lambda settings, **_: given.append(settings))
+    connect(output=tmp_path, fix_line_offset=True)
+    connect(output=tmp_path)
+    assert [settings["fix_line_offset"] for settings in given] == [True, False]

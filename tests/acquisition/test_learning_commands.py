@@ -202,7 +202,7 @@ def test_the_blind_spot_follows_the_noise() -> None:
     assert choose(white) == ("cell", [])
     spot, sentences = choose(rows)
     assert spot == "row"
-    assert "shared by whole rows" in sentences[0]
+    assert "pixels of a row share" in sentences[0]
     spot, sentences = choose(rows, parent=object())
     assert spot == "row", "a parent's is widened along the row"
     assert "becomes `row` instead of the start's `bleed`" in sentences[1]

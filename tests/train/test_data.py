@@ -24,6 +24,7 @@ from denoscope.train.data import movie as data_module
 from denoscope.train.data.clips import ClipPool
 from denoscope.train.data.past import Past
 from denoscope.train.networks.live.batch import Batch, draw_batch
+from support.field_inputs import lines_shifted
 
 STAMPED = np.arange(60, dtype=np.uint16)[:, None, None] * 10 + np.zeros((60, 32, 32), np.uint16)
 PLAIN = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=0.1)
@@ -289,3 +290,8 @@ def test_a_movie_with_borders_of_nan_is_trained_on_without_them(tmp_path: Path) 
     movie = movie_from_file(tmp_path / "movie.npy")
     assert movie.frames.shape == (29, 60, 59)
     assert np.isfinite(np.asarray(movie.frames)).all()
+
+
+def test_the_note_of_a_movie_names_shifted_lines(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "movie.tif", lines_shifted(3, 40, photons=20)[0])
+    assert "odd lines are shifted by 3.0 pixels to the right" in movie_from_file(tmp_path / "movie.tif").note

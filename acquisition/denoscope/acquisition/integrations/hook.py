@@ -339,6 +339,7 @@ def hook(
     backend: str = "auto",
     threads: int | None = None,
     float32: bool = False,
+    fix_line_offset: bool = False,
     lag_s: float = 5.0,
     queue_mb: float = 256.0,
     keep_raw: bool = False,
@@ -349,7 +350,7 @@ def hook(
     ----------
     output
         Run folder for ``denoised.ome.tif`` and the reports; it must not hold a recording yet.
-    bundle, look_ahead, backend, threads, float32
+    bundle, look_ahead, backend, threads, float32, fix_line_offset
         As for `denoscope.acquisition.SessionSettings`.
     lag_s
         Seconds that a frame may wait in the denoising process before outputs are skipped.
@@ -380,6 +381,7 @@ def hook(
         backend=backend,
         threads=threads,
         float32=float32,
+        fix_line_offset=fix_line_offset,
         lag_s=lag_s,
     )
 

@@ -131,6 +131,7 @@ def attach(
     backend: str = "auto",
     threads: int | None = None,
     float32: bool = False,
+    fix_line_offset: bool = False,
     lag_s: float = 5.0,
     queue_mb: float = 256.0,
     keep_raw: bool = True,
@@ -147,7 +148,7 @@ def attach(
         A ``CMMCorePlus``.
     output
         Run folder for ``denoised.ome.tif``, ``raw.tif`` and the reports.
-    bundle, look_ahead, backend, threads, float32, lag_s, queue_mb
+    bundle, look_ahead, backend, threads, float32, fix_line_offset, lag_s, queue_mb
         As for `hook`.
     keep_raw
         Write ``raw.tif``, the frames that reached the denoising process; off where the acquisition writes
@@ -178,6 +179,7 @@ def attach(
         backend=backend,
         threads=threads,
         float32=float32,
+        fix_line_offset=fix_line_offset,
         lag_s=lag_s,
     )
     return Following(core, follower)

@@ -242,7 +242,8 @@ class LightMeter:
 
     def begin(self, frames: npt.NDArray[Any]) -> None:
         """Make the reference from frames (T, H, W) of which the first will be seen next, if some of them are dark."""
-        blocks = np.array([self._blocks.of(frame) for frame in frames]).reshape(len(frames), -1)
+        with np.errstate(invalid="ignore"):  # NaN and infinite pixels
+            blocks = np.array([self._blocks.of(frame) for frame in frames]).reshape(len(frames), -1)
         blocks = blocks[
             np.isfinite(blocks).all(axis=1)
         ]  # frames with pixels that were not measured say nothing

@@ -117,28 +117,27 @@ class NoiseCorrelation:
         """Return one sentence for the user where the noise is not white, else None."""
         if self.time > _LEAST_MEMORY and not self.scene and self.kind == "white":
             return (
-                f"noise is correlated in time: {self.time:.2f} with the next frame (white noise: below "
-                f"{_LEAST_MEMORY:g}), as after averaging of frames: record single frames, because no blind "
-                "spot hides it"
+                f"successive frames share some noise (correlation {self.time:.2f}, independent frames: below "
+                f"{_LEAST_MEMORY:g}), as in a camera that averages frames in time, and the model keeps part of it as "
+                "signal; record single frames"
             )
         unsure = (
-            f"the scene moves too much to tell its own correlation from the noise's (at most "
-            f"{max(self.along_row, self.across_rows):.2f} between neighbouring pixels): the noise is taken as white"
+            "the scene moves too much to measure whether neighbouring pixels share noise (correlation at most "
+            f"{max(self.along_row, self.across_rows):.2f}); they are taken as independent"
         )
         sentences = {
             "white": unsure if self.scene else None,
             "bleed": (
-                f"noise is correlated along rows: {self.bleed:.2f} between neighbouring pixels "
-                f"(white noise: below {self.limit:.2g}): the blind spot hides them"
+                f"neighbouring pixels of a row share some noise (correlation {self.bleed:.2f}, independent pixels: "
+                f"below {self.limit:.2g}); the model handles it, nothing to do"
             ),
             "row": (
-                f"noise is shared by whole rows: {self.row:.2f} of its variance "
-                f"(white noise: below {self.limit:.2g}): the blind spot hides the row"
+                f"the pixels of a row share {self.row:.0%} of their noise; the model handles it, nothing to do"
             ),
             "neighbours": (
-                f"noise is correlated between neighbouring pixels: {self.along_row:.2f} along rows, "
-                f"{self.across_rows:.2f} across them (white noise: below {self.limit:.2g}), as after motion "
-                "correction or resizing: the blind spot hides them, and the untouched recording is better"
+                f"neighbouring pixels share some noise (correlation {self.along_row:.2f} along rows, "
+                f"{self.across_rows:.2f} across them), as after motion correction or resizing; the model handles it, "
+                "but the recording as it was before gives a better result"
             ),
         }
         return sentences[self.kind]

@@ -22,6 +22,8 @@ from denoscope.runtime import (
     estimate_intensity,
     filled_when_read,
     follow_motion,
+    frames_to_measure,
+    measure_scanner,
     open_movie,
     shown_by_all,
     without_holes,
@@ -171,7 +173,8 @@ def movie_from_file(
             f"{path.name} is {movie.shape[1]} x {movie.shape[2]} pixels; the least is 32 x 32."
         )
     intensity = estimate_intensity(np.asarray(movie[:_CALIBRATION_FRAMES]))
-    note = "; ".join(filter(None, (note, intensity.warning())))
+    artefacts = measure_scanner(frames_to_measure(movie)).sentences()
+    note = "; ".join(filter(None, (note, intensity.warning(), *artefacts)))
     return TrainingMovie(path.name, movie, None, intensity, note=note)
 
 
