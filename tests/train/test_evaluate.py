@@ -76,6 +76,10 @@ def test_a_movie_without_truth(measured: MovieResult) -> None:
 
 def test_its_tables_and_pictures(measured: MovieResult, tmp_path: Path) -> None:
     removed, seen, tracks = movie_tables(measured)
+    worst = measured.methods[1].residual
+    assert worst is not None
+    assert removed.rows[0][5].startswith(f"{worst.baseline.largest_at}: {worst.baseline.largest:+.3f}")
+    assert ("BEYOND" in removed.rows[0][5]) == (abs(worst.baseline.largest) > worst.baseline.limit)
     assert [row[0] for row in removed.rows] == ["live"]
     assert [row[0] for row in seen.rows] == [row[0] for row in tracks.rows] == ["noisy", "live"]
     text = seen.markdown()

@@ -80,6 +80,7 @@ def movie_tables(result: MovieResult) -> list[ResultTable]:
         "at lag t, y, x",
         "variance / noise (expected)",
         "baseline first, last (limit), sigma",
+        "worst frame: baseline, sigma",
         "grid, dB (around), sigma",
     )
     tables = [ResultTable(f"{result.name}: what was taken away", heads, removed)]
@@ -123,6 +124,7 @@ def _removed(method: MethodResult) -> tuple[str, ...]:
         ", ".join(str(lag) for lag in w.excess_at),
         f"{r.variance_ratio:.3f}{expected}",
         f"{b.first:+.3f}, {b.last:+.3f} ({b.limit:.3f})",
+        f"{b.largest_at}: {b.largest:+.3f}" + (" BEYOND THE LIMIT" if abs(b.largest) > b.limit else ""),
         f"{g.peak_db:.1f} ({g.around_db:.1f}), {g.rms_sigma:.1g}" + (" FOUND" if g.found else ""),
     )
 
