@@ -56,6 +56,10 @@ def test_nothing_is_installed_from_an_index_that_does_not_have_it() -> None:
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         assert not re.search(r"pip install [^`\n]*denoscope", page.read_text(encoding="utf-8")), page
+    for part in ("runtime", "train", "export", "acquisition"):
+        for module in (ROOT / part).rglob("*.py"):
+            text = module.read_text(encoding="utf-8")
+            assert not re.search(r"pip install [^\n]*(denoscope\[|reinstall denoscope)", text), module
 
 
 @pytest.mark.slow

@@ -224,7 +224,7 @@ def whole_report(result: dict[str, Any]) -> dict[str, Any]:
     ("names", "reason"),
     [
         (["NVIDIA H100"], "RTX (compute capability 8.9), which is no GPU that NVML knows"),
-        (None, "pip install 'denoscope[cuda]'"),
+        (None, 'python -m pip install ".[cuda]"'),
     ],
 )
 def test_a_case_on_a_gpu_says_why_nothing_is_known(
@@ -282,7 +282,7 @@ def test_without_nvml_nothing_changes(present: bool, bundle: Any, monkeypatch: p
         assert time.perf_counter() - began < 0.5
         found = meter.energy(0.0, 1.0, 5)
     assert found["energy"] is None
-    assert ("NVML Shared Library Not Found" if present else "denoscope[cuda]") in found["energy_problem"]
+    assert ("NVML Shared Library Not Found" if present else ".[cuda]") in found["energy_problem"]
     memory = meter.memory()
     assert (memory["device_peak_bytes"], memory["device_peak_of"]) == (None, None)
     assert memory["device_peak_problem"] == found["energy_problem"]

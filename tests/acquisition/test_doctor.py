@@ -82,10 +82,10 @@ DRIVERS: dict[str, tuple[Driver | None, dict[str, str | None], Status, str, str 
     "used": (RTX, {"tensorrt": None}, Status.OK, "used by tensorrt", None),
     "unused": (
         RTX,
-        {"openvino": None, "tensorrt": "it is missing: run `pip install 'denoscope[gpu]'`"},
+        {"openvino": None, "tensorrt": 'it is missing: run `python -m pip install ".[gpu]"`'},
         Status.IMPROVE,
         "RTX 4090 (24 GiB, compute capability 8.9), driver 580.65, CUDA up to 13.0",
-        "pip install 'denoscope[gpu]'",
+        'python -m pip install ".[gpu]"',
     ),
 }
 
@@ -195,14 +195,14 @@ def test_auto_and_the_table_of_backends(monkeypatch: pytest.MonkeyPatch) -> None
     from denoscope.runtime.backends.onnxruntime import OnnxRuntimeCpu
     from denoscope.runtime.backends.openvino import OpenVino
 
-    gone = "it was taken away: run `pip install 'denoscope[cpu]'`"
+    gone = 'it was taken away: run `python -m pip install ".[cpu]"`'
     monkeypatch.setattr(OpenVino, "unavailable", classmethod(lambda _: gone))
     (chosen,) = check_auto()
     assert chosen.status is Status.IMPROVE
     assert "would choose onnxruntime-cpu" in chosen.found
-    assert chosen.remedy == "pip install 'denoscope[cpu]'"
+    assert chosen.remedy == 'python -m pip install ".[cpu]"'
     row = next(f for f in check_backends() if f.topic == "backend openvino")
-    assert (row.status, row.remedy) == (Status.NOTE, "pip install 'denoscope[cpu]'")
+    assert (row.status, row.remedy) == (Status.NOTE, 'python -m pip install ".[cpu]"')
     monkeypatch.setattr(OnnxRuntimeCpu, "unavailable", classmethod(lambda _: gone))
     (none,) = check_auto()
     assert none.status is Status.BROKEN

@@ -209,5 +209,5 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise ImportError(name)
 
     monkeypatch.setattr("denoscope.runtime.noise.camera.import_module", refuse)
-    with pytest.raises(InvalidInput, match=r"needs scipy.*denoscope\[formats\].*\.npy"):
+    with pytest.raises(InvalidInput, match=r"needs scipy.*\[formats\].*\.npy"):
         read_map(path, "gain")

@@ -112,7 +112,7 @@ def test_a_missing_library_is_named_and_nothing_is_printed(
     finally:
         gpu_module._missing_library.cache_clear()
     assert reason is not None
-    assert reason.startswith("libcudnn.so.9 cannot be loaded: run `pip install")
+    assert reason.startswith("libcudnn.so.9 cannot be loaded: run `python -m pip install")
     assert not capsys.readouterr().out
 
 

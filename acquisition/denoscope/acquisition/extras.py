@@ -13,5 +13,6 @@ def require(module: str, *, extra: str, purpose: str) -> None:
     """Raise `InvalidInput` that says what to install when `module` is missing."""
     if find_spec(module) is None:
         raise InvalidInput(
-            f"{purpose} needs {module}, which is not installed: run pip install 'denoscope[{extra}]'."
+            f'{purpose} needs {module}, which is not installed: run python -m pip install ".[{extra}]"'
+            " in a copy of the denoscope repository."
         )

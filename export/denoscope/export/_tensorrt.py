@@ -33,7 +33,7 @@ __all__ = [
 Flavour = Literal["tensorrt_rtx", "tensorrt"]
 # Module name, and what to install.
 FLAVOURS: dict[Flavour, str] = {
-    "tensorrt_rtx": "pip install 'denoscope[gpu]'",
+    "tensorrt_rtx": 'python -m pip install ".[gpu]"',
     "tensorrt": "pip install tensorrt, on the machine with the GPU",
 }
 # Those that try kernels on the GPU and choose the fastest. `tensorrt_rtx` chooses without trying, when an engine

@@ -260,7 +260,7 @@ def open_meter() -> Iterator[GpuMeter]:
     try:
         nvml = import_module("pynvml")
     except ImportError:
-        yield GpuMeter(None, "nvidia-ml-py is not installed: pip install 'denoscope[cuda]'")
+        yield GpuMeter(None, 'nvidia-ml-py is not installed: python -m pip install ".[cuda]"')
         return
     try:
         nvml.nvmlInit()

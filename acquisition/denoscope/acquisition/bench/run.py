@@ -169,7 +169,9 @@ def _draw(report: dict[str, Any], timelines: list[dict[str, Any]], path: Path) -
     try:
         from .draw import draw
     except ImportError as error:
-        notes.append(f"{path.name} was not drawn ({error}); install it with: pip install 'denoscope[report]'")
+        notes.append(
+            f'{path.name} was not drawn ({error}); install it with: python -m pip install ".[report]"'
+        )
         return
     try:
         draw(report, timelines, path)

@@ -172,7 +172,7 @@ def check_openvino() -> list[Finding]:
     """Look at OpenVINO and its devices."""
     if find_spec("openvino") is None:
         found = "not installed; it is the faster way to denoise on the processor"
-        return [Finding("OpenVINO", Status.IMPROVE, found, "pip install 'denoscope[cpu]'")]
+        return [Finding("OpenVINO", Status.IMPROVE, found, 'python -m pip install ".[cpu]"')]
     try:
         import openvino
 
@@ -181,7 +181,7 @@ def check_openvino() -> list[Finding]:
         bf16 = "CPU" in devices and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except (ImportError, RuntimeError) as error:
         found = f"it is installed but does not start ({one_line(error)})"
-        remedy = "pip install --force-reinstall 'denoscope[cpu]'"
+        remedy = 'python -m pip install --force-reinstall ".[cpu]"'
         return [Finding("OpenVINO", Status.IMPROVE, found, remedy)]
     version = installed("openvino") or openvino.__version__
     listed = ", ".join(f"{device} ({name})" for device, name in devices.items()) or "no devices"
@@ -247,7 +247,7 @@ def check_bundles() -> list[Finding]:
             manifest = Bundle.load(name).manifest
         except DenoscopeError as error:
             status = Status.BROKEN if name == _DEFAULT_BUNDLE else Status.IMPROVE
-            remedy = "pip install --force-reinstall denoscope"
+            remedy = "python -m pip install --force-reinstall ."
             findings.append(Finding(f"bundle {name}", status, one_line(error), remedy))
             continue
         found = (

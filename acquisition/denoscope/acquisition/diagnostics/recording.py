@@ -18,7 +18,7 @@ _PACKAGES = (
     *("pycromanager", "mmpycorex", "pyjavaz", "ndstorage"),
     *("pymmcore", "pymmcore-plus", "mm-test-adapters"),
 )
-_INSTALL = "pip install 'denoscope[micromanager]'"
+_INSTALL = 'python -m pip install ".[micromanager]"'
 _PINNED = re.compile(r"([A-Za-z0-9._-]+)\s*==\s*([^\s;]+)")
 
 _PROBE_BYTES = 60 * 2**20

@@ -619,7 +619,9 @@ def _draw(output: Path, report: dict[str, Any], camera: CameraCalibration | None
     try:
         from .picture import draw_report
     except ImportError as error:
-        notes.append(f"report.png was not drawn ({error}); install it with: pip install 'denoscope[report]'")
+        notes.append(
+            f'report.png was not drawn ({error}); install it with: python -m pip install ".[report]"'
+        )
         return
     try:
         draw_report(output, report, camera)

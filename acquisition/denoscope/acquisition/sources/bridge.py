@@ -227,7 +227,7 @@ class BridgeSource(CoreSource):
         except ImportError as error:
             raise SourceUnavailable(
                 f"the connection to Micro-Manager needs pyzmq ({error}); install it with: "
-                "pip install 'denoscope[micromanager]'."
+                'python -m pip install ".[micromanager]" in a copy of the denoscope repository.'
             ) from error
         self._server = JavaServer(self._host, self._port, name=self._name)
         self._worker = _Worker(self._server.close)

@@ -15,7 +15,7 @@ from .core import CoreSource
 __all__ = ["ConfigSource", "adapter_folder", "explain_load_error", "import_pycromanager"]
 
 _INTERFACE = re.compile(r"MMCore requires (\d+); device adapter has (\d+)")
-_INSTALL = "install it with: pip install 'denoscope[micromanager]'"
+_INSTALL = 'install it with: python -m pip install ".[micromanager]"'
 
 
 def import_pycromanager() -> Any:

@@ -41,8 +41,8 @@ def _import_unicore() -> Any:
         from pymmcore_plus.experimental import unicore
     except ImportError as error:
         raise SourceUnavailable(
-            f"the replay camera needs pymmcore-plus ({error}); install it with: pip install "
-            "'denoscope[micromanager]'."
+            f"the replay camera needs pymmcore-plus ({error}); install it with: "
+            'python -m pip install ".[micromanager]" in a copy of the denoscope repository.'
         ) from error
     finally:
         root.setLevel(level)

@@ -29,7 +29,7 @@ from .device.device import DeviceBackend, DeviceBuffer, DeviceGraph, Work, missi
 
 __all__ = ["OnnxRuntimeCuda", "OnnxRuntimeNvTensorRtRtx", "OnnxRuntimeTensorRt", "graph_names", "with_shapes"]
 
-_LIBRARIES = "`pip install 'denoscope[cuda]' 'onnxruntime-gpu[cuda,cudnn]==1.31.*'`"
+_LIBRARIES = '`python -m pip install ".[cuda]" "onnxruntime-gpu[cuda,cudnn]==1.31.*"`'
 # The two builds share their import name, so that one must go before the other comes.
 _SWAP = f"`pip uninstall -y onnxruntime` and then {_LIBRARIES}"
 _NO_GRAPH = -1  # the library neither captures nor replays in such a run
@@ -223,7 +223,7 @@ class OnnxRuntimeNvTensorRtRtx(_TensorRtProvider):
                 f"has {major}.{minor}: use onnxruntime-cuda"
             )
         if find_spec(cls._PACKAGE) is None:
-            return "NVIDIA's plugin for onnxruntime is not installed: run `pip install 'denoscope[onnxruntime-rtx]'`"
+            return 'NVIDIA\'s plugin for onnxruntime is missing: run `python -m pip install ".[onnxruntime-rtx]"`'
         return None
 
     def inference_library(self) -> str:
@@ -262,7 +262,7 @@ class OnnxRuntimeNvTensorRtRtx(_TensorRtProvider):
             except Exception as error:  # a missing library is one of several, none of which says what to do
                 raise BackendUnavailable(
                     f"NVIDIA's plugin for onnxruntime does not load ({str(error).splitlines()[0]}): "
-                    "run `pip install --force-reinstall 'denoscope[onnxruntime-rtx]'` and update the NVIDIA driver."
+                    'run `python -m pip install --force-reinstall ".[onnxruntime-rtx]"` and update the NVIDIA driver.'
                 ) from error
         if not (found := offered()):
             raise BackendUnavailable(

@@ -31,7 +31,7 @@ class OpenVino(Backend):
         try:
             import openvino
         except ImportError as error:
-            return f"openvino cannot be imported ({error}): run `pip install 'denoscope[cpu]'`"
+            return f'openvino cannot be imported ({error}): run `python -m pip install ".[cpu]"`'
         if "CPU" not in openvino.Core().available_devices:
             return "this build of openvino has no CPU plugin: run `pip install --force-reinstall openvino`"
         return None

@@ -59,7 +59,7 @@ class TensorRt(DeviceBackend):
     raw_dtypes = frozenset({"uint8", "uint16", "int16"})  # by a kernel beside the engine
     as_exported = True
     flavour: ClassVar[str] = "tensorrt"
-    install: ClassVar[str] = "pip install 'denoscope[cuda]' tensorrt"
+    install: ClassVar[str] = 'python -m pip install ".[cuda]" tensorrt'
     capabilities: ClassVar[frozenset[tuple[int, int]] | None] = None  # None: as the library says itself
 
     def __init__(
@@ -146,7 +146,7 @@ class TensorRtRtx(TensorRt):
 
     name: ClassVar[str] = "tensorrt-rtx"
     flavour: ClassVar[str] = "tensorrt_rtx"
-    install: ClassVar[str] = "pip install 'denoscope[tensorrt-rtx]'"
+    install: ClassVar[str] = 'python -m pip install ".[tensorrt-rtx]"'
     capabilities = frozenset({(7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1)})
 
 

@@ -323,7 +323,8 @@ def _library(module: str, extra: str, path: Path) -> Any:
     except ImportError as error:
         raise InvalidInput(
             f"Reading {path.name} needs {module.partition('.')[0]}, which is not installed: run "
-            f"pip install 'denoscope[{extra}]', or save the map as .npy or .tif."
+            f'python -m pip install ".[{extra}]" in a copy of the denoscope repository, '
+            "or save the map as .npy or .tif."
         ) from error
 
 

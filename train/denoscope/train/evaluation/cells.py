@@ -221,7 +221,8 @@ def require_tracker() -> None:
     """Raise `InvalidInput` that says what to install when the tracker is missing."""
     if find_spec("laptrack") is None:
         raise InvalidInput(
-            "Following objects needs laptrack, which is not installed: run pip install 'denoscope[tracking]'."
+            'Following objects needs laptrack, which is not installed: run python -m pip install ".[tracking]"'
+            " in a copy of the denoscope repository."
         )
 
 

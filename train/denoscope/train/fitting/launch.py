@@ -54,7 +54,8 @@ def on_devices(training: Training[AnyJob, Result], job: AnyJob, report: Report) 
     settings = job.settings
     if find_spec("lightning_fabric") is None:
         raise InvalidInput(
-            "training needs lightning_fabric, which is not installed: run pip install 'denoscope[train]'."
+            'training needs lightning_fabric, which is not installed: run python -m pip install ".[train]"'
+            " in a copy of the denoscope repository."
         )
     cuda = torch.cuda.is_available()
     if settings.precision == "16-mixed" and not cuda:

@@ -409,7 +409,7 @@ def _announce(shell: Shell, movies: list[TrainingMovie], warnings: list[str], lo
         shell.say(f"Warning: {sentence}")
     if log is not None and not tensorboard_installed():
         shell.say(
-            "TensorBoard is not installed (pip install 'denoscope[tensorboard]'): only the CSV log is written"
+            'TensorBoard is not installed (python -m pip install ".[tensorboard]"): only the CSV log is written'
         )
 
 

@@ -48,7 +48,7 @@ def compile_kernels(architecture: str, source: str | None = None, *, exact: bool
     except Exception as error:  # what is missing, or refused, has no common base
         raise BackendUnavailable(
             f"NVRTC does not compile the kernels for {architecture} ({str(error).splitlines()[0]}): "
-            "run `pip install --upgrade 'denoscope[cuda]'`."
+            'run `python -m pip install --upgrade ".[cuda]"`.'
         ) from error
 
 

@@ -436,7 +436,7 @@ def missing_cuda() -> str | None:
         except ImportError:
             found = None
         if found is None:
-            return "cuda-core is not installed: run `pip install 'denoscope[cuda]'`"
+            return 'cuda-core is not installed: run `python -m pip install ".[cuda]"`'
     return None
 
 
