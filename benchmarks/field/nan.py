@@ -46,7 +46,7 @@ def cases() -> list[Case]:
                 "raw bit for bit, NaN in the denoised movie",
                 lambda folder, core=core: _live(folder, core),
             )
-            for core in ("replay",)
+            for core in ("replay", "watch")
         ),
     ]
     return found
