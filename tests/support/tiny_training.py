@@ -20,12 +20,18 @@ from denoscope.train import (
     fit,
 )
 
+NARROW: dict[str, Any] = {
+    "encode_channels": 4,
+    "encode_width": 6,
+    "trunk_width": 8,
+    "deep_width": 8,
+    "spatial_channels": 3,
+}
+SMALL: dict[str, Any] = {"features": 3, "width": 4, "wide": 6, "head": 8}
 TINY: dict[str, Any] = {
-    "live": LiveNetSettings(
-        encode_channels=4, encode_width=6, trunk_width=8, deep_width=8, spatial_channels=3
-    ),
-    "umvd": UmvdSettings(window=3, features=3, width=4, wide=6, head=8),
-    "sts-uvd": StsUvdSettings(window=3, features=3, width=4, wide=6, head=8),
+    "live": LiveNetSettings(**NARROW),
+    "umvd": UmvdSettings(window=3, **SMALL),
+    "sts-uvd": StsUvdSettings(window=3, **SMALL),
 }
 STEPS_OF_KILLED = {"live": 96, "umvd": 96, "sts-uvd": 48}
 
