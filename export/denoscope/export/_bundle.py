@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from denoscope.export._onnx import export_graphs
-from denoscope.export._split import AnyNetwork, split
+from denoscope.export._split import AnyNetwork, needs_flow, split
 from denoscope.runtime import (
     Bundle,
     BundleManifest,
@@ -68,7 +68,7 @@ def export_bundle(
     Bundle
         The bundle just written, loaded and checked.
     """
-    if isinstance(network, StsUvd) and flow is None:
+    if needs_flow(network) and flow is None:
         flow = load_flow()
     parts = split(network, flow)
     manifest = BundleManifest(

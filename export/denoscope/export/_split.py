@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import singledispatch
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -96,20 +97,28 @@ def split(network: AnyNetwork, flow: nn.Module | None = None) -> Split:
     InvalidInput
         If STS-UVD comes without a flow network, or another method with one.
     """
-    if isinstance(network, StsUvd) != (flow is not None):
+    if needs_flow(network) != (flow is not None):
         raise InvalidInput(
             f"A flow network goes with STS-UVD and with it alone, not with {type(network).__name__}: "
             "give both or neither."
         )
-    if isinstance(network, LiveNet):
-        return _split_live(network)
-    if isinstance(network, Umvd):
-        return _split_umvd(network)
-    assert flow is not None
-    return _split_sts_uvd(network, flow)
+    return _parts(network, flow)
 
 
-def _split_live(network: LiveNet) -> Split:
+def needs_flow(network: AnyNetwork) -> bool:
+    """Return True for a network that is exported with a flow network beside it."""
+    return isinstance(network, StsUvd)
+
+
+@singledispatch
+def _parts(network: Any, flow: nn.Module | None) -> Split:  # noqa: ARG001  for methods that register theirs
+    raise InvalidInput(
+        f"A network of the class {type(network).__name__} cannot be exported: register its parts."
+    )
+
+
+@_parts.register(LiveNet)
+def _parts_of_live(network: LiveNet, _flow: nn.Module | None) -> Split:
     s = network.settings
     return Split(
         method="live",
@@ -130,7 +139,8 @@ def _split_live(network: LiveNet) -> Split:
     )
 
 
-def _split_umvd(network: Umvd) -> Split:
+@_parts.register(Umvd)
+def _parts_of_umvd(network: Umvd, _flow: nn.Module | None) -> Split:
     s = network.settings
     adapts = s.baseline_frames is not None
     return Split(
@@ -152,7 +162,8 @@ def _split_umvd(network: Umvd) -> Split:
     )
 
 
-def _split_sts_uvd(network: StsUvd, flow: nn.Module) -> Split:
+@_parts.register(StsUvd)
+def _parts_of_sts_uvd(network: StsUvd, flow: nn.Module) -> Split:
     s = network.settings
     return Split(
         method="sts-uvd",

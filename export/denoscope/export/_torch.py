@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from denoscope.export._bundle import load_bundle_flow, load_network
-from denoscope.export._split import split
+from denoscope.export._split import needs_flow, split
 from denoscope.runtime import Backend, Buffer, Bundle, Graph, InvalidInput
 from denoscope.runtime.backends import HostBuffer
-from denoscope.train import StsUvd
 
 __all__ = ["TorchReference"]
 
@@ -35,7 +34,7 @@ class TorchReference(Backend):
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
         super().__init__(threads=threads)
         network = load_network(bundle)
-        flow = load_bundle_flow(bundle) if isinstance(network, StsUvd) else None
+        flow = load_bundle_flow(bundle) if needs_flow(network) else None
         parts = split(network, flow)
         self._parts: dict[bytes, nn.Module] = {}
         for name in bundle.manifest.graphs:

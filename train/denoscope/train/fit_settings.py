@@ -200,6 +200,10 @@ class FitResult(Generic[Network]):
     losses: list[tuple[int, float]] = field(default_factory=list)
     scores: list[tuple[int, float]] = field(default_factory=list)
 
+    def warning(self) -> str | None:
+        """Return a sentence about a result that should not be trusted as it is; None where there is none."""
+        return None
+
     @classmethod
     def of(cls, common: FitResult[Network], extra: dict[str, Any]) -> FitResult[Network]:
         """Return this kind of result from the common one and what the method adds."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from denoscope.runtime import InvalidInput
 from denoscope.train.data.movie import TrainingMovie
 from denoscope.train.fit_settings import FitPlan, FitProgress, FitResult, FitSettings
-from denoscope.train.networks.live.rehearsal import caution_of, rehearsal_movies
+from denoscope.train.networks.live.rehearsal import rehearsal_movies
 from denoscope.train.networks.live.task import self_supervised_score
 from denoscope.train.networks.published.sts_uvd import FlowEstimator, StsUvdSettings, default_flow
 from denoscope.train.networks.published.sts_uvd_task import StsUvdFit, StsUvdFitSettings
@@ -125,7 +125,7 @@ def fit(
     if resume and checkpoint is None:
         raise InvalidInput("There is no checkpoint to go on from: name the file that the training wrote.")
     settings = replace(settings, crop=_usable_crop(movies, settings.crop, kind))
-    caution = caution_of(settings, movies) if kind.name == "live" and start is not None else 0.0
+    caution = 0.0 if start is None or kind.caution is None else kind.caution(settings, movies)
     if caution and all(movie.clean is None for movie in movies):
         movies = [*movies, *rehearsal_movies(settings.seed, settings.crop)]
         settings = replace(settings, real_share=1 - caution)

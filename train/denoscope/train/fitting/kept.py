@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Mapping
@@ -18,7 +17,6 @@ from denoscope.train.data.movie import TrainingMovie
 from denoscope.train.fit_settings import FitResult, FitSettings
 from denoscope.train.networks.live.rehearsal import blended
 from denoscope.train.networks.published.sts_uvd import FlowEstimator
-from denoscope.train.networks.published.sts_uvd_task import StsUvdFitSettings, StsUvdTask
 from denoscope.train.task import Task
 
 from .checkpoint import digest_of, load_tensors, optimizer_tensors, restore_optimizer, save_tensors, split
@@ -50,12 +48,7 @@ class Job:
     def network(self) -> nn.Module:
         """Return the network with the weights that training starts from."""
         torch.manual_seed(self.settings.seed)
-        if self.flow is None or self.method.task is StsUvdTask:
-            network = self.method.build(self.shape)
-        else:
-            network = self.method.build(
-                self.shape, copy.deepcopy(self.flow).requires_grad_(requires_grad=False)
-            )
+        network = self.method.network(self.shape, self.flow)
         if self.start is not None:
             network.load_state_dict(dict(self.start))
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
@@ -69,10 +62,9 @@ class Job:
 
     def task(self, settings: FitSettings) -> Task:
         """Return the method's own part of the training."""
-        if self.method.task is StsUvdTask:
-            assert isinstance(settings, StsUvdFitSettings)
-            return StsUvdTask(self.movies, settings, self.shape, self.estimator, self.flow)
-        return self.method.task(self.movies, settings, self.shape)
+        return self.method.make_task(
+            self.movies, settings, self.shape, estimator=self.estimator, flow=self.flow
+        )
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,10 @@ from denoscope.train.data.movie import TrainingMovie
 from denoscope.train.evaluation.reference import denoise_reference
 from denoscope.train.fit_settings import FitResult, FitSettings
 from denoscope.train.networks.live.net import LiveNet
+from denoscope.train.networks.live.rehearsal import caution_of
 from denoscope.train.networks.live.settings import LiveNetSettings
 from denoscope.train.networks.live.task import LiveTask
-from denoscope.train.networks.published.sts_uvd import StsUvd, StsUvdSettings, denoise_sts_uvd
+from denoscope.train.networks.published.sts_uvd import FlowEstimator, StsUvd, StsUvdSettings, denoise_sts_uvd
 from denoscope.train.networks.published.sts_uvd_task import StsUvdFit, StsUvdFitSettings, StsUvdTask
 from denoscope.train.networks.published.umvd import (
     STRIDE,
@@ -66,6 +68,10 @@ class Method:
         Crops are multiples of this.
     report_edge
         Edge of what the report denoises, in pixels: the published networks are slow.
+    flow_beside
+        True where the network is built without the flow network, which its task takes instead, with the estimator.
+    caution
+        Returns how much an adaptation to movies holds on to what the start knew, 0 to 1; None for not at all.
     """
 
     name: str
@@ -73,7 +79,7 @@ class Method:
     settings: type[FitSettings]
     result: type[FitResult[Any]]
     build: Callable[..., nn.Module]
-    task: Callable[[Sequence[TrainingMovie], Any, Any], Task]
+    task: Callable[..., Task]
     denoise: Denoise
     score: str
     decay: float
@@ -82,6 +88,27 @@ class Method:
     warm_up: bool
     stride: int
     report_edge: int
+    flow_beside: bool = False
+    caution: Callable[[FitSettings, Sequence[TrainingMovie]], float] | None = None
+
+    def network(self, shape: Any, flow: nn.Module | None) -> nn.Module:
+        """Return a new network, with the flow network inside where it belongs there."""
+        if flow is None or self.flow_beside:
+            return self.build(shape)
+        return self.build(shape, copy.deepcopy(flow).requires_grad_(requires_grad=False))
+
+    def make_task(
+        self,
+        movies: Sequence[TrainingMovie],
+        settings: FitSettings,
+        shape: Any,
+        *,
+        estimator: FlowEstimator,
+        flow: nn.Module | None,
+    ) -> Task:
+        """Return the method's own part of a training."""
+        beside = (estimator, flow) if self.flow_beside else ()
+        return self.task(movies, settings, shape, *beside)
 
     def optimizer(self, parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Optimizer:
         """Return the method's optimiser."""
@@ -118,6 +145,7 @@ METHODS = {
             warm_up=True,
             stride=LiveNet.stride,
             report_edge=512,
+            caution=caution_of,
         ),
         Method(
             name="umvd",
@@ -150,6 +178,7 @@ METHODS = {
             warm_up=False,
             stride=STRIDE,
             report_edge=160,
+            flow_beside=True,
         ),
     )
 }
