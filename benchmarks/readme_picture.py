@@ -14,10 +14,10 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import tifffile  # noqa: E402
-from scipy.ndimage import uniform_filter  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
+import tifffile
+from scipy.ndimage import uniform_filter
 
 EDGE, HALF, FPS = 40, 1, 30.0
 
