@@ -134,6 +134,17 @@ def test_every_command_in_the_docs_exists_with_its_options(site: ModuleType) -> 
     assert found > 50
 
 
+def test_lines_are_short_enough_to_read_as_text() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
+    for page in pages:
+        if page.parent.name == "decisions":
+            continue
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+            # Tables, pictures and marks for numbers cannot be broken.
+            if not line.startswith(("|", "!")) and "<!--" not in line:
+                assert len(line) <= 120, f"{page.name}:{number}"
+
+
 # Weights, and the movie of the demo.
 LARGE = ("runtime/denoscope/runtime/bundles/", "acquisition/denoscope/acquisition/data/")
 
