@@ -63,10 +63,10 @@ def read_decisions(folder: Path) -> list[Decision]:
 def decision_table(decisions: list[Decision]) -> str:
     """Return the Markdown table of the index, newest first."""
     rows = [
-        f"| {d.number} | [{d.title}]({d.file}) | {d.date} | {_linked(d.status, decisions)} |"
+        f"| [{d.number:04d} {d.title}]({d.file}) | {d.date} | {_linked(d.status, decisions)} |"
         for d in reversed(decisions)
     ]
-    return "\n".join(["| | decision | date | status |", "|---|---|---|---|", *rows])
+    return "\n".join(["| decision | date | status |", "|---|---|---|", *rows])
 
 
 def _linked(status: str, decisions: list[Decision]) -> str:
