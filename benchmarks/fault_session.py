@@ -321,7 +321,7 @@ def main() -> None:
         print(f"denoscope: {error}", flush=True)
         sys.exit(2)
     print(summary(report), flush=True)
-    code = int(report["outcome"]["exit_code"])
+    code = report.outcome.exit_code
     left = [
         thread.name for thread in threading.enumerate() if not thread.daemon and thread.name != "MainThread"
     ]

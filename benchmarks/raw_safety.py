@@ -128,7 +128,7 @@ def child(row: Row, folder: Path, bundle: str) -> int:
         wrap=lambda stream: Spoiled(stream, row.slow_s, row.raise_on),
     )
     print(summary(report), flush=True)
-    return int(report["outcome"]["exit_code"])
+    return report.outcome.exit_code
 
 
 def run(row: Row, bundle: str) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def record(folder: Path, bundle: str, seconds: float) -> None:
         reserve_mb=500.0,
     )
     report = live(settings, wrap=look)
-    (folder / "soak.json").write_text(json.dumps({"report": report, "latencies": noted}))
+    (folder / "soak.json").write_text(json.dumps({"report": report.as_json(), "latencies": noted}))
 
 
 class Reclaimer(threading.Thread):

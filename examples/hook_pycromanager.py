@@ -15,4 +15,4 @@ if __name__ == "__main__":
             acquisition.acquire(multi_d_acquisition_events(num_time_points=12))
     stop_headless()
     result = follower.finish()
-    print(f"{result['seen']} frames seen, {result['sent']} sent, problem: {result['problem']}")
+    print(f"{result.seen} frames seen, {result.sent} sent, problem: {result.problem}")

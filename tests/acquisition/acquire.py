@@ -66,7 +66,7 @@ def main() -> None:
         follower.push = push  # type: ignore[method-assign]
     acquire(folder, follower)
     if mode != "forgotten":
-        print(json.dumps(follower.finish(5.0 if mode == "hangs" else 60.0)))
+        print(json.dumps(follower.finish(5.0 if mode == "hangs" else 60.0).as_json()))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def main() -> None:
         frames = run_sequence(core) if mode == "sequence" else run_mda(core)
     np.save(folder / "frames.npy", np.stack(frames))
     if mode != "none":
-        print(json.dumps(follower.finish()))
+        print(json.dumps(follower.finish().as_json()))
     import pymmcore
 
     # pymmcore's own thread must not call into an interpreter that is ending.

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from denoscope.acquisition import Frame, SourceInfo, live, make_settings
+from denoscope.acquisition import Frame, SourceInfo, make_settings
 from denoscope.acquisition.sources.config import ConfigSource
+from support.plain_results import live
 from support.tiny_bundle import IDENTITY, tiny_bundle
 
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support.plain_results import live
+
 pytest.importorskip("zmq", reason="needs the extra 'micromanager'")
 
-from denoscope.acquisition import SessionStatus, live, make_settings, read_raw
+from denoscope.acquisition import SessionStatus, make_settings, read_raw
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
 from denoscope.acquisition.session.forecast import Load, make_forecast, refused
 from denoscope.acquisition.sources import bridge as _bridge

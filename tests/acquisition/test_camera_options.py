@@ -12,9 +12,10 @@ import pytest
 import tifffile
 
 from denoscope.acquisition.denoisers.converting import ConvertingDenoiser, load_camera
-from denoscope.acquisition.notes.noise_check import check_noise, rounding_note
+from denoscope.acquisition.notes.noise_check import rounding_note
 from denoscope.runtime import CameraCalibration, FrameMeta, Intensity, InvalidInput, StreamCounters, StreamKey
 from denoscope.train import movie_from_file
+from support.plain_results import check_noise
 
 from .conftest import Run
 

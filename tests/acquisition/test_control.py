@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition import Frame, SessionControl, SessionState, live, make_settings, read_raw
-from denoscope.acquisition.offline.fill import fill_run
-from denoscope.acquisition.session.control import Action, RequestFiles, ask
+from denoscope.acquisition import Frame, SessionControl, SessionState, make_settings, read_raw
+from denoscope.acquisition.session.control import Action, RequestFiles
 from denoscope.runtime import InvalidInput
+from support.plain_results import ask, fill_run, live
 from support.tiny_bundle import tiny_bundle
 
 from .conftest import Run, environment
@@ -195,7 +195,7 @@ def test_another_process_pauses_resumes_and_stops(
         session.kill()
     assert session.returncode == 0, errors
     assert [answer["done"] for answer in answers] == [True, False, True, True]
-    assert "the user asked it to stop" in output
+    assert "Stopped as you asked" in output
     report = json.loads((run / "report.json").read_text())
     frames = report["frames"]
     assert report["outcome"]["reason"] == "stopped"
@@ -242,6 +242,6 @@ def test_keys_in_the_terminal(bundle: Path, movie: Path, tmp_path: Path) -> None
         os.close(master)
     words = b"".join(shown).decode(errors="replace")
     assert "p pauses the denoising" in words
-    assert "the user asked it to stop" in words
+    assert "Stopped as you asked" in words
     log = (run / "log.jsonl").read_text()
     assert log.count('"by": "terminal"') == 3

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition.offline.denoise import denoise_movie
 from denoscope.runtime import FrameMeta, Stream
 from support.field_inputs import lines_shifted
+from support.plain_results import denoise_movie
 
 from .conftest import Run
 

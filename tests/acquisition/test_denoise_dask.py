@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from denoscope.acquisition import SourceUnavailable
-from denoscope.acquisition.offline.denoise import denoise_movie
 from denoscope.runtime import InvalidInput, open_movie
+from support.plain_results import denoise_movie
 
 CUT = {"chunk": 12, "warm_up": 6}
 

@@ -17,9 +17,9 @@ import tifffile
 
 from denoscope.acquisition import OutputExists
 from denoscope.acquisition.offline.chunks import Cut, calibrate, run_chunk
-from denoscope.acquisition.offline.denoise import denoise_movie
 from denoscope.acquisition.raw.pages import PageFile
 from denoscope.runtime import FrameMeta, InvalidInput, Stream
+from support.plain_results import denoise_movie
 from support.tiny_bundle import tiny_bundle
 
 from .conftest import Run, environment

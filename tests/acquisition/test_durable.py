@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from denoscope.acquisition import Frame, RawWriter, SourceInfo, live, make_settings, read_raw
+from denoscope.acquisition import Frame, RawWriter, SourceInfo, make_settings, read_raw
 from denoscope.acquisition.errors import NoDiskSpace
 from denoscope.acquisition.raw import writer as raw_module
 from denoscope.acquisition.raw.pages import PageFile
 from denoscope.acquisition.session import forecast as forecast_module
 from denoscope.acquisition.session.forecast import Load, make_forecast
+from support.plain_results import live
 from support.tiny_bundle import tiny_bundle
 
 from .test_routing import Listed

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from denoscope.acquisition import Frame, OutputExists, RawWriter, SourceInfo, live, make_settings, read_raw
+from denoscope.acquisition import Frame, OutputExists, RawWriter, SourceInfo, make_settings, read_raw
 from denoscope.acquisition.denoisers.local import DenoiserRequest
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser, _Asked
 from denoscope.acquisition.processes.signals import interrupts
@@ -28,6 +28,7 @@ from denoscope.acquisition.session import live as live_module
 from denoscope.acquisition.session.control import RequestFiles
 from denoscope.acquisition.session.session import Session
 from denoscope.runtime import Bundle
+from support.plain_results import live
 
 from .conftest import environment
 from .test_control import Steady, command, frames_of, wait_for

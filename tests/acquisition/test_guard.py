@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition import SessionSettings, live
-from denoscope.acquisition.offline.denoise import denoise_movie
+from denoscope.acquisition import SessionSettings
 from denoscope.runtime import NotFinite
 from denoscope.train import movie_from_file
 from support.changed_bundle import changed_bundle
 from support.field_inputs import active_cells, counts, detected
+from support.plain_results import denoise_movie, live
 
 from .conftest import Run
 

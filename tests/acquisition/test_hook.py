@@ -120,11 +120,12 @@ def test_it_returns_what_it_was_given_and_copies_at_once(tmp_path: Path, bundle:
             assert given[1] is metadata
             np.testing.assert_array_equal(image, kept)
             image[:] = 0  # as an acquisition that reuses its memory
-    result = follower.finish()
+    finished = follower.finish()
+    result = finished.as_json()
     assert result["dropped"] == {}
     assert result["report"]["frames"]["denoised"] == 20
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "raw.tif"), frames(20))
-    assert follower.finish() is result
+    assert follower.finish() is finished
     assert follower(frames(1)[0], {})[1] == {}
     assert follower.status.dropped == {"after the end": 1}
 
@@ -134,7 +135,7 @@ def test_frames_that_cannot_be_denoised_are_counted(tmp_path: Path, bundle: Path
         for image in (np.zeros((4, 4, 3), np.uint8), np.zeros((20, 20), np.float32), None, frames(1)[0]):
             assert follower(image, {"Axes": {}})[0] is image
         assert follower("no image", 3) == ("no image", 3)
-    result = follower.finish()
+    result = follower.finish().as_json()
     assert result["dropped"] == {"not one channel of 8 or 16 bits": 2, "hook failed": 2}
     assert (result["seen"], result["sent"]) == (5, 1)
     assert "hook failed" in result["problem"]
@@ -149,7 +150,7 @@ def test_the_call_does_not_wait(tmp_path: Path, bundle: Path) -> None:
             follower(image, {"Axes": {"time": number}})
             took.append(time.perf_counter() - began)
         assert np.median(took) < 0.005
-    result = follower.finish()
+    result = follower.finish().as_json()
     assert result["seen"] == 200 == result["sent"] + sum(result["dropped"].values())
 
 

@@ -15,9 +15,10 @@ import pytest
 import tifffile
 from ome_types import from_tiff
 
-from denoscope.acquisition import Frame, live, make_settings, read_raw
+from denoscope.acquisition import Frame, make_settings, read_raw
 from denoscope.acquisition.errors import OutputExists
 from denoscope.runtime import InvalidInput, StreamKey, open_movie
+from support.plain_results import live
 from support.tiny_bundle import IDENTITY, tiny_bundle
 
 from .conftest import Run, environment

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from denoscope.acquisition import live, make_settings
+from denoscope.acquisition import make_settings
 from denoscope.acquisition.session.latency import LatencyHistogram
 from denoscope.acquisition.session.metrics import Gauges, MetricsServer, metrics_address
 from denoscope.runtime import InvalidInput
+from support.plain_results import live
 
 from .conftest import Run
 from .test_control import Steady, frames_of

@@ -10,9 +10,9 @@ import pytest
 import tifffile
 from ome_types import from_tiff
 
-from denoscope.acquisition import Frame, live, make_settings
-from denoscope.acquisition.offline.denoise import denoise_movie
+from denoscope.acquisition import Frame, make_settings
 from denoscope.acquisition.offline.movie_about import about_movie
+from support.plain_results import denoise_movie, live
 from support.tiny_bundle import IDENTITY, tiny_bundle
 from support.vendor_files import write_thorlabs
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
-from denoscope.acquisition import live, make_settings
+from denoscope.acquisition import make_settings
 from denoscope.acquisition.notes.nan_count import NanCount
-from denoscope.acquisition.offline.denoise import denoise_movie
 from denoscope.runtime import InvalidInput
+from support.plain_results import denoise_movie, live
 from support.tiny_bundle import tiny_bundle
 
 from .conftest import Run

@@ -17,13 +17,12 @@ import tifffile
 from denoscope.acquisition import OutputExists
 from denoscope.acquisition.cli.app import main
 from denoscope.acquisition.errors import explain
-from denoscope.acquisition.offline.denoise import denoise_movie
-from denoscope.acquisition.offline.fill import fill_run
 from denoscope.acquisition.offline.journal import Journal
 from denoscope.acquisition.offline.outputs import give_name, lock_of, locked
 from denoscope.acquisition.raw.writer import read_raw
 from denoscope.acquisition.sources.config import explain_load_error
 from denoscope.runtime import InvalidInput
+from support.plain_results import denoise_movie, fill_run
 
 from .test_control import Steady, frames_of
 

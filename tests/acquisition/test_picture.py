@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from denoscope.acquisition import SessionReport
+
 from .test_fill import frames_of, record
 
 pytest.importorskip("matplotlib", reason="needs the extra 'report'")
@@ -23,7 +25,7 @@ def test_gaps_are_gaps_and_axes_have_their_units(tmp_path: Path, monkeypatch: py
     pages = [n for a, b in report["frames"]["not_denoised"]["pages"] for n in range(a, b + 1)]
     drawn: list[Any] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_args, **_more: drawn.append(figure))
-    draw_report(tmp_path / "run", report)
+    draw_report(tmp_path / "run", SessionReport.model_validate(report))
     traces = [axes for axes in drawn[0].axes if "mean of" in axes.get_title(loc="left")]
     assert len(traces) >= 1
     for axes in traces:

@@ -14,8 +14,8 @@ from ome_types import from_tiff
 
 from denoscope.acquisition import Frame, Source, SourceInfo, make_settings, read_raw
 from denoscope.acquisition.denoisers.routing import Route, Routes
-from denoscope.acquisition.session.live import live
 from denoscope.runtime import StreamKey
+from support.plain_results import live
 from support.tiny_bundle import IDENTITY, assert_answer, expected_movie, tiny_bundle
 
 SHAPE = (24, 32)

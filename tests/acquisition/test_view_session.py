@@ -17,11 +17,12 @@ import pytest
 import tifffile
 
 from acquisition.conftest import ROOT, Run, environment
-from denoscope.acquisition import live, make_settings
+from denoscope.acquisition import make_settings
 from denoscope.acquisition.view import link as _link
 from denoscope.acquisition.view import window as _window
 from denoscope.acquisition.view.window import LiveWindow
 from denoscope.runtime import InvalidInput
+from support.plain_results import live
 
 FRAMES = 60
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
-from denoscope.acquisition import Source, SourceFailed, SourceUnavailable, live, open_source, read_raw
+from denoscope.acquisition import Source, SourceFailed, SourceUnavailable, open_source, read_raw
 from denoscope.acquisition.contracts import Frame
 from denoscope.acquisition.denoisers.routing import Routes
 from denoscope.acquisition.session.settings import make_settings
@@ -29,6 +29,7 @@ from denoscope.acquisition.sources.tails import natural
 from denoscope.acquisition.sources.watch import WatchSource
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
 from denoscope.runtime import InvalidInput
+from support.plain_results import live
 from support.recordings import interleaved_pages, named_images, scanimage, turn
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

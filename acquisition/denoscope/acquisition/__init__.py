@@ -1,7 +1,19 @@
-"""Meets the microscope, the disk, the screen and the shell.
+"""Meets the microscope, the disk, the screen and the shell. What each command does, one function does.
 
-Nothing is imported before it is asked for: ``from denoscope.acquisition import live`` loads what a
-live session needs, and no more.
+Record and denoise while recording
+    `live` records from Micro-Manager, a growing file or a movie; `make_settings`, `SessionSettings`
+    `hook` denoises beside a pycromanager acquisition, `attach` beside pymmcore-plus
+    `pause`, `resume`, `stop` ask a running session; `SessionControl` asks one in the same program
+Denoise afterwards
+    `denoise_movie` denoises a recorded movie; `fill_run` computes what a recording skipped
+Know the computer
+    `doctor` checks it, `benchmark` measures it, `describe_bundles` helps to choose a bundle
+Read a run folder
+    `SessionReport.read` reads ``report.json``, `read_raw` the raw frames; `read_movie`, `demo_movie`
+
+Results are pydantic models: `SessionReport`, `Provenance`, `Denoising`, `Filling`, `Findings`, `Benchmark`,
+`HookReport`. Every error that a user can meet is a `denoscope.runtime.DenoscopeError` and says what to do. Nothing is
+imported before it is asked for: ``from denoscope.acquisition import live`` loads what a session needs, and no more.
 """
 
 from __future__ import annotations
@@ -10,29 +22,74 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bench.run import Benchmark, benchmark
     from .contracts import Frame, SourceInfo
+    from .denoisers.converting import load_camera
+    from .diagnostics.checks import doctor
+    from .diagnostics.finding import Finding, Findings
     from .errors import NoDiskSpace, OutputExists, SourceFailed, SourceUnavailable
     from .integrations.hook import Follower, FollowerStatus, hook
     from .integrations.pymmcore_plus import attach
+    from .offline.denoise import denoise_movie
+    from .offline.fill import fill_run
     from .raw.writer import RawRecording, RawWriter, read_raw
-    from .session.control import SessionControl
+    from .results import (
+        Denoising,
+        Filling,
+        HookReport,
+        Provenance,
+        RequestAnswer,
+        SessionReport,
+    )
+    from .session.control import SessionControl, pause, resume, stop
     from .session.live import live
     from .session.settings import SessionSettings, make_settings
     from .session.states import FinishReason, SessionState, SessionStatus
     from .sources import Source, open_source
     from .sources.movies import Movie, demo_movie, read_movie
 
+_MODULES = {
+    "bench.run": ("Benchmark", "benchmark"),
+    "contracts": ("Frame", "SourceInfo"),
+    "denoisers.converting": ("load_camera",),
+    "diagnostics.checks": ("doctor",),
+    "diagnostics.finding": ("Finding", "Findings"),
+    "errors": ("NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"),
+    "integrations.hook": ("Follower", "FollowerStatus", "hook"),
+    "integrations.pymmcore_plus": ("attach",),
+    "offline.denoise": ("denoise_movie",),
+    "offline.fill": ("fill_run",),
+    "raw.writer": ("RawRecording", "RawWriter", "read_raw"),
+    "results": ("Denoising", "Filling", "HookReport", "Provenance", "RequestAnswer", "SessionReport"),
+    "session.control": ("SessionControl", "pause", "resume", "stop"),
+    "session.live": ("live",),
+    "session.settings": ("SessionSettings", "make_settings"),
+    "session.states": ("FinishReason", "SessionState", "SessionStatus"),
+    "sources": ("Source", "open_source"),
+    "sources.movies": ("Movie", "demo_movie", "read_movie"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
 __all__ = [
+    "Benchmark",
+    "Denoising",
+    "Filling",
+    "Finding",
+    "Findings",
     "FinishReason",
     "Follower",
     "FollowerStatus",
     "Frame",
+    "HookReport",
     "Movie",
     "NoDiskSpace",
     "OutputExists",
+    "Provenance",
     "RawRecording",
     "RawWriter",
+    "RequestAnswer",
     "SessionControl",
+    "SessionReport",
     "SessionSettings",
     "SessionState",
     "SessionStatus",
@@ -41,32 +98,33 @@ __all__ = [
     "SourceInfo",
     "SourceUnavailable",
     "attach",
+    "benchmark",
+    "contracts",
     "demo_movie",
+    "denoise_movie",
+    "doctor",
+    "errors",
+    "fill_run",
     "hook",
     "live",
+    "load_camera",
     "make_settings",
     "open_source",
+    "pause",
     "read_movie",
     "read_raw",
+    "results",
+    "resume",
+    "sources",
+    "stop",
 ]
-
-_MODULES = {
-    "session.control": ("SessionControl",),
-    "errors": ("NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"),
-    "integrations.pymmcore_plus": ("attach",),
-    "contracts": ("Frame", "SourceInfo"),
-    "integrations.hook": ("Follower", "FollowerStatus", "hook"),
-    "session.live": ("live",),
-    "sources.movies": ("Movie", "demo_movie", "read_movie"),
-    "raw.writer": ("RawRecording", "RawWriter", "read_raw"),
-    "session.settings": ("SessionSettings", "make_settings"),
-    "sources": ("Source", "open_source"),
-    "session.states": ("FinishReason", "SessionState", "SessionStatus"),
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .results import SourceRecord
+
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised, FrameMeta, StreamCounters
 
@@ -109,23 +111,27 @@ class SourceInfo:
         """Name and camera in words, the camera only where the source has a name for it."""
         return f"{self.name}: {self.camera}" if self.camera else self.name
 
+    def record(self) -> SourceRecord:
+        """Return the description as it goes into reports, SI units in the keys."""
+        return SourceRecord(
+            kind=self.kind,
+            name=self.name,
+            camera=self.camera,
+            cameras=self.cameras,
+            shape=self.shape,
+            dtype=self.dtype.name,
+            pixel_size_m=None if self.pixel_size_um is None else self.pixel_size_um * 1e-6,
+            exposure_s=self.exposure_s,
+            frame_rate_hz=self.frame_rate_hz,
+            frames=self.frames,
+            channel=self.channel,
+            versions={name: str(version) for name, version in self.versions.items()},
+            details=dict(self.details),
+        )
+
     def as_json(self) -> dict[str, Any]:
-        """Return the description as JSON-ready values, SI units in the keys."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "camera": self.camera,
-            "cameras": self.cameras,
-            "shape": list(self.shape),
-            "dtype": self.dtype.name,
-            "pixel_size_m": None if self.pixel_size_um is None else self.pixel_size_um * 1e-6,
-            "exposure_s": self.exposure_s,
-            "frame_rate_hz": self.frame_rate_hz,
-            "frames": self.frames,
-            "channel": self.channel,
-            "versions": dict(self.versions),
-            "details": dict(self.details),
-        }
+        """Return the description as JSON-ready values."""
+        return self.record().as_json()
 
 
 @dataclass(frozen=True, slots=True)

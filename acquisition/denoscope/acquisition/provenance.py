@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .results import Provenance
 
 if TYPE_CHECKING:
     from denoscope.runtime import Choice, Stream
@@ -20,7 +22,7 @@ def package_version() -> str:
         return "unknown"
 
 
-def provenance_of(stream: Stream, choice: Choice | None = None) -> dict[str, Any]:
+def provenance_of(stream: Stream, choice: Choice | None = None) -> Provenance:
     """Return what produced the denoised frames, as it goes into reports and OME-XML.
 
     Parameters
@@ -31,16 +33,16 @@ def provenance_of(stream: Stream, choice: Choice | None = None) -> dict[str, Any
         Which backend was chosen and why, where it was opened for the stream; None for the stream's own.
     """
     bundle, choice = stream.bundle, choice or stream.choice
-    return {
-        "version": package_version(),
-        "bundle": bundle.manifest.name,
-        "bundle_sha256": bundle.digest,
-        "method": bundle.manifest.method,
-        "window": bundle.manifest.window,
-        "look_ahead": stream.look_ahead,
-        "backend": choice.name,
-        "backend_reason": choice.reason,
-        "backends_rejected": dict(choice.rejected),
-        "backend_details": dict(stream.backend_info),
-        "platform": platform.platform(),
-    }
+    return Provenance(
+        version=package_version(),
+        bundle=bundle.manifest.name,
+        bundle_sha256=bundle.digest,
+        method=bundle.manifest.method,
+        window=bundle.manifest.window,
+        look_ahead=stream.look_ahead,
+        backend=choice.name,
+        backend_reason=choice.reason,
+        backends_rejected=dict(choice.rejected),
+        backend_details=dict(stream.backend_info),
+        platform=platform.platform(),
+    )

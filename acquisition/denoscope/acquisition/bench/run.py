@@ -8,23 +8,207 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, Field
+
 from denoscope.acquisition.diagnostics.machine import load_average
 from denoscope.acquisition.errors import OutputExists, one_line
-from denoscope.runtime import counted
+from denoscope.acquisition.results import Record
+from denoscope.runtime import InvalidInput, counted
 from denoscope.runtime.children import child_command, child_environment
 
 from .against import SCHEMA, compare, compare_whole_window, read_report
-from .cases import Case
+from .cases import Case, plan_cases
 from .play import KEEP_UP
 from .provenance import provenance
 from .tables import markdown
+from .whole_window import whole_window
 
-__all__ = ["PICTURE", "REPORT", "TABLES", "TIMELINES", "bench"]
+__all__ = ["PICTURE", "REPORT", "TABLES", "TIMELINES", "Benchmark", "CaseResult", "bench", "benchmark"]
 
 REPORT, TIMELINES, TABLES, PICTURE = "bench.json", "timelines.json", "bench.md", "bench.png"
 
 _CLOCK_LATE_S = 0.1
 _LONGEST_S = 3600.0  # beyond what the frames themselves take; a search over slow rates is long
+
+
+class CaseResult(Record):
+    """Numbers of one case, as in ``bench.json``.
+
+    Attributes
+    ----------
+    label, case
+        One line for tables, and what was measured.
+    problem
+        Why it was not measured, or not to the end; None where all went well.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    label: str
+    case: Case
+    problem: str | None = None
+
+
+class CaseRatios(Record):
+    """Ratios of one case: this run / another one; None where one of the two has no number.
+
+    Attributes
+    ----------
+    label, ratios
+        The case, and its ratios by name.
+    dropped
+        Frames dropped in the other run and in this one.
+    """
+
+    label: str
+    ratios: dict[str, float | None]
+    dropped: list[int | None] = Field(default_factory=list)
+
+
+class Comparison(Record):
+    """Ratios of this run to an earlier one.
+
+    Attributes
+    ----------
+    against, cases
+        Name of the earlier run, and the cases that both hold.
+    only_here, only_there
+        Cases of one run alone.
+    differences
+        What else changed between the runs.
+    """
+
+    against: str
+    cases: list[CaseRatios]
+    only_here: list[str]
+    only_there: list[str]
+    differences: list[str]
+
+
+class Benchmark(Record):
+    """Result of `benchmark`, as in ``bench.json``.
+
+    Attributes
+    ----------
+    bench_schema
+        Version of the file.
+    provenance
+        Computer, versions, commit and time.
+    keep_up
+        Policy of the queue in front of the denoiser.
+    backends_left_out
+        Backends that were not measured, with the reason.
+    cases
+        Numbers of each case.
+    comparison, whole_window
+        Ratios to an earlier run, and to the network without the streaming split; None and empty where not asked for.
+    notes
+        Sentences for the user.
+    """
+
+    bench_schema: int
+    provenance: dict[str, object]
+    keep_up: dict[str, object]
+    backends_left_out: dict[str, str]
+    cases: list[CaseResult]
+    comparison: Comparison | None = None
+    whole_window: list[CaseRatios]
+    notes: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every case was measured without a problem."""
+        return not any(result.problem for result in self.cases)
+
+
+def benchmark(
+    output: Path | str,
+    *,
+    bundles: Sequence[str | Path] = ("live",),
+    backends: Sequence[str] = (),
+    sizes: Sequence[str] = ("256x256", "512x512"),
+    look_aheads: Sequence[int] = (),
+    fps: float = 30.0,
+    frames: int = 300,
+    threads: int | None = None,
+    align: bool = False,
+    highest_rate: bool = True,
+    compare: str | None = None,
+    against: Path | None = None,
+    on_case: Callable[[int, int, Case, Mapping[str, Any] | None], None] | None = None,
+) -> Benchmark:
+    """Measure the delay from camera to denoised frame and the highest frame rate, each case in a process of its own.
+
+    Parameters
+    ----------
+    output
+        Folder for ``bench.json``, ``timelines.json``, ``bench.md`` and ``bench.png``; refused where it holds one.
+    bundles
+        Folders or names of shipped bundles.
+    backends
+        Names, ``auto`` among them; empty for every one that runs here.
+    sizes
+        Frame sizes ``HxW`` in pixels.
+    look_aheads
+        Frames to wait for after each frame; empty for each bundle's own.
+    fps, frames
+        Frames a second of the camera's clock, and measured frames a case.
+    threads
+        Threads of the backend; None for its default.
+    align
+        Track the motion of the scene too.
+    highest_rate
+        Search for the highest frame rate.
+    compare
+        ``whole-window``: measure each bundle without the streaming split as well.
+    against
+        The ``bench.json`` of an earlier run to compare with.
+    on_case
+        Called before and after each case with its position, the number of cases, the case, and its numbers or None.
+
+    Returns
+    -------
+    Benchmark
+        As written to ``bench.json``.
+
+    Raises
+    ------
+    DenoscopeError
+        If a value, a bundle, a backend, `against` or the folder does not allow it.
+
+    Examples
+    --------
+    >>> found = benchmark("speed", sizes=["32x32"], backends=["onnxruntime-cpu"], frames=5, highest_rate=False)
+    >>> [result.label for result in found.cases], found.complete
+    (['live onnxruntime-cpu 32x32 +3'], True)
+    """
+    output = Path(output)
+    if compare not in (None, "whole-window"):
+        raise InvalidInput(f"`compare` {compare} is not known: the one comparison is whole-window.")
+    asked: list[str | Path] = [*bundles]
+    if compare is not None:
+        from denoscope.runtime import Bundle
+
+        for split in [Bundle.load(bundle) for bundle in bundles]:
+            folder = output / "whole-window" / f"{split.manifest.name}.denoscope"
+            asked.append(whole_window(split, folder).folder)
+    cases, left_out = plan_cases(
+        asked,
+        backends,
+        sizes,
+        look_aheads,
+        fps=fps,
+        frames=frames,
+        align=align,
+        threads=threads,
+        highest_rate=highest_rate,
+    )
+
+    def shown(position: int, case: Case, result: Mapping[str, Any] | None) -> None:
+        if on_case is not None:
+            on_case(position, len(cases), case, result)
+
+    return Benchmark.model_validate(bench(cases, output, left_out=left_out, against=against, on_case=shown))
 
 
 def bench(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from denoscope.runtime import counted
 
 from .statistics import STAGES
 
-__all__ = ["line", "markdown"]
+if TYPE_CHECKING:
+    from .run import Benchmark
+
+__all__ = ["line", "markdown", "sentences"]
 
 _RATIOS = {
     "latency_p50": "p50",
@@ -32,19 +35,48 @@ def line(result: Mapping[str, Any]) -> str:
     if "latency" not in result:
         return f"{result['label']}: not measured: {result['problem']}"
     frames, beyond = result["frames"]["measured"], result["beyond_look_ahead"]
-    p50, p99 = (_ms(result["latency_with_drops"][name], "never") for name in ("p50_s", "p99_s"))
-    parts = [
-        f"{result['label']}: camera to output p50 {p50}, p99 {p99} (ms)",
-        f"of delivered frames p50 {_ms(beyond['p50_s'])} beyond the look-ahead",
-        f"{sum(frames['dropped'].values())} of {frames['arrived']} dropped",
-    ]
+    p50, p99 = (result["latency_with_drops"][name] for name in ("p50_s", "p99_s"))
+    parts = [f"{result['label']}:"]
     if result["sustained"]:
-        parts.append(f"keeps up to {_rate(result['sustained'])} frames/s")
+        parts.append(f"up to {_rate(result['sustained'])} frames/s;")
+    if p50 is None:
+        parts.append("most frames were skipped")
+    else:
+        computing = beyond["p50_s"]
+        split = (
+            ""
+            if computing is None
+            else (f" ({_ms(max(p50 - computing, 0))} waiting for later frames, {_ms(computing)} computing)")
+        )
+        late = "more than 1 % skipped" if p99 is None else f"99 % within {_ms(p99)} ms"
+        parts.append(f"delay {_ms(p50)} ms{split}, {late}")
+    skipped = sum(frames["dropped"].values())
+    if skipped:
+        parts[-1] += f"; {skipped} of {frames['arrived']} frames skipped"
     if result.get("energy") and result["energy"]["per_frame_j"] is not None:
-        parts.append(f"{_joules(result['energy']['per_frame_j'])} J a frame")
+        parts[-1] += f"; {_joules(result['energy']['per_frame_j'])} J a frame"
     if result["problem"]:
-        parts.append(result["problem"])
-    return ", ".join(parts)
+        parts[-1] += f"; {result['problem']}"
+    return " ".join(parts)
+
+
+def sentences(report: Benchmark) -> Iterator[str]:
+    """Yield what is said after all cases: what was left out, notes, and ratios."""
+    for name, reason in report.backends_left_out.items():
+        yield f"Not measured: {name}, because {reason}"
+    for note in report.notes:
+        yield f"Note: {note}"
+    for pair in report.whole_window:
+        ratio = pair.ratios["push_p50"]
+        said = "not known, because no push gave an output" if ratio is None else f"{ratio:.2f}"
+        yield f"{pair.label}: time of a push without the streaming split / with it: {said}"
+    if report.comparison is None:
+        return
+    for case in report.comparison.cases:
+        known = ", ".join(f"{name} {ratio:.2f}" for name, ratio in case.ratios.items() if ratio is not None)
+        yield f"{case.label}, this run / {report.comparison.against}: {known}"
+    if report.comparison.differences:
+        yield "Other differences between the runs: " + "; ".join(report.comparison.differences)
 
 
 def markdown(report: Mapping[str, Any]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from denoscope.acquisition.contracts import SourceInfo
+from denoscope.acquisition.results import SessionProvenance
 from denoscope.acquisition.session.states import SessionStatus
 
 from .flags import with_flags
@@ -21,7 +21,7 @@ __all__ = ["Screen"]
 _LINE_EVERY_S = 2.0
 
 
-def _rows(status: SessionStatus, source: SourceInfo, provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _rows(status: SessionStatus, source: SourceInfo, provenance: SessionProvenance) -> list[tuple[str, str]]:
     latency = status.latency_s
     waited = (
         " / ".join(f"{latency[name] * 1e3:.0f}" for name in ("p50", "p95", "p99")) + " ms"
@@ -39,7 +39,7 @@ def _rows(status: SessionStatus, source: SourceInfo, provenance: Mapping[str, An
         ("raw frames written", f"{status.written_raw} of {status.received} received"),
         ("denoised", f"{status.emitted} ({status.in_flight} in flight)"),
         ("skipped", f"{skipped} ({why})" if skipped else "0"),
-        ("backend", f"{provenance['backend']}: {provenance['backend_reason']}"),
+        ("backend", f"{provenance.backend}: {provenance.backend_reason}"),
     ]
     if status.busy_s:
         rows.append(
@@ -88,7 +88,7 @@ class Screen:
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, status: SessionStatus, source: SourceInfo, provenance: Mapping[str, Any]) -> None:
+    def __call__(self, status: SessionStatus, source: SourceInfo, provenance: SessionProvenance) -> None:
         """Show one snapshot."""
         if self._shell.quiet:
             return

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from denoscope.acquisition.errors import explain, one_line
+from denoscope.acquisition.results import Record
 from denoscope.runtime import DenoscopeError, NotFinite
 
 from .flags import with_flags
@@ -65,7 +66,7 @@ class Shell:
             with suppress(OSError, ValueError):  # nobody reads it; what is done goes on
                 print(with_flags(text), file=self.stream, flush=True)
 
-    def run(self, action: Callable[[], tuple[Mapping[str, Any], int]]) -> None:
+    def run(self, action: Callable[[], tuple[Mapping[str, Any] | Record, int]]) -> None:
         """Run a command's `action` and leave the process with its exit code.
 
         Parameters
@@ -75,7 +76,8 @@ class Shell:
             input or environment, 130 interrupted.
         """
         try:
-            result, code = action()
+            found, code = action()
+            result = found.as_json() if isinstance(found, Record) else found
         except DenoscopeError as error:
             result, code = self._failed(str(error), 1 if isinstance(error, NotFinite) else 2)
         except KeyboardInterrupt:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from denoscope.acquisition.results import SessionProvenance
 from denoscope.runtime import BundleNotFound, InvalidInput, list_bundles
 
 if TYPE_CHECKING:
@@ -48,18 +48,19 @@ def keep_bundle(bundle: str, run: Path) -> str | None:
     return str(Path(bundle).absolute())
 
 
-def bundle_in_log(run: Path) -> dict[str, Any]:
+def bundle_in_log(run: Path) -> SessionProvenance:
     """Return which bundle and look-ahead a session began with, where a crash left its log and no report."""
     try:
         lines = (run / "log.jsonl").read_bytes().splitlines()
         opened = next(each for each in map(json.loads, lines) if each["event"] == "opened")
         denoiser = opened["denoiser"]
-        return {name: denoiser[name] for name in ("bundle", "bundle_sha256", "look_ahead")}
+        known = {name: denoiser[name] for name in ("bundle", "bundle_sha256", "look_ahead")}
+        return SessionProvenance.model_validate(known)
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return {}
+        return SessionProvenance()
 
 
-def bundle_of(run: Path, denoiser: Mapping[str, Any], asked: str | None) -> Bundle:
+def bundle_of(run: Path, denoiser: SessionProvenance, asked: str | None) -> Bundle:
     """Load the bundle that a session used.
 
     Parameters
@@ -67,7 +68,7 @@ def bundle_of(run: Path, denoiser: Mapping[str, Any], asked: str | None) -> Bund
     run
         Run folder.
     denoiser
-        What the session's report says of its denoiser; empty after a crash.
+        Of the session; that of an empty one after a crash.
     asked
         Bundle that the user names; None for the session's.
 
@@ -79,7 +80,7 @@ def bundle_of(run: Path, denoiser: Mapping[str, Any], asked: str | None) -> Bund
     from denoscope.runtime import Bundle
 
     kept = run / KEPT_BUNDLE
-    name, path = denoiser.get("bundle", "live"), denoiser.get("bundle_path")
+    name, path = denoiser.bundle, denoiser.bundle_path
     places = [str(place) for place in (kept, path) if place and Path(place).is_dir()]
     place = asked or (places[0] if places else path or name)
     try:
@@ -90,7 +91,7 @@ def bundle_of(run: Path, denoiser: Mapping[str, Any], asked: str | None) -> Bund
         raise InvalidInput(
             f"the session used the bundle {path or name}, which is not there any more: name it with `bundle`."
         ) from error
-    wanted = denoiser.get("bundle_sha256", model.digest)
+    wanted = denoiser.bundle_sha256 or model.digest
     if model.digest == wanted:
         return model
     what = f"the session used the bundle {name} with SHA-256 {wanted[:12]}..., and {place} has {model.digest[:12]}..."

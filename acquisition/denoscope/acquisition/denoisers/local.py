@@ -134,7 +134,7 @@ class LocalDenoiser(Router):
             raise
         super().__init__(self._first, self._open_another)
         self.look_ahead = self._first.look_ahead
-        return provenance_of(self._first, self._choice)
+        return provenance_of(self._first, self._choice).as_json()
 
     def _and_this(self, error: BackendUnavailable) -> dict[str, str]:
         """Return what `auto` has tried in vain so far; raise the error if the backend was named."""

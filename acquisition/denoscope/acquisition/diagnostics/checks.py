@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from denoscope.acquisition.errors import one_line
+from denoscope.runtime import InvalidInput, bad_link
 
 from .compute import (
     check_auto,
@@ -18,30 +18,47 @@ from .compute import (
     check_openvino,
     check_tensorrt,
 )
-from .finding import Finding, Status
+from .finding import Finding, Findings, Status
 from .machine import installed
 from .recording import check_cores, check_disk, check_micromanager
 
 __all__ = ["doctor"]
 
 
-def doctor(output: Path = Path(), *, reserve_mb: float = 200.0) -> dict[str, Any]:
-    """Look at everything a recording needs; nothing is changed.
+def doctor(output: Path | str = Path(), *, reserve_mb: float = 200.0) -> Findings:
+    """Check everything that a recording needs; nothing is changed.
 
     Parameters
     ----------
     output
-        Folder that recordings would be written to; it need not exist yet.
+        Existing folder that recordings would be written to; a small file there measures the disk.
     reserve_mb
         Disk space in MB that a recording leaves free.
 
     Returns
     -------
-    dict
-        ``can_record``: whether nothing would stop a recording. ``findings``: a list of ``topic``,
-        ``status`` (``ok``, ``note``, ``improve``, ``broken``), ``found``, ``remedy`` (a command or a
-        sentence, or None) and ``facts``. ``denoscope``, ``python`` and ``platform``.
+    Findings
+        Whether a recording would run, and for each thing that was looked at what was found and what to do.
+
+    Raises
+    ------
+    InvalidInput
+        If `output` is no existing folder.
+
+    Examples
+    --------
+    >>> found = doctor(".")
+    >>> [finding.found for finding in found.findings if finding.topic == "bundle live"]
+    ['intact, window of 7 frames, look-ahead up to 3']
     """
+    output = Path(output)
+    if (why := bad_link(output)) is not None:
+        raise InvalidInput(f"`output` cannot be used: {why}; name a folder.")
+    if not output.is_dir():
+        what = "is a file" if output.exists() else "does not exist"
+        raise InvalidInput(
+            f"`output` {output} {what}: name a folder that exists, on the disk that recordings would be written to."
+        )
     checks: Sequence[tuple[str, Callable[[], list[Finding]]]] = (
         ("processor", check_cores),
         ("GPU", check_gpu),
@@ -55,13 +72,13 @@ def doctor(output: Path = Path(), *, reserve_mb: float = 200.0) -> dict[str, Any
         ("disk", lambda: check_disk(output, reserve_mb)),
     )
     findings = [finding for topic, check in checks for finding in _run(topic, check)]
-    return {
-        "can_record": all(finding.status is not Status.BROKEN for finding in findings),
-        "findings": [finding.to_dict() for finding in findings],
-        "denoscope": installed("denoscope") or "unknown",
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
+    return Findings(
+        can_record=all(finding.status is not Status.BROKEN for finding in findings),
+        findings=findings,
+        denoscope=installed("denoscope") or "unknown",
+        python=platform.python_version(),
+        platform=platform.platform(),
+    )
 
 
 def _run(topic: str, check: Callable[[], list[Finding]]) -> list[Finding]:

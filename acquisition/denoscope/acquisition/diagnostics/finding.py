@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
-__all__ = ["Finding", "Status"]
+from denoscope.acquisition.results import Record
+
+__all__ = ["Finding", "Findings", "Status"]
 
 
 class Status(StrEnum):
@@ -41,14 +42,29 @@ class Finding:
     status: Status
     found: str
     remedy: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
-        return {
-            "topic": self.topic,
-            "status": self.status.value,
-            "found": self.found,
-            "remedy": self.remedy,
-            "facts": dict(self.facts),
-        }
+
+class Findings(Record):
+    """Result of `denoscope.acquisition.doctor`.
+
+    Attributes
+    ----------
+    can_record
+        Whether nothing would stop a recording.
+    findings
+        One for each thing that was looked at.
+    denoscope, python, platform
+        Versions, and the operating system.
+    """
+
+    schema_version: int = 2
+    can_record: bool
+    findings: list[Finding]
+    denoscope: str
+    python: str
+    platform: str
+
+    def of(self, status: Status) -> list[Finding]:
+        """Return the findings of one status."""
+        return [finding for finding in self.findings if finding.status is status]

@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from denoscope.acquisition.errors import OutputExists, SourceFailed, one_line
 from denoscope.acquisition.processes.child import start_child
+from denoscope.acquisition.results import HookCounts, HookReport, SessionReport
 from denoscope.acquisition.sources.pipe import pack_end, pack_frame
 from denoscope.runtime import InvalidInput
 
@@ -97,9 +98,9 @@ class Follower:
         self._seen = self._sent = self._number = 0
         self._dropped: Counter[str] = Counter()
         self._problem: str | None = None
-        self._report: dict[str, Any] | None = None
+        self._report: SessionReport | None = None
         self._ready = threading.Event()
-        self._finished: dict[str, Any] | None = None
+        self._finished: HookReport | None = None
         self._words: list[str] = []
         self._process = start_child("denoscope.acquisition.integrations.hook_process", polite=True)
         self._threads = [
@@ -204,7 +205,7 @@ class Follower:
                 else:
                     self._dropped[reason] += 1
         with suppress(OSError):  # it ended before; `finish` says so
-            pipe.write(pack_end(self._counts()))
+            pipe.write(pack_end(self._counts().as_json()))
             pipe.close()
 
     def _listen(self) -> None:
@@ -217,7 +218,7 @@ class Follower:
             if event.get("event") == "ready":
                 self._ready.set()
             elif event.get("event") == "finished":
-                self._report = event["report"]
+                self._report = SessionReport.model_validate(event["report"])
             elif event.get("event") == "failed":
                 self._problem = self._problem or str(event["message"])
         self._ready.set()
@@ -253,9 +254,9 @@ class Follower:
         last = self._words[-1] if self._words else "it said nothing"
         return f"the denoising process ended with code {self._process.poll()} ({last})"
 
-    def _counts(self) -> dict[str, Any]:
+    def _counts(self) -> HookCounts:
         with self._lock:
-            return {"seen": self._seen, "sent": self._sent, "dropped": dict(self._dropped)}
+            return HookCounts(seen=self._seen, sent=self._sent, dropped=dict(self._dropped))
 
     @property
     def status(self) -> FollowerStatus:
@@ -264,7 +265,7 @@ class Follower:
             waiting = self._seen - self._sent - sum(self._dropped.values())
             return FollowerStatus(self._seen, self._sent, dict(self._dropped), waiting, self._problem)
 
-    def finish(self, timeout_s: float = 120.0) -> dict[str, Any]:
+    def finish(self, timeout_s: float = 120.0) -> HookReport:
         """Say that no frame follows, wait for the backlog, and return the report; never raises.
 
         Parameters
@@ -274,14 +275,13 @@ class Follower:
 
         Returns
         -------
-        dict
-            As written to ``hook.json``: ``seen``, ``sent``, ``dropped`` (by reason), ``problem``, and
-            ``report``, that of the denoising process (`None` where it did not finish).
+        HookReport
+            As written to ``hook.json``.
         """
         with self._lock:
             if self._finished is not None:
                 return self._finished
-            self._finished = {}
+            self._finished = HookReport()
         atexit.unregister(self.finish)
         self._queue.put(None)
         try:
@@ -297,14 +297,14 @@ class Follower:
                 self._dropped["denoiser ended"] += left
         if self._report is None and self._problem is None and self._seen:
             self._problem = self._why_it_ended()
-        self._finished = {**self._counts(), "problem": self._problem, "report": self._report}
+        self._finished = HookReport(**self._counts().model_dump(), problem=self._problem, report=self._report)
         self._write(self._finished)
         return self._finished
 
-    def _write(self, result: Mapping[str, Any]) -> None:
+    def _write(self, result: HookReport) -> None:
         try:
             self.output.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(result, indent=2, default=str) + "\n"
+            text = json.dumps(result.as_json(), indent=2) + "\n"
             (self.output / HOOK_REPORT).write_text(text, encoding="utf-8")
         except OSError as error:
             self._problem = self._problem or f"{HOOK_REPORT} could not be written: {one_line(error)}"

@@ -22,6 +22,7 @@ def _tell(event: str, **values: Any) -> None:
 
 
 def _run() -> None:
+    from denoscope.acquisition.results import HookCounts
     from denoscope.acquisition.session.live import live
     from denoscope.acquisition.session.report import write_report
     from denoscope.acquisition.session.settings import make_settings
@@ -31,9 +32,10 @@ def _run() -> None:
     settings = make_settings(core="pipe", **request)
     source = PipeSource(sys.stdin.buffer, on_open=lambda: _tell("ready"))
     report = live(settings, source=source)
-    report["hook"] = dict(source.closing)
+    if source.closing:
+        report.hook = HookCounts.model_validate(source.closing)
     write_report(report, Path(settings.output))
-    _tell("finished", report=report)
+    _tell("finished", report=report.as_json())
 
 
 def main() -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from denoscope.runtime import CameraCalibration
+from denoscope.acquisition.results import NoiseCheck
 
-__all__ = ["check_noise", "guard_sentence", "noise_note", "rounding_note", "scanner_notes"]
+if TYPE_CHECKING:
+    from denoscope.runtime import CameraCalibration, Intensity, ScannerArtefacts
+
+__all__ = ["check_noise", "noise_note", "rounding_note", "scanner_notes"]
 
 _NO_NOISE = 1.001 / 12**0.5  # counts: that of rounding, which a movie without any noise is given
 _FEW_COUNTS = 4.0  # of noise: below, rounding costs about a decibel of what is denoised and more
 
 
-def check_noise(frames: Any, camera: CameraCalibration | None = None) -> dict[str, Any] | None:
+def check_noise(frames: Any, camera: CameraCalibration | None = None) -> NoiseCheck | None:
     """Measure the noise's correlation and what saturates, as it goes into reports; None where there are too few frames.
 
     Parameters
@@ -27,11 +28,6 @@ def check_noise(frames: Any, camera: CameraCalibration | None = None) -> dict[st
     camera
         Calibration that they are corrected with: a warning says if it does not fit them.
 
-    Returns
-    -------
-    dict or None
-        ``kind``, ``along_row``, ``across_rows``, ``row``, ``time``, ``limit``, ``saturated`` (share of the pixels)
-        and ``warning`` (or None).
     """
     from denoscope.runtime import InvalidInput, measure_noise_correlation, measure_saturation
 
@@ -40,74 +36,57 @@ def check_noise(frames: Any, camera: CameraCalibration | None = None) -> dict[st
     except InvalidInput:  # a short or tiny movie is no reason to complain
         return None
     sentences = [full.warning(), found.warning(), camera.warning(frames) if camera is not None else None]
-    return {
-        "kind": found.kind,
-        "along_row": found.along_row,
-        "across_rows": found.across_rows,
-        "row": found.row,
-        "time": found.time,
-        "limit": found.limit,
-        "saturated": full.share,
-        "warning": "; ".join(filter(None, sentences)) or None,
-    }
+    return NoiseCheck(
+        kind=found.kind,
+        along_row=found.along_row,
+        across_rows=found.across_rows,
+        row=found.row,
+        time=found.time,
+        limit=found.limit,
+        saturated=full.share,
+        warning="; ".join(filter(None, sentences)) or None,
+    )
 
 
-def rounding_note(intensity: Mapping[str, float] | None, dtype: npt.DTypeLike) -> str | None:
+def rounding_note(intensity: Intensity | None, dtype: npt.DTypeLike) -> str | None:
     """Return a sentence where whole counts are too coarse for what is left of the noise, else None.
 
     Parameters
     ----------
     intensity
-        Values of the `Intensity` that a movie was denoised with; None where it is not known.
+        Intensity that a movie was denoised with; None where it is not known.
     dtype
         Of the denoised movie.
     """
-    if intensity is None or np.dtype(dtype).kind == "f" or intensity["scale"] >= _FEW_COUNTS:
+    if intensity is None or np.dtype(dtype).kind == "f" or intensity.scale >= _FEW_COUNTS:
         return None
     if intensity["scale"] <= _NO_NOISE:
         return None
     return (
-        f"the noise is {intensity['scale']:.2g} counts, so that rounding the denoised movie to whole counts adds much "
+        f"the noise is {intensity.scale:.2g} counts, so that rounding the denoised movie to whole counts adds much "
         "to what is left of it; `float32` keeps the fractions"
     )
 
 
-def noise_note(intensity: Mapping[str, Any] | None) -> str | None:
+def noise_note(intensity: Intensity | None) -> str | None:
     """Return a sentence where the noise could not be estimated the usual way, else None.
 
     Parameters
     ----------
     intensity
-        Values of the `Intensity` that a movie was denoised with; None where it is not known.
+        Intensity that a movie was denoised with; None where it is not known.
     """
-    from denoscope.runtime import Intensity
-
-    return None if intensity is None else Intensity(**intensity).warning()
+    return None if intensity is None else intensity.warning()
 
 
-def guard_sentence(guard: Mapping[str, Any] | None) -> str | None:
-    """Return a sentence where denoised frames are not to be trusted, else None.
-
-    Parameters
-    ----------
-    guard
-        Values of the `GuardFinding`; None where it is not known.
-    """
-    from denoscope.runtime import GuardFinding
-
-    return None if guard is None else GuardFinding(**guard).sentence()
-
-
-def scanner_notes(scanner: Mapping[str, Any] | None, *, fixed: bool = False) -> list[str]:
+def scanner_notes(scanner: ScannerArtefacts | None, *, fixed: bool = False) -> list[str]:
     """Return a sentence for each artefact of the scanner or detector that was found.
 
     Parameters
     ----------
     scanner
-        Values of the `ScannerArtefacts` that a movie was denoised with; None where they are not known.
+        Artefacts of the movie that was denoised; None where they are not known.
     fixed
         Whether the offset between odd and even lines was corrected.
     """
-    from denoscope.runtime import ScannerArtefacts
-
-    return [] if scanner is None else ScannerArtefacts(**scanner).sentences(fixed=fixed)
+    return [] if scanner is None else scanner.sentences(fixed=fixed)

@@ -19,6 +19,7 @@ from denoscope.acquisition.notes.unusual import unusual_note
 from denoscope.acquisition.provenance import package_version, provenance_of
 from denoscope.acquisition.raw.disk import check_space
 from denoscope.acquisition.raw.pages import PageFile
+from denoscope.acquisition.results import CameraRecord, Denoising, MovieProvenance
 from denoscope.acquisition.sinks import FrameIndex, Layout, MovieSink, format_of, open_sink
 from denoscope.runtime import GuardFinding, InvalidInput
 
@@ -57,7 +58,7 @@ def denoise_movie(
     chunk: int = CHUNK,
     warm_up: int = WARM_UP,
     on_frame: Callable[[int, int], None] = lambda _done, _total: None,
-) -> dict[str, Any]:
+) -> Denoising:
     """Denoise a movie into a file of the same scale and, if not told otherwise, dtype, frame by frame.
 
     Parameters
@@ -93,11 +94,8 @@ def denoise_movie(
 
     Returns
     -------
-    dict
-        ``output``, ``std``, ``frames``, ``frame_s`` (mean time a frame), ``resumed_from`` (frames that were there
-        already), ``source`` (pixel size, frame rate, channel and more of the movie), ``notes`` (sentences),
-        ``noise`` (see `check_noise`), ``guard`` (see `GuardFinding`),
-        ``untrue`` (a sentence where denoised frames are not to be trusted, else None), ``denoiser`` (provenance).
+    Denoising
+        Also has the time a frame, the noise, notes for the user, and where denoised frames are not to be trusted.
 
     Raises
     ------
@@ -238,25 +236,31 @@ class _Work:
             calibrate(self.stream, self.frames)
         assert self.stream.intensity is not None
         aligned = self.journal.job["aligned"] if self.resumed else self.stream.tracks_motion
-        self.provenance = provenance_of(self.stream) | {
-            "movie": self.movie.name,
-            "camera": self.job["camera"],
-            "intensity": self.stream.intensity.model_dump(),
-            "aligned": aligned,
-            "scanner": self.stream.scanner.model_dump(mode="json"),
-            "fix_line_offset": self.fix_line_offset,
-            "chunk_frames": self.cut.chunk,
-            "warm_up_frames": self.cut.warm_up,
-        }
+        self.provenance = MovieProvenance(
+            **dict(provenance_of(self.stream))
+            | {
+                "movie": self.movie.name,
+                "camera": None
+                if self.camera is None
+                else CameraRecord.model_validate(self.camera.describe()),
+                "intensity": self.stream.intensity,
+                "aligned": aligned,
+                "scanner": self.stream.scanner,
+                "float32": self.float32,
+                "fix_line_offset": self.fix_line_offset,
+                "chunk_frames": self.cut.chunk,
+                "warm_up_frames": self.cut.warm_up,
+            }
+        )
         self.job |= {
             "denoscope": package_version(),
             "bundle": self.stream.bundle.digest,
             "look_ahead": self.stream.look_ahead,
             "backend": self.stream.choice.name,
             "backend_details": dict(self.stream.backend_info),
-            "intensity": self.provenance["intensity"],
+            "intensity": self.stream.intensity.model_dump(),
             "aligned": aligned,
-            "scanner": self.provenance["scanner"],
+            "scanner": self.stream.scanner.model_dump(mode="json"),
         }
         if self.resumed:
             journal.check(self.job)
@@ -387,10 +391,10 @@ class _Work:
         self.journal.write()
         self.saved_s = time.perf_counter()
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> Denoising:
         """Complete the files and give them their names."""
         if not self.journal.complete:
-            self.sink.finish(self.provenance)
+            self.sink.finish(self.provenance.as_json())
             if self.deviations is not None:
                 self.deviations.close()
             self.journal.complete = True
@@ -401,20 +405,20 @@ class _Work:
         self.journal.remove()
         new = self.done - self.resumed_from
         guard = self.stream.guard.and_of(self.guard)
-        return {
-            "output": str(self.output),
-            "std": None if self.std is None else str(self.std),
-            "frames": self.done,
-            "frame_s": (time.perf_counter() - self.started_s) / max(new, 1),
-            "resumed_from": self.resumed_from,
-            "movie_note": self.note,
-            "source": self.info.as_json(),
-            "notes": self._notes(),
-            "noise": self.noise,
-            "guard": guard.model_dump(),
-            "untrue": guard.sentence(),
-            "denoiser": self.provenance,
-        }
+        return Denoising(
+            output=self.output,
+            std=self.std,
+            frames=self.done,
+            frame_s=(time.perf_counter() - self.started_s) / max(new, 1),
+            resumed_from=self.resumed_from,
+            movie_note=self.note,
+            source=self.info.record(),
+            notes=self._notes(),
+            noise=self.noise,
+            guard=guard,
+            untrue=guard.sentence(),
+            denoiser=self.provenance,
+        )
 
     def _notes(self) -> list[str]:
         unconfirmed = self.journal.unconfirmed
@@ -423,9 +427,9 @@ class _Work:
             if unconfirmed is None
             else f"the disk did not confirm that the output is saved ({one_line(unconfirmed)}): a power cut may cost it"
         )
-        rounding = rounding_note(self.provenance["intensity"], self.frames.dtype)
-        scanner = scanner_notes(self.provenance["scanner"], fixed=self.fix_line_offset)
+        rounding = rounding_note(self.provenance.intensity, self.frames.dtype)
+        scanner = scanner_notes(self.provenance.scanner, fixed=self.fix_line_offset)
         unusual = unusual_note(self.stream.counters.unusual)
-        noise = noise_note(self.provenance["intensity"])
+        noise = noise_note(self.provenance.intensity)
         notes = (noise, rounding, unusual, self.journal.nan.note(), *scanner, self.unlocked, said)
         return [note for note in notes if note]

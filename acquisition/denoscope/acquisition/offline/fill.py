@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from denoscope.acquisition.contracts import REPORT, Frame, SourceInfo
 from denoscope.acquisition.denoisers.converting import conversion
@@ -24,6 +25,13 @@ from denoscope.acquisition.provenance import provenance_of
 from denoscope.acquisition.raw.disk import check_space
 from denoscope.acquisition.raw.run_check import CheckedRun
 from denoscope.acquisition.raw.writer import RawRecording, read_raw
+from denoscope.acquisition.results import (
+    CameraRecord,
+    Filling,
+    MovieProvenance,
+    SessionProvenance,
+    SessionReport,
+)
 from denoscope.acquisition.sinks import FrameIndex, Layout, MovieSink, open_sink
 from denoscope.acquisition.sinks.live_movies import LiveMovie, live_movie
 from denoscope.runtime import DenoscopeError, InvalidInput
@@ -49,7 +57,7 @@ def fill_run(
     backend: str = "auto",
     camera: CameraCalibration | None = None,
     on_frame: Callable[[int, int], None] = lambda _done, _total: None,
-) -> dict[str, Any]:
+) -> Filling:
     """Write the complete denoised movie of a live session.
 
     Frames that were denoised live are copied as they are. The others are computed by streams that take every raw
@@ -71,11 +79,8 @@ def fill_run(
 
     Returns
     -------
-    dict
-        ``output``, ``incomplete`` (sentences that say what is missing of the raw recording; empty where it is
-        whole), ``frames`` (received), ``kept`` (as they were live), ``computed``, ``missing`` (whose shape
-        disagreed with their tags), ``guard`` and ``untrue`` (see `denoise_movie`), ``frame_s``, ``notes``,
-        ``denoiser`` (provenance).
+    Filling
+        Also says how many frames were kept, computed and cannot be denoised, and what is missing of the recording.
 
     Raises
     ------
@@ -98,7 +103,7 @@ def fill_run(
         for index, pixels in checked.frames():
             filling.take(index, pixels)
             on_frame(index + 1, len(filling.routes))
-        return {**filling.finish(output, started_s), "incomplete": checked.missing()}
+        return filling.finish(output, started_s, checked.missing())
 
 
 @contextmanager
@@ -195,7 +200,7 @@ class _Filling:
         self.recording: RawRecording = read_raw(run)
         self.notes = list(self.recording.notes)
         self.report = self._read_report()
-        self.denoiser: Mapping[str, Any] = self.report.get("denoiser") or bundle_in_log(run)
+        self.denoiser: SessionProvenance = bundle_in_log(run) if self.report is None else self.report.denoiser
         self._check_camera()
         routes = Routes(_STREAMS)
         self.routes = [_route(routes, record) for record in self.recording.records]
@@ -208,45 +213,41 @@ class _Filling:
         self.changed = any(route is not None and route.change is not None for route in self.routes)
         self.kept = self.computed = 0
 
-    def _read_report(self) -> dict[str, Any]:
-        path = self.run / REPORT
+    def _read_report(self) -> SessionReport | None:
         try:
-            report = json.loads(path.read_bytes())
+            return SessionReport.read(self.run)
         except FileNotFoundError:
-            self.notes.append("the session left no report: the intensity is estimated now")
-            return {}
-        except (ValueError, RecursionError) as error:
-            raise InvalidInput(f"{path} is damaged ({error}); move it away to fill without it.") from error
-        if not isinstance(report, dict):
-            raise InvalidInput(f"{path} is damaged (it holds no object); move it away to fill without it.")
-        return report
+            self.notes.append("the session left no report: the brightness is measured now")
+            return None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            what = f"{where}: {first['msg']}" if where else first["msg"]
+            raise InvalidInput(
+                f"{self.run / REPORT} is damaged ({what}); move it away to fill without it."
+            ) from error
 
     def _check_camera(self) -> None:
-        now = None if self.camera is None else json.loads(json.dumps(self.camera.describe()))
-        if self.report and self.denoiser.get("camera") != now:
+        now = None if self.camera is None else CameraRecord.model_validate(self.camera.describe()).as_json()
+        then = None if self.denoiser.camera is None else self.denoiser.camera.as_json()
+        if self.report is not None and then != now:
             raise InvalidInput(
-                f"the session's camera calibration was {self.denoiser.get('camera')}, now it is {now}: give the "
-                "same `camera_gain`, `camera_offset` and `camera_roi`."
+                f"the session's camera calibration was {then}, now it is {now}: give the same `camera`."
             )
 
     def open_denoiser(self, stack: ExitStack, bundle: str | None, backend: str) -> None:
         """Open the denoiser and what was denoised live."""
-        from denoscope.runtime import Intensity, ScannerArtefacts, Stream, choose_backend
+        from denoscope.runtime import ScannerArtefacts, Stream, choose_backend
 
         model = bundle_of(self.run, self.denoiser, bundle)
         if backend == "auto":
-            backend = self.denoiser.get("backend", "auto")
+            backend = self.denoiser.backend
         engine, choice = choose_backend(backend, bundle=model)
         stack.callback(engine.close)
-        look_ahead = self.denoiser.get("look_ahead")
-        known: dict[str, Any] = {}
-        fix = bool(self.denoiser.get("fix_line_offset"))
-        if self.denoiser.get("intensity") and not self.changed:
-            known = {
-                "intensity": Intensity(**self.denoiser["intensity"]),
-                "align": bool(self.denoiser["aligned"]),
-                "scanner": ScannerArtefacts(**(self.denoiser.get("scanner") or {})),
-            }
+        look_ahead = self.denoiser.look_ahead
+        fix = self.denoiser.fix_line_offset
+        intensity = None if self.changed else self.denoiser.intensity
+        known = intensity is not None
         self.first: Stream = stack.enter_context(
             Stream(
                 model,
@@ -255,7 +256,9 @@ class _Filling:
                 std=self.std,
                 fix_line_offset=fix,
                 start_within_s=None,
-                **known,
+                intensity=intensity,
+                align=bool(self.denoiser.aligned) if known else None,
+                scanner=(self.denoiser.scanner or ScannerArtefacts()) if known else None,
             )
         )
         self.router = Router(
@@ -271,7 +274,7 @@ class _Filling:
         )
         stack.callback(self.router.close)
         # An output comes this many frames of its stream later at most.
-        alone = bool(known) and len(self.tracks) == 1
+        alone = known and len(self.tracks) == 1
         self.delay = self.first.look_ahead + (0 if alone else model.manifest.calibration_frames + 1)
         self.provenance = provenance_of(self.first, choice)
         about = self.recording.header["source"]
@@ -310,7 +313,7 @@ class _Filling:
             None,
         )
         kept = None if first is None else self.live.read(first).dtype
-        return bool(self.denoiser.get("float32")) or kept == np.float32
+        return self.denoiser.float32 or kept == np.float32
 
     def take(self, index: int, pixels: npt.NDArray[Any]) -> None:
         """Take one raw frame."""
@@ -377,41 +380,44 @@ class _Filling:
         time_s = record["core_unix_s"] if record["core_unix_s"] is not None else record["received_s"]
         return FrameIndex(key, at, time_s, dict(record["tags"]))
 
-    def finish(self, output: Path, started_s: float) -> dict[str, Any]:
+    def finish(self, output: Path, started_s: float, incomplete: list[str]) -> Filling:
         """Write what is left, and give the movie its name."""
         self._emit(self.router.flush())
         for key, track in self.tracks.items():
             self._copy(key, len(track.places))
-        intensity = self.first.intensity
-        self.provenance |= {
-            "run": self.run.name,
-            "started_utc": self.recording.header.get("started_utc"),
-            "camera": self.denoiser.get("camera"),
-            "intensity": None if intensity is None else intensity.model_dump(),
-            "aligned": self.first.tracks_motion,
-            "scanner": self.first.scanner.model_dump(mode="json"),
-            "fix_line_offset": bool(self.denoiser.get("fix_line_offset")),
-            "frames_kept_from_live": self.kept,
-            "frames_computed_afterwards": self.computed,
-            "backend_live": self.denoiser.get("backend"),
-        }
-        if (note := noise_note(self.provenance["intensity"])) is not None:
+        provenance = MovieProvenance(
+            **dict(self.provenance)
+            | {
+                "run": self.run.name,
+                "started_utc": self.recording.header.get("started_utc"),
+                "camera": self.denoiser.camera,
+                "intensity": self.first.intensity,
+                "aligned": self.first.tracks_motion,
+                "scanner": self.first.scanner,
+                "float32": self.denoiser.float32,
+                "fix_line_offset": self.denoiser.fix_line_offset,
+                "frames_kept_from_live": self.kept,
+                "frames_computed_afterwards": self.computed,
+                "backend_live": None if self.report is None else self.denoiser.backend,
+            }
+        )
+        if (note := noise_note(provenance.intensity)) is not None:
             self.notes.append(note)
-        self.sink.finish(self.provenance)
+        self.sink.finish(provenance.as_json())
         give_name(self.partial, output)
-        missing = len(self.routes) - self.kept - self.computed
-        return {
-            "output": str(output),
-            "frames": len(self.routes),
-            "kept": self.kept,
-            "computed": self.computed,
-            "missing": missing,
-            "guard": self.router.guard.model_dump(),
-            "untrue": self.router.guard.sentence(),
-            "frame_s": (time.perf_counter() - started_s) / len(self.routes),
-            "notes": self.notes,
-            "denoiser": self.provenance,
-        }
+        return Filling(
+            output=output,
+            frames=len(self.routes),
+            kept=self.kept,
+            computed=self.computed,
+            missing=len(self.routes) - self.kept - self.computed,
+            incomplete=incomplete,
+            guard=self.router.guard,
+            untrue=self.router.guard.sentence(),
+            frame_s=(time.perf_counter() - started_s) / len(self.routes),
+            notes=self.notes,
+            denoiser=provenance,
+        )
 
 
 class _FillingInPlace(_Filling):

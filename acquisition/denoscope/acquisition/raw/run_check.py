@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -11,6 +10,8 @@ import numpy.typing as npt
 from denoscope.runtime import counted
 
 if TYPE_CHECKING:
+    from denoscope.acquisition.results import SessionReport
+
     from .writer import RawRecording
 
 __all__ = ["CheckedRun"]
@@ -24,10 +25,10 @@ class CheckedRun:
     recording
         As `read_raw` opened it.
     report
-        The session's report, or an empty mapping.
+        The session's report; None where it left none.
     """
 
-    def __init__(self, recording: RawRecording, report: Mapping[str, Any]) -> None:
+    def __init__(self, recording: RawRecording, report: SessionReport | None) -> None:
         self._recording = recording
         self._report = report
         self._by_place = {
@@ -84,10 +85,8 @@ class CheckedRun:
                 "page "
                 f"{self._unlike[0]} on, and were not denoised"
             )
-        written = None
-        with suppress(KeyError, TypeError):
-            written = int(self._report["frames"]["written_raw"])
-        if written is not None and written > max(lines, self._recording.pages):
+        written = 0 if self._report is None else self._report.frames.written_raw
+        if written > max(lines, self._recording.pages):
             sentences.append(
                 f"the session wrote {counted(written, 'frame')}, and {name} holds {self._recording.pages}: "
                 f"{written - self._recording.pages} are missing"

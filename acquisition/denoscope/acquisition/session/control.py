@@ -27,12 +27,24 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from denoscope.acquisition.errors import SourceFailed
+from denoscope.acquisition.results import RequestAnswer
 from denoscope.runtime import InvalidInput
 
-__all__ = ["KEYS", "Action", "Request", "RequestFiles", "SessionControl", "TerminalKeys", "ask"]
+__all__ = [
+    "KEYS",
+    "Action",
+    "Request",
+    "RequestFiles",
+    "SessionControl",
+    "TerminalKeys",
+    "ask",
+    "pause",
+    "resume",
+    "stop",
+]
 
 _PREFIX = "request-"
 _LOG = "log.jsonl"
@@ -166,7 +178,7 @@ def _read(path: Path) -> Request | None:
         return None
 
 
-def ask(folder: Path, action: Action, *, timeout_s: float = 10.0) -> dict[str, Any]:
+def ask(folder: Path, action: Action, *, timeout_s: float = 10.0) -> RequestAnswer:
     """Ask the session that records into `folder`, and wait for its answer.
 
     Parameters
@@ -180,8 +192,8 @@ def ask(folder: Path, action: Action, *, timeout_s: float = 10.0) -> dict[str, A
 
     Returns
     -------
-    dict
-        The session's line in ``log.jsonl``: ``utc``, ``event``, ``state``, ``received``, ``done``.
+    RequestAnswer
+        The session's line in ``log.jsonl``.
 
     Raises
     ------
@@ -216,18 +228,54 @@ def ask(folder: Path, action: Action, *, timeout_s: float = 10.0) -> dict[str, A
     )
 
 
+def pause(run: Path | str) -> RequestAnswer:
+    """Pause the denoising of the session that records into `run`; every raw frame is still written.
+
+    Parameters
+    ----------
+    run
+        Run folder of a session in this or another program.
+
+    Returns
+    -------
+    RequestAnswer
+        Its ``received`` is the first frame that is not denoised; ``done`` is False where it was paused already.
+
+    Raises
+    ------
+    DenoscopeError
+        Where no session records into `run`, or it does not answer within 10 s.
+
+    Examples
+    --------
+    >>> pause("run")
+    Traceback (most recent call last):
+    denoscope.runtime.errors.InvalidInput: run is no run folder of a live session: it holds no log.jsonl.
+    """
+    return ask(Path(run), Action.PAUSE)
+
+
+def resume(run: Path | str) -> RequestAnswer:
+    """Denoise again in a session that was paused; parameters, result and errors as of `pause`."""
+    return ask(Path(run), Action.RESUME)
+
+
+def stop(run: Path | str) -> RequestAnswer:
+    """End a session: what is buffered is still written and denoised; otherwise as `pause`."""
+    return ask(Path(run), Action.STOP)
+
+
 def _refuse_ended(folder: Path) -> None:
     if (folder / _REPORT).exists():
         raise InvalidInput(f"the session in {folder} has ended; {_REPORT} there says how.")
 
 
-def _answer(log: Path, start: int, name: str) -> dict[str, Any] | None:
+def _answer(log: Path, start: int, name: str) -> RequestAnswer | None:
     with log.open("rb") as file:
         file.seek(start)
         for line in file:
             if name.encode() in line and line.endswith(b"\n"):
-                answer: dict[str, Any] = json.loads(line)
-                return answer
+                return RequestAnswer.model_validate_json(line)
     return None
 
 

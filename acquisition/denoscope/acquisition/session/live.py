@@ -22,7 +22,6 @@ from denoscope.acquisition.denoisers.routing import Routes
 from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.acquisition.notes.noise_check import (
     check_noise,
-    guard_sentence,
     noise_note,
     rounding_note,
     scanner_notes,
@@ -34,10 +33,11 @@ from denoscope.acquisition.raw.disk import free_bytes
 from denoscope.acquisition.raw.in_the_way import in_the_way
 from denoscope.acquisition.raw.traces import Traces
 from denoscope.acquisition.raw.writer import RAW_MOVIE, RAW_SIDECAR, RawElsewhere, RawWriter, raw_pages
+from denoscope.acquisition.results import NoiseCheck, SessionProvenance, SessionReport
 from denoscope.acquisition.sinks.live import check_live_format, open_live_sink
 from denoscope.acquisition.sources import Part, Source, open_source
 from denoscope.acquisition.sources.movies import Movie, read_movie
-from denoscope.runtime import DenoscopeError, counted
+from denoscope.runtime import DenoscopeError, GuardFinding, counted
 
 from .control import Action, Request, SessionControl
 from .folder import FolderWatch
@@ -47,7 +47,7 @@ from .log import LOG, EventLog
 from .metrics import Gauges, MetricsServer, metrics_address
 from .report import build_report, write_report
 from .session import Session
-from .settings import SessionSettings
+from .settings import SessionSettings, make_settings
 from .showing import StatusThread
 from .skipped import Skipped, fill_skipped, show_skipped
 from .states import FinishReason, SessionStatus
@@ -98,7 +98,7 @@ class _Run:
     def __init__(
         self,
         settings: SessionSettings,
-        on_status: Callable[[SessionStatus, SourceInfo, dict[str, Any]], None] | None,
+        on_status: Callable[[SessionStatus, SourceInfo, SessionProvenance], None] | None,
         wrap: Callable[[Any], Denoiser] | None,
         source: Source | None,
         control: SessionControl | None,
@@ -382,7 +382,7 @@ class _Run:
         if self.view is not None:
             self.view.show(status)
         if self.shown is not None:
-            self.shown.show(status, self.info, self.provenance)
+            self.shown.show(status, self.info, SessionProvenance.model_validate(self.provenance))
 
     def _collect_problems(self) -> None:
         """Say what the writer of raw frames got over."""
@@ -459,7 +459,7 @@ class _Run:
             f"again to {self.output}, the denoised ones are gone (denoscope denoise computes them from raw.tif)"
         )
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> SessionReport:
         """Wait for the backlog, close the denoised movie, build and write the report."""
         self._try("obeying requests", self._obey)  # what came too late is answered too
         status = self.session.finish()
@@ -474,8 +474,9 @@ class _Run:
                 f"{counted(self.routes.limit, 'stream is', 'streams are')} the limit; raise `streams`"
             )
         self.provenance.update(self.denoiser.learned() if self.lane.ended else UNKNOWN)
-        guard = self.provenance.pop("guard", None)
-        if (untrue := guard_sentence(guard)) is not None:
+        found = self.provenance.pop("guard", None)
+        guard = None if found is None else GuardFinding.model_validate(found)
+        if guard is not None and (untrue := guard.sentence()) is not None:
             self.session.add_problem(untrue)
         if self.lane.ended:
             self._try("showing skipped frames as measured", self._show_skipped)
@@ -492,39 +493,41 @@ class _Run:
         if view is not None:
             self._try("closing the view", lambda: self.notes.extend(view.finish(self.session.status())))
         status = self.session.status()
-        self.provenance["noise"] = noise = self._check_noise()
-        if noise is not None and noise["warning"]:
-            self.notes.append(noise["warning"])
-        if (note := rounding_note(self.provenance["intensity"], self.given.dtype)) is not None:
+        origin = SessionProvenance.model_validate(self.provenance)
+        origin.bundle_path = self.bundle_path
+        origin.noise = noise = self._check_noise()
+        if noise is not None and noise.warning:
+            self.notes.append(noise.warning)
+        if (note := rounding_note(origin.intensity, self.given.dtype)) is not None:
             self.notes.append(note)
-        if (note := noise_note(self.provenance["intensity"])) is not None:
+        if (note := noise_note(origin.intensity)) is not None:
             self.notes.append(note)
         if (note := self.lane.tally.nan.note()) is not None:
             self.notes.append(note)
         if (note := unusual_note(self.lane.unusual)) is not None:
             self.notes.append(note)
         self.log.flush()
-        self.notes += scanner_notes(self.provenance.get("scanner"), fixed=self.settings.fix_line_offset)
+        self.notes += scanner_notes(origin.scanner, fixed=self.settings.fix_line_offset)
         if self.log.problem:
             self.notes.append(self.log.problem)
         report = build_report(
             self.session,
             status,
             self.info,
-            self.provenance,
+            origin,
             self.lane,
             output=self.output,
             started_utc=self.started_utc,
             notes=self.notes,
             routes=self.routes,
         )
-        report["guard"] = guard
-        report["forecast"] = self.forecast.as_json()
-        report["denoiser"]["bundle_path"] = self.bundle_path
-        self.skipped.put_into(report)
+        report.guard = guard
+        report.forecast = self.forecast.as_json()
+        report.keep_raw = self.settings.keep_raw
+        report.frames.not_denoised = self.skipped.record()
         return report
 
-    def _check_noise(self) -> dict[str, Any] | None:
+    def _check_noise(self) -> NoiseCheck | None:
         """Measure the noise's correlation in what was recorded, which costs the camera nothing."""
         from denoscope.runtime import InvalidInput
 
@@ -540,22 +543,23 @@ class _Run:
 
 
 def live(
-    settings: SessionSettings,
+    settings: SessionSettings | None = None,
     *,
-    on_status: Callable[[SessionStatus, SourceInfo, dict[str, Any]], None] | None = None,
+    on_status: Callable[[SessionStatus, SourceInfo, SessionProvenance], None] | None = None,
     wrap: Callable[[Any], Denoiser] | None = None,
     source: Source | None = None,
     control: SessionControl | None = None,
     arm: Arm | None = None,
     view: LiveView | None = None,
     on_fill: Callable[[int, int], None] = lambda _done, _total: None,
-) -> dict[str, Any]:
+    **values: Any,
+) -> SessionReport:
     """Record from a microscope, denoising while recording, until a limit, the camera or Ctrl-C ends it.
 
     Parameters
     ----------
     settings
-        What to record and where to.
+        What to record and where to, from `make_settings`; None where the settings are given by name.
     on_status
         Called about four times a second with the status, the source and the denoiser's provenance, from a thread
         that the recording does not wait for: statuses that come while it is busy are passed over, the newest is not.
@@ -568,16 +572,19 @@ def live(
     arm
         Told the forecast of rate, disk and space before the camera is armed; says whether to go on. By
         default a forecast with a problem is refused unless ``settings.force``.
-
     view
         Shows the session; closed at the end.
     on_fill
         Called with the number of raw frames done, and of all, while skipped frames are computed at the end.
+    **values
+        Settings by name, as of `SessionSettings`: ``core`` (``demo``, ``HOST:PORT``, ``FILE.cfg``, ``watch:PATH`` or
+        ``replay:PATH``) and ``output`` (the run folder) at least.
 
     Returns
     -------
-    dict
-        The report, as written to ``report.json`` (see `denoscope.acquisition.session.report.build_report`).
+    SessionReport
+        As written to ``report.json``. The run folder holds ``raw.tif`` ((T, H, W), uint8 or uint16, as the camera
+        gave it) and the denoised movie (the same shape and dtype, or float32).
 
     Raises
     ------
@@ -585,7 +592,16 @@ def live(
         Before anything is recorded, when the settings, the bundle, the backend, the source or the disk
         do not allow it. Once the camera runs, nothing is raised: the report says what happened. Only what ends the
         whole program, `SystemExit` for example, is raised again when all is written.
+
+    Examples
+    --------
+    >>> report = live(core="replay:movie.tif", output="run", fps=100, picture=False)
+    >>> report.frames.received, report.frames.written_raw
+    (24, 24)
+    >>> report.outcome.message
+    'the camera stopped by itself'
     """
+    settings = make_settings(**values) if settings is None else settings
     with interrupts() as caught:
         with ExitStack() as stack:
             if view is not None:
@@ -606,16 +622,16 @@ def live(
         try:
             write_report(report, run.output)
         except (OSError, TypeError, ValueError) as error:
-            report["outcome"]["notes"].append(f"report.json could not be written: {error}")
-        run.log.write("finished", outcome=report["outcome"], frames=report["frames"])
+            report.outcome.notes.append(f"report.json could not be written: {error}")
+        run.log.write("finished", outcome=report.outcome.as_json(), frames=report.frames.as_json())
         run.log.flush()
         if run.raised is not None:
             raise run.raised
         return report
 
 
-def _draw(output: Path, report: dict[str, Any], camera: CameraCalibration | None) -> None:
-    notes = report["outcome"]["notes"]
+def _draw(output: Path, report: SessionReport, camera: CameraCalibration | None) -> None:
+    notes = report.outcome.notes
     try:
         from .picture import draw_report
     except ImportError as error:

@@ -15,6 +15,7 @@ from denoscope.acquisition.sinks.ome import DENOISED_MOVIE
 from denoscope.runtime import InvalidInput, counted
 
 if TYPE_CHECKING:
+    from denoscope.acquisition.results import SessionReport
     from denoscope.runtime import CameraCalibration
 
 __all__ = ["draw_report"]
@@ -49,12 +50,11 @@ def _read(output: Path, not_denoised: set[int]) -> tuple[_Movie, _Movie, list[in
     return noisy.astype(np.float32), clean.astype(np.float32), places, first
 
 
-def _pages_without(report: dict[str, Any]) -> set[int]:
+def _pages_without(report: SessionReport) -> set[int]:
     """Return the raw pages whose plane shows something else than a denoised frame."""
-    frames = report["frames"]
-    stretches = frames.get("not_denoised", {}).get("pages", [])
-    pages = [page for first, last in stretches for page in range(first, last + 1)]
-    return set(pages[frames.get("computed_afterwards", 0) :])  # those of one stream are computed in order
+    frames = report.frames
+    pages = [page for first, last in frames.not_denoised.pages for page in range(first, last + 1)]
+    return set(pages[frames.computed_afterwards :])  # those of one stream are computed in order
 
 
 def _smooth(image: _Movie, width: int) -> _Movie:
@@ -99,7 +99,7 @@ def _trace(movie: _Movie, row: int, column: int) -> _Movie:
     return mean
 
 
-def draw_report(output: Path, report: dict[str, Any], camera: CameraCalibration | None = None) -> Path:
+def draw_report(output: Path, report: SessionReport, camera: CameraCalibration | None = None) -> Path:
     """Draw ``report.png`` into the run folder and return its path.
 
     One frame raw and denoised on the same scale, the standard deviation over time of both on the
@@ -120,7 +120,7 @@ def draw_report(output: Path, report: dict[str, Any], camera: CameraCalibration 
     InvalidInput
         When no frame was denoised.
     """
-    if not report["frames"]["denoised"] + report["frames"].get("computed_afterwards", 0):
+    if not report.frames.denoised + report.frames.computed_afterwards:
         raise InvalidInput(_NOTHING)
     noisy, clean, places, first = _read(output, _pages_without(report))
     if camera is not None:
@@ -151,18 +151,16 @@ def draw_report(output: Path, report: dict[str, Any], camera: CameraCalibration 
         bar = figure.colorbar(shown, ax=axes, orientation="horizontal", fraction=0.05, pad=0.02)
         bar.set_label(units if column < 2 else f"std ({units})", fontsize=8)
         bar.ax.tick_params(labelsize=8)
-        _draw_scale_bar(axes, image.shape, report["source"].get("pixel_size_m"))
+        _draw_scale_bar(axes, image.shape, report.source.pixel_size_m)
         for (row, col), colour in zip(rois, _COLOURS, strict=False):
             axes.plot(col, row, "s", mfc="none", mec=colour, ms=7)
     _draw_traces(figure, grid, (noisy, clean), (places, first), rois, report, units)
     _draw_latencies(figure.add_subplot(grid[1:, 3]), report)
-    frames, denoiser = report["frames"], report["denoiser"]
-    dropped = sum(frames["dropped"].values())
+    frames, denoiser = report.frames, report.denoiser
+    dropped = sum(frames.dropped.values())
     figure.suptitle(
-        f"{report['source']['name']}: {counted(frames['received'], 'frame')} received, {frames['written_raw']} "
-        "written raw, "
-        f"{frames['denoised']} denoised, {dropped} not denoised   |   bundle {denoiser.get('bundle')}, "
-        f"{denoiser.get('backend')}",
+        f"{report.source.name}: {counted(frames.received, 'frame')} received, {frames.written_raw} written raw, "
+        f"{frames.denoised} denoised, {dropped} not denoised   |   bundle {denoiser.bundle}, {denoiser.backend}",
         fontsize=11,
     )
     path = output / "report.png"
@@ -191,11 +189,11 @@ def _draw_traces(
     movies: tuple[_Movie, _Movie],
     when: tuple[list[int], int],
     rois: list[tuple[int, int]],
-    report: dict[str, Any],
+    report: SessionReport,
     units: str,
 ) -> None:
     (noisy, clean), (places, first) = movies, when
-    rate = report["source"]["frame_rate_hz"] or report["timing"]["fps_in_hz"] or 1.0
+    rate = report.source.frame_rate_hz or report.timing.fps_in_hz or 1.0
     times_s = (first + np.arange(len(noisy))) / rate
     for number, ((row, column), colour) in enumerate(zip(rois, _COLOURS, strict=False)):
         axes = figure.add_subplot(grid[1 + number, 0:3])
@@ -215,21 +213,28 @@ def _draw_traces(
         axes.legend(fontsize=7, loc="upper right")
 
 
-def _draw_latencies(axes: Any, report: dict[str, Any]) -> None:
-    timing = report["timing"]
-    histogram = timing["latency_histogram"]
-    edges = np.asarray(histogram["edge_s"]) * 1e3
+def _draw_latencies(axes: Any, report: SessionReport) -> None:
+    timing = report.timing
+    histogram = timing.latency_histogram
+    edges = np.asarray(histogram.edge_s) * 1e3
     if not len(edges):
         axes.set_axis_off()
         axes.set_title("no frame after calibration: no latency", fontsize=9)
         return
-    axes.bar(edges[:-1], histogram["frames"], width=np.diff(edges), align="edge", color="0.5")
+    axes.bar(edges[:-1], histogram.frames, width=np.diff(edges), align="edge", color="0.5")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xticks(np.unique(np.geomspace(edges[0], edges[-1], 5).round().astype(int)))
-    for name, colour in (("p50", _COLOURS[1]), ("p95", _COLOURS[2]), ("p99", _COLOURS[0])):
-        value_ms = timing[f"latency_{name}_s"] * 1e3
+    quantiles = (
+        ("p50", timing.latency_p50_s, _COLOURS[1]),
+        ("p95", timing.latency_p95_s, _COLOURS[2]),
+        ("p99", timing.latency_p99_s, _COLOURS[0]),
+    )
+    for name, value_s, colour in quantiles:
+        if value_s is None:
+            continue
+        value_ms = value_s * 1e3
         axes.axvline(value_ms, color=colour, lw=1.2, label=f"{name} {value_ms:.0f} ms")
     axes.set_title("camera to denoised frame, with look-ahead", fontsize=9)
     axes.set_xlabel("latency (ms)", fontsize=8)

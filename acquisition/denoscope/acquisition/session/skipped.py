@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.raw.disk import free_bytes
+from denoscope.acquisition.results import NotDenoised
 from denoscope.acquisition.sinks.ome import ranges
 from denoscope.runtime import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from denoscope.acquisition.processes.signals import Interrupts
+    from denoscope.acquisition.results import SessionReport
 
     from .live import _Run
 
@@ -48,10 +48,11 @@ class Skipped:
     shown_as: str | None = None
     known: bool = True
 
-    def put_into(self, report: dict[str, Any]) -> None:
-        """Add what the report says of them."""
-        report["frames"]["not_denoised"] = {"pages": ranges(self.pages), "shown_as": self.shown_as}
-        report["frames"]["computed_afterwards"] = 0
+    def record(self) -> NotDenoised:
+        """Return them as they go into the report."""
+        return NotDenoised(
+            pages=[(first, last) for first, last in ranges(self.pages)], shown_as=self.shown_as
+        )
 
 
 def show_skipped(run: _Run) -> Skipped:
@@ -81,20 +82,16 @@ def show_skipped(run: _Run) -> Skipped:
 
 
 def fill_skipped(
-    run: _Run, report: dict[str, Any], caught: Interrupts, on_fill: Callable[[int, int], None]
+    run: _Run, report: SessionReport, caught: Interrupts, on_fill: Callable[[int, int], None]
 ) -> None:
     """Compute the skipped frames of a session that ended well; everything of it is closed and on the disk."""
     skipped, settings = run.skipped, run.settings
     if not skipped.pages:
-        if (
-            not skipped.known
-            and settings.keep_raw
-            and report["frames"]["denoised"] < report["frames"]["received"]
-        ):
-            report["fill_command"] = fill_command(run)
+        if not skipped.known and settings.keep_raw and report.frames.denoised < report.frames.received:
+            report.fill_command = fill_command(run)
         return
-    report["fill_command"] = fill_command(run)
-    due = settings.fill and skipped.shown_as == "measured" and report["outcome"]["reason"] in _FILLED_AFTER
+    report.fill_command = fill_command(run)
+    due = settings.fill and skipped.shown_as == "measured" and report.outcome.reason in _FILLED_AFTER
     if not due or caught.count or run.lane.problem is not None:
         return
     from denoscope.acquisition.offline.fill import fill_in_place
@@ -110,7 +107,7 @@ def fill_skipped(
             on_fill(done, total)
 
     def on_untrue(sentence: str) -> None:
-        _add_problem(report, f"of the frames computed afterwards, {sentence}")
+        report.outcome.add_problem(f"of the frames computed afterwards, {sentence}")
 
     started_s = time.perf_counter()
     try:
@@ -123,22 +120,15 @@ def fill_skipped(
             on_untrue=on_untrue,
         )
     except Exception as error:  # noqa: BLE001  the recording is complete, and the report must be written
-        _add_problem(report, f"the skipped frames could not be computed now ({one_line(error)})")
+        report.outcome.add_problem(f"the skipped frames could not be computed now ({one_line(error)})")
         return
-    report["frames"]["computed_afterwards"] = computed
-    report["timing"]["fill_s"] = time.perf_counter() - started_s
+    report.frames.computed_afterwards = computed
+    report.timing.fill_s = time.perf_counter() - started_s
     if computed >= len(skipped.pages):
-        del report["fill_command"]
+        report.fill_command = None
     elif caught.count:
-        report["outcome"]["exit_code"] = report["outcome"]["exit_code"] or 130
+        report.outcome.exit_code = report.outcome.exit_code or 130
     run.log.write("computed afterwards", frames=computed, left=len(skipped.pages) - computed)
-
-
-def _add_problem(report: dict[str, Any], sentence: str) -> None:
-    """Add what went wrong after the recording, which ends degraded."""
-    outcome = report["outcome"]
-    outcome["degraded"], outcome["exit_code"] = True, outcome["exit_code"] or 1
-    outcome["problems"].append(sentence)
 
 
 def fill_command(run: _Run) -> str:
@@ -152,32 +142,23 @@ def fill_command(run: _Run) -> str:
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
-def skipped_sentences(report: Mapping[str, Any]) -> list[str]:
+def skipped_sentences(report: SessionReport) -> list[str]:
     """Return what a user is told about the frames that were not denoised while recording."""
-    frames = report["frames"]
-    stretches = frames.get("not_denoised", {}).get("pages", [])
-    count = sum(last - first + 1 for first, last in stretches)
-    if not count and "fill_command" in report:
-        return [f"The denoised movie is not complete. To compute it: {report['fill_command']}"]
-    if not count:
+    skipped, computed = report.frames.not_denoised, report.frames.computed_afterwards
+    if not skipped.count and report.fill_command is not None:
+        return [f"The denoised movie is not complete. To fill: {report.fill_command}"]
+    if not skipped.count:
         return []
-    computed = frames["computed_afterwards"]
-    lines = [
-        f"{counted(count, 'frame was', 'frames were')} not denoised while recording: {_listed(stretches, _SPOKEN)} "
-        "(counted from 0)."
-    ]
-    if computed >= count:
-        return [*lines, "They were computed afterwards: the denoised movie is complete."]
+    if computed >= skipped.count:
+        return ["The skipped frames were computed afterwards: the denoised movie is complete."]
+    listed = _listed(skipped.pages, _SPOKEN)
+    lines = [f"Skipped frames, counted from 0: {listed}."]
     if computed:
         lines.append(f"{computed} of them were computed afterwards.")
-    what = (
-        "the measured frame" if frames["not_denoised"]["shown_as"] == "measured" else "the frame before them"
-    )
-    lines.append(
-        f"In the denoised movie {counted(count - computed, 'time point shows', 'time points show')} {what}."
-    )
-    if "fill_command" in report:
-        lines.append(f"To compute them: {report['fill_command']}")
+    what = "the raw frame" if skipped.shown_as == "measured" else "the frame before it"
+    lines.append(f"The denoised movie shows {what} for {counted(skipped.count - computed, 'frame')}.")
+    if report.fill_command is not None:
+        lines.append(f"To fill: {report.fill_command}")
     return lines
 
 

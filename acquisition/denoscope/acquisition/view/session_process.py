@@ -38,7 +38,7 @@ def _run(slab: Slab) -> None:
 
     settings = make_settings(**json.loads(sys.stdin.buffer.readline()))
     report = live(settings, view=_ParentView(slab))
-    _tell("finished", summary=summary(report), exit_code=report["outcome"]["exit_code"])
+    _tell("finished", summary=summary(report), exit_code=report.outcome.exit_code)
 
 
 def main() -> None:

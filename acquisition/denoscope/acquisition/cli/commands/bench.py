@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
-from denoscope.runtime import counted
 
 if TYPE_CHECKING:
     from denoscope.acquisition.bench.cases import Case
+    from denoscope.acquisition.bench.run import Benchmark
 
 __all__ = ["bench"]
 
@@ -48,66 +48,39 @@ def bench(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure latency from camera to output, by a clock that never waits, and the rate that is sustained."""
+    """Measure delay and the highest frame rate."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
-    def action() -> tuple[dict[str, Any], int]:
-        from denoscope.acquisition.bench.cases import plan_cases
+    def action() -> tuple[Benchmark, int]:
+        from denoscope.acquisition import benchmark
         from denoscope.acquisition.bench.run import PICTURE, REPORT, TABLES
-        from denoscope.acquisition.bench.run import bench as run
-        from denoscope.acquisition.bench.tables import line
-        from denoscope.acquisition.bench.whole_window import whole_window
-        from denoscope.runtime import Bundle, InvalidInput
+        from denoscope.acquisition.bench.tables import line, sentences
 
-        if compare not in (None, "whole-window"):
-            raise InvalidInput(f"--compare {compare} is not known: the one comparison is whole-window.")
-        bundles: list[str | Path] = [*(bundle or ["live"])]
-        if compare is not None:
-            for split in [Bundle.load(b) for b in bundles]:
-                folder = output / "whole-window" / f"{split.manifest.name}.denoscope"
-                bundles.append(whole_window(split, folder).folder)
-        cases, left_out = plan_cases(
-            bundles,
-            backend or [],
-            size or ["256x256", "512x512"],
-            look_ahead or [],
+        def on_case(position: int, count: int, case: Case, result: Mapping[str, Any] | None) -> None:
+            if result is None:
+                shell.say(f"[{position + 1}/{count}] {case.label}: {frames} frames at {fps:g} frames/s ...")
+            else:
+                shell.say(line(result))
+
+        report = benchmark(
+            output,
+            bundles=bundle or ["live"],
+            backends=backend or [],
+            sizes=size or ["256x256", "512x512"],
+            look_aheads=look_ahead or [],
             fps=fps,
             frames=frames,
-            align=align,
             threads=threads,
+            align=align,
             highest_rate=highest_rate,
+            compare=compare,
+            against=against,
+            on_case=on_case,
         )
-
-        def on_case(position: int, case: Case, result: Mapping[str, Any] | None) -> None:
-            if result is not None:
-                shell.say(line(result))
-            else:
-                shell.say(
-                    f"[{position + 1}/{len(cases)}] {case.label}, {counted(frames, 'frame')} at {fps:g} frames/s ..."
-                )
-
-        report = run(cases, output, left_out=left_out, against=against, on_case=on_case)
-        for name, reason in left_out.items():
-            shell.say(f"{name} was not measured: {reason}")
-        for note in report["notes"]:
-            shell.say(f"Note: {note}")
-        for pair in report["whole_window"]:
-            ratio = pair["ratios"]["push_p50"]
-            said = "not known: no push gave an output" if ratio is None else f"{ratio:.2f}"
-            shell.say(f"{pair['label']}, a push of the whole window / one with the streaming split: {said}")
-        comparison = report["comparison"]
-        if comparison is not None:
-            for case in comparison["cases"]:
-                found = {n: r for n, r in case["ratios"].items() if r is not None}
-                shell.say(
-                    f"{case['label']}, this run / {comparison['against']}: "
-                    + ", ".join(f"{name} {ratio:.2f}" for name, ratio in found.items())
-                )
-            if comparison["differences"]:
-                shell.say("Not everything else was equal: " + "; ".join(comparison["differences"]))
-        shell.say(
-            f"Wrote {', '.join(n for n in (REPORT, TABLES, PICTURE) if (output / n).exists())} to {output}"
-        )
-        return report, 1 if any(result.get("problem") for result in report["cases"]) else 0
+        for sentence in sentences(report):
+            shell.say(sentence)
+        written = ", ".join(n for n in (REPORT, TABLES, PICTURE) if (output / n).exists())
+        shell.say(f"Wrote {written} to {output}")
+        return report, int(not report.complete)
 
     shell.run(action)

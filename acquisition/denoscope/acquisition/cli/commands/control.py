@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 
+if TYPE_CHECKING:
+    from denoscope.acquisition.results import RequestAnswer
+
 __all__ = ["pause", "resume", "stop"]
 
-_Run = Annotated[Path, typer.Argument(help="Run folder that the session records into.")]
+_Run = Annotated[Path, typer.Argument(help="Run folder of the session.")]
 _DONE = {
-    "pause": "Paused after {received} frames: raw frames are still written, nothing is denoised.",
-    "resume": "Denoising again, from frame {received} on.",
-    "stop": "Stopping after {received} frames; what is buffered is still written.",
+    "pause": "Paused after {received} frames. Raw frames are still saved. To go on: denoscope resume {run}",
+    "resume": "Denoising again from frame {received}.",
+    "stop": "Stopping after {received} frames. Buffered frames are still saved and denoised.",
 }
 
 
 def _ask(shell: Shell, run: Path, word: str) -> None:
-    def action() -> tuple[dict[str, Any], int]:
+    def action() -> tuple[RequestAnswer, int]:
         from denoscope.acquisition.session.control import Action, ask
 
         answer = ask(run, Action(word))
-        shell.say(_DONE[word].format(**answer) if answer["done"] else f"It is {answer['state']} already.")
+        already = f"The session is {answer.state} already."
+        shell.say(_DONE[word].format(received=answer.received, run=run) if answer.done else already)
         return answer, 0
 
     shell.run(action)
@@ -33,17 +37,17 @@ def _ask(shell: Shell, run: Path, word: str) -> None:
 def pause(
     run: _Run, json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False
 ) -> None:
-    """Pause the denoising of a running session; the camera goes on and every raw frame is written."""
+    """Pause denoising in a running session. Raw frames are still saved."""
     _ask(Shell(json=json, quiet=quiet, debug=debug), run, "pause")
 
 
 def resume(
     run: _Run, json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False
 ) -> None:
-    """Denoise again in a session that was paused."""
+    """Resume denoising in a paused session."""
     _ask(Shell(json=json, quiet=quiet, debug=debug), run, "resume")
 
 
 def stop(run: _Run, json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False) -> None:
-    """End a running session cleanly: what is buffered is still written and denoised."""
+    """End a running session. Buffered frames are still saved and denoised."""
     _ask(Shell(json=json, quiet=quiet, debug=debug), run, "stop")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from denoscope.acquisition.cli.movie_options import (
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 from denoscope.acquisition.denoisers.converting import load_camera
 from denoscope.runtime import counted
+
+if TYPE_CHECKING:
+    from denoscope.acquisition.results import Denoising, Filling, Record
 
 __all__ = ["denoise"]
 
@@ -75,16 +78,17 @@ def denoise(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Denoise a recorded movie: every frame, in its own scale."""
+    """Denoise a recorded movie, or with --fill the frames that a recording skipped."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
-    def denoise_it(on_frame: _Report) -> dict[str, Any]:
-        from denoscope.acquisition.offline.denoise import denoise_movie
+    def denoise_it(on_frame: _Report) -> Denoising:
+        from denoscope.acquisition import denoise_movie
         from denoscope.runtime import InvalidInput
 
-        if movie is None or output is None:
-            missing = "MOVIE" if movie is None else "--output"
-            raise InvalidInput(f"{missing} is missing: give MOVIE --output FILE, or --fill RUN.")
+        if movie is None:
+            raise InvalidInput("`movie` is missing: name the movie to denoise, or a run folder with `fill`.")
+        if output is None:
+            raise InvalidInput("`output` is missing: name the file to write, as in cleaned.ome.tif.")
         return denoise_movie(
             movie,
             output,
@@ -104,25 +108,22 @@ def denoise(
             on_frame=on_frame,
         )
 
-    def fill_it(run: Path, on_frame: _Report) -> dict[str, Any]:
-        from denoscope.acquisition.offline.fill import fill_run
+    def fill_it(run: Path, on_frame: _Report) -> Filling:
+        from denoscope.acquisition import fill_run
 
-        others: dict[str, object] = {
-            "MOVIE": movie,
-            "--look-ahead": look_ahead,
-            "--std": std,
-            "--channel": channel,
-        }
-        others |= {
-            "--plane": plane,
-            "--position": position,
-            "--interleaved": interleaved,
-            "--resume": resume or None,
-            "--dask": dask,
-        }
-        others["--float32"] = float32 or None
-        others["--fix-line-offset"] = fix_line_offset or None
-        _refuse(others)
+        _refuse(
+            movie=movie,
+            look_ahead=look_ahead,
+            std=std,
+            channel=channel,
+            plane=plane,
+            position=position,
+            interleaved=interleaved,
+            resume=resume or None,
+            dask=dask,
+            float32=float32 or None,
+            fix_line_offset=fix_line_offset or None,
+        )
         return fill_run(
             run,
             output,
@@ -132,7 +133,7 @@ def denoise(
             on_frame=on_frame,
         )
 
-    def action() -> tuple[dict[str, Any], int]:
+    def action() -> tuple[Mapping[str, Any] | Record, int]:
         done_of = (0, 0)
         with ExitStack() as stack:
             bar: Callable[[int, int], None] | None = None
@@ -150,8 +151,9 @@ def denoise(
                 text = _interrupted(done_of, output, filling=fill is not None)
                 print(f"denoscope: {text}", file=sys.stderr, flush=True)
                 return {"error": text, "exit_code": 130}, 130
-        _say(shell, result)
-        return result, int(bool(result.get("incomplete") or result["untrue"]))
+        for sentence in _sentences(result):
+            shell.say(sentence)
+        return result, int(not result.complete)
 
     shell.run(action)
 
@@ -180,33 +182,42 @@ def _open_bar(shell: Shell, stack: ExitStack) -> Callable[[int, int], None]:
     return lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _refuse(options: dict[str, object]) -> None:
+def _refuse(**values: object) -> None:
     from denoscope.runtime import InvalidInput
 
-    for name, value in options.items():
+    for name, value in values.items():
         if value is not None:
             raise InvalidInput(
-                f"{name} {value} does not go with --fill, which takes it from the run: leave it out."
+                f"`{name}` {value} does not go with `fill`, which takes it from the run: leave it out."
             )
 
 
-def _say(shell: Shell, result: dict[str, Any]) -> None:
-    if result.get("resumed_from"):
-        shell.say(f"{counted(result['resumed_from'], 'frame was', 'frames were')} there already.")
-    shell.say(
-        f"{counted(result['frames'], 'frame')}, {result['frame_s'] * 1e3:.1f} ms each with "
-        f"{result['denoiser']['backend']}: {result['output']}"
-    )
-    if "kept" in result:
-        shell.say(
-            f"{result['kept']} of them as they were denoised live, {result['computed']} computed now, "
-            f"{result['missing']} cannot be denoised."
+def _sentences(result: Denoising | Filling) -> Iterator[str]:
+    """Yield the outcome as plain sentences, the first complete by itself."""
+    from denoscope.acquisition.results import Filling
+
+    rate = f"{1 / result.frame_s:.3g} frames/s with {result.denoiser.backend}" if result.frame_s else ""
+    ended = "Done" if result.complete else "Finished, but not everything is good"
+    if isinstance(result, Filling):
+        lost = f", {result.missing} cannot be denoised" if result.missing else ""
+        yield (
+            f"{ended}. {counted(result.frames, 'frame')}: {result.kept} kept from the recording, {result.computed} computed "
+            f"now{lost} ({rate})."
         )
-    for sentence in result.get("incomplete", []):
-        shell.say(f"Missing: {sentence}.")
-    if result["untrue"]:
-        shell.say(f"Problem: {result['untrue']}.")
-    for note in filter(None, [result.get("movie_note"), *result.get("notes", [])]):
-        shell.say(f"Note: {note}")
-    if result.get("noise") is not None and result["noise"]["warning"]:
-        shell.say(f"Warning: {result['noise']['warning']}")
+        for sentence in result.incomplete:
+            yield f"Missing: {sentence}."
+    else:
+        there = f", {result.resumed_from} of them before" if result.resumed_from else ""
+        yield f"{ended}. {counted(result.frames, 'frame')} denoised{there} ({rate})."
+    yield f"Denoised movie: {result.output}"
+    if not isinstance(result, Filling) and result.std is not None:
+        yield f"Standard deviation: {result.std}"
+    if result.untrue:
+        yield f"Problem: {result.untrue}."
+    notes = result.notes
+    if not isinstance(result, Filling):
+        notes = [*filter(None, [result.movie_note]), *notes]
+        if result.noise is not None and result.noise.warning:
+            yield f"Warning: {result.noise.warning}."
+    for note in notes:
+        yield f"Note: {note.rstrip('.')}."

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 
+if TYPE_CHECKING:
+    from denoscope.acquisition.diagnostics.finding import Findings
+
 __all__ = ["doctor"]
 
-_WIDTH = 110
 _STYLES = {"ok": "green", "note": "default", "improve": "yellow", "broken": "bold red"}
 
 
@@ -30,50 +31,42 @@ def doctor(
     """Say what this computer has, what would stop a recording (exit code 1), and what would improve it."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
-    def action() -> tuple[dict[str, Any], int]:
+    def action() -> tuple[Findings, int]:
         from denoscope.acquisition.diagnostics.checks import doctor as run
-        from denoscope.runtime import InvalidInput, bad_link
 
-        if (why := bad_link(output)) is not None:
-            raise InvalidInput(f"--output cannot be used: {why}; name a folder.")
-        if not output.exists():
-            raise InvalidInput(
-                f"--output {output} does not exist: name a folder that does, on the disk that recordings would be "
-                "written to."
-            )
-        if not output.is_dir():
-            raise InvalidInput(
-                f"--output {output} is a file: name a folder, on the disk that recordings would be written to."
-            )
         report = run(output)
         if not shell.quiet:
             _print(shell, report)
-        return report, 0 if report["can_record"] else 1
+        return report, 0 if report.can_record else 1
 
     shell.run(action)
 
 
-def _print(shell: Shell, report: Mapping[str, Any]) -> None:
+def _print(shell: Shell, report: Findings) -> None:
+    """Say each thing once, then what to do."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=shell.stream, width=_WIDTH)
-    table = Table(
-        title=f"denoscope {report['denoscope']}, Python {report['python']}, {report['platform']}",
-        title_justify="left",
-    )
-    for title in ("topic", "", "found"):
-        table.add_column(title)
-    for finding in report["findings"]:
-        status = str(finding["status"])
-        table.add_row(finding["topic"], Text(status, style=_STYLES[status]), Text(finding["found"]))
+    console = Console(file=shell.stream)
+    shell.say(f"denoscope {report.denoscope}, Python {report.python}, {report.platform}")
+    table = Table(show_header=False, show_edge=False, pad_edge=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for finding in report.findings:
+        status = finding.status.value
+        table.add_row(Text(status, style=_STYLES[status]), Text(finding.topic), Text(finding.found))
     console.print(table)
-    for finding in report["findings"]:
-        if finding["remedy"] and finding["status"] != "ok":
+    for finding in report.findings:
+        if finding.remedy and finding.status.value == "broken":
             # Not wrapped, so that a command can be copied.
-            shell.say(f"{finding['topic']} ({finding['status']}): {finding['remedy']}")
-    broken = [finding["topic"] for finding in report["findings"] if finding["status"] == "broken"]
-    shell.say(
-        f"A recording would be stopped by: {', '.join(broken)}." if broken else "Nothing stops a recording."
-    )
+            shell.say(f"To repair {finding.topic}: {finding.remedy}")
+    for finding in report.findings:
+        if finding.remedy and finding.status.value == "improve":
+            shell.say(f"To improve {finding.topic}: {finding.remedy}")
+    if report.can_record:
+        shell.say("Ready to record. Try it: denoscope demo")
+    else:
+        broken = ", ".join(finding.topic for finding in report.findings if finding.status.value == "broken")
+        shell.say(f"Not ready to record: repair {broken} first, then run denoscope doctor again.")

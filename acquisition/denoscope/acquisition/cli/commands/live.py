@@ -20,6 +20,7 @@ from denoscope.acquisition.cli.movie_options import (
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
+    from denoscope.acquisition.results import SessionReport
     from denoscope.acquisition.session.forecast import Forecast
     from denoscope.acquisition.view.window import LiveWindow
 
@@ -57,7 +58,7 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
     """Run one session with these settings, shown on the screen, and leave with its exit code."""
     shell = replace(shell, interrupted="interrupted before anything was recorded")
 
-    def action() -> tuple[dict[str, Any], int]:
+    def action() -> tuple[SessionReport, int]:
         from denoscope.acquisition.cli.fill_bar import FillBar
         from denoscope.acquisition.cli.screen import Screen
         from denoscope.acquisition.processes.words import never_wait
@@ -85,7 +86,7 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
             report = run(settings, on_status=screen, control=control, arm=arm, view=window, on_fill=bar)
         shell.say(summary(report))
         shell.say(f"Run folder: {settings.output}")
-        return report, int(report["outcome"]["exit_code"])
+        return report, report.outcome.exit_code
 
     shell.run(action)
 

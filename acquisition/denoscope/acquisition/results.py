@@ -1,0 +1,524 @@
+"""Results of every function of this package, and what the files in a run folder hold of them.
+
+Each is a pydantic model with a schema version, written as JSON by `Record.as_json` and read back by ``model_validate``.
+SI units are in the names. What a file of an older version lacks has its default here, so that old runs can still be
+read; what a newer one adds is passed over.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from denoscope.runtime import GuardFinding, Intensity, ScannerArtefacts
+
+__all__ = [
+    "REPORT_SCHEMA",
+    "CameraRecord",
+    "Denoising",
+    "Filling",
+    "Frames",
+    "Histogram",
+    "HookCounts",
+    "HookReport",
+    "MovieProvenance",
+    "NoiseCheck",
+    "NotDenoised",
+    "Outcome",
+    "Pause",
+    "Provenance",
+    "Record",
+    "RequestAnswer",
+    "SessionProvenance",
+    "SessionReport",
+    "SourceRecord",
+    "StreamCount",
+    "Timing",
+]
+
+REPORT_SCHEMA = 2
+"""Version of ``report.json``. 1 left out what did not apply, and said less of the source; it is read too."""
+
+
+class Record(BaseModel):
+    """Values that go into a file or come from one."""
+
+    model_config = ConfigDict(extra="ignore", validate_assignment=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return self.model_dump(mode="json", fallback=str)
+
+
+class NoiseCheck(Record):
+    """Noise of a movie, measured once.
+
+    Attributes
+    ----------
+    kind
+        ``white``, or along what neighbouring pixels share noise.
+    along_row, across_rows, row, time
+        Correlation coefficients of the noise, -1 to 1.
+    limit
+        Coefficient above which noise counts as shared.
+    saturated
+        Share of the pixels that are saturated, 0 to 1.
+    warning
+        One sentence for the user, or None.
+    """
+
+    kind: str
+    along_row: float
+    across_rows: float
+    row: float
+    time: float
+    limit: float
+    saturated: float
+    warning: str | None = None
+
+
+class CameraRecord(Record):
+    """Camera calibration: its files, size in pixels, SHA-256 of its maps, and their medians."""
+
+    model_config = ConfigDict(extra="allow")
+
+    source: object = None
+    height_px: int = 0
+    width_px: int = 0
+    sha256: object = None
+
+
+class Provenance(Record):
+    """Origin of denoised frames; written into denoised movies too.
+
+    Attributes
+    ----------
+    version, platform
+        Of denoscope, and the operating system.
+    bundle, bundle_sha256, method
+        Name of the bundle, SHA-256 of its files, its method.
+    window, look_ahead
+        Frames that one output sees, and those of them that come after it.
+    backend, backend_reason, backends_rejected, backend_details
+        Backend, why it was chosen, why each better one was not, and what it says about itself.
+    camera
+        Calibration that the frames were corrected with, or None.
+    intensity, scanner
+        Intensity transform, and artefacts of the scanner that were found; None where no frame was seen.
+    aligned
+        Whether the motion of the scene was tracked.
+    float32, fix_line_offset
+        As asked for.
+    """
+
+    version: str = ""
+    platform: str = ""
+    bundle: str = "live"
+    bundle_sha256: str | None = None
+    method: str = ""
+    window: int | None = None
+    look_ahead: int | None = None
+    backend: str = "auto"
+    backend_reason: str = ""
+    backends_rejected: dict[str, str] = Field(default_factory=dict)
+    backend_details: dict[str, object] = Field(default_factory=dict)
+    camera: CameraRecord | None = None
+    float32: bool = False
+    fix_line_offset: bool = False
+    intensity: Intensity | None = None
+    scanner: ScannerArtefacts | None = None
+    aligned: bool | None = None
+
+    @field_validator("float32", "fix_line_offset", mode="before")
+    @classmethod
+    def _off_where_unknown(cls, value: object) -> object:
+        return False if value is None else value
+
+
+class SessionProvenance(Provenance):
+    """Origin of the frames that were denoised while recording.
+
+    Attributes
+    ----------
+    intensity_provisional, intensity_refinements
+        Whether the transform was still an estimate from few frames at the end, and how often it was refined.
+    followed_since
+        Number of the frame from which the scene's motion was tracked, where that began in mid-run.
+    noise
+        Noise of the raw recording; None where it was not measured.
+    bundle_path
+        Folder of a bundle that does not ship with the package.
+    frames_not_denoised
+        Pages of ``raw.tif`` and what the denoised movie shows for them, as its metadata says it.
+    """
+
+    intensity_provisional: bool | None = None
+    intensity_refinements: int = 0
+    followed_since: int | None = None
+    noise: NoiseCheck | None = None
+    bundle_path: str | None = None
+    frames_not_denoised: str | None = None
+
+
+class MovieProvenance(Provenance):
+    """Origin of a movie that was denoised after it was recorded.
+
+    Attributes
+    ----------
+    movie
+        Name of the file; None where a run was filled.
+    chunk_frames, warm_up_frames
+        Frames of a chunk, and frames before it that its stream takes first.
+    run, started_utc
+        Of the session that was filled.
+    frames_kept_from_live, frames_computed_afterwards
+        Frames as they were denoised live, and frames computed now.
+    backend_live
+        Backend of the session.
+    """
+
+    movie: str | None = None
+    chunk_frames: int | None = None
+    warm_up_frames: int | None = None
+    run: str | None = None
+    started_utc: str | None = None
+    frames_kept_from_live: int | None = None
+    frames_computed_afterwards: int | None = None
+    backend_live: str | None = None
+
+
+class SourceRecord(Record):
+    """Camera or movie that was recorded; see `denoscope.acquisition.SourceInfo`."""
+
+    kind: str = ""
+    name: str = ""
+    camera: str = ""
+    cameras: int = 1
+    shape: tuple[int, int] = (0, 0)
+    dtype: str = "uint16"
+    pixel_size_m: float | None = None
+    exposure_s: float | None = None
+    frame_rate_hz: float | None = None
+    frames: int | None = None
+    channel: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    details: dict[str, object] = Field(default_factory=dict)
+
+
+class Outcome(Record):
+    """End of a session.
+
+    Attributes
+    ----------
+    reason, message
+        Name of the `denoscope.acquisition.FinishReason` in lower case, and what it means.
+    degraded
+        Whether something went wrong that the user must know of.
+    exit_code
+        0 done, 1 finished degraded, 2 bad input or environment, 130 interrupted.
+    problems, notes
+        Sentences without a full stop: what went wrong, and what is worth knowing.
+    """
+
+    reason: str | None = None
+    message: str | None = None
+    degraded: bool = False
+    exit_code: int = 0
+    problems: list[str] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+
+    def add_problem(self, sentence: str) -> None:
+        """Add what went wrong after the session had ended."""
+        self.degraded, self.exit_code = True, self.exit_code or 1
+        self.problems.append(sentence)
+
+
+class NotDenoised(Record):
+    """Frames that were not denoised while recording.
+
+    Attributes
+    ----------
+    pages
+        First and last page of ``raw.tif`` of each stretch.
+    shown_as
+        ``measured`` or ``repeated``, as the denoised movie shows them; None where there are none.
+    """
+
+    pages: list[tuple[int, int]] = Field(default_factory=list)
+    shown_as: str | None = None
+
+    @property
+    def count(self) -> int:
+        """Frames in all stretches."""
+        return sum(last - first + 1 for first, last in self.pages)
+
+
+class Frames(Record):
+    """Where the frames went.
+
+    ``received == written_raw + not_written_raw`` and ``received == denoised + sum(dropped.values()) + in_flight``.
+
+    Attributes
+    ----------
+    received, written_raw, not_written_raw
+        Frames that the camera handed over; those in ``raw.tif``, and those that are not.
+    left_in_core, missing_numbers
+        Frames still in Micro-Manager's buffer at the end, and numbers that the camera's count jumped over.
+    denoised, dropped, in_flight
+        Frames denoised while recording, those deliberately skipped by reason, and those that were neither.
+    not_denoised, computed_afterwards
+        The skipped ones by page, and how many of them were computed at the end.
+    """
+
+    received: int = 0
+    written_raw: int = 0
+    not_written_raw: int = 0
+    left_in_core: int = 0
+    missing_numbers: int = 0
+    denoised: int = 0
+    dropped: dict[str, int] = Field(default_factory=dict)
+    in_flight: int = 0
+    not_denoised: NotDenoised = Field(default_factory=NotDenoised)
+    computed_afterwards: int = 0
+
+
+class StreamCount(Record):
+    """Frames of one camera, channel, z and position."""
+
+    camera: str = ""
+    channel: str = ""
+    z: int = 0
+    position: int | str = 0
+    received: int = 0
+
+
+class Pause(Record):
+    """Pause of the denoising; frames between start and end are raw only, and the end is None while it lasts."""
+
+    start_frame: int
+    start_s: float
+    end_frame: int | None = None
+    end_s: float | None = None
+
+
+class Histogram(Record):
+    """Delays in bins 10 % apart: lower edges in seconds, and frames."""
+
+    edge_s: list[float] = Field(default_factory=list)
+    frames: list[int] = Field(default_factory=list)
+
+
+class Timing(Record):
+    """Rates, and the delay from the camera to the denoised frame.
+
+    Quantiles are exact to 1 %, over the frames that arrived after the denoiser had caught up with the camera; None
+    where nothing was denoised.
+
+    Attributes
+    ----------
+    duration_s, fps_in_hz, fps_out_hz
+        Of the recording.
+    latency_from
+        Clock that the delays begin with.
+    latency_p50_s, latency_p95_s, latency_p99_s, latency_mean_s, latency_max_s
+        Delay.
+    fuse_p50_s, fuse_p99_s
+        Time that the denoiser took for a frame.
+    startup_frames, startup_max_s
+        Frames that waited for the calibration, and for how long at most.
+    latency_histogram
+        The delays in bins.
+    fill_s
+        Time that the skipped frames took at the end; None where none were computed.
+    """
+
+    duration_s: float = 0.0
+    fps_in_hz: float = 0.0
+    fps_out_hz: float = 0.0
+    latency_from: str = ""
+    latency_p50_s: float | None = None
+    latency_p95_s: float | None = None
+    latency_p99_s: float | None = None
+    latency_mean_s: float | None = None
+    latency_max_s: float | None = None
+    fuse_p50_s: float | None = None
+    fuse_p99_s: float | None = None
+    startup_frames: int = 0
+    startup_max_s: float | None = None
+    latency_histogram: Histogram = Field(default_factory=Histogram)
+    fill_s: float | None = None
+
+
+class HookCounts(Record):
+    """Frames of an acquisition of another program: seen by the hook, sent to the denoiser, and not sent by reason."""
+
+    seen: int = 0
+    sent: int = 0
+    dropped: dict[str, int] = Field(default_factory=dict)
+
+
+class SessionReport(Record):
+    """Report of a session, as in ``report.json``.
+
+    Attributes
+    ----------
+    schema_version, denoscope, started_utc, output
+        Versions of this record and of the package, when the session began, and its run folder.
+    outcome, source, denoiser, frames, timing, guard
+        See their types; ``guard`` is about denoised frames that part from the measured ones by more than noise allows.
+    streams
+        Frames received by camera, channel, z and position.
+    changes, changes_count
+        What changed in mid-run (at most 100 are described), so that a stream was drained and began anew.
+    forecast
+        Rate of the camera, speed and space of the disk before the recording.
+    pauses
+        Stretches without denoising.
+    keep_raw
+        Whether raw frames were written; off where the acquisition keeps them.
+    fill_command
+        Command that computes what was skipped; None where nothing is left to compute.
+    hook
+        Of a session beside another program's acquisition: where its frames went.
+    """
+
+    schema_version: int = REPORT_SCHEMA
+    denoscope: str = ""
+    started_utc: str = ""
+    output: str = ""
+    outcome: Outcome = Field(default_factory=Outcome)
+    source: SourceRecord = Field(default_factory=SourceRecord)
+    denoiser: SessionProvenance = Field(default_factory=SessionProvenance)
+    frames: Frames = Field(default_factory=Frames)
+    streams: list[StreamCount] = Field(default_factory=list)
+    changes: list[dict[str, object]] = Field(default_factory=list)
+    changes_count: int = 0
+    pauses: list[Pause] = Field(default_factory=list)
+    timing: Timing = Field(default_factory=Timing)
+    guard: GuardFinding | None = None
+    forecast: dict[str, object] = Field(default_factory=dict)
+    keep_raw: bool = True
+    fill_command: str | None = None
+    hook: HookCounts | None = None
+
+    @classmethod
+    def read(cls, run: Path | str) -> Self:
+        """Return the report of a run folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            Where the session left none, because it was killed.
+        ValueError
+            Where the file is damaged (pydantic's ``ValidationError`` is one).
+        """
+        return cls.model_validate_json((Path(run) / "report.json").read_bytes())
+
+
+class HookReport(HookCounts):
+    """Report of a session beside another program's acquisition, as in ``hook.json``.
+
+    Attributes
+    ----------
+    problem
+        What went wrong, in one sentence; None where nothing did.
+    report
+        Report of the denoising process; None where it did not finish.
+    """
+
+    schema_version: int = 2
+    problem: str | None = None
+    report: SessionReport | None = None
+
+
+class RequestAnswer(Record):
+    """Answer of a running session to a request, as in its ``log.jsonl``.
+
+    Attributes
+    ----------
+    utc, event, state
+        When it answered, what was asked for, and the session's state afterwards.
+    received
+        Frames received until then.
+    done
+        Whether the request changed anything.
+    """
+
+    schema_version: int = 1
+    utc: str = ""
+    event: str = ""
+    state: str = ""
+    received: int = 0
+    done: bool = False
+
+
+class _Written(Record):
+    """A movie that was written after the recording."""
+
+    schema_version: int = 2
+    output: Path
+    frames: int
+    frame_s: float
+    notes: list[str] = Field(default_factory=list)
+    guard: GuardFinding = Field(default_factory=GuardFinding)
+    untrue: str | None = None
+    denoiser: MovieProvenance
+
+
+class Denoising(_Written):
+    """Result of `denoscope.acquisition.denoise_movie`.
+
+    Attributes
+    ----------
+    output, std
+        Files that were written.
+    frames, frame_s, resumed_from
+        Frames in it, mean time a frame in seconds, and frames that were there already.
+    source
+        Pixel size, frame rate, channel and more of the movie, as its file tells them.
+    notes, movie_note
+        Sentences for the user; what is worth knowing of how the movie was opened, empty for nothing.
+    noise
+        Noise of the movie; None where it is too short to be measured.
+    guard, untrue
+        Denoised frames that part from the measured ones, and a sentence where they are not to be trusted, else None.
+    denoiser
+        Origin of the denoised frames.
+    """
+
+    std: Path | None = None
+    resumed_from: int = 0
+    movie_note: str = ""
+    source: SourceRecord = Field(default_factory=SourceRecord)
+    noise: NoiseCheck | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame is there and to be trusted."""
+        return self.untrue is None
+
+
+class Filling(_Written):
+    """Result of `denoscope.acquisition.fill_run`.
+
+    Attributes
+    ----------
+    output, frames, frame_s, notes, guard, untrue, denoiser
+        As of `Denoising`.
+    kept, computed, missing
+        Frames as they were denoised live, frames computed now, and frames whose shape disagreed with their tags.
+    incomplete
+        Sentences that say what is missing of the raw recording; empty where it is whole.
+    """
+
+    kept: int
+    computed: int
+    missing: int
+    incomplete: list[str] = Field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame is there and to be trusted."""
+        return self.untrue is None and not self.incomplete
