@@ -67,6 +67,11 @@ def test_base_install_has_no_torch() -> None:
     assert not names & {"torch", "openvino", "pycromanager", "matplotlib", "scipy", "scikit-image"}
 
 
+def test_a_session_loads_no_command_line() -> None:
+    loaded = loaded_after("from denoscope.acquisition import denoise_movie, fill_run, live")
+    assert not loaded & {"typer", "rich", "torch", "matplotlib"}
+
+
 # Strings outside the command line that may hold an option: a whole command to type, or another program's options.
 WHOLE_COMMAND = re.compile(r"denoscope (?:build|denoise|doctor|live|train) |pip install |nvidia-smi --")
 OTHER_PROGRAMS = {

@@ -140,8 +140,8 @@ def test_saturated_pixels_are_said() -> None:
 
 
 def test_coarse_counts_are_said() -> None:
-    def intensity(scale: float) -> dict[str, Any]:
-        return Intensity(offset=100, scale=scale, noise_slope=0.5, noise_floor=1).model_dump()
+    def intensity(scale: float) -> Intensity:
+        return Intensity(offset=100, scale=scale, noise_slope=0.5, noise_floor=1)
 
     note = rounding_note(intensity(1.5), np.uint16)
     assert note is not None

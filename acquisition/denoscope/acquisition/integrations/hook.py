@@ -367,10 +367,20 @@ def hook(
 
     Examples
     --------
-    >>> from pycromanager import Acquisition, multi_d_acquisition_events  # doctest: +SKIP
-    >>> with denoscope.acquisition.hook(output="denoised") as follower:  # doctest: +SKIP
+    With pycromanager, give it to the acquisition:
+
+    >>> with hook(output="denoised") as follower:  # doctest: +SKIP
     ...     with Acquisition("data", name="cells", image_process_fn=follower) as acquisition:
     ...         acquisition.acquire(multi_d_acquisition_events(num_time_points=1000))
+
+    It can be called by any loop too:
+
+    >>> with hook(output="mine") as follower:
+    ...     for frame in demo_movie().frames[:24]:
+    ...         unchanged = follower(frame, {"Camera": "mine"})
+    >>> result = follower.finish()
+    >>> result.seen, result.problem
+    (24, None)
     """
     return open_follower(
         output,

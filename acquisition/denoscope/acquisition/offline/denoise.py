@@ -39,13 +39,13 @@ _SAVE_EVERY_S = 2.0
 
 
 def denoise_movie(
-    movie: Path,
-    output: Path,
+    movie: Path | str,
+    output: Path | str,
     *,
     bundle: str = "live",
     backend: str = "auto",
     look_ahead: int | None = None,
-    std: Path | None = None,
+    std: Path | str | None = None,
     channel: str | None = None,
     plane: str | None = None,
     position: str | None = None,
@@ -64,7 +64,7 @@ def denoise_movie(
     Parameters
     ----------
     movie
-        Of any format that `denoscope.runtime.open_movie` opens; a recording's ``raw.tif`` is one.
+        (T, H, W) of whole numbers, of any format that `denoscope.runtime.open_movie` opens; ``raw.tif`` is one.
     output
         What to write: OME-TIFF (``.tif``), OME-Zarr (``.zarr``) or NDTiff (``.ndtiff``). It appears under this
         name when it is complete; until then it is ``OUTPUT.partial``, with a journal beside it.
@@ -102,7 +102,14 @@ def denoise_movie(
     DenoscopeError
         If the movie, the bundle, the backend or the disk do not allow it, an interrupted run is in the
         way or was another job, or a denoised frame holds no numbers (`NotFinite`).
+
+    Examples
+    --------
+    >>> done = denoise_movie("movie.tif", "cleaned.ome.tif")
+    >>> done.frames, done.complete
+    (24, True)
     """
+    movie, output, std = Path(movie), Path(output), None if std is None else Path(std)
     if dask is not None and (std is not None or format_of(output) != "OME-Zarr"):
         raise InvalidInput(
             f"`dask` writes OME-Zarr only, frames in any order: name `output` {output.stem}.ome.zarr, without `std`."

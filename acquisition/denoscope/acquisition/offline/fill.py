@@ -50,8 +50,8 @@ _KEPT = "kept"
 
 
 def fill_run(
-    run: Path,
-    output: Path | None = None,
+    run: Path | str,
+    output: Path | str | None = None,
     *,
     bundle: str | None = None,
     backend: str = "auto",
@@ -86,8 +86,15 @@ def fill_run(
     ------
     DenoscopeError
         When the folder is no run, or the bundle, backend, calibration or disk do not allow it.
+
+    Examples
+    --------
+    >>> done = fill_run("run")
+    >>> done.frames, done.kept + done.computed, done.output.name
+    (24, 24, 'denoised_complete.ome.tif')
     """
-    output = run / FILLED_MOVIE if output is None else output
+    run = Path(run)
+    output = run / FILLED_MOVIE if output is None else Path(output)
     check_output(output)
     with _damage(run):
         filling = _Filling(run, camera)
