@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition import Frame, SessionReport, make_settings
+from denoscope.acquisition import Frame, make_settings
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.offline.fill import FILLED_MOVIE, fill_in_place
-from denoscope.acquisition.session.report import summary
 from denoscope.runtime import InvalidInput
-from support.plain_results import fill_run, live
+from support.plain_results import fill_run, live, summary
 from support.tiny_bundle import tiny_bundle
 
 from .conftest import Run
@@ -210,11 +209,11 @@ def test_a_session_shows_the_measured_frame_and_then_computes_what_it_skipped(
     assert len(pages) == marked["frames"]["dropped"]["keep-up"]
     assert marked["frames"]["computed_afterwards"] == 0
     assert marked["fill_command"].split() == ["denoscope", "denoise", "--fill", str(tmp_path / "marked")]
-    assert f"To fill: {marked['fill_command']}" in summary(SessionReport.model_validate(marked))
+    assert f"To fill: {marked['fill_command']}" in summary(marked)
     filled = record(tmp_path / "filled", frames, skipped, form, fill=True)
     assert filled["frames"]["not_denoised"] == marked["frames"]["not_denoised"]
     assert filled["frames"]["computed_afterwards"] == len(pages)
-    assert "the denoised movie is complete" in summary(SessionReport.model_validate(filled))
+    assert "the denoised movie is complete" in summary(filled)
     assert json.loads((tmp_path / "filled" / "report.json").read_bytes())["frames"] == filled["frames"]
     if not channels:
         movie = the_movie(tmp_path / "marked", form, len(pages))

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition import SourceInfo, live, make_settings, read_raw
+from denoscope.acquisition import SourceInfo, make_settings, read_raw
 from denoscope.acquisition.cli.screen import _rows
 from denoscope.acquisition.offline import denoise as offline
-from denoscope.acquisition.offline.fill import fill_run
 from denoscope.acquisition.raw.in_the_way import in_the_way
-from denoscope.acquisition.session.report import summary
+from denoscope.acquisition.results import SessionProvenance
 from denoscope.acquisition.session.states import SessionState, SessionStatus
 from denoscope.acquisition.sinks import live_movies
 from denoscope.runtime import bad_link
+from support.plain_results import fill_run, live, summary
 
 from .test_fill import frames_of, record
 from .test_outputs import _exit, command
@@ -113,7 +113,7 @@ def test_no_frame_was_denoised(bundle: Path, tmp_path: Path) -> None:
     assert report["outcome"]["exit_code"] == 1
     words = summary(report)
     assert f"denoscope denoise --fill {run}" in words
-    assert "In the denoised movie 12 time points show the measured frame." in words
+    assert "The denoised movie shows the raw frame for 12 frames." in words
     assert "Error:" not in words.replace("(RuntimeError: lost)", "")
     assert "report.png was not drawn: no frame was denoised" in words
     shown = tifffile.imread(run / "denoised.ome.tif")
@@ -132,7 +132,7 @@ def test_the_command_is_named_where_the_skipped_frames_are_not_known(
     run = tmp_path / "run"
     settings = make_settings(core="demo", output=run, bundle=str(bundle), denoiser="thread", picture=False)
     report = live(settings, source=Listed(frames_of(12)), wrap=Broken)
-    assert f"To compute it: denoscope denoise --fill {run}" in summary(report)
+    assert f"The denoised movie is not complete. To fill: denoscope denoise --fill {run}" in summary(report)
     assert json.loads((run / "report.json").read_text())["fill_command"].endswith(str(run))
 
 
@@ -184,7 +184,7 @@ def test_a_source_without_a_camera_name(camera: str) -> None:
         latency_s={},
         problems=(),
     )
-    shown = dict(_rows(status, source, {"backend": "b", "backend_reason": "r"}))["source"]
+    shown = dict(_rows(status, source, SessionProvenance(backend="b", backend_reason="r")))["source"]
     assert shown == ("x: Cam, 64x48 uint16" if camera else "x, 64x48 uint16")
 
 

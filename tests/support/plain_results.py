@@ -6,10 +6,11 @@ from typing import Any
 
 from denoscope import acquisition
 from denoscope.acquisition.notes import noise_check
-from denoscope.acquisition.results import Record
+from denoscope.acquisition.results import Record, SessionReport
 from denoscope.acquisition.session import control
+from denoscope.acquisition.session.report import summary as summary_of
 
-__all__ = ["ask", "check_noise", "denoise_movie", "doctor", "fill_run", "live"]
+__all__ = ["ask", "check_noise", "denoise_movie", "doctor", "fill_run", "live", "summary"]
 
 
 def _plain(result: Record | None) -> Any:
@@ -38,3 +39,7 @@ def fill_run(*values: Any, **named: Any) -> dict[str, Any]:
 
 def live(*values: Any, **named: Any) -> dict[str, Any]:
     return _plain(acquisition.live(*values, **named))
+
+
+def summary(report: dict[str, Any]) -> str:
+    return summary_of(SessionReport.model_validate(report))

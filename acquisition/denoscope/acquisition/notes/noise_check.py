@@ -60,7 +60,7 @@ def rounding_note(intensity: Intensity | None, dtype: npt.DTypeLike) -> str | No
     """
     if intensity is None or np.dtype(dtype).kind == "f" or intensity.scale >= _FEW_COUNTS:
         return None
-    if intensity["scale"] <= _NO_NOISE:
+    if intensity.scale <= _NO_NOISE:
         return None
     return (
         f"the noise is {intensity.scale:.2g} counts, so that rounding the denoised movie to whole counts adds much "

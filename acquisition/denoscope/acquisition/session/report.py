@@ -19,6 +19,7 @@ from denoscope.acquisition.results import (
     StreamCount,
     Timing,
 )
+from denoscope.runtime import counted
 
 from .lane import PASSED_OVER, DenoiseLane
 from .latency import LatencyHistogram
@@ -205,8 +206,8 @@ def _delay(report: SessionReport) -> list[str]:
     ]
     if timing.startup_frames and timing.startup_max_s is not None:
         lines.append(
-            f"{counted(timing.startup_frames, 'frame')} at the beginning waited up to {timing.startup_max_s * 1e3:.0f} ms while the "
-            "denoiser measured the brightness."
+            f"{counted(timing.startup_frames, 'frame')} at the beginning waited up to "
+            f"{timing.startup_max_s * 1e3:.0f} ms while the denoiser measured the brightness."
         )
     return lines
 
@@ -216,5 +217,6 @@ def _lost(report: SessionReport) -> list[str]:
     if not missing:
         return []
     return [
-        f"{counted(missing, 'frame was', 'frames were')} lost before reaching denoscope: the camera's frame numbers jump over them."
+        f"{counted(missing, 'frame was', 'frames were')} lost before reaching denoscope: the camera's frame "
+        "numbers jump over them."
     ]

@@ -201,8 +201,8 @@ def _sentences(result: Denoising | Filling) -> Iterator[str]:
     if isinstance(result, Filling):
         lost = f", {result.missing} cannot be denoised" if result.missing else ""
         yield (
-            f"{ended}. {counted(result.frames, 'frame')}: {result.kept} kept from the recording, {result.computed} computed "
-            f"now{lost} ({rate})."
+            f"{ended}. {counted(result.frames, 'frame')}: {result.kept} kept from the recording, "
+            f"{result.computed} computed now{lost} ({rate})."
         )
         for sentence in result.incomplete:
             yield f"Missing: {sentence}."
