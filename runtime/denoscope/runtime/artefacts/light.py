@@ -432,7 +432,16 @@ class LightMeter:
 
     def _row_error(self, residual: Array, fit: _Fit, reference: Array) -> float:
         """Return the error of the change as rows show it that share some noise."""
-        left = residual - fit.change - fit.slope * (reference - float(reference.mean()))
+        return self.line_error(residual - fit.change - fit.slope * (reference - float(reference.mean())))
+
+    def line_error(self, left: Array) -> float:
+        """Return the error of a mean as lines show it that share some noise.
+
+        Parameters
+        ----------
+        left
+            What is left of the blocks' means, one after the other, besides a change of light.
+        """
         rows = np.median(left.reshape(self._blocks.size), axis=1)
         return 1.78 * float(np.median(np.abs(rows - np.median(rows)))) / float(np.sqrt(len(rows)))
 
