@@ -458,7 +458,7 @@ def test_a_camera_that_the_connection_does_not_carry(
     assert "`buffer_mb`" not in found.problem
     error = refused(found)
     assert isinstance(error, SourceUnavailable)
-    assert str(error).endswith("`force` arms anyway.")
+    assert str(error).endswith("`force` records anyway.")
 
 
 @pytest.mark.parametrize("snapped", [False, True])

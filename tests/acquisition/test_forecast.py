@@ -59,7 +59,7 @@ def test_a_disk_that_is_too_slow(disk: dict[str, float]) -> None:
     assert "`camera_fps`" in found.problem
     error = refused(found)
     assert isinstance(error, DiskTooSlow)
-    assert str(error).endswith("`force` arms anyway.")
+    assert str(error).endswith("`force` records anyway.")
 
 
 def test_a_camera_that_is_slower_than_its_exposure(disk: dict[str, float]) -> None:
@@ -68,8 +68,7 @@ def test_a_camera_that_is_slower_than_its_exposure(disk: dict[str, float]) -> No
     assert found.rate_from == "user"
     assert found.lasts_s == pytest.approx((1e12 - 2e8) / (30 * 16.78e6), rel=0.01)
     assert found.sentence == (
-        "this camera sends 252 MB/s, of which 503 MB/s have to be written; this disk takes 620 MB/s (37 frames/s); "
-        "1000 GB are free and last for 33.1 minutes"
+        "camera 252 MB/s; raw + denoised 503 MB/s; disk 620 MB/s (37 frames/s); room for 33.1 minutes (1000 GB free)"
     )
 
 
@@ -99,7 +98,7 @@ def test_frames_that_can_wait_need_no_fast_disk(disk: dict[str, float]) -> None:
 def test_a_camera_of_unknown_rate(disk: dict[str, float]) -> None:
     found = forecast(replace(LARGE, exposure_s=None))
     assert found.problem is None
-    assert found.sentence.startswith("the frame rate of this camera is not known; this disk takes 620 MB/s")
+    assert found.sentence.startswith("frame rate of the camera not known; disk 620 MB/s")
     assert found.lasts_s is None
     assert found.measured(30) is None
     assert "the camera sends 60 frames/s, which become 1007 MB/s" in str(found.measured(60))
@@ -131,7 +130,7 @@ def test_nothing_is_recorded_unless_somebody_answers_for_it(tmp_path: Path) -> N
     frames = [Frame(np.full((48, 56), n, np.uint16), n, float(n), "Cam", {}) for n in range(12)]
     values = {"core": "demo", "bundle": str(tmp_path / "tiny.denoscope"), "picture": False}
     settings = make_settings(output=tmp_path / "refused", **values)
-    with pytest.raises(DiskTooSlow, match="`force` arms anyway"):
+    with pytest.raises(DiskTooSlow, match="`force` records anyway"):
         live(settings, source=Fast(frames))
     assert not (tmp_path / "refused").exists()
     seen: list[Forecast] = []
@@ -162,5 +161,5 @@ def test_the_shell_says_the_forecast(bundle: Path, tmp_path: Path, denoscope_pro
     assert not (tmp_path / "run").exists()
     done = denoscope_process(*words, "--fps", 20, "--frames", 10, "--json")
     assert done.returncode == 0, done.stderr
-    assert "Forecast: this camera sends 40 MB/s, of which 80 MB/s have to be written" in done.stderr
+    assert "Camera 40 MB/s; raw + denoised 80 MB/s" in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["forecast"]["rate_from"] == "source"

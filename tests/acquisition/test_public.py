@@ -17,7 +17,17 @@ from denoscope.acquisition import SessionReport, demo_movie, fill_run, live
 from denoscope.acquisition.results import REPORT_SCHEMA
 from denoscope.runtime import InvalidInput
 
-EXAMPLES = ("attach", "benchmark", "denoise_movie", "doctor", "fill_run", "hook", "live", "pause")
+EXAMPLES = (
+    "attach",
+    "benchmark",
+    "denoise_movie",
+    "describe_bundles",
+    "doctor",
+    "fill_run",
+    "hook",
+    "live",
+    "pause",
+)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .bench.run import Benchmark, benchmark
     from .contracts import Frame, SourceInfo
     from .denoisers.converting import load_camera
+    from .diagnostics.bundle_choice import BundleChoice, describe_bundles
     from .diagnostics.checks import doctor
     from .diagnostics.finding import Finding, Findings
     from .errors import NoDiskSpace, OutputExists, SourceFailed, SourceUnavailable
@@ -52,6 +53,7 @@ _MODULES = {
     "bench.run": ("Benchmark", "benchmark"),
     "contracts": ("Frame", "SourceInfo"),
     "denoisers.converting": ("load_camera",),
+    "diagnostics.bundle_choice": ("BundleChoice", "describe_bundles"),
     "diagnostics.checks": ("doctor",),
     "diagnostics.finding": ("Finding", "Findings"),
     "errors": ("NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"),
@@ -72,6 +74,7 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Benchmark",
+    "BundleChoice",
     "Denoising",
     "Filling",
     "Finding",
@@ -102,6 +105,7 @@ __all__ = [
     "contracts",
     "demo_movie",
     "denoise_movie",
+    "describe_bundles",
     "doctor",
     "errors",
     "fill_run",

@@ -45,9 +45,14 @@ class Load:
         return pixels * a_pixel + _OVERHEAD
 
     @property
+    def kinds(self) -> list[str]:
+        """Kinds of frames that are written."""
+        return ["raw"] * self.raw + ["denoised"] + ["deviation"] * self.std
+
+    @property
     def words(self) -> str:
         """Names of what is written."""
-        names = ["raw"] * self.raw + ["denoised"] + ["deviation"] * self.std
+        names = self.kinds
         return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
 
 
@@ -76,6 +81,8 @@ class Forecast:
         Frames a second that the connection to a running Micro-Manager carries; None without one.
     link_too_slow
         Whether `problem` is about that connection.
+    written
+        Kinds of frames that are written, in words.
     """
 
     camera_bytes_per_s: float | None
@@ -90,6 +97,7 @@ class Forecast:
     problem: str | None
     link_frames_per_s: float | None = None
     link_too_slow: bool = False
+    written: str = "raw + denoised"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, SI units in the keys."""
@@ -102,20 +110,20 @@ class Forecast:
         if self.camera_bytes_per_s is not None and self.written_bytes_per_s is not None:
             most = "at most " if self.rate_from == "exposure" else ""
             parts.append(
-                f"this camera sends {most}{_mb(self.camera_bytes_per_s)} MB/s, of which "
-                f"{_mb(self.written_bytes_per_s)} MB/s have to be written"
+                f"camera {most}{_mb(self.camera_bytes_per_s)} MB/s; {self.written} "
+                f"{_mb(self.written_bytes_per_s)} MB/s"
             )
         else:
-            parts.append("the frame rate of this camera is not known")
+            parts.append("frame rate of the camera not known")
         if self.disk_bytes_per_s is not None:
             frames = self.disk_bytes_per_s / self.frame_bytes
-            parts.append(f"this disk takes {_mb(self.disk_bytes_per_s)} MB/s ({frames:.0f} frames/s)")
+            parts.append(f"disk {_mb(self.disk_bytes_per_s)} MB/s ({frames:.0f} frames/s)")
         if self.link_frames_per_s is not None:
-            parts.append(f"the connection to Micro-Manager carries {self.link_frames_per_s:.3g} frames/s")
-        space = f"{_gb(self.free_bytes)} GB are free"
+            parts.append(f"connection to Micro-Manager {self.link_frames_per_s:.3g} frames/s")
         if self.lasts_s is not None:
-            space += f" and last for {_duration(self.lasts_s)}"
-        parts.append(space)
+            parts.append(f"room for {_duration(self.lasts_s)} ({_gb(self.free_bytes)} GB free)")
+        else:
+            parts.append(f"{_gb(self.free_bytes)} GB free")
         return "; ".join(parts)
 
     def measured(self, rate_hz: float) -> str | None:
@@ -196,6 +204,7 @@ def make_forecast(
         problem=short or slow,
         link_frames_per_s=source.details.get("link_frames_per_s"),
         link_too_slow=link is not None and not short,
+        written=" + ".join(load.kinds),
     )
 
 
@@ -265,7 +274,7 @@ def _too_slow(
 
 def refused(forecast: Forecast) -> NoDiskSpace | DiskTooSlow | SourceUnavailable:
     """Return what to raise for a forecast that was not armed for."""
-    text = f"{forecast.problem or forecast.sentence}; `force` arms anyway."
+    text = f"{forecast.problem or forecast.sentence}; `force` records anyway."
     if forecast.link_too_slow:
         return SourceUnavailable(text)
     return NoDiskSpace(text) if forecast.disk_bytes_per_s is None else DiskTooSlow(text)

@@ -24,7 +24,7 @@ def bench(
     ] = None,
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="Backend's name, or auto; may be repeated. Without it every one that runs here."),
+        typer.Option(help="Backend's name, or auto; may be repeated. Default: every one that runs here."),
     ] = None,
     size: Annotated[
         list[str] | None, typer.Option(metavar="HxW", help="Frame size in pixels; may be repeated.")
@@ -32,17 +32,17 @@ def bench(
     look_ahead: Annotated[
         list[int] | None, typer.Option(help="Frames to wait for after each frame; may be repeated.")
     ] = None,
-    fps: Annotated[float, typer.Option(help="Frames per second of the camera's clock.")] = 30.0,
-    frames: Annotated[int, typer.Option(help="Measured frames a case, after the warm-up.")] = 300,
+    fps: Annotated[float, typer.Option(help="Frames per second of the simulated camera.")] = 30.0,
+    frames: Annotated[int, typer.Option(help="Frames to measure in each case.")] = 300,
     threads: Annotated[int | None, typer.Option(help="Threads of the backend.")] = None,
-    align: Annotated[bool, typer.Option("--align", help="Follow the motion of the scene too.")] = False,
-    highest_rate: Annotated[bool, typer.Option(help="Search for the highest rate that is sustained.")] = True,
+    align: Annotated[bool, typer.Option("--align", help="Track the motion of the scene too.")] = False,
+    highest_rate: Annotated[bool, typer.Option(help="Search for the highest frame rate.")] = True,
     compare: Annotated[
         str | None,
-        typer.Option(help="`whole-window`: measure each bundle without the streaming split as well."),
+        typer.Option(help="whole-window: also measure each bundle without the streaming split."),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="bench.json of an earlier run to compare with, as ratios.")
+        Path | None, typer.Option(help="bench.json of an earlier run to compare with.")
     ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,

@@ -20,15 +20,13 @@ _STYLES = {"ok": "green", "note": "default", "improve": "yellow", "broken": "bol
 def doctor(
     output: Annotated[
         Path,
-        typer.Option(
-            help="Folder that recordings would be written to, which must exist; a small file tries its disk."
-        ),
+        typer.Option(help="Existing folder for recordings; a small test file measures its disk."),
     ] = Path(),
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Say what this computer has, what would stop a recording (exit code 1), and what would improve it."""
+    """Check this computer: what works, what to repair, what to improve. Exit code 1: it cannot record."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
     def action() -> tuple[Findings, int]:

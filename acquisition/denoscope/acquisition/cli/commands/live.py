@@ -36,21 +36,21 @@ def _open_window(shell: Shell) -> LiveWindow:
     from denoscope.acquisition.view.window import LiveWindow
 
     window = LiveWindow(stay=shell.interactive)
-    shell.say("Opening the live view; the camera is armed when it is there, or after 30 s.")
+    shell.say("Opening the live view. The recording starts when it is open, or after 30 s.")
     return window
 
 
 def _answered_for(shell: Shell, forecast: Forecast, *, force: bool) -> bool:
     """Say the forecast, and ask where it has a problem and somebody is there to answer."""
     if forecast.problem is None:
-        shell.say(f"Forecast: {forecast.sentence}.")
+        shell.say(f"{forecast.sentence[0].upper()}{forecast.sentence[1:]}.")
         return True
     if force:
-        shell.say(f"Warning: {forecast.problem}. Armed anyway (--force).")
+        shell.say(f"Warning: {forecast.problem}. Recording anyway (--force).")
         return True
     if not shell.interactive:
         return False
-    shell.say(f"{forecast.problem[0].upper()}{forecast.problem[1:]}.\nArm anyway? [y/N] ")
+    shell.say(f"{forecast.problem[0].upper()}{forecast.problem[1:]}.\nRecord anyway? [y/N] ")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -78,7 +78,7 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
                     return False
                 if shell.interactive:
                     shell.say(
-                        "Keys, each with Enter: p pauses the denoising, r resumes it, q ends the recording."
+                        "Type a key and Enter: p pauses the denoising, r resumes it, q ends the recording."
                     )
                     keys.start()
                 return True
@@ -95,8 +95,8 @@ def live(
     core: Annotated[
         str,
         typer.Option(
-            help="demo, HOST:PORT of a running Micro-Manager, FILE.cfg for a core of our own, watch:PATH for a "
-            "file or folder that other software writes, or replay:PATH."
+            help="demo; HOST:PORT of a running Micro-Manager; FILE.cfg, a Micro-Manager configuration; watch:PATH, a "
+            "file or folder that other software writes; or replay:PATH, a movie."
         ),
     ],
     output: Annotated[Path, typer.Option(help="Run folder; it must not hold a recording yet.")],
@@ -107,12 +107,12 @@ def live(
     denoiser: Annotated[
         str,
         typer.Option(
-            help="process: denoise in a process of its own, whose crash costs no raw frame. thread: in this one."
+            help="process: denoise in another process, so that a crash there costs no raw frame; thread: in this one."
         ),
     ] = "process",
     frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
-    movie: Annotated[Path | None, typer.Option(help="TIFF that --core demo replays.")] = None,
+    movie: Annotated[Path | None, typer.Option(help="Movie that --core demo replays.")] = None,
     fps: Annotated[float, typer.Option(help="Frames per second of --core demo and replay:PATH.")] = 30.0,
     idle_s: Annotated[
         float, typer.Option(help="Seconds without a change after which watch:PATH has ended.")
@@ -121,11 +121,9 @@ def live(
     plane: PlaneOption = None,
     position: PositionOption = None,
     interleaved: InterleavedOption = None,
-    streams: Annotated[
-        int, typer.Option(help="Movies that may be interleaved: cameras x channels x slices x positions.")
-    ] = 64,
+    streams: Annotated[int, typer.Option(help="Most streams: cameras x channels x slices x positions.")] = 64,
     mm_dir: Annotated[Path | None, typer.Option(help="Folder with the device adapters for FILE.cfg.")] = None,
-    buffer_mb: Annotated[int, typer.Option(help="Size of the core's circular buffer in MB.")] = 512,
+    buffer_mb: Annotated[int, typer.Option(help="Size of Micro-Manager's circular buffer in MB.")] = 512,
     reserve_mb: Annotated[float, typer.Option(help="Disk space in MB that must stay free.")] = 200.0,
     denoised_format: Annotated[
         str, typer.Option(help="Format of the denoised movie: ome-tiff, ome-zarr or ndtiff.")
@@ -137,13 +135,13 @@ def live(
         bool,
         typer.Option(
             "--float32",
-            help="Write the denoised movie in float32, not rounded to whole counts.",
+            help="Write float32, not rounded to whole counts.",
         ),
     ] = False,
     fill: Annotated[
         bool,
         typer.Option(
-            help="Compute skipped frames when the recording has ended; else they show the measured frame."
+            help="Denoise skipped frames when the recording has ended; else the movie shows the raw frame there."
         ),
     ] = True,
     fix_line_offset: FixLineOffsetOption = False,
@@ -152,11 +150,11 @@ def live(
     ] = None,
     camera_fps: Annotated[
         float | None,
-        typer.Option(help="Rate of a camera that is slower than its exposure, for the forecast."),
+        typer.Option(help="Frames per second, for the disk check, of a camera slower than its exposure."),
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Arm though the forecast says that the disk is too slow or too full."),
+        typer.Option("--force", help="Record even if the disk check fails."),
     ] = False,
     picture: Annotated[bool, typer.Option(help="Draw report.png at the end.")] = True,
     view: ViewOption = False,
@@ -167,7 +165,7 @@ def live(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Record from a microscope and denoise while recording; Ctrl-C ends cleanly."""
+    """Record from a microscope and denoise while recording. Ctrl-C ends cleanly."""
     record(
         Shell(json=json, quiet=quiet, debug=debug),
         core=core,
