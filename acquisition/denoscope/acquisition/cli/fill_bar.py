@@ -54,7 +54,7 @@ class FillBar:
             self._before()
             self._started_s = self._line_s = time.perf_counter()
             self._shell.say(
-                "Computing the skipped frames from raw.tif; Ctrl-C ends it, what is done is kept."
+                "Denoising the skipped frames from raw.tif. Ctrl-C ends this and keeps what is done."
             )
         if self._console.is_terminal:
             self._draw(done, total)
@@ -67,7 +67,7 @@ class FillBar:
         if self._bar is None:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("computing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns = (TextColumn("denoising"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, console=self._console)
             self._bar.start()
             self._task = self._bar.add_task("", total=total)

@@ -26,7 +26,7 @@ def _rows(status: SessionStatus, source: SourceInfo, provenance: SessionProvenan
     waited = (
         " / ".join(f"{latency[name] * 1e3:.0f}" for name in ("p50", "p95", "p99")) + " ms"
         if latency
-        else "calibrating on the first frames"
+        else "measuring the brightness first"
     )
     skipped = sum(status.dropped.values())
     why = ", ".join(f"{count} {reason}" for reason, count in status.dropped.items())
@@ -35,18 +35,18 @@ def _rows(status: SessionStatus, source: SourceInfo, provenance: SessionProvenan
         ("source", f"{source.title}, {height}x{width} {source.dtype.name}"),
         ("state", f"{status.state.value}, {status.elapsed_s:.0f} s"),
         ("frames/s in | out", f"{status.fps_in:.1f} | {status.fps_out:.1f}"),
-        ("latency p50 / p95 / p99", waited),
-        ("raw frames written", f"{status.written_raw} of {status.received} received"),
+        ("delay 50 / 95 / 99 %", waited),
+        ("raw saved", f"{status.written_raw}/{status.received}"),
         ("denoised", f"{status.emitted} ({status.in_flight} in flight)"),
         ("skipped", f"{skipped} ({why})" if skipped else "0"),
         ("backend", f"{provenance.backend}: {provenance.backend_reason}"),
     ]
     if status.busy_s:
         rows.append(
-            ("source", f"busy for {status.busy_s:.0f} s; the camera runs on, and its frames wait there")
+            ("source", f"busy for {status.busy_s:.0f} s; the camera goes on and its frames wait there")
         )
     if status.missing:
-        rows.append(("lost before the core's output", str(status.missing)))
+        rows.append(("lost before denoscope", str(status.missing)))
     rows += [("problem", with_flags(problem)) for problem in status.problems]
     return rows
 
@@ -59,7 +59,7 @@ def _table(rows: list[tuple[str, str]]) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for name, value in rows:
-        style = "bold red" if name in ("problem", "lost before the core's output") else ""
+        style = "bold red" if name in ("problem", "lost before denoscope") else ""
         table.add_row(name, Text(value, style=style))
     return table
 

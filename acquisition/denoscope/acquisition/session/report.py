@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -171,8 +172,8 @@ _ENDED = {
 }
 _WHY_SKIPPED = {
     "keep-up": "computer too slow",
-    "overrun": "computer too slow, queue full",
-    PASSED_OVER: "computer too slow, passed over",
+    "overrun": "computer too slow",
+    PASSED_OVER: "computer too slow",
     "paused": "paused by you",
     "end of session": "too late to finish",
 }
@@ -184,9 +185,10 @@ def _done(report: SessionReport) -> str:
     raw = f"Raw {frames.written_raw}/{frames.received} saved"
     if not report.keep_raw:
         raw = f"{counted(frames.received, 'frame')} received, raw ones kept by the acquisition"
-    skipped = "".join(
-        f", {count} skipped ({_WHY_SKIPPED.get(reason, reason)})" for reason, count in frames.dropped.items()
-    )
+    counts: Counter[str] = Counter()
+    for reason, count in frames.dropped.items():
+        counts[_WHY_SKIPPED.get(reason, reason)] += count
+    skipped = "".join(f", {count} skipped ({reason})" for reason, count in counts.items())
     return f"{ended}. {raw}. {frames.denoised} denoised live{skipped}."
 
 

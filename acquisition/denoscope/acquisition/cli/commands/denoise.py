@@ -218,6 +218,6 @@ def _sentences(result: Denoising | Filling) -> Iterator[str]:
     if not isinstance(result, Filling):
         notes = [*filter(None, [result.movie_note]), *notes]
         if result.noise is not None and result.noise.warning:
-            yield f"Warning: {result.noise.warning}."
+            yield f"Note: {result.noise.warning}."
     for note in notes:
         yield f"Note: {note.rstrip('.')}."

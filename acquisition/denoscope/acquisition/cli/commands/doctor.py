@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,28 +45,38 @@ def doctor(
 def _print(shell: Shell, report: Findings) -> None:
     """Say each thing once, then what to do."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(file=shell.stream)
     shell.say(f"denoscope {report.denoscope}, Python {report.python}, {report.platform}")
-    table = Table(show_header=False, show_edge=False, pad_edge=False, box=None)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for finding in report.findings:
-        status = finding.status.value
-        table.add_row(Text(status, style=_STYLES[status]), Text(finding.topic), Text(finding.found))
-    console.print(table)
-    for finding in report.findings:
-        if finding.remedy and finding.status.value == "broken":
-            # Not wrapped, so that a command can be copied.
-            shell.say(f"To repair {finding.topic}: {finding.remedy}")
-    for finding in report.findings:
-        if finding.remedy and finding.status.value == "improve":
-            shell.say(f"To improve {finding.topic}: {finding.remedy}")
+    for status, topic, found in _grouped(report):
+        first, *rest = textwrap.wrap(
+            f"{topic}: {found}", max(console.width - 10, 30), break_on_hyphens=False
+        ) or [topic]
+        console.print(Text(f"{status:<9}", style=_STYLES[status]) + Text(first), soft_wrap=True)
+        for line in rest:
+            console.print(Text(" " * 9 + line), soft_wrap=True)
+    for word, status in (("repair", "broken"), ("improve", "improve")):
+        for finding in report.findings:
+            if finding.remedy and finding.status.value == status:
+                # Not wrapped, so that a command can be copied.
+                shell.say(f"To {word} {finding.topic}: {finding.remedy}")
     if report.can_record:
         shell.say("Ready to record. Try it: denoscope demo")
     else:
         broken = ", ".join(finding.topic for finding in report.findings if finding.status.value == "broken")
         shell.say(f"Not ready to record: repair {broken} first, then run denoscope doctor again.")
+
+
+def _grouped(report: Findings) -> Iterator[tuple[str, str, str]]:
+    """Yield status, topics and text, backends and bundles of which the same is true in one line."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for finding in report.findings:
+        kind, _, name = finding.topic.partition(" ")
+        grouped = kind in ("backend", "bundle")
+        # Why better backends cannot run stands in their own lines.
+        found = finding.found.partition("; better ones")[0]
+        key = finding.status.value, kind if grouped else finding.topic, found
+        groups.setdefault(key, []).append(name if grouped else "")
+    for (status, kind, found), names in groups.items():
+        yield status, f"{kind}{'s' if len(names) > 1 else ''} {', '.join(names)}".strip(), found
