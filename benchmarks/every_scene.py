@@ -182,7 +182,7 @@ def measure(
 
     if not found["methods"]:
         for row, _ in measure_filters(truth, seen):
-            keep(row.to_dict())
+            keep(row.record().model_dump(exclude_none=True))
     for entry in wanted:
         bundle = entry.bundle(TrainingMovie(name, noisy, None, estimate_intensity(noisy[:32])))
         row, _, intervals = measure_bundle(entry.label, bundle, seen, truth, backend=options.backend)
@@ -191,7 +191,7 @@ def measure(
             found["coverage_68"][entry.label] = intervals.coverage(0.68)
             found["coverage_95"][entry.label] = intervals.coverage(0.95)
             found.setdefault("reliability", {})[entry.label] = asdict(intervals)
-        keep(row.to_dict())
+        keep(row.record().model_dump(exclude_none=True))
 
 
 def frames_of(name: str, pairs: list[list[Path]]) -> tuple[np.ndarray, np.ndarray]:

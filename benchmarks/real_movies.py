@@ -98,7 +98,7 @@ def main() -> None:
             save_comparison(pair, clean, options.output / f"{stem}.png")
             if pair.reliability:
                 save_reliability(pair, options.output / f"{stem}_reliability.png")
-            report["pairs"].append(pair.to_dict())
+            report["pairs"].append(pair.record().model_dump(mode="json"))
             tables = pair_tables(pair)
         result = evaluate_movie(
             name,
@@ -109,7 +109,7 @@ def main() -> None:
             track=sample.photons is not None,
         )
         save_movie_pictures(result, options.output, stem)
-        report["movies"].append(result.to_dict())
+        report["movies"].append(result.record().model_dump(mode="json"))
         tables += movie_tables(result)
         pages.append("\n".join(t.markdown() for t in tables))
         print(pages[-1], flush=True)

@@ -1,47 +1,55 @@
-"""Learn: networks, simulator, training and metrics (needs the extra `train`)."""
+"""Learn: networks, simulator, training and metrics (needs the extra `train`).
+
+Importing this package loads nothing heavy: each public name is imported when it is first used.
+"""
 
 from __future__ import annotations
 
-from denoscope.train.data.movie import TrainingMovie, aligned, movie_from_file, simulated_movies
-from denoscope.train.evaluation.metrics import Score, best_gaussian, best_temporal_average, score
-from denoscope.train.evaluation.reference import denoise_reference
-from denoscope.train.fit_settings import ADAPTATION_RATE, FitPlan, FitProgress, FitResult, FitSettings
-from denoscope.train.fitting.fit import UmvdFit, fit, fit_sts_uvd, fit_umvd, self_supervised_score
-from denoscope.train.fitting.methods import METHODS
-from denoscope.train.flow.fit import FlowFit, FlowFitSettings, fit_flow
-from denoscope.train.flow.net import FlowNet, Motion, estimate_flow, flow_estimator, load_flow
-from denoscope.train.flow.refine import FlowRefinement, RefineSettings, refine_flow
-from denoscope.train.networks.live.blind_spot import blind_spots_for, hiding_noise
-from denoscope.train.networks.live.net import LiveNet, Prediction
-from denoscope.train.networks.live.settings import BLIND_SPOTS, SIZES, LiveNetSettings
-from denoscope.train.networks.published.sts_uvd import (
-    Flows,
-    StsUvd,
-    StsUvdSettings,
-    denoise_sts_uvd,
-    estimate_flows,
-)
-from denoscope.train.networks.published.sts_uvd_task import StsUvdFit, StsUvdFitSettings
-from denoscope.train.networks.published.umvd import (
-    Umvd,
-    UmvdFitSettings,
-    UmvdSettings,
-    denoise_umvd,
-    running_baseline,
-    temporal_weights,
-)
-from denoscope.train.simulator.simulate import (
-    ALL_KINDS,
-    TEST_MOVIES,
-    CameraSettings,
-    SceneSettings,
-    SimulatedMovie,
-    random_settings,
-    simulate,
-    test_movie,
-    test_movies,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from denoscope.train.data.movie import TrainingMovie, aligned, movie_from_file, simulated_movies
+    from denoscope.train.evaluation.metrics import Score, best_gaussian, best_temporal_average, score
+    from denoscope.train.evaluation.reference import denoise_reference
+    from denoscope.train.fit_settings import ADAPTATION_RATE, FitPlan, FitProgress, FitResult, FitSettings
+    from denoscope.train.fitting.fit import UmvdFit, fit, fit_sts_uvd, fit_umvd, self_supervised_score
+    from denoscope.train.fitting.methods import METHODS
+    from denoscope.train.flow.fit import FlowFit, FlowFitSettings, fit_flow
+    from denoscope.train.flow.net import FlowNet, Motion, estimate_flow, flow_estimator, load_flow
+    from denoscope.train.flow.refine import FlowRefinement, RefineSettings, refine_flow
+    from denoscope.train.networks.live.blind_spot import blind_spots_for, hiding_noise
+    from denoscope.train.networks.live.net import LiveNet, Prediction
+    from denoscope.train.networks.live.settings import BLIND_SPOTS, SIZES, LiveNetSettings
+    from denoscope.train.networks.published.sts_uvd import (
+        Flows,
+        StsUvd,
+        StsUvdSettings,
+        denoise_sts_uvd,
+        estimate_flows,
+    )
+    from denoscope.train.networks.published.sts_uvd_task import StsUvdFit, StsUvdFitSettings
+    from denoscope.train.networks.published.umvd import (
+        Umvd,
+        UmvdFitSettings,
+        UmvdSettings,
+        denoise_umvd,
+        running_baseline,
+        temporal_weights,
+    )
+    from denoscope.train.simulator.simulate import (
+        ALL_KINDS,
+        TEST_MOVIES,
+        CameraSettings,
+        SceneSettings,
+        SimulatedMovie,
+        random_settings,
+        simulate,
+        test_movie,
+        test_movies,
+    )
+
+# A literal, for type checkers and star imports; a test holds it equal to the table below.
 __all__ = [
     "ADAPTATION_RATE",
     "ALL_KINDS",
@@ -104,3 +112,108 @@ __all__ = [
     "test_movie",
     "test_movies",
 ]
+
+_MODULES = {
+    "data.movie": (
+        "TrainingMovie",
+        "aligned",
+        "movie_from_file",
+        "simulated_movies",
+    ),
+    "evaluation.metrics": (
+        "Score",
+        "best_gaussian",
+        "best_temporal_average",
+        "score",
+    ),
+    "evaluation.reference": ("denoise_reference",),
+    "fit_settings": (
+        "ADAPTATION_RATE",
+        "FitPlan",
+        "FitProgress",
+        "FitResult",
+        "FitSettings",
+    ),
+    "fitting.fit": (
+        "UmvdFit",
+        "fit",
+        "fit_sts_uvd",
+        "fit_umvd",
+        "self_supervised_score",
+    ),
+    "fitting.methods": ("METHODS",),
+    "flow.fit": (
+        "FlowFit",
+        "FlowFitSettings",
+        "fit_flow",
+    ),
+    "flow.net": (
+        "FlowNet",
+        "Motion",
+        "estimate_flow",
+        "flow_estimator",
+        "load_flow",
+    ),
+    "flow.refine": (
+        "FlowRefinement",
+        "RefineSettings",
+        "refine_flow",
+    ),
+    "networks.live.blind_spot": (
+        "blind_spots_for",
+        "hiding_noise",
+    ),
+    "networks.live.net": (
+        "LiveNet",
+        "Prediction",
+    ),
+    "networks.live.settings": (
+        "BLIND_SPOTS",
+        "SIZES",
+        "LiveNetSettings",
+    ),
+    "networks.published.sts_uvd": (
+        "Flows",
+        "StsUvd",
+        "StsUvdSettings",
+        "denoise_sts_uvd",
+        "estimate_flows",
+    ),
+    "networks.published.sts_uvd_task": (
+        "StsUvdFit",
+        "StsUvdFitSettings",
+    ),
+    "networks.published.umvd": (
+        "Umvd",
+        "UmvdFitSettings",
+        "UmvdSettings",
+        "denoise_umvd",
+        "running_baseline",
+        "temporal_weights",
+    ),
+    "simulator.simulate": (
+        "ALL_KINDS",
+        "TEST_MOVIES",
+        "CameraSettings",
+        "SceneSettings",
+        "SimulatedMovie",
+        "random_settings",
+        "simulate",
+        "test_movie",
+        "test_movies",
+    ),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module when it is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -28,8 +28,10 @@ from .cells import (
     require_tracker,
     track_objects,
 )
+from .records import FlowRecord, MethodRecord, MovieRecord, TraceRecord, TracksRecord, worst
 from .residual import Residual, analyse_residual
 from .truth import denoise_offline, unique_names
+from .verdicts import object_verdicts, residual_verdicts, serious_first, trace_verdicts
 
 __all__ = [
     "FlowScore",
@@ -124,20 +126,31 @@ class MethodResult:
     tracks: Tracks | None = None
     frame_s: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def record(self) -> MethodRecord:
         """Return plain values for JSON."""
-        return {
-            "method": self.label,
-            "objects": len(self.objects),
-            "objects_supported_by_raw_counts": self.supported,
-            "traces": None if self.traces is None else asdict(self.traces),
-            "flow": asdict(self.flow),
-            "residual": None if self.residual is None else self.residual.to_dict(),
-            "tracks": None
+        residual = None if self.residual is None else self.residual.record()
+        traces = None if self.traces is None else TraceRecord(**asdict(self.traces))
+        verdicts = []
+        if residual is not None:
+            verdicts = [
+                *residual_verdicts(residual),
+                *trace_verdicts(traces),
+                *object_verdicts(len(self.objects), self.supported),
+            ]
+        return MethodRecord(
+            method=self.label,
+            verdict=None if residual is None else worst(verdicts),
+            verdicts=serious_first(verdicts),
+            objects=len(self.objects),
+            objects_supported_by_raw_counts=self.supported,
+            traces=traces,
+            flow=FlowRecord(**asdict(self.flow)),
+            residual=residual,
+            tracks=None
             if self.tracks is None
-            else {k: v for k, v in asdict(self.tracks).items() if k != "paths"},
-            "frame_s": self.frame_s,
-        }
+            else TracksRecord(**{k: v for k, v in asdict(self.tracks).items() if k != "paths"}),
+            frame_s=self.frame_s,
+        )
 
 
 @dataclass(frozen=True)
@@ -164,19 +177,19 @@ class MovieResult:
     radius_px: float
     methods: list[MethodResult]
 
-    def to_dict(self) -> dict[str, Any]:
+    def record(self) -> MovieRecord:
         """Return plain values for JSON."""
         frames, height, width = self.methods[0].movie.shape
-        return {
-            "movie": self.name,
-            "frames": frames,
-            "height_px": height,
-            "width_px": width,
-            "intensity": self.intensity.model_dump(),
-            "object_radius_px": self.radius_px,
-            "regions": int(self.regions.max()),
-            "methods": [m.to_dict() for m in self.methods],
-        }
+        return MovieRecord(
+            movie=self.name,
+            frames=frames,
+            height_px=height,
+            width_px=width,
+            intensity=self.intensity,
+            object_radius_px=self.radius_px,
+            regions=int(self.regions.max()),
+            methods=[m.record() for m in self.methods],
+        )
 
 
 def evaluate_movie(

@@ -8,13 +8,14 @@ grid of the network's stride. Every number comes with what white noise alone wou
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft, stats
 
 from denoscope.runtime import Intensity
+
+from .records import BaselineRecord, GridRecord, NoiseBinRecord, ResidualRecord
 
 __all__ = [
     "Baseline",
@@ -66,20 +67,6 @@ class Whiteness:
     detector: npt.NDArray[np.float64]
     temporal: npt.NDArray[np.float64]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON: the nearest lags, not the whole map."""
-        c = REACH
-        return {
-            "excess_correlation": self.excess,
-            "excess_at_lag": list(self.excess_at),
-            "white_noise_limit": self.limit,
-            "next_column": float(self.spatial[c, c + 1]),
-            "next_row": float(self.spatial[c + 1, c]),
-            "next_frame": float(self.temporal[0]) if len(self.temporal) else None,
-            "detector_next_column": float(self.detector[c, c + 1]),
-            "detector_next_row": float(self.detector[c + 1, c]),
-        }
-
 
 @dataclass(frozen=True)
 class NoiseBin:
@@ -113,16 +100,16 @@ class Baseline:
     limit: float
     frames: npt.NDArray[np.float64]
 
-    def to_dict(self) -> dict[str, Any]:
+    def record(self) -> BaselineRecord:
         """Return plain values for JSON, without every frame's."""
-        return {
-            "first_frames_sigma": self.first,
-            "last_frames_sigma": self.last,
-            "step_sigma": self.last - self.first,
-            "largest_sigma": self.largest,
-            "largest_at_frame": self.largest_at,
-            "white_noise_limit_sigma": self.limit,
-        }
+        return BaselineRecord(
+            first_frames_sigma=self.first,
+            last_frames_sigma=self.last,
+            step_sigma=self.last - self.first,
+            largest_sigma=self.largest,
+            largest_at_frame=self.largest_at,
+            white_noise_limit_sigma=self.limit,
+        )
 
 
 @dataclass(frozen=True)
@@ -158,17 +145,17 @@ class Grid:
         """True where the grid stands out of its surroundings, and is not the camera's."""
         return self.peak_db > self.around_db + 1 and self.rms_sigma > 1.5 * self.camera_rms_sigma
 
-    def to_dict(self) -> dict[str, Any]:
+    def record(self) -> GridRecord:
         """Return plain values for JSON."""
-        return {
-            "stride_px": self.stride,
-            "peak_db": self.peak_db,
-            "around_db": self.around_db,
-            "at_cycles_per_px": list(self.at),
-            "rms_sigma": self.rms_sigma,
-            "camera_rms_sigma": self.camera_rms_sigma,
-            "found": self.found,
-        }
+        return GridRecord(
+            stride_px=self.stride,
+            peak_db=self.peak_db,
+            around_db=self.around_db,
+            at_cycles_per_px=self.at,
+            rms_sigma=self.rms_sigma,
+            camera_rms_sigma=self.camera_rms_sigma,
+            found=self.found,
+        )
 
 
 @dataclass(frozen=True)
@@ -195,16 +182,24 @@ class Residual:
     baseline: Baseline
     grid: Grid
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            **self.whiteness.to_dict(),
-            "variance_ratio": self.variance_ratio,
-            "expected_variance_ratio": self.expected_ratio,
-            "by_brightness": [asdict(b) for b in self.bins],
-            "baseline": self.baseline.to_dict(),
-            "grid": self.grid.to_dict(),
-        }
+    def record(self) -> ResidualRecord:
+        """Return plain values for JSON: of the correlations the nearest lags, not the whole map."""
+        w, c = self.whiteness, REACH
+        return ResidualRecord(
+            excess_correlation=w.excess,
+            excess_at_lag=w.excess_at,
+            white_noise_limit=w.limit,
+            next_column=float(w.spatial[c, c + 1]),
+            next_row=float(w.spatial[c + 1, c]),
+            next_frame=float(w.temporal[0]) if len(w.temporal) else None,
+            detector_next_column=float(w.detector[c, c + 1]),
+            detector_next_row=float(w.detector[c + 1, c]),
+            variance_ratio=self.variance_ratio,
+            expected_variance_ratio=self.expected_ratio,
+            by_brightness=[NoiseBinRecord(**asdict(b)) for b in self.bins],
+            baseline=self.baseline.record(),
+            grid=self.grid.record(),
+        )
 
 
 def noise_sigma(clean: FloatArray, intensity: Intensity) -> FloatArray:

@@ -14,6 +14,8 @@ from denoscope.runtime import Bundle, FrameMeta, InvalidInput, Stream, counted
 
 from .cells import find_objects, match_objects
 from .metrics import Reliability, Score, best_gaussian, best_temporal_average, reliability, score
+from .records import FoundRecord, PairRecord, ReliabilityRecord, ScoreRecord
+from .verdicts import margin_verdict
 
 __all__ = [
     "Found",
@@ -39,10 +41,11 @@ class Row:
     score: Score
     frame_s: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def record(self) -> ScoreRecord:
         """Return plain values for JSON."""
-        values = {"method": self.method, "setting": self.setting, **asdict(self.score)}
-        return values if self.frame_s is None else {**values, "frame_s": self.frame_s}
+        return ScoreRecord(
+            method=self.method, setting=self.setting, frame_s=self.frame_s, **asdict(self.score)
+        )
 
 
 @dataclass(frozen=True)
@@ -97,16 +100,17 @@ class PairResult:
         scores = {row.method: row.score.psnr_db for row in self.rows}
         return scores[method] - max(scores["gaussian"], scores["temporal average"])
 
-    def to_dict(self) -> dict[str, Any]:
+    def record(self) -> PairRecord:
         """Return plain values for JSON."""
-        return {
-            "movie": self.name,
-            "methods": [row.to_dict() for row in self.rows],
-            "coverage_68": self.coverage_68,
-            "coverage_95": self.coverage_95,
-            "reliability": {name: asdict(r) for name, r in self.reliability.items()},
-            "objects": {name: asdict(f) for name, f in self.found.items()},
-        }
+        return PairRecord(
+            movie=self.name,
+            verdicts={row.method: margin_verdict(self.margin_db(row.method)) for row in self.rows[3:]},
+            methods=[row.record() for row in self.rows],
+            coverage_68=self.coverage_68,
+            coverage_95=self.coverage_95,
+            reliability={name: ReliabilityRecord(**asdict(r)) for name, r in self.reliability.items()},
+            objects={name: FoundRecord(**asdict(f)) for name, f in self.found.items()},
+        )
 
 
 def predicts_std(bundle: Bundle) -> bool:
