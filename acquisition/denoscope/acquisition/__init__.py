@@ -6,13 +6,17 @@ Record and denoise while recording
     `pause`, `resume`, `stop` ask a running session; `SessionControl` asks one in the same program
 Denoise afterwards
     `denoise_movie` denoises a recorded movie; `fill_run` computes what a recording skipped
+Learn and judge
+    `train_bundle` adapts a bundle to a movie, `evaluate` says which bundle's result can be trusted
+    `export_bundle_precision` writes a bundle in another precision
+    `build_engines`, `check_engines`, `prune_engines` make, check and delete the engines of GPUs
 Know the computer
     `doctor` checks it, `benchmark` measures it, `describe_bundles` helps to choose a bundle
 Read a run folder
     `SessionReport.read` reads ``report.json``, `read_raw` the raw frames; `read_movie`, `demo_movie`
 
 Results are pydantic models: `SessionReport`, `Provenance`, `Denoising`, `Filling`, `Findings`, `Benchmark`,
-`HookReport`. Every error that a user can meet is a `denoscope.runtime.DenoscopeError` and says what to do. Nothing is
+`HookReport`, `TrainingResult`, `Evaluation`. Every error that a user can meet is a `denoscope.runtime.DenoscopeError` and says what to do. Nothing is
 imported before it is asked for: ``from denoscope.acquisition import live`` loads what a session needs, and no more.
 """
 
@@ -31,6 +35,18 @@ if TYPE_CHECKING:
     from .errors import NoDiskSpace, OutputExists, SourceFailed, SourceUnavailable
     from .integrations.hook import Follower, FollowerStatus, hook
     from .integrations.pymmcore_plus import attach
+    from .learning.engines import BuildListener, build_engines, check_engines, prune_engines
+    from .learning.evaluation import EvaluationListener, evaluate
+    from .learning.precision import export_bundle_precision
+    from .learning.results import (
+        BuiltEngines,
+        DeletedEngines,
+        EngineChecks,
+        Evaluation,
+        PrecisionExport,
+        TrainingResult,
+    )
+    from .learning.training import TrainingInterrupted, TrainingListener, TrainingPlan, train_bundle
     from .offline.denoise import denoise_movie
     from .offline.fill import fill_run
     from .raw.writer import RawRecording, RawWriter, read_raw
@@ -59,6 +75,18 @@ _MODULES = {
     "errors": ("NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"),
     "integrations.hook": ("Follower", "FollowerStatus", "hook"),
     "integrations.pymmcore_plus": ("attach",),
+    "learning.engines": ("BuildListener", "build_engines", "check_engines", "prune_engines"),
+    "learning.evaluation": ("EvaluationListener", "evaluate"),
+    "learning.precision": ("export_bundle_precision",),
+    "learning.results": (
+        "BuiltEngines",
+        "DeletedEngines",
+        "EngineChecks",
+        "Evaluation",
+        "PrecisionExport",
+        "TrainingResult",
+    ),
+    "learning.training": ("TrainingInterrupted", "TrainingListener", "TrainingPlan", "train_bundle"),
     "offline.denoise": ("denoise_movie",),
     "offline.fill": ("fill_run",),
     "raw.writer": ("RawRecording", "RawWriter", "read_raw"),
@@ -74,8 +102,14 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Benchmark",
+    "BuildListener",
+    "BuiltEngines",
     "BundleChoice",
+    "DeletedEngines",
     "Denoising",
+    "EngineChecks",
+    "Evaluation",
+    "EvaluationListener",
     "Filling",
     "Finding",
     "Findings",
@@ -87,6 +121,7 @@ __all__ = [
     "Movie",
     "NoDiskSpace",
     "OutputExists",
+    "PrecisionExport",
     "Provenance",
     "RawRecording",
     "RawWriter",
@@ -100,14 +135,22 @@ __all__ = [
     "SourceFailed",
     "SourceInfo",
     "SourceUnavailable",
+    "TrainingInterrupted",
+    "TrainingListener",
+    "TrainingPlan",
+    "TrainingResult",
     "attach",
     "benchmark",
+    "build_engines",
+    "check_engines",
     "contracts",
     "demo_movie",
     "denoise_movie",
     "describe_bundles",
     "doctor",
     "errors",
+    "evaluate",
+    "export_bundle_precision",
     "fill_run",
     "hook",
     "live",
@@ -115,12 +158,14 @@ __all__ = [
     "make_settings",
     "open_source",
     "pause",
+    "prune_engines",
     "read_movie",
     "read_raw",
     "results",
     "resume",
     "sources",
     "stop",
+    "train_bundle",
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,6 @@ class ParityRow:
     def lost_db(self) -> float:
         """By how much the lower precision is worse; below zero if it is better by chance."""
         return self.reference_db - self.lower_db
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {**asdict(self), "lost_db": self.lost_db}
 
 
 def export_precision(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .real import MethodResult, MovieResult
+from .records import MovieRecord, PairRecord
 from .truth import PairResult
 
-__all__ = ["ResultTable", "movie_tables", "pair_tables"]
+__all__ = ["ResultTable", "movie_tables", "movie_verdicts", "pair_tables", "pair_verdicts"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,21 @@ class ResultTable:
         rule = ["---" if i < self.texts else "---:" for i in range(len(self.columns))]
         lines = [" | ".join(self.columns), " | ".join(rule), *(" | ".join(row) for row in self.rows)]
         return f"### {self.title}\n\n" + "\n".join(f"| {line} |" for line in lines) + "\n"
+
+
+def movie_verdicts(record: MovieRecord) -> str:
+    """Return the judgements of a movie without truth as a markdown list, each bundle's serious ones first."""
+    lines = []
+    for method in record.methods:
+        if method.verdict is not None:
+            lines.append(f"- **{method.method}: {method.verdict}.**")
+            lines += [f"    - {verdict}" for verdict in method.verdicts]
+    return "\n".join(lines) + "\n"
+
+
+def pair_verdicts(record: PairRecord) -> str:
+    """Return the judgements of a movie with truth as a markdown list."""
+    return "\n".join(f"- **{method}:** {verdict}" for method, verdict in record.verdicts.items()) + "\n"
 
 
 def pair_tables(result: PairResult) -> list[ResultTable]:

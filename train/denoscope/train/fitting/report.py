@@ -17,6 +17,9 @@ from scipy import ndimage
 from denoscope.runtime import Intensity, counted
 from denoscope.runtime.motion.field import between
 from denoscope.train.data.movie import TrainingMovie
+from denoscope.train.evaluation.records import Verdict, worst
+from denoscope.train.evaluation.residual import analyse_residual
+from denoscope.train.evaluation.verdicts import gain_verdict, residual_verdicts, serious_first
 from denoscope.train.fit_settings import FitResult, FitSettings
 
 from .methods import Method
@@ -64,8 +67,8 @@ class Report:
     warnings: Sequence[str] = field(default_factory=list)
 
 
-def save_report(result: FitResult[Any], report: Report, path: Path) -> None:
-    """Denoise the end of the first movie and write the page to `path`.
+def save_report(result: FitResult[Any], report: Report, path: Path) -> list[Verdict]:
+    """Denoise the end of the first movie, write the page to `path` and return its verdicts, serious ones first.
 
     Frames larger than the method denoises in reasonable time are cut to their middle.
     """
@@ -78,6 +81,7 @@ def save_report(result: FitResult[Any], report: Report, path: Path) -> None:
     if movie.fields is not None:
         fields = {"fields": between(movie.fields[part[0]], movie.frames.shape[1:], part[1:])}
     denoised = report.method.denoise(result.network, noisy, movie.intensity, **fields)
+    verdicts = _verdicts(result, report, noisy, denoised)
     pages = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(pages)
     frames, height, width = noisy.shape
@@ -86,17 +90,21 @@ def save_report(result: FitResult[Any], report: Report, path: Path) -> None:
     )
     figures = {
         f"Before and after ({shown})": draw_pictures(noisy, denoised),
+        "The most active regions": draw_traces(noisy, denoised),
+    }
+    details = {
         "What was taken away should be noise: its correlation in space and time": draw_residual(
             noisy, denoised, movie.intensity
         ),
-        "The most active regions": draw_traces(noisy, denoised),
         "The course of the training": draw_course(result, report.method.score),
     }
     page = template.render(
         title=report.title,
-        verdict=verdict(result, report.method),
+        level=worst(verdicts),
+        verdicts=verdicts,
         warnings=list(report.warnings),
         figures={title: _embedded(figure) for title, figure in figures.items()},
+        details={title: _embedded(figure) for title, figure in details.items()},
         tables={
             "Training": _training_table(result, report),
             "Noise model": _noise_table(report.movies),
@@ -105,18 +113,21 @@ def save_report(result: FitResult[Any], report: Report, path: Path) -> None:
         },
     )
     path.write_text(page, encoding="utf-8")
+    return verdicts
 
 
-def verdict(result: FitResult[Any], method: Method) -> str:
-    """Say in one sentence what the training brought."""
-    change = f"{result.score_before:.4f} -> {result.score_after:.4f}"
-    if result.improved:
-        gain = result.score_before - result.score_after
-        return f"{_capital(method.score)}: {change} (better by {gain:.4f}). The trained weights are in the bundle."
-    return (
-        f"{_capital(method.score)}: {change}. Training did not help on frames it had not seen, so the bundle "
-        "holds the weights it began with."
+def _verdicts(
+    result: FitResult[Any], report: Report, noisy: FloatArray, denoised: FloatArray
+) -> list[Verdict]:
+    movie, method = report.movies[0], report.method
+    gain = gain_verdict(
+        result.score_before,
+        result.score_after,
+        improved=result.improved,
+        from_nothing=report.began_from == "nothing",
     )
+    residual = analyse_residual(noisy, denoised, movie.intensity, stride=method.stride).record()
+    return serious_first([gain, *residual_verdicts(residual)])
 
 
 def draw_pictures(noisy: FloatArray, denoised: FloatArray) -> Figure:
@@ -275,7 +286,3 @@ def _embedded(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +12,7 @@ import typer
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
-    from denoscope.export import EnginePlan
-    from denoscope.runtime.engines import CachedEngine, EngineCache
+    from denoscope.acquisition.learning.results import BuiltEngine
 
 __all__ = ["build"]
 
@@ -50,61 +49,46 @@ def build(
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
     def action() -> tuple[dict[str, Any], int]:
-        from denoscope.export import parse_range, parse_size, parse_targets, plan_engines
-        from denoscope.runtime import Bundle
-        from denoscope.runtime.engines import EngineCache
+        from denoscope.acquisition.learning.engines import BuildListener, build_engines
 
-        plans = plan_engines(
-            Bundle.load(bundle),
-            parse_targets(targets),
-            [parse_size(text) for text in size or []],
-            dynamic=None if dynamic is None else parse_range(dynamic),
-            flavour=flavour,
-            tf32=tf32,
-        )
-        for why in dict.fromkeys(plan.why for plan in plans):
-            shell.say(why)
-        folder = EngineCache(cache)
-        engines: list[CachedEngine] = []
-        code = 0
-        try:
-            _build_all(shell, plans, folder, engines)
-        except KeyboardInterrupt:
-            code = 130
-        built = sum(engine.built for engine in engines)
+        with _bar(shell) as show:
+
+            class Screen(BuildListener):
+                """Print each engine, with a bar while it is built."""
+
+                def planned(self, engines: int, reasons: Sequence[str]) -> None:
+                    for why in reasons:
+                        shell.say(why)
+                    show(0, "", engines)
+
+                def progressed(self, done: float, text: str) -> None:
+                    show(done, text, None)
+
+                def finished(self, engine: BuiltEngine) -> None:
+                    shell.say(_line(engine))
+
+            result = build_engines(
+                bundle,
+                targets,
+                size=size or [],
+                dynamic=dynamic,
+                flavour=flavour,
+                tf32=tf32,
+                cache=cache,
+                listener=Screen(),
+            )
+        built = sum(engine.built for engine in result.engines)
         shell.say(
-            f"{'interrupted: ' if code else ''}{built} of {len(plans)} built, "
-            f"{len(engines) - built} were already there: {folder.folder}"
+            f"{'Interrupted: ' if result.interrupted else ''}{built} built, "
+            f"{len(result.engines) - built} were already there: {result.folder}"
         )
-        return {"folder": str(folder.folder), "engines": [_record(engine) for engine in engines]}, code
+        return result.model_dump(mode="json"), 130 if result.interrupted else 0
 
     shell.run(action)
 
 
-def _build_all(
-    shell: Shell, plans: tuple[EnginePlan, ...], cache: EngineCache, engines: list[CachedEngine]
-) -> None:
-    """Build in order and append each finished engine to `engines`, which is kept if the user stops it."""
-    from denoscope.export import build_engine
-
-    with _bar(shell, len(plans)) as show:
-        for index, plan in enumerate(plans):
-            what = f"{plan.spec.graph} for {plan.spec.target}"
-
-            def progress(done: float, phase: str, what: str = what, index: int = index) -> None:
-                show(index + done, f"{what}: {phase}")
-
-            def waiting(what: str = what, index: int = index) -> None:
-                show(index, f"{what}: another process is building, waiting for it")
-
-            show(index, what)
-            engines.append(build_engine(plan, cache, on_progress=progress, on_wait=waiting))
-            shell.say(_line(engines[-1]))
-        show(len(plans), "")
-
-
 @contextmanager
-def _bar(shell: Shell, total: int) -> Iterator[Any]:
+def _bar(shell: Shell) -> Iterator[Callable[[float, str, int | None], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -117,23 +101,19 @@ def _bar(shell: Shell, total: int) -> Iterator[Any]:
         disable=shell.quiet or not shell.stream.isatty(),
         transient=True,
     ) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done, text: bar.update(task, completed=done, description=text)
+        task = bar.add_task("", total=None)
+
+        def show(done: float, text: str, total: int | None) -> None:
+            if total is not None:
+                bar.update(task, total=total)
+            bar.update(task, completed=done, description=text)
+
+        yield show
 
 
-def _line(engine: CachedEngine) -> str:
-    spec = engine.manifest.spec
+def _line(engine: BuiltEngine) -> str:
     state = "already there"
     if engine.built:
         state = "built" if engine.reason == "not built yet" else f"built again, since {engine.reason}"
-    sizes = ", ".join(str(profile) for profile in spec.profiles)
-    return f"{spec.graph} for {spec.target}, {sizes}: {engine.manifest.size / 1e6:.1f} MB, {state}"
-
-
-def _record(engine: CachedEngine) -> dict[str, Any]:
-    return {
-        "path": str(engine.path),
-        "built": engine.built,
-        "reason": engine.reason,
-        **engine.manifest.model_dump(mode="json"),
-    }
+    sizes = ", ".join(str(profile) for profile in engine.spec.profiles)
+    return f"{engine.spec.graph} for {engine.spec.target}, {sizes}: {engine.size / 1e6:.1f} MB, {state}"

@@ -11,7 +11,7 @@ import typer
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
-    from denoscope.runtime.engines import EngineCache
+    from denoscope.acquisition.learning.results import EngineCheck
 
 __all__ = ["engines"]
 
@@ -41,52 +41,37 @@ def engines(
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
     def run() -> tuple[dict[str, Any], int]:
+        from denoscope.acquisition.learning.engines import check_engines, prune_engines
         from denoscope.runtime import InvalidInput
-        from denoscope.runtime.engines import EngineCache
 
         if everything and action is not EnginesAction.PRUNE:
             raise InvalidInput(f"--all goes with prune, not with {action}: leave it out.")
-        folder = EngineCache(cache)
-        shell.say(str(folder.folder))
         if action is EnginesAction.PRUNE:
-            return _prune(shell, folder, everything=everything)
-        return _report(shell, folder, strict=action is EnginesAction.VERIFY)
+            gone = prune_engines(cache, everything=everything)
+            shell.say(str(gone.folder))
+            for engine in gone.deleted:
+                shell.say(f"{engine.path.stem[:12]}  deleted: {engine.reason}")
+            shell.say(f"{len(gone.deleted)} deleted")
+            return gone.model_dump(mode="json"), 0
+        checks = check_engines(cache)
+        shell.say(str(checks.folder))
+        for check in checks.engines:
+            shell.say(f"{check.path.stem[:12]}  {_what(check)}: {check.problem or 'good'}")
+        good, bad = len(checks.engines) - checks.unusable, checks.unusable
+        shell.say(f"{good} good, {bad} unusable" if checks.engines else "no engine was built yet")
+        strict = action is EnginesAction.VERIFY
+        return checks.model_dump(mode="json"), 1 if strict and bad else 0
 
     shell.run(run)
 
 
-def _report(shell: Shell, cache: EngineCache, *, strict: bool) -> tuple[dict[str, Any], int]:
-    found = []
-    for state in cache.verify():
-        manifest = state.manifest
-        if manifest is None:
-            what = "unknown"
-        else:
-            spec = manifest.spec
-            sizes = ", ".join(str(profile) for profile in spec.profiles)
-            what = (
-                f"{manifest.bundle} {spec.graph} for {spec.target}, {sizes}, {manifest.size / 1e6:.1f} MB, "
-                f"{spec.flavour} {spec.flavour_version}, {manifest.created}"
-            )
-        shell.say(f"{state.path.stem[:12]}  {what}: {state.problem or 'good'}")
-        found.append(
-            {
-                "path": str(state.path),
-                "problem": state.problem,
-                "manifest": None if manifest is None else manifest.model_dump(mode="json"),
-            }
-        )
-    bad = sum(entry["problem"] is not None for entry in found)
-    shell.say(f"{len(found) - bad} good, {bad} unusable" if found else "no engine was built yet")
-    return {"folder": str(cache.folder), "engines": found}, 1 if strict and bad else 0
-
-
-def _prune(shell: Shell, cache: EngineCache, *, everything: bool) -> tuple[dict[str, Any], int]:
-    from denoscope.export import installed_versions
-
-    gone = cache.prune(installed_versions(), everything=everything)
-    for path, reason in gone:
-        shell.say(f"{path.stem[:12]}  deleted: {reason}")
-    shell.say(f"{len(gone)} deleted")
-    deleted = [{"path": str(path), "reason": reason} for path, reason in gone]
-    return {"folder": str(cache.folder), "deleted": deleted}, 0
+def _what(check: EngineCheck) -> str:
+    manifest = check.manifest
+    if manifest is None:
+        return "unknown"
+    spec = manifest.spec
+    sizes = ", ".join(str(profile) for profile in spec.profiles)
+    return (
+        f"{manifest.bundle} {spec.graph} for {spec.target}, {sizes}, {manifest.size / 1e6:.1f} MB, "
+        f"{spec.flavour} {spec.flavour_version}, {manifest.created}"
+    )

@@ -1,0 +1,283 @@
+"""How good bundles are: against the truth, and on movies of which nobody knows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from denoscope.acquisition.extras import require
+
+from .results import Evaluation
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from denoscope.runtime import Bundle
+    from denoscope.train.evaluation.records import MovieRecord, PairRecord
+    from denoscope.train.evaluation.tables import ResultTable
+
+__all__ = ["EvaluationListener", "evaluate"]
+
+
+class EvaluationListener:
+    """Follow an evaluation; every method does nothing unless it is overridden."""
+
+    def noted(self, sentence: str) -> None:
+        """Take something that the user should know of a movie."""
+
+    def began(self, name: str, frames: int, bundles: int) -> None:
+        """Take the next movie, its frames and the number of bundles that will denoise it."""
+
+    def progressed(self, frames: int) -> None:
+        """Take the number of frames that the present bundle has denoised."""
+
+    def judged(self, record: PairRecord | MovieRecord, tables: Sequence[ResultTable]) -> None:
+        """Take the result of one movie, and its numbers as tables."""
+
+
+def evaluate(
+    output: Path,
+    *,
+    pair: Sequence[tuple[Path, Path]] = (),
+    movie: Sequence[Path] = (),
+    simulated: bool = False,
+    bundle: Sequence[Bundle | Path | str] = ("live",),
+    backend: str = "auto",
+    frames: slice = slice(None),
+    channel: int | str | None = None,
+    plane: int | str | None = None,
+    position: int | str | None = None,
+    interleaved: int | None = None,
+    object_radius: float = 5.0,
+    track: bool = False,
+    listener: EvaluationListener | None = None,
+) -> Evaluation:
+    """Measure bundles side by side and judge them in plain words, as ``denoscope evaluate`` does.
+
+    Parameters
+    ----------
+    output
+        Folder for ``evaluation.json``, ``evaluation.md`` and the pictures.
+    pair
+        Noisy movies with their clean truth, files of ``(T, H, W)`` counts of one shape.
+    movie
+        Noisy movies of which nobody knows the truth.
+    simulated
+        Use the simulated test movie too.
+    bundle
+        Bundles, their names or folders.
+    backend
+        Backend's name, or ``auto``.
+    frames
+        Part of every movie to use.
+    channel, plane, position, interleaved
+        Choice in files of several movies, see `denoscope.runtime.open_movie`.
+    object_radius
+        Radius in pixels of the cells or particles that are counted.
+    track
+        Follow the objects of every frame (needs the extra ``tracking``).
+    listener
+        Told about every movie.
+
+    Returns
+    -------
+    Evaluation
+        Judgements and numbers, as in ``evaluation.json``.
+
+    Raises
+    ------
+    InvalidInput
+        If there is nothing to evaluate on, a movie or bundle cannot be used, or an extra is missing.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import tifffile
+    >>> from denoscope.acquisition import demo_movie, evaluate
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "movie.tif")
+    ...     tifffile.imwrite(path, demo_movie().frames[:12, :48, :48])
+    ...     found = evaluate(Path(folder, "out"), movie=[path], bundle=["live-fast"])
+    >>> [method.method for method in found.movies[0].methods]
+    ['noisy', 'live-fast']
+    >>> found.movies[0].methods[1].verdict in ("fine", "look here", "do not trust")
+    True
+    """
+    require("skimage", extra="train", purpose="evaluation")
+    from denoscope.runtime import Bundle, InvalidInput
+
+    if not pair and not movie and not simulated:
+        raise InvalidInput(
+            "There is nothing to evaluate on: give a noisy and a clean movie (`pair`), a noisy one (`movie`), or "
+            "`simulated`."
+        )
+    if track:
+        from denoscope.train.evaluation.cells import require_tracker
+
+        require_tracker()
+    bundles = [b if isinstance(b, Bundle) else Bundle.load(b) for b in bundle]
+    run = _Run(listener or EvaluationListener(), output, bundles, backend, object_radius, track=track)
+    choice = {"channel": channel, "plane": plane, "position": position, "interleaved": interleaved}
+    pairs: list[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]] = []
+    for noisy, clean in pair:
+        both = run.whole(noisy, *(run.read(path, frames, choice) for path in (noisy, clean)))
+        pairs.append((noisy.stem, both[0], both[1]))
+    if simulated:
+        from denoscope.train import test_movie
+
+        made = test_movie()
+        pairs.append(("simulated test movie", made.as_uint16()[frames], made.clean[frames]))
+    movies = [(path.stem, run.whole(path, run.read(path, frames, choice))[0]) for path in movie]
+    output.mkdir(parents=True, exist_ok=True)
+    margins: dict[str, dict[str, float]] = {}
+    scored = []
+    for name, noisy_frames, clean_frames in pairs:
+        record, margins[name] = run.pair(name, noisy_frames, clean_frames)
+        scored.append(record)
+    found = Evaluation(
+        pairs=scored,
+        margin_db=margins,
+        movies=[run.movie(name, noisy) for name, noisy in movies],
+        notes=run.notes,
+    )
+    (output / "evaluation.json").write_text(found.model_dump_json(indent=2), encoding="utf-8")
+    (output / "evaluation.md").write_text("\n".join(run.markdown), encoding="utf-8")
+    return found
+
+
+class _Run:
+    """What the movies of one call share, and the page so far."""
+
+    def __init__(
+        self,
+        listener: EvaluationListener,
+        output: Path,
+        bundles: list[Bundle],
+        backend: str,
+        radius_px: float,
+        *,
+        track: bool,
+    ) -> None:
+        self.listener, self.output, self.bundles = listener, output, bundles
+        self.backend, self.radius_px, self.track = backend, radius_px, track
+        self.notes: list[str] = []
+        self.markdown = ["# Evaluation\n"]
+        self._stems: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+        self.listener.noted(sentence)
+
+    def read(self, path: Path, frames: slice, choice: dict[str, Any]) -> npt.NDArray[Any]:
+        """Read the chosen frames of a movie, refused before anything is read if memory cannot hold them."""
+        import numpy as np
+
+        from denoscope.runtime import InvalidInput, open_movie
+        from denoscope.train.evaluation.real import MOST_PIXELS
+
+        part = open_movie(path, **choice)[frames]
+        if not len(part):
+            raise InvalidInput(f"{path} has no frame in the chosen range: give other `frames`.")
+        if math.prod(part.shape) > MOST_PIXELS:
+            raise InvalidInput(
+                f"{path} has {math.prod(part.shape) / 1e6:.0f} million pixels; evaluation holds at most "
+                f"{MOST_PIXELS / 1e6:.0f} million in memory: choose fewer `frames`."
+            )
+        if note := getattr(part, "note", ""):
+            self.note(f"{path.name}: {note}")
+        return np.asarray(part)
+
+    def whole(self, path: Path, *movies: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+        """Return movies without borders and frames of NaN, and say so; single pixels of NaN are filled."""
+        from denoscope.runtime import without_holes
+
+        if any(movie.shape != movies[0].shape for movie in movies):
+            return movies  # refused with its own sentence
+        filled = without_holes(*movies)
+        if filled[0] is not movies[0]:
+            length, height, width = filled[0].shape
+            self.note(
+                f"{path.name} holds NaN or infinite pixels: {length} frames of {height} x {width} pixels without "
+                "such borders are measured, and single pixels are filled."
+            )
+        return filled
+
+    def pair(
+        self, name: str, noisy: npt.NDArray[Any], clean: npt.NDArray[Any]
+    ) -> tuple[PairRecord, dict[str, float]]:
+        """Score all bundles on a movie with truth; return the record and each bundle's margin in dB."""
+        from denoscope.train.evaluation.pictures import save_comparison, save_reliability
+        from denoscope.train.evaluation.tables import pair_tables, pair_verdicts
+        from denoscope.train.evaluation.truth import evaluate_pair, unique_names
+
+        stem = self._stem(name)
+        self.listener.began(name, len(noisy), len(self.bundles))
+        result = evaluate_pair(
+            name,
+            noisy,
+            clean,
+            self.bundles,
+            backend=self.backend,
+            radius_px=self.radius_px,
+            on_frame=self.listener.progressed,
+        )
+        save_comparison(result, clean, self.output / f"{stem}.png")
+        if result.reliability:
+            save_reliability(result, self.output / f"{stem}_reliability.png")
+        record = result.record()
+        self._tell(name, record, pair_verdicts(record), pair_tables(result), noisy)
+        return record, {label: result.margin_db(label) for label in unique_names(self.bundles)}
+
+    def movie(self, name: str, noisy: npt.NDArray[Any]) -> MovieRecord:
+        """Measure all bundles on a movie without truth."""
+        from denoscope.train.evaluation.pictures import save_movie_pictures
+        from denoscope.train.evaluation.real import evaluate_movie
+        from denoscope.train.evaluation.tables import movie_tables, movie_verdicts
+
+        stem = self._stem(name)
+        self.listener.began(name, len(noisy), len(self.bundles))
+        result = evaluate_movie(
+            name,
+            noisy,
+            self.bundles,
+            backend=self.backend,
+            radius_px=self.radius_px,
+            track=self.track,
+            on_frame=self.listener.progressed,
+        )
+        save_movie_pictures(result, self.output, stem)
+        record = result.record()
+        self._tell(name, record, movie_verdicts(record), movie_tables(result), noisy)
+        return record
+
+    def _tell(
+        self,
+        name: str,
+        record: PairRecord | MovieRecord,
+        verdicts: str,
+        tables: list[ResultTable],
+        noisy: npt.NDArray[Any],
+    ) -> None:
+        from denoscope.runtime import frames_to_measure, measure_scanner
+
+        self.listener.judged(record, tables)
+        self.markdown.append(f"## {name}\n\n{verdicts}")
+        for sentence in measure_scanner(frames_to_measure(noisy)).sentences():
+            self.note(f"{name}: {sentence}")
+            self.markdown.append(f"Note: {sentence}.\n")
+        details = "\n".join(table.markdown() for table in tables)
+        self.markdown.append(
+            f"<details markdown><summary>The numbers behind it</summary>\n\n{details}\n</details>\n"
+        )
+
+    def _stem(self, name: str) -> str:
+        """Return the stem of a movie's pictures; movies of one name in several folders get a number."""
+        from denoscope.train.evaluation.pictures import file_stem
+
+        stem = file_stem(name)
+        self._stems.append(stem)
+        times = self._stems.count(stem)
+        return stem if times == 1 else f"{stem}_{times}"
