@@ -38,15 +38,16 @@ def test_bad_input_gets_one_sentence(
     assert said.strip().count("\n") == 0
 
 
-def test_two_movies_of_one_name(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("details", [False, True])
+def test_two_movies_of_one_name(denoscope: Run, bundle: Path, tmp_path: Path, details: bool) -> None:
     rng = np.random.default_rng(0)
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         frames = rng.poisson(150, (24, 48, 56)).astype(np.uint16)
         tifffile.imwrite(tmp_path / folder / "m.tif", frames, photometric="minisblack")
     words = ["--movie", tmp_path / "a/m.tif", "--movie", tmp_path / "b/m.tif", "--bundle", bundle]
-    out = tmp_path / "out"
-    done = denoscope("evaluate", *words, "--output", out, "--json", "--backend", "onnxruntime-cpu")
+    out, more = tmp_path / "out", ["--details"] if details else []
+    done = denoscope("evaluate", *words, "--output", out, "--json", *more, "--backend", "onnxruntime-cpu")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     assert report == json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
@@ -55,7 +56,14 @@ def test_two_movies_of_one_name(denoscope: Run, bundle: Path, tmp_path: Path) ->
     noisy, tiny = report["movies"][0]["methods"]
     assert noisy["residual"] is None
     assert set(tiny["residual"]) >= {"excess_correlation", "variance_ratio", "baseline", "grid"}
-    assert "m: what was taken away" in done.stderr
-    assert (out / "evaluation.md").read_text(encoding="utf-8").count("### m: what can be seen") == 2
+    assert report["schema_version"] == 2
+    assert noisy["verdict"] is None
+    assert tiny["verdict"] in ("fine", "look here", "do not trust")
+    assert {verdict["about"] for verdict in tiny["verdicts"]} >= {"structure", "brightness", "grid"}
+    assert f"tiny  {tiny['verdict']}" in done.stderr
+    assert ("m: what was taken away" in done.stderr) == details, "numbers are folded away"
+    page = (out / "evaluation.md").read_text(encoding="utf-8")
+    assert page.count("### m: what can be seen") == 2
+    assert page.index(f"**tiny: {tiny['verdict']}.**") < page.index("<details") < page.index("### m")
     names = {p.name for p in out.glob("*.png")}
     assert {"m_projections.png", "m_2_projections.png", "m_flow.png", "m_2_flow.png"} <= names

@@ -12,13 +12,13 @@ import pytest
 
 from denoscope.runtime import estimate_intensity
 from denoscope.train import METHODS, FitResult, TrainingMovie
+from denoscope.train.evaluation.verdicts import gain_verdict
 from denoscope.train.fitting.report import (
     Report,
     active_regions,
     save_report,
     spatial_autocorrelation,
     temporal_autocorrelation,
-    verdict,
 )
 from support.tiny_training import TINY
 
@@ -44,7 +44,7 @@ def test_the_page_is_complete_and_needs_no_other_file(method: str, tmp_path: Pat
     entry = METHODS[method]
     settings = entry.settings(steps=20)
     report = Report("mine", entry, settings, TINY[method], [movie()], "nothing", ["noise is <not> white"])
-    save_report(result_of(method), report, tmp_path / "report.html")
+    verdicts = save_report(result_of(method), report, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == 4
@@ -53,15 +53,25 @@ def test_the_page_is_complete_and_needs_no_other_file(method: str, tmp_path: Pat
     assert "&lt;b&gt;odd &amp; name" in page
     assert "<b>odd" not in page
     assert "noise is &lt;not&gt; white" in page
-    assert "1.5000 -&gt; 1.2500 (better by 0.2500)" in page
+    (training,) = (verdict for verdict in verdicts if verdict.about == "training")
+    assert training.why == "Much better on unseen frames (1.5000 -> 1.2500, lower is better)."
+    body = page[page.index("<body>") :]
+    assert f"<h1>mine: {verdicts[0].level}</h1>" in body, "the most serious verdict comes first"
+    order = [
+        body.index(word)
+        for word in ("unseen frames (1.5000 -&gt; 1.2500", "<img", "<details>", "Noise model")
+    ]
+    assert order == sorted(order), "verdicts, pictures, then what is folded away"
     for word in ("Noise model", "counts a photon", "the budget is spent", "learning_rate", "window"):
         assert word in page
 
 
 def test_a_training_that_did_not_help_says_so() -> None:
-    sentence = verdict(result_of("live", improved=False, score_after=1.6), METHODS["live"])
-    assert "1.5000 -> 1.6000" in sentence
-    assert "holds the weights it began with" in sentence
+    said = gain_verdict(1.5, 1.6, improved=False, from_nothing=False)
+    assert said.level == "look here"
+    assert "1.5000 -> 1.6000" in said.why
+    assert "the bundle is the model that it began with" in said.why
+    assert gain_verdict(1.5, 1.6, improved=True, from_nothing=True).level == "do not trust"
 
 
 def test_autocorrelation_of_white_and_of_correlated_noise() -> None:

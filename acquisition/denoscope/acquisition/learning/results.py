@@ -46,7 +46,7 @@ class TrainingResult(_Result):
     Attributes
     ----------
     schema_version
-        2: `verdicts`, `other_s` and this number were added to what ``train --json`` printed before.
+        2: `verdicts`, `other_s` and this number were added to what ``denoscope train`` printed before.
     bundle, bundle_sha256
         Folder of the new bundle, and its digest.
     report, log

@@ -1,0 +1,120 @@
+"""The functions behind `train`, `evaluate`, `export`, `build` and `engines`: examples, results, verdicts."""
+
+from __future__ import annotations
+
+import doctest
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import denoscope.acquisition as acquisition
+import denoscope.train as train
+from denoscope.acquisition import Evaluation, OutputExists, check_engines, export_bundle_precision
+from denoscope.runtime import estimate_intensity
+from denoscope.train.evaluation.records import ResidualRecord, TraceRecord, worst
+from denoscope.train.evaluation.residual import analyse_residual
+from denoscope.train.evaluation.verdicts import (
+    margin_verdict,
+    object_verdicts,
+    residual_verdicts,
+    serious_first,
+    trace_verdicts,
+)
+
+FUNCTIONS = (
+    "build_engines",
+    "check_engines",
+    "evaluate",
+    "export_bundle_precision",
+    "prune_engines",
+    "train_bundle",
+)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_example_of_a_function_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    function = getattr(acquisition, name)
+    (example,) = doctest.DocTestFinder(recurse=False).find(
+        function, name, module=import_module(function.__module__)
+    )
+    assert example.examples, f"{name} has no example"
+    flags = doctest.IGNORE_EXCEPTION_DETAIL
+    failed = doctest.DocTestRunner(optionflags=flags).run(example).failed
+    assert failed == 0
+
+
+def test_every_public_name_of_the_packages_is_there() -> None:
+    for package in (acquisition, train):
+        assert [name for name in package.__all__ if not hasattr(package, name)] == []
+    assert set(train._HOME) == set(train.__all__)  # the table behind the names is private
+
+
+def test_an_export_never_replaces(tmp_path: Path) -> None:
+    with pytest.raises(OutputExists, match="name another folder"):
+        export_bundle_precision("live", tmp_path)
+
+
+def test_a_folder_without_engines_holds_none(tmp_path: Path) -> None:
+    checks = check_engines(tmp_path / "none")
+    assert (checks.engines, checks.unusable) == ([], 0)
+
+
+def test_an_evaluation_is_read_back() -> None:
+    found = Evaluation(margin_db={"a": {"live": 3.0, "mine": -1.0}, "b": {"live": 2.0}})
+    assert found.least_margin_db == -1
+    assert Evaluation.model_validate_json(found.model_dump_json()) == found
+    assert Evaluation().least_margin_db is None
+
+
+def residual(change: str) -> ResidualRecord:
+    rng = np.random.default_rng(0)
+    scene = 400 + 100 * np.sin(np.arange(64) / 5)[None, None, :] * np.ones((40, 64, 1))
+    noisy = rng.poisson(scene).astype(np.float32)
+    shown = scene.astype(np.float32)
+    if change == "structure":
+        shown = np.full_like(shown, shown.mean())
+    if change == "drift":
+        shown = shown + np.linspace(0, 20, 40, dtype=np.float32)[:, None, None]
+    if change == "noise left":
+        shown = shown + 0.6 * (noisy - shown)
+    if change == "grid":
+        shown = shown + 6 * np.tile([[1, -1], [1, -1]], (32, 32)).astype(np.float32)
+    return analyse_residual(noisy, shown, estimate_intensity(noisy), stride=2).record()
+
+
+@pytest.mark.parametrize(
+    ("change", "about"),
+    [
+        ("", None),
+        ("structure", "structure"),
+        ("drift", "brightness"),
+        ("noise left", "amount of noise"),
+        ("grid", "grid"),
+    ],
+)
+def test_a_verdict_names_what_is_wrong(change: str, about: str | None) -> None:
+    verdicts = serious_first(residual_verdicts(residual(change)))
+    wrong = {verdict.about for verdict in verdicts if verdict.level != "fine"}
+    if about is None:
+        assert wrong == set()
+    else:
+        assert about in wrong
+        assert worst(verdicts) == verdicts[0].level != "fine"
+        assert all(verdict.todo for verdict in verdicts if verdict.level != "fine")
+
+
+def test_verdicts_on_activity_objects_and_truth() -> None:
+    def traces(slope: float) -> TraceRecord:
+        return TraceRecord(snr=5, correlation=0.9, ceiling=0.9, slope=slope)
+
+    (small,) = trace_verdicts(traces(1.25))
+    assert (small.level, "of 100 counts in the raw movie is shown as 80" in small.why) == ("look here", True)
+    assert trace_verdicts(traces(2.15))[0].level == "do not trust"
+    assert trace_verdicts(traces(0.6))[0].level == "do not trust"
+    assert trace_verdicts(traces(1.05))[0].level == "fine"
+    assert trace_verdicts(None) == object_verdicts(0, 0) == []
+    assert [object_verdicts(9, n)[0].level for n in (9, 8, 2)] == ["fine", "look here", "do not trust"]
+    assert [margin_verdict(db).level for db in (4.0, -0.5)] == ["fine", "look here"]
