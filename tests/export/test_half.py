@@ -148,12 +148,7 @@ def test_a_bundle_in_half_precision_says_what_it_lost(plain: Bundle, tmp_path: P
     card = (written.folder / "README.md").read_text(encoding="utf-8")
     assert "A note." in card
     assert all(row.movie in card for row in rows)
-<<<<<<< HEAD
     assert written.graph_bytes("encode") != plain.graph_bytes("encode")
-    json.dumps([row.to_dict() for row in rows])
-=======
-    assert written.graph_bytes("encode") != untrained.graph_bytes("encode")
->>>>>>> 625d51a (Train, evaluate, export and build from Python with one call each)
     with pytest.raises(InvalidInput, match="start from the bundle that was trained"):
         export_precision(written, tmp_path / "again.denoscope")
 

@@ -192,7 +192,7 @@ class _Run:
 
     def whole(self, path: Path, *movies: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
         """Return movies without borders and frames of NaN, and say so; single pixels of NaN are filled."""
-        from denoscope.runtime import without_holes
+        from denoscope.runtime import counted, without_holes
 
         if any(movie.shape != movies[0].shape for movie in movies):
             return movies  # refused with its own sentence
@@ -200,8 +200,8 @@ class _Run:
         if filled[0] is not movies[0]:
             length, height, width = filled[0].shape
             self.note(
-                f"{path.name} holds NaN or infinite pixels: {length} frames of {height} x {width} pixels without "
-                "such borders are measured, and single pixels are filled."
+                f"{path.name} holds NaN or infinite pixels: {counted(length, 'frame')} of {height} x {width} pixels "
+                "without such borders are measured, and single pixels are filled."
             )
         return filled
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from denoscope.runtime import counted
+
 from .records import Level, ResidualRecord, TraceRecord, Verdict
 
 __all__ = [
@@ -22,6 +24,7 @@ _CORRELATION = (0.02, 0.1)  # of the residual: look here, do not trust
 _LEFT = -0.1  # negative correlation: an average over ten values gives as much
 _VARIANCE = (0.15, 0.5)  # share by which the removed variance misses the expected one
 _DRIFT_SIGMA = (0.05, 0.3)  # of the mean of a frame, in standard deviations of a pixel
+_FRAME_SIGMA = 0.1  # the same of the worst single frame
 _GRID_SIGMA = 0.1
 _SLOPE = (0.1, 0.3)  # share by which activity is shown too small or too large
 _UNSUPPORTED = 1 / 3  # share of objects that raw counts do not support
@@ -120,7 +123,8 @@ def _structure(r: ResidualRecord) -> Verdict:
     excess, limit, about = r.excess_correlation, max(r.white_noise_limit, _CORRELATION[0]), "structure"
     if excess > limit:
         frames, rows, columns = r.excess_at_lag
-        where = f"{frames} frames apart" if frames else f"{max(abs(rows), abs(columns))} pixels apart"
+        away = max(abs(rows), abs(columns))
+        where = f"{counted(frames, 'frame')} apart" if frames else f"{counted(away, 'pixel')} apart"
         return Verdict(
             level=_level(excess, limit, max(limit, _CORRELATION[1])),
             about=about,
@@ -162,7 +166,15 @@ def _brightness(r: ResidualRecord) -> Verdict:
     limit = max(base.white_noise_limit_sigma, _DRIFT_SIGMA[0])
     drift = max((base.first_frames_sigma, base.last_frames_sigma), key=abs)
     if abs(drift) <= limit:
-        return Verdict(level="fine", about=about, why="Brightness is kept.")
+        if abs(base.largest_sigma) <= max(base.white_noise_limit_sigma, _FRAME_SIGMA):
+            return Verdict(level="fine", about=about, why="Brightness is kept.")
+        way = "dark" if base.largest_sigma > 0 else "bright"
+        return Verdict(
+            level="look here",
+            about=about,
+            why=f"Frame {base.largest_at_frame} is too {way} by {abs(base.largest_sigma):.2f} of one pixel's noise.",
+            todo="Look at that frame; measure brightness in the raw movie.",
+        )
     when = "beginning" if drift == base.first_frames_sigma else "end"
     way = "dark" if drift > 0 else "bright"
     return Verdict(

@@ -18,6 +18,7 @@ from denoscope.acquisition.cli.movie_options import (
 )
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
+from denoscope.runtime import counted
 
 if TYPE_CHECKING:
     from denoscope.train.evaluation.records import MovieRecord, PairRecord, Verdict
@@ -150,7 +151,7 @@ def _listener(shell: Shell, *, details: bool) -> Any:
 
             self._bar = Progress(console=Console(file=shell.stream), transient=True)
             self._bar.start()
-            self._task = self._bar.add_task(f"{name}, {bundles} bundle(s)", total=frames)
+            self._task = self._bar.add_task(f"{name}, {counted(bundles, 'bundle')}", total=frames)
 
         def progressed(self, frames: int) -> None:
             if self._bar is not None:

@@ -19,6 +19,7 @@ from denoscope.acquisition.cli.movie_options import (
 )
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
+from denoscope.runtime import counted
 
 if TYPE_CHECKING:
     from denoscope.acquisition.learning.training import TrainingPlan
@@ -205,7 +206,7 @@ def _listener(shell: Shell, *, details: bool) -> Any:
                     f"; {unit.gain:.3g} counts a photon, noise of {unit.scale:.3g} counts at the median "
                     f"{unit.offset:.4g}"
                 )
-            shell.say(f"{movie.name}: {count} frames of {height} x {width}{noise}")
+            shell.say(f"{movie.name}: {counted(count, 'frame')} of {height} x {width}{noise}")
 
         def noted(self, sentence: str) -> None:
             shell.say(f"Note: {sentence}")
