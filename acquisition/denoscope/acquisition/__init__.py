@@ -16,8 +16,9 @@ Read a run folder
     `SessionReport.read` reads ``report.json``, `read_raw` the raw frames; `read_movie`, `demo_movie`
 
 Results are pydantic models: `SessionReport`, `Provenance`, `Denoising`, `Filling`, `Findings`, `Benchmark`,
-`HookReport`, `TrainingResult`, `Evaluation`. Every error that a user can meet is a `denoscope.runtime.DenoscopeError` and says what to do. Nothing is
-imported before it is asked for: ``from denoscope.acquisition import live`` loads what a session needs, and no more.
+`HookReport`, `TrainingResult`, `Evaluation`. Every error that a user can meet is a `denoscope.runtime.DenoscopeError`
+and says what to do. Nothing is imported before it is asked for: ``from denoscope.acquisition import live`` loads what a
+session needs, and no more.
 """
 
 from __future__ import annotations
