@@ -15,7 +15,8 @@ import tifffile
 from denoscope.acquisition import Frame, make_settings
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.offline.fill import FILLED_MOVIE, fill_in_place
-from denoscope.runtime import InvalidInput
+from denoscope.acquisition.session import skipped as skipped_module
+from denoscope.runtime import InvalidInput, open_movie
 from support.plain_results import fill_run, live, summary
 from support.tiny_bundle import tiny_bundle
 
@@ -249,6 +250,40 @@ def the_movie(run: Path, form: str, stand_ins: int = 0) -> Any:
     data.close()
     assert flags.count(False) == stand_ins
     return found
+
+
+@pytest.mark.parametrize("form", ["ome-tiff", "ome-zarr", "ndtiff"])
+def test_without_raw_frames_the_frame_before_is_shown_again(tmp_path: Path, form: str) -> None:
+    """As beside an acquisition that somebody else records (`hook`): there is a plane for every time point."""
+    frames, skipped = frames_of(60), [*range(25, 33), 40, 41, 59]
+    record(tmp_path / "whole", frames)
+    record(tmp_path / "run", frames, skipped, form, keep_raw=False)
+    movie = the_movie(tmp_path / "run", form, len(skipped))
+    live_ones = tifffile.imread(tmp_path / "whole" / "denoised.ome.tif")
+    # An output that is skipped belongs to a frame some way before the push that skips it.
+    dropped = [n for n in range(1, 60) if not np.array_equal(movie[n], live_ones[n])]
+    assert len(movie) == 60
+    assert len(dropped) == len(skipped)
+    for number in dropped:
+        np.testing.assert_array_equal(movie[number], movie[number - 1])
+    if form == "ndtiff":
+        lazy = np.asarray(open_movie(tmp_path / "run" / "denoised.ndtiff")[:])
+        np.testing.assert_array_equal(lazy, movie)
+
+
+@pytest.mark.parametrize("form", ["ome-zarr", "ndtiff"])
+def test_a_frame_that_is_repeated_is_computed(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, run = frames_of(60), tmp_path / "run"
+    record(tmp_path / "whole", frames)
+    # As where the disk is too full for the measured frames.
+    monkeypatch.setattr(skipped_module, "free_bytes", lambda _folder: 0)
+    report = record(run, frames, [*range(25, 33), 40], form)
+    assert report["frames"]["not_denoised"]["shown_as"] == "repeated"
+    result = fill_run(run)
+    assert (result["kept"], result["computed"], result["missing"]) == (51, 9, 0)
+    assert images(run / FILLED_MOVIE) == images(tmp_path / "whole" / "denoised.ome.tif")
 
 
 def test_filling_that_is_interrupted_leaves_a_valid_movie(tmp_path: Path) -> None:

@@ -339,7 +339,10 @@ def channel_label(key: StreamKey, camera: str, cameras: int) -> str:
 
 
 class _NDTiff:
-    """NDTiff with the axes time, channel, z and position; its index follows every frame to the disk."""
+    """NDTiff with the axes time, channel, z and position; its index follows every frame to the disk.
+
+    Where no frame was denoised nor measured, the index shows the frame before it once more.
+    """
 
     def __init__(self, path: Path, source: SourceInfo, provenance: Mapping[str, Any], _name: str) -> None:
         if source.dtype not in (np.uint8, np.uint16):
@@ -347,6 +350,7 @@ class _NDTiff:
         self.length = 0
         self.received: Mapping[StreamKey, int] = {}
         self._held: set[tuple[StreamKey, int]] = set()
+        self._there: dict[StreamKey, set[int]] = {}
         self._provenance = provenance
         self._source = source
         self._path = path
@@ -375,18 +379,29 @@ class _NDTiff:
 
     def _put(self, frame: npt.NDArray[Any], place: FrameIndex, *, denoised: bool) -> None:
         key = place.key
-        axes = {
-            "time": place.index,
-            "channel": channel_label(key, self._source.camera, self._source.cameras),
-            "z": key.z,
-            "position": key.position,
-        }
+        axes = self._axes(key, place.index)
+        self._there.setdefault(key, set()).add(place.index)
         stream = {} if denoised else {"stream": {"camera": key.camera, "channel": key.channel}}
         self._data.put(axes, frame, replace(place, tags={**place.tags, **stream}), denoised=denoised)
         self._data.flush()
         if time.perf_counter() - self._synced_s > _SYNC_EVERY_S:
             self._data.sync()
             self._synced_s = time.perf_counter()
+
+    def _axes(self, key: StreamKey, index: int) -> dict[str, Any]:
+        label = channel_label(key, self._source.camera, self._source.cameras)
+        return {"time": index, "channel": label, "z": key.z, "position": key.position}
+
+    def _repeat(self) -> None:
+        """Show the frame before it once more wherever there still is none."""
+        for key, there in self._there.items():
+            kept = sorted(there)
+            missing: dict[int, list[int]] = {}
+            for index in range(max(kept[-1] + 1, self.received.get(key, self.length))):
+                if index not in there:
+                    missing.setdefault(kept[max(bisect_right(kept, index) - 1, 0)], []).append(index)
+            for shown, indices in missing.items():
+                self._data.repeat(self._axes(key, shown), (self._axes(key, index) for index in indices))
 
     def close(self) -> None:
         """Finish the dataset, and write the provenance as it is known at the end."""
@@ -397,6 +412,7 @@ class _NDTiff:
         if not self._data.images:
             shutil.rmtree(self._path)
             return
+        self._repeat()
         text = json.dumps({**self._provenance}, indent=2, default=str)
         (self._path / PROVENANCE_FILE).write_text(text + "\n", encoding="utf-8")
 

@@ -229,13 +229,14 @@ class _NDTiff:
     def __init__(self, dataset: Any, camera: str, cameras: int) -> None:
         self._dataset, self._camera, self._cameras = dataset, camera, cameras
         self.measured: set[FrameKey] = set()
+        self._repeated: set[frozenset[tuple[str, Any]]] = set()
         self._done: set[FrameKey] = set()
         for axes in dataset.index:
             self._look(dict(axes))
 
     def __contains__(self, frame: FrameKey) -> bool:
         axes = self._axes(frame)
-        if not self._dataset.has_image(**axes):
+        if not self._dataset.has_image(**axes) or frozenset(axes.items()) in self._repeated:
             return False
         return frame not in self.measured
 
@@ -249,11 +250,13 @@ class _NDTiff:
         return {"time": index, "channel": label, "z": key.z, "position": key.position}
 
     def _look(self, axes: dict[str, Any]) -> None:
-        """Note a frame that shows what was measured."""
+        """Note a frame that shows what was measured, or another frame."""
         from denoscope.runtime import StreamKey
 
         metadata = self._dataset.read_metadata(**axes)
-        if not metadata.get("denoised", True):
+        if "shows" in metadata:  # another frame, repeated
+            self._repeated.add(frozenset(axes.items()))
+        elif not metadata.get("denoised", True):
             stream = metadata.get("stream", {})
             key = StreamKey(stream["camera"], stream["channel"], axes["z"], axes["position"])
             self.measured.add((key, axes["time"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,33 @@ class Dataset:
         reader = self._data.current_writer.reader
         self._readers[id(reader)] = reader
         self.images += 1
+
+    def repeat(self, shown: Mapping[str, Any], places: Iterable[Mapping[str, Any]]) -> None:
+        """Show an image once more at other places, after `close`; its pixels are not written again.
+
+        The metadata of these places say ``denoised`` false, and in ``shows`` the time of the image.
+        """
+        from ndstorage.ndtiff_index import NDTiffIndexEntry
+
+        entry = self._data.index[frozenset(shown.items())]
+        file = self._folder / Path(entry.filename).name
+        about = json.dumps({"denoised": False, "shows": shown["time"]}).encode()
+        with file.open("ab") as pages:
+            at = pages.tell()
+            pages.write(about)
+        with (self._folder / "NDTiff.index").open("ab") as index:
+            for place in places:
+                again = NDTiffIndexEntry(
+                    frozenset(place.items()),
+                    entry.pixel_type,
+                    entry.pix_offset,
+                    entry.image_width,
+                    entry.image_height,
+                    at,
+                    len(about),
+                    file.name,
+                )
+                index.write(again.as_byte_buffer().getvalue())
 
     def flush(self) -> None:
         """Hand the index to the system; the library keeps it to itself until the end, where a kill loses it."""
