@@ -6,6 +6,7 @@ Bio-Formats is tried where Java and its jar are there (``BIOFORMATS_JAR=bioforma
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from . import Case, Outcome
 
 _FRAMES = 60
 _SKIPPED = [*range(25, 33), 40, 41, 57]
+_NAMES = ("raw.tif", "denoised.ome.tif")
 
 
 def cases() -> list[Case]:
@@ -38,11 +40,65 @@ def cases() -> list[Case]:
         for form in ("ome-tiff", "ome-zarr", "ndtiff")
         for fill in (True, False)
     ]
+    found += [
+        Case("writers", f"{program} opens {name}", f"{_FRAMES} frames, none black", _opens(program, name))
+        for program, names in (
+            ("napari", (*_NAMES, "denoised.ome.zarr", "denoised.ndtiff/NDTiffStack.tif")),
+            ("suite2p", _NAMES),
+        )
+        for name in names
+        if program != "napari" or importlib.util.find_spec("napari_builtins") is not None
+    ]
     if _jar() is not None and shutil.which("java") is not None:
         opens = Case("writers", "Bio-Formats opens what skipped frames", "60 of 60 planes", _bio_formats)
         found.append(opens)
     found.append(Case("writers", "denoise RUN keeps the times", "60 times within 1 us, classic TIFF", _times))
     return found
+
+
+def _opens(program: str, name: str) -> Callable[[Path], Outcome]:
+    form = {"denoised.ome.zarr": "ome-zarr", "denoised.ndtiff/NDTiffStack.tif": "ndtiff"}.get(
+        name, "ome-tiff"
+    )
+
+    def run(folder: Path) -> Outcome:
+        record(folder / "run", frames_of(_FRAMES), _SKIPPED, form)
+        path = folder / "run" / name
+        movie, warned = _in_napari(path) if program == "napari" else _in_suite2p(path)
+        shape = tuple(n for n in movie.shape if n != 1)
+        black = int((movie.reshape(len(movie), -1).max(1) == 0).sum())
+        return Outcome(
+            f"{len(movie)} frames of {movie.dtype}, {black} black, {warned} warnings",
+            passed=shape == (_FRAMES, 48, 56) and movie.dtype == np.uint16 and not black and not warned,
+        )
+
+    return run
+
+
+def _in_napari(path: Path) -> tuple[Any, int]:
+    """Return what napari shows of a file that is dropped on it, and how often its readers warned."""
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    from napari.components import ViewerModel
+    from napari.plugins import _initialize_plugins
+
+    _initialize_plugins()
+    warned: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = warned.append  # type: ignore[method-assign]
+    logging.getLogger("tifffile").addHandler(handler)
+    try:
+        (layer,) = ViewerModel().open(path, plugin="napari")
+        return np.asarray(layer.data), len(warned)
+    finally:
+        logging.getLogger("tifffile").removeHandler(handler)
+
+
+def _in_suite2p(path: Path) -> tuple[Any, int]:
+    """Return what suite2p reads: as many frames as there are pages, in the order of the file."""
+    with tifffile.TiffFile(path) as tiff:
+        length = len(tiff.pages)
+        movie = tiff.asarray(key=range(length))
+    return movie, 0
 
 
 def _planes(form: str, fill: bool) -> Callable[[Path], Outcome]:

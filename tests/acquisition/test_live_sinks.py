@@ -15,8 +15,14 @@ import pytest
 import tifffile
 from ome_types import from_tiff
 
+<<<<<<< HEAD
 from denoscope.acquisition import Frame, make_settings, read_raw
+=======
+from denoscope.acquisition import Frame, live, make_settings, read_raw, sinks
+from denoscope.acquisition.contracts import SourceInfo
+>>>>>>> 707f66d (Write NDTiff axes in one order; open movies as napari and suite2p do)
 from denoscope.acquisition.errors import OutputExists
+from denoscope.acquisition.sinks.ndtiff import Dataset
 from denoscope.runtime import InvalidInput, StreamKey, open_movie
 from support.plain_results import live
 from support.tiny_bundle import IDENTITY, tiny_bundle
@@ -323,3 +329,22 @@ def test_a_killed_session_leaves_every_frame_that_was_written(tmp_path: Path, na
         if n in found:
             # A busy computer skips frames, which then are missing in the windows of others.
             np.testing.assert_allclose(found[n], expected[n], atol=30)
+
+
+def test_the_index_of_an_ndtiff_names_its_axes_in_one_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reader of tifffile and napari goes by the order of the first entry, and warns of others."""
+    source = SourceInfo("file", "a", "", (24, 32), np.dtype(np.uint16))
+    folder = tmp_path / "a.ndtiff"
+    folder.mkdir()
+    data = Dataset(folder, source, {})
+    pixels = np.arange(24 * 32, dtype=np.uint16).reshape(24, 32)
+    for t in range(6):
+        axes = {"time": t, "channel": "a", "z": 0, "position": 0}
+        data.put(axes, pixels + np.uint16(t), sinks.FrameIndex(StreamKey(), t, 0.0, {}))
+    data.close()
+    data.repeat(axes | {"time": 2}, [axes | {"time": 6}])
+    movie = tifffile.imread(folder / "NDTiffStack.tif")
+    np.testing.assert_array_equal(movie, pixels + np.array([0, 1, 2, 3, 4, 5, 2], np.uint16)[:, None, None])
+    assert not caplog.records

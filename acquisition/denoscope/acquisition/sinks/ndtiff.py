@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,27 @@ from .base import FrameIndex, Layout
 __all__ = ["PROVENANCE_FILE", "Dataset", "NDTiffSink"]
 
 PROVENANCE_FILE = "denoscope.json"
+
+
+_INDEX = "NDTiff.index"
+_LENGTH = struct.Struct("<I")
+
+
+class _Index:
+    """Index of a dataset whose entries name their axes in one order; the library's order changes from entry to entry.
+
+    tifffile, and so napari, takes the order of the first entry and warns at every other.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.flush, self.fileno, self.close = file.flush, file.fileno, file.close
+
+    def write(self, entry: bytes) -> None:
+        """Write one entry: the length of its axes, the axes as JSON, and the rest."""
+        end = _LENGTH.size + _LENGTH.unpack_from(entry)[0]
+        axes = json.dumps(json.loads(entry[_LENGTH.size : end]), sort_keys=True).encode()
+        self._file.write(_LENGTH.pack(len(axes)) + axes + entry[end:])
 
 
 class Dataset:
@@ -58,7 +80,7 @@ class Dataset:
         writer = SingleNDTiffWriter(self._data.path, "NDTiffStack.tif", self._summary)
         self._data.current_writer = writer
         self._data.file_index = 1
-        self._data._index_file = (self._folder / "NDTiff.index").open("wb")
+        self._data._index_file = _Index((self._folder / _INDEX).open("wb"))
         self._readers[id(writer.reader)] = writer.reader
 
     def put(
@@ -70,6 +92,8 @@ class Dataset:
                 f"NDTiff holds uint8 and uint16, and the frames are {frame.dtype}: write OME-TIFF (.ome.tif) or "
                 "OME-Zarr (.ome.zarr)."
             )
+        if self._data.current_writer is None:
+            self.begin()
         metadata = json.loads(json.dumps(dict(place.tags), default=str))
         metadata |= {"denoised": denoised, "time_s": place.time_s}
         if self._size_um:
@@ -92,7 +116,8 @@ class Dataset:
         with file.open("ab") as pages:
             at = pages.tell()
             pages.write(about)
-        with (self._folder / "NDTiff.index").open("ab") as index:
+        with (self._folder / _INDEX).open("ab") as file_of_index:
+            index = _Index(file_of_index)
             for place in places:
                 again = NDTiffIndexEntry(
                     frozenset(place.items()),
