@@ -15,12 +15,8 @@ import pytest
 import tifffile
 from ome_types import from_tiff
 
-<<<<<<< HEAD
-from denoscope.acquisition import Frame, make_settings, read_raw
-=======
-from denoscope.acquisition import Frame, live, make_settings, read_raw, sinks
+from denoscope.acquisition import Frame, make_settings, read_raw, sinks
 from denoscope.acquisition.contracts import SourceInfo
->>>>>>> 707f66d (Write NDTiff axes in one order; open movies as napari and suite2p do)
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.sinks.ndtiff import Dataset
 from denoscope.runtime import InvalidInput, StreamKey, open_movie
