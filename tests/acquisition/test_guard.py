@@ -11,6 +11,7 @@ import tifffile
 
 from denoscope.acquisition import SessionSettings
 from denoscope.runtime import NotFinite
+from denoscope.runtime.stream.guard import Guard
 from denoscope.train import movie_from_file
 from support.changed_bundle import changed_bundle
 from support.field_inputs import active_cells, counts, detected
@@ -85,6 +86,30 @@ def test_denoise_says_that_a_picture_is_false(movie: Path, tmp_path: Path) -> No
     right = denoise_movie(movie, tmp_path / "right.tif", bundle="live-fast")
     assert right["untrue"] is None
     assert right["guard"]["checked"] == 40
+
+
+@pytest.mark.parametrize("stops", [(6, 12), (39,), (40,)])
+def test_a_resumed_run_says_what_the_interrupted_one_found(
+    movie: Path, tmp_path: Path, denoscope: Run, stops: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, output = changed_bundle(tmp_path / "off.denoscope", shift=3.0).folder, tmp_path / "wrong.tif"
+    frames = tifffile.imread(movie)
+    frames[4] = 100
+    tifffile.imwrite(movie, frames)
+
+    def interrupt(done: int, _: int) -> None:
+        if done in stops:
+            raise KeyboardInterrupt
+
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            denoise_movie(movie, output, bundle=str(bundle), resume=stop != stops[0], on_frame=interrupt)
+    # The wrong picture ends with the interruption, so what is said was found before.
+    monkeypatch.setattr(Guard, "check", lambda *_: None)
+    done = denoscope("denoise", movie, "--output", output, "--bundle", bundle, "--resume")
+    assert done.returncode == 1
+    assert "not to be trusted" in done.stdout
+    assert "unusual frames: 1 dark" in done.stdout
 
 
 @pytest.mark.parametrize("denoiser", ["thread", "process"])

@@ -8,7 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from denoscope.runtime import Denoised, FrameMeta, Intensity, Stream, StreamCounters, estimate_intensity
+from denoscope.runtime import (
+    Denoised,
+    FrameMeta,
+    Intensity,
+    ScannerArtefacts,
+    Stream,
+    StreamCounters,
+    estimate_intensity,
+)
 from denoscope.runtime.artefacts.kept_light import (
     changed,
     missing_light,
@@ -206,6 +214,35 @@ def test_single_frames_of_something_else_are_shown_as_measured(kind: str) -> Non
     assert (found[[20, 31]] == odd[[20, 31]]).all()
     others = np.setdiff1d(np.arange(40), [20, 31])
     assert np.abs(found[others].astype(float) - plain[others]).mean() < 6, "of 400 counts of light"
+
+
+@pytest.mark.parametrize(("photons", "ceiling"), [(6, 65535), (60, 4095)])
+def test_a_flash_that_saturates_a_part_is_told_from_a_structure_that_always_does(
+    photons: float, ceiling: int
+) -> None:
+    movie = np.minimum(still(photons, 26)[0], ceiling).astype(np.uint16)
+    movie[:, 70:, 30:] = ceiling
+    flash = movie.copy()
+    for t, part in ((16, np.s_[:40, :60]), (21, np.s_[:, 40:])):
+        flash[t][part] = ceiling
+    plain, found = (denoised(each) for each in (movie, flash))
+    assert plain[2].unusual == {}
+    assert found[2].unusual == {"partly bright": 2}
+    assert (found[0][[16, 21]] == flash[[16, 21]]).all()
+    others = np.setdiff1d(np.arange(10, 26), [16, 21])
+    away = np.abs(found[0][others, :60].astype(float) - plain[0][others, :60])
+    assert away.mean() < 0.02 * movie[:, :60].mean()
+
+
+def test_a_flash_is_found_beside_a_pattern_and_lines_that_are_straightened() -> None:
+    movie = still(20, 20)[0]
+    movie[15, :, 40:] = 65535
+    pattern = ScannerArtefacts(line_offset=1.5, columns=tuple(float(x % 5) for x in range(96)))
+    with Stream("live-fast", look_ahead=1, scanner=pattern, fix_line_offset=True, align=False) as stream:
+        for number, frame in enumerate(movie):
+            stream.push(frame, FrameMeta(number, 0.0))
+        stream.flush()
+        assert stream.counters.unusual == {"partly bright": 1}
 
 
 def test_scenes_that_change_by_themselves_are_no_other_picture() -> None:

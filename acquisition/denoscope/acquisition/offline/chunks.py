@@ -103,7 +103,7 @@ def run_chunk(stream: Stream, movie: AnyMovie, chunk: Chunk, start: int | None =
     # The last frames are denoised with the neighbours that follow the chunk.
     end = min(chunk.stop + stream.look_ahead, len(movie))
     seen = min(chunk.warm_from + stream.bundle.manifest.calibration_frames, len(movie))
-    stream.expect(np.stack([np.asarray(movie[number]) for number in range(chunk.warm_from, seen)]))
+    stream.expect(np.stack([np.asarray(movie[number]) for number in range(chunk.warm_from, seen)]), start)
     for number in range(chunk.warm_from, end):
         # A push gives outputs of frames up to its own, when the scene drifts away; so until `start` is
         # pushed they can be skipped without looking.

@@ -58,8 +58,8 @@ class Task:
     interleaved: int | None = None
 
 
-def _work(task: Task, chunk: Chunk) -> tuple[int, int, int, dict[str, Any]]:
-    """Denoise one chunk on a worker; return its index, its pixels and frames of NaN, and what the guard found.
+def _work(task: Task, chunk: Chunk) -> tuple[int, int, int, dict[str, Any], dict[str, int]]:
+    """Denoise one chunk on a worker; return its index, pixels and frames of NaN, what the guard found, unusual frames.
 
     Doing it twice writes the same frames twice.
     """
@@ -92,7 +92,8 @@ def _work(task: Task, chunk: Chunk) -> tuple[int, int, int, dict[str, Any]]:
         for out in run_chunk(stream, movie, chunk):
             output[out.meta.number] = np.asarray(out.frame)
             nan.add(out.frame)
-        return chunk.index, nan.pixels, nan.frames, stream.guard.model_dump()
+        unusual = dict(stream.counters.unusual)
+        return chunk.index, nan.pixels, nan.frames, stream.guard.model_dump(), unusual
 
 
 def _check(task: Task, digest: str, details: dict[str, str]) -> None:
@@ -109,7 +110,10 @@ def _check(task: Task, digest: str, details: dict[str, str]) -> None:
 
 
 def run_on_cluster(
-    url: str, task: Task, chunks: list[Chunk], on_chunk: Callable[[Chunk, NanCount, GuardFinding], None]
+    url: str,
+    task: Task,
+    chunks: list[Chunk],
+    on_chunk: Callable[[Chunk, NanCount, GuardFinding, dict[str, int]], None],
 ) -> None:
     """Denoise chunks on a cluster.
 
@@ -120,7 +124,8 @@ def run_on_cluster(
     task, chunks
         What to do.
     on_chunk
-        Called when a chunk is on the disk, in any order, with its pixels that are NaN and what the guard found.
+        Called when a chunk is on the disk, in any order, with its pixels that are NaN, what the guard found,
+        and its unusual frames.
 
     Raises
     ------
@@ -143,8 +148,8 @@ def run_on_cluster(
         futures = [client.submit(_work, task, chunk, pure=False) for chunk in chunks]
         try:
             for future in as_completed(futures, loop=client.loop):
-                index, pixels, frames, guard = future.result()
-                on_chunk(by_index[index], NanCount(pixels, frames), GuardFinding(**guard))
+                index, pixels, frames, guard, unusual = future.result()
+                on_chunk(by_index[index], NanCount(pixels, frames), GuardFinding(**guard), unusual)
         except BaseException:
             client.cancel(futures)
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -161,7 +161,8 @@ class _Work:
         self.partial_std = None if std is None else partial_of(std)
         self.deviations: PageFile | None = None
         self.resumed = False
-        self.guard = GuardFinding()
+        self.earlier = self.journal.guard, dict(self.journal.unusual)
+        """Findings of the interrupted run, and of a cluster's workers."""
 
     def open_movie(
         self, channel: str | None, plane: str | None, position: str | None, interleaved: int | None
@@ -349,8 +350,8 @@ class _Work:
             turns[0] if turns else None,
         )
 
-        def on_chunk(chunk: Chunk, nan: NanCount, guard: GuardFinding) -> None:
-            self.guard = self.guard.and_of(guard)
+        def on_chunk(chunk: Chunk, nan: NanCount, guard: GuardFinding, unusual: dict[str, int]) -> None:
+            self.earlier = self.earlier[0].and_of(guard), _sum(self.earlier[1], unusual)
             self.journal.chunks.add(chunk.index)
             self.journal.nan.pixels += nan.pixels
             self.journal.nan.frames += nan.frames
@@ -395,11 +396,18 @@ class _Work:
         self.sink.sync()
         if self.deviations is not None:
             self.deviations.sync()
+        self._note_findings()
         self.journal.write()
         self.saved_s = time.perf_counter()
 
+    def _note_findings(self) -> None:
+        guard, unusual = self.earlier
+        self.journal.guard = guard.and_of(self.stream.guard_if_ended)
+        self.journal.unusual = _sum(unusual, self.stream.counters.unusual)
+
     def finish(self) -> Denoising:
         """Complete the files and give them their names."""
+        self._note_findings()
         if not self.journal.complete:
             self.sink.finish(self.provenance.as_json())
             if self.deviations is not None:
@@ -411,7 +419,7 @@ class _Work:
                 give_name(partial_of(path), path)
         self.journal.remove()
         new = self.done - self.resumed_from
-        guard = self.stream.guard.and_of(self.guard)
+        guard = self.journal.guard
         return Denoising(
             output=self.output,
             std=self.std,
@@ -436,7 +444,11 @@ class _Work:
         )
         rounding = rounding_note(self.provenance.intensity, self.frames.dtype)
         scanner = scanner_notes(self.provenance.scanner, fixed=self.fix_line_offset)
-        unusual = unusual_note(self.stream.counters.unusual)
+        unusual = unusual_note(self.journal.unusual)
         noise = noise_note(self.provenance.intensity)
         notes = (noise, rounding, unusual, self.journal.nan.note(), *scanner, self.unlocked, said)
         return [note for note in notes if note]
+
+
+def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {kind: one.get(kind, 0) + other.get(kind, 0) for kind in {**one, **other}}

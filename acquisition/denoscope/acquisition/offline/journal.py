@@ -10,7 +10,7 @@ from typing import Any
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.notes.nan_count import NanCount
 from denoscope.acquisition.raw.confirm import confirm
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import GuardFinding, InvalidInput
 
 __all__ = ["Journal"]
 
@@ -41,8 +41,12 @@ class Journal:
         """Hash of the frames of each finished chunk, where this computer read them."""
         self.nan = NanCount()
         """Pixels that are NaN in the frames that are written."""
+        self.guard = GuardFinding()
+        """Findings of the guard in the frames that are written."""
+        self.unusual: dict[str, int] = {}
+        """How many of these frames were shown as measured, by kind."""
         self.complete = False
-        """Return True where the files are whole and only lack their names."""
+        """True where the files are whole and only lack their names."""
 
     @property
     def frames(self) -> int:
@@ -68,6 +72,8 @@ class Journal:
             self.half = int(data["frames"]), str(data.get("frames_sha256", ""))
             self.inputs = {int(index): str(value) for index, value in data.get("chunks_sha256", {}).items()}
             self.nan = NanCount(*(int(count) for count in data.get("nan", (0, 0))))
+            self.guard = GuardFinding(**data.get("guard", {}))
+            self.unusual = {str(kind): int(count) for kind, count in data.get("unusual", {}).items()}
             self.complete = bool(data.get("complete", False))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InvalidInput(
@@ -129,6 +135,8 @@ class Journal:
             "frames_sha256": self.half[1],
             "chunks_sha256": self.inputs,
             "nan": [self.nan.pixels, self.nan.frames],
+            "guard": self.guard.model_dump(),
+            "unusual": self.unusual,
             "complete": self.complete,
         }
         with draft.open("w", encoding="utf-8") as file:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from denoscope.runtime.noise.noise import Intensity
 from denoscope.runtime.noise.saturation import is_full
 
-from .other_picture import CALM_FRAMES, other_picture
+from .other_picture import CALM_FRAMES, LEAST_PART, other_picture
 
 __all__ = ["STEADY", "Light", "LightMeter", "Lit", "lit_as_one", "noise_of", "under"]
 
@@ -41,7 +41,7 @@ _CERTAIN, _SOME_EVIDENCE = 20.0, 4.0  # logarithms of odds
 _QUIET = 32  # frames without a change after which the light is steady again
 _LIT = 10.0  # standard deviations of a pixel: light that comes on in the dark
 _DARK = 0.2  # of the reference's light: what is below has no picture
-_FULL_SHARE = 0.5  # of the pixels
+_FULL_SHARE = 0.5  # of the pixels, of the frame or of a block
 _NOISIER = 6.0  # variance of a frame under other light, in that of the reference
 _ALIKE = 0.8  # correlation of the blocks of two frames of one scene
 _PATIENCE, _PATIENCE_DARK = 4, 128  # unusual frames after which the scene is taken to be another
@@ -153,6 +153,16 @@ class _Blocks:
         ):  # infinite pixels make a mean that is no number, which is seen later
             return np.asarray(self._down @ (self._counts @ self._across), np.float64).ravel()
 
+    def full(self, frame: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+        """Say which blocks saturate, most of their pixels; None where none does."""
+        sample = self.sample(frame)
+        top = sample.max()
+        if not is_full(float(top), frame.dtype):
+            return None
+        np.copyto(self._counts, sample == top)
+        full = np.asarray(self._down @ (self._counts @ self._across)).ravel() > _FULL_SHARE
+        return full if full.any() else None
+
 
 @dataclass(slots=True)
 class _Fit:
@@ -231,6 +241,7 @@ class LightMeter:
         self._calm: deque[Array] = deque(
             maxlen=CALM_FRAMES
         )  # blocks of the last usual frames, in the reference's light
+        self._full: deque[npt.NDArray[np.bool_] | None] = deque(maxlen=CALM_FRAMES)  # and which saturated
         self._unusual = 0
         self._other: Array | None = None
         # How much a block's light changes with its brightness when the mean changes by one count: 1 over the light
@@ -264,16 +275,26 @@ class LightMeter:
         self._seen = 1.0
         self._long, self._frames = float(self._last.mean()), 1
 
-    def see(self, frame: npt.NDArray[Any]) -> Light:
-        """Return the light of the next frame (H, W) of raw counts."""
+    def see(self, frame: npt.NDArray[Any], measured: npt.NDArray[Any] | None = None) -> Light:
+        """Return the light of the next frame (H, W) of raw counts.
+
+        Parameters
+        ----------
+        frame
+            Its saturated structures may be filled with what lies beside them.
+        measured
+            The same frame as measured; None where nothing is filled.
+        """
         self._seen_blocks = x = self._blocks.of(frame)
         if not np.isfinite(x).all():
             return self._level
+        full = self._blocks.full(frame if measured is None else measured)
         if self._reference is None:
             if self._lacks_a_picture(x):
                 return Light(unusual="dark")
             self._reference, self._last, self._seen = x, x, 1.0
             self._long, self._frames = float(x.mean()), 1
+            self._full.append(full)
             return STEADY
         level = self._level
         predicted = self._last if level is STEADY else level.gain * self._last + level.offset
@@ -284,8 +305,9 @@ class LightMeter:
         error = self._usual / float(np.sqrt(weight.sum()))
         light = level
         worst = float(np.square(residual).dot(weight)) / len(x)
-        if self._varies or abs(change) > _SIGMAS * error or worst > 4 * self._usual**2:
-            light = self._judge(frame, x, residual, variance)
+        flash = self._flash(full)
+        if self._varies or abs(change) > _SIGMAS * error or worst > 4 * self._usual**2 or flash is not None:
+            light = self._judge(frame, x, residual, variance, flash)
             if light.unusual or light.anew:
                 return light
         else:
@@ -296,6 +318,7 @@ class LightMeter:
         self._reference = self._reference + (steady - self._reference) / self._seen
         self._last = self._last + (steady - self._last) / min(self._seen, _SHORT)
         self._calm.append(steady)
+        self._full.append(full)
         self._frames += 1
         self._long += (float(steady.mean()) - self._long) / min(self._frames, _LONG)
         return light
@@ -342,7 +365,24 @@ class LightMeter:
         flat = float(np.var(reference)) < 4 * float(np.median(variance))
         return flat and float(np.median(x - reference)) > _LIT * self._intensity.scale
 
-    def _judge(self, frame: npt.NDArray[Any], x: Array, residual: Array, variance: Array) -> Light:
+    def _flash(self, full: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+        """Return which blocks saturate that did not in the last usual frames; None where they are few."""
+        if full is None:
+            return None
+        flash = full.copy()
+        for before in self._full:
+            if before is not None:
+                flash &= ~before
+        return flash if flash.mean() >= LEAST_PART else None
+
+    def _judge(
+        self,
+        frame: npt.NDArray[Any],
+        x: Array,
+        residual: Array,
+        variance: Array,
+        flash: npt.NDArray[np.bool_] | None,
+    ) -> Light:
         """Return the light of a frame that differs from the reference."""
         reference, level = self._reference, self._level
         assert reference is not None
@@ -350,7 +390,9 @@ class LightMeter:
             return Light(anew=True)
         fit = _fit(residual, reference, variance, self._last)
         light_counts = self._light_above(fit.centre, reference)
-        kind = self._unusual_kind(frame, x, fit, light_counts, variance) or self._other_picture(x, variance)
+        kind = self._unusual_kind(frame, x, fit, light_counts, variance) or self._other_picture(
+            x, variance, flash
+        )
         if kind:
             return self._pass_by(x, kind)
         spread = np.sqrt(max(fit.spread**2 - self._usual**2, 0.0) * float(np.median(variance)))
@@ -492,13 +534,13 @@ class LightMeter:
                 return "bright"
         return ""
 
-    def _other_picture(self, x: Array, variance: Array) -> str:
+    def _other_picture(self, x: Array, variance: Array, flash: npt.NDArray[np.bool_] | None) -> str:
         """Return why a frame shows something else, in part or as a whole; empty where it does not."""
         level, n = self._level, self._intensity
         floor = n.offset - n.scale / n.noise_slope if n.noise_slope > 0 else float(x.min())
         steady = (x - level.offset) / level.gain
         return other_picture(
-            steady, self._last, self._calm, self._blocks.size, floor, variance / level.gain**2
+            steady, self._last, self._calm, self._blocks.size, floor, variance / level.gain**2, flash
         )
 
     def _contrast_left(self, x: Array, variance: Array) -> tuple[float, float]:

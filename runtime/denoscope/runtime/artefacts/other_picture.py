@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CALM_FRAMES", "other_picture"]
+__all__ = ["CALM_FRAMES", "LEAST_PART", "other_picture"]
 
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 CALM_FRAMES = 8  # that are kept to know what is usual
 _FEWEST = 6
@@ -22,7 +23,7 @@ _LEAST_BLOCKS = 64
 _SIGMAS = 6.0  # standard deviations of a block's noise that its change must have
 _LIT = 0.25  # of the mean light: what is darker says nothing
 _DARK, _BRIGHT = 0.35, 4.0  # light of a block in that of the frames before: less, or more, is no scene
-_PART, _MOST = 0.125, 0.9  # of the blocks
+LEAST_PART, _MOST = 0.125, 0.9  # of the blocks
 _STRAY = 1 / 64  # of the blocks: may change as much in usual frames
 _SAME = (0.7, 1.5)  # light of the other blocks, in that of before
 _BAND = 0.8  # of a row's or column's lit blocks: it belongs to the dark part,
@@ -36,7 +37,13 @@ _CALM, _OTHER, _SHIFTED = (
 
 
 def other_picture(
-    x: Array, last: Array, recent: Sequence[Array], size: tuple[int, int], floor: float, variance: Array
+    x: Array,
+    last: Array,
+    recent: Sequence[Array],
+    size: tuple[int, int],
+    floor: float,
+    variance: Array,
+    flash: Mask | None = None,
 ) -> str:
     """Return ``partly dark``, ``partly bright``, ``of another picture``, or an empty string.
 
@@ -52,13 +59,17 @@ def other_picture(
         Counts of no light.
     variance
         Of the blocks by noise.
+    flash
+        Blocks that saturate, and did not in the last usual frames; `x` may hold what lies beside them instead.
     """
     if len(recent) < _FEWEST or len(x) < _LEAST_BLOCKS:
         return ""
     floor = min(floor, float(x.min()), float(last.min()))
     dark, bright, lit = _changed(x, last, floor, variance)
+    if flash is not None:
+        dark, bright = dark & ~flash, bright | flash
     for kind, part, other in (("partly dark", dark, bright), ("partly bright", bright, dark)):
-        if not _PART <= part.mean() <= _MOST or other.mean() > _STRAY:
+        if not LEAST_PART <= part.mean() <= _MOST or other.mean() > _STRAY:
             continue
         rest = lit & ~part
         if rest.sum() < 4:
@@ -85,9 +96,7 @@ def _pairs(recent: Sequence[Array]) -> list[tuple[Array, Array]]:
     return list(zip(list(recent)[:-1], list(recent)[1:], strict=True))
 
 
-def _changed(
-    x: Array, last: Array, floor: float, variance: Array
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _changed(x: Array, last: Array, floor: float, variance: Array) -> tuple[Mask, Mask, Mask]:
     """Return which blocks have lost their light, which have got far more, and which had some."""
     before = last - floor
     least = _LIT * float(before.mean())
@@ -98,7 +107,7 @@ def _changed(
     return dark, bright, lit
 
 
-def _in_bands(part: npt.NDArray[np.bool_], lit: npt.NDArray[np.bool_], size: tuple[int, int]) -> bool:
+def _in_bands(part: Mask, lit: Mask, size: tuple[int, int]) -> bool:
     """Say whether the dark blocks fill whole rows or columns."""
     dark, there = part.reshape(size), lit.reshape(size)
     for axis in (1, 0):

@@ -208,7 +208,7 @@ class Scanner:
         self._pattern: npt.NDArray[Any] | None = None
         if pattern.any():
             self._pattern = pattern.astype(np.float32 if dtype.kind == "f" else np.int32)
-            self._wide_pattern = self._straighten(self._pattern)
+            self._wide_pattern = self.straighten(self._pattern)
         self.idle = self._pattern is None and not artefacts.line_offset
 
     @property
@@ -220,7 +220,7 @@ class Scanner:
         """Return a frame (H, W) without the artefacts, as large as `canvas`."""
         if self._pattern is not None:
             frame = self._fitted(frame - self._pattern)
-        return self._straighten(frame)
+        return self.straighten(frame)
 
     def put_back(self, made: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return what was made of a frame that `take_off` gave, as a frame (H, W) with the artefacts."""
@@ -230,7 +230,7 @@ class Scanner:
 
     def as_placed(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a measured frame (H, W) with its lines where `put_back` places them."""
-        return self.place(self._straighten(frame))
+        return self.place(self.straighten(frame))
 
     def place(self, made: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return it as a frame (H, W), the lines where they belong, its values as they are.
@@ -264,7 +264,7 @@ class Scanner:
         limits = np.iinfo(self._kind)
         return np.asarray(np.clip(values, limits.min, limits.max).astype(self._kind))
 
-    def _straighten(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def straighten(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a frame with the odd lines moved back by whole pixels, edges repeated."""
         if not self._whole:
             return frame

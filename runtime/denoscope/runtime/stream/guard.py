@@ -9,6 +9,7 @@ have the wrong contrast, the dark and the bright pixels are compared too, summed
 from __future__ import annotations
 
 from collections import deque
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -110,9 +111,12 @@ class Guard:
 
     def restart(self) -> None:
         """Note that a movie has ended; what was found stays."""
+        self._judge_a_short_movie()
+        self._begin()
+
+    def _judge_a_short_movie(self) -> None:
         if self._compared < _LAST:
             self._judge(min(_RUN, max(_FEWEST, -(-self._compared // 2))))
-        self._begin()
 
     def _begin(self) -> None:
         self._samples.clear()
@@ -143,6 +147,14 @@ class Guard:
             largest=self._largest,
             kind=self._kind,
         )
+
+    @property
+    def finding_if_ended(self) -> GuardFinding:
+        """Findings as they would be if the movie ended here; the guard stays as it is."""
+        other = copy(self)
+        other._waiting = dict(self._waiting)
+        other._judge_a_short_movie()
+        return other.finding
 
     @property
     def off(self) -> int:

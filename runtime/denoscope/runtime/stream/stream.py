@@ -177,6 +177,7 @@ class Stream:
         self._light = light
         self._meter: LightMeter | None = None
         self._expected: Frame | None = None
+        self._wanted_from: int | None = None
         self._given_frames = False  # whether frames were expected: the noise is then never estimated again
         self._lit: tuple[Light, Intensity | None, Intensity | None] = (STEADY, None, None)
         self._unusual: dict[str, int] = {}
@@ -236,6 +237,11 @@ class Stream:
     def guard(self) -> GuardFinding:
         """Frames whose denoised picture parts from the measured one by more than noise allows."""
         return self._guard.finding
+
+    @property
+    def guard_if_ended(self) -> GuardFinding:
+        """Findings of the guard as they would be if the movie ended here; for who may not see its end."""
+        return self._guard.finding_if_ended
 
     @property
     def guard_off(self) -> int:
@@ -378,21 +384,23 @@ class Stream:
             self._fail()
             raise
         self._guard.restart()
-        self._last_pushed = self._key = self._last_due = self._expected = None
+        self._last_pushed = self._key = self._last_due = self._expected = self._wanted_from = None
         self._emitted += len(outputs)
         self._seconds.total += perf_counter() - start
         return outputs
 
-    def expect(self, frames: Frame) -> None:
+    def expect(self, frames: Frame, start: int | None = None) -> None:
         """Learn what the scene of the next movie looks like, so that its first frames are known if they are dark.
 
         Parameters
         ----------
         frames
             (T, H, W), the first of the movie; they are pushed afterwards as any others.
+        start
+            Number of the first frame whose output is wanted; those before are dropped for the reason `warm-up`.
         """
         self._check_usable()
-        self._expected, self._given_frames = frames, True
+        self._expected, self._given_frames, self._wanted_from = frames, True, start
         if self._meter is not None and self._last_entered is None:
             self._start_meter()
 
@@ -619,7 +627,7 @@ class Stream:
         started = perf_counter()
         if self._scanner is not None:
             frame = self._scanner.take_off(frame)
-        light = self._light_of(frame, number, skip, outputs)
+        light = self._light_of(frame, None if clipped is None else measured, number, skip, outputs)
         if light.anew and self._calibrates_anew(frame):
             self._held.appendleft(Held(measured.copy(), meta, pushed))
             if self._calibration is not None:
@@ -660,11 +668,15 @@ class Stream:
         entry = Entry(meta, pushed, related, place, field, back, few, light, lit, clipped=clipped)
         self._emit_and_absorb(self._ring.enter(entry), skip, outputs)
 
-    def _light_of(self, frame: Frame, number: int, skip: str | None, outputs: list[Denoised]) -> Light:
+    def _light_of(
+        self, frame: Frame, measured: Frame | None, number: int, skip: str | None, outputs: list[Denoised]
+    ) -> Light:
         """Measure the light of a frame; start anew when it shows another scene."""
         if self._meter is None:
             return STEADY
-        light = self._meter.see(frame)
+        if measured is not None and self._scanner is not None:
+            measured = self._scanner.straighten(measured)
+        light = self._meter.see(frame, measured)
         if light.anew:
             self._end_movie(skip, outputs)
             shape, dtype = (frame.shape[0], frame.shape[1]), frame.dtype.name
@@ -726,6 +738,8 @@ class Stream:
         # Frames that are encoded anew have been returned already.
         if step.centre is not None and due is not None and (self._last_due is None or due > self._last_due):
             self._last_due = due
+            if skip is None and self._wanted_from is not None and due < self._wanted_from:
+                skip = "warm-up"
             if skip is None:
                 outputs.append(self._fuse(step.centre, step.rotation))
             else:
