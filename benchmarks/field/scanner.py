@@ -12,6 +12,7 @@ import numpy as np
 import tifffile
 
 from denoscope.acquisition.offline import denoise as _offline
+from denoscope.acquisition.results import Denoising
 from denoscope.runtime import ScannerArtefacts, measure_scanner
 from denoscope.runtime.artefacts.line_offset import _shift
 from support.field_inputs import active_cells, counts, lines_shifted
@@ -49,9 +50,7 @@ def cases() -> list[Case]:
     return found
 
 
-def _denoised(
-    folder: Path, name: str, movie: np.ndarray, **settings: Any
-) -> tuple[np.ndarray, dict[str, Any]]:
+def _denoised(folder: Path, name: str, movie: np.ndarray, **settings: Any) -> tuple[np.ndarray, Denoising]:
     source = folder / f"{name}.tif"
     tifffile.imwrite(source, movie)
     result = _offline.denoise_movie(source, folder / f"{name}-denoised.tif", **settings)
@@ -70,7 +69,7 @@ def _lines(folder: Path, pixels: int, photons: float) -> Outcome:
     kept, result = _denoised(folder, "kept", noisy)
     fixed, _ = _denoised(folder, "fixed", noisy, fix_line_offset=True)
     raw, left, corrected = _offset(clean), _offset(kept), _offset(fixed)
-    said = any("--fix-line-offset" in note for note in result["notes"])
+    said = any("`fix_line_offset`" in note for note in result.notes)
     return Outcome(
         f"true {raw:.2f}, denoised {left:.2f}, corrected {corrected:.2f}, {'named' if said else 'not named'}",
         passed=abs(left - raw) <= _OFF_BY and abs(corrected) <= _OFF_BY and said,
@@ -84,7 +83,7 @@ def _pattern(folder: Path, along: str, size: int) -> Outcome:
     picture = np.broadcast_to(values[None] if along == "columns" else values[:, None], noisy.shape[1:])
     kept, result = _denoised(folder, along, counts(noisy + picture))
     slope = float(((kept - clean).mean(axis=0) * picture).sum() / np.square(picture).sum())
-    said = any(along in note for note in result["notes"])
+    said = any(along in note for note in result.notes)
     return Outcome(
         f"slope {slope:.3f}, {'named' if said else 'not named'}", passed=abs(slope - 1) <= 0.05 and said
     )

@@ -17,6 +17,7 @@ from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.offline.fill import FILLED_MOVIE, fill_in_place
 from denoscope.acquisition.session import skipped as skipped_module
 from denoscope.runtime import InvalidInput, open_movie
+from support.field_inputs import lines_shifted
 from support.plain_results import fill_run, live, summary
 from support.tiny_bundle import tiny_bundle
 
@@ -382,3 +383,14 @@ def test_what_does_not_fit_the_run_is_refused(denoscope: Run, tmp_path: Path) ->
     assert done.returncode == 2
     assert "--output is missing" in done.stderr
     assert not (tmp_path / "run" / FILLED_MOVIE).exists()
+
+
+@pytest.mark.parametrize("pixels", [3, 0])
+def test_a_line_offset_too_dim_for_the_first_frames_is_named_at_the_end(tmp_path: Path, pixels: int) -> None:
+    movie, _ = lines_shifted(pixels, 60, photons=1, seed=1)
+    frames = [Frame(each, n, 100.0 + n / 30, "Cam", {}) for n, each in enumerate(movie)]
+    report = record(tmp_path / "run", frames)
+    assert report["denoiser"]["scanner"]["line_offset"] == 0, "8 frames are too few"
+    said = [note for note in report["outcome"]["notes"] if "odd lines are shifted" in note]
+    assert len(said) == bool(pixels)
+    assert all("3.0 pixels to the right, which the first frames" in note for note in said)

@@ -377,3 +377,14 @@ def test_time_as_the_last_axis_is_noticed(tmp_path: Path, kind: str, last: bool)
             open_movie(path)
     else:
         reads(path, movie)
+
+
+def test_a_part_that_is_missing_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    """The way out is there in every command: `denoise` has no `frames`, and nothing opens here."""
+    write_companion_set(tmp_path, pixels(5, 2))
+    (tmp_path / "p2.tif").unlink()
+    with pytest.raises(
+        InvalidInput, match=r"copy the missing file to the others, or save the frames before it"
+    ) as error:
+        open_movie(tmp_path / "p0.tif", channel="RFP")
+    assert "`frames`" not in str(error.value)

@@ -12,7 +12,7 @@ from denoscope.acquisition.results import NoiseCheck
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration, Intensity, ScannerArtefacts
 
-__all__ = ["check_noise", "noise_note", "rounding_note", "scanner_notes"]
+__all__ = ["check_noise", "late_offset_note", "noise_note", "rounding_note", "scanner_notes"]
 
 _NO_NOISE = 1.001 / 12**0.5  # counts: that of rounding, which a movie without any noise is given
 _FEW_COUNTS = 4.0  # of noise: below, rounding costs about a decibel of what is denoised and more
@@ -90,3 +90,28 @@ def scanner_notes(scanner: ScannerArtefacts | None, *, fixed: bool = False) -> l
         Whether the offset between odd and even lines was corrected.
     """
     return [] if scanner is None else scanner.sentences(fixed=fixed)
+
+
+def late_offset_note(scanner: ScannerArtefacts | None, frames: Any) -> str | None:
+    """Return a sentence where a whole recording shows an offset between lines that its first frames did not, else None.
+
+    Parameters
+    ----------
+    scanner
+        Artefacts that were found in the first frames; None where they are not known.
+    frames
+        (T, H, W) raw counts; up to 256 of them are read.
+    """
+    from denoscope.runtime import frames_to_measure, measure_scanner
+
+    if scanner is None or scanner.line_offset:
+        return None
+    offset = measure_scanner(frames_to_measure(frames)).line_offset
+    if not offset:
+        return None
+    way = "right" if offset > 0 else "left"
+    return (
+        f"odd lines are shifted by {abs(offset):.1f} pixels to the {way}, which the first "
+        "frames were too few or too dim to show: the denoised movie blurs this; denoise the raw movie again, with "
+        "`fix_line_offset` to correct it"
+    )

@@ -22,6 +22,7 @@ from denoscope.acquisition.denoisers.routing import Routes
 from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.acquisition.notes.noise_check import (
     check_noise,
+    late_offset_note,
     noise_note,
     rounding_note,
     scanner_notes,
@@ -508,6 +509,7 @@ class _Run:
             self.notes.append(note)
         self.log.flush()
         self.notes += scanner_notes(origin.scanner, fixed=self.settings.fix_line_offset)
+        self._try("measuring the line offset", lambda: self._note_late_offset(origin))
         if self.log.problem:
             self.notes.append(self.log.problem)
         report = build_report(
@@ -526,6 +528,16 @@ class _Run:
         report.keep_raw = self.settings.keep_raw
         report.frames.not_denoised = self.skipped.record()
         return report
+
+    def _note_late_offset(self, origin: SessionProvenance) -> None:
+        """Look at the whole recording for an offset between lines, where there is one stream of one size."""
+        from denoscope.runtime import InvalidInput
+
+        if not self.settings.keep_raw or len(self.routes.received) > 1:
+            return
+        with suppress(InvalidInput, OSError):  # frames of several shapes, or the folder was moved
+            if (note := late_offset_note(origin.scanner, raw_pages(self.output))) is not None:
+                self.notes.append(note)
 
     def _check_noise(self) -> NoiseCheck | None:
         """Measure the noise's correlation in what was recorded, which costs the camera nothing."""

@@ -356,9 +356,10 @@ def _open_listed(images: list[OmeImage], path: Path, wanted: Wanted, limit_bytes
         at = int(np.argmin(present))
         lost = places[at]
         which = f"{lost[0]} is missing or too short" if lost is not None else "its OME-XML does not list it"
+        copy = "copy the missing file to the others, or " if lost is not None else ""
         raise InvalidInput(
-            f"{path}: frame {at} of {len(places)} was never written ({which}): copy the missing file to the others, "
-            "or use the frames before it with `frames`."
+            f"{path}: frame {at} of {len(places)} was never written ({which}): {copy}save the frames before it as a "
+            "movie of their own."
         )
     used = [f for f in files if lengths[f]]
     begins = dict(zip(used, np.cumsum([0, *(lengths[f] for f in used)]).tolist(), strict=False))
