@@ -85,7 +85,7 @@ def _light(kind: str, photons: float, size: int, bundle: str) -> Outcome:
         passed &= abs(slope - 1) < _SLOPE + more + _ERRORS * error
         said.append(f"{name} {slope:.3f} (measured {_slope(truth, raw):.3f})")
     passed &= set(unusual) <= {"dark"} and (kind == "shutter" or not unusual)
-    return Outcome(f"slope {', '.join(said)}; {unusual or 'no frame left out'}", passed)
+    return Outcome(f"slope {', '.join(said)}; {unusual or 'no frame left out'}", bool(passed))
 
 
 def _dark(first: int, last: int) -> Outcome:
@@ -97,5 +97,5 @@ def _dark(first: int, last: int) -> Outcome:
     same = bool((found[block] == movie[block]).all())
     away = np.abs(found.mean((1, 2)) - plain.mean((1, 2)))
     away[block] = 0
-    passed = same and unusual == {"dark": last - first + 1} and away.max() < 2
+    passed = same and unusual == {"dark": last - first + 1} and bool(away.max() < 2)
     return Outcome(f"dark as measured: {same}; others within {away.max():.2f} counts; {unusual}", passed)

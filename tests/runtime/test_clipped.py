@@ -39,7 +39,7 @@ def _distance(shape: tuple[int, int] = (96, 112), x: float = 56, y: float = 48) 
 
 
 def _denoised(noisy: np.ndarray, **settings: Any) -> tuple[np.ndarray, Stream]:
-    with Stream("live-fast", look_ahead=1, **settings) as stream:
+    with Stream("live-fast", "onnxruntime-cpu", threads=1, look_ahead=1, **settings) as stream:
         outputs = [out for n, frame in enumerate(noisy) for out in stream.push(frame, FrameMeta(n, 0.01 * n))]
         outputs += stream.flush()
     return np.stack([out.frame for out in outputs]).astype(float), stream

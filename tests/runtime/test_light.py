@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,9 @@ OFFSET = 100.0
 
 
 def denoised(movie: Movie, *, light: bool = True) -> tuple[Movie, list[Denoised], StreamCounters]:
-    with Stream("live-fast", look_ahead=1, std=True, light=light, align=False) as stream:
+    with Stream(
+        "live-fast", "onnxruntime-cpu", threads=1, look_ahead=1, std=True, light=light, align=False
+    ) as stream:
         outputs = []
         for number, frame in enumerate(movie):
             outputs += stream.push(frame, FrameMeta(number, 0.0))
@@ -72,10 +75,17 @@ def test_light_that_is_added_to_all_pixels_is_kept() -> None:
     assert 0.97 < np.polyfit(truth[5:], denoised(movie)[0].mean((1, 2))[5:], 1)[0] < 1.03
 
 
+@cache
+def cells_without_gaps() -> tuple[Movie, Movie]:
+    """Return counts of active cells, and the denoised movie."""
+    movie = counts(active_cells(48, 64, 64)[1])
+    return movie, denoised(movie)[0]
+
+
 @pytest.mark.parametrize("dark", [[0], [12], list(range(20, 30)), [40, 41]])
 def test_dark_frames_stay_dark_and_their_neighbours_bright(dark: list[int]) -> None:
-    movie = counts(active_cells(48, 64, 64)[1])
-    plain = denoised(movie)[0]
+    movie, plain = cells_without_gaps()
+    movie = movie.copy()
     movie[dark] = counts(OFFSET + np.random.default_rng(5).normal(0, 3, (len(dark), 64, 64)))
     found, outputs, counters = denoised(movie)
     assert counters.unusual == {"dark": len(dark)}
@@ -177,6 +187,7 @@ def test_light_that_is_missing_is_found_and_a_wrong_picture_is_left_alone() -> N
     assert missing_light(scene + 3, steady[1], steady, meter) is None
 
 
+@cache
 def still(photons: float = 20.0, length: int = 40) -> tuple[Movie, Movie]:
     """Return counts of a still scene, and of another one."""
     y, x = np.mgrid[:96, :96]
@@ -188,12 +199,17 @@ def still(photons: float = 20.0, length: int = 40) -> tuple[Movie, Movie]:
     return first, other
 
 
+@cache
+def still_denoised() -> Movie:
+    return denoised(still()[0])[0]
+
+
 @pytest.mark.parametrize(
     "kind", ["partly dark", "rows of zeros", "partly bright", "of another picture", "saturated", "bright"]
 )
 def test_single_frames_of_something_else_are_shown_as_measured(kind: str) -> None:
     movie, other = still()
-    plain = denoised(movie)[0]
+    plain = still_denoised()
     odd = movie.copy()
     for t in (20, 31):
         if kind == "partly dark":
@@ -235,10 +251,12 @@ def test_a_flash_that_saturates_a_part_is_told_from_a_structure_that_always_does
 
 
 def test_a_flash_is_found_beside_a_pattern_and_lines_that_are_straightened() -> None:
-    movie = still(20, 20)[0]
+    movie = still(20, 20)[0].copy()
     movie[15, :, 40:] = 65535
     pattern = ScannerArtefacts(line_offset=1.5, columns=tuple(float(x % 5) for x in range(96)))
-    with Stream("live-fast", look_ahead=1, scanner=pattern, fix_line_offset=True, align=False) as stream:
+    with Stream(
+        "live-fast", "onnxruntime-cpu", threads=1, scanner=pattern, fix_line_offset=True, align=False
+    ) as stream:
         for number, frame in enumerate(movie):
             stream.push(frame, FrameMeta(number, 0.0))
         stream.flush()
