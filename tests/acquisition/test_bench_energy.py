@@ -191,7 +191,7 @@ def test_too_short_a_part_and_a_lost_gpu_are_said(install: Install) -> None:
         meter.begin("RTX")
         start = time.perf_counter()
         meter.end()
-        assert "ask for more --frames" in meter.energy(start, start + 10, 5)["energy_problem"]
+        assert "ask for more `frames`" in meter.energy(start, start + 10, 5)["energy_problem"]
     with open_meter() as meter:
         meter.begin("RTX")
         start = time.perf_counter()

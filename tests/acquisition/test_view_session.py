@@ -169,7 +169,7 @@ def test_window_that_cannot_open_is_refused_before_anything_is_recorded(
 
 def test_view_without_napari(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("denoscope.acquisition.extras.find_spec", lambda _name: None)
-    with pytest.raises(InvalidInput, match=r"`view` needs napari.*denoscope\[view\]"):
+    with pytest.raises(InvalidInput, match=r"`view` needs napari.*\.\[view\]"):
         LiveWindow(stay=False)
 
 
