@@ -31,7 +31,7 @@ class BundleChoice(Record):
     Attributes
     ----------
     name, use
-        Name for ``bundle=`` and ``--bundle``, and what to take it for.
+        Name to give as `bundle`, and what to take it for.
     frames_per_s, measured_with
         Frames a second of 256 x 256 pixels on this computer, and the backend; None where not measured.
     quality_db
