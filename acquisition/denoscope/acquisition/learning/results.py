@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict, Field
 
+from denoscope.acquisition.results import Record
 from denoscope.runtime.engines import EngineManifest
 from denoscope.train.evaluation.records import MovieRecord, PairRecord, Verdict
 
@@ -25,8 +26,8 @@ __all__ = [
 ]
 
 
-class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Result(Record):
+    model_config = ConfigDict(frozen=True)
 
 
 class CameraMaps(_Result):
@@ -108,10 +109,10 @@ class Evaluation(_Result):
     """
 
     schema_version: Literal[2] = 2
-    pairs: list[PairRecord] = []
-    margin_db: dict[str, dict[str, float]] = {}
-    movies: list[MovieRecord] = []
-    notes: list[str] = []
+    pairs: list[PairRecord] = Field(default_factory=list)
+    margin_db: dict[str, dict[str, float]] = Field(default_factory=dict)
+    movies: list[MovieRecord] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
 
     @property
     def least_margin_db(self) -> float | None:

@@ -26,7 +26,10 @@ SizeName = Literal["fast", "standard", "hq"]
 PrecisionName = Literal["auto", "32", "bf16-mixed", "16-mixed"]
 
 _DEFAULT_MINUTES = 2.0
-_STAGES = {"export": 10.0, "report": 15.0}  # measured in `live` steps of a movie of 512 x 512 pixels
+# Time after the last step in units of a step of `live`: calibration and export, then the report, which denoises the
+# end of the first movie.
+_EXPORT_STEPS, _REPORT_STEPS, _REPORT_STEPS_PER_MPX = 150, 40, 25
+_REPORT_FRAMES, _REPORT_EDGE = 80, 512
 
 
 @dataclass(frozen=True)
@@ -472,7 +475,8 @@ def _settings(
 def _plan(
     plan: FitPlan, beginning: _Beginning, settings: FitSettings, movies: list[TrainingMovie]
 ) -> TrainingPlan:
-    edge = min(1.0, max(m.frames.shape[1] * m.frames.shape[2] for m in movies[:1]) / 512**2)
+    count, height, width = movies[0].frames.shape if movies else (0, 0, 0)
+    shown = min(count, _REPORT_FRAMES) * min(height, _REPORT_EDGE) * min(width, _REPORT_EDGE) / 1e6
     return TrainingPlan(
         method=beginning.method,
         began_from=beginning.name,
@@ -480,7 +484,7 @@ def _plan(
         steps=plan.steps,
         step_s=plan.step_s,
         training_s=plan.seconds,
-        finishing_s=plan.step_s * (_STAGES["export"] + _STAGES["report"] * edge),
+        finishing_s=plan.step_s * (_EXPORT_STEPS + _REPORT_STEPS + _REPORT_STEPS_PER_MPX * shown),
         batch=settings.batch,
         crop=settings.crop,
         precision=settings.precision,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
-    from denoscope.acquisition.learning.results import BuiltEngine
+    from denoscope.acquisition.learning.results import BuiltEngine, BuiltEngines
 
 __all__ = ["build"]
 
@@ -48,7 +48,7 @@ def build(
     """Build a bundle's GPU engines ahead of time, on any machine."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
-    def action() -> tuple[dict[str, Any], int]:
+    def action() -> tuple[BuiltEngines, int]:
         from denoscope.acquisition.learning.engines import BuildListener, build_engines
 
         with _bar(shell) as show:
@@ -82,7 +82,7 @@ def build(
             f"{'Interrupted: ' if result.interrupted else ''}{built} built, "
             f"{len(result.engines) - built} were already there: {result.folder}"
         )
-        return result.model_dump(mode="json"), 130 if result.interrupted else 0
+        return result, 130 if result.interrupted else 0
 
     shell.run(action)
 

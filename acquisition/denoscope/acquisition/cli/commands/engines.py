@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
-    from denoscope.acquisition.learning.results import EngineCheck
+    from denoscope.acquisition.learning.results import DeletedEngines, EngineCheck, EngineChecks
 
 __all__ = ["engines"]
 
@@ -40,7 +40,7 @@ def engines(
     """List, verify or prune the engines that were built on this machine."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
-    def run() -> tuple[dict[str, Any], int]:
+    def run() -> tuple[DeletedEngines | EngineChecks, int]:
         from denoscope.acquisition.learning.engines import check_engines, prune_engines
         from denoscope.runtime import InvalidInput
 
@@ -52,7 +52,7 @@ def engines(
             for engine in gone.deleted:
                 shell.say(f"{engine.path.stem[:12]}  deleted: {engine.reason}")
             shell.say(f"{len(gone.deleted)} deleted")
-            return gone.model_dump(mode="json"), 0
+            return gone, 0
         checks = check_engines(cache)
         shell.say(str(checks.folder))
         for check in checks.engines:
@@ -60,7 +60,7 @@ def engines(
         good, bad = len(checks.engines) - checks.unusable, checks.unusable
         shell.say(f"{good} good, {bad} unusable" if checks.engines else "no engine was built yet")
         strict = action is EnginesAction.VERIFY
-        return checks.model_dump(mode="json"), 1 if strict and bad else 0
+        return checks, 1 if strict and bad else 0
 
     shell.run(run)
 

@@ -21,6 +21,7 @@ from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption
 from denoscope.runtime import counted
 
 if TYPE_CHECKING:
+    from denoscope.acquisition.learning.results import Evaluation
     from denoscope.train.evaluation.records import MovieRecord, PairRecord, Verdict
     from denoscope.train.evaluation.tables import ResultTable
 
@@ -75,7 +76,7 @@ def evaluate(
     """
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
-    def action() -> tuple[dict[str, Any], int]:
+    def action() -> tuple[Evaluation, int]:
         from denoscope.acquisition.learning.evaluation import evaluate as run
         from denoscope.runtime import InvalidInput
 
@@ -106,8 +107,8 @@ def evaluate(
             shell.say(
                 f"Below the limit: the smallest lead is {least:.2f} dB, and --at-least is {at_least:g} dB."
             )
-            return found.model_dump(mode="json"), 1
-        return found.model_dump(mode="json"), 0
+            return found, 1
+        return found, 0
 
     shell.run(action)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
-    from denoscope.acquisition.learning.results import PrecisionLoss
+    from denoscope.acquisition.learning.results import PrecisionExport, PrecisionLoss
 
 __all__ = ["export"]
 
@@ -36,7 +36,7 @@ def export(
     """Write a bundle in another precision, if it loses less than 0.05 dB (int8: 0.3 dB)."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
-    def action() -> tuple[dict[str, Any], int]:
+    def action() -> tuple[PrecisionExport, int]:
         from denoscope.acquisition.learning.precision import export_bundle_precision
 
         def measured(loss: PrecisionLoss) -> None:
@@ -59,6 +59,6 @@ def export(
             f"({result.limit_db:g} dB is the limit)."
         )
         shell.say(f"Bundle: {result.bundle}")
-        return result.model_dump(mode="json"), 0
+        return result, 0
 
     shell.run(action)

@@ -22,6 +22,7 @@ from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption
 from denoscope.runtime import counted
 
 if TYPE_CHECKING:
+    from denoscope.acquisition.learning.results import TrainingResult
     from denoscope.acquisition.learning.training import TrainingPlan
     from denoscope.train import FitProgress, TrainingMovie
 
@@ -126,7 +127,7 @@ def train(
     """
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
-    def action() -> tuple[dict[str, Any], int]:
+    def action() -> tuple[TrainingResult | dict[str, str | int], int]:
         from denoscope.acquisition.learning.training import TrainingInterrupted, train_bundle
 
         try:
@@ -173,7 +174,7 @@ def train(
                 f"{result.other_s:.0f} s for everything else."
             )
         shell.say(f"Bundle: {result.bundle}\nReport: {result.report}\nLog:    {result.log}")
-        return result.model_dump(mode="json"), 0
+        return result, 0
 
     shell.run(action)
 
