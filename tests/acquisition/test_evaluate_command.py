@@ -67,3 +67,17 @@ def test_two_movies_of_one_name(denoscope: Run, bundle: Path, tmp_path: Path, de
     assert page.index(f"**tiny: {tiny['verdict']}.**") < page.index("<details") < page.index("### m")
     names = {p.name for p in out.glob("*.png")}
     assert {"m_projections.png", "m_2_projections.png", "m_flow.png", "m_2_flow.png"} <= names
+
+
+def test_borders_of_nan_are_left_out_of_every_number(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).poisson(150, (24, 48, 56)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "whole.tif", frames[:, 3:, 4:])
+    frames[:, :3], frames[:, :, :4] = np.nan, np.nan
+    tifffile.imwrite(tmp_path / "cut.tif", frames)
+    words = ["--movie", tmp_path / "whole.tif", "--movie", tmp_path / "cut.tif", "--bundle", bundle, "--json"]
+    done = denoscope("evaluate", *words, "--output", tmp_path / "out", "--backend", "onnxruntime-cpu")
+    assert done.returncode == 0, done.stderr
+    whole, cut = json.loads(done.stdout.splitlines()[-1])["movies"]
+    for first, second in zip(whole["methods"], cut["methods"], strict=True):
+        assert first | {"frame_s": 0, "verdicts": 0} == second | {"frame_s": 0, "verdicts": 0}
+    assert "45 x 52 pixels without such borders are measured" in done.stderr

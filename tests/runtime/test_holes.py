@@ -220,9 +220,11 @@ def test_movies_to_train_on_lose_borders_and_frames_of_nan_in_all_alike() -> Non
         without_holes(np.full((3, 20, 20), np.nan, np.float32))
 
 
-def test_a_movie_on_disk_is_filled_as_it_is_read() -> None:
+def test_a_movie_on_disk_is_cut_and_filled_as_it_is_read() -> None:
     frames = movie(20, edge=40)
-    frames[:, :3], frames[4] = np.nan, np.nan
+    frames[:, :3], frames[:, :, -2:], frames[4], frames[7, 20, 11] = np.nan, np.nan, np.nan, np.nan
     read = filled_when_read(frames)
-    np.testing.assert_array_equal(np.asarray(read[7]), filled(frames[7]))
+    assert read.shape == (20, 37, 38)
+    np.testing.assert_array_equal(np.asarray(read[7]), filled(frames[7, 3:, :-2]))
+    np.testing.assert_array_equal(np.asarray(read[5:8, 2:9, 4:30]), frames[5:8, 5:12, 4:30])
     assert np.isfinite(np.asarray(read)).all()

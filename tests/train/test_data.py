@@ -292,6 +292,19 @@ def test_a_movie_with_borders_of_nan_is_trained_on_without_them(tmp_path: Path) 
     assert np.isfinite(np.asarray(movie.frames)).all()
 
 
+def test_a_movie_with_borders_of_nan_that_is_too_large_for_memory_is_cut_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that has to predict what was filled learns to copy pixels."""
+    monkeypatch.setattr(data_module, "_IN_MEMORY_BYTES", 1000)
+    frames = np.random.default_rng(2).poisson(20, (30, 64, 64)).astype(np.float32)
+    frames[:, :4], frames[:, :, -5:], frames[9] = np.nan, np.nan, np.nan
+    np.save(tmp_path / "movie.npy", frames)
+    movie = movie_from_file(tmp_path / "movie.npy")
+    assert movie.frames.shape == (30, 60, 59)
+    assert np.isfinite(np.asarray(movie.frames[:])).all()
+
+
 def test_the_note_of_a_movie_names_shifted_lines(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "movie.tif", lines_shifted(3, 40, photons=20)[0])
     assert "odd lines are shifted by 3.0 pixels to the right" in movie_from_file(tmp_path / "movie.tif").note

@@ -17,10 +17,20 @@ Float32 = npt.NDArray[np.float32]
 Convert = Callable[[npt.NDArray[Any], slice, slice], Float32]
 
 
-def converted(movie: AnyMovie, convert: Convert) -> LazyMovie:
-    """Return a movie (T, H, W), float32, of what `convert` makes of frames and the rows and columns they show."""
+def converted(movie: AnyMovie, convert: Convert, part: tuple[slice, slice] | None = None) -> LazyMovie:
+    """Return a movie (T, H, W), float32, of what `convert` makes of frames and the rows and columns they show.
+
+    Parameters
+    ----------
+    movie
+        What is read.
+    convert
+        Called with frames, rows and columns.
+    part
+        Rows and columns that are kept of each frame; None for the whole.
+    """
     name, limit = getattr(movie, "_name", "the movie"), getattr(movie, "_limit_bytes", 64 * 2**30)
-    return LazyMovie(_ConvertedReader(movie, convert), name, limit)
+    return LazyMovie(_ConvertedReader(movie, convert, part), name, limit)
 
 
 def as_float32(movie: AnyMovie) -> AnyMovie:
@@ -37,8 +47,12 @@ class _ConvertedReader:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, movie: Any, convert: Convert) -> None:
+    def __init__(self, movie: Any, convert: Convert, part: tuple[slice, slice] | None = None) -> None:
         length, height, width = movie.shape
+        self._top = self._left = 0
+        if part is not None:
+            self._top, self._left = part[0].start, part[1].start
+            height, width = part[0].stop - self._top, part[1].stop - self._left
         self.shape: tuple[int, int, int] = (length, height, width)
         self.piece: tuple[int, int, int] = getattr(movie, "piece", (1, 1, width))
         self.note: str = getattr(movie, "note", "")
@@ -46,4 +60,6 @@ class _ConvertedReader:
         self._convert = convert
 
     def read(self, start: int, stop: int, rows: slice, columns: slice) -> Float32:
+        rows = slice(rows.start + self._top, rows.stop + self._top)
+        columns = slice(columns.start + self._left, columns.stop + self._left)
         return self._convert(np.asarray(self._movie[start:stop, rows, columns]), rows, columns)

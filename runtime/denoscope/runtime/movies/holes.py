@@ -202,16 +202,19 @@ def without_holes(movie: AnyMovie, *more: Frame) -> tuple[Frame, ...]:
 
 
 def filled_when_read(movie: AnyMovie) -> AnyMovie:
-    """Return a movie too large for memory with the holes filled of what is read; nothing is cut off or left out.
+    """Return a movie too large for memory without its borders of holes, other holes filled of what is read.
 
-    What has no value in all that is read at once becomes the movie's median. A movie of integers is returned.
+    The borders are those of 16 frames from all over the movie. No frame is left out; what has no value in all that is
+    read at once becomes the movie's median. A movie of integers is returned.
     """
     if movie.dtype.kind != "f":
         return movie
     from . import converted
 
     some = np.unique(np.linspace(0, len(movie) - 1, _LOOKED_AT).astype(int))
-    values = np.concatenate([each[np.isfinite(each)] for each in (np.asarray(movie[int(n)]) for n in some)])
+    frames = np.stack([np.asarray(movie[int(n)]) for n in some])
+    part = measured_part(frames)
+    values = frames[np.isfinite(frames)]
     median = np.float32(np.median(values)) if values.size else np.float32(0)
 
     def convert(counts: Frame, _rows: slice, _columns: slice) -> Frame:
@@ -221,7 +224,7 @@ def filled_when_read(movie: AnyMovie) -> AnyMovie:
         whole[~np.isfinite(whole)] = median
         return whole
 
-    return converted(movie, convert)
+    return converted(movie, convert, part)
 
 
 @dataclass(frozen=True, slots=True)
