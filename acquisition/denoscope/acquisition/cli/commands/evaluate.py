@@ -60,7 +60,9 @@ def evaluate(
     ] = False,
     at_least: Annotated[
         float | None,
-        typer.Option(help="Exit with 1 unless every bundle beats the best tuned filter by so many dB."),
+        typer.Option(
+            help="Exit with 1 unless every bundle is so many dB better than the best simple filter."
+        ),
     ] = None,
     details: Annotated[
         bool, typer.Option("--details", help="Print the numbers behind the verdicts too.")
@@ -71,8 +73,7 @@ def evaluate(
 ) -> None:
     """Compare bundles on your movie and say which result can be trusted.
 
-    Each bundle gets a verdict: fine, look here, or do not trust. With a clean movie beside the noisy one (--pair) the
-    error is measured too.
+    Each bundle gets a verdict: fine, look here, or do not trust. With a clean movie (--pair) the error is measured too.
     """
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
