@@ -77,7 +77,7 @@ def test_a_kill_loses_less_than_a_second(bundle: Path) -> None:
 def test_a_full_disk_is_said_and_accounted_for(bundle: Path) -> None:
     result = row("disk-full", bundle)
     assert result["readable"] > 60
-    assert f"the {result['readable']} frames before it are complete" in result["message"]
+    assert f"{result['readable']} frames before it are complete" in result["message"]
     assert result["reason"] == "raw_write_failed"
 
 
@@ -92,4 +92,4 @@ def test_an_overflow_is_loud_and_what_was_buffered_is_kept(bundle: Path) -> None
     result = row("overflow", bundle)
     assert result["missing"] == 0
     assert result["reason"] == "core_overflow"
-    assert "--buffer-mb" in result["message"]
+    assert "raise `buffer_mb`" in result["message"]

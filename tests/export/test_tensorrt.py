@@ -109,7 +109,7 @@ def test_what_cannot_be_built_here_says_how_it_can(tiny: Bundle) -> None:
 
 def test_without_a_builder_the_remedy_is_named(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines_module, "installed", lambda flavour: False)
-    with pytest.raises(BuilderUnavailable, match=r"tensorrt_rtx is not installed.*denoscope\[gpu\]"):
+    with pytest.raises(BuilderUnavailable, match=r"tensorrt_rtx is not installed.*\[gpu\]"):
         plan_engines(tiny, GENERATIONS, [(512, 512)])
 
 

@@ -13,6 +13,7 @@ __all__ = ["check_time_is_first"]
 
 _FRAMES = 32
 _PIXELS = 128
+_FEWEST = 16  # rows and columns without missing pixels
 _SURE, _LITTLE = 0.5, 0.25
 _DARK = 0.02
 
@@ -38,7 +39,10 @@ def check_time_is_first(name: str, reader: Reader) -> None:
     sample = np.stack(
         [reader.read(int(t), int(t) + 1, rows, columns)[0, :: step[0], :: step[1]] for t in taken]
     )
-    sample = np.nan_to_num(sample.astype(np.float64))
+    finite = np.isfinite(sample)
+    sample = sample[:, finite.all(axis=(0, 2))][:, :, finite.all(axis=(0, 1))].astype(np.float64)
+    if min(sample.shape) < _FEWEST:  # what moves with missing pixels is no picture
+        return
     # Light that changes as a whole is taken out along the last axis, where time may be.
     trace = sample.mean(axis=(0, 1))
     sample = sample * (trace.mean() / np.where(np.abs(trace) > _DARK * np.abs(trace).max(), trace, np.inf))
