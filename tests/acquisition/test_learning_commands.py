@@ -33,7 +33,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let networks that start from nothing be as small as those of the other tests."""
-    from denoscope.acquisition.cli.commands import train as command
+    from denoscope.acquisition.learning import training as command
     from support.tiny_training import NARROW, SMALL
 
     begin = command._beginning  # the shell has no option for a network that is of no use

@@ -256,7 +256,7 @@ class NotDenoised(Record):
 
 
 class Frames(Record):
-    """Where the frames went.
+    """Counts of the frames, by what became of them.
 
     ``received == written_raw + not_written_raw`` and ``received == denoised + sum(dropped.values()) + in_flight``.
 
@@ -496,7 +496,7 @@ class Denoising(_Written):
 
     @property
     def complete(self) -> bool:
-        """Whether every frame is there and to be trusted."""
+        """True where every frame is there and to be trusted."""
         return self.untrue is None
 
 
@@ -520,5 +520,5 @@ class Filling(_Written):
 
     @property
     def complete(self) -> bool:
-        """Whether every frame is there and to be trusted."""
+        """True where every frame is there and to be trusted."""
         return self.untrue is None and not self.incomplete

@@ -117,7 +117,7 @@ class Benchmark(Record):
 
     @property
     def complete(self) -> bool:
-        """Whether every case was measured without a problem."""
+        """True where every case was measured without a problem."""
         return not any(result.problem for result in self.cases)
 
 

@@ -149,7 +149,7 @@ def evaluate(
 
 
 class _Run:
-    """What the movies of one call share, and the page so far."""
+    """Settings that the movies of one call share, and the page so far."""
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ _REPORT_FRAMES, _REPORT_EDGE = 80, 512
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a training will take, known before its first step.
+    """Time of a training, known before its first step.
 
     Attributes
     ----------
@@ -307,7 +307,7 @@ def train_bundle(
 
 @dataclass(frozen=True)
 class _Files:
-    """What a training writes."""
+    """Files of a training."""
 
     bundle: Path
     page: Path
@@ -343,7 +343,7 @@ def _refuse_existing(files: _Files, *, resume: bool) -> None:
 
 @dataclass
 class _Beginning:
-    """What training begins with."""
+    """Start of a training."""
 
     method: str
     shape: Any

@@ -1,4 +1,4 @@
-"""What is in the way of an output: a file where a folder is needed, or a link that leads nowhere or in a circle."""
+"""Find what is in the way of an output: a file where a folder is needed, or a link to nowhere or in a circle."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _STEADY = 1.5  # variance of their means about it, in that of the noise, up to w
 _MOST = 0.5  # of the contrast that is changed
 _NOTHING = 0.02  # of a count
 _FEW_COUNTS = 4.0
-_SHARED = 1.5  # how far rows must scatter beyond the noise of pixels to be taken for noise that they share
+_SHARED = 3.0  # over the root of the rows: scatter beyond that of pixels, from which on rows share noise
 
 
 def missing_light(
@@ -83,7 +83,8 @@ def missing_light(
     spread = max(1.0, float(weight @ (left * left)) / count)  # beyond noise
     noise = error  # as the camera's alone
     shared = meter.line_error(left) ** 2
-    if shared > _SHARED**2 * error:  # lines with noise of their own move the mean more than pixels do
+    # Lines with noise of their own move the mean more than pixels do.
+    if shared > (1 + _SHARED / meter.rows**0.5) ** 2 * error:
         spread = max(spread, shared / error)
         drifts &= own.drift**2 > _DRIFT**2 * shared
         if steady and not (drifts or unseen):

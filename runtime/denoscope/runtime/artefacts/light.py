@@ -476,6 +476,11 @@ class LightMeter:
         """Return the error of the change as rows show it that share some noise."""
         return self.line_error(residual - fit.change - fit.slope * (reference - float(reference.mean())))
 
+    @property
+    def rows(self) -> int:
+        """Rows of blocks."""
+        return self._blocks.size[0]
+
     def line_error(self, left: Array) -> float:
         """Return the error of a mean as lines show it that share some noise.
 

@@ -1,4 +1,4 @@
-"""What an evaluation writes to ``evaluation.json``: one model for each thing that is measured."""
+"""Contents of ``evaluation.json``: one model for each thing that is measured."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ __all__ = ["train"]
 
 
 class MethodName(StrEnum):
-    """What can be trained."""
+    """Methods that can be trained."""
 
     LIVE = "live"
     STS_UVD = "sts-uvd"
