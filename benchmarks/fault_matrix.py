@@ -181,12 +181,12 @@ class Row:
 ROWS = (
     Row(
         *("denoiser-stalls", "denoiser's process stands still for 10 s"),
-        *("sixteen-seconds", 0, "overrun"),
+        *("sixteen-seconds", 0, "computer too slow"),
         act=_stall(10),
     ),
     Row(
         *("denoiser-stalls-2s", "denoiser's process stands still for 2 s"),
-        *("six-seconds", 0, "overrun"),
+        *("six-seconds", 0, "computer too slow"),
         act=_stall(2),
     ),
     Row(
@@ -254,7 +254,7 @@ ROWS = (
     ),
     Row(
         *("disk-slow", "disk takes two thirds of what the camera sends"),
-        *("slow-disk", 0, "240 written raw"),
+        *("slow-disk", 0, "Raw 240/240 saved"),
         posix=False,
     ),
     Row(
@@ -276,12 +276,12 @@ ROWS = (
     ),
     Row(
         *("bad-requests", "a FIFO, deep brackets and 5 MB as requests in the run folder"),
-        *("six-seconds", 0, "360 written raw"),
+        *("six-seconds", 0, "Raw 360/360 saved"),
         act=_bad_requests,
     ),
     Row(
         *("all-stopped", "session and denoiser stand still for 25 s"),
-        *("six-seconds", 0, "360 written raw"),
+        *("six-seconds", 0, "Raw 360/360 saved"),
         act=_stop_all,
     ),
     Row(*("signal-storm", "200 times SIGINT"), *("replay", 130, "interrupted"), act=_storm),
@@ -308,7 +308,7 @@ ROWS = (
     ),
     Row(
         *("source-silent", "camera sends nothing for 4 s"),
-        *("silent", 0, "180 written raw"),
+        *("silent", 0, "Raw 180/180 saved"),
         posix=False,
     ),
     Row(
@@ -338,7 +338,7 @@ ROWS = (
     ),
     Row(
         *("guest-ahead", "Micro-Manager counts a frame before it can be fetched"),
-        *(BRIDGE, 0, "240 written raw"),
+        *(BRIDGE, 0, "Raw 240/240 saved"),
         posix=False,
         server="ahead",
     ),
@@ -362,7 +362,7 @@ ROWS = (
     ),
     Row(
         *("source-restarted", "camera starts again at frame 0"),
-        *("restarted", 0, "180 written raw"),
+        *("restarted", 0, "Raw 180/180 saved"),
         posix=False,
     ),
     Row(
@@ -372,12 +372,12 @@ ROWS = (
     ),
     Row(
         *("wrong-shape", "a frame of another shape than its tags say, later a smaller ROI"),
-        *("shape", 0, "1 shape disagrees"),
+        *("shape", 0, "1 skipped (shape disagrees"),
         posix=False,
     ),
     Row(
         *("clock-jump", "calendar and the core's stamps jump by hours"),
-        *("clock", 0, "180 written raw"),
+        *("clock", 0, "Raw 180/180 saved"),
         posix=False,
     ),
 )
@@ -508,7 +508,7 @@ def _inspect(row: Row, run_folder: Path, code: int, said: list[str]) -> dict[str
     path = run_folder / "report.json"
     report = json.loads(path.read_text()) if path.exists() else None
     counts = report["frames"] if report else {}
-    stated = re.search(r"(\d+) frames received", told)  # where the report found no room
+    stated = re.search(r"Raw \d+/(\d+) saved", told)  # where the report found no room
     received = counts.get("received", int(stated[1]) if stated else len(frames))
     dropped = counts.get("dropped", {})
     missing = received - len(frames)

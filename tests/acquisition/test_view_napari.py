@@ -178,7 +178,7 @@ def test_dock_records(
     dock.start.click()
     assert not dock.start.isEnabled()
     until(lambda: dock.start.isEnabled(), 90)
-    assert "40 frames received, 40 written raw" in dock.words.text()
+    assert "Raw 40/40 saved. 40 denoised live." in dock.words.text()
     assert dock.display.bar.line.text().startswith("finished")
     frames = tifffile.imread(movie)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "run" / "raw.tif"), frames)
