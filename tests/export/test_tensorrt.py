@@ -499,7 +499,7 @@ def test_ctrl_c_ends_the_build_and_keeps_what_is_complete(tiny: Bundle, cache: E
     assert code == 130, err
     done = json.loads(out.splitlines()[-1])["engines"]
     assert 1 <= len(done) < 135
-    assert "interrupted: " in err
+    assert "Interrupted: " in err
     assert "Traceback" not in err
     assert [state.problem for state in cache.verify()] == [None] * len(done)
 
