@@ -489,7 +489,7 @@ def test_ctrl_c_ends_the_build_and_keeps_what_is_complete(tiny: Bundle, cache: E
             *("build", tiny.folder, "--for", "sm75,sm80,sm86,sm89,sm120", *sizes),
             *("--cache", cache.folder, "--json"),
         )
-        # With the second there, the first is sure to have been counted.
+        # With the second there, the first is sure to have been listed.
         while len(list(cache.folder.glob("*.json"))) < 2 and child.poll() is None:
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
@@ -502,7 +502,9 @@ def test_ctrl_c_ends_the_build_and_keeps_what_is_complete(tiny: Bundle, cache: E
     assert 1 <= len(done) < 135
     assert "Interrupted: " in err
     assert "Traceback" not in err
-    assert [state.problem for state in cache.verify()] == [None] * len(done)
+    kept = cache.verify()
+    assert [state.problem for state in kept] == [None] * len(kept)
+    assert len(kept) - len(done) in (0, 1)  # the last one may be there before it is listed
 
 
 def test_building_engines_needs_no_torch() -> None:

@@ -214,11 +214,8 @@ def test_small_files_that_claim_to_be_large(tmp_path: Path, watch: Watch, kind: 
     path = claims(tmp_path)[kind]
     tracemalloc.reset_peak()
     before = tracemalloc.get_traced_memory()[0]
-    if kind == "imagej":  # its pages are all listed, so what is there is known
-        np.testing.assert_array_equal(open_movie(path), SMALL)
-    else:
-        with pytest.raises(InvalidInput, match=r"claims|lists .* planes|frame or chunk"):
-            np.asarray(open_movie(path))  # with the limit as it is by default
+    with pytest.raises(InvalidInput, match=r"claims|lists .* planes|frame or chunk|was cut short"):
+        np.asarray(open_movie(path))  # with the limit as it is by default
     assert tracemalloc.get_traced_memory()[1] - before < SLACK_BYTES
 
 

@@ -110,5 +110,5 @@ def test_a_radius_that_does_not_fit() -> None:
 
 def test_the_tracker_is_named_when_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_cells, "find_spec", lambda _: None)
-    with pytest.raises(InvalidInput, match=r"denoscope\[tracking\]"):
+    with pytest.raises(InvalidInput, match=r"\.\[tracking\]"):
         track_objects(noise(3), RADIUS)

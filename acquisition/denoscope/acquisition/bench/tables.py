@@ -52,7 +52,7 @@ def line(result: Mapping[str, Any]) -> str:
         parts.append(f"delay {_ms(p50)} ms{split}, {late}")
     skipped = sum(frames["dropped"].values())
     if skipped:
-        parts[-1] += f"; {skipped} of {frames['arrived']} frames skipped"
+        parts[-1] += f"; {skipped} of {counted(frames['arrived'], 'frame')} skipped"
     if result.get("energy") and result["energy"]["per_frame_j"] is not None:
         parts[-1] += f"; {_joules(result['energy']['per_frame_j'])} J a frame"
     if result["problem"]:

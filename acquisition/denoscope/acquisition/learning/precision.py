@@ -71,7 +71,7 @@ def export_bundle_precision(
     from denoscope.acquisition.sources.movies import demo_movie
     from denoscope.export import LOSS_LIMIT_DB
     from denoscope.export import export_precision as write
-    from denoscope.runtime import Bundle, InvalidInput, open_movie
+    from denoscope.runtime import Bundle, InvalidInput, counted, open_movie
 
     if output.exists():
         raise OutputExists(f"`output` {output} exists: name another folder.")
@@ -85,7 +85,7 @@ def export_bundle_precision(
         movie, name = np.asarray(open_movie(calibrate)[:_FRAMES]), calibrate.name
         if len(movie) < loaded.manifest.calibration_frames:
             raise InvalidInput(
-                f"`calibrate` {calibrate} has {len(movie)} frames: give a movie of at least "
+                f"`calibrate` {calibrate} has {counted(len(movie), 'frame')}: give a movie of at least "
                 f"{loaded.manifest.calibration_frames}."
             )
 

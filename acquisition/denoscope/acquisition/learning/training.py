@@ -213,7 +213,7 @@ def train_bundle(
     ('live', 1, True)
     """
     require("torch", extra="train", purpose="training")
-    from denoscope.runtime import InvalidInput, open_movie
+    from denoscope.runtime import InvalidInput, counted, open_movie
     from denoscope.train import METHODS, aligned, fit, movie_from_file, simulated_movies
     from denoscope.train.fitting.checkpoint import remove_checkpoint
     from denoscope.train.fitting.logs import tensorboard_installed
@@ -256,9 +256,10 @@ def train_bundle(
         for index, movie in enumerate(loaded):
             loaded[index] = aligned(movie)
             if loaded[index] is not movie:
+                frames_are = counted(len(loaded[index].frames), "frame is", "frames are")
                 told.noted(
-                    f"{movie.name} moves as a whole: {len(loaded[index].frames)} frames are aligned as in a live "
-                    "session, and the part that every frame shows is learned from."
+                    f"{movie.name} moves as a whole: {frames_are} aligned as in a live session, and the part that "
+                    "every frame shows is learned from."
                 )
     settings = _settings(
         entry,
@@ -507,6 +508,7 @@ def _finish(
 ) -> TrainingResult:
     """Write the bundle and the report."""
     from denoscope.export import export_bundle
+    from denoscope.runtime import counted
     from denoscope.train import StsUvdFit
     from denoscope.train.fitting.report import Report, save_report
 
@@ -521,8 +523,8 @@ def _finish(
         name=files.name,
         trained_on=[
             *([f"started from {beginning.name}"] if beginning.parent else []),
-            *(f"{m.name}, {len(m.frames)} frames, the last 15 % held out" for m in movies),
-            *([f"{simulated} simulated movies"] if simulated else []),
+            *(f"{m.name}, {counted(len(m.frames), 'frame')}, the last 15 % held out" for m in movies),
+            *([f"{counted(simulated, 'simulated movie')}"] if simulated else []),
             *(
                 [f"held on to the start by {result.caution:.0%}"]
                 if result.improved and result.caution

@@ -278,7 +278,8 @@ def _check_imagej(tif: tifffile.TiffFile, path: Path, series: list[tifffile.Tiff
     found = sum(math.prod(s.shape) // max(math.prod(s.keyframe.shape), 1) for s in series)
     if isinstance(planned, int) and found < planned:
         raise InvalidInput(
-            f"{path} was saved with {planned} images and holds {found}: it was cut short or is damaged; copy it again."
+            f"{path} was saved with {counted(planned, 'image')} and holds {found}: it was cut short or is "
+            "damaged; copy it again."
         )
 
 
@@ -402,8 +403,8 @@ def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes:
     listed, size = count * math.prod(first.shape) * first.bitspersample // 8, path.stat().st_size
     lost = first.compression == 1 and not first.subifds and size > 2 * listed + 2**14
     note = (
-        f"{path.name} lists {count} frames in {size / 1e6:.3g} MB, which have room for more: it may have been cut "
-        "short or still be written"
+        f"{path.name} lists {counted(count, 'frame')} in {size / 1e6:.3g} MB, which have room for more: it "
+        "may have been cut short or still be written"
     )
     return _PageReader(path, first, count, lambda t: tif.pages[t], note if lost else "")
 

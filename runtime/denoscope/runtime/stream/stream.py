@@ -637,6 +637,8 @@ class Stream:
         if light.unusual:
             self._pass_by(measured, meta, pushed, light, skip, outputs)
             return
+        # Before the frame is located: a scene that begins to move has the window bound, and the light met, anew.
+        lit = None if self._meter is None else self._meter.lit(number, light)
         place = self._locate(frame, number, skip, outputs)
         window = self._bound
         window.set_intensity(self._under(light))
@@ -664,7 +666,6 @@ class Stream:
         # The noise that a bundle comes with was that of its training: it learned what is the mean.
         estimated = self._intensity != self.bundle.manifest.intensity
         few = light_of(frame, self._under(light)) if estimated and self._light else None
-        lit = None if self._meter is None else self._meter.lit(number, light)
         entry = Entry(meta, pushed, related, place, field, back, few, light, lit, clipped=clipped)
         self._emit_and_absorb(self._ring.enter(entry), skip, outputs)
 

@@ -78,6 +78,7 @@ class BoundWindow:
         features = (1, manifest.feature_channels, *cells)
         self._slots = [Port(backend, features) for _ in range(size)]
         self._blank = backend.buffer(features)
+        self._encode = [self._bind_encode(graphs["encode"], slot) for slot in self._slots]
         self._valid = Port(backend, (manifest.window,))
         self._presence: int | None = None  # as it was last handed over
         self._memory = LongMemory(backend, manifest, remembered)
@@ -92,7 +93,6 @@ class BoundWindow:
             )
         noise, seen = self._numbers.noise, self._scene.neighbours
         self._flows = Flows(backend, manifest, canvas, self._slots, seen, noise, graphs)
-        self._encode = [self._bind_encode(graphs["encode"], slot) for slot in self._slots]
         self._fuse = [
             [self._bind_fuse(graphs["fuse"], manifest.window, rotation, now) for rotation in range(size)]
             for now in self._memory.phases

@@ -55,10 +55,13 @@ def bench(
         from denoscope.acquisition import benchmark
         from denoscope.acquisition.bench.run import PICTURE, REPORT, TABLES
         from denoscope.acquisition.bench.tables import line, sentences
+        from denoscope.runtime import counted
 
         def on_case(position: int, count: int, case: Case, result: Mapping[str, Any] | None) -> None:
             if result is None:
-                shell.say(f"[{position + 1}/{count}] {case.label}: {frames} frames at {fps:g} frames/s ...")
+                shell.say(
+                    f"[{position + 1}/{count}] {case.label}: {counted(frames, 'frame')} at {fps:g} frames/s ..."
+                )
             else:
                 shell.say(line(result))
 

@@ -58,11 +58,13 @@ def _lines(found: list[BundleChoice]) -> Iterator[str]:
 
 
 def _details(found: list[BundleChoice]) -> Iterator[str]:
+    from denoscope.runtime import counted
+
     for each in found:
         yield ""
         yield (
-            f"{each.name}: method {each.method}, window of {each.window} frames, look-ahead {each.look_ahead}, "
-            f"license {each.license}"
+            f"{each.name}: method {each.method}, window of {counted(each.window, 'frame')}, "
+            f"look-ahead {each.look_ahead}, license {each.license}"
         )
         yield f"  trained on: {', '.join(each.trained_on)}"
         for record in each.quality:
