@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import ast
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+from _provenance import write_results
 
 PARTS = ("train", "export", "runtime", "acquisition")
 Row = tuple[str, str]
@@ -148,11 +149,10 @@ def main() -> None:
     for what in tables[0]:
         print(f"| {what} | " + " | ".join(table[what] for table in tables) + " |")
     if arguments.json:
-        result = [
-            {"tree": tree.resolve().name, **table}
-            for tree, table in zip(arguments.trees, tables, strict=True)
-        ]
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        names = [tree.resolve().name for tree in arguments.trees]
+        write_results(
+            arguments.json, [{"tree": name, **table} for name, table in zip(names, tables, strict=True)]
+        )
 
 
 if __name__ == "__main__":
