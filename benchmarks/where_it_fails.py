@@ -1,4 +1,4 @@
-"""Where a bundle is wrong, and whether its predicted deviation says so: pictures for docs/results/trust.md.
+"""Draw where a bundle is wrong, and whether its predicted deviation says so, for docs/results/trust.md.
 
     python benchmarks/where_it_fails.py BUNDLE [--frames 120] --output DIR
 

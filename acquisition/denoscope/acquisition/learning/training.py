@@ -509,10 +509,9 @@ def _finish(
     """Write the bundle and the report."""
     from denoscope.export import export_bundle
     from denoscope.runtime import counted
-    from denoscope.train import StsUvdFit
     from denoscope.train.fitting.report import Report, save_report
 
-    if isinstance(result, StsUvdFit) and (sentence := result.warning()):
+    if sentence := result.warning():
         warnings.append(sentence)
         told.warned(sentence)
     told.finishing("export")

@@ -302,9 +302,8 @@ class DenoiseLane:
 
     def _take(self, outputs: Iterable[Denoised]) -> None:
         for output in outputs:
-            stamp = self._waiting.pop(
-                -1 if output.meta.source_index is None else output.meta.source_index, None
-            )
+            index = output.meta.source_index
+            stamp = None if index is None else self._waiting.pop(index, None)
             if stamp is None:
                 raise DenoiserFailed(f"it sent frame {output.meta.number}, which it was not given")
             self.tally.nan.add(output.frame)
