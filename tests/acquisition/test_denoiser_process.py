@@ -122,6 +122,58 @@ def test_a_process_that_dies_or_hangs_is_said(remote: RemoteDenoiser, by: str, w
     assert remote.learned() == known
 
 
+SLOW = """
+import sys, time
+if any("denoisers.process" in word for word in sys.orig_argv):
+    from denoscope.runtime.stream.window import BoundWindow
+    fuse, count = BoundWindow.fuse, 0
+    def slow(self, *given):
+        global count
+        count += 1
+        time.sleep(600 if count == HANGS_AT else 0.25)
+        return fuse(self, *given)
+    BoundWindow.fuse = slow
+"""
+
+
+def slow_denoiser(bundle: Path, folder: Path, patch: pytest.MonkeyPatch, hangs_at: int) -> RemoteDenoiser:
+    """A denoiser whose network takes a quarter of a second for a frame, and hangs at one of them."""
+    (folder / "sitecustomize.py").write_text(SLOW.replace("HANGS_AT", str(hangs_at)), encoding="utf-8")
+    patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    return RemoteDenoiser(DenoiserRequest(str(bundle)), patience_s=1.5)
+
+
+def test_an_answer_of_many_frames_may_take_longer_than_the_patience_with_one(
+    with_std: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoiser = slow_denoiser(with_std, tmp_path, monkeypatch, hangs_at=0)
+    try:
+        for number, frame in enumerate(frames(2 * SLOTS)):  # held for the noise estimate
+            assert push(denoiser, frame, number) == []
+        began_s = time.perf_counter()
+        outputs = denoiser.flush()
+        assert time.perf_counter() - began_s > 1.5
+        assert [output.meta.number for output in outputs] == list(range(2 * SLOTS))
+        assert denoiser.steps > SLOTS
+    finally:
+        denoiser.close()
+
+
+def test_a_network_that_hangs_in_a_long_answer_is_still_ended(
+    with_std: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoiser = slow_denoiser(with_std, tmp_path, monkeypatch, hangs_at=4)
+    try:
+        for number, frame in enumerate(frames(2 * SLOTS)):
+            push(denoiser, frame, number)
+        began_s = time.perf_counter()
+        with pytest.raises(DenoiserLost, match=r"no answer for 1\.5 s"):
+            denoiser.flush()
+        assert time.perf_counter() - began_s < 30
+    finally:
+        denoiser.close()
+
+
 PARENT = """
 import sys, time
 from denoscope.acquisition.denoisers.local import DenoiserRequest

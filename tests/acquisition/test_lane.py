@@ -92,6 +92,48 @@ def test_every_frame_comes_out_in_order() -> None:
     assert lane.ended
 
 
+def test_the_end_waits_for_a_denoiser_that_is_slow_and_not_for_one_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    joins: list[float | None] = []
+
+    class Slow(Echo):
+        """Finishes steps until its flush is told to return."""
+
+        def __init__(self, *, hangs: bool) -> None:
+            super().__init__()
+            self.steps, self.hangs, self.go_on = 0, hangs, threading.Event()
+
+        def flush(self) -> list[Denoised]:
+            self.go_on.wait(20)
+            return super().flush()
+
+    for hangs in (False, True):
+        denoiser, sink = Slow(hangs=hangs), Sink()
+        lane = make(denoiser, sink)
+        join = lane._thread.join
+
+        def waited(timeout: float | None = None, *, denoiser: Slow = denoiser, join: Any = join) -> None:
+            joins.append(timeout)
+            denoiser.steps += not denoiser.hangs  # as if the whole time had passed
+            if len(joins) == 3:
+                denoiser.go_on.set()
+                join(20)
+
+        monkeypatch.setattr(lane._thread, "join", waited)
+        joins.clear()
+        feed(lane, 10)
+        denoiser.go_on.set()
+        join(20)
+        if hangs:
+            assert joins == [24.0]
+            assert "left behind" in (lane.problem or "")
+        else:
+            assert joins == [24.0] * 3
+            assert sink.indices == list(range(10))
+            assert balanced(lane, 10) == {}
+
+
 def test_no_output_is_made_without_a_frame_that_was_left_at_the_deadline(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "tiny.denoscope", window=7)
     movie = [stamped(number) for number in range(30)]

@@ -213,6 +213,7 @@ class StageClock:
 
     pushes: int = 0
     outputs: int = 0
+    estimates: int = 0
     align: float = 0.0
     normalise: float = 0.0
     encode: float = 0.0

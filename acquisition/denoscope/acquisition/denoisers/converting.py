@@ -72,6 +72,11 @@ class ConvertingDenoiser:
         """Counts of the pushed frames: denoised, dropped and held."""
         return self._denoiser.counters
 
+    @property
+    def steps(self) -> int:
+        """Count of finished steps, as the denoiser's."""
+        return int(getattr(self._denoiser, "steps", 0))
+
     def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
         """Convert one frame and push it; return the outputs that are due."""
         return self._denoiser.push(self._convert(frame), meta, skip=skip)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_TELL_EVERY_S = 0.25
+
 
 class _Server:
     """Does what the messages of a `RemoteDenoiser` say."""
@@ -38,17 +41,37 @@ class _Server:
         self._denoiser: LocalDenoiser | None = None
         self._due: deque[Denoised] = deque()
         self._told: Mapping[str, Any] | None = None
+        self._writing = threading.Lock()
+        self._works = False
 
     def serve(self) -> None:
         """Answer until the other side says `close` or is gone."""
+        threading.Thread(target=self._tell_steps, name="denoscope-steps", daemon=True).start()
         while (message := self._wire.receive()) is not None and (do := message.pop("do")) != "close":
+            self._works = True
             try:
                 answer = getattr(self, f"do_{do}")(**message)
             except Exception as error:  # noqa: BLE001  it is raised there, where the session can say it
                 answer = {"error": one_line(error), "kind": type(error).__name__}
-            self._wire.send(answer)
+            with self._writing:
+                self._works = False
+                self._wire.send(answer)
         if self._denoiser is not None:
             self._denoiser.close()
+
+    def _tell_steps(self) -> None:
+        """Send the count of finished steps before an answer that takes long, each time it has grown."""
+        told = 0
+        while True:
+            time.sleep(_TELL_EVERY_S)
+            steps = 0 if self._denoiser is None else self._denoiser.steps
+            with self._writing:
+                if self._works and steps != told:
+                    try:
+                        self._wire.send({"steps": steps})
+                    except OSError:  # the recording is gone, and this process goes too
+                        return
+            told = steps
 
     @property
     def denoiser(self) -> LocalDenoiser:

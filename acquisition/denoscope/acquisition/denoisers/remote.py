@@ -6,8 +6,10 @@
     lane: frame -> shared memory, a line of JSON  -------> Router -> backend
           sink  <- shared memory, a line of JSON <-------  outputs
 
-One frame is under way at a time, which is what keeps the memory small and the order plain. A process that
-ends, or does not answer in time and is ended, raises `DenoiserLost` in the lane, and nothing anywhere else.
+One frame is under way at a time, which is what keeps the memory small and the order plain. An answer may take
+long, because the first frames are held for the noise estimate and come back together: before it, the process
+sends how many steps it has finished. A process that ends, or finishes no step in time and is ended, raises
+`DenoiserLost` in the lane, and nothing anywhere else.
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ class RemoteDenoiser:
     request
         What to open there.
     patience_s
-        Seconds that one frame may take; a process that takes longer is ended.
+        Seconds that one step may take (to encode a frame, to denoise a frame); a process that finishes none and
+        does not answer is ended.
 
     Raises
     ------
@@ -110,6 +113,8 @@ class RemoteDenoiser:
         self._largest = (0, 0)
         self._seen: set[tuple[StreamKey, tuple[int, ...], str]] = set()
         self._counters = StreamCounters(0, 0, {}, 0)
+        self.steps = 0
+        """Finished steps, as the process told; it changes while a long answer is being worked on."""
         self._learned = dict(UNKNOWN)
         self._threads = [
             threading.Thread(
@@ -215,11 +220,13 @@ class RemoteDenoiser:
         self._ask({"do": "grow", "name": name, "largest": largest, "nbytes": self._slab.nbytes}, _OPEN_S)
 
     def _ask(self, message: Mapping[str, Any], patience_s: float) -> dict[str, Any]:
-        """Send a message and wait for the answer; `_watch` ends a process that takes too long."""
+        """Send a message and wait for the answer; `_watch` ends a process that takes too long over a step."""
         self._asked = _Asked(patience_s)
         try:
             self._wire.send(message)
-            answer = self._wire.receive()
+            while (answer := self._wire.receive()) is not None and "steps" in answer:
+                self.steps = answer["steps"]
+                self._asked = _Asked(patience_s)
         except (OSError, ValueError):  # it ended, perhaps in the middle of a message
             answer = None
         if answer is None:

@@ -284,6 +284,11 @@ class Router:
         )
 
     @property
+    def steps(self) -> int:
+        """Count of finished steps of the open streams; it changes while they work. For any thread."""
+        return sum(stream.steps for stream in tuple(self._streams.values()))
+
+    @property
     def guard(self) -> GuardFinding:
         """Frames whose denoised picture is not to be trusted, over all streams."""
         found = self._retired_guard

@@ -187,12 +187,17 @@ class DenoiseLane:
             except queue.Full:
                 if time.perf_counter() > self._deadline_s + self._finish_s:
                     break
-        self._thread.join(2 * self._finish_s + 20)
+        patience_s, finished = 2 * self._finish_s + 20, -1
+        # The frames that were held for the noise estimate come back together, which takes as long as they need.
+        while self._thread.is_alive() and finished != (finished := self._steps()):
+            self._thread.join(patience_s)
         if self._thread.is_alive():
-            self.problem = (
-                f"the denoiser did not come back within {2 * self._finish_s + 20:g} s and was left behind"
-            )
+            self.problem = f"the denoiser did not come back within {patience_s:g} s and was left behind"
         self.tally.drop("denoiser failed" if self.problem else "end of session", self.tally.left())
+
+    def _steps(self) -> int:
+        """Return how many steps the denoiser has finished, 0 for one that does not count them."""
+        return int(getattr(self._denoiser, "steps", 0))
 
     def _run(self) -> None:
         try:

@@ -276,6 +276,15 @@ class Stream:
         return tuple(self._rebinds)
 
     @property
+    def steps(self) -> int:
+        """Count of finished steps: frames encoded, outputs made, parts of an estimate.
+
+        It grows during a push or a flush that takes long, and may be asked for from another thread.
+        """
+        seconds = self._seconds
+        return seconds.pushes + seconds.outputs + seconds.estimates
+
+    @property
     def stage_seconds(self) -> StageSeconds:
         """Seconds that each stage has taken so far."""
         return self._seconds.snapshot()
@@ -564,12 +573,14 @@ class Stream:
         assert self._kind is not None
         if self._given_scanner is None:
             self._artefacts = measure_scanner(frames)
+        self._seconds.estimates += 1
         scanner = Scanner(self._artefacts, *self._kind, fix=self._fix_line_offset)
         if not scanner.idle:
             frames = np.stack([scanner.take_off(frame) for frame in frames])
         self._refinements += self._intensity is not None
         frames, all_frames, intensity = self._estimate(frames)
         self._intensity = intensity
+        self._seconds.estimates += 1
         follow = moves(frames, intensity) if self._align is None else self._align
         calibration.estimated()
         self._provisional = not calibration.complete
