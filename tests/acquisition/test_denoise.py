@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from ome_types import from_tiff
 
-from denoscope.runtime import FrameMeta, Stream
+from denoscope.acquisition import live
+from denoscope.runtime import FrameMeta, InvalidInput, Stream
 from support.field_inputs import lines_shifted
 from support.plain_results import denoise_movie
 
@@ -50,6 +52,54 @@ def test_float32_is_not_rounded(denoscope: Run, bundle: Path, movie: Path, tmp_p
     assert (counts.dtype, values.dtype) == (tifffile.imread(movie).dtype, np.float32)
     assert (values != np.rint(values)).mean() > 0.9
     assert np.abs(values - counts).max() < 0.51, "what was written in whole counts is this, rounded"
+
+
+def test_a_part_of_the_movie(denoscope: Run, bundle: Path, movie: Path, tmp_path: Path) -> None:
+    out, alone = tmp_path / "out.ome.tif", tmp_path / "alone.tif"
+    frames = tifffile.imread(movie)
+    tifffile.imwrite(alone, frames[10:31])
+    done = denoscope(
+        *("denoise", movie, "--frames", "10:31", "--output", out, "--bundle", bundle, "--float32", "--json")
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["frames"], told["denoiser"]["first_frame"]) == (21, 10)
+    denoise_movie(alone, tmp_path / "same.ome.tif", bundle=str(bundle), float32=True)
+    np.testing.assert_array_equal(tifffile.imread(out), tifffile.imread(tmp_path / "same.ome.tif"))
+    for part, words in (
+        ("10:41", "--frames 10:41 reaches beyond movie.tif, which has 40 frames"),
+        ("50:", "holds no frame"),
+        ("5", "is no range"),
+    ):
+        bad = denoscope(
+            "denoise", movie, "--frames", part, "--output", tmp_path / "no.tif", "--bundle", bundle
+        )
+        assert bad.returncode == 2
+        assert words in bad.stderr
+    assert not (tmp_path / "no.tif").exists()
+
+
+def test_a_part_of_a_run_keeps_its_times_and_is_resumed_as_the_same_part(
+    bundle: Path, movie: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    live(core=f"replay:{movie}", output=run, bundle=str(bundle), fps=500, picture=False, denoiser="thread")
+    lines = (run / "raw.jsonl").read_text(encoding="utf-8").splitlines()
+    received = [each["received_s"] for each in map(json.loads, lines) if "received_s" in each]
+    out, part = tmp_path / "out.ome.tif", slice(7, 37)
+
+    def interrupt(done: int, _total: int) -> None:
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        denoise_movie(run, out, bundle=str(bundle), frames=part, on_frame=interrupt)
+    with pytest.raises(InvalidInput, match="first frame"):
+        denoise_movie(run, out, bundle=str(bundle), frames=slice(6, 36), resume=True)
+    denoise_movie(run, out, bundle=str(bundle), frames=part, resume=True)
+    pixels = from_tiff(out).images[0].pixels
+    found = [plane.delta_t for plane in pixels.planes]
+    assert found == pytest.approx([each - received[7] for each in received[7:37]], abs=1e-6)
 
 
 @pytest.mark.parametrize(

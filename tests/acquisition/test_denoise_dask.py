@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from denoscope.acquisition import SourceUnavailable
-from denoscope.runtime import InvalidInput, open_movie
+from denoscope.acquisition.notes.nan_count import NanCount
+from denoscope.runtime import GuardFinding, InvalidInput, open_movie
 from support.plain_results import denoise_movie
 
 CUT = {"chunk": 12, "warm_up": 6}
@@ -48,6 +51,47 @@ def test_a_cluster_gives_the_same_bits(
         4,
     )  # the first chunk to end is any of four, the last has four frames
     np.testing.assert_array_equal(np.asarray(open_movie(out)), np.asarray(open_movie(whole)))
+
+
+def test_a_cluster_goes_on_where_this_computer_left_half_a_chunk(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("yaozarrs", reason="needs the extra 'formats'")
+    from denoscope.acquisition.offline import cluster
+
+    scene = 150 + 100 * np.sin(np.arange(40) / 3)
+    frames = np.random.default_rng(8).poisson(np.broadcast_to(scene, (40, 32, 40))).astype(np.float32)
+    frames[13:24, :2, :3] = np.nan
+    frames[15] = 0  # dark: shown as measured
+    movie = tmp_path / "movie.tif"
+    tifffile.imwrite(movie, frames)
+    asked: list[tuple[int, int]] = []
+
+    def here(url: str, task: Any, starts: Any, on_chunk: Any) -> None:
+        for chunk, start in starts.items():
+            asked.append((chunk.index, start))
+            _, pixels, nan_frames, guard, unusual = cluster.work_on(task, chunk, start)
+            on_chunk(chunk, NanCount(pixels, nan_frames), GuardFinding(**guard), unusual)
+
+    monkeypatch.setattr(cluster, "run_on_cluster", here)
+    whole, out = tmp_path / "whole.ome.zarr", tmp_path / "out.ome.zarr"
+    told = denoise_movie(movie, whole, bundle=str(bundle), **CUT)
+    assert any("60 pixels" in note for note in told["notes"]), told["notes"]
+    assert any("1 dark" in note for note in told["notes"]), told["notes"]
+
+    def interrupt(done: int, _total: int) -> None:
+        if done == 19:  # in the second chunk
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        denoise_movie(movie, out, bundle=str(bundle), on_frame=interrupt, **CUT)
+    result = denoise_movie(movie, out, bundle=str(bundle), dask="tcp://here", resume=True, **CUT)
+    assert asked == [(1, 19), (2, 24), (3, 36)]
+    assert (result["frames"], result["resumed_from"]) == (40, 19)
+    assert result["notes"] == told["notes"]
+    found = np.asarray(open_movie(out))
+    np.testing.assert_array_equal(found, np.asarray(open_movie(whole)))
+    assert not found[15].any()  # written although all of it is the fill value
 
 
 def test_what_a_cluster_cannot_do_is_said(bundle: Path, movie: Path, tmp_path: Path) -> None:

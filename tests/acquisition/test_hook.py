@@ -22,7 +22,7 @@ from denoscope.acquisition import OutputExists, Source, SourceFailed, attach, ho
 from denoscope.acquisition.integrations import hook as hook_module
 from denoscope.acquisition.sources.pipe import PipeSource, pack_end, pack_frame
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import InvalidInput, open_movie
 
 FRAMES = 60
 # Clocks; they differ between any two runs.
@@ -207,9 +207,24 @@ def test_a_pipe_of_something_else_is_refused() -> None:
 
 
 @pytest.mark.parametrize("connect", [hook_module.hook, lambda **more: attach(MagicMock(), **more)])
-def test_line_offsets_can_be_corrected(connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_offsets_can_be_corrected_and_the_format_chosen(
+    connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given: list[dict[str, Any]] = []
     monkeypatch.setattr(hook_module, "Follower", lambda settings, **_: given.append(settings))
-    connect(output=tmp_path, fix_line_offset=True)
+    connect(output=tmp_path, fix_line_offset=True, denoised_format="ome-zarr")
     connect(output=tmp_path)
     assert [settings["fix_line_offset"] for settings in given] == [True, False]
+    assert [settings["denoised_format"] for settings in given] == ["ome-zarr", "ome-tiff"]
+
+
+def test_it_writes_the_format_that_was_asked_for(tmp_path: Path, bundle: Path) -> None:
+    pytest.importorskip("yaozarrs", reason="needs the extra 'formats'")
+    with hook(output=tmp_path / "run", bundle=bundle, denoised_format="ome-zarr") as follower:
+        for frame in frames(12):
+            follower(frame, {"Camera": "mine"})
+    result = follower.finish()
+    assert (result.seen, result.problem) == (12, None)
+    assert open_movie(tmp_path / "run" / "denoised.ome.zarr").shape == (12, 32, 40)
+    with pytest.raises(InvalidInput, match="denoised_format"):
+        hook(output=tmp_path / "other", bundle=bundle, denoised_format="gif")  # type: ignore[arg-type]

@@ -121,7 +121,8 @@ class Nd2Double:
         points = [SimpleNamespace(name="left"), SimpleNamespace(name=None)]
         self.experiment = [SimpleNamespace(type="XYPosLoop", parameters=SimpleNamespace(points=points))]
         offsets = {i: 1 for i in range(T * P * Z) if i not in self.lost}
-        self._rdr = SimpleNamespace(_frame_offsets=offsets)
+        times_ms = [100.0 * i for i in range(T * P * Z)]
+        self._rdr = SimpleNamespace(_frame_offsets=offsets, _cached_frame_times=lambda: times_ms)
         period = SimpleNamespace(periodMs=200.0, periodDiff=SimpleNamespace(avg=250.0))
         self.experiment.append(SimpleNamespace(type="TimeLoop", parameters=period))
         for channel in self.metadata.channels:
@@ -440,6 +441,38 @@ def test_what_a_format_tells_of_its_movie_is_kept(
     assert facts.exposure_s == (0.02 if kind == "czi" else None)
     if kind == "avi":
         assert facts.times_s == pytest.approx([0.05 * n for n in range(T)])
+
+
+def test_each_frame_keeps_its_time_from_nd2_and_czi(
+    nd2_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    movie = open_movie(nd2_file, position=0, plane=1, channel=0)
+    assert isinstance(movie, LazyMovie)
+    every = movie.facts.times_s
+    assert every == pytest.approx([0.1 * P * Z * t for t in range(T)])
+    assert movie[1:3].facts.times_s == pytest.approx([0.0, 0.1 * P * Z])
+    monkeypatch.setattr(sys.modules["nd2"].ND2File, "lost", (0,))  # the first frame of another plane
+    movie = open_movie(nd2_file, position=0, plane=0, channel=0)
+    assert isinstance(movie, LazyMovie)
+    assert movie.facts.times_s == pytest.approx([0.1 * P * Z * t for t in range(T - 1)])
+
+    pytest.importorskip("czifile")
+    times = (10.0, 10.2, 10.5, 12.0, 12.25)
+    path = write_czi(tmp_path / "m.czi", pixels(T, C), "TC", names=("GFP", "RFP"), times_s=times)
+    movie = open_movie(path, channel=1)
+    assert isinstance(movie, LazyMovie)
+    assert movie.facts.times_s == pytest.approx([0.0, 0.2, 0.5, 2.0, 2.25])
+    assert movie.facts.increment_s == pytest.approx(0.25)
+    dates = tuple(46_000 + t / 86_400 for t in times)
+    days = open_movie(write_czi(tmp_path / "d.czi", pixels(T, C), "TC", times_s=dates), channel=1)
+    assert isinstance(days, LazyMovie)
+    assert days.facts.times_s == pytest.approx([0.0, 0.2, 0.5, 2.0, 2.25], abs=1e-4)
+    gap = open_movie(write_czi(tmp_path / "g.czi", pixels(T, C), "TC", without=3, times_s=times), channel=1)
+    assert isinstance(gap, LazyMovie)
+    assert gap.facts.times_s == pytest.approx([0.0, 0.5, 2.0, 2.25])
+    fewer = open_movie(write_czi(tmp_path / "f.czi", pixels(T, C), "TC", times_s=times[:2]), channel=1)
+    assert isinstance(fewer, LazyMovie)
+    assert fewer.facts.times_s is None
 
 
 def test_facts_that_make_no_sense_are_left_out() -> None:

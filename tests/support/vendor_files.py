@@ -30,9 +30,18 @@ def _segment(kind: bytes, data: bytes) -> bytes:
 
 
 def write_czi(
-    path: Path, movie: npt.NDArray[Any], axes: str, *, names: tuple[str, ...] = (), without: int | None = None
+    path: Path,
+    movie: npt.NDArray[Any],
+    axes: str,
+    *,
+    names: tuple[str, ...] = (),
+    without: int | None = None,
+    times_s: tuple[float, ...] = (),
 ) -> Path:
-    """Write an uncompressed CZI of a movie (*axes, H, W), with one block a frame; `without` leaves one out."""
+    """Write an uncompressed CZI of a movie (*axes, H, W), with one block a frame; `without` leaves one out.
+
+    `times_s` are the seconds of each point in time, which ZEN attaches.
+    """
     height, width = movie.shape[-2:]
     blocks, entries = b"", []
     for number, index in enumerate(np.ndindex(*movie.shape[:-2])):
@@ -61,10 +70,22 @@ def write_czi(
     directory_at = 32 + 512 + len(blocks)
     directory = _segment(b"ZISRAWDIRECTORY", struct.pack("<i124x", len(entries)) + b"".join(entries))
     metadata = _segment(b"ZISRAWMETADATA", struct.pack("<ii248x", len(xml), 0) + xml)
+    attached, attached_at = b"", 0
+    if times_s:
+        begin = directory_at + len(directory) + len(metadata)
+        stamps = struct.pack("<ii", 8 + 8 * len(times_s), len(times_s)) + np.array(times_s, "<f8").tobytes()
+        entry = struct.pack("<2s10sqi16s8s80s", b"A1", b"", begin, 1, b"", b"CZTIMS", b"TimeStamps")
+        attached = _segment(
+            b"ZISRAWATTACH", (struct.pack("<i12x", len(stamps)) + entry).ljust(256, b"\0") + stamps
+        )
+        attached_at = begin + len(attached)
+        attached += _segment(b"ZISRAWATTDIR", struct.pack("<i252x", 1) + entry)
     header = struct.pack(
-        "<iiii16s16siqqiq", 1, 0, 0, 0, b"", b"", 0, directory_at, directory_at + len(directory), 0, 0
+        "<iiii16s16siqqiq",
+        *(1, 0, 0, 0, b"", b"", 0, directory_at, directory_at + len(directory), 0, attached_at),
     )
-    path.write_bytes(_segment(b"ZISRAWFILE", header.ljust(512, b"\0")) + blocks + directory + metadata)
+    head = _segment(b"ZISRAWFILE", header.ljust(512, b"\0"))
+    path.write_bytes(head + blocks + directory + metadata + attached)
     return path
 
 

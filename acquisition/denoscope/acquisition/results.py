@@ -169,6 +169,8 @@ class MovieProvenance(Provenance):
     ----------
     movie
         Name of the file; None where a run was filled.
+    first_frame
+        Number in the file of the first frame that was denoised.
     chunk_frames, warm_up_frames
         Frames of a chunk, and frames before it that its stream takes first.
     run, started_utc
@@ -180,6 +182,7 @@ class MovieProvenance(Provenance):
     """
 
     movie: str | None = None
+    first_frame: int | None = None
     chunk_frames: int | None = None
     warm_up_frames: int | None = None
     run: str | None = None

@@ -33,6 +33,7 @@ import numpy.typing as npt
 from denoscope.acquisition.errors import OutputExists, SourceFailed, one_line
 from denoscope.acquisition.processes.child import start_child
 from denoscope.acquisition.results import HookCounts, HookReport, SessionReport
+from denoscope.acquisition.sinks.live import LiveFormat
 from denoscope.acquisition.sources.pipe import pack_end, pack_frame
 from denoscope.runtime import InvalidInput
 
@@ -343,13 +344,14 @@ def hook(
     lag_s: float = 5.0,
     queue_mb: float = 256.0,
     keep_raw: bool = False,
+    denoised_format: LiveFormat = "ome-tiff",
 ) -> Follower:
     """Return an ``image_process_fn`` for pycromanager's ``Acquisition`` that denoises beside it.
 
     Parameters
     ----------
     output
-        Run folder for ``denoised.ome.tif`` and the reports; it must not hold a recording yet.
+        Run folder for the denoised movie and the reports; it must not hold a recording yet.
     bundle, look_ahead, backend, threads, float32, fix_line_offset
         As for `denoscope.acquisition.SessionSettings`.
     lag_s
@@ -358,6 +360,8 @@ def hook(
         Frames that may wait for the denoiser, in MB; what comes beyond is counted and not denoised.
     keep_raw
         Write ``raw.tif`` too. The acquisition's own dataset holds every raw frame, so it is off.
+    denoised_format
+        Of the denoised movie: ``ome-tiff``, ``ome-zarr`` or ``ndtiff``.
 
     Raises
     ------
@@ -393,6 +397,7 @@ def hook(
         float32=float32,
         fix_line_offset=fix_line_offset,
         lag_s=lag_s,
+        denoised_format=denoised_format,
     )
 
 

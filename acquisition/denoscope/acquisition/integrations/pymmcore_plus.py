@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from denoscope.acquisition.sinks.live import LiveFormat
 from denoscope.runtime import InvalidInput
 
 from .hook import Follower, open_follower
@@ -135,6 +136,7 @@ def attach(
     lag_s: float = 5.0,
     queue_mb: float = 256.0,
     keep_raw: bool = True,
+    denoised_format: LiveFormat = "ome-tiff",
 ) -> Following:
     """Return a context manager that denoises what a pymmcore-plus core acquires inside its block.
 
@@ -147,12 +149,14 @@ def attach(
     core
         A ``CMMCorePlus``.
     output
-        Run folder for ``denoised.ome.tif``, ``raw.tif`` and the reports.
+        Run folder for the denoised movie, ``raw.tif`` and the reports.
     bundle, look_ahead, backend, threads, float32, fix_line_offset, lag_s, queue_mb
         As for `hook`.
     keep_raw
         Write ``raw.tif``, the frames that reached the denoising process; off where the acquisition writes
         its own data.
+    denoised_format
+        As for `hook`.
 
     Raises
     ------
@@ -181,5 +185,6 @@ def attach(
         float32=float32,
         fix_line_offset=fix_line_offset,
         lag_s=lag_s,
+        denoised_format=denoised_format,
     )
     return Following(core, follower)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from .chunks import Chunk, run_chunk
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration
 
-__all__ = ["Task", "run_on_cluster"]
+__all__ = ["Task", "run_on_cluster", "work_on"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Task:
 
     Parameters
     ----------
-    movie, channel, plane, position, interleaved, camera, float32
-        What to read, and whether as float32.
+    movie, channel, plane, position, interleaved, first, length, camera, float32
+        What to read, from which frame on and how many frames, and whether as float32.
     zarr
         OME-Zarr that is being written, a chunk a frame.
     bundle, digest
@@ -56,12 +56,14 @@ class Task:
     scanner: dict[str, Any]
     fix_line_offset: bool
     interleaved: int | None = None
+    first: int = 0
+    length: int | None = None
 
 
-def _work(task: Task, chunk: Chunk) -> tuple[int, int, int, dict[str, Any], dict[str, int]]:
+def work_on(task: Task, chunk: Chunk, start: int) -> tuple[int, int, int, dict[str, Any], dict[str, int]]:
     """Denoise one chunk on a worker; return its index, pixels and frames of NaN, what the guard found, unusual frames.
 
-    Doing it twice writes the same frames twice.
+    Frames of the chunk before `start` are there already, and counted. Doing it twice writes the same frames twice.
     """
     from denoscope.acquisition.sinks.zarr import frames_of
     from denoscope.runtime import Intensity, ScannerArtefacts, Stream, as_float32, open_movie
@@ -73,6 +75,8 @@ def _work(task: Task, chunk: Chunk) -> tuple[int, int, int, dict[str, Any], dict
         position=task.position,
         interleaved=task.interleaved,
     )
+    if task.length is not None and task.length < len(movie):
+        movie = movie[task.first : task.first + task.length]
     if task.camera is not None:
         movie = task.camera.correct_movie(movie)
     if task.float32:
@@ -89,7 +93,7 @@ def _work(task: Task, chunk: Chunk) -> tuple[int, int, int, dict[str, Any], dict
         threads=int(task.details["threads"]) if "threads" in task.details else None,
     ) as stream:
         _check(task, stream.bundle.digest, dict(stream.backend_info))
-        for out in run_chunk(stream, movie, chunk):
+        for out in run_chunk(stream, movie, chunk, start):
             output[out.meta.number] = np.asarray(out.frame)
             nan.add(out.frame)
         unusual = dict(stream.counters.unusual)
@@ -112,7 +116,7 @@ def _check(task: Task, digest: str, details: dict[str, str]) -> None:
 def run_on_cluster(
     url: str,
     task: Task,
-    chunks: list[Chunk],
+    starts: Mapping[Chunk, int],
     on_chunk: Callable[[Chunk, NanCount, GuardFinding, dict[str, int]], None],
 ) -> None:
     """Denoise chunks on a cluster.
@@ -121,11 +125,11 @@ def run_on_cluster(
     ----------
     url
         Of the scheduler, like ``tcp://10.0.0.5:8786``.
-    task, chunks
-        What to do.
+    task, starts
+        What to do: chunks, and the first frame of each that is not there yet.
     on_chunk
-        Called when a chunk is on the disk, in any order, with its pixels that are NaN, what the guard found,
-        and its unusual frames.
+        Called when a chunk is on the disk, in any order, with what was found in the frames from its start on: pixels
+        that are NaN, what the guard found, and unusual frames.
 
     Raises
     ------
@@ -137,7 +141,7 @@ def run_on_cluster(
     require("distributed", extra="dask", purpose="`dask`")
     from dask.distributed import Client, as_completed
 
-    by_index = {chunk.index: chunk for chunk in chunks}
+    by_index = {chunk.index: chunk for chunk in starts}
     with ExitStack() as stack:
         try:
             client: Any = stack.enter_context(Client(url, timeout="10s", set_as_default=False))
@@ -145,7 +149,7 @@ def run_on_cluster(
             raise SourceUnavailable(
                 f"no Dask scheduler answers at {url} ({one_line(error)}): start one, or check `dask`."
             ) from error
-        futures = [client.submit(_work, task, chunk, pure=False) for chunk in chunks]
+        futures = [client.submit(work_on, task, *each, pure=False) for each in starts.items()]
         try:
             for future in as_completed(futures, loop=client.loop):
                 index, pixels, frames, guard, unusual = future.result()

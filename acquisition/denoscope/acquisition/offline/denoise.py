@@ -21,7 +21,7 @@ from denoscope.acquisition.raw.disk import check_space
 from denoscope.acquisition.raw.pages import PageFile
 from denoscope.acquisition.results import CameraRecord, Denoising, MovieProvenance
 from denoscope.acquisition.sinks import FrameIndex, Layout, MovieSink, format_of, open_sink
-from denoscope.runtime import GuardFinding, InvalidInput
+from denoscope.runtime import GuardFinding, InvalidInput, counted
 
 from .chunks import CHUNK, WARM_UP, Chunk, Cut, calibrate, run_chunk
 from .input_watch import WatchedMovie, sample_hash
@@ -50,6 +50,7 @@ def denoise_movie(
     plane: str | None = None,
     position: str | None = None,
     interleaved: int | None = None,
+    frames: slice = slice(None),
     camera: CameraCalibration | None = None,
     float32: bool = False,
     fix_line_offset: bool = False,
@@ -76,6 +77,8 @@ def denoise_movie(
         Which, where the movie has several.
     interleaved
         Channels that take turns frame by frame in a file that does not say so.
+    frames
+        Part of the movie to denoise, as ``slice(100, 500)``; what is written begins with its first frame.
     camera
         Calibration to correct the frames with; the output then is float32, in photo-electrons.
     float32
@@ -119,7 +122,7 @@ def denoise_movie(
     work.fix_line_offset = fix_line_offset
     with ExitStack() as stack:
         work.unlocked = stack.enter_context(locked(output, std, journal=work.journal.exists()))
-        work.open_movie(channel, plane, position, interleaved)
+        work.open_movie(channel, plane, position, interleaved, frames)
         work.open_stream(stack, bundle, backend, look_ahead, resume=resume)
         work.open_output(stack)
         if dask is None:
@@ -165,7 +168,12 @@ class _Work:
         """Findings of the interrupted run, and of a cluster's workers."""
 
     def open_movie(
-        self, channel: str | None, plane: str | None, position: str | None, interleaved: int | None
+        self,
+        channel: str | None,
+        plane: str | None,
+        position: str | None,
+        interleaved: int | None,
+        part: slice,
     ) -> None:
         """Open the movie, and check its noise and the disk."""
         from denoscope.runtime import LazyMovie, as_float32, open_movie
@@ -173,9 +181,15 @@ class _Work:
         frames = open_movie(
             self.movie, channel=channel, plane=plane, position=position, interleaved=interleaved
         )
+        whole, chosen = len(frames), _range_of(part, len(frames), self.movie)
+        if len(chosen) < whole:
+            frames = frames[chosen.start : chosen.stop]
         self.note = frames.note if isinstance(frames, LazyMovie) else ""
         self.noise = check_noise(frames, self.camera)
-        self.job: dict[str, Any] = {
+        self.first = chosen.start
+        # Not in the journals of older runs, which took every frame.
+        part_of: dict[str, Any] = {"first_frame": chosen.start} if len(chosen) < whole else {}
+        self.job: dict[str, Any] = part_of | {
             "movie": self.movie.name,
             "part": [channel, plane, position, *([interleaved] if interleaved else [])],
             "frames": len(frames),
@@ -195,7 +209,7 @@ class _Work:
         self.length = len(frames)
         self.cut = Cut(self.length, self.cut.chunk, self.cut.warm_up)
         shape, dtype = (self.frames.shape[1], self.frames.shape[2]), self.frames.dtype
-        self.about = about = about_movie(self.movie, self.length, channel, frames)
+        self.about = about = about_movie(self.movie, whole, channel, frames).of_frames(chosen)
         self.info = info = SourceInfo(
             "file",
             self.movie.name,
@@ -256,6 +270,7 @@ class _Work:
                 "scanner": self.stream.scanner,
                 "float32": self.float32,
                 "fix_line_offset": self.fix_line_offset,
+                "first_frame": self.first,
                 "chunk_frames": self.cut.chunk,
                 "warm_up_frames": self.cut.warm_up,
             }
@@ -323,11 +338,9 @@ class _Work:
             raise
 
     def run_on_cluster(self, url: str, bundle: str) -> None:
-        """Let a cluster do the chunks that are not there yet, a half chunk anew."""
+        """Let a cluster do what is not there yet."""
         from .cluster import Task, run_on_cluster
 
-        self.done -= self.journal.frames
-        self.journal.half = 0, ""
         self.resumed_from, self.started_s = self.done, time.perf_counter()
         channel, plane, position, *turns = self.job["part"]
         task = Task(
@@ -348,6 +361,8 @@ class _Work:
             self.job["scanner"],
             self.fix_line_offset,
             turns[0] if turns else None,
+            self.first,
+            self.length,
         )
 
         def on_chunk(chunk: Chunk, nan: NanCount, guard: GuardFinding, unusual: dict[str, int]) -> None:
@@ -355,12 +370,18 @@ class _Work:
             self.journal.chunks.add(chunk.index)
             self.journal.nan.pixels += nan.pixels
             self.journal.nan.frames += nan.frames
-            self.done += chunk.stop - chunk.start
+            self.done += chunk.stop - starts[chunk]
+            if starts[chunk] > chunk.start:  # what was left of the chunk that this computer had begun
+                self.journal.half = 0, ""
             self._save()
             self.on_frame(self.done, self.length)
 
         waiting = [chunk for chunk in self.cut if chunk.index not in self.journal.chunks]
-        run_on_cluster(url, task, waiting, on_chunk)
+        # A run on one computer leaves the first of them half done.
+        starts = {chunk: chunk.start for chunk in waiting}
+        if waiting:
+            starts[waiting[0]] += self.journal.frames
+        run_on_cluster(url, task, starts, on_chunk)
 
     def _run_chunks(self) -> None:
         for chunk in self.cut:
@@ -448,6 +469,21 @@ class _Work:
         noise = noise_note(self.provenance.intensity)
         notes = (noise, rounding, unusual, self.journal.nan.note(), *scanner, self.unlocked, said)
         return [note for note in notes if note]
+
+
+def _range_of(part: slice, length: int, movie: Path) -> range:
+    """Return the frames of a movie that `part` names."""
+    start, stop = part.start or 0, length if part.stop is None else part.stop
+    if part.step not in (None, 1) or not 0 <= start < stop:
+        raise InvalidInput(
+            f"`frames` {start}:{stop} of {movie.name} ({counted(length, 'frame')}) holds no frame: give A:B with A < B."
+        )
+    if stop > length:
+        raise InvalidInput(
+            f"`frames` {start}:{stop} reaches beyond {movie.name}, which has {counted(length, 'frame')}: give frames "
+            f"between 0 and {length}."
+        )
+    return range(start, stop)
 
 
 def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

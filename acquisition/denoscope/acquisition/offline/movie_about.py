@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,14 @@ class MovieAbout:
     increment_s: float | None = None
     times_s: tuple[float, ...] | None = None
     objective: str | None = None
+
+    def of_frames(self, frames: range) -> MovieAbout:
+        """Return the facts of some of the frames, by their numbers."""
+        times = self.times_s
+        if times is None or len(times) == len(frames):
+            return self
+        cut = times[frames.start : frames.stop]
+        return replace(self, times_s=_from_zero(list(cut), len(frames)))
 
 
 def movie_of(path: Path) -> Path:

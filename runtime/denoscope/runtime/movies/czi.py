@@ -25,6 +25,8 @@ _KINDS = {"T": "time", "Z": "plane", "C": "channel", "S": "position"}
 _READ_SINCE_2019 = (0, 1, 4)  # uncompressed, JPEG, JPEG XR
 
 # Where a block begins along an axis, how many entries it has there, and how many are stored.
+_DAY_S = 86_400.0
+_DATES_FROM = 20_000.0  # stamps above are days since 1899 (some programs), those below seconds of a recording
 _Extent = dict[str, tuple[int, int, int]]
 
 
@@ -74,7 +76,7 @@ def _opened(path: Path, file: Any, close: Callable[[], None], wanted: Wanted, li
     if not movie:
         raise InvalidInput(f"{path} has no frame of this channel, plane and position: choose others.")
     lost = len(wished) - len(movie)
-    timed = choice.time is not None and order[choice.time] == "T" and not lost
+    over_time = choice.time is not None and order[choice.time] == "T"
     extent, first = movie[0]
     height, width = extent["Y"][1], extent["X"][1]
     sizes = {(e["Y"][1], e["X"][1]) for e, _ in movie}
@@ -116,7 +118,13 @@ def _opened(path: Path, file: Any, close: Callable[[], None], wanted: Wanted, li
             if lost
             else ""
         ),
-        facts=_facts(file, dict(zip(order, choice.fixed, strict=True)).get("C", 0), timed=timed),
+        facts=_facts(
+            file,
+            dict(zip(order, choice.fixed, strict=True)).get("C", 0),
+            [at[order.index("T")] for at in wished if at in places] if over_time else [],
+            values[order.index("T")][-1] + 1 if over_time else 0,
+            timed=over_time and not lost,
+        ),
     )
 
 
@@ -139,8 +147,20 @@ def _metadata(file: Any) -> ET.Element:
         return ET.Element("none")
 
 
-def _facts(file: Any, channel: int, *, timed: bool) -> Facts:
-    """Return pixel size (stored in metres), interval, exposure (in nanoseconds), channel and objective."""
+def _times(file: Any, points: list[int], total: int) -> tuple[float, ...] | None:
+    """Return the seconds at which the frames of some of the points in time were taken, None where the file has none."""
+    for attachment in file.attachments():
+        if attachment.attachment_entry.name == "TimeStamps":
+            stamps = np.asarray(attachment.data(), float).ravel()
+            if not points or len(stamps) != total:  # those of every plane or tile, or of a part of the movie
+                return None
+            unit_s = _DAY_S if stamps[0] > _DATES_FROM else 1.0
+            return tuple((unit_s * (stamps[points] - stamps[0])).tolist())
+    return None
+
+
+def _facts(file: Any, channel: int, points: list[int], total: int, *, timed: bool) -> Facts:
+    """Return pixel size (stored in metres), times, exposure (in nanoseconds), channel and objective."""
     root = _metadata(file)
     image = "./Metadata/Information/Image/Dimensions"
     lens = "./Metadata/Information/Instrument/Objectives/Objective"
@@ -153,6 +173,7 @@ def _facts(file: Any, channel: int, *, timed: bool) -> Facts:
         increment_s=told(lambda: float(root.findtext(f"{image}/T/Positions/Interval/Increment", "")))
         if timed
         else None,
+        times_s=told(lambda: _times(file, points, total)),
         exposure_s=told(lambda: float(about.findtext("ExposureTime")) / 1e9),
         channel=told(lambda: about.get("Name")),
         objective=root.findtext(f"{lens}/Manufacturer/Model") or told(lambda: root.find(lens).get("Name")),  # type: ignore[union-attr]

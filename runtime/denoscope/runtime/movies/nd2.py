@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,26 @@ def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
         compressed=math.prod((*loops, channels, height, width)) * file.dtype.itemsize > path.stat().st_size,
         limit_bytes=limit_bytes,
         note="; ".join(filter(None, (choice.note, note))),
-        facts=_facts(file, choice.fixed[-1], timed=timed),
+        facts=_facts(
+            file,
+            choice.fixed[-1],
+            (kept if kept is not None else [number(t) for t in range(choice.length)]) if timed else [],
+            timed=timed,
+        ),
     )
 
 
-def _facts(file: Any, channel: int, *, timed: bool) -> Facts:
-    """Return pixel size, interval, channel and objective as the library gives them."""
+def _times(file: Any, numbers: list[int]) -> tuple[float, ...] | None:
+    """Return the seconds at which these frames of the file were taken, None where the file has none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of files without times
+        # The public way decodes the metadata of one frame after another, which takes minutes of a long movie.
+        times_ms = np.asarray(file._rdr._cached_frame_times(), float)
+    return tuple((times_ms[numbers] / 1e3).tolist()) if numbers else None
+
+
+def _facts(file: Any, channel: int, numbers: list[int], *, timed: bool) -> Facts:
+    """Return pixel size, times, channel and objective as the library gives them."""
 
     def step() -> float:
         """Return the measured interval in seconds, or the one that was set."""
@@ -90,6 +105,7 @@ def _facts(file: Any, channel: int, *, timed: bool) -> Facts:
     return Facts(
         pixel_size_um=told(lambda: file.voxel_size().x),
         increment_s=told(step) if timed else None,
+        times_s=told(lambda: _times(file, numbers)),
         channel=told(lambda: file.metadata.channels[channel].channel.name),
         objective=told(lambda: file.metadata.channels[channel].microscope.objectiveName),
     )

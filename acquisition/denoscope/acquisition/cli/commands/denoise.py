@@ -18,6 +18,7 @@ from denoscope.acquisition.cli.movie_options import (
     PlaneOption,
     PositionOption,
 )
+from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 from denoscope.acquisition.denoisers.converting import load_camera
 from denoscope.runtime import counted
@@ -64,6 +65,7 @@ def denoise(
     plane: PlaneOption = None,
     position: PositionOption = None,
     interleaved: InterleavedOption = None,
+    frames: Annotated[str | None, typer.Option(help="Denoise frames A:B only, for example 0:500.")] = None,
     camera_gain: GainOption = None,
     camera_offset: OffsetOption = None,
     camera_roi: RoiOption = None,
@@ -100,6 +102,7 @@ def denoise(
             plane=plane,
             position=position,
             interleaved=interleaved,
+            frames=frame_range(frames),
             camera=load_camera(camera_gain, camera_offset, camera_roi),
             float32=float32,
             fix_line_offset=fix_line_offset,
@@ -119,6 +122,7 @@ def denoise(
             plane=plane,
             position=position,
             interleaved=interleaved,
+            frames=frames,
             resume=resume or None,
             dask=dask,
             float32=float32 or None,
