@@ -1,0 +1,1 @@
+"""Triggers: what a denoised frame must show, and what is done then."""

@@ -1,0 +1,371 @@
+"""Regions: from every kind of file, measured in every frame, and hostile files refused."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from denoscope.acquisition.regions.baseline import Baseline
+from denoscope.acquisition.regions.finding import RegionFinder, find_cells
+from denoscope.acquisition.regions.measure import RegionMeter
+from denoscope.acquisition.regions.reading import found_radius, read_regions, regions_of_layer
+from denoscope.acquisition.regions.regions import Regions
+from denoscope.acquisition.regions.stat_npy import read_stat
+from denoscope.acquisition.regions.trace_file import TraceFile, TraceThread, read_traces
+from denoscope.runtime import InvalidInput
+
+SHAPE = (40, 50)
+
+
+def stat(count: int = 3) -> Any:
+    return np.array(
+        [
+            {
+                "ypix": np.array([n, n, n + 1]),
+                "xpix": np.array([2, 3, 2], np.int32),
+                "lam": np.ones(3, np.float32),
+                "med": (1.0, 2.0),
+                "radius": np.float32(3.5),
+                "overlap": np.zeros(3, bool),
+                "manual": True,
+                "name": "cell",
+            }
+            for n in range(count)
+        ],
+        dtype=object,
+    )
+
+
+def save_stat(path: Path, value: Any) -> Path:
+    np.save(path, value, allow_pickle=True)
+    return path
+
+
+class Evil:
+    """A pickle of it runs a command."""
+
+    def __reduce__(self) -> Any:
+        return os.system, ("touch hacked",)
+
+
+class Changing:
+    """A pickle of it calls numpy to load another file."""
+
+    def __reduce__(self) -> Any:
+        return np.load, ("anything.npy",)
+
+
+def test_stat_npy_is_read_like_numpy_reads_it(tmp_path: Path) -> None:
+    regions = read_regions(save_stat(tmp_path / "stat.npy", stat()), SHAPE)
+    assert regions.names == ("0", "1", "2")
+    np.testing.assert_array_equal(np.sort(regions.pixels(1)), [52, 53, 102])
+    read = read_stat(tmp_path / "stat.npy")[2]
+    assert read["radius"] == np.float32(3.5)
+    assert read["name"] == "cell"
+    np.testing.assert_array_equal(read["overlap"], np.zeros(3, bool))
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_stat_npy_of_every_age_of_pickle_is_read(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "stat.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (3,)})
+        pickle.dump(stat(), file, protocol=protocol)
+    assert len(read_stat(path)) == 3
+
+
+def test_only_what_suite2p_calls_a_cell_is_taken(tmp_path: Path) -> None:
+    save_stat(tmp_path / "stat.npy", stat())
+    np.save(tmp_path / "iscell.npy", np.array([[1, 0.9], [0, 0.1], [1, 0.8]]))
+    assert read_regions(tmp_path, SHAPE).names == ("0", "2")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array([{"ypix": Evil(), "xpix": 1}], dtype=object),
+        np.array([Changing()], dtype=object),
+        np.array([{"ypix": np.zeros(2), "xpix": np.array([b"a", "b"], dtype=object)}], dtype=object),
+        np.array([{"ypix": {1, 2}, "xpix": 3}], dtype=object),
+        np.array([{"ypix": Path("x"), "xpix": 3}], dtype=object),
+        np.array([{"wrong": 1}], dtype=object),
+        np.array([3, "x"], dtype=object),
+    ],
+    ids=["command", "numpy-load", "bytes", "set", "path", "no-pixels", "no-dictionaries"],
+)
+def test_a_stat_npy_that_holds_anything_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput, match=r"stat\.npy"):
+        read_regions(save_stat(tmp_path / "stat.npy", value), SHAPE)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_pickle_cannot_change_the_reader_or_multiply_itself(tmp_path: Path) -> None:
+    head = b"\x93NUMPY\x01\x00"
+    text = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+    text += b" " * (117 - len(text)) + b"\n"
+    head += len(text).to_bytes(2, "little") + text
+    laughs: Any = ["ha"] * 10
+    for _ in range(7):
+        laughs = [laughs] * 10
+    for body in (
+        pickle.dumps(laughs),
+        b"cnumpy\nndarray\n(dp0\nVx\nI1\nsb.",  # BUILD on a function
+        b"cnumpy\nndarray\n(tR.",
+        b"cbuiltins\neval\n(V1+1\ntR.",
+    ):
+        path = tmp_path / "stat.npy"
+        path.write_bytes(head + body)
+        with pytest.raises(InvalidInput):
+            read_stat(path)
+
+
+@pytest.mark.parametrize("length", [0, 5, 9, 60, 140, 300])
+def test_a_stat_npy_that_is_cut_off_is_refused(tmp_path: Path, length: int) -> None:
+    whole = save_stat(tmp_path / "whole.npy", stat()).read_bytes()
+    cut = tmp_path / "stat.npy"
+    cut.write_bytes(whole[:length])
+    with pytest.raises(InvalidInput):
+        read_regions(cut, SHAPE)
+
+
+def test_regions_of_imagej_cover_the_pixels_that_imagej_covers(tmp_path: Path) -> None:
+    roifile = pytest.importorskip("roifile", reason="needs the extra 'regions'")
+    polygon = roifile.ImagejRoi.frompoints([[10, 5], [20, 5], [20, 9], [10, 9]], name="soma 1")
+    rectangle = roifile.ImagejRoi(
+        roitype=roifile.ROI_TYPE.RECT, top=2, left=3, bottom=6, right=8, name="soma 2"
+    )
+    oval = roifile.ImagejRoi(
+        roitype=roifile.ROI_TYPE.OVAL, top=20, left=20, bottom=30, right=30, name="soma 3"
+    )
+    path = tmp_path / "cells.zip"
+    roifile.roiwrite(path, [polygon, rectangle, oval])
+    regions = read_regions(path, SHAPE)
+    assert regions.names == ("soma 1", "soma 2", "soma 3")
+    assert regions.sizes.tolist()[:2] == [40, 20]
+    assert abs(int(regions.sizes[2]) - np.pi * 25) < 6
+    labels = regions.labels()
+    assert labels[5:9, 10:20].min() == labels[5:9, 10:20].max() == 1
+    assert labels[2:6, 3:8].min() == 2
+    line = roifile.ImagejRoi(roitype=roifile.ROI_TYPE.LINE, name="axis")
+    roifile.roiwrite(tmp_path / "line.roi", line)
+    with pytest.raises(InvalidInput, match=r"axis of .* is a line and encloses nothing"):
+        read_regions(tmp_path / "line.roi", SHAPE)
+    (tmp_path / "bad.zip").write_bytes(b"PK no zip")
+    with pytest.raises(InvalidInput, match="holds no regions of ImageJ"):
+        read_regions(tmp_path / "bad.zip", SHAPE)
+
+
+def test_label_images_and_shapes_of_napari_are_read(tmp_path: Path) -> None:
+    labels = np.zeros(SHAPE, np.uint16)
+    labels[3:6, 4:8], labels[20:30, 20:30] = 7, 2
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+    np.save(tmp_path / "labels.npy", labels)
+    for name in ("labels.tif", "labels.npy"):
+        regions = read_regions(tmp_path / name, SHAPE)
+        assert dict(zip(regions.names, regions.sizes.tolist(), strict=True)) == {"2": 100, "7": 12}
+    (tmp_path / "shapes.csv").write_text(
+        "index,shape-type,vertex-index,axis-0,axis-1\n"
+        + "".join(
+            f"0,rectangle,{i},{y},{x}\n"
+            for i, (y, x) in enumerate([(2.5, 3.5), (2.5, 7.5), (5.5, 7.5), (5.5, 3.5)])
+        )
+    )
+    assert read_regions(tmp_path / "shapes.csv", SHAPE).sizes.tolist() == [12]
+    corners = np.array([[2.5, 3.5], [2.5, 7.5], [5.5, 7.5], [5.5, 3.5]])
+    Shapes = type("Shapes", (SimpleNamespace,), {})
+    layer = Shapes(name="drawn", shape_type=["polygon"], data=[corners])
+    assert regions_of_layer(layer, SHAPE).sizes.tolist() == [12]
+    Labels = type("Labels", (SimpleNamespace,), {})
+    assert len(regions_of_layer(Labels(name="cells", data=labels), SHAPE)) == 2
+    with pytest.raises(InvalidInput, match="one of Points"):
+        regions_of_layer(type("Points", (SimpleNamespace,), {})(name="p"), SHAPE)
+
+
+def test_regions_that_cannot_be_used_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "empty.tif", np.zeros(SHAPE, np.uint8))
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros(SHAPE, np.float32))
+    tifffile.imwrite(tmp_path / "big.tif", np.ones((60, 60), np.uint8))
+    (tmp_path / "text.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "cells.txt").write_text("x")
+    for name, says in (
+        ("empty.tif", "no region"),
+        ("float.tif", "whole numbers"),
+        ("big.tif", "60 x 60"),
+        ("text.csv", "columns index"),
+        ("cells.txt", "files end with"),
+        ("absent.zip", "no such file"),
+    ):
+        with pytest.raises(InvalidInput, match=says) as caught:
+            read_regions(tmp_path / name, SHAPE)
+        assert "\n" not in str(caught.value)
+    for word in ("find:0", "find:abc", "find:1e9"):
+        with pytest.raises(InvalidInput, match="radius"):
+            found_radius(word)
+    assert (found_radius("find"), found_radius("find:4"), found_radius("x.zip")) == (6.0, 4.0, None)
+
+
+def test_regions_of_one_name_are_told_apart() -> None:
+    regions = Regions((1, 3), ["a", "a", "a"], [np.array([0]), np.array([1]), np.array([2])])
+    assert regions.names == ("a", "a (2)", "a (3)")
+
+
+def test_means_are_those_of_the_pixels_for_every_dtype() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 5, SHAPE)
+    meter = RegionMeter(Regions.from_labels(labels))
+    for dtype in (np.uint8, np.uint16, np.float32, np.int16):
+        frame = rng.integers(0, 200, SHAPE).astype(dtype)
+        traces = meter.measure(frame, frame, np.ones(SHAPE, np.float32))
+        wanted = [frame[labels == value].mean(dtype=np.float64) for value in range(1, 5)]
+        np.testing.assert_allclose(traces.denoised, wanted, rtol=1e-6)
+    whole = RegionMeter(Regions.from_labels(np.ones((300, 300), np.uint8)))
+    bright = np.full((300, 300), 65535, np.uint16)
+    assert whole.measure(bright, bright, None).raw[0] == 65535
+    with pytest.raises(InvalidInput, match="frames of this size"):
+        meter.measure(bright, bright, None)
+
+
+def test_the_baseline_is_causal_and_a_transient_does_not_lift_it() -> None:
+    baseline = Baseline(2)
+    values = np.array([100.0, 50.0])
+    for _ in range(200):
+        before = baseline.add(values).copy()
+    flash = [baseline.add(values + np.array([300.0, 0.0])).copy() for _ in range(20)]
+    np.testing.assert_allclose(before, values)
+    np.testing.assert_allclose(flash[-1], values)
+    for _ in range(2000):  # a step that lasts becomes the baseline
+        last = baseline.add(values + 10).copy()
+    np.testing.assert_allclose(last, values + 10)
+    assert np.isfinite(baseline.add(np.array([np.nan, 60.0]))).all()
+
+
+def test_change_is_relative_to_the_light_without_the_dark_counts() -> None:
+    regions = Regions.from_labels(np.ones((4, 4), np.uint8))
+    meter = RegionMeter(regions, dark=100)
+    frame = np.full((4, 4), 200, np.uint16)
+    for _ in range(40):
+        calm = meter.measure(frame, frame, None)
+    flash = meter.measure(frame * 2, frame * 2, None)
+    assert calm.dff[0] == 0.0
+    assert flash.dff[0] == pytest.approx(2.0)
+    assert np.isnan(RegionMeter(regions, dark=500).measure(frame, frame, None).dff[0])
+    assert flash.of("1")["dff"] == pytest.approx(2.0)
+
+
+def test_the_deviation_of_a_mean_is_more_than_independent_pixels_would_give() -> None:
+    regions = Regions.from_labels(np.kron(np.arange(1, 5).reshape(2, 2), np.ones((9, 9), int)))
+    meter = RegionMeter(regions)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        frame = rng.normal(100, 10, (18, 18)).astype(np.float32)
+        traces = meter.measure(frame, np.full_like(frame, 100) + rng.normal(0, 0.3), np.full_like(frame, 1.0))
+    assert (traces.std > 1 / 9).all()
+    assert (traces.std < 1.0).all()
+
+
+def test_cells_are_found_where_they_are_and_nowhere_else() -> None:
+    rng = np.random.default_rng(4)
+    truth = [(20, 20), (20, 60), (60, 30), (70, 70)]
+    rows, columns = np.mgrid[:96, :96]
+    finder = RegionFinder(5.0, frames=20)
+    found = None
+    for number in range(20):
+        frame = rng.normal(100, 3, (96, 96))
+        for place, (y, x) in enumerate(truth):
+            if place < 3 or number == 11:  # the last flashes once
+                frame += 60 * (np.hypot(rows - y, columns - x) < 5)
+        assert found is None
+        found = finder.add(np.round(frame).astype(np.uint16))
+    assert found is not None
+    labels = found.labels()
+    assert len(found) == 4
+    assert {int(labels[y, x]) for y, x in truth} == {1, 2, 3, 4}
+    assert 30 < found.sizes.min() <= found.sizes.max() < 200
+    with pytest.raises(InvalidInput, match="no cell"):
+        find_cells([rng.normal(0, 1, (96, 96))], 5.0)
+
+
+def test_traces_survive_a_kill_and_a_torn_line(tmp_path: Path) -> None:
+    regions = Regions.from_labels(np.array([[1, 1, 0], [2, 0, 3]]))
+    path = tmp_path / "traces.csv"
+    meter, file = RegionMeter(regions), TraceFile(path, regions)
+    rng = np.random.default_rng(2)
+    frames = rng.integers(0, 999, (30, 2, 3)).astype(np.uint16)
+    measured = []
+    for number, frame in enumerate(frames):
+        measured.append(meter.measure(frame, frame[::-1], np.ones((2, 3), np.float32)))
+        file.append(number, number + 5, number / 30, "", measured[-1])
+        if number in (0, 12):  # readable while it grows, because every line is handed to the system at once
+            assert len(read_traces(path)) == number + 1
+    file.close()
+    table = read_traces(tmp_path)
+    assert table.names == ("1", "2", "3")
+    assert table.frame[3] == 8
+    for kind in ("raw", "denoised", "std", "dff"):
+        np.testing.assert_allclose(
+            getattr(table, kind), [getattr(each, kind) for each in measured], rtol=1e-8
+        )
+    whole = path.read_bytes()
+    for end in (b"29,34,0.9", b"29,34,0.9,,1,2\n", b"\x00" * 40, b"\xff\xfe"):
+        path.write_bytes(whole + end)
+        torn = read_traces(path)
+        assert torn.torn
+        assert len(torn) == 30
+    path.write_bytes(whole.replace(b"\n5,", b"\nfive,", 1))
+    with pytest.raises(InvalidInput, match="line 7"):
+        read_traces(path)
+    path.write_text("a,b\n")
+    with pytest.raises(InvalidInput, match="no traces"):
+        read_traces(path)
+
+
+def test_traces_that_are_continued_equal_those_of_one_go(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    regions = Regions.from_labels(rng.integers(0, 4, (12, 12)))
+    frames = rng.normal(200, 20, (120, 12, 12)).astype(np.float32)
+    sds = rng.uniform(1, 3, (120, 12, 12)).astype(np.float32)
+    whole = RegionMeter(regions)
+    wanted = [whole.measure(raw, raw + 1, sd) for raw, sd in zip(frames, sds, strict=True)]
+    path = tmp_path / "traces.csv"
+    first, file = RegionMeter(regions), TraceFile(path, regions)
+    for number in range(70):
+        file.append(number, number, None, "", first.measure(frames[number], frames[number] + 1, sds[number]))
+    file.close()
+    path.write_bytes(path.read_bytes()[:-40])  # one line is torn, and the movie is there up to frame 64
+    again, file = RegionMeter(regions), TraceFile(path, regions, keep=64)
+    table = read_traces(path)
+    assert len(table) == 64
+    for row in range(64):
+        again.replay(table.raw[row], table.denoised[row], table.std[row])
+    for number in range(64, 120):
+        got = again.measure(frames[number], frames[number] + 1, sds[number])
+        for kind in ("raw", "denoised", "std", "dff"):
+            np.testing.assert_allclose(
+                getattr(got, kind), getattr(wanted[number], kind), rtol=1e-6, atol=1e-9
+            )
+    file.close()
+
+
+def test_a_disk_that_refuses_costs_traces_and_nothing_else(tmp_path: Path) -> None:
+    regions = Regions.from_labels(np.array([[1, 2]]))
+    file = TraceFile(tmp_path / "traces.csv", regions)
+    thread = TraceThread(file)
+    frame = np.array([[1, 2]], np.uint16)
+    traces = RegionMeter(regions).measure(frame, frame, None)
+    thread.offer(0, 0, 0.0, "", traces)
+    file._write = lambda _line: (_ for _ in ()).throw(OSError(28, "No space left on device"))  # type: ignore[method-assign]
+    for number in range(5):
+        thread.offer(number, number, 0.0, "", traces)
+    record = thread.close()
+    assert "No space" in str(thread.problem)
+    assert record.frames + record.missed == 6
