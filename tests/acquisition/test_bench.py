@@ -15,7 +15,6 @@ from acquisition.conftest import environment
 from denoscope.acquisition.bench import run as _run
 from denoscope.acquisition.bench.against import compare
 from denoscope.acquisition.bench.cases import Case, parse_size, plan_cases
-from denoscope.acquisition.bench.memory import peak_bytes, resident_bytes
 from denoscope.acquisition.bench.play import DELIVERED, WORK, Plan, Timeline, play
 from denoscope.acquisition.bench.provenance import git_commit, provenance
 from denoscope.acquisition.bench.run import bench
@@ -23,6 +22,7 @@ from denoscope.acquisition.bench.scene import POOL, make_scene
 from denoscope.acquisition.bench.statistics import STAGES, percentiles, summarise
 from denoscope.acquisition.bench.sustained import Trial, highest_rate, judge
 from denoscope.acquisition.bench.worker import run_case
+from denoscope.acquisition.processes.memory import peak_bytes, resident_bytes
 from denoscope.runtime import BackendUnavailable, InvalidInput, Stream, estimate_intensity
 from support.wrapped_backends import WrappedBackend
 

@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 
 from acquisition.conftest import environment
+from denoscope.acquisition.contracts import Frame, Stamp
+from denoscope.acquisition.denoisers.exchange import IN_FLIGHT, SLOTS
 from denoscope.acquisition.denoisers.local import UNKNOWN, DenoiserRequest, LocalDenoiser
-from denoscope.acquisition.denoisers.remote import SLOTS, RemoteDenoiser
+from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
 from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.session.lane import DenoiseLane
 from denoscope.runtime import Denoised, FrameMeta, InvalidInput, StreamKey
 from support.tiny_bundle import tiny_bundle
 
@@ -229,3 +232,155 @@ def test_shared_memory_grows_and_keeps_to_its_size() -> None:
         slab.view(slab.nbytes - 4, (3,), np.uint16)
     slab.close()
     slab.close()
+
+
+# -- several frames under way
+
+
+@pytest.fixture
+def nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteDenoiser]:
+    """A process that gives each frame back, one frame later."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    denoiser = RemoteDenoiser(
+        DenoiserRequest("nothing", look_ahead=1), patience_s=1.0, module="support.nothing"
+    )
+    denoiser.prepare((24, 32), np.uint16, 1)
+    yield denoiser
+    denoiser.close()
+
+
+def begin(denoiser: RemoteDenoiser, pixels: Any, number: int, **more: Any) -> list[Denoised]:
+    return denoiser.begin(pixels, FrameMeta(number, time.perf_counter(), KEY, source_index=number), **more)
+
+
+def all_of(denoiser: RemoteDenoiser) -> list[Denoised]:
+    return [output for _ in range(denoiser.under_way) for output in denoiser.collect()]
+
+
+def test_frames_under_way_come_back_in_order(nothing: RemoteDenoiser) -> None:
+    movie, outputs = frames(60), []
+    for number, frame in enumerate(movie):
+        outputs += begin(nothing, frame, number, skip="late" if number in (20, 21) else None)
+        assert nothing.under_way <= IN_FLIGHT
+        frame[:] = 0  # the caller's memory is the caller's
+        if number % 7 == 0:
+            outputs += all_of(nothing)
+    larger = frames(5, (48, 64))
+    for number, frame in enumerate(larger):  # grows while frames are under way and outputs are held
+        outputs += begin(nothing, frame, 60 + number)
+    outputs += nothing.flush()
+    expected = dict(enumerate([*frames(60), *larger]))
+    assert [output.meta.number for output in outputs] == [n for n in range(65) if n not in (19, 20)]
+    for output in outputs:  # every one is held until here, so most were copied
+        np.testing.assert_array_equal(output.frame, expected[output.meta.number])
+    counters = nothing.counters
+    assert (counters.received, counters.emitted, counters.in_flight) == (65, 63, 0)
+    assert counters.dropped == {"late": 2}
+    times = nothing.times()
+    assert len(times) == 65
+    assert all(min(each.hop_to_s, each.compute_s, each.hop_back_s) >= 0 for each in times)
+
+
+def test_an_output_that_is_held_is_not_overwritten(nothing: RemoteDenoiser) -> None:
+    movie = frames(40)
+    (first,) = [
+        *nothing.push(movie[0], FrameMeta(0, 0.0, KEY)),
+        *nothing.push(movie[1], FrameMeta(1, 0.0, KEY)),
+    ]
+    assert first.frame.base is not None  # it lies in the shared memory
+    part = first.frame[2:, ::3]
+    del first
+    for number in range(2, 40):
+        nothing.push(movie[number], FrameMeta(number, 0.0, KEY))
+    np.testing.assert_array_equal(part, movie[0][2:, ::3])
+    assert len(nothing._held) <= 3  # the others were given back
+
+
+def test_no_copy_is_made_of_an_output_that_is_let_go(nothing: RemoteDenoiser) -> None:
+    owners = set()
+    for number, frame in enumerate(frames(40)):
+        for output in push(nothing, frame, number):
+            owners.add(id(output.frame.base))
+            assert not output.frame.flags.owndata
+    assert len(owners) <= SLOTS
+
+
+def test_an_error_is_raised_in_its_turn(bundle: Path, remote: RemoteDenoiser) -> None:
+    movie = frames(30)
+    for number in range(20):
+        push(remote, movie[number], number)
+    begin(remote, movie[20], 20)
+    begin(remote, movie[20], 20)  # numbers must grow
+    begin(remote, movie[21], 21)
+    (output,) = remote.collect()
+    with pytest.raises(InvalidInput, match="numbers must grow"):
+        remote.collect()
+    (following,) = remote.collect()
+    assert (output.meta.number, following.meta.number) == (17, 18)
+    assert remote.counters.received == 22
+
+
+@posix
+@pytest.mark.parametrize(("by", "words"), [("SIGKILL", "signal 9"), ("SIGSTOP", "no answer for 1 s")])
+def test_a_process_that_dies_with_frames_under_way(nothing: RemoteDenoiser, by: str, words: str) -> None:
+    movie = frames(20)
+    for number in range(10):
+        push(nothing, movie[number], number)
+    os.kill(nothing.pid, getattr(signal, by))
+    with pytest.raises(DenoiserLost, match=words):  # noqa: PT012  whichever call meets it
+        for number in range(10, 20):
+            begin(nothing, movie[number], number)
+    assert nothing.counters.emitted == 9
+    with pytest.raises(DenoiserLost):
+        push(nothing, movie[0], 20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_the_shared_memory_cannot_be_taken_away(nothing: RemoteDenoiser) -> None:
+    (number,) = nothing._slab.descriptors
+    path = Path(f"/proc/{nothing.pid}/fd/{number}")
+    with pytest.raises(PermissionError):  # it would end both processes: SIGBUS
+        os.truncate(path, 0)
+    assert len([*push(nothing, frames(1)[0], 0), *push(nothing, frames(1)[0], 1)]) == 1
+
+
+class Kept:
+    """A sink that keeps the indices of what it was given, and looks at the pixels."""
+
+    def __init__(self, movie: Any) -> None:
+        self.movie = movie
+        self.indices: list[int] = []
+
+    def append(self, output: Denoised, stamp: Stamp) -> None:
+        np.testing.assert_array_equal(output.frame, self.movie[stamp.index % len(self.movie)])
+        self.indices.append(stamp.index)
+
+
+@pytest.mark.parametrize("ends", [False, pytest.param(True, marks=posix)])
+def test_a_lane_that_is_behind_counts_every_frame(nothing: RemoteDenoiser, ends: bool) -> None:
+    movie = frames(16)
+    sink = Kept(movie)
+    lane = DenoiseLane(nothing, sink, look_ahead=1, queue_frames=700, lag_s=60.0, finish_s=20.0)
+    for number in range(300):  # all wait before the first is taken
+        lane.offer(number, Frame(movie[number % 16], number, time.perf_counter(), "A", {}))
+    if ends:
+        real = sink.append
+
+        def append(output: Denoised, stamp: Stamp) -> None:
+            real(output, stamp)
+            if stamp.index == 100:
+                os.kill(nothing.pid, signal.SIGKILL)
+
+        sink.append = append  # type: ignore[method-assign]
+    lane.start()
+    lane.finish()
+    emitted, dropped = lane.counts()
+    assert sink.indices == list(range(emitted))  # in order, none twice
+    if not ends:
+        assert (emitted, dict(dropped)) == (300, {})
+        assert nothing.counters.in_flight == 0
+        return
+    assert lane.problem is not None
+    assert "signal 9" in lane.problem
+    assert 101 <= emitted <= 101 + IN_FLIGHT
+    assert dict(dropped) == {"denoiser failed": 300 - emitted}

@@ -277,13 +277,13 @@ def test_a_session_that_stood_still_keeps_its_denoiser(bundle: Path, monkeypatch
     try:
         real, jump = time.perf_counter, [0.0]
         monkeypatch.setattr(time, "perf_counter", lambda: real() + jump[0])
-        denoiser._asked = _Asked(1.0)
+        denoiser._asked.append(_Asked(1.0))
         time.sleep(0.3)
         jump[0] = 25.0  # the whole program was stopped for so long
         time.sleep(0.3)
-        assert denoiser._process.poll() is None
+        assert denoiser._child.poll() is None
         deadline_s = time.monotonic() + 20
-        while denoiser._process.poll() is None:  # one that hangs is still ended
+        while denoiser._child.poll() is None:  # one that hangs is still ended
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
     finally:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.processes.memory import peak_bytes, resident_bytes, restart_peak
 from denoscope.runtime import Backend, Bundle, DenoscopeError, Stream
 
 from .cases import Case
 from .gpu_meter import GpuMeter, open_meter
-from .memory import peak_bytes, resident_bytes, restart_peak
 from .play import WORK, Plan, Timeline, play
 from .scene import POOL, Scene, make_scene
 from .statistics import summarise

@@ -64,13 +64,30 @@ class ConvertingDenoiser:
     """
 
     def __init__(self, denoiser: Denoiser, convert: Convert) -> None:
-        self._denoiser = denoiser
+        self._denoiser: Any = denoiser
         self._convert = convert
+        # One in another process takes frames ahead of its answers; see `RemoteDenoiser`.
+        self._hand_over: Callable[..., list[Denoised]] = getattr(denoiser, "begin", denoiser.push)
 
     @property
     def counters(self) -> StreamCounters:
         """Counts of the pushed frames: denoised, dropped and held."""
-        return self._denoiser.counters
+        counters: StreamCounters = self._denoiser.counters
+        return counters
+
+    @property
+    def under_way(self) -> int:
+        """Frames that the denoiser was given and has not answered yet."""
+        return int(getattr(self._denoiser, "under_way", 0))
+
+    def begin(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        """Convert one frame and hand it over, ahead of the answer where the denoiser takes it so."""
+        return self._hand_over(self._convert(frame), meta, skip=skip)
+
+    def collect(self) -> list[Denoised]:
+        """Wait for the oldest frame under way; return its outputs."""
+        outputs: list[Denoised] = self._denoiser.collect() if self.under_way else []
+        return outputs
 
     @property
     def steps(self) -> int:
@@ -79,15 +96,17 @@ class ConvertingDenoiser:
 
     def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
         """Convert one frame and push it; return the outputs that are due."""
-        return self._denoiser.push(self._convert(frame), meta, skip=skip)
+        outputs: list[Denoised] = self._denoiser.push(self._convert(frame), meta, skip=skip)
+        return outputs
 
     def flush(self) -> list[Denoised]:
         """Return the outputs of all frames still held."""
-        return self._denoiser.flush()
+        outputs: list[Denoised] = self._denoiser.flush()
+        return outputs
 
     def learned(self) -> Mapping[str, Any]:
         """Return what the denoiser has found out."""
-        learned: Callable[[], Mapping[str, Any]] = self._denoiser.learned  # type: ignore[attr-defined]
+        learned: Callable[[], Mapping[str, Any]] = self._denoiser.learned
         return learned()
 
     def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
@@ -96,5 +115,5 @@ class ConvertingDenoiser:
         A calibration is that of the pixels the run began with: a changed ROI has another size, which
         `CameraCalibration.correct` refuses.
         """
-        restart: Callable[..., list[Denoised]] = self._denoiser.restart  # type: ignore[attr-defined]
+        restart: Callable[..., list[Denoised]] = self._denoiser.restart
         return restart(key, recalibrate=recalibrate)

@@ -7,15 +7,17 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from denoscope.acquisition.contracts import Denoiser
+from denoscope.acquisition.processes.memory import peak_bytes, resident_bytes
 from denoscope.acquisition.provenance import provenance_of
-from denoscope.runtime import BackendUnavailable, Bundle, Stream, choose_backend
+from denoscope.runtime import BackendUnavailable, Bundle, Intensity, Stream, choose_backend
 
+from .exchange import STAGES
 from .routing import Router
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from denoscope.runtime import Denoised, Intensity, StreamKey
+    from denoscope.runtime import Denoised, StreamKey
 
 __all__ = ["UNKNOWN", "DenoiserRequest", "LocalDenoiser", "SessionDenoiser"]
 
@@ -49,6 +51,12 @@ class DenoiserRequest:
         Whether outputs carry their predicted standard deviation.
     fix_line_offset
         Whether the offset between odd and even lines is corrected.
+    intensity
+        The movie's transform, as plain values; None to estimate it.
+    align
+        Whether motion is tracked; None to find out.
+    stages
+        Whether the time of each stage is told with every frame, for measurements.
     """
 
     bundle: str
@@ -57,6 +65,9 @@ class DenoiserRequest:
     threads: int | None = None
     std: bool = False
     fix_line_offset: bool = False
+    intensity: Mapping[str, Any] | None = None
+    align: bool | None = None
+    stages: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, from which ``DenoiserRequest(**values)`` is the same."""
@@ -119,13 +130,7 @@ class LocalDenoiser(Router):
             request.backend, threads=request.threads, bundle=self._bundle, rejected=rejected
         )
         try:
-            self._first = Stream(
-                self._bundle,
-                self._backend,
-                look_ahead=request.look_ahead,
-                std=request.std,
-                fix_line_offset=request.fix_line_offset,
-            )
+            self._first = self._stream(self._bundle)
         except BackendUnavailable as error:
             self._backend.close()
             return self._open(self._and_this(error))
@@ -156,13 +161,34 @@ class LocalDenoiser(Router):
             self.prepare(shape, dtype, streams)
 
     def _open_another(self) -> Stream:
+        return self._stream(self._first.bundle)
+
+    def _stream(self, bundle: Bundle) -> Stream:
+        request = self._request
+        given = request.intensity
         return Stream(
-            self._first.bundle,
+            bundle,
             self._backend,
-            look_ahead=self.look_ahead,
-            std=self._request.std,
-            fix_line_offset=self._request.fix_line_offset,
+            look_ahead=request.look_ahead,
+            intensity=None if given is None else Intensity.model_validate(given),
+            std=request.std,
+            fix_line_offset=request.fix_line_offset,
+            align=request.align,
         )
+
+    def describe(self) -> dict[str, Any]:
+        """Return ``backend`` (library, version, device, precision, threads) and the memory of this process."""
+        return {
+            "backend": self._first.backend_info,
+            "resident_bytes": resident_bytes(),
+            "peak_bytes": peak_bytes(),
+        }
+
+    @property
+    def stage_seconds(self) -> tuple[float, ...]:
+        """Seconds that each of `STAGES` has taken so far, in the first stream."""
+        spent = self._first.stage_seconds
+        return tuple(getattr(spent, f"{name}_s") for name in STAGES)
 
     def learned(self) -> Mapping[str, Any]:
         """Return the first stream's intensity transform, and whether it follows the scene.

@@ -1,61 +1,74 @@
-"""The process that denoises for a session: messages in, messages out, frames in shared memory."""
+"""The process that denoises for a session: records in, records out, frames in shared memory."""
 
 from __future__ import annotations
 
 import faulthandler
-import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from denoscope.acquisition.errors import one_line
-from denoscope.acquisition.processes.child import end_with
+from denoscope.acquisition.processes.child import end_with, speak
 from denoscope.acquisition.processes.shared_memory import Slab
-from denoscope.acquisition.processes.wire import Wire
+from denoscope.acquisition.processes.wire import Message, Wire
 
-from .remote import SLOTS, Layout
+from .exchange import ANSWER, DTYPES, QUESTION, RESULT, SLOTS, Layout
 
 if TYPE_CHECKING:
-    from denoscope.runtime import Denoised
+    from denoscope.runtime import Denoised, StreamKey
 
-    from .local import LocalDenoiser
+    from .local import DenoiserRequest
 
 __all__ = ["main"]
 
 _TELL_EVERY_S = 0.25
 
+_CODES = {name: code for code, name in enumerate(DTYPES)}
+
 
 class _Server:
     """Does what the messages of a `RemoteDenoiser` say."""
 
-    def __init__(self, wire: Wire, slab: Slab) -> None:
+    def __init__(self, wire: Wire, slab: Slab, make: Callable[[DenoiserRequest], Any]) -> None:
         self._wire = wire
+        self._make = make
         self._slab = slab
-        self._layout = Layout(0, 0)
-        self._denoiser: LocalDenoiser | None = None
+        self._layout = Layout(0, 0, 0)
+        self._denoiser: Any = None
         self._due: deque[Denoised] = deque()
+        self._free = list(range(SLOTS))  # the last one is taken first: its memory is in the caches
+        self._terms: list[Any] = [None]
+        self._streams: dict[StreamKey, int] = {}
         self._told: Mapping[str, Any] | None = None
+        self._told_counts: dict[str, dict[str, int]] = {"dropped": {}, "unusual": {}}
+        self._stages = False
         self._writing = threading.Lock()
         self._works = False
 
     def serve(self) -> None:
         """Answer until the other side says `close` or is gone."""
         threading.Thread(target=self._tell_steps, name="denoscope-steps", daemon=True).start()
-        while (message := self._wire.receive()) is not None and (do := message.pop("do")) != "close":
+        while (message := self._wire.receive()) is not None:
             self._works = True
             try:
-                answer = getattr(self, f"do_{do}")(**message)
+                if message.body:
+                    words, body = self._push(message)
+                elif (do := message.words.pop("do")) == "close":
+                    break
+                else:
+                    self._take_back(message.words.pop("free"))
+                    words, body = getattr(self, f"_do_{do}")(**message.words)
             except Exception as error:  # noqa: BLE001  it is raised there, where the session can say it
-                answer = {"error": one_line(error), "kind": type(error).__name__}
+                words, body = {"error": one_line(error), "kind": type(error).__name__}, b""
             with self._writing:
                 self._works = False
-                self._wire.send(answer)
+                self._wire.send(words, body)
         if self._denoiser is not None:
             self._denoiser.close()
 
@@ -74,96 +87,128 @@ class _Server:
             told = steps
 
     @property
-    def denoiser(self) -> LocalDenoiser:
+    def denoiser(self) -> Any:
+        """The one that was opened, like a `LocalDenoiser`."""
         if self._denoiser is None:
             raise ValueError("the denoiser was not opened")
         return self._denoiser
 
-    def do_open(self, request: dict[str, Any]) -> dict[str, Any]:
-        from .local import DenoiserRequest, LocalDenoiser
+    def _do_open(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        from .local import DenoiserRequest
 
-        self._denoiser = LocalDenoiser(DenoiserRequest(**request))
+        asked = DenoiserRequest(**request)
+        self._denoiser, self._stages = self._make(asked), asked.stages
         provenance = self._denoiser.provenance
         return {
             "look_ahead": self._denoiser.look_ahead,
             "provenance": provenance,
             "clock_s": time.perf_counter(),
-        }
+        }, b""
 
-    def do_grow(self, name: str, largest: list[int], nbytes: int) -> dict[str, Any]:
-        self._layout = Layout(*largest)
+    def _do_grow(self, name: str, layout: list[int], nbytes: int) -> tuple[dict[str, Any], bytes]:
+        self._layout = Layout(*layout)
         self._slab.follow(name, nbytes)
-        return {}
+        self._free = list(range(SLOTS))
+        return {}, b""
 
-    def do_prepare(self, shape: list[int], dtype: str, streams: int) -> dict[str, Any]:
+    def _do_prepare(self, shape: list[int], dtype: str, streams: int) -> tuple[dict[str, Any], bytes]:
         self.denoiser.prepare((shape[0], shape[1]), dtype, streams)
-        return {}
+        return {}, b""
 
-    def do_push(
-        self,
-        key: list[Any],
-        number: int,
-        source_index: int | None,
-        received_s: float,
-        shape: list[int],
-        dtype: str,
-        skip: str | None,
-    ) -> dict[str, Any]:
+    def _do_describe(self) -> tuple[dict[str, Any], bytes]:
+        return self.denoiser.describe(), b""
+
+    def _push(self, message: Message) -> tuple[dict[str, Any], bytes]:
         from denoscope.runtime import FrameMeta, StreamKey
 
-        frame = self._slab.view(0, tuple(shape), dtype)
-        meta = FrameMeta(number, received_s, StreamKey(*key), source_index=source_index)
-        self._due.extend(self.denoiser.push(frame, meta, skip=skip))
-        return self.do_more()
+        for term in message.words.get("terms", ()):
+            if isinstance(term, list):
+                self._streams[key := StreamKey(*term)] = len(self._terms)
+                self._terms.append(key)
+            else:
+                self._terms.append(term)
+        values = QUESTION.unpack(message.body)
+        place, stream, skip, dtype, height, width, free, number, index, received_s = values
+        self._take_back(free)
+        terms = self._terms
+        frame = self._slab.view(self._layout.input(place), (height, width), terms[dtype])
+        meta = FrameMeta(number, received_s, terms[stream], source_index=None if index < 0 else index)
+        began_s = time.perf_counter()
+        self._due.extend(self.denoiser.push(frame, meta, skip=terms[skip]))
+        return self._answer(began_s, time.perf_counter())
 
-    def do_restart(self, key: list[Any], recalibrate: bool) -> dict[str, Any]:
+    def _do_restart(self, key: list[Any], recalibrate: bool) -> tuple[dict[str, Any], bytes]:
         from denoscope.runtime import StreamKey
 
         self._due.extend(self.denoiser.restart(StreamKey(*key), recalibrate=recalibrate))
-        return self.do_more()
+        return self._answer()
 
-    def do_flush(self) -> dict[str, Any]:
+    def _do_flush(self) -> tuple[dict[str, Any], bytes]:
         self._due.extend(self.denoiser.flush())
-        return self.do_more()
+        return self._answer()
 
-    def do_more(self) -> dict[str, Any]:
+    def _do_more(self) -> tuple[dict[str, Any], bytes]:
+        return self._answer()
+
+    def _take_back(self, bits: int) -> None:
+        """Use the slots again whose outputs nobody holds any more."""
+        if bits:
+            self._free += [slot for slot in range(SLOTS) if bits >> slot & 1]
+
+    def _answer(self, began_s: float = 0.0, ended_s: float = 0.0) -> tuple[dict[str, Any], bytes]:
         """Put as many outputs into the shared memory as fit, and describe them."""
-        outputs = []
-        for slot in range(min(SLOTS, len(self._due))):
-            output = self._due.popleft()
-            frame, std, key = output.frame, output.std, output.meta.key
+        results = []
+        while self._due and self._free:
+            output, slot = self._due.popleft(), self._free.pop()
+            frame, std, meta, times = output.frame, output.std, output.meta, output.times
+            height, width = frame.shape
             self._slab.view(self._layout.output(slot), frame.shape, frame.dtype)[...] = frame
             if std is not None:
-                self._slab.view(self._layout.std(slot), std.shape, np.float32)[...] = std
-            times = output.times
-            outputs.append(
-                {
-                    "key": [key.camera, key.channel, key.z, key.position],
-                    "number": output.meta.number,
-                    "source_index": output.meta.source_index,
-                    "shape": frame.shape,
-                    "dtype": frame.dtype.name,
-                    "std": std is not None,
-                    "times": [
-                        *(times.received, times.pushed, times.encoded),
-                        *(times.fuse_start, times.fused, times.emitted),
-                    ],
-                }
+                self._slab.view(self._layout.std(slot), frame.shape, np.float32)[...] = std
+            results.append(
+                RESULT.pack(
+                    slot,
+                    self._streams[meta.key],
+                    height,
+                    width,
+                    _CODES[frame.dtype.name],
+                    std is not None,
+                    meta.number,
+                    -1 if meta.source_index is None else meta.source_index,
+                    times.received,
+                    times.pushed,
+                    times.encoded,
+                    times.fuse_start,
+                    times.fused,
+                    times.emitted,
+                )
             )
         counters = self.denoiser.counters
-        answer: dict[str, Any] = {
-            "outputs": outputs,
-            "more": len(self._due) > 0,
-            "counters": [
-                *(counters.received, counters.emitted, counters.dropped),
-                *(counters.in_flight, counters.unusual),
-            ],
-        }
+        stages = self.denoiser.stage_seconds if self._stages and began_s else ()
+        head = ANSWER.pack(
+            began_s,
+            ended_s,
+            counters.received,
+            counters.emitted,
+            counters.in_flight,
+            len(results),
+            len(self._due) > 0,
+            len(stages),
+        )
+        body = b"".join((head, *results, np.asarray(stages, "<f8").tobytes() if stages else b""))
+        return self._news(counters.dropped, counters.unusual), body
+
+    def _news(self, dropped: Mapping[str, int], unusual: Mapping[str, int]) -> dict[str, Any]:
+        """Return what changed since the last answer."""
+        words: dict[str, Any] = {}
+        for name, counts in (("dropped", dropped), ("unusual", unusual)):
+            if counts != self._told_counts[name]:
+                words[name] = self._told_counts[name] = dict(counts)
         learned = self.denoiser.learned()
         if learned is not self._told:
             self._told = learned
-            answer["learned"] = dict(learned)
-        return answer
+            words["learned"] = dict(learned)
+        return words
 
 
 def _be_first_to_go() -> None:
@@ -175,17 +220,25 @@ def _be_first_to_go() -> None:
             return
 
 
-def main() -> None:
-    """Serve one session and leave."""
-    # What a library prints must not be taken for a message.
-    outgoing = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
+def _open(request: DenoiserRequest) -> Any:
+    from .local import LocalDenoiser
+
+    return LocalDenoiser(request)
+
+
+def main(make: Callable[[DenoiserRequest], Any] = _open) -> None:
+    """Serve one session and leave.
+
+    Parameters
+    ----------
+    make
+        Opens the denoiser, one that is like a `LocalDenoiser`.
+    """
+    wire = speak()
     faulthandler.enable()
     end_with(int(sys.argv[1]))
     _be_first_to_go()
-    slab = Slab(int(sys.argv[2]) if len(sys.argv) > 2 else None)
-    _Server(Wire(cast("Any", sys.stdin.buffer), cast("Any", outgoing)), slab).serve()
+    _Server(wire, Slab(int(sys.argv[2]) if len(sys.argv) > 2 else None), make).serve()
 
 
 if __name__ == "__main__":

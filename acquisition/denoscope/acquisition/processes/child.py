@@ -1,4 +1,4 @@
-"""Processes of ours: how one is started, and how it ends with the process that started it."""
+"""Start child processes, talk to them, and end them with the process that started them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, cast
 
 from denoscope.runtime.children import child_command, child_environment
 
-__all__ = ["end_with", "exit_words", "overhear", "start_child"]
+from .shared_memory import Slab
+from .wire import Message, Wire
+
+__all__ = ["Child", "end_with", "exit_words", "overhear", "speak", "start_child"]
 
 _LOOK_EVERY_S = 0.5
 _PR_SET_PDEATHSIG = 1
@@ -57,6 +62,104 @@ def overhear(process: subprocess.Popen[bytes], words: list[str], keep: int = 21)
         word = line.decode(errors="replace").strip()
         if word:
             words[:] = [*words[1 - keep :], word]
+
+
+class Child:
+    """A process that runs a module of denoscope and exchanges messages with this one.
+
+    Parameters
+    ----------
+    module, words
+        What to run.
+    name
+        Of its thread here.
+    slab
+        Memory that it shares; the first of its words then.
+    polite
+        As for `start_child`.
+    keep
+        Lines of its standard error that are kept.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *words: str,
+        name: str,
+        slab: Slab | None = None,
+        polite: bool = False,
+        keep: int = 21,
+    ) -> None:
+        descriptors = slab.descriptors if slab is not None else ()
+        self.process = start_child(
+            module, *words, *map(str, descriptors), descriptors=descriptors, polite=polite
+        )
+        self.wire = Wire(cast("Any", self.process.stdout), cast("Any", self.process.stdin))
+        self.said: list[str] = []
+        """Last lines of its standard error."""
+        self._hears = threading.Thread(
+            target=overhear, args=(self.process, self.said, keep), name=f"{name}-words", daemon=True
+        )
+        self._hears.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self.process.pid
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+        return self.process.poll()
+
+    def tell(self, words: Mapping[str, Any]) -> bool:
+        """Send a message; return False where the process is gone."""
+        try:
+            self.wire.send(words)
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> Message | None:
+        """Wait for a message; None where the process is gone, in the middle of a message or not."""
+        try:
+            return self.wire.receive()
+        except (OSError, ValueError):
+            return None
+
+    def last_words(self, patience_s: float = 5.0) -> list[str]:
+        """Wait for the end of a process that is about to end; return the last lines of its standard error."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience_s)
+        self._hears.join(1)
+        return self.said
+
+    def hang_up(self) -> None:
+        """Close the pipe to the process: no message follows."""
+        assert self.process.stdin is not None
+        with suppress(OSError):  # what was still buffered for a process that is gone
+            self.process.stdin.close()
+
+    def end(self, *threads: threading.Thread) -> None:
+        """End the process by force where it still runs, and let go of its pipes and of the threads that read them."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for thread in (*threads, self._hears):
+            if thread.ident is not None:
+                thread.join(5)
+        self.hang_up()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+def speak() -> Wire:
+    """Return this child's wire to the process that started it; what is printed goes to standard error from then on."""
+    # What a library prints must not be taken for a message.
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return Wire(cast("Any", sys.stdin.buffer), cast("Any", outgoing))
 
 
 def exit_words(code: int | None) -> str:

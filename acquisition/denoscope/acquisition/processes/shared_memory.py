@@ -8,6 +8,7 @@ the resource tracker of the first process to end takes it away from the others.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import secrets
@@ -45,8 +46,11 @@ class Slab:
         return () if sys.platform == "win32" else (self._descriptor,)
 
     def grow(self, nbytes: int) -> str:
-        """Make room for so many bytes, losing what it held; return what `follow` needs to see it too."""
-        self.nbytes = -(-nbytes // _STEP) * _STEP
+        """Make room for so many bytes, losing what it held; return what `follow` needs to see it too.
+
+        It never becomes smaller. Arrays that lie in it stay valid.
+        """
+        self.nbytes = max(self.nbytes, -(-nbytes // _STEP) * _STEP)
         name = f"denoscope-{secrets.token_hex(16)}"
         if sys.platform != "win32":
             os.ftruncate(self._descriptor, self.nbytes)
@@ -73,7 +77,7 @@ class Slab:
             When it does not fit.
         """
         wanted = np.dtype(dtype)
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         if self._map is None or at < 0 or at + count * wanted.itemsize > self.nbytes:
             raise ValueError(f"{count} values of {wanted} at byte {at} do not fit into {self.nbytes} bytes")
         return np.frombuffer(self._map, wanted, count, at).reshape(shape)
@@ -89,6 +93,11 @@ class Slab:
 def _nameless() -> int:
     """Return the descriptor of a new file that has no name."""
     if sys.platform == "linux":
-        return os.memfd_create("denoscope")
+        import fcntl
+
+        # Sealed: whoever could make it smaller would end every process that still reads there (SIGBUS).
+        number = os.memfd_create("denoscope", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fcntl.fcntl(number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+        return number
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -88,6 +88,8 @@ class DenoiseLane:
         routes: Routes | None = None,
     ) -> None:
         self._denoiser: Any = denoiser
+        # One in another process takes frames ahead of its answers; see `RemoteDenoiser`.
+        self._ahead = hasattr(type(denoiser), "begin")  # what stands in for one need not
         self._sink = sink
         self._look_ahead = look_ahead
         self._finish_s = finish_s
@@ -100,6 +102,10 @@ class DenoiseLane:
         self._refinements = 0
         self._left_out: dict[StreamKey, int] = {}  # number of the first frame left at the deadline
         self._camera: str | None = None
+        self._newest_s, self._skips = (
+            0.0,
+            False,
+        )  # when the last pushed frame came, and whether it skips an output
         self._pace = Pace(lag_s)
         self.tally = Tally(clock)
         self.changes = StreamChanges(routes)
@@ -211,7 +217,13 @@ class DenoiseLane:
             self._fail(error)
 
     def _next(self) -> tuple[int, Frame, Route] | Change | None:
-        """Wait for what comes next; of the frames that wait only the newest, where all are hopelessly many."""
+        """Wait for what comes next; of the frames that wait only the newest, where all are hopelessly many.
+
+        While none waits, the outputs of frames that are under way are taken.
+        """
+        while self._under_way and self._queue.empty():
+            self._take(self._denoiser.collect())
+            self._look_at_the_pace()
         item = self._queue.get()
         while self._pace.hopeless and isinstance(item, tuple) and item[2].change is None:
             try:
@@ -223,6 +235,11 @@ class DenoiseLane:
             item = newer
         self._pace.hopeless = False
         return item
+
+    @property
+    def _under_way(self) -> int:
+        """Frames that the denoiser was given and has not answered yet."""
+        return int(self._denoiser.under_way) if self._ahead else 0
 
     def _saw_its_look_ahead(self, output: Denoised) -> bool:
         """Say whether no frame that an output waited for was left at the deadline; `fill_run` computes such outputs."""
@@ -277,15 +294,22 @@ class DenoiseLane:
             key=route.key,
             source_index=index,
         )
-        self._take(self._denoiser.push(frame.pixels, meta, skip=skip))
+        push = self._denoiser.begin if self._ahead else self._denoiser.push
+        self._take(push(frame.pixels, meta, skip=skip))
+        self._newest_s, self._skips = frame.t_received_s, skip is not None
+        self._look_at_the_pace()
+
+    def _look_at_the_pace(self) -> None:
+        """Note whether the denoiser is in step with the camera, after each of its answers."""
         self._allow_for_refinement()
         held = self._denoiser.counters.in_flight
         # After the calibration the denoiser works off what it held, until it is in step with the camera
         # or, on a machine that is too slow, the first output is skipped.
         steady = self._look_ahead * len(self._keys)
-        in_step = self._pace.started and held <= steady and self._queue.empty()
-        if in_step or skip:
-            self._pace.in_step(frame.t_received_s)
+        none_left = self._queue.empty() and not self._under_way
+        in_step = self._pace.started and held <= steady and none_left
+        if in_step or self._skips:
+            self._pace.in_step(self._newest_s)
 
     def _allow_for_refinement(self) -> None:
         """Count as starting up what a stream loses when it encodes its first frames anew, not as falling behind."""
