@@ -33,7 +33,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals"
 def with_std(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that calibrates on more frames than fit into the shared memory at once."""
     folder = tmp_path_factory.mktemp("bundles") / "std.denoscope"
-    tiny_bundle(folder, intensity=None, calibration_frames=2 * SLOTS + 1)
+    tiny_bundle(folder, intensity=None, calibration_frames=SLOTS + 1)
     return folder
 
 
@@ -151,13 +151,13 @@ def test_an_answer_of_many_frames_may_take_longer_than_the_patience_with_one(
 ) -> None:
     denoiser = slow_denoiser(with_std, tmp_path, monkeypatch, hangs_at=0)
     try:
-        for number, frame in enumerate(frames(2 * SLOTS)):  # held for the noise estimate
+        for number, frame in enumerate(frames(SLOTS)):  # held for the noise estimate
             assert push(denoiser, frame, number) == []
         began_s = time.perf_counter()
         outputs = denoiser.flush()
         assert time.perf_counter() - began_s > 1.5
-        assert [output.meta.number for output in outputs] == list(range(2 * SLOTS))
-        assert denoiser.steps > SLOTS
+        assert [output.meta.number for output in outputs] == list(range(SLOTS))
+        assert denoiser.steps > SLOTS // 2
     finally:
         denoiser.close()
 
@@ -167,7 +167,7 @@ def test_a_network_that_hangs_in_a_long_answer_is_still_ended(
 ) -> None:
     denoiser = slow_denoiser(with_std, tmp_path, monkeypatch, hangs_at=4)
     try:
-        for number, frame in enumerate(frames(2 * SLOTS)):
+        for number, frame in enumerate(frames(SLOTS)):
             push(denoiser, frame, number)
         began_s = time.perf_counter()
         with pytest.raises(DenoiserLost, match=r"no answer for 1\.5 s"):
@@ -279,6 +279,20 @@ def test_frames_under_way_come_back_in_order(nothing: RemoteDenoiser) -> None:
     times = nothing.times()
     assert len(times) == 65
     assert all(min(each.hop_to_s, each.compute_s, each.hop_back_s) >= 0 for each in times)
+
+
+def test_more_outputs_than_fit_come_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    held = 3 * SLOTS
+    denoiser = RemoteDenoiser(DenoiserRequest("nothing", look_ahead=held), module="support.nothing")
+    try:
+        movie = frames(held)
+        for number, frame in enumerate(movie):
+            begin(denoiser, frame, number)
+        for output, frame in zip(denoiser.flush(), movie, strict=True):
+            np.testing.assert_array_equal(output.frame, frame)
+    finally:
+        denoiser.close()
 
 
 def test_an_output_that_is_held_is_not_overwritten(nothing: RemoteDenoiser) -> None:
