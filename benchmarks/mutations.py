@@ -73,6 +73,7 @@ def run_tests(tree: Path, tests: Sequence[str]) -> int:
         "PYTHONPATH": os.pathsep.join(str(tree / part) for part in PARTS),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
+        "PYTEST_ADDOPTS": "",
     }
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from support.skips import ALLOWED_SKIPS, Skips, allowed_skips
 
@@ -19,7 +21,26 @@ for _name in ("SIGINT", "SIGHUP"):
     if _number is not None and signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _name == "SIGINT" else signal.SIG_DFL)
 
+# The same examples in every run, on this computer and where `CI` is set, and no limit in seconds, which a busy
+# computer would break. `--hypothesis-profile search` looks for new examples.
+settings.register_profile("same", derandomize=True, deadline=None, database=None)
+settings.register_profile("search", deadline=None, max_examples=1000)
+settings.load_profile("same")
+
 MOST_WORKERS = 8  # each may load torch, which takes most of a gigabyte
+# Files of many seconds of computing each; a name that is missing here costs time alone.
+LONG = {
+    "test_fill",
+    "test_fit",
+    "test_fit_resume",
+    "test_goes_on",
+    "test_learning_commands",
+    "test_learning_functions",
+    "test_light",
+    "test_methods",
+    "test_moves",
+    "test_tensorrt",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,18 +52,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return the number of workers of `-n auto`: one a core, and none for a single file."""
+    """Return the number of workers of `-n auto`: one more than there are cores, and none for a single file.
+
+    About a third of the time, a test waits for a camera, a process or a deadline; then another has its core.
+    """
     named = {str(name).split("::")[0] for name in config.option.file_or_dir}
     if len(named) == 1 and all(name.endswith(".py") for name in named):
         return 0
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, MOST_WORKERS) if usable > 1 else 0
+    return min(usable + 1, MOST_WORKERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, those of real sessions, so that no worker is left with one at the end."""
-    first = {item.path for item in items if item.get_closest_marker("micromanager")}
-    items.sort(key=lambda item: item.path not in first)
+    """Mix files that wait with files that compute, and begin with those that take longest.
+
+    The workers take files in this order, so no worker is left with a long one at the end.
+    """
+    paths = list(dict.fromkeys(item.path for item in items))
+    waiting = {item.path for item in items if item.get_closest_marker("micromanager")}
+    waits = [path for path in paths if path in waiting]
+    computes = sorted(
+        (p for p in paths if p not in waiting), key=lambda p: (p.stem not in LONG, p.parent.name)
+    )
+    mixed: dict[Path, None] = {}
+    for place in range(len(paths)):
+        mixed |= dict.fromkeys(waits[place : place + 1] + computes[2 * place : 2 * place + 2])
+    order = {path: place for place, path in enumerate(mixed)}
+    items.sort(key=lambda item: order[item.path])
 
 
 def pytest_configure(config: pytest.Config) -> None:

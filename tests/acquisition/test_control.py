@@ -119,7 +119,9 @@ def test_a_stop_is_a_good_end(tmp_path: Path, tiny: str) -> None:
     act = Conductor()
     # It ends at once or, where the wish comes after the last frame, with it: both are good ends.
     source = Steady(frames_of(60), {20: act.control.stop})
-    settings = make_settings(core="demo", output=tmp_path / "run", bundle=tiny, picture=False)
+    settings = make_settings(
+        core="demo", output=tmp_path / "run", bundle=tiny, picture=False, denoiser="thread"
+    )
     report = live(settings, source=source, control=act.control)
     assert report["outcome"]["exit_code"] == 0
     assert report["frames"]["received"] == report["frames"]["written_raw"]
@@ -129,7 +131,9 @@ def test_pausing_twice_changes_nothing(tmp_path: Path, tiny: str) -> None:
     act = Conductor()
     twice = act.until(act.control.pause, SessionState.PAUSED)
     source = Steady(frames_of(40), {20: twice, 21: act.control.pause, 22: act.control.resume})
-    settings = make_settings(core="demo", output=tmp_path / "run", bundle=tiny, picture=False)
+    settings = make_settings(
+        core="demo", output=tmp_path / "run", bundle=tiny, picture=False, denoiser="thread"
+    )
     report = live(settings, source=source, on_status=act.see, control=act.control)
     assert len(report["pauses"]) == 1
     assert report["pauses"][0]["end_s"] is not None, "the end of the recording ends a pause"

@@ -89,7 +89,7 @@ def test_the_last_frames_of_a_session_are_handed_to_the_disk(
     monkeypatch.setattr(raw_module, "_SYNC_EVERY_S", 1e9)
     tiny_bundle(tmp_path / "tiny.denoscope", intensity=None, calibration_frames=8)
     bundle, output = str(tmp_path / "tiny.denoscope"), tmp_path / "run"
-    settings = make_settings(core="demo", bundle=bundle, output=output, picture=False)
+    settings = make_settings(core="demo", bundle=bundle, output=output, picture=False, denoiser="thread")
     live(settings, source=Listed(frames(12)))
     assert len(read_raw(output)) == 12
     assert {whole(output / "raw.tif"), whole(output / "raw.jsonl")} <= set(synced)
@@ -121,6 +121,7 @@ def test_a_session_keeps_the_reserve_that_was_asked_for(
     monkeypatch.setattr(forecast_module, "free_bytes", lambda _: 3_000_000_000)
     tiny_bundle(tmp_path / "tiny.denoscope", intensity=None, calibration_frames=8)
     values = {"core": "demo", "bundle": str(tmp_path / "tiny.denoscope"), "picture": False, "frames": 8}
+    values["denoiser"] = "thread"
     settings = make_settings(output=tmp_path / "run", reserve_mb=3000, **values)
     with pytest.raises(NoDiskSpace, match="with the reserve of 3 GB"):
         live(settings, source=Listed(frames(8)))

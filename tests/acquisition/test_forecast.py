@@ -128,7 +128,12 @@ class Fast(Listed):
 def test_nothing_is_recorded_unless_somebody_answers_for_it(tmp_path: Path) -> None:
     tiny_bundle(tmp_path / "tiny.denoscope", intensity=None, calibration_frames=8)
     frames = [Frame(np.full((48, 56), n, np.uint16), n, float(n), "Cam", {}) for n in range(12)]
-    values = {"core": "demo", "bundle": str(tmp_path / "tiny.denoscope"), "picture": False}
+    values = {
+        "core": "demo",
+        "bundle": str(tmp_path / "tiny.denoscope"),
+        "picture": False,
+        "denoiser": "thread",
+    }
     settings = make_settings(output=tmp_path / "refused", **values)
     with pytest.raises(DiskTooSlow, match="`force` records anyway"):
         live(settings, source=Fast(frames))
@@ -153,7 +158,7 @@ def test_the_shell_says_the_forecast(bundle: Path, tmp_path: Path, denoscope_pro
     pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
     tifffile.imwrite(tmp_path / "large.tif", np.zeros((2, 1000, 1000), np.uint16))
     words = ["live", "--core", "demo", "--movie", tmp_path / "large.tif", "--bundle", bundle]
-    words += ["--output", tmp_path / "run", "--no-picture"]
+    words += ["--output", tmp_path / "run", "--no-picture", "--denoiser", "thread"]
     refused = denoscope_process(*words, "--fps", 10_000)
     assert refused.returncode == 2
     assert "this camera writes 40" in refused.stderr

@@ -114,7 +114,13 @@ def test_a_running_session_is_scraped(bundle: Path, tmp_path: Path) -> None:
                 seen.append(found)
 
     settings = make_settings(
-        core="demo", output=tmp_path / "run", bundle=str(bundle), picture=False, metrics="0", lag_s=60
+        core="demo",
+        output=tmp_path / "run",
+        bundle=str(bundle),
+        picture=False,
+        metrics="0",
+        lag_s=60,
+        denoiser="thread",
     )
     report = live(settings, source=Steady(frames_of(40), {30: look}))
     found = seen[-1]

@@ -217,6 +217,7 @@ def record(frames: list[Frame], folder: Path, **settings: Any) -> dict[str, Any]
         "bundle": str(bundle),
         "picture": False,
         "lag_s": 60.0,
+        "denoiser": "thread",
     }
     report = live(make_settings(**{**values, **settings}), source=Listed(frames))
     written = list(read_raw(folder / "run").frames())

@@ -17,7 +17,6 @@ from denoscope.acquisition import demo_movie, open_source, read_movie, read_raw
 from denoscope.runtime import InvalidInput
 
 pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
-pytestmark = pytest.mark.micromanager
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -82,6 +81,7 @@ def test_unknown_cores(core: str) -> None:
         open_source(core)
 
 
+@pytest.mark.micromanager
 def test_a_configuration_of_our_own(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     run = denoscope_process(
@@ -115,6 +115,7 @@ Property,Core,Camera,Both
 """
 
 
+@pytest.mark.micromanager
 def test_two_cameras_at_once(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "two.cfg").write_text(TWO_CAMERAS.lstrip())
     run = denoscope_process(
@@ -132,6 +133,7 @@ def test_two_cameras_at_once(denoscope_process: Run, bundle: Path, tmp_path: Pat
     assert "another camera" not in report["frames"]["dropped"]
 
 
+@pytest.mark.micromanager
 def test_an_adapter_of_another_device_interface(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or sys.platform != "linux":
@@ -151,10 +153,13 @@ def test_an_adapter_of_another_device_interface(denoscope_process: Run, bundle: 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("config", "what"),
-    [("none.cfg", "neither"), ("broken.cfg", "did not load"), ("blind.cfg", "no camera")],
-)
+def test_a_configuration_that_is_not_there(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    words = ("--core", tmp_path / "none.cfg", "--bundle", bundle, "--output", tmp_path / "run")
+    assert "neither" in one_sentence(denoscope("live", *words, "--frames", 3))
+
+
+@pytest.mark.micromanager
+@pytest.mark.parametrize(("config", "what"), [("broken.cfg", "did not load"), ("blind.cfg", "no camera")])
 def test_configurations_that_do_not_work(
     denoscope_process: Run, bundle: Path, tmp_path: Path, config: str, what: str
 ) -> None:
@@ -172,32 +177,32 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def bridge(denoscope_process: Run, bundle: Path, output: Path, port: int) -> subprocess.CompletedProcess[str]:
-    return denoscope_process(
+def bridge(denoscope: Run, bundle: Path, output: Path, port: int) -> subprocess.CompletedProcess[str]:
+    return denoscope(
         *("live", "--core", f"127.0.0.1:{port}", "--bundle", bundle, "--output", output),
-        *("--no-picture", "--json", "--quiet"),
+        *("--denoiser", "thread", "--no-picture", "--json", "--quiet"),
     )
 
 
-def test_nothing_listens(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
-    message = one_sentence(bridge(denoscope_process, bundle, tmp_path / "run", free_port()))
+def test_nothing_listens(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
+    message = one_sentence(bridge(denoscope, bundle, tmp_path / "run", free_port()))
     assert "nothing listens" in message
     assert "Tools > Options" in message
 
 
-def test_something_else_listens(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
+def test_something_else_listens(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        run = bridge(denoscope_process, bundle, tmp_path / "run", server.getsockname()[1])
+        run = bridge(denoscope, bundle, tmp_path / "run", server.getsockname()[1])
     assert "did not answer as a Micro-Manager server" in one_sentence(run)
 
 
-def test_a_running_micro_manager(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
+def test_a_running_micro_manager(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
     from acquisition.bridge_peer import Peer
 
     peer = Peer(frames_of(25))
     peer.start()
     try:
-        run = bridge(denoscope_process, bundle, tmp_path / "run", peer.port)
+        run = bridge(denoscope, bundle, tmp_path / "run", peer.port)
     finally:
         peer.stop()
     assert run.returncode == 0, run
@@ -207,13 +212,13 @@ def test_a_running_micro_manager(denoscope_process: Run, bundle: Path, tmp_path:
     assert json.loads(run.stdout)["frames"]["denoised"] == 25
 
 
-def test_a_micro_manager_that_dies(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
+def test_a_micro_manager_that_dies(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
     from acquisition.bridge_peer import Camera, Peer
 
     peer = Peer(Camera(frames_of(400), rate_hz=100), gone_after=15)
     peer.start()
     try:
-        run = bridge(denoscope_process, bundle, tmp_path / "run", peer.port)
+        run = bridge(denoscope, bundle, tmp_path / "run", peer.port)
     finally:
         peer.stop()
     assert run.returncode == 1, run

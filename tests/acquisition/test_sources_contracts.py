@@ -23,7 +23,7 @@ def test_contract(name: str) -> None:
         capture_output=True,
         text=True,
         timeout=200,
-        env=environment(),
+        env=environment() | {"PYTEST_ADDOPTS": ""},  # what the outer run was given is not this one's
         cwd=ROOT,
         check=False,
     )

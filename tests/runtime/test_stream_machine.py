@@ -125,7 +125,8 @@ class StreamMachine(RuleBasedStateMachine):
                 assert_answer(output.frame, answers[id(segment)][output.meta.number])
 
 
-def test_stream_machine(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize("examples", [30, pytest.param(200, marks=pytest.mark.slow)])
+def test_stream_machine(tmp_path_factory: pytest.TempPathFactory, examples: int) -> None:
     root = tmp_path_factory.mktemp("bundles")
     StreamMachine.trained = {
         True: tiny_bundle(root / "frozen", window=WINDOW),
@@ -134,9 +135,8 @@ def test_stream_machine(tmp_path_factory: pytest.TempPathFactory) -> None:
     run_state_machine_as_test(
         StreamMachine,
         settings=settings(
-            max_examples=60,
+            max_examples=examples,
             stateful_step_count=25,
-            deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )

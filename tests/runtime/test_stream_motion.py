@@ -77,7 +77,7 @@ def test_other_windows(tmp_path: Path, window: int) -> None:
     assert len(outputs) == len(frames)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     there=st.lists(st.booleans(), min_size=1, max_size=30),
     look_ahead=st.integers(0, WINDOW // 2),
