@@ -21,6 +21,7 @@ import pytest
 from denoscope.acquisition import Frame, OutputExists, RawWriter, SourceInfo, make_settings, read_raw
 from denoscope.acquisition.denoisers.local import DenoiserRequest
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser, _Asked
+from denoscope.acquisition.processes import console
 from denoscope.acquisition.processes.signals import interrupts
 from denoscope.acquisition.processes.words import Words, never_wait
 from denoscope.acquisition.raw.confirm import confirm
@@ -269,6 +270,75 @@ def test_a_signal_that_comes_while_the_lock_is_held() -> None:
             handler.join(10)
             assert not handler.is_alive()
     assert run.interrupted
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_console_window_that_is_closed_waits_for_the_recording(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    handlers: list[Any] = []  # as Windows has them
+    answers: list[tuple[bool, bool]] = []
+    go_on = threading.Event()
+
+    def add_handler(handler: Any) -> Any:
+        handlers.append(handler)
+        return lambda: handlers.remove(handler)
+
+    def windows() -> None:
+        answers.append((handlers[-1](2), (tmp_path / "run" / "report.json").exists()))
+
+    def close() -> None:
+        threads.append(threading.Thread(target=windows, daemon=True))
+        threads[-1].start()
+
+    class Hanging:
+        def __init__(self, denoiser: Any) -> None:
+            self.denoiser = denoiser
+
+        def push(self, frame: Any, meta: Any, *, skip: str | None = None) -> Any:
+            if hangs and meta.number == 10:
+                go_on.wait(60)
+            return self.denoiser.push(frame, meta, skip=skip)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.denoiser, name)
+
+    writers: list[Any] = []
+    open_sink = live_module.open_live_sink
+    monkeypatch.setattr(
+        live_module, "open_live_sink", lambda *a, **k: writers.append(open_sink(*a, **k)) or writers[0]
+    )
+    monkeypatch.setattr(console, "add_handler", add_handler)
+    threads: list[threading.Thread] = []
+    began_s = time.perf_counter()
+    try:
+        report = record(tmp_path, bundle, 4000, before={20: close}, wrap=Hanging)
+    finally:
+        go_on.set()
+        for thread in threading.enumerate():
+            if thread.name == "denoscope-denoise":
+                thread.join(20)
+        writers[0].close()  # where the denoiser was left behind
+    assert not hangs or time.perf_counter() - began_s < 50  # `finish_s` is 60
+    threads[0].join(10)
+    assert answers == [(True, True)], "Windows was answered before the report was written"
+    assert not handlers
+    assert 20 <= report["frames"]["received"] < 4000
+    assert report["outcome"]["exit_code"] == 130
+    assert "the console window was closed while recording" in str(report["outcome"]["notes"])
+    assert not hangs or "left behind" in str(report["outcome"]["problems"])
+
+
+def test_a_console_that_goes_before_the_recording_or_a_ctrl_c_is_not_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handlers: list[Any] = []
+    monkeypatch.setattr(console, "add_handler", lambda handler: handlers.append(handler) or (lambda: None))
+    with interrupts() as caught:
+        assert handlers[0](2) is False  # nothing to end yet: Windows may end the program
+        caught.listener = lambda: None
+        assert [handlers[0](kind) for kind in (0, 1)] == [False, False]
+        assert (caught.count, caught.closed) == (0, None)
 
 
 @posix

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and (on Windows) Ctrl-Break as a request to end cleanly; what a terminal does beside."""
+"""Ctrl-C, SIGTERM and, on Windows, Ctrl-Break and a closed window end cleanly; what a terminal does beside."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+from .console import console_closing
 
 __all__ = ["Interrupts", "interrupts"]
 
@@ -24,6 +26,17 @@ class Interrupts:
         self.hung_up = False
         """True once the terminal was closed, or its connection dropped; the recording goes on."""
         self.listener: Callable[[], None] | None = None
+        self.closed: str | None = None
+        """Why Windows ends this program within seconds, None where it does not."""
+
+    def close(self, why: str) -> bool:
+        """Take the end of the console as an interruption in a hurry; say whether somebody listens."""
+        if self.listener is None:
+            return False
+        self.closed = why
+        self.count += 2
+        self.listener()
+        return True
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Take a signal."""
@@ -43,8 +56,14 @@ def interrupts() -> Iterator[Interrupts]:
     A program in the background that reads from its terminal or writes to it is not stopped for that.
     """
     caught = Interrupts()
-    if threading.current_thread() is not threading.main_thread():
+    with _signals(caught), console_closing(caught.close):
         yield caught
+
+
+@contextmanager
+def _signals(caught: Interrupts) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
     before: dict[int, Any] = {}
     for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP", "SIGTTIN", "SIGTTOU"):
@@ -54,7 +73,7 @@ def interrupts() -> Iterator[Interrupts]:
         handler: Any = signal.SIG_IGN if name.startswith("SIGTT") else caught
         before[number] = signal.signal(number, handler)
     try:
-        yield caught
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

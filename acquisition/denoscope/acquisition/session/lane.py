@@ -183,8 +183,17 @@ class DenoiseLane:
         """Take frames again."""
         self._paused = False
 
-    def finish(self) -> None:
-        """Say that no frame follows, and wait for the backlog, but not for ever."""
+    def finish(self, within_s: float | None = None) -> None:
+        """Say that no frame follows, and wait for the backlog, but not for ever.
+
+        Parameters
+        ----------
+        within_s
+            Seconds for the backlog in place of `finish_s`, where the program is about to be ended: after twice as many
+            the denoiser is left behind whatever it does.
+        """
+        if within_s is not None:
+            self._finish_s = within_s
         self._deadline_s = time.perf_counter() + self._finish_s
         while self._thread.is_alive():
             try:
@@ -193,10 +202,12 @@ class DenoiseLane:
             except queue.Full:
                 if time.perf_counter() > self._deadline_s + self._finish_s:
                     break
-        patience_s, finished = 2 * self._finish_s + 20, -1
+        patience_s, finished = 2 * self._finish_s + (20 if within_s is None else 0), -1
         # The frames that were held for the noise estimate come back together, which takes as long as they need.
         while self._thread.is_alive() and finished != (finished := self._steps()):
             self._thread.join(patience_s)
+            if within_s is not None:
+                break
         if self._thread.is_alive():
             self.problem = f"the denoiser did not come back within {patience_s:g} s and was left behind"
         self.tally.drop("denoiser failed" if self.problem else "end of session", self.tally.left())

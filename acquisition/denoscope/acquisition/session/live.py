@@ -64,6 +64,7 @@ _POLL_S = 0.1
 _STATUS_EVERY_S = 0.25
 _RATE_AFTER_S = 3.0
 _DENOISE_QUEUE = 64
+_HURRY_S = 1.0  # for the denoiser's backlog where Windows ends the program after 5 s
 
 
 def _refuse_existing(output: Path) -> None:
@@ -460,10 +461,16 @@ class _Run:
             f"again to {self.output}, the denoised ones are gone (denoscope denoise computes them from raw.tif)"
         )
 
-    def finish(self) -> SessionReport:
+    def finish(self, caught: Interrupts) -> SessionReport:
         """Wait for the backlog, close the denoised movie, build and write the report."""
         self._try("obeying requests", self._obey)  # what came too late is answered too
-        status = self.session.finish()
+        hurry = caught.closed is not None
+        status = self.session.finish(_HURRY_S if hurry else None)
+        if hurry:
+            self._note_once(
+                f"{caught.closed} while recording, and Windows ends a program then; every frame received until then "
+                "was written"
+            )
         self._collect_problems()
         self._find_rescued()
         self.writer.length = max(self.routes.received.values(), default=status.received)
@@ -496,7 +503,7 @@ class _Run:
         status = self.session.status()
         origin = SessionProvenance.model_validate(self.provenance)
         origin.bundle_path = self.bundle_path
-        origin.noise = noise = self._check_noise()
+        origin.noise = noise = None if hurry else self._check_noise()
         if noise is not None and noise.warning:
             self.notes.append(noise.warning)
         if (note := rounding_note(origin.intensity, self.given.dtype)) is not None:
@@ -509,7 +516,8 @@ class _Run:
             self.notes.append(note)
         self.log.flush()
         self.notes += scanner_notes(origin.scanner, fixed=self.settings.fix_line_offset)
-        self._try("measuring the line offset", lambda: self._note_late_offset(origin))
+        if not hurry:
+            self._try("measuring the line offset", lambda: self._note_late_offset(origin))
         if self.log.problem:
             self.notes.append(self.log.problem)
         report = build_report(
@@ -622,7 +630,7 @@ def live(
             run.open(stack)
             caught.listener = run.interrupt
             run.record(caught)
-            report = run.finish()
+            report = run.finish(caught)
         fill_skipped(run, report, caught, on_fill)
         if settings.picture and caught.count < 2 and run.raw.rescued is None:
             if settings.denoised_format != "ome-tiff":

@@ -156,10 +156,10 @@ class Session:
         """Wait until recording has ended; return whether it has. `finish` must follow."""
         return self._done.wait(timeout_s)
 
-    def finish(self) -> SessionStatus:
-        """Wait for the lane's backlog and return the last snapshot."""
+    def finish(self, within_s: float | None = None) -> SessionStatus:
+        """Wait for the lane's backlog, so many seconds where given, and return the last snapshot."""
         self._done.wait()
-        self._lane.finish()
+        self._lane.finish(within_s)
         self._state = SessionState.FINISHED
         return self.status()
 
