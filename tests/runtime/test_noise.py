@@ -266,3 +266,35 @@ def test_it_says_nothing_where_the_fit_is_good() -> None:
     assert not found.empirical
     assert found.warning() is None
     assert set(found.model_dump()) == {"offset", "scale", "noise_slope", "noise_floor"}
+
+
+@pytest.mark.parametrize(
+    ("gain", "photons", "shape", "length"),
+    [(450.0, 0.0116, (256, 64), 3), (727.0, 0.027, (96, 96), 3), (300.0, 0.02, (96, 96), 16)],
+)
+def test_single_photons_are_no_structures(
+    gain: float, photons: float, shape: tuple[int, int], length: int
+) -> None:
+    """A few hundred photons in a whole movie were left out as structures: noise 20 times too small, or unwarned."""
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        light = photons * np.linspace(0.3, 1.7, shape[1]) * np.ones(shape)
+        pulses = random.poisson(light, (length, *shape)).astype(np.float64)
+        pulses = random.gamma(np.maximum(pulses, 1e-9)) * (pulses > 0)
+        frames = np.rint(1500 + gain * pulses + random.normal(0, 5, pulses.shape)).astype(np.uint16)
+        found = estimate_intensity(frames)
+        truth = 2 * gain**2 * light + 25
+        made = found.scale**2 * np.maximum(
+            1 + found.noise_slope * (1500 + gain * light - found.offset) / found.scale, found.noise_floor
+        )
+        assert 0.6 < float(made.mean() / truth.mean()) < 1.6
+        assert 0.5 < float(np.median(made / truth)) < 2
+
+
+def test_a_slope_that_photons_are_too_few_for_is_said() -> None:
+    """With 460 photons in all, the brightest tenth came out with half of its noise and without a word."""
+    clean, variance, frames = detected("poisson", 0.01, 5, seed=10, shape=(96, 96))
+    found = estimate_intensity(frames)
+    bright = clean >= np.quantile(clean, 0.9)
+    made = found.scale**2 * (1 + found.noise_slope * (clean[bright] - found.offset) / found.scale)
+    assert found.empirical or 0.5 < float(made.mean() / variance[bright].mean()) < 2

@@ -28,6 +28,14 @@ _MOST_LEFT_OUT = 0.1  # of the neighbourhoods; beyond, the scene moves
 _OFF = 1.25  # ratio of the fitted variance to the mean one, beyond which the fit is not believed
 _LEAST = 0.25  # of the quietest bin's variance: what a line through the bins keeps everywhere
 _STEPS = 10
+_UNCERTAIN = (
+    0.5  # twice the standard error of a line at its ends, in its variance there, beyond which a user is told
+)
+_SPARSE = 12.0  # variance of a pixel's variance, in the square of that over its frames; even noise has 2 to 3
+_TOGETHER = (
+    2.0  # variance of neighbourhoods, in that of as many pixels drawn at random, above which structures vary
+)
+_MOVES = 6.0  # the same, above which the scene moves; measured: 8 or more, photons alone up to 4
 
 
 class FewPhotons:
@@ -43,6 +51,8 @@ class FewPhotons:
         Flat indices of the usable pixels, from dark to bright.
     group
         Pixels in a group whose median was fitted.
+    length
+        Frames that the variance was taken from.
     """
 
     def __init__(
@@ -52,7 +62,9 @@ class FewPhotons:
         usable: npt.NDArray[np.bool_],
         bins: list[npt.NDArray[np.intp]],
         group: int,
+        length: int,
     ) -> None:
+        self._length = length
         self._mean, self._variance = mean.ravel(), variance.ravel()
         self._usable, self._bins, self._group = usable.ravel(), bins, group
         self._sizes = np.array([members.size for members in bins], np.float64)
@@ -83,28 +95,65 @@ class FewPhotons:
         return self._line if off and self._random and is_white() else None
 
     @property
+    def sparse(self) -> bool:
+        """Say whether there are so few photons that single ones decide what a pixel varies by."""
+        return self._scatter * max(self._length - 1, 1) > _SPARSE
+
+    @property
+    def still(self) -> bool:
+        """Say whether there are so few photons that two fits differ by chance, and no sign of a scene that moves."""
+        return self.sparse and self._clustered < _MOVES
+
+    def uncertain(self, gain: float, constant: float) -> bool:
+        """Say whether a line may be off by a factor of two in the darkest or the brightest bin, for lack of photons."""
+        if not self.sparse or len(self._levels) < 3:
+            return False
+        x, y = self._levels, self._means
+        fitted = np.maximum(gain * x + constant, _LEAST * max(float(y.min()), 0.0) + 1e-30)
+        weights = self._sizes / np.maximum(fitted, 0.05 * float(np.average(fitted, weights=self._sizes)))
+        centre = float(np.average(x, weights=weights))
+        rest = float((weights * (y - fitted) ** 2).sum()) / (len(y) - 2)
+        spread = max(float((weights * (x - centre) ** 2).sum()), 1e-30)
+        ends = np.array([0, -1])
+        error = np.sqrt(rest * (1 / float(weights.sum()) + (x[ends] - centre) ** 2 / spread))
+        return bool((2 * error > _UNCERTAIN * fitted[ends]).any())
+
+    @property
     def _random(self) -> bool:
         """Say whether what varies lies anywhere, as photons do, rather than together, as a structure does."""
         if self._left_out > _MOST_LEFT_OUT or self._drawn > _ABOVE:
             return False
-        return 1 / _ALIKE < self._neighbours / max(self._drawn, 1e-30) < _ALIKE
+        if 1 / _ALIKE < self._neighbours / max(self._drawn, 1e-30) < _ALIKE:
+            return True
+        # Medians of so few photons scatter themselves.
+        return self.sparse and self._clustered < _TOGETHER
 
     def _leave_structures_out(self) -> npt.NDArray[np.bool_]:
         """Find the line of mean variance over mean without neighbourhoods that vary for another reason."""
         count = np.maximum(np.bincount(self._tiles, self._usable), 1)
         kept, beyond = self._usable, np.zeros(count.size, np.bool_)
+        # Not the mean of a pixel itself, which of few photons holds the very ones that it varies by.
+        level_of = np.zeros(self._mean.size)
+        for members, level in zip(self._bins, self._levels, strict=True):
+            level_of[members] = level
         for _ in range(_ROUNDS):
             self._means = np.array([self._mean_of(members, kept) for members in self._bins])
             self._line = _physical_line(self._levels, self._means, self._sizes)
-            expected = np.maximum(self._line[0] * self._mean + self._line[1], _LEAST * self._means.min())
+            expected = np.maximum(self._line[0] * level_of + self._line[1], _LEAST * self._means.min())
             excess = np.where(self._usable, self._variance - expected, 0.0)
             level = np.bincount(self._tiles, excess) / count
             spread = np.bincount(self._tiles, excess**2) / count - level**2
-            error = np.sqrt(np.maximum(spread, 0.0) / count)
+            # Of few photons a neighbourhood sees too few to tell its own scatter.
+            scatter = np.square(excess[kept]).mean() / max(float(np.square(expected[kept]).mean()), 1e-30)
             noise = np.bincount(self._tiles, np.where(self._usable, expected, 0.0)) / count
+            pooled = scatter * noise**2 / count
+            error = np.sqrt(np.maximum(np.maximum(spread, 0.0) / count, pooled))
             beyond = (level > _SIGNIFICANT * error) & (level > _EXCESS * noise)
             kept = self._usable & ~beyond[self._tiles]
         self._left_out = float(beyond.mean())
+        rest = ~beyond
+        self._clustered = float(np.square(level[rest]).sum()) / max(float(pooled[rest].sum()), 1e-30)
+        self._scatter = float(scatter)
         return kept
 
     def _mean_of(self, members: npt.NDArray[np.intp], kept: npt.NDArray[np.bool_]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,16 @@ _WHITE = 0.7  # share of the variance that high-passed noise keeps; measured: no
 _MOVES = 0.93  # share of the plain variance below which the scene is held to have moved
 
 
+class _Line(NamedTuple):
+    """Photon-transfer line of a movie: variance = gain * mean + constant."""
+
+    gain: float
+    constant: float
+    darkest: float
+    empirical: bool
+    still: bool
+
+
 class Intensity(BaseModel):
     """An affine transform to normalised units and the camera's noise in them, frozen for a session.
 
@@ -60,7 +70,8 @@ class Intensity(BaseModel):
     noise_floor
         Least variance, normalised units: what the darkest pixels keep.
     empirical
-        Whether the photon-transfer fit failed and the mean scatter of the pixels was taken; left out of JSON if not.
+        Whether the photon-transfer fit failed, so that the mean scatter of the pixels was taken, or there are too few
+        photons to be sure of it; left out of JSON if not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,8 +94,8 @@ class Intensity(BaseModel):
         if not self.empirical:
             return None
         return (
-            "there are few photons or strong pulses, so the usual noise fit failed and the noise was taken from the "
-            "mean scatter of the pixels: it may be off by up to a factor of two; compare the result with the raw frames"
+            "there are few photons or strong pulses, so the noise is known less well than usual: it may be off by a "
+            "factor of two in the darkest and the brightest pixels; compare the result with the raw frames"
         )
 
     @property
@@ -149,11 +160,11 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
     def is_white() -> bool:
         return _is_white(movie, variance, usable)
 
-    gain, constant, darkest, empirical = _photon_transfer(mean, variance, usable, is_white)
-    if len(movie) > 1:
-        still = _without_motion(movie, mean, usable, is_white, gain, constant, darkest)
-        if still is not None:
-            gain, constant, empirical = still
+    gain, constant, darkest, empirical, still = _photon_transfer(mean, variance, usable, is_white, len(movie))
+    if len(movie) > 1 and not (still and is_white()):
+        without_motion = _without_motion(movie, mean, usable, is_white, gain, constant, darkest)
+        if without_motion is not None:
+            gain, constant, empirical = without_motion
     # A saturated half of the picture says nothing of the light of the rest.
     offset = _typical(mean if usable.all() or not usable.any() else mean[usable], darkest)
     scale = float(np.sqrt(max(gain * offset + constant, least)))
@@ -209,7 +220,9 @@ def _without_motion(
     if len(movie) < FEWEST_FRAMES or min(height, width) < LEAST_EDGE:
         return None
     sharp, inner = _high_passed_inside(movie)
-    still_gain, still_constant, _, empirical = _photon_transfer(mean[inner], sharp, usable[inner], is_white)
+    still_gain, still_constant, _, empirical, _ = _photon_transfer(
+        mean[inner], sharp, usable[inner], is_white, len(movie)
+    )
     levels = np.maximum([_typical(mean, darkest), np.quantile(mean, 0.95)], darkest)
     plain, still = gain * levels + constant, still_gain * levels + still_constant
     if not (still < _MOVES * plain).any():
@@ -286,15 +299,16 @@ def _some_rows(height: int, width: int) -> npt.NDArray[np.intp]:
 
 
 def _photon_transfer(
-    mean: FloatArray, variance: FloatArray, usable: npt.NDArray[np.bool_], is_white: Callable[[], bool]
-) -> tuple[float, float, float, bool]:
-    """Fit variance = gain * mean + constant over brightness bins.
-
-    Return these two, the darkest bin's mean, and whether the line is empirical.
-    """
+    mean: FloatArray,
+    variance: FloatArray,
+    usable: npt.NDArray[np.bool_],
+    is_white: Callable[[], bool],
+    length: int,
+) -> _Line:
+    """Fit variance = gain * mean + constant over brightness bins of a movie of so many frames."""
     chosen = np.flatnonzero(usable.ravel())
     if chosen.size == 0:  # everything saturated: only rounding noise can be claimed
-        return 0.0, 0.0, float(mean.min()), False
+        return _Line(0.0, 0.0, float(mean.min()), empirical=False, still=False)
     brightness = _neighbour_mean(mean).ravel()[chosen]
     m, v = mean.ravel()[chosen], variance.ravel()[chosen]
     bins = int(np.clip(chosen.size // (4 * _GROUP), 1, _BINS))
@@ -308,10 +322,11 @@ def _photon_transfer(
         variances[i] = np.median([g.mean() for g in np.array_split(v[members], groups)])
         counts[i] = groups
     gain, constant = _robust_line(means, variances, counts)
-    few = FewPhotons(mean, variance, usable, [chosen[members] for members in parts], _GROUP)
+    few = FewPhotons(mean, variance, usable, [chosen[members] for members in parts], _GROUP, length)
     mean_noise = few.line(gain, constant, is_white)
     gain, constant = mean_noise or (gain, constant)
-    return gain, constant, float(means.min()), mean_noise is not None
+    empirical = mean_noise is not None or few.uncertain(gain, constant)
+    return _Line(gain, constant, float(means.min()), empirical, few.still)
 
 
 def _neighbour_mean(image: FloatArray) -> FloatArray:
