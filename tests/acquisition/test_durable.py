@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +50,14 @@ def frames(count: int) -> list[Frame]:
     ]
 
 
+def wait_for(true: Callable[[], bool]) -> None:
+    """Wait for another thread."""
+    deadline_s = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+
+
 def whole(path: Path) -> tuple[int, int]:
     """Return the number of a file and its size, as `synced` holds them."""
     return path.stat().st_ino, path.stat().st_size
@@ -79,8 +91,72 @@ def test_a_frame_waits_a_second_for_the_disk_at_most(
             now[0] += passed
             writer.append(frame)
             if frame.number == 2:
+                wait_for(lambda: len(synced) == 2)
                 at_once = [whole(tmp_path / "raw.tif"), whole(tmp_path / "raw.jsonl")]
         assert synced == at_once
+
+
+class SlowDisk:
+    """Confirms nothing until it is let go."""
+
+    def __init__(self) -> None:
+        self.asked, self.go, self.confirmed = threading.Event(), threading.Event(), 0
+
+    def __call__(self, _number: int) -> None:
+        self.asked.set()
+        assert self.go.wait(20)
+        self.confirmed += 1
+
+
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> SlowDisk:
+    disk = SlowDisk()
+    monkeypatch.setattr(os, "fsync", disk)
+    monkeypatch.setattr(raw_module, "_SYNC_EVERY_S", 0.0)
+    return disk
+
+
+def test_a_disk_that_is_slow_to_confirm_does_not_stop_the_writer(tmp_path: Path, slow_disk: SlowDisk) -> None:
+    with RawWriter(tmp_path, INFO, "1") as writer:
+        for frame in frames(40):
+            writer.append(frame)
+        assert slow_disk.asked.wait(20)
+        assert slow_disk.confirmed == 0
+        assert len(read_raw(tmp_path).records) == writer.written == 40  # a kill would lose none
+        slow_disk.go.set()
+    assert slow_disk.confirmed >= 2
+
+
+def test_the_writer_waits_for_a_disk_that_it_is_far_ahead_of(tmp_path: Path, slow_disk: SlowDisk) -> None:
+    page = frames(1)[0].pixels.nbytes
+    with RawWriter(tmp_path, INFO, "1", ahead_bytes=10 * page) as writer:
+
+        def write() -> None:
+            for frame in frames(40):
+                writer.append(frame)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        wait_for(lambda: writer.written >= 8)
+        time.sleep(0.2)
+        assert 8 <= writer.written <= 12
+        slow_disk.go.set()
+        thread.join(20)
+        assert writer.written == 40
+
+
+def test_a_disk_that_is_full_when_it_confirms_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(raw_module, "_SYNC_EVERY_S", 0.0)
+    with RawWriter(tmp_path, INFO, "1") as writer, pytest.raises(OSError, match="No space"):  # noqa: PT012
+        for frame in frames(1000):
+            writer.append(frame)
+            time.sleep(0.001)
 
 
 def test_the_last_frames_of_a_session_are_handed_to_the_disk(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+from pathlib import Path
 
-__all__ = ["confirm", "disk_is_full"]
+__all__ = ["confirm", "disk_is_full", "second_handle"]
 
 _FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 _WINDOWS_FULL = frozenset({39, 112, 1295})  # handle disk full, disk full, quota exceeded
@@ -36,3 +38,17 @@ def confirm(number: int) -> OSError | None:
             raise
         return error
     return None
+
+
+def second_handle(path: Path, number: int) -> int:
+    """Return the number of an open file that can be confirmed while it is written under another number.
+
+    Parameters
+    ----------
+    path, number
+        Of the file. Windows lets one handle do one thing at a time, so it is opened once more there, to be closed
+        by the caller; elsewhere the number itself does.
+    """
+    if sys.platform != "win32":
+        return number
+    return os.open(path, os.O_RDWR | os.O_BINARY)

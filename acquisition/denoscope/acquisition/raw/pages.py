@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from denoscope.runtime import counted
 
-from .confirm import confirm
+from .confirm import confirm, second_handle
 
 __all__ = ["CLASSIC_LIMIT", "PageFile", "replace_description"]
 
@@ -122,6 +122,7 @@ class PageFile:
         self._description_at = 0
         self._file = self.path.open("x+b" if keep is None else "r+b", buffering=0)
         self._form = _CLASSIC if classic else _BIG
+        self._to_sync: int | None = None
         self._directories = array("Q")
         if keep is None:
             self._link_at, self._end = self._form.link_at, len(self._form.header)
@@ -344,15 +345,21 @@ class PageFile:
     def sync(self) -> OSError | None:
         """Wait until everything written so far is on the disk; return its answer where it cannot confirm that.
 
+        A thread may do so while another appends.
+
         Raises
         ------
         OSError
             When the disk is full.
         """
-        return confirm(self._file.fileno())
+        if self._to_sync is None:
+            self._to_sync = second_handle(self.path, self._file.fileno())
+        return confirm(self._to_sync)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
+        if self._to_sync is not None and not self._file.closed and self._to_sync != self._file.fileno():
+            os.close(self._to_sync)
         self._file.close()
 
     def __enter__(self) -> Self:

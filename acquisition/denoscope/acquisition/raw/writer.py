@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 from array import array
 from collections import ChainMap, deque
@@ -23,8 +24,9 @@ from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.runtime import InvalidInput, bad_link, counted
 
-from .confirm import confirm, disk_is_full
+from .confirm import confirm, disk_is_full, second_handle
 from .pages import PageFile
+from .syncing import DiskSync
 
 __all__ = [
     "RAW_MOVIE",
@@ -43,6 +45,7 @@ _FORMAT = "denoscope-raw"
 _SCHEMA_VERSION = 2
 _SYNC_EVERY_S = 1.0
 _AGAIN_S = (0.02, 0.1, 0.5)  # pauses before a page is tried again
+_AHEAD_BYTES = 256 << 20
 _MOST_LINES = 20_000
 _MOST_RESCUES = 1000
 # All tags of a camera are written again after this many of its frames.
@@ -53,7 +56,8 @@ class RawWriter:
     """Append frames to ``raw.tif`` and their stamps to ``raw.jsonl`` so that a kill loses nothing written.
 
     A page is written before its line, both unbuffered, and both files are handed to the disk about
-    once a second. So after ``kill -9`` there are as many complete pages as lines, or one page more;
+    once a second, pages first, by a thread: a disk that is slow to confirm does not stop the writer until
+    `ahead_bytes` more are written. So after ``kill -9`` there are as many complete pages as lines, or one page more;
     `read_raw` reconciles them.
 
     The first line of the sidecar is the header ``{"format", "schema_version", "denoscope",
@@ -72,6 +76,8 @@ class RawWriter:
         What the frames come from.
     version
         Version of denoscope.
+    ahead_bytes
+        Bytes that may be written while the disk is asked to confirm those before.
 
     Raises
     ------
@@ -82,7 +88,9 @@ class RawWriter:
         Any other error is got over, and named in `problems`.
     """
 
-    def __init__(self, folder: Path, source: SourceInfo, version: str) -> None:
+    def __init__(
+        self, folder: Path, source: SourceInfo, version: str, *, ahead_bytes: int = _AHEAD_BYTES
+    ) -> None:
         for name in (RAW_MOVIE, RAW_SIDECAR):
             if os.path.lexists(folder / name):
                 raise _exists(folder / name)
@@ -109,6 +117,9 @@ class RawWriter:
             if isinstance(error, FileExistsError):
                 raise _exists(folder / RAW_SIDECAR) from None
             raise
+        self._lines_to_sync = second_handle(folder / RAW_SIDECAR, self._lines.fileno())
+        self._confirming = threading.Lock()
+        self._sync = DiskSync(self._confirm_both, ahead_bytes)
         self._lines_end = 0
         self._unwritten: deque[bytes] = deque()
         self._lines_ended = False
@@ -203,7 +214,9 @@ class RawWriter:
         )
         self._tags[frame.camera] = tags
         if time.perf_counter() - self._synced_s >= _SYNC_EVERY_S:
-            self.sync()
+            self._synced_s = time.perf_counter()
+            self._sync.ask(self.nbytes)
+        self._sync.check(self.nbytes)
         return page
 
     def _tags_of(self, camera: str, tags: dict[str, Any], known: dict[str, Any] | None) -> dict[str, Any]:
@@ -229,8 +242,15 @@ class RawWriter:
             When the disk is full.
         """
         self._write_lines()
-        # The pages come first, so that the sidecar never promises more than there is.
-        answers = {RAW_MOVIE: self._pages.sync(), RAW_SIDECAR: confirm(self._lines.fileno())}
+        self._confirm_both()
+        self._synced_s = time.perf_counter()
+
+    def _confirm_both(self) -> None:
+        """Have the disk confirm both files; frames may be appended meanwhile."""
+        # The pages come first, so that the sidecar promises no more than there is; lines of pages that are
+        # written meanwhile are ignored by `read_raw` where a power cut took their pages.
+        with self._confirming:
+            answers = {RAW_MOVIE: self._pages.sync(), RAW_SIDECAR: confirm(self._lines_to_sync)}
         for file, error in answers.items():
             if error is not None:
                 self._got_over(
@@ -240,7 +260,6 @@ class RawWriter:
                     "the recording went on, but a power cut may cost more than the last second, and frames written "
                     "shortly before should be checked",
                 )
-        self._synced_s = time.perf_counter()
 
     @property
     def removed(self) -> bool:
@@ -259,6 +278,7 @@ class RawWriter:
         """
         if self._closed:
             return
+        self._sync.close()
         try:
             self._write_lines()
             if self.removed:
@@ -272,6 +292,8 @@ class RawWriter:
             try:
                 self._pages.close()
             finally:
+                if self._lines_to_sync != self._lines.fileno():
+                    os.close(self._lines_to_sync)
                 self._lines.close()
 
     def _rescue(self) -> Path:
