@@ -6,12 +6,14 @@ The demo camera sends the same picture as fast as it can, 16 bits. Frames a seco
 
 - `core`: popped from MMCore in C++ and let go, the most that anybody can have;
 - `tagged`: popped with their tags through pycromanager's core, and let go;
+- `disk`: the same bytes written plainly to one file, frame by frame, until the disk has confirmed all of them;
 - `session`: a session of ours without a denoiser, from the first frame to the last one written;
 - `ndtiff`: a pycromanager Acquisition of the same frames into an NDTiff dataset, from start to closed;
 
 and MB a second of the writers alone, on frames that lie in memory: `page_mb_s` is ours (a page and a line of
 tags each), `ndtiff_mb_s` that of ndstorage. Every number is the best of the repeats, each in a process of its
-own; ratios are to be trusted more than the numbers.
+own; ratios are to be trusted more than the numbers. `session/least` is the session's rate by the lesser of
+`core` and `disk`: 1 where nothing but the camera or the disk is waited for.
 """
 
 from __future__ import annotations
@@ -77,6 +79,19 @@ def core(folder: Path, size: int, frames: int) -> float:
     seconds = time.perf_counter() - began_s
     core.unloadAllDevices()
     return frames / seconds
+
+
+def disk(folder: Path, size: int, frames: int) -> float:
+    """Write the bytes of so many frames plainly, and have them confirmed."""
+    pool = _pool(size)
+    began_s = time.perf_counter()
+    with (folder / "plain").open("xb", buffering=0) as file:
+        for number in range(frames):
+            left = memoryview(pool[number % len(pool)]).cast("B")
+            while left.nbytes:
+                left = left[file.write(left) :]
+        os.fsync(file.fileno())
+    return frames / (time.perf_counter() - began_s)
 
 
 def _source(folder: Path, size: int) -> Any:
@@ -173,7 +188,7 @@ def ndtiff_mb_s(folder: Path, size: int, frames: int) -> float:
 
 
 WAYS: Mapping[str, Callable[[Path, int, int], float]] = {
-    way.__name__: way for way in (core, tagged, session, ndtiff, page_mb_s, ndtiff_mb_s)
+    way.__name__: way for way in (core, disk, session, tagged, ndtiff, page_mb_s, ndtiff_mb_s)
 }
 
 
@@ -226,6 +241,8 @@ def main() -> None:
                 else:
                     before = best.get(way)
                     best[way] = round(max(found, before if isinstance(before, float) else 0.0), 1)
+        if all(isinstance(best[name], float) for name in ("session", "core", "disk")):
+            best["session/least"] = round(best["session"] / min(best["core"], best["disk"]), 2)
         for name, over in (("session", "core"), ("session", "ndtiff"), ("page_mb_s", "ndtiff_mb_s")):
             if isinstance(best[name], float) and isinstance(best[over], float):
                 best[f"{name}/{over}"] = round(best[name] / best[over], 2)

@@ -44,6 +44,7 @@ RAW_SIDECAR = "raw.jsonl"
 _FORMAT = "denoscope-raw"
 _SCHEMA_VERSION = 2
 _SYNC_EVERY_S = 1.0
+_SYNC_EVERY_BYTES = 32 << 20  # sooner where much comes, so that the disk works while the camera does
 _AGAIN_S = (0.02, 0.1, 0.5)  # pauses before a page is tried again
 _AHEAD_BYTES = 256 << 20
 _MOST_LINES = 20_000
@@ -123,7 +124,7 @@ class RawWriter:
         self._lines_end = 0
         self._unwritten: deque[bytes] = deque()
         self._lines_ended = False
-        self._synced_s = time.perf_counter()
+        self._synced_s, self._synced_bytes = time.perf_counter(), 0
         now = datetime.now(UTC)
         self._line(
             {
@@ -213,8 +214,11 @@ class RawWriter:
             }
         )
         self._tags[frame.camera] = tags
+        due = self.nbytes - self._synced_bytes >= _SYNC_EVERY_BYTES
         if time.perf_counter() - self._synced_s >= _SYNC_EVERY_S:
-            self._synced_s = time.perf_counter()
+            due = True
+        if due:
+            self._synced_s, self._synced_bytes = time.perf_counter(), self.nbytes
             self._sync.ask(self.nbytes)
         self._sync.check(self.nbytes)
         return page
