@@ -159,7 +159,7 @@ def test_live_denoises_photo_electrons_and_keeps_raw_counts(
     movie, gain, offset, light = recorded
     run = tmp_path / "run"
     command = ["live", "--core", f"replay:{movie}", "--fps", 100, "--output", run, "--no-picture"]
-    command += ["--camera-gain", gain, "--camera-offset", offset]
+    command += ["--denoiser", "thread", "--camera-gain", gain, "--camera-offset", offset]
     refused = denoscope(*command)
     assert refused.returncode == 2
     assert "--camera-roi" in " ".join(refused.stderr.split())

@@ -315,6 +315,7 @@ def test_the_bundle_is_found_again_from_another_folder(
     monkeypatch.chdir(tmp_path)
     record(tmp_path / "first", frames)
     settings = {"core": "demo", "bundle": "tiny.denoscope", "picture": False, "lag_s": 60.0, "fill": False}
+    settings["denoiser"] = "thread"
     run = tmp_path / "run"
     live(make_settings(output=run, **settings), source=Listed(frames), wrap=lambda d: Skipping(d, [20, 21]))
     (tmp_path / "elsewhere").mkdir()

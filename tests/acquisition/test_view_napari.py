@@ -8,32 +8,47 @@ import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import tifffile
 
-pytest.importorskip("napari", reason="needs the extra 'view'")
-pytest.importorskip("qtpy.QtWidgets", reason="needs Qt and its libraries", exc_type=ImportError)
+from acquisition.conftest import ROOT
+from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.view.board import Board, Slot, Wish
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of napari's own libraries among each other
+if TYPE_CHECKING:
     from napari.components import ViewerModel
     from npe2 import PluginManifest
     from qtpy.QtWidgets import QApplication
 
-from acquisition.conftest import ROOT
-from denoscope.acquisition.processes.shared_memory import Slab
-from denoscope.acquisition.view.board import Board, Slot, Wish
-from denoscope.acquisition.view.display import Display
-from denoscope.acquisition.view.dock import LiveDock
+    from denoscope.acquisition.view.display import Display
+    from denoscope.acquisition.view.dock import LiveDock
 
 pytestmark = pytest.mark.filterwarnings("default")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def napari() -> None:
+    """Import napari when the file begins: in every worker that only lists the tests it would take seconds."""
+    pytest.importorskip("napari", reason="needs the extra 'view'")
+    pytest.importorskip("qtpy.QtWidgets", reason="needs Qt and its libraries", exc_type=ImportError)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of napari's own libraries among each other
+        from napari.components import ViewerModel
+        from npe2 import PluginManifest
+        from qtpy.QtWidgets import QApplication
+
+    from denoscope.acquisition.view.display import Display
+    from denoscope.acquisition.view.dock import LiveDock
+
+    found = (ViewerModel, PluginManifest, QApplication, Display, LiveDock)
+    globals().update({each.__name__: each for each in found})
+
+
 @pytest.fixture(scope="module")
-def application() -> Iterator[QApplication]:
+def application(napari: None) -> Iterator[QApplication]:
     with pytest.MonkeyPatch.context() as patch:
         # An application keeps its platform; processes started later find their own.
         if QApplication.instance() is None:

@@ -530,12 +530,12 @@ def test_names_sort_as_people_do() -> None:
     assert sorted(names, key=natural) == [names[3], names[2], names[4], names[1], names[0]]
 
 
-def test_live_on_a_growing_file(denoscope_process: Run, bundle: Path, tmp_path: Path) -> None:
+def test_live_on_a_growing_file(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
     frames = numbered_frames(40, (32, 40))
     writer = Written("big_tiff", tmp_path / "movie.tif", frames, 0.05)
-    run = denoscope_process(
+    run = denoscope(
         *("live", "--core", f"watch:{tmp_path / 'movie.tif'}", "--idle-s", 1, "--bundle", bundle),
-        *("--output", tmp_path / "run", "--no-picture", "--json", "--quiet"),
+        *("--output", tmp_path / "run", "--denoiser", "thread", "--no-picture", "--json", "--quiet"),
     )
     writer.join()
     assert run.returncode == 0, run

@@ -8,6 +8,8 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 import torch
 
 from denoscope.runtime import InvalidInput, estimate_intensity
-from denoscope.train import METHODS, FitSettings, LiveNetSettings, TrainingMovie, fit
+from denoscope.train import METHODS, FitResult, FitSettings, LiveNetSettings, TrainingMovie, fit
 from denoscope.train.fitting.checkpoint import refuse_pickle, remove_checkpoint
 from denoscope.train.fitting.logs import read_log
 from support.tiny_training import STEPS_OF_KILLED, same_weights, train
@@ -77,12 +79,22 @@ class Interrupted(Exception):
     pass
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FitResult[Any]]:
+    """Train a method from its beginning to its end, once."""
+    return cache(lambda method: train(method, tmp_path_factory.mktemp(method) / "whole.safetensors"))
+
+
 @pytest.mark.parametrize("stop_at", [3, 8, 23])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_step_of_an_epoch_can_be_the_last(
-    method: str, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    stop_at: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    uninterrupted: Callable[[str], FitResult[Any]],
 ) -> None:
-    whole = train(method, tmp_path / "whole.safetensors")
+    whole = uninterrupted(method)
     task, steps = METHODS[method].task, 0
     assert isinstance(task, type)
     loss = task.loss  # type: ignore[attr-defined]
