@@ -39,6 +39,8 @@ LONG = {
     "test_light",
     "test_methods",
     "test_moves",
+    "test_raw_safety",
+    "test_readme",
     "test_tensorrt",
 }
 

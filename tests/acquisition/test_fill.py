@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,19 @@ def record(
     return live(settings, source=Listed(frames), wrap=lambda denoiser: Skipping(denoiser, skipped))
 
 
+@pytest.fixture(scope="module")
+def kept_up(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the denoised movie of a session that kept up; each kind of session is recorded once."""
+
+    @cache
+    def movie(*kind: Any) -> Path:
+        folder = tmp_path_factory.mktemp("kept-up") / "run"
+        assert not record(folder, frames_of(*kind))["outcome"]["problems"]
+        return folder / "denoised.ome.tif"
+
+    return movie
+
+
 def test_what_was_skipped_is_what_a_session_that_kept_up_gives(denoscope: Run, tmp_path: Path) -> None:
     frames = frames_of(60)
     whole = record(tmp_path / "whole", frames, denoiser="process")
@@ -160,31 +174,30 @@ def test_frames_kept_are_copied_and_not_computed_anew(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("channels", "change_at"), [("ab", None), ("aab", 33)])
-def test_several_streams_and_changes(tmp_path: Path, channels: str, change_at: int | None) -> None:
+def test_several_streams_and_changes(
+    tmp_path: Path, kept_up: Callable[..., Path], channels: str, change_at: int | None
+) -> None:
     frames = frames_of(72, channels, change_at)
-    whole = record(tmp_path / "whole", frames)
-    assert not whole["outcome"]["problems"]
     record(tmp_path / "run", frames, [*range(28, 40), 50, 51, 52, 70])
     result = fill_run(tmp_path / "run", bundle=str(tmp_path / "tiny.denoscope"))
     assert result["missing"] == 0
     assert result["computed"] > 10
-    assert images(tmp_path / "run" / FILLED_MOVIE) == images(tmp_path / "whole" / "denoised.ome.tif")
+    assert images(tmp_path / "run" / FILLED_MOVIE) == images(kept_up(72, channels, change_at))
 
 
 @pytest.mark.parametrize("form", ["ome-zarr", "ndtiff"])
 @pytest.mark.parametrize(("channels", "change_at"), [("", None), ("aab", 33)])
 def test_every_format_keeps_what_was_denoised_live(
-    tmp_path: Path, form: str, channels: str, change_at: int | None
+    tmp_path: Path, kept_up: Callable[..., Path], form: str, channels: str, change_at: int | None
 ) -> None:
     frames = frames_of(72, channels, change_at)
-    record(tmp_path / "whole", frames)
     report = record(tmp_path / "run", frames, [*range(28, 40), 50, 51, 52, 70], form)
     assert not (tmp_path / "run" / "denoised.ome.tif").exists()
     result = fill_run(tmp_path / "run", bundle=str(tmp_path / "tiny.denoscope"))
     assert result["kept"] == report["frames"]["denoised"]
     assert (result["kept"] + result["computed"], result["missing"]) == (72, 0)
     assert not result["notes"]
-    assert images(tmp_path / "run" / FILLED_MOVIE) == images(tmp_path / "whole" / "denoised.ome.tif")
+    assert images(tmp_path / "run" / FILLED_MOVIE) == images(kept_up(72, channels, change_at))
 
 
 @pytest.mark.parametrize(
@@ -200,12 +213,12 @@ def test_every_format_keeps_what_was_denoised_live(
     ],
 )
 def test_a_session_shows_the_measured_frame_and_then_computes_what_it_skipped(
-    tmp_path: Path, form: str, channels: str, change_at: int | None
+    tmp_path: Path, kept_up: Callable[..., Path], form: str, channels: str, change_at: int | None
 ) -> None:
     """Filling in place gives the pixels of a session that kept up, and before that no plane is black."""
     frames = frames_of(72, channels, change_at)
     skipped = [*range(28, 40), 50, 51, 52, 70]
-    record(tmp_path / "whole", frames)
+    complete = kept_up(72, channels, change_at)
     marked = record(tmp_path / "marked", frames, skipped, form)
     pages = [n for a, b in marked["frames"]["not_denoised"]["pages"] for n in range(a, b + 1)]
     assert len(pages) == marked["frames"]["dropped"]["keep-up"]
@@ -221,7 +234,7 @@ def test_a_session_shows_the_measured_frame_and_then_computes_what_it_skipped(
         movie = the_movie(tmp_path / "marked", form, len(pages))
         assert len(movie) == 72
         measured = np.stack([frame.pixels for frame in frames])
-        whole = tifffile.imread(tmp_path / "whole" / "denoised.ome.tif")
+        whole = tifffile.imread(complete)
         np.testing.assert_array_equal(movie[pages], measured[pages])
         rest = np.setdiff1d(np.arange(72), pages)
         np.testing.assert_array_equal(movie[rest], whole[rest])
@@ -229,7 +242,7 @@ def test_a_session_shows_the_measured_frame_and_then_computes_what_it_skipped(
     for run, computed in (("marked", len(pages)), ("filled", 0)):
         result = fill_run(tmp_path / run)
         assert (result["kept"], result["computed"], result["missing"]) == (72 - computed, computed, 0)
-        assert images(tmp_path / run / FILLED_MOVIE) == images(tmp_path / "whole" / "denoised.ome.tif")
+        assert images(tmp_path / run / FILLED_MOVIE) == images(complete)
 
 
 def the_movie(run: Path, form: str, stand_ins: int = 0) -> Any:
@@ -254,13 +267,14 @@ def the_movie(run: Path, form: str, stand_ins: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("form", ["ome-tiff", "ome-zarr", "ndtiff"])
-def test_without_raw_frames_the_frame_before_is_shown_again(tmp_path: Path, form: str) -> None:
+def test_without_raw_frames_the_frame_before_is_shown_again(
+    tmp_path: Path, kept_up: Callable[..., Path], form: str
+) -> None:
     """As beside an acquisition that somebody else records (`hook`): there is a plane for every time point."""
     frames, skipped = frames_of(60), [*range(25, 33), 40, 41, 59]
-    record(tmp_path / "whole", frames)
     record(tmp_path / "run", frames, skipped, form, keep_raw=False)
     movie = the_movie(tmp_path / "run", form, len(skipped))
-    live_ones = tifffile.imread(tmp_path / "whole" / "denoised.ome.tif")
+    live_ones = tifffile.imread(kept_up(60))
     # An output that is skipped belongs to a frame some way before the push that skips it.
     dropped = [n for n in range(1, 60) if not np.array_equal(movie[n], live_ones[n])]
     assert len(movie) == 60
@@ -274,23 +288,24 @@ def test_without_raw_frames_the_frame_before_is_shown_again(tmp_path: Path, form
 
 @pytest.mark.parametrize("form", ["ome-zarr", "ndtiff"])
 def test_a_frame_that_is_repeated_is_computed(
-    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kept_up: Callable[..., Path], form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames, run = frames_of(60), tmp_path / "run"
-    record(tmp_path / "whole", frames)
+    complete = kept_up(60)
     # As where the disk is too full for the measured frames.
     monkeypatch.setattr(skipped_module, "free_bytes", lambda _folder: 0)
     report = record(run, frames, [*range(25, 33), 40], form)
     assert report["frames"]["not_denoised"]["shown_as"] == "repeated"
     result = fill_run(run)
     assert (result["kept"], result["computed"], result["missing"]) == (51, 9, 0)
-    assert images(run / FILLED_MOVIE) == images(tmp_path / "whole" / "denoised.ome.tif")
+    assert images(run / FILLED_MOVIE) == images(complete)
 
 
-def test_filling_that_is_interrupted_leaves_a_valid_movie(tmp_path: Path) -> None:
+def test_filling_that_is_interrupted_leaves_a_valid_movie(
+    tmp_path: Path, kept_up: Callable[..., Path]
+) -> None:
     frames = frames_of(60)
-    record(tmp_path / "whole", frames)
-    whole = tifffile.imread(tmp_path / "whole" / "denoised.ome.tif")
+    whole = tifffile.imread(kept_up(60))
     run = tmp_path / "run"
     report = record(run, frames, [*range(25, 33), 40, 41, 57], std=True)
     asked = iter([True] * 38)
@@ -355,19 +370,18 @@ def images(path: Path) -> dict[tuple[int, int, int, int], bytes]:
     return found
 
 
-def test_after_a_crash_everything_is_computed(tmp_path: Path) -> None:
-    frames = frames_of(40)
-    record(tmp_path / "whole", frames)
+def test_after_a_crash_everything_is_computed(tmp_path: Path, kept_up: Callable[..., Path]) -> None:
+    complete = kept_up(40)
     crashed = tmp_path / "crashed"
     crashed.mkdir()
     for name in ("raw.tif", "raw.jsonl"):
-        shutil.copy(tmp_path / "whole" / name, crashed / name)
-    result = fill_run(crashed, tmp_path / "out.ome.tif", bundle=str(tmp_path / "tiny.denoscope"))
+        shutil.copy(complete.parent / name, crashed / name)
+    result = fill_run(
+        crashed, tmp_path / "out.ome.tif", bundle=str(complete.parent.parent / "tiny.denoscope")
+    )
     assert (result["kept"], result["computed"]) == (0, 40)
     assert any("no report" in note for note in result["notes"])
-    np.testing.assert_array_equal(
-        tifffile.imread(tmp_path / "out.ome.tif"), tifffile.imread(tmp_path / "whole" / "denoised.ome.tif")
-    )
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.ome.tif"), tifffile.imread(complete))
 
 
 def test_what_does_not_fit_the_run_is_refused(denoscope: Run, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_the_second_stage_counts_where_truth_is_held_out(real: TrainingMovie) ->
 
 def test_adaptation_never_returns_worse_weights(real: TrainingMovie) -> None:
     shape = TINY["live"]
-    good = fit([real], settings=settings_of("live", steps=60, batch=4, crop=32), network=shape)
+    good = fit([real], settings=settings_of("live", steps=24, crop=32), network=shape)
     destructive = settings_of("live", steps=3, crop=32, learning_rate=0.5)
     result = fit([real], settings=destructive, network=shape, start=weights_of(good.network))
     assert not result.improved

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from denoscope.acquisition.frames.live_frame import LiveFrame
-from denoscope.runtime import InvalidInput, StreamKey
+from denoscope.runtime import InvalidInput, StreamKey, counted
 
 __all__ = ["Condition", "parse_condition"]
 
@@ -128,7 +128,7 @@ def parse_condition(text: str) -> Condition:
         )
     frames = int(match["frames"] or 1)
     if not 1 <= frames <= 10_000:
-        raise InvalidInput(f"the trigger {text!r} waits for {frames} frames; give 1 to 10000.")
+        raise InvalidInput(f"the trigger {text!r} waits for {counted(frames, 'frame')}; give 1 to 10000.")
     return Condition(
         text.strip(),
         match["region"],
