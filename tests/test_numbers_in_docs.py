@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from support.doc_numbers import look_up, problems_of, shipped_digests
+from support.doc_numbers import look_up, problems_of, same_numbers, shipped_digests
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-SHIPPED = shipped_digests(ROOT / "runtime" / "denoscope" / "runtime" / "bundles")
+BUNDLES = ROOT / "runtime" / "denoscope" / "runtime" / "bundles"
+PROVEN = RESULTS / "same-numbers.json"
+SHIPPED = same_numbers(json.loads(PROVEN.read_text(encoding="utf-8"))["rows"], BUNDLES)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -87,3 +89,24 @@ def test_a_bundle_that_has_changed_since_is_named(results: Path) -> None:
 def test_a_path_that_fits_several_entries_leads_nowhere() -> None:
     with pytest.raises(KeyError, match="fits 2 entries"):
         look_up({"rows": [{"a": 1}, {"a": 1}]}, "rows[a=1]")
+
+
+def test_an_older_bundle_counts_only_by_proof() -> None:
+    now, weights = shipped_digests(BUNDLES)["live"], _weights("live")
+    proof = {"bundle": "live", "weights_sha256": weights, "largest_difference": 2e-6}
+    chain = [proof | {"before": "aa", "after": "bb"}, proof | {"before": "bb", "after": now}]
+    assert same_numbers(chain, BUNDLES)["live"] == {"aa", "bb", now}
+    for change in ({"largest_difference": 2e-5}, {"weights_sha256": "cd" * 32}, {"bundle": "live-hq"}):
+        assert same_numbers([chain[0], chain[1] | change], BUNDLES)["live"] == {now}
+    assert same_numbers([proof | {"before": now, "after": "aa"}], BUNDLES)["live"] == {now}  # one way only
+
+
+def test_every_proof_is_of_the_limit_and_names_its_weights() -> None:
+    rows = json.loads(PROVEN.read_text(encoding="utf-8"))["rows"]
+    assert all(row["largest_difference"] == max(row["by_movie"].values()) <= 1e-5 for row in rows)
+    assert all(len(row[key]) == 64 for row in rows for key in ("before", "after", "weights_sha256"))
+
+
+def _weights(name: str) -> str:
+    manifest = json.loads((BUNDLES / f"{name}.denoscope" / "bundle.json").read_text(encoding="utf-8"))
+    return str(manifest["files"]["weights.safetensors"])

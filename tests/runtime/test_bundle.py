@@ -173,8 +173,8 @@ def test_content_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_newer_bundle_asks_for_an_update(folder: Path) -> None:
-    rewrite_manifest(folder, schema_version=2)
-    refuse(folder, "schema version 2.*update denoscope")
+    rewrite_manifest(folder, schema_version=3)
+    refuse(folder, "schema version 3.*update denoscope")
 
 
 @pytest.mark.parametrize(

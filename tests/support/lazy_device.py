@@ -139,6 +139,11 @@ class LazyDevice(Device):
         array = source.array
         self._put("copy_out", stream, lambda: np.copyto(target.array, array))
 
+    def clear(self, target: Memory, stream: _Stream) -> None:
+        assert isinstance(target, HostMemory)
+        array = target.array
+        self._put("clear", stream, lambda: array.fill(0))
+
     def launch(self, kernel: str, count: int, arguments: Sequence[Memory], stream: _Stream) -> None:
         arrays = [memory.array for memory in arguments if isinstance(memory, HostMemory)]
         self._put("launch", stream, lambda: run_kernel(kernel, count, arrays))

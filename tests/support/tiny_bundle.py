@@ -1,7 +1,7 @@
 """A small bundle with a known answer, built without torch: a weighted mean of the window and the memory.
 
 Frame i of the window (0 oldest) has the weight i + 1, every frame before the window the weight 1, so
-that an output shows which frames were in which place. With `motion`, the flow between two neighbours
+that an output shows which frames were in which place, and what is left of others. With `motion`, the flow between two neighbours
 is the difference of their even rows, and i + 1 times the mean of flow i is added to the output.
 Without `std` it predicts no deviation. `expected_movie` is the same in numpy.
 """
@@ -200,7 +200,8 @@ def _fuse(window: int, places: npt.NDArray[np.float32], *, memory: bool, motion:
     cells = (1, CHANNELS, "h", "w")
     nodes = [helper.make_node("Mul", ["valid", "places"], ["shares"])]
     slices = [f"share_{i}" for i in range(window)]
-    nodes.append(helper.make_node("Split", ["shares"], slices, axis=0, num_outputs=window))
+    # Features of a missing frame are zero by the bundle's contract, so that nothing is multiplied with `valid`.
+    nodes.append(helper.make_node("Split", ["places"], slices, axis=0, num_outputs=window))
     nodes += [helper.make_node("Mul", [f"features_{i}", slices[i]], [f"part_{i}"]) for i in range(window)]
     parts, weights = [f"part_{i}" for i in range(window)], ["in_window"]
     nodes.append(helper.make_node("ReduceSum", ["shares"], ["in_window"], keepdims=1))

@@ -72,7 +72,7 @@ def export_bundle(
         flow = load_flow()
     parts = split(network, flow)
     manifest = BundleManifest(
-        schema_version=1,
+        schema_version=2,
         name=name,
         method=parts.method,
         window=parts.window,

@@ -54,6 +54,10 @@ class Buffer(ABC):
     def download(self, out: Array) -> None:
         """Copy the buffer into an array of this shape and element type."""
 
+    def clear(self) -> None:
+        """Fill the buffer of float32 with zeros, after all runs that were begun before."""
+        self.upload(np.zeros(self.shape, np.float32))
+
 
 class Graph(ABC):
     """One compiled ONNX graph.
@@ -228,6 +232,9 @@ class HostBuffer(Buffer):
     def download(self, out: Array) -> None:
         self._check(out)
         np.copyto(out, self._array)
+
+    def clear(self) -> None:
+        self._array[...] = 0
 
     def _check(self, array: Array) -> None:
         if array.shape != self.shape or array.dtype != self._array.dtype:

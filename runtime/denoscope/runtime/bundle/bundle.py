@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from denoscope.runtime.noise.noise import Intensity
 
 from .graph_check import Grid, check_graph, expected_names
 from .regular_file import NotReadable, read_regular, regular_size
+from .shared_weights import fill_in, read_weights, take_out
 
 __all__ = ["Bundle", "BundleManifest", "QualityRecord", "list_bundles", "write_bundle"]
 
@@ -64,7 +66,8 @@ class BundleManifest(BaseModel):
     Attributes
     ----------
     schema_version
-        Of this page; 1.
+        Of this page. 1: every graph holds all its weights; 2: it may name those that lie in
+        `weights.safetensors`.
     name
         The bundle's name.
     method
@@ -111,7 +114,7 @@ class BundleManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     name: Annotated[str, Field(min_length=1, max_length=100)]
     method: Literal["live", "umvd", "sts-uvd"]
     window: Annotated[int, Field(ge=3, le=63)]
@@ -209,6 +212,7 @@ class Bundle:
         _check_size(folder, manifest)
         files = {name: _read_checked(folder, name, digest) for name, digest in manifest.files.items()}
         grid = Grid(manifest.stride, manifest.scale, manifest.flow_scale)
+        weights = read_weights(files[WEIGHTS], WEIGHTS)
         graphs: dict[str, bytes] = {}
         for graph in manifest.graphs:
             names = expected_names(
@@ -218,9 +222,11 @@ class Bundle:
                 motion=manifest.flow_scale > 0,
                 std=manifest.predicts_std,
             )
-            check_graph(f"{graph}.onnx", files[f"{graph}.onnx"], names, grid)
-            graphs[graph] = files[f"{graph}.onnx"]
-        _check_weights(files[WEIGHTS])
+            data = files[f"{graph}.onnx"]
+            if manifest.schema_version > 1:
+                data = fill_in(f"{graph}.onnx", data, weights)
+            check_graph(f"{graph}.onnx", data, names, grid)
+            graphs[graph] = data
         return cls(folder, manifest, graphs)
 
     @property
@@ -264,7 +270,8 @@ def write_bundle(
         Its `files` and `checksum` are filled in.
     files
         Content by name: `weights.safetensors`, `encode.onnx`, `fuse.onnx`, `motion.onnx` when there are
-        flows, `remember.onnx` when there is a long memory, and `README.md`, the card, if wanted.
+        flows, `remember.onnx` when there is a long memory, and `README.md`, the card, if wanted. Graphs have their
+        weights inside; those that lie in `weights.safetensors` too are written there only.
 
     Raises
     ------
@@ -284,6 +291,7 @@ def write_bundle(
         raise InvalidInput(
             f"{target} exists and is no bundle: choose another folder, nothing was overwritten."
         )
+    files = _stored(manifest, files)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
     complete = manifest.model_copy(update={"files": digests, "checksum": ""})
     complete = complete.model_copy(update={"checksum": _checksum(complete.model_dump(mode="json"))})
@@ -304,6 +312,18 @@ def write_bundle(
         new.rename(target)
     finally:
         shutil.rmtree(draft)
+
+
+def _stored(manifest: BundleManifest, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the files as they are written: weights that lie in their own file are taken out of the graphs."""
+    if manifest.schema_version == 1:
+        return dict(files)
+    with contextlib.suppress(BundleDamaged):  # said when the bundle is loaded
+        weights = read_weights(files[WEIGHTS], WEIGHTS)
+        return {
+            name: take_out(data, weights) if name.endswith(".onnx") else data for name, data in files.items()
+        }
+    return dict(files)
 
 
 def _find(bundle: str | os.PathLike[str]) -> Path:
@@ -332,9 +352,9 @@ def _read_manifest(folder: Path) -> BundleManifest:
     except (ValueError, RecursionError) as error:
         raise BundleDamaged(f"{MANIFEST} in {folder} is not readable ({error}): {advice}.") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > 1:
+    if isinstance(version, int) and version > 2:
         raise BundleDamaged(
-            f"The bundle {folder} has schema version {version}; this denoscope reads version 1: "
+            f"The bundle {folder} has schema version {version}; this denoscope reads versions 1 and 2: "
             "update denoscope."
         )
     try:
@@ -415,14 +435,3 @@ def _read_checked(folder: Path, name: str, digest: str) -> bytes:
             "it was changed or damaged, copy the bundle again or export it again."
         )
     return data
-
-
-def _check_weights(data: bytes) -> None:
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        deserialize(data)  # type: ignore[no-untyped-call]
-    except SafetensorError as error:
-        raise BundleDamaged(
-            f"{WEIGHTS} is not a safetensors file ({error}): export the bundle again."
-        ) from error

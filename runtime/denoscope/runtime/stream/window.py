@@ -81,6 +81,8 @@ class BoundWindow:
         self._encode = [self._bind_encode(graphs["encode"], slot) for slot in self._slots]
         self._valid = Port(backend, (manifest.window,))
         self._presence: int | None = None  # as it was last handed over
+        self._whole = (1 << size) - 1
+        self._empty: set[int] = set()  # slots whose features, as `fuse` reads them, are zero
         self._memory = LongMemory(backend, manifest, remembered)
         self._scene: Scene
         if not self.follows:
@@ -116,6 +118,7 @@ class BoundWindow:
         """Compute the features of the written frame into a slot."""
         self._picture.send()
         self._encode[slot]()
+        self._empty.discard(slot)
 
     def align(self, slot: int, displacement: Array) -> None:
         """Put a slot's frame onto another frame: ``frame(p + displacement(p)) = other(p)``.
@@ -123,6 +126,7 @@ class BoundWindow:
         `fuse`, and for the frame before a slot `relate`, read what this has made last.
         """
         self._scene.align(slot, displacement)
+        self._empty.discard(slot)
 
     def lay(self, slot: int, displacement: Array) -> None:
         """Put a slot's frame onto the scene: ``frame(p + displacement(p)) = scene(p)``; `remember` reads it."""
@@ -148,6 +152,8 @@ class BoundWindow:
         if presence != self._presence:
             self._valid.fill(*(presence >> i & 1 for i in range(self._valid.host.size)))
             self._presence = presence
+        if presence != self._whole:
+            self._clear_missing(rotation, presence)
         self._picture.make(self._fuse[self._memory.now][rotation], place)
 
     def read(self, place: Region) -> Array:
@@ -166,6 +172,15 @@ class BoundWindow:
         """Empty the long memory and forget all flows."""
         self._memory.forget()
         self._flows.forget()
+
+    def _clear_missing(self, rotation: int, presence: int) -> None:
+        """Make the features of missing frames zero, as `fuse` expects them."""
+        size = len(self._slots)
+        for i in range(size):
+            slot = (rotation + i) % size
+            if not presence >> i & 1 and slot not in self._empty:
+                self._scene.neighbours[slot].buffer.clear()
+                self._empty.add(slot)
 
     def _bind_encode(self, graph: Graph, slot: Port) -> Call:
         inputs = self._picture.inputs() | {"noise": self._numbers.noise.buffer} | self._numbers.from_counts()
@@ -216,4 +231,5 @@ class BoundWindow:
                 f"{self._backend.name} cannot run the bundle's graphs ({str(error).splitlines()[0][:200]}): "
                 "choose another backend, or export the bundle again."
             ) from error
+        self._empty.clear()  # all calls have been run, on whatever their buffers held
         self.forget()

@@ -154,6 +154,10 @@ class CudaDevice(Device):
         assert isinstance(target, _PinnedMemory)
         source.buffer.copy_to(target.buffer, stream=stream)
 
+    def clear(self, target: Memory, stream: Any) -> None:
+        assert isinstance(target, _DeviceMemory)
+        target.buffer.fill(0, stream=stream)
+
     def launch(self, kernel: str, count: int, arguments: Sequence[Memory], stream: Any) -> None:
         from cuda.core import LaunchConfig, launch
 

@@ -133,6 +133,10 @@ class Device(ABC):
         """Put a copy of the device's memory to the host onto a stream; both are equally long."""
 
     @abstractmethod
+    def clear(self, target: Memory, stream: Stream) -> None:
+        """Fill memory with zeros."""
+
+    @abstractmethod
     def launch(self, kernel: str, count: int, arguments: Sequence[Memory], stream: Stream) -> None:
         """Put one of the kernels of `convert.cu` onto a stream, for `count` pixels."""
 
@@ -195,6 +199,7 @@ class DeviceBuffer(Buffer):
         self.read: Event | None = None  # after the last run that reads it
         self.written: Event | None = None  # after what wrote it last
         self._moved: Event = None
+        self._cleared: Event = None
         self._pinned: Pinned | None = None
         self._staging: Array | None = None
 
@@ -248,6 +253,19 @@ class DeviceBuffer(Buffer):
             raise device.explain(error) from error
         if out is not staging:
             np.copyto(out, staging)
+
+    def clear(self) -> None:
+        owner, device = self._owner, self._owner.device
+        device.enter()
+        try:
+            # Runs are on the same stream; uploads have made it wait, and downloads have ended.
+            device.clear(self.memory, owner.compute)
+            if self._cleared is None:
+                self._cleared = device.event()
+            device.record(self._cleared, owner.compute)
+        except Exception as error:
+            raise device.explain(error) from error
+        self.written = self._cleared
 
     def _check(self, array: Array) -> None:
         if array.shape != self.shape or array.dtype != self.dtype:

@@ -61,6 +61,30 @@ class Prediction:
     sigma: Tensor
 
 
+@dataclass(frozen=True)
+class _Estimate:
+    """All that is known of the cells (B, 4, h, w) of the centre.
+
+    Attributes
+    ----------
+    blind_mean, blind_variance, noise_variance, mean, sigma
+        As in `Prediction`; `sigma` (B, 1, h, w).
+    remaining, root
+        Posterior variance without its correction, and its root.
+    wider
+        Factor that corrects the root.
+    """
+
+    blind_mean: Tensor
+    blind_variance: Tensor
+    noise_variance: Tensor
+    mean: Tensor
+    remaining: Tensor
+    root: Tensor
+    wider: Tensor
+    sigma: Tensor
+
+
 class LiveNet(nn.Module):
     """The network behind the methods `live-fast`, `live` and `live-hq`.
 
@@ -140,6 +164,12 @@ class LiveNet(nn.Module):
         self.second = SecondStage(s.deep_width, s.second_width) if s.second_width else None
         keep = torch.exp(-1.0 / torch.tensor(s.memory_decay, dtype=torch.float32))
         self.register_buffer("keep", keep, persistent=False)
+        # A running average stands for about twice its time constant of frames.
+        self.register_buffer("stands_for", 2.0 * torch.tensor(s.memory_decay), persistent=False)
+        others = [i for i in range(s.window) if i != s.window // 2]
+        self.register_buffer("others", torch.tensor(others), persistent=False)
+        of_cells = [m for m in range(memories) for _ in range(CELL)]
+        self.register_buffer("of_cells", torch.tensor(of_cells), persistent=False)
         if s.guided:
             # Logarithm of how much a pixel of displacement speaks against a neighbour.
             self.distrust = nn.Parameter(torch.tensor(-1.0))
@@ -240,7 +270,7 @@ class LiveNet(nn.Module):
             N tensors (B, F, h, w), oldest first; index N // 2 is the centre. In a movie whose scene is followed the
             others, and the memory, have been put onto the centre (`_places`).
         valid
-            (B, N) or (N,): 1 where the frame exists, 0 where it is missing.
+            (B, N) or (N,): 1 where the frame exists, 0 where it is missing and its features are zero.
         memory, weight
             State of `remember` before any frame of the window.
         noise
@@ -253,8 +283,9 @@ class LiveNet(nn.Module):
         mean, std
             (B, 1, H, W): posterior mean and its predicted standard deviation, normalised units.
         """
-        p = self.predict(features, valid, memory, weight, noise, flows)
-        return p.mean, torch.sqrt(p.variance)
+        e = self._estimate(features, valid, memory, weight, noise, flows)
+        up = functional.pixel_shuffle
+        return up(e.mean, self.scale), up(e.root * e.wider, self.scale)
 
     def predict(
         self,
@@ -265,36 +296,65 @@ class LiveNet(nn.Module):
         noise: Tensor,
         flows: Sequence[Tensor] = (),
     ) -> Prediction:
-        """Do what `fuse` does and keep the blind prediction; see there for the parameters."""
+        """Do what `fuse` does and keep the blind prediction.
+
+        See there for the parameters; the features of a missing frame may be any numbers here.
+        """
+        there = valid.reshape(-1, self.settings.window, 1, 1)
+        features = [f * there[:, i : i + 1] for i, f in enumerate(features)]
+        e = self._estimate(features, valid, memory, weight, noise, flows)
+        up = functional.pixel_shuffle
+        return Prediction(
+            blind_mean=up(e.blind_mean, self.scale),
+            blind_variance=up(e.blind_variance, self.scale),
+            noise_variance=up(e.noise_variance, self.scale),
+            mean=up(e.mean, self.scale),
+            variance=up(e.remaining * e.wider.square(), self.scale),
+            sigma=up(e.sigma.expand_as(e.mean), self.scale),
+        )
+
+    def _estimate(
+        self,
+        features: Sequence[Tensor],
+        valid: Tensor,
+        memory: Tensor,
+        weight: Tensor,
+        noise: Tensor,
+        flows: Sequence[Tensor],
+    ) -> _Estimate:
+        """Return all that `fuse` and `predict` need, in cells; zero features stand for a missing frame."""
         s = self.settings
-        centre = s.window // 2
-        valid = valid.reshape(-1, s.window)
-        weight = weight.reshape(-1, len(s.memory_decay))
-        present = [valid[:, i].view(-1, 1, 1, 1) for i in range(s.window)]
+        centre, memories = s.window // 2, len(s.memory_decay)
         others = [i for i in range(s.window) if i != centre]
+        slope, floor = torch.split(noise.reshape(-1, 2, 1, 1), 1, dim=1)
         target = features[centre][:, :CELL]
         features, travelled = self._warped(features, flows)
 
-        averages = [
-            memory[:, CELL * m : CELL * (m + 1)] / weight[:, m].clamp_min(_TINY).view(-1, 1, 1, 1)
-            for m in range(len(s.memory_decay))
+        # How many frames each candidate stands for; the last one, the level, for one.
+        valid, weight = valid.reshape(-1, s.window), weight.reshape(-1, memories)
+        assert isinstance(self.others, Tensor)
+        assert isinstance(self.of_cells, Tensor)
+        assert isinstance(self.stands_for, Tensor)
+        there = valid.index_select(1, self.others)
+        counts = torch.cat([there, weight * self.stands_for, torch.ones_like(there[:, :1])], dim=1)
+        counts = counts.unsqueeze(-1).unsqueeze(-1)
+        lasting = (1.0 / weight.clamp_min(_TINY)).index_select(1, self.of_cells)
+        past = memory * lasting.unsqueeze(-1).unsqueeze(-1)
+        averages = list(torch.split(past, CELL, dim=1))
+        frames = [features[i][:, :CELL] for i in others]
+        remembered = [
+            a * c for a, c in zip(averages, torch.split(counts[:, len(frames) : -1], 1, dim=1), strict=True)
         ]
-        counts = [present[i] for i in others] + [
-            # A running average stands for about twice its time constant of frames.
-            (weight[:, m] * 2 * tau).view(-1, 1, 1, 1)
-            for m, tau in enumerate(s.memory_decay)
-        ]
-        frames = [features[i][:, :CELL] * present[i] for i in others] + averages
-        total = torch.stack(counts).sum(0)
-        average = sum((f * c for f, c in zip(frames, counts, strict=True)), torch.zeros_like(target))
-        average = average / total.clamp_min(_TINY)
+        total = counts[:, :-1].sum(1, keepdim=True).clamp_min(_TINY)
+        average = sum([*frames[1:], *remembered], frames[0]) / total
         level = functional.avg_pool2d(
             average.mean(1, keepdim=True), 3, stride=1, padding=1, count_include_pad=False
         )
-        sigma = _noise_level(level, noise)
+        sigma_squared = torch.maximum(slope * level + 1.0, floor)
+        sigma = torch.sqrt(sigma_squared)
+        inverse = 1.0 / sigma
 
-        context = self.look_around(features, present)
-        context += [a / sigma for a in averages] + [average / sigma]
+        context = [features[i][:, CELL:] for i in others] + [past * inverse, average * inverse]
         if travelled:
             context.append(torch.stack([travelled[i] for i in others]).mean(0))
         x = self.entry(torch.cat(context, dim=1))
@@ -304,64 +364,45 @@ class LiveNet(nn.Module):
         trunk = self.after(x + deep)
 
         mixed = self.mix(trunk).to(target.dtype)  # shares of frames, whatever the convolutions' precision
-        missing = torch.cat([(c <= 0).to(x.dtype) for c in counts], dim=1)
-        logits = mixed[:, : self.candidates - 1] - 100.0 * missing
+        logits = mixed[:, : self.candidates] - 100.0 * (counts <= 0).to(x.dtype)
         if travelled:
             far = torch.cat([travelled[i] for i in others], dim=1)
-            still = torch.zeros_like(far[:, :1]).expand(-1, len(s.memory_decay), -1, -1)
+            still = torch.zeros_like(far[:, :1]).expand(-1, memories + 1, -1, -1)
             logits = logits - torch.exp(self.distrust) * torch.cat([far, still], dim=1)
-        logits = torch.cat([logits, mixed[:, self.candidates - 1 : self.candidates]], dim=1)
         share = torch.exp(logits.clamp(-30.0, 30.0))  # a softmax written out: faster over channels
         share = share / share.sum(1, keepdim=True)
         temporal = sigma * mixed[:, self.candidates :] + level * share[:, self.candidates - 1 :]
-        for index, frame in enumerate(frames):
+        for index, frame in enumerate([*frames, *averages]):
             temporal = temporal + frame * share[:, index : index + 1]
 
-        residual = (target - temporal) / sigma
+        residual = (target - temporal) * inverse
         around = [trunk] + [ring(residual) for ring in self.rings]
         if self.blind_view is not None:
             around.append(self.blind_view(residual, trunk))
         hidden = self.head[:-1](torch.cat(around, dim=1))
         correction = self.head[-1](hidden).to(target.dtype)
         mu = temporal + sigma * correction[:, :CELL]
-        variance = sigma * sigma * torch.exp(correction[:, CELL:].clamp(-8.0, 6.0))
-        noise_variance = _noise_level(mu, noise).square()
+        variance = sigma_squared * torch.exp(correction[:, CELL:].clamp(-8.0, 6.0))
+        noise_variance = torch.maximum(slope * mu + 1.0, floor)
         share_of_measurement = variance / (variance + noise_variance)
-        mean = mu + share_of_measurement * (target - mu)
+        above = target - mu
+        gained = share_of_measurement * above
+        mean = mu + gained
         remaining = share_of_measurement * noise_variance
+        root = torch.sqrt(remaining)
         wider = torch.zeros_like(mean) if self.spread is None else self.spread(hidden.detach())
         if self.second is not None:
-            seen = [target - mean, mean - mu, mean - level, torch.sqrt(remaining)]
-            change, wider_still = self.second(torch.cat([part / sigma for part in seen], dim=1), hidden)
+            seen = torch.cat([above - gained, gained, mean - level, root], dim=1) * inverse
+            change, wider_still = self.second(seen, hidden)
             mean = mean + sigma * change.to(target.dtype)
             wider = wider + wider_still
         if self.spread is not None:
             # The squared error that is left has long tails, so its root mean is not what 68 % lie within.
-            factor = torch.exp(wider.to(target.dtype).clamp(-1.5, 1.5))
-            remaining = remaining.detach() * factor.square()
-        up = functional.pixel_shuffle
-        return Prediction(
-            blind_mean=up(mu, self.scale),
-            blind_variance=up(variance, self.scale),
-            noise_variance=up(noise_variance, self.scale),
-            mean=up(mean, self.scale),
-            variance=up(remaining, self.scale),
-            sigma=up(sigma.expand_as(mu), self.scale),
-        )
-
-    def look_around(self, features: Sequence[Tensor], present: Sequence[Tensor]) -> list[Tensor]:
-        """Return what the trunk sees of the learned features of the centre's neighbours, oldest first.
-
-        Parameters
-        ----------
-        features
-            N tensors (B, F, h, w), moved to the centre where the network is guided.
-        present
-            N tensors (B, 1, 1, 1): 1 where the frame exists, else 0.
-        """
-        centre = self.settings.window // 2
-        pairs = enumerate(zip(features, present, strict=True))
-        return [f[:, CELL:] * there for i, (f, there) in pairs if i != centre]
+            wider = torch.exp(wider.to(target.dtype).clamp(-1.5, 1.5))
+            remaining, root = remaining.detach(), root.detach()
+        else:
+            wider = torch.ones_like(mean)
+        return _Estimate(mu, variance, noise_variance, mean, remaining, root, wider, sigma)
 
     def _warped(
         self, features: Sequence[Tensor], flows: Sequence[Tensor]

@@ -67,6 +67,7 @@ _UNARY: Mapping[str, str] = {
     "Exp": "expf({})",
     "Identity": "{}",
     "Neg": "-{}",
+    "Reciprocal": "1.0f / {}",
     "Relu": "fmaxf({}, 0.0f)",
     "Round": "rintf({})",
     "Sigmoid": "(1.0f / (1.0f + expf(-{})))",

@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 POINTWISE = frozenset(
     {
         "Abs", "Add", "Cast", "Clip", "Div", "Exp", "Identity", "LeakyRelu", "LessOrEqual", "Max", "Min", "Mul",
-        "Neg", "Pow", "Relu", "Round", "Sigmoid", "Sqrt", "Sub", "Where",
+        "Neg", "Pow", "Reciprocal", "Relu", "Round", "Sigmoid", "Sqrt", "Sub", "Where",
     }
 )  # fmt: skip
 # Operators that pick, order or add up channels.
@@ -104,7 +104,11 @@ def read_program(data: bytes) -> Program:
         dtypes[value.name] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name
     inputs = [value.name for value in graph.input if value.name not in constants]
     fields = {name for name in inputs if len(shapes[name]) == 4}
-    nodes = [_node(proto, constants) for proto in graph.node]
+    nodes = [
+        node
+        for proto in graph.node
+        for node in (_slices(proto, shapes) if proto.op_type == "Split" else [_node(proto, constants)])
+    ]
     for node in nodes:
         for name in node.inputs if node.op in POINTWISE else ():
             # A frame of one number is that number.
@@ -151,7 +155,7 @@ def missing_kernels(data: bytes) -> set[str]:
 
     known = POINTWISE | CHANNELS | SMALL | SPATIAL | {"DepthToSpace"}
     # Sizes that follow from the frame's are computed beforehand.
-    known |= {"Constant", "ConstantOfShape", "Range", "Shape"}
+    known |= {"Constant", "ConstantOfShape", "Range", "Shape", "Split"}
     return {node.op_type for node in onnx.load_model_from_string(data).graph.node} - known
 
 
@@ -228,6 +232,20 @@ def _node(proto: Any, constants: Mapping[str, Array]) -> Node:
         attributes[key] = constants[name]
     kept = names[:1] if parameters else names
     return Node(op, tuple(name for name in kept if name), proto.output[0], attributes)
+
+
+def _slices(proto: Any, shapes: Mapping[str, tuple[int, ...]]) -> list[Node]:
+    """Return a slice for each output of a Split."""
+    axis = next((a.i for a in proto.attribute if a.name == "axis"), 0)
+    made, start = [], 0
+    for name in proto.output:
+        if name not in shapes:
+            raise refused("Split of a size that is not known")
+        end = start + shapes[name][axis]
+        ends = {"starts": np.array([start]), "ends": np.array([end]), "axes": np.array([axis])}
+        made.append(Node("Slice", (proto.input[0],), name, ends))
+        start = end
+    return made
 
 
 def _with_unshuffles(
