@@ -12,8 +12,8 @@ second, or what `CELL => VALUE` makes of it. A row whose path leads nowhere is a
 number. In a sentence, `82<!-- FILE.json | 100 * v("PATH") | .0f -->` does the same for the number before it.
 
 A path is keys and `[key=value;key=value]` or `[index]`, joined by points; a value may hold `*`. The bundles that are
-named must be those that ship, or have the same weights and proven equal outputs (`same_numbers`); `older` says that they are not any more, and then the page must give the first eight
-digits of the SHA-256 that was measured.
+named must be those that ship, or have the same weights and proven equal outputs (`same_numbers`); `older` says that
+they are not any more, and then the page must give the first eight digits of the SHA-256 that was measured.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A small bundle with a known answer, built without torch: a weighted mean of the window and the memory.
 
 Frame i of the window (0 oldest) has the weight i + 1, every frame before the window the weight 1, so
-that an output shows which frames were in which place, and what is left of others. With `motion`, the flow between two neighbours
-is the difference of their even rows, and i + 1 times the mean of flow i is added to the output.
+that an output shows which frames were in which place, and what is left of others. With `motion`, the flow between
+two neighbours is the difference of their even rows, and i + 1 times the mean of flow i is added to the output.
 Without `std` it predicts no deviation. `expected_movie` is the same in numpy.
 """
 
