@@ -116,7 +116,8 @@ def test_live(n: int, guided: bool) -> None:
     past = torch.randn(1, 4, 20, 28)
     with torch.inference_mode():
         memory, weight = network.memory_of(past)
-        features = [parts.encode(frames[:, i : i + 1], NOISE) for i in range(n)]
+        # The features of a missing frame are zero, by the bundle's contract.
+        features = [parts.encode(frames[:, i : i + 1], NOISE) * valid[i] for i in range(n)]
         flows = []
         if parts.motion is not None:
             pairs = range(n - 1)
