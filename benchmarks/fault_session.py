@@ -199,12 +199,12 @@ def _torn_sidecar() -> None:
 
 
 def _broken_loop() -> None:
-    from denoscope.acquisition.session import live as _live
+    from denoscope.acquisition.session.supervisor import Supervisor
 
     def fail(_self: Any) -> None:
         raise RuntimeError("the loop broke")
 
-    _live._Run._obey = _live._Run._watch = fail  # type: ignore[method-assign]
+    Supervisor.obey = Supervisor._show = fail  # type: ignore[method-assign]
 
 
 def _full_while_filling() -> None:

@@ -28,6 +28,7 @@ from denoscope.acquisition.raw.confirm import confirm
 from denoscope.acquisition.session import live as live_module
 from denoscope.acquisition.session.control import RequestFiles
 from denoscope.acquisition.session.session import Session
+from denoscope.acquisition.session.supervisor import Supervisor
 from denoscope.runtime import Bundle
 from support.plain_results import live
 
@@ -84,14 +85,14 @@ def test_a_callback_that_hangs_holds_up_nothing(tmp_path: Path, bundle: Path) ->
     assert report["timing"]["duration_s"] < 10
 
 
-@pytest.mark.parametrize("name", ["_obey", "_watch", "_check_disk"])
+@pytest.mark.parametrize("name", ["obey", "_show", "_check_disk"])
 def test_an_exception_in_the_main_loop(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def fail(_self: Any) -> None:
         raise ValueError("the loop broke")
 
-    monkeypatch.setattr(live_module._Run, name, fail)
+    monkeypatch.setattr(Supervisor, name, fail)
     if name == "_check_disk":
         monkeypatch.setattr("denoscope.acquisition.session.folder._DISK_EVERY_S", 0.1)
     slow: dict[int, Any] = {20: lambda: time.sleep(0.6)}
@@ -259,17 +260,17 @@ def test_only_regular_files_are_requests(tmp_path: Path) -> None:
 @posix
 def test_a_signal_that_comes_while_the_lock_is_held() -> None:
     # Called, not sent: in this process faulthandler's small stack and AMX do not go together.
-    run, session = live_module._Run.__new__(live_module._Run), Session.__new__(Session)
-    run.interrupted, run.session, session._lock = False, session, threading.Lock()
+    session = Session.__new__(Session)
+    session._lock = threading.Lock()
     with interrupts() as caught:
-        caught.listener = run.interrupt
+        caught.listener = live_module._is_counted
         assert signal.getsignal(signal.SIGTTIN) is signal.SIG_IGN
         with session._lock:
             handler = threading.Thread(target=caught, args=(signal.SIGINT, None), daemon=True)
             handler.start()
             handler.join(10)
             assert not handler.is_alive()
-    assert run.interrupted
+    assert caught.count == 1
 
 
 @pytest.mark.parametrize("hangs", [False, True])
@@ -465,7 +466,7 @@ def test_the_second_session_on_a_folder_writes_nothing_there(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
-    monkeypatch.setattr(live_module, "_refuse_existing", lambda _: None)  # both looked before either began
+    monkeypatch.setattr("denoscope.acquisition.session.opening.refuse_existing", lambda _: None)  # both looked before either began
     settings = make_settings(core="demo", output=folder, bundle=str(bundle), picture=False, denoiser="thread")
     folder.mkdir()
     with RawWriter(folder, INFO, "1.2.3"):

@@ -128,7 +128,7 @@ def test_the_command_is_named_where_the_skipped_frames_are_not_known(
     def full(_run: Any) -> NoReturn:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("denoscope.acquisition.session.live.show_skipped", full)
+    monkeypatch.setattr("denoscope.acquisition.session.ending.show_skipped", full)
     run = tmp_path / "run"
     settings = make_settings(core="demo", output=run, bundle=str(bundle), denoiser="thread", picture=False)
     report = live(settings, source=Listed(frames_of(12)), wrap=Broken)

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition.contracts import Frame, Stamp
-from denoscope.acquisition.session.lane import PASSED_OVER, DenoiseLane
-from denoscope.acquisition.session.live import _DENOISE_QUEUE
+from denoscope.acquisition.session.lane import PASSED_OVER, QUEUE_FRAMES, DenoiseLane
 from denoscope.acquisition.session.settings import SessionSettings
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ _LEAD_S = 0.05  # from the start of the lane's thread to the first frame
 
 # The policy is the live session's, not one of the benchmark's.
 KEEP_UP = {
-    "queue_frames": _DENOISE_QUEUE,
+    "queue_frames": QUEUE_FRAMES,
     "lag_s": float(SessionSettings.model_fields["lag_s"].default),
     "finish_s": float(SessionSettings.model_fields["finish_s"].default),
 }

@@ -21,9 +21,12 @@ from .tally import Tally
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised, StreamKey
 
-__all__ = ["PASSED_OVER", "DenoiseLane"]
+__all__ = ["PASSED_OVER", "QUEUE_FRAMES", "DenoiseLane"]
 
 PASSED_OVER = "passed over"  # the drop reason of frames that waited when the lane went on with the newest
+
+QUEUE_FRAMES = 64
+"""Frames that may wait for the denoiser of a session."""
 
 _CLOCKS_AGREE_S = 60.0
 # More than any window and calibration hold; stamps older than this belong to skipped outputs.

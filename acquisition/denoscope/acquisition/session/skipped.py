@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from denoscope.acquisition.processes.signals import Interrupts
     from denoscope.acquisition.results import SessionReport
 
-    from .live import _Run
+    from .opening import OpenRun
 
 __all__ = ["Skipped", "fill_skipped", "show_skipped", "skipped_sentences"]
 
@@ -55,7 +55,7 @@ class Skipped:
         )
 
 
-def show_skipped(run: _Run) -> Skipped:
+def show_skipped(run: OpenRun) -> Skipped:
     """Write the measured frame wherever a session has no denoised one; the lane has ended.
 
     Errors of the disk pass through: the denoised movie then is what it was.
@@ -66,26 +66,32 @@ def show_skipped(run: _Run) -> Skipped:
     count = sum(status.dropped.values())
     if not count:
         return Skipped([])
-    if not settings.keep_raw or run.raw.rescued is not None:
+    if not settings.keep_raw or run.files.raw.rescued is not None:
         return Skipped([], "repeated")
     bytes_a_frame = run.info.shape[0] * run.info.shape[1] * run.given.dtype.itemsize
     needed = count * (bytes_a_frame * (3 if settings.std else 1) + _OVERHEAD)
-    room = free_bytes(run.output) - needed > settings.reserve_mb * 1e6 / 2
-    pages = show_measured(run.output, settings.streams, run.writer, run.convert, goes_on=lambda: room)
+    room = free_bytes(run.files.folder) - needed > settings.reserve_mb * 1e6 / 2
+    pages = show_measured(
+        run.files.folder, settings.streams, run.files.movie, run.convert, goes_on=lambda: room
+    )
     shown = "measured" if room else "repeated"
     if pages:
         run.provenance["frames_not_denoised"] = (
             f"{_listed(ranges(pages))} (pages of raw.tif), shown as {shown}"
         )
-        run.log.write("not denoised", pages=ranges(pages), shown_as=shown)
+        run.files.log.write("not denoised", pages=ranges(pages), shown_as=shown)
     return Skipped(pages, shown if pages else None)
 
 
 def fill_skipped(
-    run: _Run, report: SessionReport, caught: Interrupts, on_fill: Callable[[int, int], None]
+    run: OpenRun,
+    report: SessionReport,
+    skipped: Skipped,
+    caught: Interrupts,
+    on_fill: Callable[[int, int], None],
 ) -> None:
     """Compute the skipped frames of a session that ended well; everything of it is closed and on the disk."""
-    skipped, settings = run.skipped, run.settings
+    settings = run.settings
     if not skipped.pages:
         if not skipped.known and settings.keep_raw and report.frames.denoised < report.frames.received:
             report.fill_command = fill_command(run)
@@ -99,7 +105,7 @@ def fill_skipped(
     from .report import write_report
 
     with suppress(OSError):  # a kill from here on leaves a report that is true
-        write_report(report, run.output)
+        write_report(report, run.files.folder)
     caught.listener = lambda: None
 
     def on_frame(done: int, total: int) -> None:
@@ -112,7 +118,7 @@ def fill_skipped(
     started_s = time.perf_counter()
     try:
         computed = fill_in_place(
-            run.output,
+            run.files.folder,
             camera=run.camera,
             std=settings.std,
             on_frame=on_frame,
@@ -128,13 +134,13 @@ def fill_skipped(
         report.fill_command = None
     elif caught.count:
         report.outcome.exit_code = report.outcome.exit_code or 130
-    run.log.write("computed afterwards", frames=computed, left=len(skipped.pages) - computed)
+    run.files.log.write("computed afterwards", frames=computed, left=len(skipped.pages) - computed)
 
 
-def fill_command(run: _Run) -> str:
+def fill_command(run: OpenRun) -> str:
     """Return the exact command that computes what a session skipped."""
     settings = run.settings
-    words = ["denoscope", "denoise", "--fill", str(run.output)]
+    words = ["denoscope", "denoise", "--fill", str(run.files.folder)]
     for name in ("camera_gain", "camera_offset", "camera_roi"):
         value = getattr(settings, name)
         if value is not None:

@@ -1,0 +1,162 @@
+"""End a session: wait for the backlog, close the denoised movie, and say in the report what happened."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from denoscope.acquisition.denoisers.local import UNKNOWN
+from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.notes.noise_check import (
+    check_noise,
+    late_offset_note,
+    noise_note,
+    rounding_note,
+    scanner_notes,
+)
+from denoscope.acquisition.notes.unusual import unusual_note
+from denoscope.acquisition.raw.writer import raw_pages
+from denoscope.acquisition.results import NoiseCheck, SessionProvenance, SessionReport
+from denoscope.runtime import GuardFinding, counted
+
+from .opening import OpenRun
+from .report import build_report
+from .skipped import Skipped, show_skipped
+from .supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from denoscope.acquisition.processes.signals import Interrupts
+
+__all__ = ["finish"]
+
+_HURRY_S = 1.0  # for the denoiser's backlog where Windows ends the program after 5 s
+
+
+def finish(
+    run: OpenRun, supervisor: Supervisor, caught: Interrupts
+) -> tuple[SessionReport, Skipped]:
+    """Wait for the backlog and close the denoised movie; return the report, and the frames that were skipped."""
+    hurry = caught.closed is not None
+    supervisor.beside("obeying requests", supervisor.obey)  # what came too late is answered too
+    received = run.session.finish(_HURRY_S if hurry else None).received
+    if hurry:
+        supervisor.note_once(
+            f"{caught.closed} while recording, and Windows ends a program then; every frame received until then "
+            "was written"
+        )
+    supervisor.collect_problems()
+    if run.files.go_on_where_rescued():
+        _say_rescued(run)
+    run.files.movie.length = max(run.routes.received.values(), default=received)
+    run.files.movie.received = run.routes.received
+    if run.routes.refused:
+        run.session.add_problem(
+            f"{counted(len(run.routes.refused), 'more stream of frames was', 'more streams of frames were')} not "
+            "denoised (a stream is one camera, channel, slice and position): "
+            f"{counted(run.routes.limit, 'stream is', 'streams are')} the limit; raise `streams`"
+        )
+    guard = _learn(run)
+    skipped = _close_movie(run, supervisor)
+    supervisor.close_status()
+    supervisor.beside("asking the source for its notes", lambda: run.notes.extend(run.source.notes()))
+    view = run.view
+    if view is not None:
+        supervisor.beside("closing the view", lambda: run.notes.extend(view.finish(run.session.status())))
+    status = run.session.status()
+    origin = SessionProvenance.model_validate(run.provenance)
+    origin.bundle_path = run.files.bundle_path
+    origin.noise = None if hurry else _check_noise(run)
+    _add_notes(run, origin, supervisor, hurry=hurry)
+    report = build_report(
+        run.session,
+        status,
+        run.info,
+        origin,
+        run.lane,
+        output=run.files.folder,
+        started_utc=run.started_utc,
+        notes=run.notes,
+        routes=run.routes,
+    )
+    report.guard = guard
+    report.forecast = run.forecast.as_json()
+    report.keep_raw = run.settings.keep_raw
+    report.frames.not_denoised = skipped.record()
+    return report, skipped
+
+
+def _say_rescued(run: OpenRun) -> None:
+    run.session.add_problem(
+        f"{run.settings.output} was removed while recording; "
+        f"{counted(run.files.raw.written, 'raw frame was', 'raw frames were')} written "
+        f"again to {run.files.folder}, the denoised ones are gone (denoscope denoise computes them from raw.tif)"
+    )
+
+
+def _learn(run: OpenRun) -> GuardFinding | None:
+    """Add to the provenance what the denoiser found out; return its guard's finding."""
+    run.provenance.update(run.denoiser.learned() if run.lane.ended else UNKNOWN)
+    found = run.provenance.pop("guard", None)
+    if found is None:
+        return None
+    guard = GuardFinding.model_validate(found)
+    if (untrue := guard.sentence()) is not None:
+        run.session.add_problem(untrue)
+    return guard
+
+
+def _close_movie(run: OpenRun, supervisor: Supervisor) -> Skipped:
+    """Show skipped frames as measured, and close the denoised movie; nothing where the denoiser hangs in it."""
+    found = [Skipped([], known=False)]
+    if run.lane.ended:
+        supervisor.beside("showing skipped frames as measured", lambda: found.append(show_skipped(run)))
+        try:
+            run.files.movie.close()
+        except Exception as error:  # noqa: BLE001  the raw recording is complete; the report says this
+            run.session.add_problem(f"the denoised movie could not be finished: {one_line(error)}")
+    return found[-1]
+
+
+def _add_notes(run: OpenRun, origin: SessionProvenance, supervisor: Supervisor, *, hurry: bool) -> None:
+    """Tell the user what the frames and the denoiser showed."""
+    log, notes = run.files.log, run.notes
+    found = (
+        None if origin.noise is None else origin.noise.warning,
+        rounding_note(origin.intensity, run.given.dtype),
+        noise_note(origin.intensity),
+        run.lane.tally.nan.note(),
+        unusual_note(run.lane.unusual),
+    )
+    notes += [note for note in found if note]
+    log.flush()
+    notes += scanner_notes(origin.scanner, fixed=run.settings.fix_line_offset)
+    if not hurry:
+        supervisor.beside("measuring the line offset", lambda: _note_late_offset(run, origin))
+    if log.problem:
+        notes.append(log.problem)
+
+
+def _note_late_offset(run: OpenRun, origin: SessionProvenance) -> None:
+    """Look at the whole recording for an offset between lines, where there is one stream of one size."""
+    from denoscope.runtime import InvalidInput
+
+    if not run.settings.keep_raw or len(run.routes.received) > 1:
+        return
+    with suppress(InvalidInput, OSError):  # frames of several shapes, or the folder was moved
+        if (note := late_offset_note(origin.scanner, raw_pages(run.files.folder))) is not None:
+            run.notes.append(note)
+
+
+def _check_noise(run: OpenRun) -> NoiseCheck | None:
+    """Measure the noise's correlation in what was recorded, which costs the camera nothing."""
+    from denoscope.runtime import InvalidInput
+
+    if not run.settings.keep_raw or len(run.routes.received) > 1:
+        return None
+    try:
+        return check_noise(raw_pages(run.files.folder), run.camera)
+    except (InvalidInput, OSError):  # frames of several shapes, or the folder was moved
+        return None
+    except Exception as error:  # noqa: BLE001  the recording is complete; the report must be written
+        run.notes.append(f"the noise could not be measured ({type(error).__name__}: {one_line(error)})")
+        return None

@@ -1,0 +1,278 @@
+"""Open everything that a recording needs, cheapest refusals first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from denoscope.acquisition.contracts import Denoiser, SourceInfo
+from denoscope.acquisition.denoisers.converting import Convert, ConvertingDenoiser, conversion, load_camera
+from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser, SessionDenoiser
+from denoscope.acquisition.denoisers.remote import RemoteDenoiser
+from denoscope.acquisition.denoisers.routing import Routes
+from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.provenance import package_version
+from denoscope.acquisition.raw.disk import free_bytes
+from denoscope.acquisition.sinks.live import check_live_format
+from denoscope.acquisition.sources import Part, Source, open_source
+from denoscope.acquisition.sources.movies import read_movie
+
+from .forecast import Arm, Forecast, Load, make_forecast, refused
+from .lane import QUEUE_FRAMES, DenoiseLane
+from .metrics import Gauges, MetricsServer, metrics_address
+from .run_files import RunFiles, existing_parent, open_files, refuse_existing
+from .session import Session
+from .settings import SessionSettings
+
+if TYPE_CHECKING:
+    from denoscope.acquisition.contracts import DenoisedSink, RawSink
+    from denoscope.acquisition.view.link import LiveView
+    from denoscope.runtime import CameraCalibration
+
+__all__ = ["OpenRun", "open_run"]
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """Everything that is open during one recording.
+
+    Attributes
+    ----------
+    settings
+        As asked for.
+    started_utc
+        When it was opened.
+    source, info
+        Opened source, and its description.
+    given
+        The source as the denoiser is given it, and as its output is.
+    camera, convert
+        Calibration, and what is done to a frame before it is denoised; None for nothing.
+    denoiser
+        Of the session, before frames are converted.
+    forecast
+        Of disk and rate.
+    files
+        The run folder.
+    routes, lane, session, gauges
+        What records and denoises, and its numbers for a metrics server.
+    view
+        Shows the session, or None.
+    notes
+        Sentences for the user; more are added until the report is written.
+    """
+
+    settings: SessionSettings
+    started_utc: str
+    source: Source
+    info: SourceInfo
+    given: SourceInfo
+    camera: CameraCalibration | None
+    convert: Convert | None
+    denoiser: SessionDenoiser
+    forecast: Forecast
+    files: RunFiles
+    routes: Routes
+    lane: DenoiseLane
+    session: Session
+    gauges: Gauges
+    view: LiveView | None
+    notes: list[str]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Provenance of the denoised frames; the denoised movie reads it when it is begun and when it is closed."""
+        return self.denoiser.provenance
+
+
+def open_run(
+    settings: SessionSettings,
+    stack: ExitStack,
+    *,
+    source: Source | None = None,
+    wrap: Callable[[Any], Denoiser] | None = None,
+    arm: Arm | None = None,
+    view: LiveView | None = None,
+) -> OpenRun:
+    """Open source, denoiser and files; `stack` closes them.
+
+    Parameters
+    ----------
+    settings
+        What to record and where to.
+    stack
+        Closes everything; files are removed with it unless ``files.keep`` was called.
+    source, wrap, arm, view
+        As for `live`.
+
+    Raises
+    ------
+    DenoscopeError
+        When the settings, the bundle, the backend, the source or the disk do not allow the recording.
+    """
+    started_utc = datetime.now(UTC).isoformat()
+    refuse_existing(settings.output)
+    check_live_format(settings.output, settings.denoised_format)
+    notes: list[str] = []
+    metrics = _open_metrics(settings, stack)
+    camera = load_camera(settings.camera_gain, settings.camera_offset, settings.camera_roi)
+    convert = conversion(camera, float32=settings.float32)
+    denoiser = _open_denoiser(settings)
+    stack.callback(denoiser.close)
+    denoiser.provenance.update(
+        camera=None if camera is None else camera.describe(),
+        float32=settings.float32,
+        fix_line_offset=settings.fix_line_offset,
+    )
+    source = source or _source_of(settings)
+    stack.callback(_close_source, source, notes)
+    info = source.open()
+    if camera is not None:
+        camera.check(info.shape)
+    given = info if convert is None else replace(info, dtype=np.dtype(np.float32))
+    forecast = _forecast(settings, source, info, given, arm)
+    # Before the camera is armed, because it takes longer than a frame.
+    denoiser.prepare(info.shape, given.dtype, min(info.cameras, settings.streams))
+    if view is not None:
+        view.wait()
+    files = open_files(settings, stack, info, given, forecast, denoiser.provenance, notes)
+    sinks: tuple[RawSink, DenoisedSink] = (files.raw, files.movie)
+    if view is not None:
+        view.open(settings, info)
+        sinks = view.shown(*sinks)
+    routes = Routes(settings.streams)
+    converted = denoiser if convert is None else ConvertingDenoiser(denoiser, convert)
+    lane = DenoiseLane(
+        wrap(converted) if wrap else converted,
+        sinks[1],
+        look_ahead=denoiser.look_ahead,
+        queue_frames=QUEUE_FRAMES,
+        lag_s=settings.lag_s,
+        finish_s=settings.finish_s,
+        clock=info.clock,
+        routes=routes,
+    )
+    queued = settings.raw_queue_mb * 2**20 // info.frame_bytes
+    session = Session(
+        source,
+        sinks[0],
+        lane,
+        frames=settings.frame_limit,
+        raw_queue_frames=min(max(queued, 4), 4096),
+    )
+    gauges = _gauges(settings, session, lane, info, denoiser.provenance, started_utc)
+    if metrics is not None:
+        metrics.serve(gauges)
+        files.log.write("metrics", url=metrics.url)
+    return OpenRun(
+        settings=settings,
+        started_utc=started_utc,
+        source=source,
+        info=info,
+        given=given,
+        camera=camera,
+        convert=convert,
+        denoiser=denoiser,
+        forecast=forecast,
+        files=files,
+        routes=routes,
+        lane=lane,
+        session=session,
+        gauges=gauges,
+        view=view,
+        notes=notes,
+    )
+
+
+def _open_metrics(settings: SessionSettings, stack: ExitStack) -> MetricsServer | None:
+    if settings.metrics is None:
+        return None
+    metrics = MetricsServer(metrics_address(settings.metrics))
+    stack.callback(metrics.close)
+    return metrics
+
+
+def _open_denoiser(settings: SessionSettings) -> SessionDenoiser:
+    request = DenoiserRequest(
+        settings.bundle,
+        settings.backend,
+        settings.look_ahead,
+        settings.threads,
+        std=settings.std,
+        fix_line_offset=settings.fix_line_offset,
+    )
+    if settings.denoiser == "thread":
+        return LocalDenoiser(request)
+    return RemoteDenoiser(request, patience_s=settings.patience_s)
+
+
+def _source_of(settings: SessionSettings) -> Source:
+    """Return the source that the settings name, not opened."""
+    part = Part(settings.channel, settings.plane, settings.position, settings.interleaved)
+    return open_source(
+        settings.core,
+        movie=read_movie(settings.movie, **part.choice()) if settings.movie else None,
+        fps=settings.fps,
+        frames=settings.frame_limit,
+        mm_dir=settings.mm_dir,
+        buffer_mb=settings.buffer_mb,
+        idle_s=settings.idle_s,
+        part=part,
+    )
+
+
+def _close_source(source: Source, notes: list[str]) -> None:
+    try:
+        source.close()
+    except Exception as error:  # noqa: BLE001  nothing can be lost any more; say it and go on
+        notes.append(f"the source did not close cleanly: {one_line(error)}")
+
+
+def _forecast(
+    settings: SessionSettings, source: Source, info: SourceInfo, given: SourceInfo, arm: Arm | None
+) -> Forecast:
+    """Compare the disk with the camera, and go on only where somebody answers for it."""
+    forecast = make_forecast(
+        existing_parent(settings.output),
+        info,
+        Load(settings.keep_raw, given.dtype.itemsize, settings.std),
+        frames=settings.frame_limit,
+        seconds=settings.seconds,
+        camera_fps=settings.camera_fps,
+        reserve=int(settings.reserve_mb * 1e6),
+        memory=(settings.raw_queue_mb + settings.buffer_mb) * 2**20,
+        patient=source.patient,
+    )
+    armed = arm(forecast) if arm is not None else settings.force or forecast.problem is None
+    if not armed:
+        raise refused(forecast)
+    return forecast
+
+
+def _gauges(
+    settings: SessionSettings,
+    session: Session,
+    lane: DenoiseLane,
+    info: SourceInfo,
+    provenance: dict[str, Any],
+    started_utc: str,
+) -> Gauges:
+    return Gauges(
+        lane.tally.latency,
+        late_s=settings.lag_s,
+        queues=lambda: session.queues,
+        free_bytes=lambda: free_bytes(settings.output),
+        info={
+            "version": package_version(),
+            "source": info.name,
+            "camera": info.camera,
+            "bundle": str(provenance["bundle"]),
+            "backend": str(provenance["backend"]),
+            "started_utc": started_utc,
+        },
+    )
