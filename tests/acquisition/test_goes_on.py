@@ -466,7 +466,9 @@ def test_the_second_session_on_a_folder_writes_nothing_there(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
-    monkeypatch.setattr("denoscope.acquisition.session.opening.refuse_existing", lambda _: None)  # both looked before either began
+    monkeypatch.setattr(
+        "denoscope.acquisition.session.opening.refuse_existing", lambda _: None
+    )  # both looked before either began
     settings = make_settings(core="demo", output=folder, bundle=str(bundle), picture=False, denoiser="thread")
     folder.mkdir()
     with RawWriter(folder, INFO, "1.2.3"):

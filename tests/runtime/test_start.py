@@ -163,5 +163,5 @@ def test_no_frame_is_kept_after_the_calibration(bundle: Bundle, movie: Movie) ->
     with Stream(bundle, "onnxruntime-cpu") as stream:
         for number, frame in enumerate(movie):
             stream.push(frame, FrameMeta(number=number, t_received_s=float(number)))
-        assert stream._calibration is None
-        assert not stream._held
+        assert stream._intake.calibration is None
+        assert not stream._intake.held

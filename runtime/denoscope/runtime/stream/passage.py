@@ -1,0 +1,128 @@
+"""The way of frames through the ring: which output is due, which frame the long memory absorbs, which are missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+
+from denoscope.runtime.types import Denoised
+
+from .accounts import Accounts
+from .arrivals import Entry
+from .binder import Bound
+from .following import onto_the_scene
+from .outputs import OutputMaker
+from .ring import Ring, Step
+
+__all__ = ["Passage", "Turn"]
+
+
+@dataclass(slots=True)
+class Turn:
+    """One push or flush.
+
+    Attributes
+    ----------
+    skip
+        Reason not to compute the outputs that become due; None to compute them.
+    outputs
+        Those that became due so far.
+    """
+
+    skip: str | None
+    outputs: list[Denoised]
+
+
+class Passage:
+    """Let frames and gaps enter the ring, in the order of their numbers.
+
+    Parameters
+    ----------
+    ring
+        Of the stream.
+    maker
+        Makes outputs.
+    accounts
+        Are told of dropped frames and of seconds.
+
+    Attributes
+    ----------
+    ring
+        As given.
+    last_entered
+        Number of the frame that entered last; None where the ring holds no movie.
+    last_due
+        Number of the last frame that was emitted or dropped.
+    wanted_from
+        Number of the first frame whose output is wanted; None for all.
+    """
+
+    def __init__(self, ring: Ring[Entry], maker: OutputMaker, accounts: Accounts) -> None:
+        self.ring = ring
+        self._maker = maker
+        self._accounts = accounts
+        self.last_entered: int | None = None
+        self.last_due: int | None = None
+        self.wanted_from: int | None = None
+
+    def enter(self, bound: Bound, entry: Entry, turn: Turn) -> None:
+        """Let an encoded frame enter."""
+        self.last_entered = entry.meta.number
+        self._advance(bound, self.ring.enter(entry), turn)
+
+    def pass_by(self, bound: Bound, entry: Entry, turn: Turn) -> None:
+        """Let a frame without a picture of the scene enter: missing for all others, shown as measured."""
+        bound.window.unrelate(self.ring.slot)
+        self.last_entered = entry.meta.number
+        self._advance(bound, self.ring.enter(entry, usable=False), turn)
+
+    def miss_until(self, bound: Bound, number: int, turn: Turn) -> None:
+        """Let each frame that is missing before a number enter as a gap."""
+        gap = 0 if self.last_entered is None else number - self.last_entered - 1
+        if gap:
+            self._miss(bound, min(gap, self.ring.size), turn)
+
+    def pass_over(self, bound: Bound, number: int, turn: Turn) -> None:
+        """Let a frame without values enter as a gap, after those missing before it."""
+        self.miss_until(bound, number + 1, turn)
+        self.last_entered = number
+
+    def leave(self, bound: Bound, turn: Turn) -> None:
+        """Finish what waits in the ring."""
+        while self.ring.waiting:
+            self._miss(bound, 1, turn)
+
+    def clear(self) -> None:
+        """Empty the ring."""
+        self.ring.clear()
+        self.last_entered = None
+
+    def end_movie(self) -> None:
+        """Forget the numbers, because those of another movie may follow."""
+        self.last_due = self.wanted_from = None
+
+    def _miss(self, bound: Bound, frames: int, turn: Turn) -> None:
+        for _ in range(frames):
+            bound.window.unrelate(self.ring.slot)
+            self._advance(bound, self.ring.enter(None), turn)
+
+    def _advance(self, bound: Bound, step: Step[Entry], turn: Turn) -> None:
+        """Emit or drop the centre that became due, then absorb the frame that leaves the window."""
+        centre, rotation = step.centre, step.rotation
+        # Frames that are encoded anew have been returned already.
+        if centre is not None and (self.last_due is None or centre.meta.number > self.last_due):
+            self.last_due = due = centre.meta.number
+            skip = turn.skip
+            if skip is None and self.wanted_from is not None and due < self.wanted_from:
+                skip = "warm-up"
+            if skip is None:
+                turn.outputs.append(self._maker.make(bound, centre, rotation))
+            else:
+                self._accounts.drop(skip)
+        if step.leaving:
+            started = perf_counter()
+            oldest = self.ring.entries[0]
+            assert oldest is not None
+            onto_the_scene(bound.window, oldest, rotation)
+            bound.window.remember(rotation)
+            self._accounts.seconds.remember += perf_counter() - started
