@@ -81,6 +81,8 @@ class Binder:
         What is bound; None before the first frame, or where binding failed.
     watch
         Whether a scene that is not followed is watched for motion.
+    follows
+        Whether the motion of the scene is followed.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Binder:
         self._seconds = seconds
         self._expected: Frame | None = None
         self.watch = settings.align is None
+        self.follows = False
         self.now: Bound | None = None
 
     @property
@@ -106,11 +109,6 @@ class Binder:
         if self.now is None:
             raise RuntimeError("No frame size is bound.")
         return self.now
-
-    @property
-    def follows(self) -> bool:
-        """True while the motion of the scene is followed."""
-        return self.now is not None and self.now.placement.follows
 
     @property
     def expects(self) -> bool:
@@ -126,6 +124,7 @@ class Binder:
     def bind(self, kind: Kind, *, follow: bool) -> Bound:
         """Bind to frames of a kind, with the scene followed or not; the window stays where its canvas does."""
         learned, manifest = self._learned, self._manifest
+        self.follows = follow
         scanner = learned.scanner(*kind)
         shape, dtype = scanner.canvas, kind[1]
         placement = Placement(
