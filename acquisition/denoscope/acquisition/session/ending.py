@@ -32,9 +32,7 @@ __all__ = ["finish"]
 _HURRY_S = 1.0  # for the denoiser's backlog where Windows ends the program after 5 s
 
 
-def finish(
-    run: OpenRun, supervisor: Supervisor, caught: Interrupts
-) -> tuple[SessionReport, Skipped]:
+def finish(run: OpenRun, supervisor: Supervisor, caught: Interrupts) -> tuple[SessionReport, Skipped]:
     """Wait for the backlog and close the denoised movie; return the report, and the frames that were skipped."""
     hurry = caught.closed is not None
     supervisor.beside("obeying requests", supervisor.obey)  # what came too late is answered too
