@@ -92,7 +92,7 @@ class Spoiled:
 def child(row: Row, folder: Path, bundle: str) -> int:
     """Run the session of `row` in this process and return its exit code."""
     from denoscope.acquisition import RawWriter, live, make_settings
-    from denoscope.acquisition.session import live as _live
+    from denoscope.acquisition.session import supervisor as _supervisor
     from denoscope.acquisition.session.report import summary
 
     if row.file_limit_mb:
@@ -102,7 +102,7 @@ def child(row: Row, folder: Path, bundle: str) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (row.file_limit_mb * 10**6, resource.RLIM_INFINITY))
     if row.disk_low:
         began_s = time.perf_counter()
-        _live.free_bytes = lambda _folder: 10**12 if time.perf_counter() - began_s < 3 else 10**6
+        _supervisor.free_bytes = lambda _folder: 10**12 if time.perf_counter() - began_s < 3 else 10**6
     values: dict[str, Any] = {"core": "demo", "movie": folder / "movie.tif", "fps": FPS}
     if row.overflow:
         append = RawWriter.append

@@ -26,6 +26,7 @@ from denoscope.acquisition.processes.signals import interrupts
 from denoscope.acquisition.processes.words import Words, never_wait
 from denoscope.acquisition.raw.confirm import confirm
 from denoscope.acquisition.session import live as live_module
+from denoscope.acquisition.session import run_files
 from denoscope.acquisition.session.control import RequestFiles
 from denoscope.acquisition.session.session import Session
 from denoscope.acquisition.session.supervisor import Supervisor
@@ -305,9 +306,9 @@ def test_a_console_window_that_is_closed_waits_for_the_recording(
             return getattr(self.denoiser, name)
 
     writers: list[Any] = []
-    open_sink = live_module.open_live_sink
+    open_sink = run_files.open_live_sink
     monkeypatch.setattr(
-        live_module, "open_live_sink", lambda *a, **k: writers.append(open_sink(*a, **k)) or writers[0]
+        run_files, "open_live_sink", lambda *a, **k: writers.append(open_sink(*a, **k)) or writers[0]
     )
     monkeypatch.setattr(console, "add_handler", add_handler)
     threads: list[threading.Thread] = []
