@@ -92,6 +92,7 @@ class Spoiled:
 def child(row: Row, folder: Path, bundle: str) -> int:
     """Run the session of `row` in this process and return its exit code."""
     from denoscope.acquisition import RawWriter, live, make_settings
+    from denoscope.acquisition.session import opening as _opening
     from denoscope.acquisition.session import supervisor as _supervisor
     from denoscope.acquisition.session.report import summary
 
@@ -116,7 +117,7 @@ def child(row: Row, folder: Path, bundle: str) -> int:
         values = {"core": "MMConfig_demo.cfg", "buffer_mb": 8, "raw_queue_mb": 1}
     if row.patient:
         values["lag_s"] = 60.0
-        _live._DENOISE_QUEUE = 1000
+        _opening.QUEUE_FRAMES = 1000
     settings = make_settings(
         output=folder / "run",
         bundle=bundle,
