@@ -44,6 +44,14 @@ def cases() -> list[Case]:
         for counts_ in (10, 25)
     ]
     found += [
+        Case(
+            "scanner",
+            "odd lines shifted by 1, 6 photons, 10 movies",
+            "found in 8 or more, never another",
+            _single,
+        ),
+        Case("scanner", "lines shifted by 3 and columns that differ", "both kept and named", _both),
+        Case("scanner", "120 movies of stripes", "no offset is found", lambda _folder: _stripes()),
         Case("scanner", "120 ordinary movies", "nothing is found", lambda _folder: _ordinary()),
         Case("scanner", "live, lines shifted by 3", "named in the report", _live),
     ]
@@ -61,7 +69,7 @@ def _offset(movie: np.ndarray) -> float:
     mean = movie.mean(axis=0)
     little_noise = np.random.default_rng(0).normal(0, 0.02, mean.shape)
     found = _shift(mean, little_noise, sure=False)
-    return float("nan") if found is None else found
+    return float("nan") if found is None else found.pixels
 
 
 def _lines(folder: Path, pixels: int, photons: float) -> Outcome:
@@ -87,6 +95,41 @@ def _pattern(folder: Path, along: str, size: int) -> Outcome:
     return Outcome(
         f"slope {slope:.3f}, {'named' if said else 'not named'}", passed=abs(slope - 1) <= 0.05 and said
     )
+
+
+def _single(_folder: Path) -> Outcome:
+    found = [measure_scanner(lines_shifted(1, 120, seed=seed)[0]).line_offset for seed in range(10)]
+    right = found.count(1.0)
+    return Outcome(
+        f"found in {right} of {len(found)}, others {set(found) - {1.0}}",
+        passed=right >= 8 and set(found) <= {0.0, 1.0},
+    )
+
+
+def _both(folder: Path) -> Outcome:
+    noisy, clean = lines_shifted(3)
+    values = np.random.default_rng(3).normal(0, 25, noisy.shape[2])
+    kept, result = _denoised(folder, "both", counts(noisy + values))
+    off = _offset(kept - values) - _offset(clean)
+    slope = float(((kept - clean).mean(axis=0) * values).sum() / (np.square(values).sum() * len(clean[0])))
+    said = all(any(word in note for note in result.notes) for word in ("odd lines", "columns"))
+    return Outcome(
+        f"offset off by {off:.2f} pixels, slope of columns {slope:.3f}, {'named' if said else 'not named'}",
+        passed=abs(off) <= _OFF_BY and abs(slope - 1) <= 0.05 and said,
+    )
+
+
+def _stripes() -> Outcome:
+    y, x = np.mgrid[:96, :112]
+    random = np.random.default_rng(1)
+    alarms = 0
+    for period in (5, 6, 7.4, 8, 9, 10, 12, 14.8, 20, 30):
+        for slope in (0, 0.1, 0.3, 0.5, 1, 2):
+            for photons in (2, 50):
+                light = photons * (1 + 0.9 * np.sin(2 * np.pi * (x + slope * y) / period))
+                movie = counts(100 + 20.0 * random.poisson(light, (16, *light.shape)))
+                alarms += measure_scanner(movie).line_offset != 0
+    return Outcome(f"{alarms} false alarms", passed=alarms == 0)
 
 
 def _ordinary() -> Outcome:

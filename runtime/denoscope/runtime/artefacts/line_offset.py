@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,13 @@ FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
 
 _LARGEST = 8  # pixels
+_MOST_FOUND = 7.25  # pixels; beyond, the peak is cut off
 _LEAST = 0.5  # pixels; most scanners are off by a little
-_SIGMAS = 4.0  # by which the lines must fit better when shifted
+_SIGMAS = 4.0  # by which the lines must fit better when shifted,
+_CERTAIN = 7.5  # or standard errors of the offset,
+_CERTAIN_EXPLAINED = 0.8, 1.05  # where the shift brings together all that the lines share, and no more,
+_CERTAIN_LEAST, _CERTAIN_HALVES = 0.7, 0.65  # from this offset on, pixels by which the halves may differ
+_REPEATS = 0.7  # of the best fit, above what lies between: a pattern that repeats itself fits so at another shift too
 _HALVES_AGREE = 0.75  # pixels, or this share of the offset
 _HALVES_SHARE = 0.35
 _EXPLAINED = 0.35  # of what odd and even lines have in common, at least, that the shift must bring together
@@ -32,8 +37,9 @@ def measure_line_offset(frames: npt.NDArray[Any]) -> float:
     The mean picture's even and odd lines are two pictures of one scene. Their cross-spectrum, each frequency
     weighted by what it holds beyond noise, says where they fit best (maximum likelihood of a shift between two
     noisy signals).
-    An offset is believed where the lines fit better by many standard deviations, in both halves of the
-    picture alike, and by most of what they have in common.
+    An offset is believed where the lines fit better by many standard deviations, by most of what they have in common,
+    or where it is many times its own error and the lines then share nearly all; in both halves of the picture alike.
+    A pattern that repeats itself fits at several shifts: it shows none.
 
     Parameters
     ----------
@@ -55,13 +61,15 @@ def measure_line_offset(frames: npt.NDArray[Any]) -> float:
     mean, noise = (one + two) / 2, (one - two) / 2
     if not np.isfinite(mean).all():
         return 0.0
-    found = _shift(mean, noise)
-    if found is None:
+    whole = _shift(mean, noise)
+    if whole is None:
         return 0.0
+    found = whole.pixels
     middle = len(mean) // 4 * 2
+    apart = max(_HALVES_AGREE, _HALVES_SHARE * abs(found)) if whole.better else _CERTAIN_HALVES
     for half in (np.s_[:middle], np.s_[middle:]):
         other = _shift(mean[half], noise[half], sure=False)
-        if other is None or abs(other - found) > max(_HALVES_AGREE, _HALVES_SHARE * abs(found)):
+        if other is None or abs(other.pixels - found) > apart:
             return 0.0
     return found
 
@@ -72,7 +80,14 @@ def _middle(length: int) -> slice:
     return slice(first, first + _MOST)
 
 
-def _shift(mean: FloatArray, noise: FloatArray, *, sure: bool = True) -> float | None:
+class _Shift(NamedTuple):
+    """A shift between odd and even lines, and whether they fit far better with it."""
+
+    pixels: float
+    better: bool = True
+
+
+def _shift(mean: FloatArray, noise: FloatArray, *, sure: bool = True) -> _Shift | None:
     """Return the shift that makes odd and even lines fit best; None where that is not a better fit than none."""
     lines = (len(mean) - 1) // 2
     # The lines above and below an odd line, so that slanting structures have no preference.
@@ -115,7 +130,9 @@ def _shift(mean: FloatArray, noise: FloatArray, *, sure: bool = True) -> float |
     rest = float(np.clip((after - before) / (2 * bend), -0.5, 0.5)) if bend > 0 else 0.0
     found = best - _LARGEST + rest
     if not sure:
-        return found
+        return _Shift(found)
+    if abs(found) > _MOST_FOUND or _repeats(fits, best):
+        return None
     at_best = odd[best] * np.conj(even) * np.exp(2j * np.pi * kx * rest)
     common = np.maximum(smooth(at_best.real), 0)
     other = weight**2 * np.maximum(spread - np.square(common), 0)
@@ -127,10 +144,25 @@ def _shift(mean: FloatArray, noise: FloatArray, *, sure: bool = True) -> float |
     together, fit = float((weight * signal).sum()), float((weight * at_best.real).sum())
     if abs(found) < _LEAST:
         return None
-    if better < _SIGMAS * error or fit < _EXPLAINED * together:
+    far_better = bool(better >= _SIGMAS * error and fit >= _EXPLAINED * together)
+    certain = abs(found) >= max(_CERTAIN * uncertain, _CERTAIN_LEAST)
+    least, most = (share * together for share in _CERTAIN_EXPLAINED)
+    if not (far_better or (certain and better > 0 and least <= fit <= most)):
         return None
     near = float(round(found))
-    return near if abs(found - near) <= np.clip(2 * uncertain, *_WHOLE) else found
+    return _Shift(near if abs(found - near) <= np.clip(2 * uncertain, *_WHOLE) else found, far_better)
+
+
+def _repeats(fits: FloatArray, best: int) -> bool:
+    """Say whether the lines fit at another shift about as well, with shifts between that fit far worse."""
+    for other in range(len(fits)):
+        if abs(other - best) < 2:
+            continue
+        low, high = sorted((other, best))
+        worst = float(fits[low : high + 1].min())
+        if fits[other] - worst > _REPEATS * (fits[best] - worst):
+            return True
+    return False
 
 
 def _fields(image: FloatArray, lines: int) -> tuple[FloatArray, FloatArray]:
