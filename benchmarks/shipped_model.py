@@ -22,7 +22,7 @@ import torch
 from anscombe_transform.codec import make_anscombe_lookup, make_inverse_lookup
 from make_demo_movie import BETA, GAIN, ZERO_LEVEL
 from rich.progress import Progress
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from denoscope.export import export_bundle, load_network
 from denoscope.runtime import Bundle, QualityRecord, estimate_intensity
@@ -51,15 +51,19 @@ PAIRS = ("naomi_a_static_high", "naomi_a_static_mid", "naomi_a_motion_high")
 
 # Two-photon scenes are what the package is used for most; they and crawling cells move in parts, which is hardest.
 KINDS = ("two-photon", "two-photon", *ALL_KINDS, "moving-cells")
-NAMES = {"fast": "live-fast", "standard": "live", "hq": "live-hq"}
+NAMES = {"fast": "live-fast", "standard": "live", "hq": "live-hq", "recorded": "recorded"}
 
 
-def training_movies(data: Path, simulated: int, seed: int) -> list[TrainingMovie]:
+def training_movies(data: Path, simulated: int, seed: int, frames: int) -> list[TrainingMovie]:
     """Return simulated movies of every kind and the training part of each real one."""
     with Progress() as bar:
         task = bar.add_task("simulating", total=simulated)
         movies = simulated_movies(
-            simulated, seed=seed, kinds=KINDS, progress=lambda n: bar.update(task, completed=n)
+            simulated,
+            frames=frames,
+            seed=seed,
+            kinds=KINDS,
+            progress=lambda n: bar.update(task, completed=n),
         )
     return movies + real_movies(data)
 
@@ -93,9 +97,13 @@ def main() -> None:
     )
     parser.add_argument("--intervals", type=int, metavar="STEPS", help="learn the intervals of --from alone")
     parser.add_argument("--processor-minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=float, help="by the clock, in place of the processor's minutes")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=["32", "bf16-mixed"], default="32")
     parser.add_argument("--simulated", type=int, default=120)
+    parser.add_argument("--frames", type=int, default=420, help="of a simulated movie")
+    parser.add_argument("--learning-rate", type=float, help="largest; 0.001 with --from, else 0.002")
+    parser.add_argument("--save", type=Path, help="file for the weights, to be used with --weights later")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--resume", action="store_true")
@@ -123,7 +131,7 @@ def main() -> None:
         ]
         write(network, output, name, trained_on, arguments.data)
         return
-    movies = training_movies(arguments.data, arguments.simulated, arguments.seed)
+    movies = training_movies(arguments.data, arguments.simulated, arguments.seed, arguments.frames)
     if arguments.intervals:
         if begin is None:
             parser.error("--intervals needs a bundle whose intervals are to be learned: give --from.")
@@ -143,11 +151,12 @@ def main() -> None:
             movies,
             arguments.checkpoint or Path(f"runs/{name}.safetensors"),
             settings=FitSettings(
-                processor_minutes=arguments.processor_minutes,
+                processor_minutes=None if arguments.minutes else arguments.processor_minutes,
+                minutes=arguments.minutes,
                 seed=arguments.seed,
                 simulated_hold_out=0.1,
                 stop_after=None,
-                learning_rate=1e-3 if start else 2e-3,
+                learning_rate=arguments.learning_rate or (1e-3 if start else 2e-3),
                 precision=arguments.precision,
             ),
             network=shape,
@@ -158,6 +167,19 @@ def main() -> None:
                 task, completed=p.done, description=f"training, step {p.step}, loss {p.loss:.3f}"
             ),
         )
+    if arguments.save:
+        save_file(result.network.state_dict(), arguments.save)
+        report = {
+            "scenes": arguments.simulated,
+            "seed": arguments.seed,
+            "steps": result.steps,
+            "windows": FitSettings.batch,
+            "seconds": result.processor_s,
+            "device": "thread of a processor",
+            "held_out": [result.score_before, result.score_after],
+        }
+        arguments.save.with_name("training.json").write_text(json.dumps(report), encoding="utf-8")
+        return
     if begin is not None and arguments.blend < 1:
         result.network.load_state_dict(blended(begin, result.network.state_dict(), 1 - arguments.blend))
     trained_on = [
@@ -242,6 +264,8 @@ def grown(start: LiveNet, larger: LiveNet) -> dict[str, torch.Tensor]:
             continue
         places = read_places(name, start.settings, larger.settings) or list(range(old.shape[1]))
         new[: len(old)] = 0
+        if name == "mix.weight":
+            new[len(old) :] = 0  # to lean to neither side of the centre
         new[: len(old), places] = old
     for name in sorted(weights.keys() - old_weights.keys()):
         if name.startswith("blind_view.layers.") and start.blind_view is not None:

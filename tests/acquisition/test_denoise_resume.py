@@ -16,9 +16,9 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import OutputExists
-from denoscope.acquisition.offline.chunks import Cut, calibrate, run_chunk
+from denoscope.acquisition.offline.chunks import Cut, run_chunk
 from denoscope.acquisition.raw.pages import PageFile
-from denoscope.runtime import FrameMeta, InvalidInput, Stream
+from denoscope.runtime import FrameMeta, InvalidInput, Stream, calibrate_stream
 from support.plain_results import denoise_movie
 from support.tiny_bundle import tiny_bundle
 
@@ -114,7 +114,7 @@ def test_an_interruption_anywhere_in_a_chunk(bundle: Path, movie: Path, tmp_path
 def test_a_chunk_is_a_stream_of_its_own_with_the_frames_around_it(bundle: Path, movie: Path) -> None:
     frames = tifffile.imread(movie)
     with Stream(bundle, std=True) as stream:
-        calibrate(stream, frames)
+        calibrate_stream(stream, frames)
         intensity, align = stream.intensity, stream.tracks_motion
         got = {
             out.meta.number: out
@@ -140,7 +140,7 @@ def test_a_scene_that_drifts_away_loses_no_frame(tmp_path: Path) -> None:
     scene = np.kron(chance.integers(50, 900, (20, 40)), np.ones((4, 4)))
     frames = np.stack([chance.poisson(scene[:64, t : t + 64]) for t in range(70)]).astype(np.uint16)
     with Stream(tmp_path / "b.denoscope", align=True) as stream:
-        calibrate(stream, frames)
+        calibrate_stream(stream, frames)
         numbers = [
             out.meta.number for chunk in Cut(len(frames), 24, 10) for out in run_chunk(stream, frames, chunk)
         ]

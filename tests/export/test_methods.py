@@ -39,7 +39,7 @@ from support.wrapped_backends import DeviceBackend
 SMALL = {"window": 3, "features": 3, "width": 4, "wide": 6, "head": 8}
 NARROW = {"encode_channels": 4, "encode_width": 6, "trunk_width": 8, "deep_width": 8, "spatial_channels": 3}
 CAMERA = Intensity(offset=3.0, scale=2.0, noise_slope=0.3, noise_floor=0.2)
-FOLLOWING = ("live", "live with flows")  # both are told how far off the scene a frame lies
+FOLLOWING = ("live", "live with flows", "live of both sides")  # both are told how far off the scene a frame lies
 METHODS = ("umvd", "umvd with a baseline", "umvd with a baseline and a gain", "sts-uvd", *FOLLOWING)
 
 
@@ -60,7 +60,10 @@ def untrained(method: str) -> Network:
         return StsUvd(StsUvdSettings(**SMALL)).eval()
     if method in FOLLOWING:
         guided = method == "live with flows"
-        settings = LiveNetSettings(window=3, look_ahead=1, guided=guided, subpixel=True, **NARROW)
+        both = method == "live of both sides"
+        settings = LiveNetSettings(
+            window=3, look_ahead=1, guided=guided, subpixel=True, two_sided=both, **NARROW
+        )
         return LiveNet(settings, load_flow(passes=1) if guided else None).eval()
     baseline = 4.0 if "baseline" in method else None
     amplify = 3.0 if "gain" in method else 1.0
@@ -134,6 +137,7 @@ def streamed(
         threads = None if backend == "device" else 1
         stream = stack.enter_context(Stream(bundle, opened, intensity=CAMERA, align=align, threads=threads))
         outputs = []
+        stream.survey(movie, 0, len(movie))
         for number, frame in enumerate(movie):
             outputs += stream.push(frame, FrameMeta(number, 0.0))
         outputs += stream.flush()
@@ -202,6 +206,7 @@ def test_the_manifest_says_what_the_method_has(
         "sts-uvd": ("encode", "motion", "fuse"),
         "live": ("encode", "align", "recall", "remember", "fuse"),
         "live with flows": ("encode", "motion", "align", "recall", "remember", "fuse"),
+        "live of both sides": ("encode", "align", "recall", "fuse"),
     }
     assert manifest.graphs == graphs[method]
     if manifest.predicts_std:

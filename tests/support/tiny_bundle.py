@@ -43,6 +43,7 @@ def tiny_manifest(
     window: int = 7,
     look_ahead: int | None = None,
     memory: bool = True,
+    two_sided: bool = False,
     motion: bool = False,
     std: bool = True,
     intensity: Intensity | None = IDENTITY,
@@ -60,7 +61,8 @@ def tiny_manifest(
         scale=SCALE,
         feature_channels=CHANNELS,
         memory_decay=(4.0,) if memory else (),
-        memory_channels=CHANNELS if memory else 0,
+        memory_channels=CHANNELS * (1 + two_sided) if memory else 0,
+        two_sided=two_sided,
         flow_scale=FLOW_SCALE if motion else 0,
         predicts_std=std,
         calibration_frames=calibration_frames,
@@ -80,7 +82,7 @@ def tiny_bundle(folder: str | Path, **settings: Any) -> Bundle:
 
 def tiny_files(manifest: BundleManifest) -> dict[str, bytes]:
     """Return the files of a tiny bundle by name."""
-    window, memory, motion = manifest.window, bool(manifest.memory_decay), manifest.flow_scale > 0
+    window, memory, motion = manifest.window, manifest.memories, manifest.flow_scale > 0
     places = np.arange(1, window + 1, dtype=np.float32)
     files = {
         "encode.onnx": _encode(),
@@ -88,7 +90,7 @@ def tiny_files(manifest: BundleManifest) -> dict[str, bytes]:
         "weights.safetensors": save({"places": places}),
         "README.md": b"# tiny\n\nA known answer for the tests.\n",
     }
-    if memory:
+    if memory == 1:
         files["remember.onnx"] = _remember()
     if motion:
         files["motion.onnx"] = _motion()
@@ -196,7 +198,7 @@ def _motion() -> bytes:
     )
 
 
-def _fuse(window: int, places: npt.NDArray[np.float32], *, memory: bool, motion: bool, std: bool) -> bytes:
+def _fuse(window: int, places: npt.NDArray[np.float32], *, memory: int, motion: bool, std: bool) -> bytes:
     cells = (1, CHANNELS, "h", "w")
     nodes = [helper.make_node("Mul", ["valid", "places"], ["shares"])]
     slices = [f"share_{i}" for i in range(window)]
@@ -211,9 +213,13 @@ def _fuse(window: int, places: npt.NDArray[np.float32], *, memory: bool, motion:
         inputs |= dict.fromkeys(flows, (1, 2, "y", "x"))
     inputs["valid"] = (window,)
     if memory:
-        inputs |= {"memory": cells, "weight": (1,)}
-        parts.append("memory")
-        weights.append("weight")
+        # Of both sides: the sum of what came before the window and of what comes after it.
+        inputs |= {"memory": (1, memory * CHANNELS, "h", "w"), "weight": (memory,)}
+        sides = [f"memory_{i}" for i in range(memory)]
+        nodes.append(helper.make_node("Split", ["memory"], sides, axis=1, num_outputs=memory))
+        nodes.append(helper.make_node("ReduceSum", ["weight"], ["remembered"], keepdims=1))
+        parts += sides
+        weights.append("remembered")
     inputs["noise"] = (2,)
     nodes += [
         helper.make_node("Sum", parts, ["total"]),

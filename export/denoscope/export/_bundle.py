@@ -82,6 +82,7 @@ def export_bundle(
         feature_channels=parts.feature_channels,
         memory_decay=parts.memory_decay,
         memory_channels=parts.memory_channels,
+        two_sided=parts.two_sided,
         flow_scale=parts.flow_scale,
         subpixel=parts.align is not None,
         predicts_std=parts.predicts_std,
@@ -183,7 +184,8 @@ def _card(manifest: BundleManifest, network: AnyNetwork, notes: str) -> str:
         "",
         f"Method `{manifest.method}`: window of {counted(manifest.window, 'frame')}, look-ahead up to "
         f"{manifest.look_ahead}, "
-        f"{f'long memory of {memory} frames' if memory else 'no long memory'}, {parameters:,} parameters.",
+        f"{f'long memory of {memory} frames' if memory else 'no long memory'}"
+        f"{' on both sides' if manifest.two_sided else ''}, {parameters:,} parameters.",
         "",
         "## Trained on",
         "",

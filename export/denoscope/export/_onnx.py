@@ -56,7 +56,7 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
     features = torch.zeros(1, parts.feature_channels, h, w)
     valid = _Input("valid", torch.ones(parts.window))
     memory = _Input("memory", torch.zeros(1, parts.memory_channels, h, w), free(parts.scale))
-    weight = _Input("weight", torch.zeros(len(parts.memory_decay)))
+    weight = _Input("weight", torch.zeros((2 if parts.two_sided else 1) * len(parts.memory_decay)))
 
     def of_frame(name: str) -> _Input:
         return _Input(name, features.clone(), free(parts.scale))
@@ -104,6 +104,7 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
             [of_frame("features"), memory, weight],
             {"memory_out": free(parts.scale), "weight_out": {}},
         )
+    if parts.memory_channels:
         window += [memory, *([weight] if parts.uses_weight else [])]
     if parts.uses_noise:
         window.append(noise)

@@ -23,6 +23,7 @@ from denoscope.runtime import (
     InvalidInput,
     QualityRecord,
     Stream,
+    calibrate_stream,
     write_bundle,
 )
 from denoscope.train import CameraSettings, SceneSettings, simulate
@@ -174,6 +175,9 @@ def _compare(
 
 def _denoise(bundle: Bundle, noisy: Frames, backend: str | Backend) -> tuple[Frames, Intensity]:
     with Stream(bundle, backend=backend, start_within_s=None) as stream:
+        if bundle.manifest.two_sided:
+            calibrate_stream(stream, noisy)
+            stream.survey(noisy, 0, len(noisy))
         outputs = []
         for number, frame in enumerate(noisy):
             outputs += stream.push(frame, FrameMeta(number=number, t_received_s=time.perf_counter()))

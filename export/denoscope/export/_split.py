@@ -51,7 +51,8 @@ class Split:
     fuse
         (features of the window, flows, valid, memory, weight, noise) -> mean, or (mean, std). What the method does
         not have is left out of the arguments.
-    window, look_ahead, stride, scale, feature_channels, memory_decay, memory_channels, flow_scale
+    window, look_ahead, stride, scale, feature_channels, memory_decay, memory_channels, two_sided,
+    flow_scale
         As in the manifest.
     uses_noise
         Whether `encode` and `fuse` take the camera's noise.
@@ -73,6 +74,7 @@ class Split:
     feature_channels: int
     memory_decay: tuple[float, ...] = ()
     memory_channels: int = 0
+    two_sided: bool = False
     flow_scale: int = 0
     align: nn.Module | None = None
     recall: nn.Module | None = None
@@ -124,7 +126,7 @@ def _parts_of_live(network: LiveNet, _flow: nn.Module | None) -> Split:
         method="live",
         encode=_LiveEncode(network),
         motion=_LiveMotion(network) if s.guided else None,
-        remember=_LiveRemember(network),
+        remember=None if s.two_sided else _LiveRemember(network),
         fuse=_LiveGuidedFuse(network) if s.guided else _LiveFuse(network),
         window=s.window,
         look_ahead=s.look_ahead,
@@ -133,6 +135,7 @@ def _parts_of_live(network: LiveNet, _flow: nn.Module | None) -> Split:
         feature_channels=s.feature_channels,
         memory_decay=s.memory_decay,
         memory_channels=s.memory_channels,
+        two_sided=s.two_sided,
         flow_scale=_FLOW_SCALE if s.guided else 0,
         align=_LiveAlign() if s.subpixel else None,
         recall=_LiveRecall() if s.subpixel else None,

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .noise.noise import Intensity, estimate_intensity
     from .noise.saturation import Saturation, measure_saturation
     from .stream.guard import GuardFinding
+    from .stream.recorded import calibrate_stream
     from .stream.stream import Stream
     from .types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
     from .words import counted
@@ -89,6 +90,7 @@ __all__ = [
     "align_movie",
     "as_float32",
     "bad_link",
+    "calibrate_stream",
     "choose_backend",
     "choose_blind_spot",
     "counted",
@@ -159,6 +161,7 @@ _HOME = {
     "measure_scanner": "artefacts.scanner",
     "frames_to_measure": "artefacts.scanner",
     "Stream": "stream.stream",
+    "calibrate_stream": "stream.recorded",
     "Denoised": "types",
     "FrameMeta": "types",
     "Rebind": "types",

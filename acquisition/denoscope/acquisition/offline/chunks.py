@@ -14,27 +14,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from denoscope.runtime import InvalidInput, counted
-
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie, Denoised, Stream
 
-__all__ = ["CHUNK", "WARM_UP", "Chunk", "Cut", "calibrate", "run_chunk"]
+__all__ = ["CHUNK", "WARM_UP", "Chunk", "Cut", "run_chunk"]
 
 CHUNK = 2048
 """Frames in a chunk."""
 WARM_UP = 512
-"""Frames before a chunk that its stream takes first: twice the longest time constant of a memory."""
+"""Frames around a chunk that its stream takes too: twice the longest time constant of a memory.
+
+It takes those before the chunk first. A memory of both sides of time knows as many after it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Frames `start` to `stop` - 1; their stream begins with frame `warm_from`."""
+    """Frames `start` to `stop` - 1; their stream begins with `warm_from`, and may know those before `known_to`."""
 
     index: int
     warm_from: int
     start: int
     stop: int
+    known_to: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Cut:
     length
         Frames of the movie.
     chunk, warm_up
-        Frames of a chunk, and before it.
+        Frames of a chunk, and before and after it.
     """
 
     length: int
@@ -55,32 +57,9 @@ class Cut:
 
     def __iter__(self) -> Iterator[Chunk]:
         for index, start in enumerate(range(0, self.length, self.chunk)):
-            yield Chunk(index, max(start - self.warm_up, 0), start, min(start + self.chunk, self.length))
-
-
-def calibrate(stream: Stream, movie: AnyMovie) -> None:
-    """Let a stream find out the movie's intensities, from its first frames, and whether it moves, there or later.
-
-    Afterwards it is empty and behaves like one that was opened with its `intensity` and `aligned`.
-    """
-    from denoscope.runtime import FrameMeta, frames_to_measure, measure_scanner, moves_anywhere
-
-    first = min(stream.bundle.manifest.calibration_frames, len(movie))
-    if stream.intensity is None:
-        for number in range(len(movie)):
-            stream.push(np.asarray(movie[number]), FrameMeta(number, 0.0), skip="calibration")
-            if stream.intensity is not None:
-                break  # frames of nothing but NaN do not count
-        stream.flush(skip="calibration")
-        if stream.intensity is None:
-            raise InvalidInput(
-                f"the {counted(len(movie), 'frame')} of the movie hold nothing but NaN or infinite values: choose "
-                "another movie."
-            )
-        stream.use_scanner(measure_scanner(frames_to_measure(movie)))
-    if stream.watches_for_motion:
-        assert stream.intensity is not None
-        stream.track_motion(moves_anywhere(movie, stream.intensity, first=first))
+            stop = min(start + self.chunk, self.length)
+            known_to = min(stop + self.warm_up, self.length)
+            yield Chunk(index, max(start - self.warm_up, 0), start, stop, known_to)
 
 
 def run_chunk(stream: Stream, movie: AnyMovie, chunk: Chunk, start: int | None = None) -> Iterator[Denoised]:
@@ -103,7 +82,11 @@ def run_chunk(stream: Stream, movie: AnyMovie, chunk: Chunk, start: int | None =
     # The last frames are denoised with the neighbours that follow the chunk.
     end = min(chunk.stop + stream.look_ahead, len(movie))
     seen = min(chunk.warm_from + stream.bundle.manifest.calibration_frames, len(movie))
-    stream.expect(np.stack([np.asarray(movie[number]) for number in range(chunk.warm_from, seen)]), start)
+    first = np.stack([np.asarray(movie[number]) for number in range(chunk.warm_from, seen)])
+    if stream.bundle.manifest.two_sided:
+        stream.expect(first, start)
+        stream.survey(movie, chunk.warm_from, max(end, chunk.known_to))
+    stream.expect(first, start)
     for number in range(chunk.warm_from, end):
         # A push gives outputs of frames up to its own, when the scene drifts away; so until `start` is
         # pushed they can be skipped without looking.

@@ -23,7 +23,7 @@ from denoscope.acquisition.results import CameraRecord, Denoising, MovieProvenan
 from denoscope.acquisition.sinks import FrameIndex, Layout, MovieSink, format_of, open_sink
 from denoscope.runtime import GuardFinding, InvalidInput, counted
 
-from .chunks import CHUNK, WARM_UP, Chunk, Cut, calibrate, run_chunk
+from .chunks import CHUNK, WARM_UP, Chunk, Cut, run_chunk
 from .input_watch import WatchedMovie, sample_hash
 from .journal import Journal
 from .movie_about import about_movie, movie_of
@@ -230,7 +230,7 @@ class _Work:
         self, stack: ExitStack, bundle: str, backend: str, look_ahead: int | None, *, resume: bool
     ) -> None:
         """Open the stream, calibrated by the movie's first frames or as the interrupted run was."""
-        from denoscope.runtime import Intensity, ScannerArtefacts, Stream
+        from denoscope.runtime import Intensity, ScannerArtefacts, Stream, calibrate_stream
 
         journal, known = self.journal, {}
         if not resume:
@@ -255,7 +255,7 @@ class _Work:
             )
         )
         if not self.resumed:
-            calibrate(self.stream, self.frames)
+            calibrate_stream(self.stream, self.frames)
         assert self.stream.intensity is not None
         aligned = self.journal.job["aligned"] if self.resumed else self.stream.tracks_motion
         self.provenance = MovieProvenance(

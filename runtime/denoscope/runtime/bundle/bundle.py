@@ -86,6 +86,9 @@ class BundleManifest(BaseModel):
         Time constants of the long memory, in frames; empty for none.
     memory_channels
         M, channels of the long memory; 0 for none.
+    two_sided
+        Whether the long memory also holds what comes after the window, behind what came before it: for recorded
+        movies. The runtime makes both halves from the frames themselves, so there is no `remember`.
     flow_scale
         Flows between neighbouring frames are (2, H / flow_scale, W / flow_scale); 0 for a bundle
         without `motion`.
@@ -124,6 +127,7 @@ class BundleManifest(BaseModel):
     feature_channels: Count
     memory_decay: Annotated[tuple[Annotated[FiniteFloat, Field(gt=0)], ...], Field(max_length=64)] = ()
     memory_channels: Annotated[int, Field(ge=0, le=4096)] = 0
+    two_sided: bool = False
     flow_scale: Annotated[int, Field(ge=0, le=4096)] = 0
     subpixel: bool = False
     predicts_std: bool = True
@@ -148,11 +152,22 @@ class BundleManifest(BaseModel):
             raise ValueError(f"stride is {self.stride}; it must be a multiple of scale = {self.scale}")
         if bool(self.memory_decay) != bool(self.memory_channels):
             raise ValueError("memory_decay and memory_channels must both be empty or both be given")
+        if self.two_sided and self.memory_channels != (wanted := 2 * len(self.memory_decay) * self.scale**2):
+            raise ValueError(
+                f"memory_channels is {self.memory_channels}; with two_sided it must be {wanted}, and not 0"
+            )
+        if self.two_sided and not self.memory_decay:
+            raise ValueError("two_sided needs time constants in memory_decay")
         if self.flow_scale and self.stride % self.flow_scale:
             raise ValueError(
                 f"stride is {self.stride}; it must be a multiple of flow_scale = {self.flow_scale}"
             )
         return self
+
+    @property
+    def memories(self) -> int:
+        """Number of averages in the long memory, on both sides."""
+        return len(self.memory_decay) * (2 if self.two_sided else 1)
 
     @property
     def graphs(self) -> tuple[Graphs, ...]:
@@ -162,7 +177,7 @@ class BundleManifest(BaseModel):
             "motion": self.flow_scale > 0,
             "align": self.subpixel,
             "recall": self.subpixel and bool(self.memory_decay),
-            "remember": bool(self.memory_decay),
+            "remember": bool(self.memory_decay) and not self.two_sided,
             "fuse": True,
         }
         return tuple(name for name, there in present.items() if there)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -35,6 +37,17 @@ class Accounts:
         self.unusual: dict[str, int] = {}
         self.rebinds: list[Rebind] = []
         self.seconds = StageClock()
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Count nothing but seconds within the block."""
+        counts = self.received, self.emitted, self.missing
+        kept = dict(self.dropped), dict(self.unusual), list(self.rebinds)
+        try:
+            yield
+        finally:
+            self.received, self.emitted, self.missing = counts
+            self.dropped, self.unusual, self.rebinds = kept
 
     def drop(self, reason: str, frames: int = 1) -> None:
         """Count frames whose outputs are not computed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.artefacts.light import STEADY, Light, Lit
@@ -36,6 +37,7 @@ class Entry:
     lit: Lit | None = None
     shown: npt.NDArray[Any] | None = None
     clipped: Clipped | None = None  # its saturated structures
+    cells: npt.NDArray[np.float32] | None = None  # (C, h, w) on the scene, for a memory of both sides
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from itertools import chain
 from denoscope.runtime.backends.registry import Backend, Buffer, Graph
 from denoscope.runtime.bundle.bundle import BundleManifest
 
+from .both_sides import BothSides
 from .ports import Call, Port, wanted
 
 __all__ = ["LongMemory"]
@@ -34,9 +35,10 @@ class LongMemory:
     """
 
     def __init__(self, backend: Backend, manifest: BundleManifest, cells: tuple[int, int]) -> None:
-        pairs = range(2 if manifest.memory_decay else 0)
+        # The memory of both sides is written by the host.
+        pairs = range((1 if manifest.two_sided else 2) if manifest.memory_decay else 0)
         self.states = [Port(backend, (1, manifest.memory_channels, *cells)) for _ in pairs]
-        self._weights = [Port(backend, (len(manifest.memory_decay),)) for _ in pairs]
+        self._weights = [Port(backend, (manifest.memories,)) for _ in pairs]
         self.now = 0
         self._absorb: list[list[Call]] = []
 
@@ -55,6 +57,13 @@ class LongMemory:
     def weight(self, now: int) -> Buffer:
         """Return how many frames each average of a state stands for, as graphs read it."""
         return self._weights[now].buffer
+
+    def put(self, both_sides: BothSides) -> None:
+        """Write what is remembered of both sides of the window."""
+        state, weight = self.states[0], self._weights[0]
+        both_sides.join(state.ready(), weight.ready())
+        state.send()
+        weight.send()
 
     def absorb(self, frame: int) -> None:
         """Take in one of the features that `bind` was given, by its number."""

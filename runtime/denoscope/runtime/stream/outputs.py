@@ -15,6 +15,7 @@ from denoscope.runtime.types import Denoised, StageTimes
 from .accounts import Accounts
 from .arrivals import Entry
 from .binder import Bound
+from .both_sides import BothSides
 from .following import onto_the_centre
 from .guard import Guard
 from .ring import Ring
@@ -40,9 +41,19 @@ class OutputMaker:
         Compares outputs with what was measured.
     accounts
         Are told of seconds and of frames shown as measured.
+    sides
+        Long memory of both sides, where the bundle has one.
     """
 
-    def __init__(self, settings: StreamSettings, ring: Ring[Entry], guard: Guard, accounts: Accounts) -> None:
+    def __init__(
+        self,
+        settings: StreamSettings,
+        ring: Ring[Entry],
+        guard: Guard,
+        accounts: Accounts,
+        sides: BothSides | None = None,
+    ) -> None:
+        self._sides = sides
         self._std, self._fix_line_offset = settings.std, settings.fix_line_offset
         self._ring = ring
         self._guard = guard
@@ -55,6 +66,8 @@ class OutputMaker:
         window, scanner, seconds = bound.window, bound.scanner, self._accounts.seconds
         aligning = perf_counter()
         window.set_intensity(bound.lights.under(entry.light))
+        if self._sides is not None:
+            window.put_memory(self._sides)
         onto_the_centre(window, self._ring.entries, entry, rotation)
         started = perf_counter()
         seconds.align += started - aligning

@@ -10,6 +10,7 @@ from denoscope.runtime.types import Denoised
 from .accounts import Accounts
 from .arrivals import Entry
 from .binder import Bound
+from .both_sides import BothSides
 from .following import onto_the_scene
 from .outputs import OutputMaker
 from .ring import Ring, Step
@@ -44,6 +45,8 @@ class Passage:
         Makes outputs.
     accounts
         Are told of dropped frames and of seconds.
+    sides
+        Long memory of both sides, where the bundle has one.
 
     Attributes
     ----------
@@ -57,8 +60,11 @@ class Passage:
         Number of the first frame whose output is wanted; None for all.
     """
 
-    def __init__(self, ring: Ring[Entry], maker: OutputMaker, accounts: Accounts) -> None:
+    def __init__(
+        self, ring: Ring[Entry], maker: OutputMaker, accounts: Accounts, sides: BothSides | None = None
+    ) -> None:
         self.ring = ring
+        self._sides = sides
         self._maker = maker
         self._accounts = accounts
         self.last_entered: int | None = None
@@ -96,6 +102,8 @@ class Passage:
         """Empty the ring."""
         self.ring.clear()
         self.last_entered = None
+        if self._sides is not None:
+            self._sides.end_scene()
 
     def end_movie(self) -> None:
         """Forget the numbers, because those of another movie may follow."""
@@ -123,6 +131,9 @@ class Passage:
             started = perf_counter()
             oldest = self.ring.entries[0]
             assert oldest is not None
-            onto_the_scene(bound.window, oldest, rotation)
-            bound.window.remember(rotation)
+            if self._sides is None:
+                onto_the_scene(bound.window, oldest, rotation)
+                bound.window.remember(rotation)
+            elif oldest.cells is not None:
+                self._sides.leave(oldest.cells)
             self._accounts.seconds.remember += perf_counter() - started

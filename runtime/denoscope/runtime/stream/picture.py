@@ -113,6 +113,15 @@ class Picture:
         else:
             normalise_into(frame, self._numbers.intensity, canvas, place)
 
+    def normalised(self) -> npt.NDArray[np.float32]:
+        """Return the canvas (H, W) with the written frame in normalised units, as a new array."""
+        canvas = self._frame.ready()[0, 0]
+        if not self._raw:
+            return np.array(canvas, np.float32)
+        intensity = self._numbers.intensity
+        made = np.subtract(canvas, np.float32(intensity.offset), dtype=np.float32)
+        return np.multiply(made, np.float32(1 / intensity.scale), out=made)
+
     def send(self) -> None:
         """Hand the written frame over to the backend."""
         self._frame.send()

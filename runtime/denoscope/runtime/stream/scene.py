@@ -39,6 +39,9 @@ class Scene(Protocol):
     def remember(self, slot: int) -> None:
         """Absorb a slot's frame into the long memory."""
 
+    def cells(self, cells: Array, displacement: Array | None) -> Array:
+        """Return the cells (C, h, w) of a frame as they lie on the scene; see `lay`."""
+
     def warm(self) -> None:
         """Make everything that is read later defined."""
 
@@ -62,7 +65,7 @@ class StillScene:
     def __init__(self, slots: Sequence[Port], memory: LongMemory, graphs: Mapping[str, Graph]) -> None:
         self.neighbours: Sequence[Port] = slots
         self._memory = memory
-        if memory:
+        if "remember" in graphs:
             memory.bind(graphs["remember"], slots)
 
     def align(self, slot: int, displacement: Array) -> None:
@@ -81,6 +84,10 @@ class StillScene:
     def remember(self, slot: int) -> None:
         """Absorb a slot's frame into the long memory."""
         self._memory.absorb(slot)
+
+    def cells(self, cells: Array, displacement: Array | None) -> Array:  # noqa: ARG002  the scene holds still
+        """Return them as they are."""
+        return cells
 
     def warm(self) -> None:
         """Do nothing."""
@@ -137,7 +144,7 @@ class TrackedScene:
         self._onto_scene = _Sampler(backend, scene, frame, whole)
         self._from_scene = _Sampler(backend, scene, whole, frame)
         covered = memory.states[0].buffer.shape
-        laid = Port(backend, (1, shape[1], *covered[2:]))
+        self._laid = laid = Port(backend, (1, shape[1], *covered[2:]))
         self._recalled = Port(backend, (1, covered[1], *shape[2:]))
         self._scene_places, self._recall_places = (Port(backend, (1, 2, KNOTS, KNOTS)) for _ in range(2))
         self._lay = [
@@ -150,7 +157,15 @@ class TrackedScene:
             )
             for state in memory.states
         ]
-        memory.bind(graphs["remember"], [laid])
+        if "remember" in graphs:
+            memory.bind(graphs["remember"], [laid])
+            return
+        self._lay.clear()  # frames are laid as their cells
+        self._cells = Port(backend, shape)
+        self._cells.fill(0)
+        self._lay_cells = self._onto_scene.bind(
+            align, "features", self._cells, self._scene_places, "aligned", laid
+        )
 
     def align(self, slot: int, displacement: Array) -> None:
         """Put a slot's frame onto another frame: ``frame(p + displacement(p)) = other(p)``."""
@@ -176,6 +191,17 @@ class TrackedScene:
     def remember(self, slot: int) -> None:  # noqa: ARG002  what `lay` made of it is absorbed
         """Absorb the frame that was put onto the scene last."""
         self._memory.absorb(0)
+
+    def cells(self, cells: Array, displacement: Array | None) -> Array:
+        """Return the cells (C, h, w) of a frame as they lie on the scene, as a new array."""
+        if displacement is None:
+            raise RuntimeError("A frame of a scene that is tracked has no place.")
+        self._onto_scene.put(self._scene_places, displacement)
+        self._cells.ready()[0, : len(cells)] = cells
+        self._cells.send()
+        self._lay_cells()
+        self._laid.fetch()
+        return np.array(self._laid.host[0, : len(cells)])
 
     def warm(self) -> None:
         """Sample everything once, nothing displaced."""

@@ -18,6 +18,7 @@ from denoscope.runtime.motion.field import Extent
 from denoscope.runtime.motion.placement import Region
 from denoscope.runtime.noise.noise import Intensity
 
+from .both_sides import BothSides
 from .flows import Flows
 from .memory import LongMemory
 from .picture import UNIT, CameraNumbers, Picture
@@ -71,7 +72,7 @@ class BoundWindow:
             (size[0] // manifest.scale, size[1] // manifest.scale) for size in (canvas, whole)
         )
         raw, std = RAW in graphs["encode"].inputs, "std" in graphs["fuse"].outputs
-        self._backend = backend
+        self._backend, self._scale = backend, manifest.scale
         self._numbers = CameraNumbers(backend)
         self._picture = Picture(backend, self._numbers, canvas, dtype, raw=raw, std=std)
         size = manifest.window // 2 + look_ahead + 1
@@ -113,6 +114,17 @@ class BoundWindow:
     def write(self, frame: Array, place: Region) -> None:
         """Put a frame (H, W) of the window's dtype where the graphs see it, its edges repeated around it."""
         self._picture.write(frame, place)
+
+    def cells(self, displacement: Array | None) -> npt.NDArray[np.float32]:
+        """Return the cells (scale * scale, h, w) of the written frame as they lie on the scene; see `lay`."""
+        frame, edge = self._picture.normalised(), self._scale
+        height, width = frame.shape[0] // edge, frame.shape[1] // edge
+        cells = frame.reshape(height, edge, width, edge).transpose(1, 3, 0, 2)
+        return self._scene.cells(cells.reshape(edge * edge, height, width), displacement)
+
+    def put_memory(self, both_sides: BothSides) -> None:
+        """Let the long memory be what is remembered of both sides of the window."""
+        self._memory.put(both_sides)
 
     def encode(self, slot: int) -> None:
         """Compute the features of the written frame into a slot."""

@@ -74,10 +74,10 @@ class TrainingMovie:
     first: int = 0
     fields: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     note: str = ""
-    _pools: dict[tuple[int, int, int], ClipPool] = field(
+    _pools: dict[tuple[int, int, int, int], ClipPool] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    _pasts: dict[tuple[bytes, bool], Past] = field(
+    _pasts: dict[tuple[bytes, bool, bool], Past] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -88,13 +88,18 @@ class TrainingMovie:
             return None
         return on_the_scene(self.frames, self.fields)
 
-    def past(self, keep: npt.NDArray[np.float64], *, on_the_scene: bool) -> Past:
-        """Return the averages of all frames before any frame of a movie in memory, as they are or on the scene."""
-        key = keep.tobytes(), on_the_scene
+    def past(
+        self, keep: npt.NDArray[np.float64], *, on_the_scene: bool, backwards: bool = False
+    ) -> Past:
+        """Return the averages of all frames before any frame of a movie in memory, as they are or on the scene.
+
+        `backwards` returns those of the movie turned round: of all frames after any frame.
+        """
+        key = keep.tobytes(), on_the_scene, backwards
         if key not in self._pasts:
             frames = self.on_the_scene if on_the_scene else self.frames
             assert isinstance(frames, np.ndarray)
-            self._pasts[key] = Past(frames, keep)
+            self._pasts[key] = Past(frames[::-1] if backwards else frames, keep)
         return self._pasts[key]
 
     def held_bytes(self, memories: int) -> int:
@@ -116,13 +121,17 @@ class TrainingMovie:
         """Return the frames from `first` on, with those before them as their past."""
         return TrainingMovie(self.name, self.frames, self.clean, self.intensity, first, self.fields)
 
-    def clip(self, *, crop: int, window: int, seed: int, step: int | None, rng: np.random.Generator) -> Clip:
+    def clip(
+        self, *, crop: int, window: int, ahead: int = 0, seed: int, step: int | None, rng: np.random.Generator
+    ) -> Clip:
         """Return what to draw a window from: the movie, or a clip of it if it is on disk.
 
         Parameters
         ----------
         crop, window
             Edge of the windows in pixels, and their frames.
+        ahead
+            Frames after a window that are wanted too.
         seed, step
             Decide which clips are in memory, see `ClipPool`.
         rng
@@ -131,10 +140,15 @@ class TrainingMovie:
         frames = self.frames
         if not isinstance(frames, LazyMovie):
             return Clip(frames, 0, range(self.first, len(frames)), (0, 0))
-        key = (crop, window, seed)
+        key = (crop, window, ahead, seed)
         if key not in self._pools:
             self._pools[key] = ClipPool(
-                frames, crop=crop, past=LONGEST_PAST + window, ahead=window, seed=seed, first=self.first
+                frames,
+                crop=crop,
+                past=LONGEST_PAST + window,
+                ahead=window + ahead,
+                seed=seed,
+                first=self.first,
             )
         return self._pools[key].draw(step, rng)
 

@@ -22,7 +22,7 @@ class Past:
     Parameters
     ----------
     frames
-        (T, H, W) in memory.
+        (T, H, W) in memory; turned round in time, the averages are of all frames after any frame.
     keep
         (m,): what a frame leaves of each average.
     """
@@ -61,7 +61,7 @@ def shares(keep: npt.NDArray[np.float64], count: int) -> Float32:
 def averaged(frames: npt.NDArray[Any], share: Float32) -> Float32:
     """Return the sums (m, h, w) of frames (t, h, w) by their shares (m, t)."""
     # Writable, as torch wants it: a mapped file is not.
-    flat = np.require(frames.reshape(len(frames), math.prod(frames.shape[1:])), np.float32, "W")
+    flat = np.require(frames.reshape(len(frames), math.prod(frames.shape[1:])), np.float32, ["C", "W"])
     # Not numpy's product: the threads of its library go on spinning and take the cores from torch.
     sums: Float32 = (torch.from_numpy(share) @ torch.from_numpy(flat)).numpy()
     return sums.reshape(len(share), *frames.shape[1:])

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from denoscope.runtime import Intensity
 from denoscope.runtime.motion.field import Extent, inverse, lead, places
-from denoscope.train.data.sampling import align_features, recall_memory, spreading
+from denoscope.train.data.sampling import CELL, align_features, recall_memory, spreading
 from denoscope.train.networks.live.net import LiveNet
 
 __all__ = ["denoise_reference"]
@@ -30,7 +30,7 @@ def denoise_reference(
     fields: FloatArray | None = None,
     margin: int = 0,
 ) -> tuple[FloatArray, FloatArray]:
-    """Denoise every frame of a movie, frame by frame as a live session does.
+    """Denoise every frame of a movie, frame by frame as a live session does, or as a recorded movie is.
 
     Parameters
     ----------
@@ -70,21 +70,29 @@ def denoise_reference(
 
     backs = {} if fields is None else {t: inverse(field, whole) for t, field in enumerate(fields)}
     noise = torch.tensor([intensity.noise_slope, intensity.noise_floor], dtype=torch.float32)
+    network.eval()
     features: dict[int, torch.Tensor] = {}
     flows: dict[int, torch.Tensor] = {}  # from the frame before
     mean = np.empty((length, height, width), np.float32)
     std = np.empty_like(mean)
-    network.eval()
+
+    def encoded(number: int) -> torch.Tensor:
+        z = (np.asarray(frames[number], np.float32) - intensity.offset) / intensity.scale
+        frame = functional.pad(torch.from_numpy(z.astype(np.float32))[None, None], pad, mode="replicate")
+        return network.encode(frame, noise)
+
+    def on_scene(number: int, its_features: torch.Tensor) -> torch.Tensor:
+        if fields is None:
+            return its_features
+        return align_features(its_features, *at(fields[number], frame_on_it, scene))
+
     with torch.inference_mode():
         arrived = 0
         memory = weight = blank = still = torch.zeros(0)
+        after: list[tuple[torch.Tensor, torch.Tensor]] = []
         for centre in range(length):
             while arrived < min(length, centre + ahead + 1):
-                z = (np.asarray(frames[arrived], np.float32) - intensity.offset) / intensity.scale
-                frame = functional.pad(
-                    torch.from_numpy(z.astype(np.float32))[None, None], pad, mode="replicate"
-                )
-                features[arrived] = network.encode(frame, noise)
+                features[arrived] = encoded(arrived)
                 if guided and arrived:
                     before = features[arrived - 1]
                     if fields is not None:
@@ -96,29 +104,36 @@ def denoise_reference(
                 blank = torch.zeros_like(features[0])
                 still = blank.new_zeros(1, 2, *(-(-n // stride) for n in (height, width)))
                 remembered = [n // network.scale for n in scene.size]
-                memory = blank.new_zeros(1, network.settings.memory_channels, *remembered)
-                weight = blank.new_zeros(len(network.settings.memory_decay))
+                constants = len(network.settings.memory_decay)
+                memory = blank.new_zeros(1, CELL * constants, *remembered)
+                weight = blank.new_zeros(constants)
+                after = [(memory, weight)]  # of the last frames, the whole movie first in the end
+                for number in reversed(range(length)) if network.settings.two_sided else ():
+                    after.append(network.remember(on_scene(number, encoded(number)), *after[-1]))
             leaving = features.pop(centre - n // 2 - 1, None)
             if leaving is not None:
-                if fields is not None:
-                    there = at(fields[centre - n // 2 - 1], frame_on_it, scene)
-                    leaving = align_features(leaving, *there)
+                leaving = on_scene(centre - n // 2 - 1, leaving)
                 memory, weight = network.remember(leaving, memory, weight)
+            remembered_now, weights_now = memory, weight
+            if network.settings.two_sided:
+                later, later_weight = after[max(0, length - centre - ahead - 1)]
+                remembered_now = torch.cat([memory, later], dim=1)
+                weights_now = torch.cat([weight, later_weight])
             window = range(centre - n // 2, centre + n // 2 + 1)
             valid = torch.tensor([float(i in features and i <= centre + ahead) for i in window])
             flows.pop(centre - n // 2, None)  # leads from a frame that has left the window
             steps = [flows.get(i, still) for i in window[1:]] if guided else []
             seen = [features.get(i, blank) for i in window]
-            recalled = memory
+            recalled = remembered_now
             if fields is not None:
-                recalled = recall_memory(memory, *at(-backs[centre], scene))
+                recalled = recall_memory(remembered_now, *at(-backs[centre], scene))
                 seen = [
                     align_features(each, *at(lead(fields[i], backs[centre], whole), frame_on_it))
                     if i in features and i != centre
                     else each
                     for i, each in zip(window, seen, strict=True)
                 ]
-            mu, sd = network.fuse(seen, valid, recalled, weight, noise, steps)
+            mu, sd = network.fuse(seen, valid, recalled, weights_now, noise, steps)
             mean[centre] = mu[0, 0, :height, :width].numpy() * intensity.scale + intensity.offset
             std[centre] = sd[0, 0, :height, :width].numpy() * intensity.scale
     return mean, std

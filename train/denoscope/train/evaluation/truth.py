@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime import Bundle, FrameMeta, InvalidInput, Stream, counted
+from denoscope.runtime import Bundle, FrameMeta, InvalidInput, Stream, calibrate_stream, counted
 
 from .cells import find_objects, match_objects
 from .metrics import Reliability, Score, best_gaussian, best_temporal_average, reliability, score
@@ -170,6 +170,9 @@ def denoise_offline(
     std = np.empty(frames.shape, np.float32) if wanted else None
     done = 0
     with Stream(bundle, backend=backend, look_ahead=look_ahead, std=wanted, start_within_s=None) as stream:
+        if stream.bundle.manifest.two_sided:
+            calibrate_stream(stream, frames)
+            stream.survey(frames, 0, len(frames))
         for number in range(len(frames) + 1):
             if number < len(frames):
                 outputs = stream.push(

@@ -30,7 +30,8 @@ class Batch:
     valid
         (B, N): 1 where the frame exists.
     memory, weight
-        (B, m, h, w) exponential averages of what came before, and (B, m) their weights.
+        (B, m, h, w) exponential averages of what came before, and (B, m) their weights; with `two_sided` those of
+        what comes after follow.
     noise
         (B, 2) slope and floor of the noise variance.
     places
@@ -88,8 +89,9 @@ def draw_batch(
     n, keep = settings.window, np.exp(-1.0 / np.asarray(settings.memory_decay))
     window = np.zeros((size, n, crop, crop), np.float32)
     valid = np.zeros((size, n), np.float32)
-    memory = np.zeros((size, len(keep), crop, crop), np.float32)
-    weight = np.zeros((size, len(keep)), np.float32)
+    memory = np.zeros((size, settings.memories, crop, crop), np.float32)
+    weight = np.zeros((size, settings.memories), np.float32)
+    ahead = LONGEST_PAST if settings.two_sided else 0
     noise = np.zeros((size, 2), np.float32)
     sampled = np.zeros((size, n, 2, KNOTS, KNOTS), np.float32)
     followed = np.zeros(size, np.float32)
@@ -98,20 +100,24 @@ def draw_batch(
     for b, choice in enumerate(rng.choice(len(movies), size=size, p=shares)):
         movie = movies[choice]
         unit = movie.intensity
-        clip = movie.clip(crop=crop, window=n, seed=seed, step=step, rng=rng)
+        clip = movie.clip(crop=crop, window=n, ahead=ahead, seed=seed, step=step, rng=rng)
         frames, length = clip.frames, len(movie.frames)
         height, width = frames.shape[1:]
         centre = clip.centres[int(rng.integers(len(clip.centres)))]
         first = max(0, centre - int(rng.integers(0, 24))) if rng.random() < 0.3 else 0
+        shortened = 0.2 if settings.two_sided else 0.6  # a recorded movie is hardly denoised with less
         look_ahead = (
-            int(rng.integers(0, settings.look_ahead + 1)) if rng.random() < 0.6 else settings.look_ahead
+            int(rng.integers(0, settings.look_ahead + 1)) if rng.random() < shortened else settings.look_ahead
         )
+        end = length
+        if settings.two_sided and rng.random() < 0.15:
+            end = min(length, centre + 1 + int(rng.integers(0, 24)))
         y, x = int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
         area = slice(y, y + crop), slice(x, x + crop)
         flip_y, flip_x = int(rng.integers(2)) * 2 - 1, int(rng.integers(2)) * 2 - 1
         for i in range(n):
             index = centre + i - n // 2
-            exists = first <= index < length and index <= centre + look_ahead
+            exists = first <= index < end and index <= centre + look_ahead
             if index == centre or (exists and rng.random() > 0.03):
                 window[b, i] = (frames[index - clip.first][area] - unit.offset) / unit.scale
                 valid[b, i] = 1
@@ -121,10 +127,12 @@ def draw_batch(
             there = between(fields[near], (height, width), area)
             sampled[b] = _onto_the_centre(_flipped(there, flip_y, flip_x), crop)
             followed[b] = 1
-        stop = centre - n // 2
-        if stop > first:
-            averages, weight[b] = _remembered(movie, clip, fields, keep, first, stop, area)
-            memory[b] = (averages - unit.offset * weight[b, :, None, None]) / unit.scale
+        for side, (start, stop) in enumerate(_remembered_frames(settings, centre, first, end, look_ahead)):
+            if stop > start:
+                part = slice(side * len(keep), (side + 1) * len(keep))
+                averages, of = _remembered(movie, clip, fields, keep, start, stop, area, backwards=side == 1)
+                memory[b, part] = (averages - unit.offset * of[:, None, None]) / unit.scale
+                weight[b, part] = of
         noise[b] = unit.noise_slope, unit.noise_floor
         if movie.clean is not None:
             top, left = clip.corner
@@ -136,6 +144,14 @@ def draw_batch(
     return Batch(window, valid, memory, weight, noise, sampled, followed, clean, supervised)
 
 
+def _remembered_frames(
+    settings: LiveNetSettings, centre: int, first: int, end: int, look_ahead: int
+) -> list[tuple[int, int]]:
+    """Return first and last (exclusive) frame of what is remembered on each side of a window."""
+    before = first, centre - settings.window // 2
+    return [before, (centre + look_ahead + 1, end)] if settings.two_sided else [before]
+
+
 def _remembered(
     movie: TrainingMovie,
     clip: Clip,
@@ -144,11 +160,21 @@ def _remembered(
     first: int,
     stop: int,
     area: tuple[slice, slice],
+    *,
+    backwards: bool,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the averages (m, h, w), raw counts, and weights (m,) of an area after frames `first` to `stop`."""
-    if first == 0 and in_memory(movie.frames):
-        return movie.past(keep, on_the_scene=fields is not None).before(stop, area)
-    start = max(first, stop - LONGEST_PAST)
+    """Return the averages (m, h, w), raw counts, and weights (m,) of an area after frames `first` to `stop`.
+
+    `backwards` takes them the last one first.
+    """
+    length = len(movie.frames)
+    if (stop == length if backwards else first == 0) and in_memory(movie.frames):
+        past = movie.past(keep, on_the_scene=fields is not None, backwards=backwards)
+        return past.before(length - first if backwards else stop, area)
+    if backwards:
+        start, stop = first, min(stop, first + LONGEST_PAST, clip.first + len(clip.frames))
+    else:
+        start = max(first, stop - LONGEST_PAST)
     share = shares(keep, stop - start)
     frames = clip.frames[start - clip.first : stop - clip.first, area[0], area[1]]
     if fields is not None:
@@ -159,7 +185,7 @@ def _remembered(
             if settled is None
             else settled[start:stop, area[0], area[1]]
         )
-    return averaged(frames, share), share.sum(1)
+    return averaged(frames[::-1] if backwards else frames, share), share.sum(1)
 
 
 def _onto_the_centre(fields: npt.NDArray[np.float32], crop: int) -> npt.NDArray[np.float32]:

@@ -110,7 +110,7 @@ class LiveNet(nn.Module):
             )
         self.flow = flow
         neighbours = s.window - 1
-        memories = len(s.memory_decay)
+        constants = len(s.memory_decay)
         self.encoder = nn.Sequential(
             nn.Conv2d(CELL, s.encode_width, 3, padding=1),
             nn.ReLU(),
@@ -120,7 +120,7 @@ class LiveNet(nn.Module):
         )
         context = neighbours * s.encode_channels + s.memory_channels + CELL + (1 if s.guided else 0)
         self.entry = nn.Conv2d(context, s.trunk_width, 1)
-        self.presence = nn.Linear(s.window + memories, s.trunk_width, bias=False)
+        self.presence = nn.Linear(s.window + s.memories, s.trunk_width, bias=False)
         self.before = nn.Sequential(
             nn.Conv2d(s.trunk_width, s.trunk_width, 3, padding=1),
             nn.ReLU(),
@@ -142,8 +142,9 @@ class LiveNet(nn.Module):
             nn.Conv2d(s.trunk_width, s.trunk_width, 3, padding=1),
             nn.ReLU(),
         )
-        self.candidates = neighbours + memories + 1
-        self.mix = nn.Conv2d(s.trunk_width, self.candidates + CELL, 1)
+        self.candidates = neighbours + constants + 1
+        leans = constants if s.two_sided else 0
+        self.mix = nn.Conv2d(s.trunk_width, self.candidates + CELL + leans, 1)
         self.rings = nn.ModuleList(
             RingConvolution(CELL, s.spatial_channels, d, s.blind_spot) for d in _DILATIONS
         )
@@ -168,7 +169,7 @@ class LiveNet(nn.Module):
         self.register_buffer("stands_for", 2.0 * torch.tensor(s.memory_decay), persistent=False)
         others = [i for i in range(s.window) if i != s.window // 2]
         self.register_buffer("others", torch.tensor(others), persistent=False)
-        of_cells = [m for m in range(memories) for _ in range(CELL)]
+        of_cells = [m for m in range(s.memories) for _ in range(CELL)]
         self.register_buffer("of_cells", torch.tensor(of_cells), persistent=False)
         if s.guided:
             # Logarithm of how much a pixel of displacement speaks against a neighbour.
@@ -272,7 +273,8 @@ class LiveNet(nn.Module):
         valid
             (B, N) or (N,): 1 where the frame exists, 0 where it is missing and its features are zero.
         memory, weight
-            State of `remember` before any frame of the window.
+            State of `remember` before any frame of the window; with `two_sided` followed by the state after the
+            frames behind the window, the last one first.
         noise
             (B, 2) or (2,).
         flows
@@ -331,15 +333,13 @@ class LiveNet(nn.Module):
         features, travelled = self._warped(features, flows)
 
         # How many frames each candidate stands for; the last one, the level, for one.
-        valid, weight = valid.reshape(-1, s.window), weight.reshape(-1, memories)
+        valid = valid.reshape(-1, s.window)
+        past, weight, differences, imbalance = self._of_both_sides(memory, weight.reshape(-1, s.memories))
         assert isinstance(self.others, Tensor)
-        assert isinstance(self.of_cells, Tensor)
         assert isinstance(self.stands_for, Tensor)
         there = valid.index_select(1, self.others)
         counts = torch.cat([there, weight * self.stands_for, torch.ones_like(there[:, :1])], dim=1)
         counts = counts.unsqueeze(-1).unsqueeze(-1)
-        lasting = (1.0 / weight.clamp_min(_TINY)).index_select(1, self.of_cells)
-        past = memory * lasting.unsqueeze(-1).unsqueeze(-1)
         averages = list(torch.split(past, CELL, dim=1))
         frames = [features[i][:, :CELL] for i in others]
         remembered = [
@@ -357,8 +357,10 @@ class LiveNet(nn.Module):
         context = [features[i][:, CELL:] for i in others] + [past * inverse, average * inverse]
         if travelled:
             context.append(torch.stack([travelled[i] for i in others]).mean(0))
+        if differences is not None:
+            context.append(differences * inverse)
         x = self.entry(torch.cat(context, dim=1))
-        x = x + self.presence(torch.cat([valid, weight], dim=1)).unsqueeze(-1).unsqueeze(-1)
+        x = x + self.presence(torch.cat([valid, weight, *imbalance], dim=1)).unsqueeze(-1).unsqueeze(-1)
         x = self.before(functional.relu(x))
         deep = functional.interpolate(self.deep(x), scale_factor=2.0, mode="nearest")
         trunk = self.after(x + deep)
@@ -371,7 +373,15 @@ class LiveNet(nn.Module):
             logits = logits - torch.exp(self.distrust) * torch.cat([far, still], dim=1)
         share = torch.exp(logits.clamp(-30.0, 30.0))  # a softmax written out: faster over channels
         share = share / share.sum(1, keepdim=True)
-        temporal = sigma * mixed[:, self.candidates :] + level * share[:, self.candidates - 1 :]
+        if differences is None:
+            temporal = sigma * mixed[:, self.candidates :] + level * share[:, self.candidates - 1 :]
+        else:
+            offsets, lean = torch.split(mixed[:, self.candidates :], [CELL, memories], dim=1)
+            temporal = sigma * offsets + level * share[:, self.candidates - 1 :]
+            # How much more like the centre one side of it is than the other.
+            lean = torch.tanh(lean) * share[:, len(others) : len(others) + memories]
+            for index, difference in enumerate(torch.split(differences, CELL, dim=1)):
+                temporal = temporal + difference * lean[:, index : index + 1]
         for index, frame in enumerate([*frames, *averages]):
             temporal = temporal + frame * share[:, index : index + 1]
 
@@ -404,6 +414,41 @@ class LiveNet(nn.Module):
             wider = torch.ones_like(mean)
         return _Estimate(mu, variance, noise_variance, mean, remaining, root, wider, sigma)
 
+    def _of_both_sides(
+        self, memory: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
+        """Divide the averages by their weights; with `two_sided` join the two of a time constant by these.
+
+        Parameters
+        ----------
+        memory, weight
+            (B, M, h, w) and (B, memories).
+
+        Returns
+        -------
+        averages, weight
+            (B, m * CELL, h, w) and (B, m), one for each time constant.
+        differences
+            (B, m * CELL, h, w): what to add to an average to get from both sides to the one after the window, or, taken
+            off, to the one before it, where both weigh the same; None with one side.
+        imbalance
+            (B, m) how much more there is after the window than before it; empty with one side.
+        """
+        assert isinstance(self.of_cells, Tensor)
+        lasting = (1.0 / weight.clamp_min(_TINY)).index_select(1, self.of_cells)
+        sides = memory * lasting.unsqueeze(-1).unsqueeze(-1)
+        if not self.settings.two_sided:
+            return sides, weight, None, []
+        of_before, of_after = torch.chunk(weight, 2, dim=1)
+        before, after = torch.chunk(sides, 2, dim=1)
+        both, apart = of_before + of_after, after - before
+        part = of_after / both.clamp_min(_TINY)
+        cells = self.of_cells[: before.shape[1]]
+        joined = part.index_select(1, cells).unsqueeze(-1).unsqueeze(-1)
+        averages = before + joined * apart
+        differences = torch.minimum(joined, 1.0 - joined) * apart
+        return averages, both.clamp_max(1.0), differences, [of_after - of_before]
+
     def _warped(
         self, features: Sequence[Tensor], flows: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
@@ -424,7 +469,9 @@ class LiveNet(nn.Module):
                 warped[i] = torch.cat([functional.pixel_unshuffle(frame, self.scale), learned], dim=1)
         return warped, travelled
 
-    def forward(self, window: Tensor, valid: Tensor, past: Tensor, noise: Tensor) -> Prediction:
+    def forward(
+        self, window: Tensor, valid: Tensor, past: Tensor, noise: Tensor, future: Tensor | None = None
+    ) -> Prediction:
         """Compute the whole window at once: the reference that the streaming split must equal.
 
         Parameters
@@ -437,6 +484,8 @@ class LiveNet(nn.Module):
             (B, P, H, W) all frames before the window, oldest first; P may be 0.
         noise
             (B, 2) or (2,).
+        future
+            (B, P, H, W) all frames after the window, for `two_sided`; none when None.
 
         Returns
         -------
@@ -444,6 +493,9 @@ class LiveNet(nn.Module):
             For the centre frame.
         """
         memory, weight = self.memory_of(past)
+        if self.settings.two_sided:
+            after = self.memory_of(past[:, :0] if future is None else future.flip(1))
+            memory, weight = torch.cat([memory, after[0]], dim=1), torch.cat([weight, after[1]], dim=-1)
         features = [self.encode(window[:, i : i + 1], noise) for i in range(self.settings.window)]
         return self.predict(features, valid, memory, weight, noise, self.flows_of(features, valid, noise))
 

@@ -26,6 +26,9 @@ class LiveNetSettings:
         Frames after the centre, at most N // 2. Fewer may be used live with the same weights.
     memory_decay
         Time constants of the exponential averages of the past, in frames.
+    two_sided
+        Whether the frames after the window are remembered as well, in averages that run backwards from the end of the
+        movie: for recorded movies.
     encode_channels
         Learned features per frame.
     encode_width, trunk_width, deep_width
@@ -67,6 +70,7 @@ class LiveNetSettings:
     calibrated: bool = True
     second_width: int = 0
     subpixel: bool = False
+    two_sided: bool = False
 
     def __post_init__(self) -> None:
         if self.window < 3 or self.window % 2 == 0 or not 0 <= self.look_ahead <= self.window // 2:
@@ -81,7 +85,7 @@ class LiveNetSettings:
 
     @classmethod
     def preset(cls, size: str, **changes: Any) -> LiveNetSettings:
-        """Return the settings of `fast`, `standard` or `hq`, with `changes` applied.
+        """Return the settings of `fast`, `standard`, `hq` or `recorded`, with `changes` applied.
 
         Raises
         ------
@@ -98,14 +102,32 @@ class LiveNetSettings:
         return CELL + self.encode_channels
 
     @property
+    def memories(self) -> int:
+        """Number of averages in the long memory, on both sides."""
+        return len(self.memory_decay) * (2 if self.two_sided else 1)
+
+    @property
     def memory_channels(self) -> int:
         """Channels of the long memory."""
-        return CELL * len(self.memory_decay)
+        return CELL * self.memories
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values for JSON."""
         return asdict(self)
 
+
+_HQ: dict[str, int | bool] = {
+    "subpixel": True,
+    "encode_channels": 24,
+    "encode_width": 48,
+    "trunk_width": 64,
+    "deep_width": 128,
+    "spatial_channels": 16,
+    "blind_width": 32,
+    "blind_depth": 3,
+    "guided": True,
+    "second_width": 48,
+}
 
 # Cost of a frame at 256 x 256 in the unit of docs/results/speed.md, OpenVINO float32: 0.47, 0.86 and 3.8.
 SIZES: dict[str, dict[str, int | bool]] = {
@@ -119,16 +141,6 @@ SIZES: dict[str, dict[str, int | bool]] = {
         "second_width": 8,
     },
     "standard": {"subpixel": True, "second_width": 24},
-    "hq": {
-        "subpixel": True,
-        "encode_channels": 24,
-        "encode_width": 48,
-        "trunk_width": 64,
-        "deep_width": 128,
-        "spatial_channels": 16,
-        "blind_width": 32,
-        "blind_depth": 3,
-        "guided": True,
-        "second_width": 48,
-    },
+    "hq": _HQ,
+    "recorded": {**_HQ, "two_sided": True},
 }

@@ -80,7 +80,7 @@ class LiveTask(Task):
 
     def held_bytes(self) -> int:
         """Return the memory of the averages of the past, and of the frames put on the scene."""
-        memories = len(self.network.memory_decay)
+        memories = self.network.memories
         return sum(movie.held_bytes(memories) for movie in (*self.training, *self.held_out))
 
 
