@@ -39,7 +39,11 @@ from support.wrapped_backends import DeviceBackend
 SMALL = {"window": 3, "features": 3, "width": 4, "wide": 6, "head": 8}
 NARROW = {"encode_channels": 4, "encode_width": 6, "trunk_width": 8, "deep_width": 8, "spatial_channels": 3}
 CAMERA = Intensity(offset=3.0, scale=2.0, noise_slope=0.3, noise_floor=0.2)
-FOLLOWING = ("live", "live with flows", "live of both sides")  # both are told how far off the scene a frame lies
+FOLLOWING = (
+    "live",
+    "live with flows",
+    "live of both sides",
+)  # both are told how far off the scene a frame lies
 METHODS = ("umvd", "umvd with a baseline", "umvd with a baseline and a gain", "sts-uvd", *FOLLOWING)
 
 

@@ -152,11 +152,15 @@ def test_time_runs_alike_both_ways(bundle: Bundle) -> None:
         both.join(memory, weight)
         memories.append(memory[0])
     # 18 frames before and 17 after; turned round 18 of what was after and 17 of what was before.
-    again = [averages_of(np.stack([frames[n] for n in part]), [TINY_DECAY])[0] for part in
-             (range(18), range(39, 22, -1))]
+    again = [
+        averages_of(np.stack([frames[n] for n in part]), [TINY_DECAY])[0]
+        for part in (range(18), range(39, 22, -1))
+    ]
     np.testing.assert_allclose(memories[0], again, atol=1e-4)
-    again = [averages_of(np.stack([turned[n] for n in part]), [TINY_DECAY])[0] for part in
-             (range(18), range(39, 22, -1))]
+    again = [
+        averages_of(np.stack([turned[n] for n in part]), [TINY_DECAY])[0]
+        for part in (range(18), range(39, 22, -1))
+    ]
     np.testing.assert_allclose(memories[1], again, atol=1e-4)
 
 
@@ -181,7 +185,9 @@ def test_what_a_survey_cannot_do_is_said(bundle: Bundle) -> None:
     frames = np.stack([*floats(12).values()])
     with Stream(bundle, "onnxruntime-cpu", align=False) as stream:
         stream.push(frames[0], FrameMeta(0, 0.0))
-        with pytest.raises(InvalidInput, match="survey a movie with a stream that was calibrated and flushed"):
+        with pytest.raises(
+            InvalidInput, match="survey a movie with a stream that was calibrated and flushed"
+        ):
             stream.survey(frames, 0, 12)
     with Stream(tiny_bundle(bundle.folder.with_name("one.denoscope")), "onnxruntime-cpu") as stream:
         stream.survey(frames, 0, 12)

@@ -14,9 +14,11 @@ from .results import SourceRecord
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised, FrameMeta, StreamCounters
 
-__all__ = ["REPORT", "DenoisedSink", "Denoiser", "Frame", "RawSink", "SourceInfo", "Stamp"]
+__all__ = ["MOVIES", "RECORDED", "REPORT", "DenoisedSink", "Denoiser", "Frame", "RawSink", "SourceInfo", "Stamp"]
 
 REPORT = "report.json"  # in the folder of a run
+RECORDED = "recorded"  # the shipped bundle that needs the whole movie
+MOVIES = "live"  # what a recorded movie is denoised with
 
 
 @dataclass(frozen=True, slots=True)

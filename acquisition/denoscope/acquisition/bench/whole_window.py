@@ -39,7 +39,7 @@ def whole_window(bundle: Bundle, folder: Path) -> Bundle:
     graphs: dict[str, ModelProto] = {
         name: onnx.load_from_string(bundle.graph_bytes(name)) for name in manifest.graphs
     }
-    cell = _CELL if "remember" in graphs else 1
+    cell = _CELL if "remember" in graphs or manifest.two_sided else 1
     whole = {"encode": _hand_on(graphs["encode"], cell), "fuse": _whole_fuse(graphs, manifest.window, cell)}
     if "remember" in graphs:
         whole["remember"] = _of_cells_only(graphs["remember"])

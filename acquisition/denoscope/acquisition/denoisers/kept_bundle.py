@@ -91,6 +91,11 @@ def bundle_of(run: Path, denoiser: SessionProvenance, asked: str | None) -> Bund
         raise InvalidInput(
             f"the session used the bundle {path or name}, which is not there any more: name it with `bundle`."
         ) from error
+    if model.manifest.two_sided:
+        raise InvalidInput(
+            f"{model.manifest.name} denoises whole movies and cannot continue what a session began: leave `bundle` "
+            f"out, or denoise the whole recording with it (denoscope denoise {run})."
+        )
     wanted = denoiser.bundle_sha256 or model.digest
     if model.digest == wanted:
         return model

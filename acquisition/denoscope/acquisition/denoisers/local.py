@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from denoscope.acquisition.contracts import Denoiser
 from denoscope.acquisition.processes.memory import peak_bytes, resident_bytes
 from denoscope.acquisition.provenance import provenance_of
-from denoscope.runtime import BackendUnavailable, Bundle, Intensity, Stream, choose_backend
+from denoscope.runtime import BackendUnavailable, Bundle, Intensity, InvalidInput, Stream, choose_backend
 
 from .exchange import STAGES
 from .routing import Router
@@ -111,6 +111,12 @@ class LocalDenoiser(Router):
     def __init__(self, request: DenoiserRequest) -> None:
         self._request = request
         self._bundle = Bundle.load(request.bundle)
+        if self._bundle.manifest.two_sided:
+            raise InvalidInput(
+                f"The bundle {self._bundle.manifest.name} looks at what comes after a frame, so it is for movies that "
+                "are recorded already: record with the bundle live, then denoise the run with it "
+                "(denoscope denoise RUN)."
+            )
         self._changed: dict[str, Any] = {}
         self._state: tuple[Intensity | None, bool, bool, int, int] = (None, False, False, 0, 0)
         self._learned: Mapping[str, Any] = UNKNOWN

@@ -22,6 +22,7 @@ _USES = {
     "live-fast": "fast cameras, slow computers",
     "live": "most recordings (the default)",
     "live-hq": "recorded movies, GPUs, moving objects",
+    "recorded": "movies on disk",
 }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from denoscope.acquisition.contracts import SourceInfo
+from denoscope.acquisition.contracts import MOVIES, SourceInfo
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.notes.nan_count import NanCount
 from denoscope.acquisition.notes.noise_check import check_noise, noise_note, rounding_note, scanner_notes
@@ -32,7 +32,9 @@ from .outputs import check_files, check_output, give_name, locked, partial_of
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie, CameraCalibration, Denoised, Stream
 
-__all__ = ["check_output", "denoise_movie"]
+__all__ = ["RECORDED_MOVIE", "check_output", "denoise_movie"]
+
+RECORDED_MOVIE = "denoised_recorded.ome.tif"
 
 _RESERVE_BYTES = 200_000_000
 _SAVE_EVERY_S = 2.0
@@ -40,9 +42,9 @@ _SAVE_EVERY_S = 2.0
 
 def denoise_movie(
     movie: Path | str,
-    output: Path | str,
+    output: Path | str | None = None,
     *,
-    bundle: str = "live",
+    bundle: str = MOVIES,
     backend: str = "auto",
     look_ahead: int | None = None,
     std: Path | str | None = None,
@@ -68,9 +70,11 @@ def denoise_movie(
         (T, H, W) of whole numbers, of any format that `denoscope.runtime.open_movie` opens; ``raw.tif`` is one.
     output
         What to write: OME-TIFF (``.tif``), OME-Zarr (``.zarr``) or NDTiff (``.ndtiff``). It appears under this
-        name when it is complete; until then it is ``OUTPUT.partial``, with a journal beside it.
+        name when it is complete; until then it is ``OUTPUT.partial``, with a journal beside it. Of a run folder it
+        may be None, for ``denoised_recorded.ome.tif`` there, beside the movie that was denoised live.
     bundle, backend, look_ahead
-        As for `denoscope.runtime.Stream`.
+        As for `denoscope.runtime.Stream`. `recorded` looks at both sides of time; what the look-ahead leaves out of
+        the window it knows from its averages.
     std
         BigTIFF to write with the predicted standard deviation, float32, in the movie's units.
     channel, plane, position
@@ -112,7 +116,8 @@ def denoise_movie(
     >>> done.frames, done.complete
     (24, True)
     """
-    movie, output, std = Path(movie), Path(output), None if std is None else Path(std)
+    movie, std = Path(movie), None if std is None else Path(std)
+    output = _beside_the_live_one(movie) if output is None else Path(output)
     if dask is not None and (std is not None or format_of(output) != "OME-Zarr"):
         raise InvalidInput(
             f"`dask` writes OME-Zarr only, frames in any order: name `output` {output.stem}.ome.zarr, without `std`."
@@ -130,6 +135,15 @@ def denoise_movie(
         else:
             work.run_on_cluster(dask, bundle)
         return work.finish()
+
+
+def _beside_the_live_one(run: Path) -> Path:
+    """Return where the denoised movie of a run folder goes."""
+    if movie_of(run) == run:
+        raise InvalidInput(
+            "`output` is missing: name the file to write, as in cleaned.ome.tif; only a run folder needs none."
+        )
+    return run / RECORDED_MOVIE
 
 
 class _Work:

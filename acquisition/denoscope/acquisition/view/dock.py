@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from denoscope.acquisition.contracts import RECORDED
 from denoscope.acquisition.session.settings import make_settings
 from denoscope.runtime import DenoscopeError, list_bundles
 
@@ -85,7 +86,7 @@ class LiveDock(QWidget):
         )
         self.bundle = QComboBox()
         self.bundle.setEditable(True)
-        self.bundle.addItems(list_bundles())
+        self.bundle.addItems([name for name in list_bundles() if name != RECORDED])
         self.bundle.setCurrentText("live")
         self.output = QLineEdit()
         self.output.setToolTip("Run folder; it must not hold a recording yet")

@@ -219,7 +219,7 @@ class _Store:
         place, shape = kept
         array = np.empty(shape)
         self._file.seek(place)
-        self._file.readinto(memoryview(array).cast("B"))
+        self._file.readinto(array.view(np.uint8).data)
         return array
 
     def put(self, number: int, array: Float64) -> None:
@@ -235,7 +235,7 @@ class _Store:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="denoscope-")  # noqa: SIM115  closed with the store
             self._file.seek(place)
-            self._file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+            self._file.write(np.ascontiguousarray(array).data)
         except OSError as error:
             raise InvalidInput(
                 f"The temporary folder {tempfile.gettempdir()} does not take the {self.size_bytes / 1e6:.0f} MB that "

@@ -119,7 +119,8 @@ class Picture:
         if not self._raw:
             return np.array(canvas, np.float32)
         intensity = self._numbers.intensity
-        made = np.subtract(canvas, np.float32(intensity.offset), dtype=np.float32)
+        made = np.empty(canvas.shape, np.float32)
+        np.subtract(canvas, np.float32(intensity.offset), out=made, dtype=np.float32)
         return np.multiply(made, np.float32(1 / intensity.scale), out=made)
 
     def send(self) -> None:

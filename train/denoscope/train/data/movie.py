@@ -88,9 +88,7 @@ class TrainingMovie:
             return None
         return on_the_scene(self.frames, self.fields)
 
-    def past(
-        self, keep: npt.NDArray[np.float64], *, on_the_scene: bool, backwards: bool = False
-    ) -> Past:
+    def past(self, keep: npt.NDArray[np.float64], *, on_the_scene: bool, backwards: bool = False) -> Past:
         """Return the averages of all frames before any frame of a movie in memory, as they are or on the scene.
 
         `backwards` returns those of the movie turned round: of all frames after any frame.

@@ -20,6 +20,7 @@ from denoscope.acquisition.cli.movie_options import (
 )
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
+from denoscope.acquisition.contracts import MOVIES, RECORDED
 from denoscope.acquisition.denoisers.converting import load_camera
 from denoscope.runtime import counted
 
@@ -32,12 +33,12 @@ _Report = Callable[[int, int], None]
 
 
 def denoise(
-    movie: Annotated[
-        Path | None, typer.Argument(help="Movie of any format, for example raw.tif of a run.")
-    ] = None,
+    movie: Annotated[Path | None, typer.Argument(help="Movie of any format, or the folder of a run.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="What to write: .ome.tif, .ome.zarr or .ndtiff; it must not exist yet."),
+        typer.Option(
+            help="What to write: .ome.tif, .ome.zarr or .ndtiff; it must not exist yet. Not needed for a run folder."
+        ),
     ] = None,
     fill: Annotated[
         Path | None,
@@ -47,7 +48,9 @@ def denoise(
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option(help="Bundle folder, or the name of a shipped bundle; live, or the run's."),
+        typer.Option(
+            help="Bundle folder, or the name of a shipped bundle; live, or with --fill the run's."
+        ),
     ] = None,
     backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
     look_ahead: Annotated[int | None, typer.Option(help="Frames after each frame to use.")] = None,
@@ -89,12 +92,10 @@ def denoise(
 
         if movie is None:
             raise InvalidInput("`movie` is missing: name the movie to denoise, or a run folder with `fill`.")
-        if output is None:
-            raise InvalidInput("`output` is missing: name the file to write, as in cleaned.ome.tif.")
         return denoise_movie(
             movie,
             output,
-            bundle=bundle or "live",
+            bundle=bundle or MOVIES,
             backend=backend,
             look_ahead=look_ahead,
             std=std,
@@ -152,11 +153,19 @@ def denoise(
             try:
                 result = denoise_it(on_frame) if fill is None else fill_it(fill, on_frame)
             except KeyboardInterrupt:
-                text = _interrupted(done_of, output, filling=fill is not None)
+                from denoscope.acquisition.offline.denoise import RECORDED_MOVIE
+
+                target = output or (None if movie is None else movie / RECORDED_MOVIE)
+                text = _interrupted(done_of, target, filling=fill is not None)
                 print(f"denoscope: {text}", file=sys.stderr, flush=True)
                 return {"error": text, "exit_code": 130}, 130
         for sentence in _sentences(result):
             shell.say(sentence)
+        if fill is None and bundle is None and MOVIES == RECORDED:
+            shell.say(
+                f"Bundle: {RECORDED}, which looks at both sides of time; for another, as for the same picture as live, "
+                "add --bundle live."
+            )
         return result, int(not result.complete)
 
     shell.run(action)
