@@ -4,9 +4,9 @@
         [--frames 400] [--crop 96] [--guard]
 
 The filters and the SVD are tuned on the truth, which no user has. Every movie: PSNR at both peaks, SSIM over the range
-of the clean movie and over its 99.9 percentile, share of the truth inside the predicted 68 % and 95 % intervals, seconds
-a frame. With --guard the bundles also denoise noise alone, and each noisy movie with its frames shuffled in time (and
-the truth shuffled alike): what is left of structure or events that are not there, in predicted deviations.
+of the clean movie and over its 99.9 percentile, share of the truth inside the predicted 68 % and 95 % intervals, and
+seconds a frame. With --guard the bundles also denoise noise alone, and each noisy movie with its frames shuffled in
+time (and the truth shuffled alike): what is left of structure or events that are not there, in predicted deviations.
 """
 
 from __future__ import annotations
@@ -49,12 +49,9 @@ def main() -> None:
     for noisy_path, clean_path in options.pair:
         noisy, clean = (middle(path, options.frames, options.crop) for path in (noisy_path, clean_path))
         truth = clean.astype(np.float32)
-        rows = [
-            row_of(row.method, row.setting, truth, movie) for row, movie in measure_filters(truth, noisy)
-        ]
+        rows = [row_of(row.method, row.setting, truth, movie) for row, movie in measure_filters(truth, noisy)]
         rows.append(row_of("gaussian + svd", *best_svd(truth, noisy)))
-        for bundle in bundles:
-            rows.append(of_bundle(bundle, noisy, truth, options.backend))
+        rows += [of_bundle(bundle, noisy, truth, options.backend) for bundle in bundles]
         report["movies"].append({"movie": noisy_path.stem, "methods": rows})
         for row in rows:
             print(noisy_path.stem, said(row), flush=True)
@@ -75,7 +72,9 @@ def middle(path: Path, frames: int, crop: int | None) -> npt.NDArray[Any]:
     return np.ascontiguousarray(movie[:, top : top + crop, left : left + crop])
 
 
-def row_of(method: str, setting: str, truth: Frames, movie: npt.NDArray[Any], **more: float) -> dict[str, Any]:
+def row_of(
+    method: str, setting: str, truth: Frames, movie: npt.NDArray[Any], **more: float
+) -> dict[str, Any]:
     """Return the scores of a movie."""
     found = score(truth, movie)
     peak = float(np.percentile(truth, 99.9) - truth.min())
@@ -113,7 +112,7 @@ def best_svd(truth: Frames, noisy: npt.NDArray[Any]) -> tuple[str, Frames, Frame
         smooth = ndimage.gaussian_filter(noisy.astype(np.float32), (0, width, width))
         flat = smooth.reshape(len(smooth), -1)
         mean = flat.mean(axis=0)
-        values, vectors = np.linalg.eigh((flat - mean) @ (flat - mean).T)
+        _, vectors = np.linalg.eigh((flat - mean) @ (flat - mean).T)
         for rank in RANKS:
             kept = vectors[:, -rank:]
             made = (kept @ (kept.T @ (flat - mean)) + mean).reshape(noisy.shape).astype(np.float32)
@@ -141,9 +140,7 @@ def guard(bundle: Bundle, options: argparse.Namespace) -> list[dict[str, Any]]:
     return found
 
 
-def unseen(
-    name: str, bundle: Bundle, noisy: npt.NDArray[Any], truth: Frames, backend: str
-) -> dict[str, Any]:
+def unseen(name: str, bundle: Bundle, noisy: npt.NDArray[Any], truth: Frames, backend: str) -> dict[str, Any]:
     """Return how far a denoised movie lies off the truth, in its predicted deviations."""
     noisy = np.clip(np.rint(noisy), 0, 65535).astype(np.uint16)
     mean, std = denoise_offline(bundle, noisy, backend=backend)

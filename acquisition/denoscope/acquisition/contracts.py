@@ -14,7 +14,17 @@ from .results import SourceRecord
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised, FrameMeta, StreamCounters
 
-__all__ = ["MOVIES", "RECORDED", "REPORT", "DenoisedSink", "Denoiser", "Frame", "RawSink", "SourceInfo", "Stamp"]
+__all__ = [
+    "MOVIES",
+    "RECORDED",
+    "REPORT",
+    "DenoisedSink",
+    "Denoiser",
+    "Frame",
+    "RawSink",
+    "SourceInfo",
+    "Stamp",
+]
 
 REPORT = "report.json"  # in the folder of a run
 RECORDED = "recorded"  # the shipped bundle that needs the whole movie

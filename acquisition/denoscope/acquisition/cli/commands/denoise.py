@@ -48,9 +48,7 @@ def denoise(
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option(
-            help="Bundle folder, or the name of a shipped bundle; live, or with --fill the run's."
-        ),
+        typer.Option(help="Bundle folder, or the name of a shipped bundle; live, or with --fill the run's."),
     ] = None,
     backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
     look_ahead: Annotated[int | None, typer.Option(help="Frames after each frame to use.")] = None,
