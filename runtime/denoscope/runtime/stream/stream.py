@@ -575,7 +575,9 @@ class Stream:
         seconds.pushes += 1
         # The noise that a bundle comes with was that of its training: it learned what is the mean.
         few = light_of(frame, under_light) if learned.of_this_movie and self._light else None
-        entry = Entry(meta, pushed, related, place, field, back, few, light, lit, clipped=clipped, cells=cells)
+        entry = Entry(
+            meta, pushed, related, place, field, back, few, light, lit, clipped=clipped, cells=cells
+        )
         passage.enter(bound, entry, turn)
 
     def _light_of(self, bound: Bound, frame: Frame, measured: Frame | None, number: int, turn: Turn) -> Light:
