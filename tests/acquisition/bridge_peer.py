@@ -199,6 +199,7 @@ class Peer(threading.Thread):
         self.more_tags = {f"Stage{i:03d}-Property {i}": f"value {i} of {i * i}" for i in range(180)}
         self.more_tags |= {"Objective-Label": "20x 0.8 \N{MICRO SIGN}m", **(tags or {})}
         self._raced = -1
+        self.races = 0
         self._over = threading.Event()
         self._socket = zmq.Context.instance().socket(zmq.REP)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -346,6 +347,7 @@ class Peer(threading.Thread):
         # Each time that the buffer is empty, one frame too many is counted once.
         if count == 0 and self._raced != self.popped:
             self._raced = self.popped
+            self.races += 1
             return 1
         return count
 

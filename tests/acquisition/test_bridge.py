@@ -252,9 +252,11 @@ def test_frames_of_another_sequence(last: Any, now: Any, another: bool) -> None:
 
 
 def test_a_count_that_is_ahead_of_the_buffer(serve: Serve, bundle: Path, tmp_path: Path) -> None:
-    peer = serve(Camera(numbered_frames(40, (16, 16)), rate_hz=200), ahead=True)
+    # Slow enough that the buffer is empty now and then on a busy computer too.
+    peer = serve(Camera(numbered_frames(10, (16, 16)), rate_hz=10), ahead=True)
     report = record(peer, tmp_path / "run", bundle)
     assert report["outcome"]["exit_code"] == 0, report["outcome"]
+    assert peer.races > 0
     np.testing.assert_array_equal(read_raw(tmp_path / "run").read(), peer.frames)
 
 

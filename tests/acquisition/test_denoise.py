@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import tifffile
 from ome_types import from_tiff
 
 from denoscope.acquisition import live
-from denoscope.runtime import FrameMeta, InvalidInput, Stream
+from denoscope.runtime import FrameMeta, InvalidInput, Stream, open_movie
 from support.field_inputs import lines_shifted
 from support.plain_results import denoise_movie
 
@@ -196,3 +197,21 @@ def test_a_resumed_run_takes_the_same_off(bundle: Path, tmp_path: Path) -> None:
     assert told["resumed_from"] == 20
     assert told["denoiser"]["scanner"]["columns"]
     np.testing.assert_array_equal(tifffile.imread(parts), tifffile.imread(whole))
+
+
+@pytest.mark.parametrize("kind", ["tif", "npy"])
+def test_a_movie_that_is_cut_while_it_is_read_is_one_sentence(
+    bundle: Path, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / f"movie.{kind}"
+    frames = np.random.default_rng(1).poisson(90, (60, 32, 40)).astype(np.uint16)
+    tifffile.imwrite(path, frames) if kind == "tif" else np.save(path, frames)
+
+    def cut(done: int, _total: int) -> None:
+        if done == 5:
+            os.truncate(path, 3000)
+
+    # A mapped file would end this process, without a word.
+    assert not isinstance(open_movie(path, mapped=False), np.memmap)
+    with pytest.raises(InvalidInput, match=r"frame \d+ cannot be read .*cut short"):
+        denoise_movie(path, tmp_path / "out.ome.tif", bundle=str(bundle), on_frame=cut)

@@ -333,3 +333,21 @@ def test_rate() -> None:
     rate = Rate(window_s=2)
     assert rate.sample(0.0, 0) == 0
     assert [rate.sample(t / 10, 3 * t) for t in range(1, 60)][-1] == pytest.approx(30)
+
+
+def test_metadata_that_nobody_understands_costs_one_frame() -> None:
+    from denoscope.acquisition.denoisers.routing import Routes
+
+    class Odd(dict[str, Any]):
+        def get(self, *_: Any) -> Any:
+            raise RuntimeError("no such tag")
+
+    sink = Sink()
+    lane = make(Echo(), sink, routes=Routes(4))
+    lane.start()
+    tags: Any = [{}, {"Axes": {"z": float("inf"), "position": 1e999}}, {}, Odd(), {}]
+    for number, each in enumerate(tags):
+        lane.offer(number, Frame(PIXELS, number, time.perf_counter(), "Cam", each))
+    lane.finish()
+    assert sink.indices == [0, 1, 2, 4]
+    assert balanced(lane, 5) == {"metadata not understood": 1}

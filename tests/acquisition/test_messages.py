@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,17 +12,20 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 import tifffile
+from filelock import FileLock, Timeout
 
-from denoscope.acquisition import SourceInfo, make_settings, read_raw
+from denoscope.acquisition import OutputExists, SourceInfo, make_settings, read_raw
 from denoscope.acquisition.cli.screen import _rows
+from denoscope.acquisition.errors import DiskUnwritable
 from denoscope.acquisition.offline import denoise as offline
 from denoscope.acquisition.raw.in_the_way import in_the_way
 from denoscope.acquisition.results import SessionProvenance
 from denoscope.acquisition.session.states import SessionState, SessionStatus
 from denoscope.acquisition.sinks import live_movies
-from denoscope.runtime import bad_link
-from support.plain_results import fill_run, live, summary
+from denoscope.runtime import InvalidInput, bad_link
+from support.plain_results import denoise_movie, fill_run, live, summary
 
+from .conftest import Run
 from .test_fill import frames_of, record
 from .test_outputs import _exit, command
 from .test_routing import Listed
@@ -240,3 +245,85 @@ def test_links_that_are_fine(tmp_path: Path) -> None:
     assert in_the_way(tmp_path / "link" / "new") is None
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     assert "does not exist" in str(in_the_way(tmp_path / "gone" / "new"))
+
+
+def cut(run: Path, name: str) -> None:
+    data = (run / name).read_bytes()
+    (run / name).write_bytes(data[: len(data) // 2])
+
+
+def empty(run: Path, name: str) -> None:
+    (run / name).write_bytes(b"")
+
+
+def gone(run: Path, name: str) -> None:
+    (run / name).unlink()
+
+
+def pipe(run: Path, name: str) -> None:
+    gone(run, name)
+    os.mkfifo(run / name)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("damage", "name", "fill", "code", "words"),
+    [
+        (pipe, "report.json", True, 2, "is a folder, a pipe or a device; move it away to fill without it"),
+        (cut, "raw.tif", False, 1, "Missing: raw.jsonl lists 20 frames, of which raw.tif lacks 10."),
+        (cut, "raw.tif", False, 1, "is damaged or was cut short after 10 frames"),
+        (gone, "raw.tif", False, 2, "is the folder of a recording, and its raw.tif is missing"),
+        (pipe, "raw.tif", False, 2, "is the folder of a recording, and its raw.tif is missing"),
+        (empty, "raw.jsonl", False, 0, "Note: raw.jsonl is damaged (does not start with the header"),
+    ],
+)
+def test_a_damaged_run_is_named(
+    denoscope: Run, bundle: Path, tmp_path: Path, damage: Any, name: str, fill: bool, code: int, words: str
+) -> None:
+    movie, run = tmp_path / "movie.tif", tmp_path / "run"
+    tifffile.imwrite(movie, np.random.default_rng(3).poisson(150, (20, 24, 32)).astype(np.uint16))
+    live(core=f"replay:{movie}", output=run, bundle=str(bundle), fps=500, picture=False, denoiser="thread")
+    damage(run, name)
+    out = tmp_path / "out.ome.tif"
+    rest = ("--fill", run) if fill else (run, "--output", out)
+    done = denoscope("denoise", *rest, "--bundle", bundle)
+    assert done.returncode == code, done.stderr
+    assert words in " ".join((done.stdout + done.stderr).split())
+    assert "tifffile" not in done.stderr
+
+
+def test_nothing_is_added_to_a_bundle(bundle: Path, movie: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.denoscope"
+    shutil.copytree(bundle, copy)
+    with pytest.raises(InvalidInput, match="is a bundle, to which nothing may be added"):
+        denoise_movie(movie, copy / "out.tif", bundle=str(copy))
+    for output in (copy, copy / "run"):
+        with pytest.raises(OutputExists, match="is a bundle, to which nothing may be added"):
+            live(core=f"replay:{movie}", output=output, bundle=str(copy))
+    assert sorted(p.name for p in copy.iterdir()) == sorted(p.name for p in bundle.iterdir())
+
+
+def test_a_folder_that_takes_no_files_is_not_called_locked(
+    bundle: Path, movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Any) -> None:
+        raise Timeout(self.lock_file)  # as filelock does in /proc
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(DiskUnwritable, match=r"no file can be made in .*; name another `output`"):
+        denoise_movie(movie, tmp_path / "out.tif", bundle=str(bundle))
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_name_can_stand_above_the_picture(bundle: Path, movie: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "細胞 $x$ {0} %d.tif"
+    shutil.copyfile(movie, odd)
+    report = live(
+        core=f"replay:{odd}",
+        output=tmp_path / "run",
+        bundle=str(bundle),
+        fps=500,
+        denoiser="thread",
+        fill=False,
+    )
+    assert (tmp_path / "run" / "report.png").exists(), report["outcome"]["notes"]

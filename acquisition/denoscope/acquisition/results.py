@@ -494,7 +494,10 @@ class SessionReport(Record):
         ValueError
             Where the file is damaged (pydantic's ``ValidationError`` is one).
         """
-        return cls.model_validate_json((Path(run) / "report.json").read_bytes())
+        path = Path(run) / "report.json"
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no file")
+        return cls.model_validate_json(path.read_bytes())
 
 
 class HookReport(HookCounts):
@@ -566,6 +569,8 @@ class Denoising(_Written):
         Denoised frames that part from the measured ones, and a sentence where they are not to be trusted, else None.
     denoiser
         Origin of the denoised frames.
+    incomplete
+        Sentences that say which frames of a recording its movie lacks; empty where it is whole.
     """
 
     std: Path | None = None
@@ -573,11 +578,12 @@ class Denoising(_Written):
     movie_note: str = ""
     source: SourceRecord = Field(default_factory=SourceRecord)
     noise: NoiseCheck | None = None
+    incomplete: list[str] = Field(default_factory=list)
 
     @property
     def complete(self) -> bool:
         """True where every frame is there and to be trusted."""
-        return self.untrue is None
+        return self.untrue is None and not self.incomplete
 
 
 class Filling(_Written):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from importlib import import_module
@@ -79,6 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
     # Processes that libraries start, as several GPUs and compilers do, import nothing from the current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
     open_standard_streams()
+    # It prints what it finds in damaged files; what matters of that is said in a sentence.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
     with Words():
         _run(sys.argv[1:] if arguments is None else arguments)
 

@@ -237,7 +237,7 @@ def _conditions(frame: Frame) -> dict[str, str]:
 def _whole(value: Any) -> int | None:
     try:
         number = int(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return None
     return number if number >= 0 else None
 

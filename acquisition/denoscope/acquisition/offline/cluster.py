@@ -74,6 +74,7 @@ def work_on(task: Task, chunk: Chunk, start: int) -> tuple[int, int, int, dict[s
         plane=task.plane,
         position=task.position,
         interleaved=task.interleaved,
+        mapped=False,
     )
     if task.length is not None and task.length < len(movie):
         movie = movie[task.first : task.first + task.length]

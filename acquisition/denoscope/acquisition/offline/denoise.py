@@ -26,7 +26,7 @@ from denoscope.runtime import GuardFinding, InvalidInput, counted
 from .chunks import CHUNK, WARM_UP, Chunk, Cut, run_chunk
 from .input_watch import WatchedMovie, sample_hash
 from .journal import Journal
-from .movie_about import about_movie, movie_of
+from .movie_about import about_movie, checked_run, movie_of
 from .outputs import check_files, check_output, give_name, locked, partial_of
 
 if TYPE_CHECKING:
@@ -193,8 +193,14 @@ class _Work:
         from denoscope.runtime import LazyMovie, as_float32, open_movie
 
         frames = open_movie(
-            self.movie, channel=channel, plane=plane, position=position, interleaved=interleaved
+            self.movie,
+            channel=channel,
+            plane=plane,
+            position=position,
+            interleaved=interleaved,
+            mapped=False,
         )
+        self.incomplete, self.sidecar_note = checked_run(self.movie, len(frames))
         whole, chosen = len(frames), _range_of(part, len(frames), self.movie)
         if len(chosen) < whole:
             frames = frames[chosen.start : chosen.stop]
@@ -468,6 +474,7 @@ class _Work:
             guard=guard,
             untrue=guard.sentence(),
             denoiser=self.provenance,
+            incomplete=self.incomplete,
         )
 
     def _notes(self) -> list[str]:
@@ -481,7 +488,16 @@ class _Work:
         scanner = scanner_notes(self.provenance.scanner, fixed=self.fix_line_offset)
         unusual = unusual_note(self.journal.unusual)
         noise = noise_note(self.provenance.intensity)
-        notes = (noise, rounding, unusual, self.journal.nan.note(), *scanner, self.unlocked, said)
+        notes = (
+            noise,
+            rounding,
+            unusual,
+            self.journal.nan.note(),
+            *scanner,
+            self.sidecar_note,
+            self.unlocked,
+            said,
+        )
         return [note for note in notes if note]
 
 

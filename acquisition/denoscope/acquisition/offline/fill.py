@@ -233,6 +233,10 @@ class _Filling:
             raise InvalidInput(
                 f"{self.run / REPORT} is damaged ({what}); move it away to fill without it."
             ) from error
+        except ValueError:
+            raise InvalidInput(
+                f"{self.run / REPORT} is a folder, a pipe or a device; move it away to fill without it."
+            ) from None
 
     def _check_camera(self) -> None:
         now = None if self.camera is None else CameraRecord.model_validate(self.camera.describe()).as_json()

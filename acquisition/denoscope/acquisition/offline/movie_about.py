@@ -9,13 +9,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.raw.writer import RAW_MOVIE, RAW_SIDECAR, read_raw
+from denoscope.runtime import InvalidInput, counted
 
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie
     from denoscope.runtime.movies.facts import Facts
 
-__all__ = ["MovieAbout", "about_movie", "movie_of"]
+__all__ = ["MovieAbout", "about_movie", "checked_run", "movie_of"]
 
 _TIFF = (".tif", ".tiff", ".btf", ".tf8")
 _MICROMETRES = {
@@ -64,8 +66,45 @@ class MovieAbout:
 
 
 def movie_of(path: Path) -> Path:
-    """Return the movie that a user means: ``raw.tif`` of a run folder, else the path itself."""
-    return path / RAW_MOVIE if (path / RAW_MOVIE).is_file() and (path / RAW_SIDECAR).is_file() else path
+    """Return the movie that a user means: ``raw.tif`` of a run folder, else the path itself.
+
+    Raises
+    ------
+    InvalidInput
+        Where a run folder has no ``raw.tif``.
+    """
+    if (path / RAW_MOVIE).is_file():
+        return path / RAW_MOVIE if (path / RAW_SIDECAR).is_file() else path
+    if (path / RAW_SIDECAR).is_file():
+        raise InvalidInput(
+            f"{path} is the folder of a recording, and its {RAW_MOVIE} is missing: nothing can be denoised without the "
+            "raw frames; put it back, or name another movie."
+        )
+    return path
+
+
+def checked_run(movie: Path, frames: int) -> tuple[list[str], str | None]:
+    """Return what a recording's movie lacks, and a note where its ``raw.jsonl`` cannot be used.
+
+    Parameters
+    ----------
+    movie
+        Any movie; of one that is no recording nothing is said.
+    frames
+        How many frames it holds.
+    """
+    if movie.name != RAW_MOVIE or not movie.with_name(RAW_SIDECAR).exists():
+        return [], None
+    try:
+        listed = read_raw(movie.parent).lines
+    except (InvalidInput, OSError, LookupError, TypeError, ValueError) as error:
+        what = one_line(error).removeprefix(f"{movie.parent / RAW_SIDECAR} ")
+        return [], f"{RAW_SIDECAR} is damaged ({what}): times and pixel size of the recording are not kept"
+    if listed <= frames:
+        return [], None
+    return [
+        f"{RAW_SIDECAR} lists {counted(listed, 'frame')}, of which {movie.name} lacks {listed - frames}"
+    ], None
 
 
 def about_movie(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from denoscope.acquisition.errors import OutputExists
+from denoscope.acquisition.errors import DiskUnwritable, OutputExists
 from denoscope.acquisition.raw.in_the_way import in_the_way
 from denoscope.runtime import InvalidInput, bad_link
 
@@ -91,6 +91,10 @@ def check_files(inputs: list[Path], output: Path, std: Path | None) -> None:
                 )
             written[key] = path
     for path in inputs:
+        if _same(path) == _same(output):
+            raise InvalidInput(f"{path} is the input and is never overwritten; name another `output`.")
+        if std is not None and _same(path) == _same(std):
+            raise InvalidInput(f"{path} is the input and is never overwritten; give `std` another name.")
         if _same(path) in written:
             raise InvalidInput(
                 f"{path} is the input and is never overwritten: {output.name} would be written over it, because "
@@ -140,6 +144,8 @@ def locked(output: Path, std: Path | None = None, *, journal: bool = False) -> I
     try:
         lock.acquire()
     except Timeout:
+        if not os.path.lexists(path):
+            raise DiskUnwritable(f"no file can be made in {path.parent}; name another `output`.") from None
         raise OutputExists(
             f"another denoscope is writing {partial_of(output)} at this moment; wait for it, or name another `output`."
         ) from None

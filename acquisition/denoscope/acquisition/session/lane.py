@@ -157,8 +157,8 @@ class DenoiseLane:
             self.tally.drop("shape disagrees with its tags")
         elif not self._many_streams and frame.camera != self._camera:
             self.tally.drop("another camera")
-        elif (route := self.changes.route(index, frame)) is None:
-            self.tally.drop("too many streams")
+        elif not isinstance(route := self._route(index, frame), Route):
+            self.tally.drop(route)
         elif self._paused:
             self.tally.drop("paused")
             self.changes.paused(route)
@@ -172,6 +172,13 @@ class DenoiseLane:
                 self._hangs = wait
                 self.tally.drop("overrun")
                 self.changes.not_taken(route)
+
+    def _route(self, index: int, frame: Frame) -> Route | str:
+        """Return a frame's stream, or why it has none: metadata of any program must not end a recording."""
+        try:
+            return self.changes.route(index, frame) or "too many streams"
+        except Exception:  # noqa: BLE001  the camera's thread goes on, whatever the tags are
+            return "metadata not understood"
 
     def pause(self) -> None:
         """Denoise what is held already and take no further frame until `resume`."""

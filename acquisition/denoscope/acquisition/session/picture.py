@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,9 +163,12 @@ def draw_report(output: Path, report: SessionReport, camera: CameraCalibration |
         f"{report.source.name}: {counted(frames.received, 'frame')} received, {frames.written_raw} written raw, "
         f"{frames.denoised} denoised, {dropped} not denoised   |   bundle {denoiser.bundle}, {denoiser.backend}",
         fontsize=11,
+        parse_math=False,  # a name may hold dollar signs
     )
     path = output / "report.png"
-    figure.savefig(path, dpi=110)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # letters of a name that the font has not
+        figure.savefig(path, dpi=110)
     return path
 
 

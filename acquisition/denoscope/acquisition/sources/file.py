@@ -48,7 +48,7 @@ class FileSource(UncoredSource):
         """Open the movie and describe it."""
         from denoscope.runtime import open_movie
 
-        movie = open_movie(self._path, **self._part.choice())
+        movie = open_movie(self._path, mapped=False, **self._part.choice())
         self._movie, self._length = movie, len(movie)
         self._frames = self._length if self._frames is None else self._frames
         return describe_frame(

@@ -59,7 +59,7 @@ def read_movie(path: Path, **choice: Any) -> Movie:
     InvalidInput
         When the file is missing, not a TIFF, damaged, or not a stack of 8- or 16-bit frames.
     """
-    frames: npt.NDArray[Any] = np.asanyarray(open_movie(path, **choice))
+    frames: npt.NDArray[Any] = np.asanyarray(open_movie(path, mapped=False, **choice))
     if frames.dtype == np.int16 and frames.min() >= 0:
         frames = frames.astype(np.uint16)
     if frames.dtype not in (np.uint8, np.uint16):

@@ -153,6 +153,7 @@ def open_movie(
     position: int | str | None = None,
     interleaved: int | None = None,
     limit_bytes: int = 16 * 2**30,
+    mapped: bool = True,
 ) -> AnyMovie:
     """Open a movie (T, H, W) of any format without reading it.
 
@@ -171,6 +172,9 @@ def open_movie(
         Channels that take turns frame by frame in a file that does not say so.
     limit_bytes
         Largest array that one read may give; a frame that is larger is refused here.
+    mapped
+        Whether a small file may be mapped. A mapped file that another program cuts short, or whose network drive goes
+        away, ends the whole program.
 
     Raises
     ------
@@ -189,8 +193,8 @@ def open_movie(
         raise InvalidInput(f"{path} is empty (0 bytes): the recording was not written; choose another file.")
     reopen = partial(_open, path, Wanted(channel, plane, position, interleaved), limit_bytes)
     reader = reopen()
-    mapped = _mapped(reader)
-    return LazyMovie(reader, str(path), limit_bytes, reopen) if mapped is None else mapped
+    array = _mapped(reader) if mapped else None
+    return LazyMovie(reader, str(path), limit_bytes, reopen) if array is None else array
 
 
 def _open(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:

@@ -402,11 +402,28 @@ def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes:
         tif.pages.set_keyframe(0)
     listed, size = count * math.prod(first.shape) * first.bitspersample // 8, path.stat().st_size
     lost = first.compression == 1 and not first.subifds and size > 2 * listed + 2**14
-    note = (
-        f"{path.name} lists {counted(count, 'frame')} in {size / 1e6:.3g} MB, which have room for more: it "
-        "may have been cut short or still be written"
-    )
-    return _PageReader(path, first, count, lambda t: tif.pages[t], note if lost else "")
+    note = ""
+    if _goes_on_after(tif, count - 1):
+        note = (
+            f"{path.name} is damaged or was cut short after {counted(count, 'frame')}: it says that more follow, where "
+            "none are; copy it again if the original is whole"
+        )
+    elif lost:
+        note = (
+            f"{path.name} lists {counted(count, 'frame')} in {size / 1e6:.3g} MB, which have room for more: it "
+            "may have been cut short or still be written"
+        )
+    return _PageReader(path, first, count, lambda t: tif.pages[t], note)
+
+
+def _goes_on_after(tif: tifffile.TiffFile, last: int) -> bool:
+    """Return whether the last page that was found names a page after it."""
+    file, form, at = tif.filehandle, tif.tiff, tif.pages[last].offset
+    file.seek(at)
+    entries = struct.unpack(form.tagnoformat, file.read(form.tagnosize))[0]
+    file.seek(at + form.tagnosize + entries * form.tagsize)
+    link = file.read(form.offsetsize)
+    return len(link) < form.offsetsize or struct.unpack(form.offsetformat, link)[0] != 0
 
 
 def _open_series(

@@ -215,11 +215,11 @@ def _sentences(result: Denoising | Filling) -> Iterator[str]:
             f"{ended}. {counted(result.frames, 'frame')}: {result.kept} kept from the recording, "
             f"{result.computed} computed now{lost} ({rate})."
         )
-        for sentence in result.incomplete:
-            yield f"Missing: {sentence}."
     else:
         there = f", {result.resumed_from} of them before" if result.resumed_from else ""
         yield f"{ended}. {counted(result.frames, 'frame')} denoised{there} ({rate})."
+    for sentence in result.incomplete:
+        yield f"Missing: {sentence}."
     yield f"Denoised movie: {result.output}"
     if not isinstance(result, Filling) and result.std is not None:
         yield f"Standard deviation: {result.std}"
