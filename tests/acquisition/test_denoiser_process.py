@@ -21,7 +21,9 @@ from denoscope.acquisition.denoisers.local import UNKNOWN, DenoiserRequest, Loca
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
 from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.results import SessionReport, Timing
 from denoscope.acquisition.session.lane import DenoiseLane
+from denoscope.acquisition.session.report import summary
 from denoscope.runtime import Denoised, FrameMeta, InvalidInput, StreamKey
 from support.tiny_bundle import tiny_bundle
 
@@ -356,6 +358,29 @@ def test_the_shared_memory_cannot_be_taken_away(nothing: RemoteDenoiser) -> None
     with pytest.raises(PermissionError):  # it would end both processes: SIGBUS
         os.truncate(path, 0)
     assert len([*push(nothing, frames(1)[0], 0), *push(nothing, frames(1)[0], 1)]) == 1
+
+
+def test_the_way_to_the_process_and_back_is_measured(nothing: RemoteDenoiser) -> None:
+    lane = DenoiseLane(nothing, Kept(frames(16)), look_ahead=1, queue_frames=64, lag_s=60.0, finish_s=20.0)
+    lane.start()
+    for number in range(40):
+        lane.offer(number, Frame(frames(16)[number % 16], number, time.perf_counter(), "A", {}))
+        time.sleep(0.005)
+    lane.finish()
+    spent = {stage: histogram.quantiles_s() for stage, histogram in lane.tally.stages.items()}
+    assert all(quantiles["p50"] > 0 for quantiles in spent.values())
+    whole_s = lane.tally.latency.quantiles_s()["mean"]
+    assert sum(q["mean"] for stage, q in spent.items() if stage != "deliver") < whole_s
+    words = summary(
+        SessionReport(
+            timing=Timing(
+                latency_p50_s=0.1,
+                latency_p99_s=0.2,
+                stages={"hop_to": {"p50_s": 0.00012, "p99_s": 0.0003}},  # type: ignore[dict-item]
+            )
+        )
+    )
+    assert "to its process 0.12 (0.3)" in words
 
 
 class Kept:

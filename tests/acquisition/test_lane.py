@@ -310,6 +310,16 @@ def test_latency_counts_from_the_cores_stamp() -> None:
     assert lane.tally.latency_from == "TimeReceivedByCore"
 
 
+def test_the_stages_of_a_frames_way() -> None:
+    lane = make(Echo(lambda _number: time.sleep(0.004)), Sink())
+    feed(lane, 20, 0.02)
+    spent = {stage: histogram.quantiles_s().get("p50") for stage, histogram in lane.tally.stages.items()}
+    assert spent["compute"] is not None
+    assert 0.004 <= spent["compute"] < 0.5
+    assert all(spent[stage] is not None for stage in ("to_queue", "queue", "deliver"))
+    assert spent["hop_to"] is spent["hop_back"] is None  # there is no process to hop to
+
+
 def test_clocks_that_cannot_be_compared_are_not() -> None:
     lane = make(Echo(), Sink())
     feed(lane, 10, core_unix_s=time.time() - 3600)

@@ -316,6 +316,13 @@ class Histogram(Record):
     frames: list[int] = Field(default_factory=list)
 
 
+class StageDelay(Record):
+    """Time of one stage of a frame's way, in seconds: median, and 99 % of frames."""
+
+    p50_s: float
+    p99_s: float
+
+
 class Timing(Record):
     """Rates, and the delay from the camera to the denoised frame.
 
@@ -332,6 +339,10 @@ class Timing(Record):
         Delay.
     fuse_p50_s, fuse_p99_s
         Time that the denoiser took for a frame.
+    stages
+        Time of each stage of a frame's way: ``to_queue`` (from the camera into the queue), ``queue`` (the wait there),
+        ``hop_to`` (to the denoiser's process), ``compute``, ``hop_back``, ``deliver`` (to the denoised movie and the
+        live view). A stage that a frame does not pass is left out.
     startup_frames, startup_max_s
         Frames that waited for the calibration, and for how long at most.
     latency_histogram
@@ -351,6 +362,7 @@ class Timing(Record):
     latency_max_s: float | None = None
     fuse_p50_s: float | None = None
     fuse_p99_s: float | None = None
+    stages: dict[str, StageDelay] = Field(default_factory=dict)
     startup_frames: int = 0
     startup_max_s: float | None = None
     latency_histogram: Histogram = Field(default_factory=Histogram)

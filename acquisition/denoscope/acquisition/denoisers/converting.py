@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from denoscope.acquisition.contracts import Denoiser
     from denoscope.runtime import CameraCalibration, Denoised, FrameMeta, StreamCounters, StreamKey
 
+    from .exchange import PushTimes
+
 __all__ = ["Convert", "ConvertingDenoiser", "conversion", "load_camera"]
 
 Convert = Callable[[Any], Any]  # of arrays (H, W); numpy is not imported for the command line
@@ -93,6 +95,11 @@ class ConvertingDenoiser:
     def steps(self) -> int:
         """Count of finished steps, as the denoiser's."""
         return int(getattr(self._denoiser, "steps", 0))
+
+    def times(self) -> list[PushTimes]:
+        """Return the times of the frames that were answered since the last call, where the denoiser has them."""
+        times: list[PushTimes] = self._denoiser.times() if hasattr(self._denoiser, "times") else []
+        return times
 
     def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
         """Convert one frame and push it; return the outputs that are due."""

@@ -34,6 +34,9 @@ _STAMPS = 4096
 _PATIENCE_S = 10.0  # a denoiser that takes no frame for so long is not waited for any more
 
 
+_Item = tuple[int, Frame, Route, float]  # its page, the frame, its stream, when it was queued
+
+
 class DenoiseLane:
     """Denoise what it can, and count every frame that it cannot, with the reason.
 
@@ -97,7 +100,7 @@ class DenoiseLane:
         self._look_ahead = look_ahead
         self._finish_s = finish_s
         self._many_streams = routes is not None
-        self._queue: queue.Queue[tuple[int, Frame, Route] | Change | None] = queue.Queue(queue_frames)
+        self._queue: queue.Queue[_Item | Change | None] = queue.Queue(queue_frames)
         self._patient = self._hangs = self._paused = False
         self._waiting: dict[int, Stamp] = {}  # of the frames that the denoiser holds, by their page
         self._keys: set[StreamKey] = set()
@@ -166,7 +169,7 @@ class DenoiseLane:
             self._patient = wait
             patience_s = _PATIENCE_S if wait and not self._hangs else 0.0
             try:
-                self._queue.put((index, frame, route), patience_s > 0, patience_s)
+                self._queue.put((index, frame, route, time.perf_counter()), patience_s > 0, patience_s)
                 self._hangs = False
             except queue.Full:
                 self._hangs = wait
@@ -237,7 +240,7 @@ class DenoiseLane:
         except Exception as error:  # noqa: BLE001  whatever it was, the raw recording goes on
             self._fail(error)
 
-    def _next(self) -> tuple[int, Frame, Route] | Change | None:
+    def _next(self) -> _Item | Change | None:
         """Wait for what comes next; of the frames that wait only the newest, where all are hopelessly many.
 
         While none waits, the outputs of frames that are under way are taken.
@@ -286,7 +289,7 @@ class DenoiseLane:
             except queue.Empty:
                 return
 
-    def _push(self, index: int, frame: Frame, route: Route) -> None:
+    def _push(self, index: int, frame: Frame, route: Route, queued_s: float) -> None:
         from denoscope.runtime import FrameMeta
 
         now_s = time.perf_counter()
@@ -315,13 +318,27 @@ class DenoiseLane:
             key=route.key,
             source_index=index,
         )
-        push = self._denoiser.begin if self._ahead else self._denoiser.push
-        self._take(push(frame.pixels, meta, skip=skip))
+        if self._pace.is_steady(frame.t_received_s):
+            self.tally.stages["to_queue"].add(queued_s - frame.t_received_s + lag_in_core_s)
+            self.tally.stages["queue"].add(now_s - queued_s)
         self._newest_s, self._skips = frame.t_received_s, skip is not None
+        if self._ahead:
+            self._take(self._denoiser.begin(frame.pixels, meta, skip=skip))
+        else:
+            outputs = self._denoiser.push(frame.pixels, meta, skip=skip)
+            if self._pace.is_steady(frame.t_received_s):
+                self.tally.stages["compute"].add(time.perf_counter() - now_s)
+            self._take(outputs)
         self._look_at_the_pace()
 
     def _look_at_the_pace(self) -> None:
-        """Note whether the denoiser is in step with the camera, after each of its answers."""
+        """Note whether the denoiser is in step with the camera, after each of its answers, and the answers' times."""
+        if self._ahead:
+            for took in self._denoiser.times():
+                if self._pace.is_steady(self._newest_s):
+                    self.tally.stages["hop_to"].add(took.hop_to_s)
+                    self.tally.stages["compute"].add(took.compute_s)
+                    self.tally.stages["hop_back"].add(took.hop_back_s)
         self._allow_for_refinement()
         held = self._denoiser.counters.in_flight
         # After the calibration the denoiser works off what it held, until it is in step with the camera
@@ -356,12 +373,16 @@ class DenoiseLane:
             stamp = None if index is None else self._waiting.pop(index, None)
             if stamp is None:
                 raise DenoiserFailed(f"it sent frame {output.meta.number}, which it was not given")
+            began_s = time.perf_counter()
             self.tally.nan.add(output.frame)
             self._sink.append(output, stamp)
             self._pace.output()
-            latency_s = time.perf_counter() - stamp.t_received_s + stamp.core_lag_s
+            now_s = time.perf_counter()
+            latency_s = now_s - stamp.t_received_s + stamp.core_lag_s
             # Frames held for calibration, and those behind them, say nothing about the latency of the rest.
             steady = self._pace.is_steady(stamp.t_received_s)
+            if steady:
+                self.tally.stages["deliver"].add(now_s - began_s)
             (self.tally.latency if steady else self.tally.startup).add(latency_s)
             self.tally.processing.add(output.times.fused - output.times.fuse_start)
             self.tally.emit()

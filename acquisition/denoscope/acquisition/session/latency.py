@@ -8,7 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-__all__ = ["LatencyHistogram", "Rate"]
+__all__ = ["STAGES", "LatencyHistogram", "Rate"]
+
+STAGES = ("to_queue", "queue", "hop_to", "compute", "hop_back", "deliver")
+"""A frame's way: from the camera into the queue, the wait there, to the process, its work, back, to the sink."""
 
 _SMALLEST_S, _LARGEST_S, _STEP = 1e-5, 1e4, 1.01
 _BINS = math.ceil(math.log(_LARGEST_S / _SMALLEST_S) / math.log(_STEP))

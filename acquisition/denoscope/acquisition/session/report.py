@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from denoscope.acquisition.results import (
     Pause,
     SessionProvenance,
     SessionReport,
+    StageDelay,
     StreamCount,
     Timing,
 )
@@ -49,6 +51,12 @@ def _histogram(latency: LatencyHistogram) -> Histogram:
     return Histogram(
         edge_s=[round(float(edge), 7) for edge in edges], frames=[int(n) for n in counts[first:last]]
     )
+
+
+def _stages(stages: Mapping[str, LatencyHistogram]) -> dict[str, StageDelay]:
+    """Return the quantiles of the stages that any frame passed."""
+    quantiles = {stage: histogram.quantiles_s() for stage, histogram in stages.items()}
+    return {stage: StageDelay(p50_s=q["p50"], p99_s=q["p99"]) for stage, q in quantiles.items() if q}
 
 
 def build_report(
@@ -124,6 +132,7 @@ def build_report(
             latency_max_s=status.latency_s.get("max"),
             fuse_p50_s=fuse.get("p50"),
             fuse_p99_s=fuse.get("p99"),
+            stages=_stages(lane.tally.stages),
             startup_frames=int(lane.tally.startup.counts.sum()),
             startup_max_s=startup.get("max"),
             latency_histogram=_histogram(lane.tally.latency),
@@ -206,12 +215,38 @@ def _delay(report: SessionReport) -> list[str]:
         f"frames within {late_s * 1e3:.0f} ms.",
         f"Camera {rate:.1f} frames/s, denoised {timing.fps_out_hz:.1f} frames/s.",
     ]
+    if timing.stages:
+        lines.append(_way(timing.stages))
     if timing.startup_frames and timing.startup_max_s is not None:
         lines.append(
             f"{counted(timing.startup_frames, 'frame')} at the beginning waited up to "
             f"{timing.startup_max_s * 1e3:.0f} ms while the denoiser measured the brightness."
         )
     return lines
+
+
+_STAGE_WORDS = {
+    "to_queue": "from the camera",
+    "queue": "waiting for the denoiser",
+    "hop_to": "to its process",
+    "compute": "computing",
+    "hop_back": "back",
+    "deliver": "to disk and screen",
+}
+
+
+def _way(stages: Mapping[str, StageDelay]) -> str:
+    """Return where the time of a frame goes, the wait for later frames apart."""
+    parts = [
+        f"{words} {_ms(stages[stage].p50_s)} ({_ms(stages[stage].p99_s)})"
+        for stage, words in _STAGE_WORDS.items()
+        if stage in stages
+    ]
+    return f"A frame's way in ms, median (99 %): {', '.join(parts)}."
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.0f}" if seconds > 0.01 else f"{seconds * 1e3:.2g}"
 
 
 def _lost(report: SessionReport) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from denoscope.acquisition.notes.nan_count import NanCount
 
-from .latency import LatencyHistogram
+from .latency import STAGES, LatencyHistogram
 
 __all__ = ["Tally"]
 
@@ -24,6 +24,8 @@ class Tally:
         Seconds from a frame's arrival to its output, in step with the camera and while starting up.
     processing
         Seconds of computing one output.
+    stages
+        Seconds by stage of a frame's way, in step with the camera; see `STAGES`.
     nan
         Pixels of outputs that hold no number.
     latency_from
@@ -39,6 +41,7 @@ class Tally:
         self.latency = LatencyHistogram()
         self.startup = LatencyHistogram()
         self.processing = LatencyHistogram()
+        self.stages = {stage: LatencyHistogram() for stage in STAGES}
         self.nan = NanCount()
         self.latency_from = latency_from
 
