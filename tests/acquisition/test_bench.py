@@ -13,7 +13,7 @@ import pytest
 
 from acquisition.conftest import environment
 from denoscope.acquisition.bench import run as _run
-from denoscope.acquisition.bench.against import compare
+from denoscope.acquisition.bench.against import IN_PROCESS, OWN_PROCESS, compare
 from denoscope.acquisition.bench.cases import Case, parse_size, plan_cases
 from denoscope.acquisition.bench.play import DELIVERED, WORK, Plan, Timeline, play
 from denoscope.acquisition.bench.provenance import git_commit, provenance
@@ -244,7 +244,7 @@ def test_the_scene_is_a_movie_of_known_noise() -> None:
 
 
 def case_of(source: Path, **changes: Any) -> Case:
-    cases, _ = plan_cases([source], ["onnxruntime-cpu"], ["40x48"], [1], fps=200, frames=20)
+    cases, _ = plan_cases([source], ["onnxruntime-cpu"], ["40x48"], [1], fps=200, frames=20, in_process=True)
     return cases[0].model_copy(update=changes)
 
 
@@ -260,6 +260,23 @@ def test_a_case_with_a_given_backend(bundle: Path) -> None:
     lists = [value for value in timeline.values() if isinstance(value, list)]
     assert all(len(value) == total for value in lists)
     json.dumps(result)
+
+
+def test_a_case_takes_the_way_of_a_session(bundle: Path) -> None:
+    result = run_case(case_of(bundle, in_process=False, highest_rate=False))
+    assert result["problem"] is None
+    assert result["boundary"] == OWN_PROCESS
+    assert result["frames"]["all"]["delivered"] == result["frames"]["all"]["arrived"]
+    assert "threads" in result["backend"]
+    hops = {name: found["p50_s"] for name, found in result["hops"].items()}
+    assert all(hops.values())
+    assert hops["hop"] < 1.0
+    assert result["push"]["fuse"]["p50_s"] > 0
+    assert result["push"]["total"]["p50_s"] <= hops["compute"] * 1.5
+    here = run_case(case_of(bundle, highest_rate=False))
+    assert (here["boundary"], here["hops"]) == (IN_PROCESS, {})
+    differences = compare(report_of([result]), report_of([here]), "old.json")["differences"]
+    assert any("in the measuring process then" in each for each in differences)
 
 
 def test_cases_are_all_combinations(bundle: Path) -> None:

@@ -11,9 +11,10 @@ from denoscope.runtime import InvalidInput
 
 from .whole_window import SUFFIX
 
-__all__ = ["SCHEMA", "compare", "compare_whole_window", "read_report"]
+__all__ = ["IN_PROCESS", "OWN_PROCESS", "SCHEMA", "compare", "compare_whole_window", "read_report"]
 
 SCHEMA = 1
+IN_PROCESS, OWN_PROCESS = "in the measuring process", "in a process of its own"
 
 # Title, and where the number is found in a case's result.
 _NUMBERS: dict[str, tuple[str, ...]] = {
@@ -145,4 +146,7 @@ def _differences(
         digests = [result["case"]["bundle_sha256"] for result in (then[key], now[key])]
         if digests[0] != digests[1]:
             found.append(f"{now[key]['label']}: bundle {digests[0][:12]} then, {digests[1][:12]} now")
+        ways = [result.get("boundary", IN_PROCESS) for result in (then[key], now[key])]
+        if ways[0] != ways[1]:
+            found.append(f"{now[key]['label']}: denoiser {ways[0]} then, {ways[1]} now")
     return found

@@ -46,6 +46,8 @@ class Case(BaseModel):
         Threads of one graph; None for the backend's default.
     highest_rate
         Whether to search for the highest rate that is sustained.
+    in_process
+        Whether the denoiser runs in the process that is measured, not in one of its own as in a session.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +64,7 @@ class Case(BaseModel):
     align: bool = False
     threads: int | None = Field(None, ge=1)
     highest_rate: bool = True
+    in_process: bool = False
 
     @property
     def label(self) -> str:
@@ -95,6 +98,7 @@ def plan_cases(
     align: bool = False,
     threads: int | None = None,
     highest_rate: bool = True,
+    in_process: bool = False,
 ) -> tuple[list[Case], dict[str, str]]:
     """Return the cases, and why each backend that was not asked for by name is left out.
 
@@ -138,6 +142,7 @@ def plan_cases(
                     align=align,
                     threads=threads,
                     highest_rate=highest_rate,
+                    in_process=in_process,
                 )
             except ValidationError as error:
                 raise InvalidInput(_sentence(error)) from error

@@ -74,6 +74,7 @@ class GpuMeter:
     def __init__(self, nvml: Any, problem: str | None = None) -> None:
         self._nvml, self._problem = nvml, problem
         self._gpu: Gpu | None = None
+        self._process = os.getpid()
         self._samples = _Samples()
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
@@ -96,8 +97,17 @@ class GpuMeter:
             passed = time.perf_counter() - began
             gpu.idle_power_w = (second - first) / passed if gpu.counts else (first + second) / 2
 
-    def begin(self, device: str) -> None:
-        """Watch the GPU that a backend names as its device, alone or with more in brackets; else nothing."""
+    def begin(self, device: str, process: int | None = None) -> None:
+        """Watch the GPU that a backend names as its device, alone or with more in brackets; else nothing.
+
+        Parameters
+        ----------
+        device
+            As the backend describes it.
+        process
+            Number of the process that uses it; None for this one.
+        """
+        self._process = os.getpid() if process is None else process
         if self._nvml is None:
             return
         found = self._named(device)
@@ -206,7 +216,7 @@ class GpuMeter:
             processes = []
         for process in processes:
             # Windows does not tell it; in a container the numbers of processes are others.
-            if process.pid == os.getpid() and process.usedGpuMemory is not None:
+            if process.pid == self._process and process.usedGpuMemory is not None:
                 return int(process.usedGpuMemory), "this process"
         used = self._used(gpu)
         if used is None or gpu.used_before_bytes is None:

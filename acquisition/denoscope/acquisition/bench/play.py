@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition.contracts import Frame, Stamp
+from denoscope.acquisition.denoisers.exchange import STAGES, PushTimes
+from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 from denoscope.acquisition.session.lane import PASSED_OVER, QUEUE_FRAMES, DenoiseLane
 from denoscope.acquisition.session.settings import SessionSettings
 
@@ -20,13 +22,15 @@ if TYPE_CHECKING:
 
     from .scene import Scene
 
-__all__ = ["DELIVERED", "KEEP_UP", "WORK", "Plan", "Timeline", "play"]
+__all__ = ["DELIVERED", "HOPS", "KEEP_UP", "WORK", "Plan", "Timeline", "play"]
 
 DELIVERED = "delivered"
 OVERRUN = "overrun"
+KEPT_UP = "keep-up"
 
 # What a push spends its time on, by the fields of `StageSeconds`; "own" is the runtime's share.
-WORK = ("align", "normalise", "encode", "motion", "fuse", "convert", "remember", "own", "total")
+WORK = STAGES
+HOPS = ("hop_to", "compute", "hop_back")  # of a push to the denoiser's process
 
 _LEAD_S = 0.05  # from the start of the lane's thread to the first frame
 
@@ -102,6 +106,8 @@ class Timeline:
         Why denoising ended early, or None.
     began
         `time.perf_counter` at the first frame's arrival.
+    hops
+        Seconds of the frame's way to the denoiser's process, of the work there, and of the way back; NaN without one.
     """
 
     plan: Plan
@@ -119,23 +125,24 @@ class Timeline:
     dropped: Mapping[str, int] = field(default_factory=dict)
     problem: str | None = None
     began: float = 0.0
+    hops: Mapping[str, Seconds] = field(default_factory=dict)
 
 
 class _Observed:
-    """A stream that notes for each frame when it was pushed, what that cost, and what was skipped."""
+    """A denoiser that notes for each frame when it was pushed and what that cost."""
 
-    def __init__(self, stream: Stream, frames: int) -> None:
-        self._stream = stream
-        self._before = stream.counters
-        self._due: deque[int] = deque()
+    def __init__(self, denoiser: Stream | RemoteDenoiser, frames: int) -> None:
+        self._denoiser: Any = denoiser
+        self._before: StreamCounters = denoiser.counters
         self.taken = np.full(frames, np.nan)
         self.work = np.full((len(WORK), frames), np.nan)
-        self.skipped: dict[int, str] = {}
+        self.hops = np.full((len(HOPS), frames), np.nan)
 
     @property
     def counters(self) -> StreamCounters:
-        """The stream's counters since this observation began."""
-        now, before = self._stream.counters, self._before
+        """The denoiser's counters since this observation began."""
+        now: StreamCounters = self._denoiser.counters
+        before = self._before
         dropped = {reason: n - before.dropped.get(reason, 0) for reason, n in now.dropped.items()}
         return type(now)(
             received=now.received - before.received,
@@ -145,23 +152,55 @@ class _Observed:
         )
 
     def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
-        before, lost = self._stream.stage_seconds, self._lost(skip)
+        before = self._denoiser.stage_seconds
         self.taken[meta.number] = time.perf_counter()
-        outputs = self._stream.push(frame, meta, skip=skip)
-        self.work[:, meta.number] = _spent(before, self._stream.stage_seconds)
-        self._due.append(meta.number)
-        for _ in outputs:
-            self._due.popleft()
-        if skip is not None:
-            for _ in range(self._lost(skip) - lost):
-                self.skipped[self._due.popleft()] = skip
+        outputs: list[Denoised] = self._denoiser.push(frame, meta, skip=skip)
+        self.work[:, meta.number] = _spent(before, self._denoiser.stage_seconds)
         return outputs
 
     def flush(self) -> list[Denoised]:
-        return self._stream.flush()
+        outputs: list[Denoised] = self._denoiser.flush()
+        return outputs
 
-    def _lost(self, reason: str | None) -> int:
-        return self._stream.counters.dropped.get(reason, 0) if reason is not None else 0
+
+class _ObservedProcess(_Observed):
+    """The same for one in a process of its own, as a session uses it."""
+
+    def __init__(self, denoiser: Stream | RemoteDenoiser, frames: int) -> None:
+        super().__init__(denoiser, frames)
+        self._asked: deque[int] = deque()
+        self._stages: tuple[float, ...] | None = None
+        self._denoiser.times()  # those of an earlier observation
+
+    @property
+    def under_way(self) -> int:
+        return int(self._denoiser.under_way)
+
+    def begin(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        self.taken[meta.number] = time.perf_counter()
+        self._asked.append(meta.number)
+        outputs: list[Denoised] = self._denoiser.begin(frame, meta, skip=skip)
+        return outputs
+
+    def collect(self) -> list[Denoised]:
+        outputs: list[Denoised] = self._denoiser.collect()
+        return outputs
+
+    def times(self) -> list[PushTimes]:
+        """Return the times of the frames that were answered, and keep them."""
+        times: list[PushTimes] = self._denoiser.times()
+        for each in times:
+            number = self._asked.popleft()
+            self.hops[:, number] = each.hop_to_s, each.compute_s, each.hop_back_s
+            if self._stages is not None:
+                self.work[:, number] = np.subtract(each.stages, self._stages)
+            self._stages = each.stages
+        return times
+
+    def flush(self) -> list[Denoised]:
+        outputs = super().flush()
+        self.times()
+        return outputs
 
 
 def _spent(before: StageSeconds, after: StageSeconds) -> list[float]:
@@ -179,7 +218,7 @@ class _Sink:
         self.times[:, stamp.index] = (t.encoded, t.fuse_start, t.fused, t.emitted, time.perf_counter())
 
 
-def play(stream: Stream, scene: Scene, plan: Plan) -> Timeline:
+def play(stream: Stream | RemoteDenoiser, scene: Scene, plan: Plan) -> Timeline:
     """Let frames arrive by the clock and follow each to its output.
 
     The clock is open loop: it never waits for the denoiser, and a frame's latency begins when it was
@@ -188,13 +227,16 @@ def play(stream: Stream, scene: Scene, plan: Plan) -> Timeline:
     Parameters
     ----------
     stream
-        Prepared for the scene's size, with the scene's intensity, and empty. It is flushed at the end.
+        Prepared for the scene's size, with the scene's intensity, and empty. It is flushed at the end. One in a
+        process of its own is asked for its stages.
     scene
         What the camera sees.
     plan
         When frames arrive.
     """
-    observed, sink = _Observed(stream, plan.total), _Sink(plan.total)
+    observe = _ObservedProcess if isinstance(stream, RemoteDenoiser) else _Observed
+    observed = observe(stream, plan.total)
+    sink = _Sink(plan.total)
     lane = DenoiseLane(
         observed,
         sink,
@@ -229,8 +271,9 @@ def play(stream: Stream, scene: Scene, plan: Plan) -> Timeline:
         fused=fused,
         emitted=emitted,
         delivered=delivered,
-        outcome=_outcomes(delivered, observed.taken, overrun, observed.skipped, lane.problem),
+        outcome=_outcomes(delivered, observed.taken, overrun, lane.counts()[1].get(KEPT_UP, 0), lane.problem),
         work=dict(zip(WORK, observed.work, strict=True)),
+        hops=dict(zip(HOPS, observed.hops, strict=True)),
         dropped=lane.counts()[1],
         problem=lane.problem,
         began=start,
@@ -241,19 +284,23 @@ def _outcomes(
     delivered: Seconds,
     taken: Seconds,
     overrun: npt.NDArray[np.bool_],
-    skipped: Mapping[int, str],
+    skipped: int,
     problem: str | None,
 ) -> tuple[str, ...]:
+    """Return what became of each frame; outputs are skipped in order, and only what is left at the end after them."""
     rest = "denoiser failed" if problem else "end of session"
     last_taken = max(np.flatnonzero(~np.isnan(taken)), default=-1)
-
-    def outcome(number: int) -> str:
+    outcomes = []
+    for number in range(len(delivered)):
         if not np.isnan(delivered[number]):
-            return DELIVERED
-        if overrun[number]:
-            return OVERRUN
-        if np.isnan(taken[number]) and number < last_taken:
-            return PASSED_OVER
-        return skipped.get(number, rest)
-
-    return tuple(outcome(number) for number in range(len(delivered)))
+            outcome = DELIVERED
+        elif overrun[number]:
+            outcome = OVERRUN
+        elif np.isnan(taken[number]) and number < last_taken:
+            outcome = PASSED_OVER
+        elif skipped and not np.isnan(taken[number]):
+            outcome, skipped = KEPT_UP, skipped - 1
+        else:
+            outcome = rest
+        outcomes.append(outcome)
+    return tuple(outcomes)

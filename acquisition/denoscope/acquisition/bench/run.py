@@ -133,6 +133,7 @@ def benchmark(
     threads: int | None = None,
     align: bool = False,
     highest_rate: bool = True,
+    in_process: bool = False,
     compare: str | None = None,
     against: Path | None = None,
     on_case: Callable[[int, int, Case, Mapping[str, Any] | None], None] | None = None,
@@ -159,6 +160,9 @@ def benchmark(
         Track the motion of the scene too.
     highest_rate
         Search for the highest frame rate.
+    in_process
+        Denoise in the process that measures. By default frames go to the denoiser's process and back, as they do in
+        `live`.
     compare
         ``whole-window``: measure each bundle without the streaming split as well.
     against
@@ -202,6 +206,7 @@ def benchmark(
         align=align,
         threads=threads,
         highest_rate=highest_rate,
+        in_process=in_process,
     )
 
     def shown(position: int, case: Case, result: Mapping[str, Any] | None) -> None:

@@ -70,6 +70,15 @@ def _stages(timeline: Timeline) -> dict[str, npt.NDArray[np.float64]]:
     return {name: later - earlier for name, (earlier, later) in steps}
 
 
+def _hops(timeline: Timeline) -> dict[str, Any]:
+    hops = {name: seconds[timeline.plan.counted] for name, seconds in timeline.hops.items()}
+    known = {name: seconds[~np.isnan(seconds)] for name, seconds in hops.items()}
+    if not all(len(seconds) for seconds in known.values()) or not known:
+        return {}
+    both = known["hop_to"] + known["hop_back"]
+    return {name: percentiles(seconds) for name, seconds in {**known, "hop": both}.items()}
+
+
 def summarise(timeline: Timeline) -> dict[str, Any]:
     """Sum up the measured frames of a timeline, and the warm-up apart.
 
@@ -83,6 +92,8 @@ def summarise(timeline: Timeline) -> dict[str, Any]:
         that the output has to wait for was due. ``stages``: percentiles of each of `STAGES`.
         ``push``: percentiles of what the pushes of the measured frames spent on each of `WORK`, of those that
         gave an output.
+        ``hops``: percentiles of the way of the measured frames to the denoiser's process, of the work there and of
+        the way back; empty without one.
         ``clock_late_max_s``: how late the camera's thread was at most, over all frames.
         ``busy``: the share of the measured time that the denoising thread worked.
     """
@@ -104,6 +115,7 @@ def summarise(timeline: Timeline) -> dict[str, Any]:
         "beyond_look_ahead": percentiles(latency[came] - timeline.look_ahead / timeline.plan.fps),
         "warm_up_latency": percentiles(warm_up[~np.isnan(warm_up)]),
         "stages": {name: percentiles(seconds[counted][came]) for name, seconds in _stages(timeline).items()},
+        "hops": _hops(timeline),
         "push": {name: percentiles(seconds) for name, seconds in spent.items()},
         "clock_late_max_s": float(np.max(timeline.offered - timeline.scheduled)),
         "busy": float(np.nansum(total)) * timeline.plan.fps / timeline.plan.measured,

@@ -116,7 +116,8 @@ def _head(report: Mapping[str, Any]) -> str:
         "Frames arrive by a fixed clock that never waits. A latency begins when the frame was due and ends when "
         "its denoised frame was delivered, so that waiting behind a late frame counts. Start-up and warm-up are "
         "not in it. "
-        "They pass the lane of a live session with its keep-up policy: "
+        "They pass the lane of a live session, the denoiser's process and back (unless said otherwise), with its "
+        "keep-up policy: "
         f"{counted(keep_up['queue_frames'], 'frame')} may wait, and when one has waited longer than "
         f"{keep_up['lag_s']:g} s "
         "outputs are skipped.",
@@ -170,7 +171,26 @@ def _stages(results: Sequence[Mapping[str, Any]]) -> str:
         "frame. Encode: with conversion, and with the flow from the frame before. Wait: for the look-ahead. "
         "Deliver: until the sink had it, and the window had moved on. Per frame they add up to the latency."
     )
-    return f"## Stages (ms, p50 / p99)\n\n{_table(['case', *STAGES], rows)}\n\n{note}"
+    return f"## Stages (ms, p50 / p99)\n\n{_table(['case', *STAGES], rows)}\n\n{note}{_hops(results)}"
+
+
+def _hops(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return what of it is the way to the denoiser's process and back."""
+    names = ("hop_to", "compute", "hop_back", "hop")
+    rows = [
+        [
+            r["label"],
+            *(f"{_ms(r['hops'][name]['p50_s'])} / {_ms(r['hops'][name]['p99_s'])}" for name in names),
+        ]
+        for r in results
+        if r.get("hops")
+    ]
+    inside = [r["label"] for r in results if not r.get("hops")]
+    said = f"\n\nDenoised in the measuring process: {', '.join(inside)}." if inside else ""
+    if not rows:
+        return said
+    table = _table(["case", "to the process", "computing", "back", "to and back"], rows)
+    return f"\n\nOf these, the way to the denoiser's process and back:\n\n{table}{said}"
 
 
 def _pushes(results: Sequence[Mapping[str, Any]]) -> str:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from denoscope.acquisition.denoisers.local import DenoiserRequest
+from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.processes.memory import peak_bytes, resident_bytes, restart_peak
 from denoscope.runtime import Backend, Bundle, DenoscopeError, Stream
 
+from .against import IN_PROCESS, OWN_PROCESS
 from .cases import Case
 from .gpu_meter import GpuMeter, open_meter
-from .play import WORK, Plan, Timeline, play
+from .play import HOPS, WORK, Plan, Timeline, play
 from .scene import POOL, Scene, make_scene
 from .statistics import summarise
 from .sustained import Search, highest_rate, judge
@@ -35,13 +41,13 @@ def run_case(case: Case, backend: Backend | None = None) -> dict[str, Any]:
     case
         What to measure.
     backend
-        An open backend to use in place of the one that the case names.
+        An open backend to use in place of the one that the case names, in this process.
 
     Returns
     -------
     dict
-        ``case``, ``backend`` (library, device, precision, threads), ``startup``, ``memory``, ``sustained``,
-        ``problem``, ``timeline`` and the entries of `summarise` and of `GpuMeter.energy`.
+        ``case``, ``boundary``, ``backend`` (library, device, precision, threads), ``startup``, ``memory``,
+        ``sustained``, ``problem``, ``timeline`` and the entries of `summarise` and of `GpuMeter.energy`.
     """
     with open_meter() as meter:
         meter.rest()
@@ -56,36 +62,35 @@ def _run(case: Case, backend: Backend | None, meter: GpuMeter) -> dict[str, Any]
     started = time.perf_counter()
     bundle = Bundle.load(case.bundle)
     loaded = time.perf_counter()
-    threads = None if backend is not None else case.threads
-    with Stream(
-        bundle,
-        backend or case.backend,
-        look_ahead=case.look_ahead,
-        intensity=scene.intensity,
-        align=case.align,
-        threads=threads,
-    ) as stream:
+    remote = backend is None and not case.in_process
+    with _open_remote(case, scene) if remote else _open_here(case, scene, bundle, backend) as denoiser:
         opened = time.perf_counter()
-        stream.prepare(shape, scene.frames[0].dtype)
+        if isinstance(denoiser, RemoteDenoiser):
+            denoiser.prepare(shape, scene.frames[0].dtype, 1)
+        else:
+            denoiser.prepare(shape, scene.frames[0].dtype)
         prepared = time.perf_counter()
-        ready = resident_bytes()
+        found = _describe(denoiser)
+        ready = found["resident_bytes"]
         window = bundle.manifest.window
         plan = Plan(case.fps, 2 * window + _WARM_UP_EXTRA, case.frames, case.look_ahead)
-        meter.begin(stream.backend_info.get("device", ""))
-        timeline = play(stream, scene, plan)
+        meter.begin(found["backend"].get("device", ""), found["pid"])
+        timeline = play(denoiser, scene, plan)
         meter.end()
         summary = summarise(timeline)
         first = timeline.began + plan.warm_up / plan.fps
         delivered = summary["frames"]["measured"]["delivered"]
         # Read here, because the search below fills queues on purpose.
-        peak = peak_bytes()
+        peak = _describe(denoiser)["peak_bytes"] if timeline.problem is None else None
         search = None
         if case.highest_rate and timeline.problem is None:
-            search = _search(stream, scene, timeline, window)
+            search = _search(denoiser, scene, timeline, window)
+        since = "the movie was drawn" if restarted and not remote else "the process began"
         return {
             "case": case.model_dump(),
             "label": case.label,
-            "backend": stream.backend_info,
+            "boundary": OWN_PROCESS if remote else IN_PROCESS,
+            "backend": found["backend"],
             "intensity": scene.intensity.model_dump(),
             "startup": {
                 "load_bundle_s": loaded - started,
@@ -94,10 +99,11 @@ def _run(case: Case, backend: Backend | None, meter: GpuMeter) -> dict[str, Any]
                 "total_s": prepared - started,
             },
             "memory": {
-                "before_bytes": before,
+                "of": "the denoiser's process" if remote else "the measuring process",
+                "before_bytes": None if remote else before,
                 "ready_bytes": ready,
                 "peak_bytes": peak,
-                "peak_since": "the movie was drawn" if restarted else "the process began",
+                "peak_since": since,
                 "scene_bytes": scene.frames.nbytes,
                 **meter.memory(),
             },
@@ -109,7 +115,49 @@ def _run(case: Case, backend: Backend | None, meter: GpuMeter) -> dict[str, Any]
         }
 
 
-def _search(stream: Stream, scene: Scene, timeline: Timeline, window: int) -> Search:
+def _open_here(case: Case, scene: Scene, bundle: Bundle, backend: Backend | None) -> Stream:
+    return Stream(
+        bundle,
+        backend or case.backend,
+        look_ahead=case.look_ahead,
+        intensity=scene.intensity,
+        align=case.align,
+        threads=None if backend is not None else case.threads,
+    )
+
+
+@contextmanager
+def _open_remote(case: Case, scene: Scene) -> Iterator[RemoteDenoiser]:
+    """Open the denoiser in a process of its own, as a session does."""
+    request = DenoiserRequest(
+        case.bundle,
+        case.backend,
+        case.look_ahead,
+        case.threads,
+        intensity=scene.intensity.model_dump(),
+        align=case.align,
+        stages=True,
+    )
+    denoiser = RemoteDenoiser(request)
+    try:
+        yield denoiser
+    finally:
+        denoiser.close()
+
+
+def _describe(denoiser: Stream | RemoteDenoiser) -> dict[str, Any]:
+    """Return backend, memory and number of the process that denoises."""
+    if isinstance(denoiser, RemoteDenoiser):
+        return {**denoiser.describe(), "pid": denoiser.pid}
+    return {
+        "backend": denoiser.backend_info,
+        "resident_bytes": resident_bytes(),
+        "peak_bytes": peak_bytes(),
+        "pid": os.getpid(),
+    }
+
+
+def _search(stream: Stream | RemoteDenoiser, scene: Scene, timeline: Timeline, window: int) -> Search:
     counted = timeline.plan.counted
     total, fuse = timeline.work["total"][counted], timeline.work["fuse"][counted]
     # The median, because one long interruption must not send the search to rates far below.
@@ -148,6 +196,7 @@ def _listed(timeline: Timeline) -> dict[str, Any]:
         "dropped": dict(timeline.dropped),
         **{f"{name}_s": listed(getattr(timeline, name)) for name in names},
         **{f"push_{name}_s": listed(timeline.work[name]) for name in WORK},
+        **{f"{name}_s": listed(timeline.hops[name]) for name in HOPS},
     }
 
 

@@ -37,6 +37,12 @@ def bench(
     threads: Annotated[int | None, typer.Option(help="Threads of the backend.")] = None,
     align: Annotated[bool, typer.Option("--align", help="Track the motion of the scene too.")] = False,
     highest_rate: Annotated[bool, typer.Option(help="Search for the highest frame rate.")] = True,
+    in_process: Annotated[
+        bool,
+        typer.Option(
+            "--in-process", help="Denoise in the measuring process, not in one of its own as live does."
+        ),
+    ] = False,
     compare: Annotated[
         str | None,
         typer.Option(help="whole-window: also measure each bundle without the streaming split."),
@@ -76,6 +82,7 @@ def bench(
             threads=threads,
             align=align,
             highest_rate=highest_rate,
+            in_process=in_process,
             compare=compare,
             against=against,
             on_case=on_case,
