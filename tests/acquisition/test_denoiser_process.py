@@ -51,22 +51,30 @@ def frames(count: int, shape: tuple[int, int] = (24, 32)) -> Any:
     return np.random.default_rng(count).poisson(90, (count, *shape)).astype(np.uint16)
 
 
-def push(denoiser: Any, pixels: Any, number: int, key: StreamKey = KEY, **more: Any) -> Any:
-    meta = FrameMeta(number, time.perf_counter(), key, source_index=7 * number)
+def push(
+    denoiser: Any, pixels: Any, number: int, key: StreamKey = KEY, at_s: float | None = None, **more: Any
+) -> Any:
+    received_s = time.perf_counter() if at_s is None else at_s
+    meta = FrameMeta(number, received_s, key, source_index=7 * number)
     return denoiser.push(pixels, meta, **more)
 
 
-def play(denoiser: Any) -> list[Denoised]:
-    """Two movies that take turns, a gap, skips, a larger and an eight-bit frame, a restart."""
-    other = StreamKey("B", "DAPI", 1, 2)
+def play(denoiser: Any, began_s: float) -> list[Denoised]:
+    """Two movies that take turns, a gap, skips, a larger and an eight-bit frame, a restart.
+
+    All came at once, however slow this computer is: movies of slow frames are shown early.
+    """
+    other, when = StreamKey("B", "DAPI", 1, 2), {"at_s": began_s}
     outputs = []
     for number, frame in enumerate(frames(30)):
-        outputs += push(denoiser, frame, number + 3 * (number > 20), skip="late" if number == 15 else None)
-        outputs += push(denoiser, frame // 2, number, other)
+        outputs += push(
+            denoiser, frame, number + 3 * (number > 20), skip="late" if number == 15 else None, **when
+        )
+        outputs += push(denoiser, frame // 2, number, other, **when)
     outputs += denoiser.restart(other, recalibrate=True)
     for number, frame in enumerate(frames(12, (40, 48))):
-        outputs += push(denoiser, frame, 40 + number)
-        outputs += push(denoiser, frame.astype(np.uint8)[:16, ::2], 40 + number, other)
+        outputs += push(denoiser, frame, 40 + number, **when)
+        outputs += push(denoiser, frame.astype(np.uint8)[:16, ::2], 40 + number, other, **when)
     return outputs + denoiser.flush()
 
 
@@ -75,7 +83,8 @@ def test_the_outputs_are_those_of_this_process(with_std: Path) -> None:
     here, there = LocalDenoiser(request), RemoteDenoiser(request)
     try:
         assert there.learned() == UNKNOWN
-        expected, found = play(here), play(there)
+        began_s = time.perf_counter()
+        expected, found = play(here, began_s), play(there, began_s)
         assert len(found) == len(expected) > 75
         for one, two in zip(found, expected, strict=True):
             np.testing.assert_array_equal(one.frame, two.frame)

@@ -356,16 +356,17 @@ def test_a_damaged_live_movie_is_computed_anew(tmp_path: Path, form: str) -> Non
     assert any("every frame is computed" in note for note in result["notes"])
 
 
-def images(path: Path) -> dict[tuple[int, int, int, int], bytes]:
-    """Return every frame by image, channel, z and t."""
+def images(path: Path) -> dict[tuple[int, str | None, int, int], bytes]:
+    """Return every frame by image, name of its channel, z and t: which channel comes first is a matter of time."""
     from ome_types import from_tiff
 
     found = {}
     with tifffile.TiffFile(path) as tif:
         for number, image in enumerate(from_tiff(path).images):
             for block in image.pixels.tiff_data_blocks:
+                channel = image.pixels.channels[block.first_c or 0].name
                 for step in range(block.plane_count or 1):
-                    place = (number, block.first_c or 0, block.first_z or 0, (block.first_t or 0) + step)
+                    place = (number, channel, block.first_z or 0, (block.first_t or 0) + step)
                     found[place] = tif.pages[(block.ifd or 0) + step].asarray().tobytes()
     return found
 

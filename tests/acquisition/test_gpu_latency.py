@@ -88,7 +88,9 @@ def test_the_measuring_works_on_the_device_of_the_tests(tmp_path: Path) -> None:
     with CudaOnHost() as backend:
         result = measure(bundle, backend, (40, 48), fps=50, frames=20, search=False)
     assert result["problem"] is None
-    assert result["frames"]["measured"]["delivered"] == 20
+    measured = result["frames"]["measured"]  # a busy computer does not deliver all
+    assert measured["arrived"] == measured["delivered"] + sum(measured["dropped"].values()) == 20
+    assert measured["delivered"] > 0
     assert result["overhead"] > 0
     scene = make_scene((48, 40))
     with CudaOnHost() as backend:

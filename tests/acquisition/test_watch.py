@@ -215,7 +215,7 @@ class _WatchContract(SourceContract):
     def make(self, frames: Movie, folder: Path) -> Source:
         target, watched = place_of(self.name, folder)
         WRITERS[self.name][1](target, frames, lambda: None)
-        return WatchSource(watched, idle_s=0.6, start_s=5)
+        return WatchSource(watched, idle_s=0.3, start_s=20)
 
     def make_absent(self, folder: Path) -> Source:
         return WatchSource(folder / "absent.tif", start_s=0.2)
@@ -283,7 +283,7 @@ def test_every_kind_of_pixel_is_recorded_as_it_is(
     tifffile.imwrite(tmp_path / "movie.tif", frames, photometric="minisblack")
     values: dict[str, Any] = {
         "fps": 500,
-        "idle_s": 0.6,
+        "idle_s": 0.3,
         "denoiser": "thread",
         "picture": False,
         "finish_s": 20,
@@ -301,7 +301,7 @@ def test_every_kind_of_pixel_is_recorded_as_it_is(
 
 
 def watched(path: Path, **part: Any) -> list[Frame]:
-    source = WatchSource(path, idle_s=0.6, start_s=5, part=Part(**part))
+    source = WatchSource(path, idle_s=0.3, start_s=20, part=Part(**part))
     try:
         source.open()
         source.start()
