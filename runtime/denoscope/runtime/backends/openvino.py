@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from denoscope.runtime.errors import BackendUnavailable, InvalidInput
 
 from .base import Backend, Buffer, Graph, HostBuffer, check_dtype, check_names
+from .processor_graphs import for_processors
 
 __all__ = ["OpenVino", "OpenVinoBf16"]
 
@@ -60,7 +61,7 @@ class OpenVino(Backend):
             # Pinned workers would share cores with the camera's thread instead of stepping aside.
             "ENABLE_CPU_PINNING": "NO",
         }
-        return _Graph(self.name, self._core, model, config)
+        return _Graph(self.name, self._core, onnx, model, config)
 
     def buffer(self, shape: Sequence[int], dtype: str = "float32") -> Buffer:
         check_dtype(self, dtype)
@@ -103,15 +104,15 @@ def _places_pixels(model: Any) -> bool:
 
 
 class _Graph(Graph):
-    def __init__(self, backend: str, core: Any, model: Any, config: dict[str, str]) -> None:
-        self._backend, self._core, self._model, self._config = backend, core, model, config
+    def __init__(self, backend: str, core: Any, onnx: bytes, model: Any, config: dict[str, str]) -> None:
+        self._backend, self._core, self._onnx, self._config = backend, core, onnx, config
         self.inputs = tuple(i.get_any_name() for i in model.inputs)
         self.outputs = tuple(o.get_any_name() for o in model.outputs)
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._compiled: Any = None
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Callable[..., None]:
-        if self._model is None:
+        if not self._onnx:
             raise InvalidInput("The graph is closed: compile it again before binding.")
         check_names("inputs", self.inputs, inputs)
         check_names("outputs", self.outputs, outputs)
@@ -142,15 +143,16 @@ class _Graph(Graph):
         return run
 
     def close(self) -> None:
-        self._compiled = self._model = None
+        self._compiled, self._onnx = None, b""
 
     def _compile_for(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """Compile once for each frame size: fixed shapes run faster and need no allocation."""
         if self._compiled is not None and shapes == self._shapes:
             return
         try:
-            self._model.reshape({name: list(shape) for name, shape in shapes.items()})
-            self._compiled = self._core.compile_model(self._model, "CPU", self._config)
+            model = self._core.read_model(model=for_processors(self._onnx, shapes))
+            model.reshape({name: list(shape) for name, shape in shapes.items()})
+            self._compiled = self._core.compile_model(model, "CPU", self._config)
         except RuntimeError as error:
             raise BackendUnavailable(_refusal(self._backend, error)) from error
         self._shapes = shapes
