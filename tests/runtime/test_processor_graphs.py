@@ -107,4 +107,5 @@ def test_the_shipped_bundles_are_rewritten(name: str) -> None:
     )
     before = Counter(n.op_type for n in onnx.load_model_from_string(bundle.graph_bytes("fuse")).graph.node)
     assert ops["Conv"] >= before["Conv"] + 4, "the entry and the head are sums"
-    assert ops["DepthToSpace"] == before["DepthToSpace"] + 1
+    wide = name != "live-fast"  # whose second stage has 8 channels
+    assert ops["DepthToSpace"] == before["DepthToSpace"] + wide
