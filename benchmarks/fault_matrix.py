@@ -284,7 +284,7 @@ ROWS = (
         *("six-seconds", 0, "Raw 360/360 saved"),
         act=_stop_all,
     ),
-    Row(*("signal-storm", "200 times SIGINT"), *("replay", 130, "interrupted"), act=_storm),
+    Row(*("signal-storm", "200 times SIGINT"), *("replay", 130, "Interrupted by you"), act=_storm),
     Row(
         *("fsync-refused", "disk cannot confirm writes (EINVAL), as some network shares"),
         *("fsync", 1, "did not confirm"),

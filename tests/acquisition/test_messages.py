@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -327,3 +328,22 @@ def test_any_name_can_stand_above_the_picture(bundle: Path, movie: Path, tmp_pat
         fill=False,
     )
     assert (tmp_path / "run" / "report.png").exists(), report["outcome"]["notes"]
+
+
+def test_a_late_ctrl_c_does_not_hide_what_became_of_the_recording(
+    denoscope: Run, bundle: Path, movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from denoscope.acquisition.session import report as report_module
+
+    told = report_module.summary
+
+    def late(report: Any) -> str:
+        signal.getsignal(signal.SIGINT)(signal.SIGINT, None)  # type: ignore[operator, misc]
+        return told(report)
+
+    monkeypatch.setattr(report_module, "summary", late)
+    words = ("--bundle", bundle, "--fps", "500", "--denoiser", "thread", "--no-picture")
+    done = denoscope("live", "--core", f"replay:{movie}", "--output", tmp_path / "run", *words)
+    assert done.returncode == 0, done.stderr
+    assert "Raw 40/40 saved" in done.stdout
+    assert "before anything was recorded" not in done.stderr

@@ -61,6 +61,7 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
     def action() -> tuple[SessionReport, int]:
         from denoscope.acquisition.cli.fill_bar import FillBar
         from denoscope.acquisition.cli.screen import Screen
+        from denoscope.acquisition.processes.signals import interrupts
         from denoscope.acquisition.processes.words import never_wait
         from denoscope.acquisition.session.control import SessionControl, TerminalKeys
         from denoscope.acquisition.session.live import live as run
@@ -71,21 +72,24 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
         settings = make_settings(**values)
         window = _open_window(shell) if view else None
         control = SessionControl()
-        with TerminalKeys(control) as keys, Screen(shell) as screen, FillBar(shell, screen.end) as bar:
+        with interrupts() as late:
+            with TerminalKeys(control) as keys, Screen(shell) as screen, FillBar(shell, screen.end) as bar:
 
-            def arm(forecast: Forecast) -> bool:
-                if not _answered_for(shell, forecast, force=settings.force):
-                    return False
-                if shell.interactive:
-                    shell.say(
-                        "Type a key and Enter: p pauses the denoising, r resumes it, q ends the recording."
-                    )
-                    keys.start()
-                return True
+                def arm(forecast: Forecast) -> bool:
+                    if not _answered_for(shell, forecast, force=settings.force):
+                        return False
+                    if shell.interactive:
+                        shell.say(
+                            "Type a key and Enter: p pauses the denoising, r resumes it, q ends the recording."
+                        )
+                        keys.start()
+                    # One more Ctrl-C after the recording must not hide what became of it.
+                    late.listener = lambda: None
+                    return True
 
-            report = run(settings, on_status=screen, control=control, arm=arm, view=window, on_fill=bar)
-        shell.say(summary(report))
-        shell.say(f"Run folder: {settings.output}")
+                report = run(settings, on_status=screen, control=control, arm=arm, view=window, on_fill=bar)
+            shell.say(summary(report))
+            shell.say(f"Run folder: {settings.output}")
         return report, report.outcome.exit_code
 
     shell.run(action)
