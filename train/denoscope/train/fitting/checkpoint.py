@@ -19,6 +19,7 @@ __all__ = [
     "digest_of",
     "load_tensors",
     "optimizer_tensors",
+    "refuse_missing",
     "refuse_pickle",
     "remove_checkpoint",
     "restore_optimizer",
@@ -43,6 +44,12 @@ def refuse_pickle(path: Path) -> None:
         )
 
 
+def refuse_missing(path: Path) -> None:
+    """Raise `InvalidInput` if there is no checkpoint at `path`."""
+    if not path.is_file():
+        raise InvalidInput(f"There is no checkpoint at {path} to go on from: start without `resume`.")
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write tensors and JSON values to `path` in one step: a kill leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,8 +67,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     InvalidInput
         If there is no such file, or it is a pickle or anything but a safetensors file.
     """
-    if not path.is_file():
-        raise InvalidInput(f"There is no checkpoint at {path} to go on from: start without `resume`.")
+    refuse_missing(path)
     refuse_pickle(path)
     try:
         with safe_open(path, framework="pt") as file:

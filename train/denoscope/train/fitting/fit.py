@@ -27,6 +27,7 @@ from denoscope.train.networks.published.sts_uvd_task import StsUvdFit, StsUvdFit
 from denoscope.train.networks.published.umvd import Umvd, UmvdFitSettings, UmvdSettings
 from denoscope.train.task import Task, Tensors
 
+from .checkpoint import refuse_missing
 from .kept import Job, Kept, State, copied
 from .launch import on_devices
 from .logs import TrainingLog
@@ -124,6 +125,8 @@ def fit(
         )
     if resume and checkpoint is None:
         raise InvalidInput("There is no checkpoint to go on from: name the file that the training wrote.")
+    if resume and checkpoint is not None:
+        refuse_missing(checkpoint)  # before anything that takes seconds
     settings = replace(settings, crop=_usable_crop(movies, settings.crop, kind))
     caution = 0.0 if start is None or kind.caution is None else kind.caution(settings, movies)
     if caution and all(movie.clean is None for movie in movies):
