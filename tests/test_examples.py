@@ -17,6 +17,9 @@ ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("train", "export", "runtime", "acquisition")),
 }
 MARKS = {
+    "adapt_a_pycromanager_acquisition.py": [pytest.mark.micromanager, pytest.mark.slow],
+    "feed_a_pymmcore_plus_queue.py": [pytest.mark.micromanager, pytest.mark.slow],
+    "fire_and_close_the_shutter.py": [pytest.mark.micromanager, pytest.mark.slow],
     "attach_pymmcore_plus.py": [pytest.mark.micromanager, pytest.mark.slow],
     "hook_pycromanager.py": [pytest.mark.micromanager, pytest.mark.slow],
     "train_then_denoise.py": [pytest.mark.slow],

@@ -168,13 +168,41 @@ def test_one_stream_is_shown_and_the_viewer_says_which() -> None:
     assert publisher.streams == ["Camera · DAPI", "Camera · FITC"]
     picture = shared.get(Slot.RAW)
     assert picture is not None
-    assert picture.number == 2
+    assert (picture.number, int(picture.pixels[0, 0])) == (
+        1,
+        2,
+    )  # number in its stream, as of the denoised frame
     shared.want(1)
     publisher.raw(frame(5, 5, time=2, channel="FITC"))
     publisher.raw(frame(6, 6, time=3, channel="DAPI"))
     picture = shared.get(Slot.RAW)
     assert picture is not None
-    assert picture.number == 5
+    assert (picture.number, int(picture.pixels[0, 0])) == (2, 5)
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_raw_and_denoised_show_the_same_frame_as_long_as_denoised_ones_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared = board()
+    publisher = Publisher(shared, 4)
+    key = StreamKey(camera="Camera")
+
+    def numbers() -> list[tuple[int, int]]:
+        seen = [shared.get(slot) for slot in (Slot.RAW, Slot.DENOISED)]
+        return [(each.number, int(each.pixels[0, 0])) for each in seen if each]
+
+    for number in range(4):
+        publisher.raw(frame(number, 10 + number))
+    assert numbers() == [(3, 13)]  # while the denoiser measures the brightness
+    publisher.denoised(denoised(1, 21, key))
+    assert numbers() == [(1, 11), (1, 21)]
+    publisher.raw(frame(4, 14))
+    publisher.denoised(denoised(2, 22, key))
+    assert numbers() == [(2, 12), (2, 22)]
+    monkeypatch.setattr("denoscope.acquisition.view.publisher._ALONE_S", 0.0)
+    publisher.raw(frame(5, 15))  # denoising was paused
+    assert numbers() == [(5, 15), (2, 22)]
 
 
 def test_a_broken_board_costs_the_picture_only() -> None:
@@ -217,8 +245,19 @@ def values(**changes: Any) -> dict[str, Any]:
     ("changes", "level", "words"),
     [
         ({}, Level.GOOD, "raw written 358 of 360"),
-        ({"dropped": {"keep-up": 3}}, Level.WARNING, "too slow: skipping outputs"),
+        (
+            {"dropped": {"keep-up": 3}, "fps_out": 14.2},
+            Level.WARNING,
+            "this computer denoises 14 of 30 frames/s: all raw frames are saved, the rest",
+        ),
         ({"dropped": {"paused": 3}, "state": "paused"}, Level.CALM, "skipped 0"),
+        (
+            {"state": "paused"},
+            Level.CALM,
+            "paused: the denoised picture is 0 s old, raw frames are still recorded",
+        ),
+        ({"state": "finished", "missing": 2, "dropped": {"keep-up": 3}}, Level.CALM, "finished"),
+        ({}, Level.GOOD, "delay 21 ms (99 % within 34 ms)"),
         ({"missing": 2}, Level.WARNING, "2 frames never arrived"),
         ({"free_bytes": 10**8}, Level.WARNING, "disk nearly full: 100 MB free"),
         ({"free_bytes": 3 * 10**8}, Level.WARNING, "disk full in 83 s"),
@@ -248,6 +287,13 @@ def test_line_forgets_skips_and_notices_silence() -> None:
     text, level = line.write({**skipped, "count": 2}, 22.5)
     assert level is Level.WARNING
     assert text.startswith("no word from the session for 12 s")
+
+
+def test_a_pause_says_how_old_the_picture_is() -> None:
+    line = StatusLine()
+    line.write(values(), 0.0)
+    assert "picture is 12 s old" in line.write(values(state="paused", count=2), 12.0)[0]
+    assert "old" not in line.write(values(emitted=351, count=3), 13.0)[0]
 
 
 def test_contrast_follows_without_flicker() -> None:

@@ -114,8 +114,14 @@ def test_pictures_stand_side_by_side_and_follow(until: Callable[..., None]) -> N
     np.testing.assert_array_equal(raw.data, movie[-1])
     np.testing.assert_array_equal(denoised.data, movie[-1] // 2)
     assert display.shown == 1  # the newest, not one after the other
-    assert 200 < raw.contrast_limits[0] < 300 < raw.contrast_limits[1] < 400
     assert denoised.contrast_limits[1] < 220
+    assert raw.contrast_limits == denoised.contrast_limits  # linked unless told otherwise
+    assert display.bar.number.text() == "frame 3"
+    display.bar.link.setChecked(False)
+    shared.put(Slot.RAW, movie[-1], 4)
+    until(lambda: 200 < raw.contrast_limits[0] < 300 < raw.contrast_limits[1] < 400)
+    assert denoised.contrast_limits[1] < 220
+    assert display.bar.number.text() == "raw frame 4, denoised 3"
     assert "raw written 30 of 30" in display.bar.line.text()
     assert display.bar.stop.isEnabled()
     shared.put(Slot.RAW, np.ones((20, 30), np.uint8), 5)  # another ROI and depth

@@ -3,7 +3,12 @@
 Record and denoise while recording
     `live` records from Micro-Manager, a growing file or a movie; `make_settings`, `SessionSettings`
     `hook` denoises beside a pycromanager acquisition, `attach` beside pymmcore-plus
+    `LiveSession` records beside a loop of the program, which takes the denoised frames; `LiveFrame` is one
     `pause`, `resume`, `stop` ask a running session; `SessionControl` asks one in the same program
+Measure and act while recording
+    `read_regions` reads regions from a file, `regions_of_layer` from napari, `find_cells` finds some; `RegionMeter`
+    measures `Regions` in frames, and `read_traces` reads ``traces.csv``
+    `Trigger` says what must be seen and what is done then
 Denoise afterwards
     `denoise_movie` denoises a recorded movie; `fill_run` computes what a recording skipped
 Learn and judge
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from .diagnostics.checks import doctor
     from .diagnostics.finding import Finding, Findings
     from .errors import NoDiskSpace, OutputExists, SourceFailed, SourceUnavailable
+    from .frames.live_frame import LiveFrame
     from .integrations.hook import Follower, FollowerStatus, hook
     from .integrations.pymmcore_plus import attach
     from .learning.engines import BuildListener, build_engines, check_engines, prune_engines
@@ -51,6 +57,11 @@ if TYPE_CHECKING:
     from .offline.denoise import denoise_movie
     from .offline.fill import fill_run
     from .raw.writer import RawRecording, RawWriter, read_raw
+    from .regions.finding import find_cells
+    from .regions.measure import FrameTraces, RegionMeter
+    from .regions.reading import read_regions, regions_of_layer
+    from .regions.regions import Regions
+    from .regions.trace_file import TraceTable, read_traces
     from .results import (
         Denoising,
         Filling,
@@ -61,10 +72,13 @@ if TYPE_CHECKING:
     )
     from .session.control import SessionControl, pause, resume, stop
     from .session.live import live
+    from .session.running import LiveSession
     from .session.settings import SessionSettings, make_settings
     from .session.states import FinishReason, SessionState, SessionStatus
     from .sources import Source, open_source
     from .sources.movies import Movie, demo_movie, read_movie
+    from .triggers.actions import Firing
+    from .triggers.trigger import Trigger
 
 _MODULES = {
     "bench.run": ("Benchmark", "benchmark"),
@@ -74,6 +88,7 @@ _MODULES = {
     "diagnostics.checks": ("doctor",),
     "diagnostics.finding": ("Finding", "Findings"),
     "errors": ("NoDiskSpace", "OutputExists", "SourceFailed", "SourceUnavailable"),
+    "frames.live_frame": ("LiveFrame",),
     "integrations.hook": ("Follower", "FollowerStatus", "hook"),
     "integrations.pymmcore_plus": ("attach",),
     "learning.engines": ("BuildListener", "build_engines", "check_engines", "prune_engines"),
@@ -91,13 +106,21 @@ _MODULES = {
     "offline.denoise": ("denoise_movie",),
     "offline.fill": ("fill_run",),
     "raw.writer": ("RawRecording", "RawWriter", "read_raw"),
+    "regions.finding": ("find_cells",),
+    "regions.measure": ("FrameTraces", "RegionMeter"),
+    "regions.reading": ("read_regions", "regions_of_layer"),
+    "regions.regions": ("Regions",),
+    "regions.trace_file": ("TraceTable", "read_traces"),
     "results": ("Denoising", "Filling", "HookReport", "Provenance", "RequestAnswer", "SessionReport"),
     "session.control": ("SessionControl", "pause", "resume", "stop"),
     "session.live": ("live",),
+    "session.running": ("LiveSession",),
     "session.settings": ("SessionSettings", "make_settings"),
     "session.states": ("FinishReason", "SessionState", "SessionStatus"),
     "sources": ("Source", "open_source"),
     "sources.movies": ("Movie", "demo_movie", "read_movie"),
+    "triggers.actions": ("Firing",),
+    "triggers.trigger": ("Trigger",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -115,10 +138,14 @@ __all__ = [
     "Finding",
     "Findings",
     "FinishReason",
+    "Firing",
     "Follower",
     "FollowerStatus",
     "Frame",
+    "FrameTraces",
     "HookReport",
+    "LiveFrame",
+    "LiveSession",
     "Movie",
     "NoDiskSpace",
     "OutputExists",
@@ -126,6 +153,8 @@ __all__ = [
     "Provenance",
     "RawRecording",
     "RawWriter",
+    "RegionMeter",
+    "Regions",
     "RequestAnswer",
     "SessionControl",
     "SessionReport",
@@ -136,10 +165,12 @@ __all__ = [
     "SourceFailed",
     "SourceInfo",
     "SourceUnavailable",
+    "TraceTable",
     "TrainingInterrupted",
     "TrainingListener",
     "TrainingPlan",
     "TrainingResult",
+    "Trigger",
     "attach",
     "benchmark",
     "build_engines",
@@ -153,6 +184,7 @@ __all__ = [
     "evaluate",
     "export_bundle_precision",
     "fill_run",
+    "find_cells",
     "hook",
     "live",
     "load_camera",
@@ -162,6 +194,9 @@ __all__ = [
     "prune_engines",
     "read_movie",
     "read_raw",
+    "read_regions",
+    "read_traces",
+    "regions_of_layer",
     "results",
     "resume",
     "sources",

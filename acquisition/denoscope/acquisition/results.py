@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 from denoscope.runtime import GuardFinding, Intensity, ScannerArtefacts
 
@@ -24,6 +24,8 @@ __all__ = [
     "Histogram",
     "HookCounts",
     "HookReport",
+    "LightBudget",
+    "LightStep",
     "MovieProvenance",
     "NoiseCheck",
     "NotDenoised",
@@ -393,6 +395,62 @@ class CallbackCounts(Record):
     left_behind: bool = False
 
 
+class LightStep(Record):
+    """Prediction for a share of the light.
+
+    Attributes
+    ----------
+    share
+        Of the light that the movie was recorded with.
+    psnr_db, loss_db
+        Predicted PSNR of the denoised picture, and how much less that is than at full light.
+    """
+
+    share: float
+    psnr_db: float
+    loss_db: float
+
+    @property
+    def words(self) -> str:
+        """The share in words."""
+        return {0.5: "half", 0.25: "a quarter"}.get(self.share, f"{self.share:.0%}")
+
+
+class LightBudget(Record):
+    """Prediction of `denoscope.acquisition.light_budget`.
+
+    Attributes
+    ----------
+    psnr_db
+        Predicted PSNR of the denoised picture as it was recorded; its range is that of the denoised frames.
+    steps
+        At less light.
+    dark, read_noise, photons
+        Counts without light and variance of the camera without light, in counts, as they were taken; photons a pixel.
+    """
+
+    psnr_db: float
+    steps: list[LightStep] = Field(default_factory=list)
+    dark: float = 0.0
+    read_noise: float = 0.0
+    photons: float | None = None
+    _pictures: list[Any] = PrivateAttr(default_factory=list)
+
+    @property
+    def pictures(self) -> list[Any]:
+        """Raw, denoised, and denoised at less light, (H, W) each; empty unless they were asked for."""
+        return self._pictures
+
+    def keep_pictures(self, pictures: list[Any]) -> None:
+        """Keep pictures to be drawn."""
+        self._pictures = pictures
+
+    def sentence(self) -> str:
+        """Return the prediction as one sentence."""
+        parts = [f"{step.words} {step.psnr_db:.1f} dB ({step.loss_db:.1f} dB less)" for step in self.steps]
+        return f"Light: the denoised picture has about {self.psnr_db:.1f} dB; at {' and at '.join(parts)} of the light"
+
+
 class TracesRecord(Record):
     """Traces of regions that were written.
 
@@ -474,6 +532,10 @@ class SessionReport(Record):
         Command that computes what was skipped; None where nothing is left to compute.
     hook
         Of a session beside another program's acquisition: where its frames went.
+    on_denoised
+        Frames handed to a function of the user's program; None without one.
+    traces, triggers
+        Traces of regions that were written, and what each trigger did.
     """
 
     schema_version: int = REPORT_SCHEMA
@@ -494,6 +556,9 @@ class SessionReport(Record):
     keep_raw: bool = True
     fill_command: str | None = None
     hook: HookCounts | None = None
+    on_denoised: CallbackCounts | None = None
+    traces: TracesRecord | None = None
+    triggers: list[TriggerRecord] = Field(default_factory=list)
 
     @classmethod
     def read(cls, run: Path | str) -> Self:
@@ -521,11 +586,14 @@ class HookReport(HookCounts):
         What went wrong, in one sentence; None where nothing did.
     report
         Report of the denoising process; None where it did not finish.
+    on_denoised
+        Denoised frames handed to a function of the user's program; None without one.
     """
 
     schema_version: int = 2
     problem: str | None = None
     report: SessionReport | None = None
+    on_denoised: CallbackCounts | None = None
 
 
 class RequestAnswer(Record):
@@ -571,6 +639,8 @@ class Denoising(_Written):
         Files that were written.
     frames, frame_s, resumed_from
         Frames in it, mean time a frame in seconds, and frames that were there already.
+    traces
+        Traces of regions that were written; None where none were asked for.
     source
         Pixel size, frame rate, channel and more of the movie, as its file tells them.
     notes, movie_note
@@ -588,6 +658,7 @@ class Denoising(_Written):
     std: Path | None = None
     resumed_from: int = 0
     movie_note: str = ""
+    traces: TracesRecord | None = None
     source: SourceRecord = Field(default_factory=SourceRecord)
     noise: NoiseCheck | None = None
     incomplete: list[str] = Field(default_factory=list)

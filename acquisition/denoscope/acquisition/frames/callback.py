@@ -15,6 +15,8 @@ from .mailbox import EVERY, NEWEST, Mailbox
 
 __all__ = ["CallbackThread"]
 
+_PATIENCE_S = 5.0
+
 
 class CallbackThread:
     """Hand frames to a function one after the other.
@@ -46,10 +48,10 @@ class CallbackThread:
         """Hand over a frame; never waits."""
         self._box.offer(frame)
 
-    def close(self, patience_s: float = 5.0) -> None:
+    def close(self, patience_s: float | None = None) -> None:
         """Let the frames that wait be seen, for so many seconds at most."""
         self._box.close()
-        self._thread.join(patience_s)
+        self._thread.join(_PATIENCE_S if patience_s is None else patience_s)
         if self._thread.is_alive():
             self._box.close(empty=True)
             self._thread.join(0.1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -61,6 +61,11 @@ class LiveFrame:
     core_lag_s: float = 0.0
     tags: Mapping[str, Any] = field(default_factory=dict)
     traces: FrameTraces | None = None
+
+    def detached(self) -> LiveFrame:
+        """Return the frame with arrays of its own, for a program that may keep it for long."""
+        std = None if self.std is None else self.std.copy()
+        return replace(self, raw=self.raw.copy(), denoised=self.denoised.copy(), std=std)
 
     @property
     def delay_s(self) -> float:

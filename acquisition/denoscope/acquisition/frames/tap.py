@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -132,17 +132,37 @@ class FrameTap:
 
 
 class _TappedDenoiser:
-    """A denoiser whose input is seen."""
+    """A denoiser whose input is seen; all else is the denoiser's own."""
 
     def __init__(self, denoiser: Denoiser, hold: Callable[[npt.NDArray[Any], FrameMeta], None]) -> None:
         self._denoiser: Any = denoiser
         self._hold = hold
+        # One in another process takes frames ahead of its answers.
+        self._hand_over: Callable[..., list[Denoised]] = getattr(denoiser, "begin", denoiser.push)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._denoiser, name)
 
     @property
     def counters(self) -> StreamCounters:
         """Counts of the pushed frames: denoised, dropped and held."""
         counters: StreamCounters = self._denoiser.counters
         return counters
+
+    @property
+    def under_way(self) -> int:
+        """Frames that the denoiser was given and has not answered yet."""
+        return int(getattr(self._denoiser, "under_way", 0))
+
+    def begin(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        """Hand over one frame, ahead of the answer where the denoiser takes it so."""
+        self._hold(frame, meta)
+        return self._hand_over(frame, meta, skip=skip)
+
+    def collect(self) -> list[Denoised]:
+        """Wait for the oldest frame under way; return its outputs."""
+        outputs: list[Denoised] = self._denoiser.collect() if self.under_way else []
+        return outputs
 
     def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
         """Push one frame; return the outputs that are due."""
@@ -153,16 +173,6 @@ class _TappedDenoiser:
     def flush(self) -> list[Denoised]:
         """Return the outputs of all frames still held."""
         outputs: list[Denoised] = self._denoiser.flush()
-        return outputs
-
-    def learned(self) -> Mapping[str, Any]:
-        """Return what the denoiser has found out."""
-        learned: Mapping[str, Any] = self._denoiser.learned()
-        return learned
-
-    def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
-        """Begin one of the denoiser's streams anew; return its outputs until then."""
-        outputs: list[Denoised] = self._denoiser.restart(key, recalibrate=recalibrate)
         return outputs
 
 

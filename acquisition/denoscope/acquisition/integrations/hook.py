@@ -20,18 +20,23 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition.errors import OutputExists, SourceFailed, one_line
+from denoscope.acquisition.frames.callback import CallbackThread
+from denoscope.acquisition.frames.live_frame import LiveFrame
+from denoscope.acquisition.frames.mailbox import EVERY, NEWEST, Mailbox
+from denoscope.acquisition.frames.pipe import EVENT, FrameReader
 from denoscope.acquisition.processes.child import start_child
+from denoscope.acquisition.regions.reading import found_radius
 from denoscope.acquisition.results import HookCounts, HookReport, SessionReport
 from denoscope.acquisition.sinks.live import LiveFormat
 from denoscope.acquisition.sources.pipe import pack_end, pack_frame
@@ -43,6 +48,9 @@ HOOK_REPORT = "hook.json"
 _READY_S = 120.0
 _FAILED = "hook failed"
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+OnDenoised = Callable[[LiveFrame], object] | Literal["frames"]
+
+
 _Item = tuple[npt.NDArray[Any], int, float, Mapping[str, Any]]
 
 
@@ -83,6 +91,10 @@ class Follower:
         Of the session, as for `denoscope.acquisition.make_settings`, without ``core``.
     queue_mb
         Frames that may wait for the denoising process, in MB.
+    on_denoised
+        Function that gets denoised frames, in a thread of this process; ``"frames"`` for `frames`; None for neither.
+    newest_only
+        Give the function the newest frame only.
 
     Raises
     ------
@@ -90,7 +102,14 @@ class Follower:
         When the settings, the bundle or the backend do not work; before the acquisition starts.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, queue_mb: float) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        queue_mb: float,
+        on_denoised: OnDenoised | None = None,
+        newest_only: bool = False,
+    ) -> None:
         self.output = Path(settings["output"])
         self._limit_bytes = int(queue_mb * 2**20)
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
@@ -103,6 +122,12 @@ class Follower:
         self._ready = threading.Event()
         self._finished: HookReport | None = None
         self._words: list[str] = []
+        self._box: Mailbox | None = None
+        self._callback: CallbackThread | None = None
+        if on_denoised == "frames":
+            self._box = Mailbox(NEWEST if newest_only else EVERY)
+        elif callable(on_denoised):
+            self._callback = CallbackThread(on_denoised, newest=newest_only)
         self._process = start_child("denoscope.acquisition.integrations.hook_process", polite=True)
         self._threads = [
             threading.Thread(target=self._send, name="denoscope-hook", daemon=True),
@@ -210,19 +235,47 @@ class Follower:
             pipe.close()
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        pipe = cast("BinaryIO", self._process.stdout)
+        frames = FrameReader()
+        for line in iter(pipe.readline, b""):
             try:
                 event = json.loads(line)
             except ValueError:
                 continue
-            if event.get("event") == "ready":
+            if event.get("event") == EVENT:
+                try:
+                    self._hand_over(frames.read(event, pipe))
+                except (ValueError, KeyError, TypeError, OSError) as error:
+                    self._problem = (
+                        self._problem or f"denoised frames were lost on their way ({one_line(error)})"
+                    )
+            elif event.get("event") == "ready":
                 self._ready.set()
             elif event.get("event") == "finished":
                 self._report = SessionReport.model_validate(event["report"])
             elif event.get("event") == "failed":
                 self._problem = self._problem or str(event["message"])
         self._ready.set()
+
+    def _hand_over(self, frame: LiveFrame) -> None:
+        """Let the user's program have a denoised frame; never waits for it."""
+        for taker in (self._box, self._callback):
+            if taker is not None:
+                taker.offer(frame)
+
+    def frames(self) -> Iterator[LiveFrame]:
+        """Yield denoised frames until `finish`; for a loop in a thread of its own.
+
+        Raises
+        ------
+        InvalidInput
+            When the follower was not made with ``on_denoised="frames"``.
+        """
+        if self._box is None:
+            raise InvalidInput(
+                "frames() needs hook(..., on_denoised='frames'), so that frames are sent back."
+            )
+        return iter(self._box)
 
     def _overhear(self) -> None:
         assert self._process.stderr is not None
@@ -292,6 +345,7 @@ class Follower:
                 f"the denoising process did not end within {timeout_s:g} s and was ended by force"
             )
         self._kill()
+        self._close_frames()
         with self._lock:
             left = self._seen - self._sent - sum(self._dropped.values())
             if left:
@@ -299,8 +353,16 @@ class Follower:
         if self._report is None and self._problem is None and self._seen:
             self._problem = self._why_it_ended()
         self._finished = HookReport(**self._counts().model_dump(), problem=self._problem, report=self._report)
+        self._finished.on_denoised = None if self._callback is None else self._callback.counts
         self._write(self._finished)
         return self._finished
+
+    def _close_frames(self) -> None:
+        if self._box is not None:
+            self._box.close()
+        if self._callback is not None:
+            self._callback.close()
+            self._problem = self._problem or self._callback.problem()
 
     def _write(self, result: HookReport) -> None:
         try:
@@ -344,6 +406,14 @@ def hook(
     lag_s: float = 5.0,
     queue_mb: float = 256.0,
     keep_raw: bool = False,
+    on_denoised: OnDenoised | None = None,
+    newest_only: bool = False,
+    regions: Path | str | None = None,
+    dark: float = 0.0,
+    trigger: Sequence[str] = (),
+    hold_off_s: float = 1.0,
+    trigger_limit: int | None = None,
+    dry_run: bool = False,
     denoised_format: LiveFormat = "ome-tiff",
 ) -> Follower:
     """Return an ``image_process_fn`` for pycromanager's ``Acquisition`` that denoises beside it.
@@ -362,6 +432,16 @@ def hook(
         Write ``raw.tif`` too. The acquisition's own dataset holds every raw frame, so it is off.
     denoised_format
         Of the denoised movie: ``ome-tiff``, ``ome-zarr`` or ``ndtiff``.
+
+    on_denoised
+        Called with each denoised frame (`LiveFrame`, the raw frame of the same number with it), in a thread of this
+        process; or ``"frames"``, for a loop over `Follower.frames`. A function that is slow or raises costs the
+        acquisition nothing.
+    newest_only
+        Give the function the newest frame only, instead of every frame in order.
+    regions, dark, trigger, hold_off_s, trigger_limit, dry_run
+        As for `denoscope.acquisition.SessionSettings`. Triggers can send a line to a socket or a serial port; what
+        moves the microscope is best done in `on_denoised`.
 
     Raises
     ------
@@ -390,6 +470,14 @@ def hook(
         output,
         queue_mb,
         keep_raw=keep_raw,
+        on_denoised=on_denoised,
+        newest_only=newest_only,
+        regions=regions,
+        dark=dark,
+        trigger=list(trigger),
+        hold_off_s=hold_off_s,
+        trigger_limit=trigger_limit,
+        dry_run=dry_run,
         bundle=str(Path(bundle).absolute()) if Path(bundle).is_dir() else str(bundle),
         look_ahead=look_ahead,
         backend=backend,
@@ -401,18 +489,37 @@ def hook(
     )
 
 
-def open_follower(output: Path | str, queue_mb: float, *, keep_raw: bool, **settings: Any) -> Follower:
+def open_follower(
+    output: Path | str,
+    queue_mb: float,
+    *,
+    keep_raw: bool,
+    on_denoised: OnDenoised | None,
+    newest_only: bool,
+    regions: Path | str | None,
+    **settings: Any,
+) -> Follower:
     """Return a follower whose denoising process runs; `hook` and `attach` share this."""
     if queue_mb <= 0:
         raise InvalidInput(f"queue_mb is {queue_mb:g}, and frames need room to wait in; give more than 0.")
     folder = Path(output).absolute()
     if (folder / HOOK_REPORT).exists():
         raise OutputExists(f"{folder / HOOK_REPORT} exists and is never overwritten; name another output.")
+    if regions is not None and found_radius(str(regions)) is None:
+        if not Path(regions).exists():
+            raise InvalidInput(
+                f"`regions` {regions}: there is no such file; name one, or find to find cells."
+            )
+        regions = Path(regions).absolute()
     words = {
+        "regions": None if regions is None else str(regions),
+        "send_frames": on_denoised is not None,
         "output": str(folder),
         "keep_raw": keep_raw,
         "picture": keep_raw,
         # The process is our own already; raw frames that it writes must survive a crash of the denoiser.
         "denoiser": "process" if keep_raw else "thread",
     }
-    return Follower({**words, **settings}, queue_mb=queue_mb)
+    return Follower(
+        {**words, **settings}, queue_mb=queue_mb, on_denoised=on_denoised, newest_only=newest_only
+    )

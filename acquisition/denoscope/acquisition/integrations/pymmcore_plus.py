@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,7 @@ from typing import Any
 from denoscope.acquisition.sinks.live import LiveFormat
 from denoscope.runtime import InvalidInput
 
-from .hook import Follower, open_follower
+from .hook import Follower, OnDenoised, open_follower
 
 __all__ = ["Following", "attach"]
 
@@ -136,6 +136,14 @@ def attach(
     lag_s: float = 5.0,
     queue_mb: float = 256.0,
     keep_raw: bool = True,
+    on_denoised: OnDenoised | None = None,
+    newest_only: bool = False,
+    regions: Path | str | None = None,
+    dark: float = 0.0,
+    trigger: Sequence[str] = (),
+    hold_off_s: float = 1.0,
+    trigger_limit: int | None = None,
+    dry_run: bool = False,
     denoised_format: LiveFormat = "ome-tiff",
 ) -> Following:
     """Return a context manager that denoises what a pymmcore-plus core acquires inside its block.
@@ -158,6 +166,9 @@ def attach(
     denoised_format
         As for `hook`.
 
+    on_denoised, newest_only, regions, dark, trigger, hold_off_s, trigger_limit, dry_run
+        As for `hook`.
+
     Raises
     ------
     DenoscopeError
@@ -178,6 +189,14 @@ def attach(
         output,
         queue_mb,
         keep_raw=keep_raw,
+        on_denoised=on_denoised,
+        newest_only=newest_only,
+        regions=regions,
+        dark=dark,
+        trigger=list(trigger),
+        hold_off_s=hold_off_s,
+        trigger_limit=trigger_limit,
+        dry_run=dry_run,
         bundle=str(Path(bundle).absolute()) if Path(bundle).is_dir() else str(bundle),
         look_ahead=look_ahead,
         backend=backend,

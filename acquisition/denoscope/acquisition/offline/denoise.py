@@ -28,6 +28,7 @@ from .input_watch import WatchedMovie, sample_hash
 from .journal import Journal
 from .movie_about import about_movie, checked_run, movie_of
 from .outputs import check_files, check_output, give_name, locked, partial_of
+from .traces import MovieTraces, traces_name
 
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie, CameraCalibration, Denoised, Stream
@@ -48,6 +49,9 @@ def denoise_movie(
     backend: str = "auto",
     look_ahead: int | None = None,
     std: Path | str | None = None,
+    regions: Path | str | None = None,
+    traces: Path | str | None = None,
+    dark: float = 0.0,
     channel: str | None = None,
     plane: str | None = None,
     position: str | None = None,
@@ -77,6 +81,13 @@ def denoise_movie(
         the window it knows from its averages.
     std
         BigTIFF to write with the predicted standard deviation, float32, in the movie's units.
+    regions
+        File with regions, or ``find`` or ``find:RADIUS``, whose traces are written; see
+        `denoscope.acquisition.read_regions`. They are those that `denoscope.acquisition.live` writes.
+    traces
+        File for the traces; None for one beside the output, ``clean_traces.csv`` for ``clean.ome.tif``.
+    dark
+        Counts of the camera without light, which are no light in dF/F.
     channel, plane, position
         Which, where the movie has several.
     interleaved
@@ -122,9 +133,17 @@ def denoise_movie(
         raise InvalidInput(
             f"`dask` writes OME-Zarr only, frames in any order: name `output` {output.stem}.ome.zarr, without `std`."
         )
+    if dask is not None and regions is not None:
+        raise InvalidInput(
+            "`regions` needs frames in order, which `dask` does not do: leave one of them out."
+        )
+    if traces is not None and regions is None:
+        raise InvalidInput(f"`traces` {traces} needs `regions`: name a file with regions, or find.")
     check_files([movie], output, std)
     work = _Work(movie, output, std, camera, float32, Cut(0, chunk, warm_up), on_frame, resume=resume)
     work.fix_line_offset = fix_line_offset
+    if regions is not None:
+        work.regions = str(regions), traces_name(output) if traces is None else Path(traces), dark
     with ExitStack() as stack:
         work.unlocked = stack.enter_context(locked(output, std, journal=work.journal.exists()))
         work.open_movie(channel, plane, position, interleaved, frames)
@@ -173,6 +192,8 @@ class _Work:
         self.movie, self.output, self.std, self.camera = movie_of(movie), output, std, camera
         self.float32 = float32
         self.fix_line_offset = False
+        self.regions: tuple[str, Path, float] | None = None
+        self.traces: MovieTraces | None = None
         self.cut, self.on_frame = cut, on_frame
         self.partial = partial_of(output)
         self.partial_std = None if std is None else partial_of(std)
@@ -220,6 +241,7 @@ class _Work:
             "float32": self.float32,
             "fix_line_offset": self.fix_line_offset,
             "standard_deviation": None if self.std is None else self.std.name,
+            **({} if self.regions is None else {"regions": [self.regions[0], self.regions[2]]}),
             "frames_a_chunk": [self.cut.chunk, self.cut.warm_up],
         }
         self.frames: AnyMovie = frames if self.camera is None else self.camera.correct_movie(frames)
@@ -250,7 +272,7 @@ class _Work:
         self, stack: ExitStack, bundle: str, backend: str, look_ahead: int | None, *, resume: bool
     ) -> None:
         """Open the stream, calibrated by the movie's first frames or as the interrupted run was."""
-        from denoscope.runtime import Intensity, ScannerArtefacts, Stream, calibrate_stream
+        from denoscope.runtime import Bundle, Intensity, ScannerArtefacts, Stream, calibrate_stream
 
         journal, known = self.journal, {}
         if not resume:
@@ -264,12 +286,14 @@ class _Work:
                 "scanner": ScannerArtefacts(**journal.job.get("scanner", {})),
             }
             backend = journal.job["backend"] if backend == "auto" else backend
+        opened = Bundle.load(bundle)
+        measures_std = self.regions is not None and opened.manifest.predicts_std
         self.stream: Stream = stack.enter_context(
             Stream(
-                bundle,
+                opened,
                 backend,
                 look_ahead=look_ahead,
-                std=self.std is not None,
+                std=self.std is not None or measures_std,
                 fix_line_offset=self.fix_line_offset,
                 **known,
             )
@@ -318,6 +342,8 @@ class _Work:
         if self.journal.complete:  # only the names are missing
             return
         keep = done if self.resumed else None
+        if self.regions is not None:
+            self._open_traces(stack, self.regions, keep)
         layout = Layout(self.info, (StreamKey(),), self.length, times_s=self.about.times_s)
         self.sink: MovieSink = open_sink(self.output, self.partial, layout, keep=keep)
         stack.callback(self.sink.close)
@@ -332,6 +358,12 @@ class _Work:
             )
         if not self.resumed:
             self._save()
+
+    def _open_traces(self, stack: ExitStack, regions: tuple[str, Path, float], keep: int | None) -> None:
+        where, path, dark = regions
+        shape = self.frames.shape[1], self.frames.shape[2]
+        self.traces = MovieTraces(path, where, dark=dark, shape=shape, done=keep)
+        stack.callback(self.traces.close)
 
     def _frames_on_disk(self) -> int:
         finished = [chunk for chunk in self.cut if chunk.index in self.journal.chunks]
@@ -424,6 +456,9 @@ class _Work:
         if self.deviations is not None:
             assert out.std is not None
             self.deviations.append(out.std)
+        if self.traces is not None:
+            raw = self.frames[out.meta.number]
+            self.traces.add(out, raw, page=self.first + out.meta.number, time_s=time_s)
         # Counted in one step, so that an interruption finds number and hash in agreement.
         frames, chain = self.journal.half
         self.journal.half = frames + 1, self.watched.chain(chain, out.meta.number)
@@ -437,6 +472,8 @@ class _Work:
         self.sink.sync()
         if self.deviations is not None:
             self.deviations.sync()
+        if self.traces is not None:
+            self.traces.sync()
         self._note_findings()
         self.journal.write()
         self.saved_s = time.perf_counter()
@@ -458,12 +495,14 @@ class _Work:
         for path in filter(None, (self.std, self.output)):
             if partial_of(path).exists() or not path.exists():
                 give_name(partial_of(path), path)
+        written = None if self.traces is None else self.traces.finish()
         self.journal.remove()
         new = self.done - self.resumed_from
         guard = self.journal.guard
         return Denoising(
             output=self.output,
             std=self.std,
+            traces=written,
             frames=self.done,
             frame_s=(time.perf_counter() - self.started_s) / max(new, 1),
             resumed_from=self.resumed_from,

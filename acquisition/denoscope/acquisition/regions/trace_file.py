@@ -157,6 +157,8 @@ class TraceFile:
         Counts without light.
     keep
         Lines of frames to keep of a file that is continued; None for a new file.
+    about
+        Name that the file will get, and ``.json`` with it; None for `path`.
 
     Raises
     ------
@@ -166,7 +168,15 @@ class TraceFile:
         When the disk refuses.
     """
 
-    def __init__(self, path: Path, regions: Regions, *, dark: float = 0.0, keep: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        regions: Regions,
+        *,
+        dark: float = 0.0,
+        keep: int | None = None,
+        about: Path | None = None,
+    ) -> None:
         self.path = path
         self.lines = keep or 0
         if keep is None:
@@ -180,7 +190,7 @@ class TraceFile:
             self._file = path.open("r+b", buffering=0)
             self._file.truncate(_end_of_line(path, keep + 1))
             self._file.seek(0, os.SEEK_END)
-        about = {
+        described = {
             "regions": dict(zip(regions.names, regions.sizes.tolist(), strict=True)),
             "from": regions.origin,
             "dark": dark,
@@ -196,7 +206,9 @@ class TraceFile:
                 "dff_*": "(denoised - baseline) / (baseline - dark)",
             },
         }
-        path.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (about or path).with_suffix(".json").write_text(
+            json.dumps(described, indent=2) + "\n", encoding="utf-8"
+        )
         self._values = ",".join(["%.9g"] * (len(_KINDS) * len(regions))) + "\n"
 
     def append(self, page: int, frame: int, time_s: float | None, stream: str, traces: FrameTraces) -> None:

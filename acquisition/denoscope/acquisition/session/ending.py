@@ -60,6 +60,8 @@ def finish(run: OpenRun, supervisor: Supervisor, caught: Interrupts) -> tuple[Se
     view = run.view
     if view is not None:
         supervisor.beside("closing the view", lambda: run.notes.extend(view.finish(run.session.status())))
+    seen = SessionReport()
+    supervisor.beside("closing what looked at the frames", lambda: _close_watchers(run, seen))
     status = run.session.status()
     origin = SessionProvenance.model_validate(run.provenance)
     origin.bundle_path = run.files.bundle_path
@@ -77,10 +79,18 @@ def finish(run: OpenRun, supervisor: Supervisor, caught: Interrupts) -> tuple[Se
         routes=run.routes,
     )
     report.guard = guard
+    report.on_denoised, report.traces, report.triggers = seen.on_denoised, seen.traces, seen.triggers
     report.forecast = run.forecast.as_json()
     report.keep_raw = run.settings.keep_raw
     report.frames.not_denoised = skipped.record()
     return report, skipped
+
+
+def _close_watchers(run: OpenRun, seen: SessionReport) -> None:
+    problems, notes = run.watchers.finish(seen)
+    run.notes.extend(notes)
+    for problem in problems:
+        run.session.add_problem(problem)
 
 
 def _say_rescued(run: OpenRun) -> None:

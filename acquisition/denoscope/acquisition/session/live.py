@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoscope.acquisition.contracts import Denoiser
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.frames.mailbox import Mailbox
 from denoscope.acquisition.processes.signals import interrupts
 from denoscope.acquisition.results import SessionReport
 from denoscope.acquisition.sources import Source
+from denoscope.acquisition.triggers.trigger import Trigger
 from denoscope.runtime import DenoscopeError
 
 from .control import SessionControl
@@ -22,6 +24,7 @@ from .report import write_report
 from .settings import SessionSettings, make_settings
 from .skipped import fill_skipped
 from .supervisor import OnStatus, Supervisor
+from .watchers import OnDenoised, Watchers
 
 if TYPE_CHECKING:
     from denoscope.acquisition.view.link import LiveView
@@ -39,6 +42,9 @@ def live(
     control: SessionControl | None = None,
     arm: Arm | None = None,
     view: LiveView | None = None,
+    on_denoised: OnDenoised | Mailbox | None = None,
+    newest_only: bool = False,
+    triggers: Sequence[Trigger] = (),
     on_fill: Callable[[int, int], None] = lambda _done, _total: None,
     **values: Any,
 ) -> SessionReport:
@@ -62,6 +68,14 @@ def live(
         default a forecast with a problem is refused unless ``settings.force``.
     view
         Shows the session; closed at the end.
+    on_denoised
+        Called with each denoised frame (`LiveFrame`, which has the raw frame of the same number, the predicted
+        deviation and the times), from a thread that the recording does not wait for. Frames that a slow function
+        misses, and errors that it raises, are counted and said in the report.
+    newest_only
+        Give the function the newest frame only, instead of every frame in order.
+    triggers
+        Beside those of the settings: `Trigger` with functions of the program, for example.
     on_fill
         Called with the number of raw frames done, and of all, while skipped frames are computed at the end.
     **values
@@ -90,11 +104,12 @@ def live(
     'the camera stopped by itself'
     """
     settings = make_settings(**values) if settings is None else settings
+    watchers = Watchers(settings, on_denoised, newest_only=newest_only, triggers=triggers)
     with interrupts() as caught:
         with ExitStack() as stack:
             if view is not None:
                 stack.callback(view.close)
-            run = open_run(settings, stack, source=source, wrap=wrap, arm=arm, view=view)
+            run = open_run(settings, stack, source=source, wrap=wrap, arm=arm, view=view, watchers=watchers)
             caught.listener = _is_counted
             run.session.start()
             run.files.keep()

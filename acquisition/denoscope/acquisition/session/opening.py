@@ -21,6 +21,7 @@ from denoscope.acquisition.raw.disk import free_bytes
 from denoscope.acquisition.sinks.live import check_live_format
 from denoscope.acquisition.sources import Part, Source, open_source
 from denoscope.acquisition.sources.movies import read_movie
+from denoscope.runtime import Bundle, DenoscopeError
 
 from .forecast import Arm, Forecast, Load, make_forecast, refused
 from .lane import QUEUE_FRAMES, DenoiseLane
@@ -28,6 +29,7 @@ from .metrics import Gauges, MetricsServer, metrics_address
 from .run_files import RunFiles, existing_parent, open_files, refuse_existing
 from .session import Session
 from .settings import SessionSettings
+from .watchers import Watchers
 
 if TYPE_CHECKING:
     from denoscope.acquisition.contracts import DenoisedSink, RawSink
@@ -63,6 +65,8 @@ class OpenRun:
         What records and denoises, and its numbers for a metrics server.
     view
         Shows the session, or None.
+    watchers
+        Look at the denoised frames.
     notes
         Sentences for the user; more are added until the report is written.
     """
@@ -82,6 +86,7 @@ class OpenRun:
     session: Session
     gauges: Gauges
     view: LiveView | None
+    watchers: Watchers
     notes: list[str]
 
     @property
@@ -98,6 +103,7 @@ def open_run(
     wrap: Callable[[Any], Denoiser] | None = None,
     arm: Arm | None = None,
     view: LiveView | None = None,
+    watchers: Watchers | None = None,
 ) -> OpenRun:
     """Open source, denoiser and files; `stack` closes them.
 
@@ -109,6 +115,8 @@ def open_run(
         Closes everything; files are removed with it unless ``files.keep`` was called.
     source, wrap, arm, view
         As for `live`.
+    watchers
+        Look at the denoised frames; None for those that the settings ask for.
 
     Raises
     ------
@@ -122,7 +130,8 @@ def open_run(
     metrics = _open_metrics(settings, stack)
     camera = load_camera(settings.camera_gain, settings.camera_offset, settings.camera_roi)
     convert = conversion(camera, float32=settings.float32)
-    denoiser = _open_denoiser(settings)
+    watchers = watchers or Watchers(settings)
+    denoiser = _open_denoiser(settings, watchers)
     stack.callback(denoiser.close)
     denoiser.provenance.update(
         camera=None if camera is None else camera.describe(),
@@ -141,12 +150,15 @@ def open_run(
     if view is not None:
         view.wait()
     files = open_files(settings, stack, info, given, forecast, denoiser.provenance, notes)
-    sinks: tuple[RawSink, DenoisedSink] = (files.raw, files.movie)
+    stack.callback(watchers.close)
+    files.watch(watchers, info.shape, source.core)
+    sinks: tuple[RawSink, DenoisedSink] = (files.raw, watchers.sink(files.movie))
     if view is not None:
         view.open(settings, info)
         sinks = view.shown(*sinks)
     routes = Routes(settings.streams)
-    converted = denoiser if convert is None else ConvertingDenoiser(denoiser, convert)
+    seen = watchers.denoiser(denoiser)
+    converted = seen if convert is None else ConvertingDenoiser(seen, convert)
     lane = DenoiseLane(
         wrap(converted) if wrap else converted,
         sinks[1],
@@ -185,6 +197,7 @@ def open_run(
         session=session,
         gauges=gauges,
         view=view,
+        watchers=watchers,
         notes=notes,
     )
 
@@ -197,18 +210,26 @@ def _open_metrics(settings: SessionSettings, stack: ExitStack) -> MetricsServer 
     return metrics
 
 
-def _open_denoiser(settings: SessionSettings) -> SessionDenoiser:
+def _open_denoiser(settings: SessionSettings, watchers: Watchers) -> SessionDenoiser:
     request = DenoiserRequest(
         settings.bundle,
         settings.backend,
         settings.look_ahead,
         settings.threads,
-        std=settings.std,
+        std=settings.std or (watchers.wants_std and predicts_std(settings.bundle)),
         fix_line_offset=settings.fix_line_offset,
     )
     if settings.denoiser == "thread":
         return LocalDenoiser(request)
     return RemoteDenoiser(request, patience_s=settings.patience_s)
+
+
+def predicts_std(bundle: str) -> bool:
+    """Return whether a bundle predicts standard deviations; False where it cannot be opened, which is said later."""
+    try:
+        return Bundle.load(bundle).manifest.predicts_std
+    except (DenoscopeError, OSError):
+        return False
 
 
 def _source_of(settings: SessionSettings) -> Source:

@@ -22,6 +22,7 @@ from denoscope.runtime import DenoscopeError
 from .forecast import Forecast
 from .log import LOG, EventLog
 from .settings import SessionSettings
+from .watchers import Watchers
 
 __all__ = ["RunFiles", "existing_parent", "open_files", "refuse_existing"]
 
@@ -52,6 +53,18 @@ class RunFiles:
     log: EventLog
     bundle_path: str | None
     unused: ExitStack
+
+    def watch(self, watchers: Watchers, shape: tuple[int, int], core: Any) -> None:
+        """Open what looks at denoised frames, with its files in the run folder.
+
+        Raises
+        ------
+        DenoscopeError
+            When regions or triggers cannot be used.
+        """
+        watchers.prepare(shape, core, lambda event, **values: self.log.write(event, **values))
+        self.unused.callback(watchers.remove_files)
+        watchers.open_files()
 
     def keep(self) -> None:
         """Keep the files, because the camera runs."""

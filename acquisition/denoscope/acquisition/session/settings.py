@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from denoscope.acquisition.sinks.live import LiveFormat
+from denoscope.acquisition.triggers.trigger import Trigger, parse_trigger
 from denoscope.runtime import InvalidInput
 
 __all__ = ["SessionSettings", "make_settings"]
@@ -81,6 +82,15 @@ class SessionSettings(BaseModel):
     camera_gain, camera_offset, camera_roi
         Calibration maps, and the region ``x,y,width,height`` of them that the frames show: frames are then
         denoised in photo-electrons. The raw recording stays as the camera gave it.
+    regions
+        File with regions whose traces are written to ``traces.csv``, or ``find`` or ``find:RADIUS`` to find cells in
+        the first denoised frames; see `denoscope.acquisition.read_regions`.
+    dark
+        Counts of the camera without light, which are no light in dF/F.
+    trigger
+        Conditions and actions, like ``region 3 dff > 0.5 for 2 frames then shutter close``.
+    hold_off_s, trigger_limit, dry_run
+        Of the triggers; see `denoscope.acquisition.Trigger`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -122,6 +132,30 @@ class SessionSettings(BaseModel):
     camera_gain: Path | None = None
     camera_offset: Path | None = None
     camera_roi: str | None = None
+    regions: str | None = None
+    dark: float = Field(0.0, ge=0, le=1e6)
+    trigger: tuple[str, ...] = ()
+    hold_off_s: float = Field(1.0, ge=0, le=1e6)
+    trigger_limit: int | None = Field(None, ge=1)
+    dry_run: bool = False
+
+    @field_validator("regions", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
+
+    def triggers(self) -> list[Trigger]:
+        """Return the triggers that the settings name.
+
+        Raises
+        ------
+        InvalidInput
+            When one is not understood.
+        """
+        return [
+            parse_trigger(text, hold_off_s=self.hold_off_s, limit=self.trigger_limit, dry_run=self.dry_run)
+            for text in self.trigger
+        ]
 
     @property
     def _paced(self) -> bool:
@@ -164,4 +198,5 @@ def make_settings(**values: Any) -> SessionSettings:
         raise InvalidInput(
             f"`movie` {settings.movie} is replayed by `core` demo, not by `core` {settings.core}."
         )
+    settings.triggers()
     return settings

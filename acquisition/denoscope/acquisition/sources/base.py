@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from denoscope.acquisition.contracts import Frame, SourceInfo
 
@@ -23,6 +23,11 @@ class Source(ABC):
     """
 
     patient: ClassVar[bool] = False
+
+    @property
+    def core(self) -> Any:
+        """Core of Micro-Manager that denoscope drives and another thread may call; None where there is none."""
+        return None
 
     @property
     def busy_s(self) -> float:

@@ -137,6 +137,11 @@ class ConfigSource(CoreSource):
             details={"config": str(config), "adapters": str(folder)},
         )
 
+    @property
+    def core(self) -> Any:
+        """Core of Micro-Manager, for triggers."""
+        return self._core
+
     def close(self) -> None:
         """Stop the camera and unload every device."""
         if self._core is not None:

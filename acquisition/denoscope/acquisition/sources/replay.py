@@ -25,6 +25,7 @@ from .movies import Movie
 __all__ = ["ReplaySource"]
 
 _LABEL = "ReplayCamera"
+_SHUTTER = "ReplayShutter"
 
 
 def _snake(name: str) -> str:
@@ -111,6 +112,27 @@ def _camera_class(unicore: Any) -> type[Any]:
     return ReplayCamera
 
 
+def _shutter_class(unicore: Any) -> type[Any]:
+    """Define a shutter that remembers its state, for triggers to be tried with."""
+
+    class ReplayShutter(unicore.ShutterDevice):  # type: ignore[misc]
+        """A shutter of no light; the movie is the same when it is closed."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._open = False
+
+        def get_open(self) -> bool:
+            """Return whether it is open."""
+            return self._open
+
+        def set_open(self, open: bool) -> None:  # noqa: A002  pymmcore-plus names it so
+            """Open or close it."""
+            self._open = open
+
+    return ReplayShutter
+
+
 class ReplaySource(CoreSource):
     """Replay a movie through pycromanager's Core.
 
@@ -152,6 +174,9 @@ class ReplaySource(CoreSource):
         core.loadPyDevice(_LABEL, self._device)
         core.initializeDevice(_LABEL)
         core.setCameraDevice(_LABEL)
+        core.loadPyDevice(_SHUTTER, _shutter_class(unicore)())
+        core.initializeDevice(_SHUTTER)
+        core.setShutterDevice(_SHUTTER)
         core.setCircularBufferMemoryFootprint(self._buffer_mb)
         launcher._PYMMCORES.append(core)
         self._core = Core()
@@ -173,6 +198,11 @@ class ReplaySource(CoreSource):
                 "passes": None if self._frames is None else self._frames / length,
             },
         )
+
+    @property
+    def core(self) -> Any:
+        """Core of Micro-Manager, for triggers."""
+        return self._core
 
     def _describe(self, kind: str, name: str, **more: Any) -> SourceInfo:
         info = super()._describe(kind, name, **more)

@@ -32,6 +32,10 @@ class SessionBar(QWidget):
         Called with the place of the stream to show.
     on_automatic
         Called with whether contrast follows the movie.
+    on_link
+        Called with whether both pictures have the same contrast.
+    on_snapshot
+        Called when the window is to be saved as a picture.
     """
 
     def __init__(
@@ -39,6 +43,8 @@ class SessionBar(QWidget):
         on_wish: Callable[[Wish], None],
         on_stream: Callable[[int], None],
         on_automatic: Callable[[bool], None],
+        on_link: Callable[[bool], None],
+        on_snapshot: Callable[[], None],
     ) -> None:
         super().__init__()
         self._on_wish = on_wish
@@ -53,17 +59,28 @@ class SessionBar(QWidget):
         self.streams.hide()
         self.automatic = QCheckBox("auto contrast")
         self.automatic.setChecked(True)
+        self.link = QCheckBox("link contrast")
+        self.link.setToolTip("Show raw and denoised with the same brightness limits")
+        self.link.setChecked(True)
+        self.number = QLabel("")
+        self.number.setToolTip("Raw and denoised show the same frame as long as denoised frames come")
+        self.snapshot = QPushButton("Snapshot")
+        self.snapshot.setToolTip("Save the window as a picture in the run folder")
+        self.snapshot.setEnabled(False)
         self.pause = QPushButton("Pause")
         self.pause.setToolTip("Denoise nothing for now; raw frames are still written")
         self.stop = QPushButton("Stop")
         self.stop.setToolTip("End the recording; what is buffered is still written and denoised")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(4, 2, 4, 2)
+        layout.addWidget(self.number)
         layout.addWidget(self.line, 1)
-        for widget in (self.streams, self.automatic, self.pause, self.stop):
+        for widget in (self.streams, self.automatic, self.link, self.snapshot, self.pause, self.stop):
             layout.addWidget(widget)
         self.streams.currentIndexChanged.connect(lambda place: on_stream(max(place, 0)))
         self.automatic.toggled.connect(on_automatic)
+        self.link.toggled.connect(on_link)
+        self.snapshot.clicked.connect(lambda: on_snapshot())
         self.pause.clicked.connect(self._toggle_pause)
         self.stop.clicked.connect(lambda: self._on_wish(Wish.STOP))
         self.say("waiting for the session", Level.CALM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QObject, QTimer
@@ -16,6 +17,7 @@ __all__ = ["Display"]
 
 _PERIOD_S = 1 / 30
 _STATUS_EVERY_S = 0.25
+_MOST_SNAPSHOTS = 10_000
 
 
 class Display(QObject):
@@ -33,7 +35,9 @@ class Display(QObject):
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self.panels = Panels(viewer, self._manual)
-        self.bar = SessionBar(self._ask, self._want, self._automatic)
+        self.bar = SessionBar(self._ask, self._want, self._automatic, self.panels.link, self._snapshot)
+        self._viewer = viewer
+        self._output: Path | None = None
         self.status: dict[str, Any] | None = None
         self.shown = 0
         self._board: Board | None = None
@@ -44,13 +48,34 @@ class Display(QObject):
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._tick)
 
-    def open(self, board: Board, shape: tuple[int, int]) -> None:
-        """Show a session that has left its first words on a board."""
+    def open(
+        self,
+        board: Board,
+        shape: tuple[int, int],
+        *,
+        pixel_um: float | None = None,
+        output: Path | None = None,
+    ) -> None:
+        """Show a session that has left its first words on a board.
+
+        Parameters
+        ----------
+        board
+            Where its frames are.
+        shape
+            ``(H, W)`` of the frames.
+        pixel_um
+            Edge of a pixel in micrometres, for the scale bar.
+        output
+            Run folder, where snapshots go.
+        """
         self.close()
+        self._output = output
+        self.bar.snapshot.setEnabled(output is not None)
         self._board, self._line, self.status = board, StatusLine(), None
         self.bar.begin()
         self.bar.say("waiting for the first frame", Level.CALM)
-        self.panels.open(shape)
+        self.panels.open(shape, pixel_um)
         board.beat()
         self._start(0.0)
 
@@ -84,7 +109,9 @@ class Display(QObject):
 
     def _look(self, board: Board, *, last: bool = False) -> None:
         now_s = time.perf_counter()
-        self.shown += self.panels.refresh(board, now_s)
+        if self.panels.refresh(board, now_s):
+            self.shown += 1
+            self.bar.number.setText(self.panels.number)
         if now_s - self._status_s < _STATUS_EVERY_S and not last:
             return
         self._status_s = now_s
@@ -92,6 +119,22 @@ class Display(QObject):
         if self.status is not None:
             self.bar.say(*self._line.write(self.status, now_s))
             self.bar.show_status(self.status)
+
+    def _snapshot(self) -> None:
+        """Save the canvas as ``snapshot-1.png`` and so on in the run folder."""
+        if self._output is None:
+            return
+        for number in range(1, _MOST_SNAPSHOTS):
+            path = self._output / f"snapshot-{number}.png"
+            if path.exists():
+                continue
+            try:
+                self._viewer.screenshot(str(path), canvas_only=True, flash=False)
+            except (OSError, AttributeError) as error:  # a viewer's model alone has no window
+                self.bar.say(f"the snapshot could not be saved: {error}", Level.WARNING)
+            else:
+                self.bar.say(f"saved {path.name}", Level.CALM)
+            return
 
     def _ask(self, wish: Wish) -> None:
         if self._board is not None:

@@ -173,7 +173,8 @@ class LiveDock(QWidget):
             if event["event"] == "opened":
                 self.words.setText(f"Recording into {event['output']}")
                 board = Board.follow(self.session.slab, event["name"], event["nbytes"])
-                self.display.open(board, (event["shape"][0], event["shape"][1]))
+                shape = event["shape"][0], event["shape"][1]
+                self.display.open(board, shape, pixel_um=event.get("pixel_um"), output=Path(event["output"]))
             elif event["event"] == "finished":
                 self._end(event["summary"], None)
             else:

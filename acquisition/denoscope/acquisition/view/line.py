@@ -29,13 +29,14 @@ class StatusLine:
     The line is ``BAD`` after an error, so too while denoising has failed and only raw frames are written;
     ``WARNING`` while outputs were skipped in the last ten seconds, frames never arrived, the disk has room
     for less than two minutes, or the session's answers stay away; ``GOOD`` while all is well; ``CALM``
-    before, after, and in a pause.
+    before, after, and in a pause, of which it says how old the denoised picture is.
     """
 
     def __init__(self) -> None:
         self._skipped = 0
         self._skipped_s = -_RECENT_S
         self._last: tuple[int, float] = (-1, 0.0)
+        self._emitted: tuple[int, float] = (-1, 0.0)
 
     def write(self, status: Mapping[str, Any], now_s: float) -> tuple[str, Level]:
         """Return the line for a status as `status_values` makes it.
@@ -52,8 +53,16 @@ class StatusLine:
             self._skipped, self._skipped_s = skipped, now_s
         if status["count"] != self._last[0]:
             self._last = (status["count"], now_s)
-        warnings = self._warnings(status, now_s)
+        if status["emitted"] != self._emitted[0]:
+            self._emitted = (status["emitted"], now_s)
+        ended = status["state"] == "finished"
+        warnings = [] if ended else self._warnings(status, now_s)
         parts = [*warnings, *_numbers(status, skipped)]
+        if status["state"] == "paused":
+            age_s = now_s - self._emitted[1]
+            parts.insert(
+                0, f"paused: the denoised picture is {age_s:.0f} s old, raw frames are still recorded"
+            )
         if status["problems"]:
             return " · ".join([status["problems"][-1], *parts]), Level.BAD
         if warnings:
@@ -66,7 +75,7 @@ class StatusLine:
         if status["state"] != "finished" and now_s - self._last[1] > _RECENT_S:
             warnings.append(f"no word from the session for {now_s - self._last[1]:.0f} s")
         if now_s - self._skipped_s < _RECENT_S:
-            warnings.append("too slow: skipping outputs")
+            warnings.append(_too_slow(status))
         if status["missing"]:
             warnings.append(f"{counted(status['missing'], 'frame')} never arrived")
         free, rate = status["free_bytes"], status["bytes_per_s"]
@@ -79,12 +88,20 @@ class StatusLine:
         return warnings
 
 
+def _too_slow(status: Mapping[str, Any]) -> str:
+    text = f"this computer denoises {status['fps_out']:.0f} of {status['fps_in']:.0f} frames/s"
+    if not status["keeps_raw"]:
+        return f"{text}: the rest is skipped"
+    later = "will be computed at the end" if status.get("fills", True) else "can be computed later"
+    return f"{text}: all raw frames are saved, the rest {later}"
+
+
 def _numbers(status: Mapping[str, Any], skipped: int) -> list[str]:
     latency = status["latency_s"]
     parts = [
         f"{status['state']} {status['elapsed_s']:.0f} s",
         f"{status['fps_in']:.1f} frames/s, {status['fps_out']:.1f} denoised",
-        f"latency {latency['p50'] * 1e3:.0f} ms, 99 %: {latency['p99'] * 1e3:.0f} ms"
+        f"delay {latency['p50'] * 1e3:.0f} ms (99 % within {latency['p99'] * 1e3:.0f} ms)"
         if "p50" in latency
         else ("catching up" if status["emitted"] else "calibrating"),
         f"skipped {skipped}",

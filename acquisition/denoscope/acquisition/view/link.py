@@ -51,6 +51,7 @@ class LiveView:
                 "bundle": settings.bundle,
                 "source": info.name,
                 "output": str(settings.output),
+                "pixel_um": info.pixel_size_um,
             }
         )
 

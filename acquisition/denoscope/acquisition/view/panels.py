@@ -35,15 +35,31 @@ class Panels:
         self._contrast: dict[Slot, AutoContrast] = {}
         self._contrast_s = 0.0
         self._setting = False
+        self._pixel_um = 1.0
+        self._numbers: dict[Slot, int | None] = dict.fromkeys(_NAMES)
         self.automatic = True
+        self.linked = True
 
-    def open(self, shape: tuple[int, int]) -> None:
-        """Begin anew with frames of a shape."""
+    @property
+    def number(self) -> str:
+        """Number of the frame that is shown, in words; empty before the first."""
+        raw, denoised = self._numbers[Slot.RAW], self._numbers[Slot.DENOISED]
+        if raw == denoised or raw is None:
+            return "" if denoised is None else f"frame {denoised}"
+        return f"raw frame {raw}" if denoised is None else f"raw frame {raw}, denoised {denoised}"
+
+    def open(self, shape: tuple[int, int], pixel_um: float | None = None) -> None:
+        """Begin anew with frames of a shape, with a scale bar where the size of a pixel is known."""
         self._orders = dict.fromkeys(_NAMES, 0)
+        self._numbers = dict.fromkeys(_NAMES)
+        self._pixel_um = pixel_um or 1.0
         self.forget_contrast()
         for slot in _NAMES:
             self._layer(slot).data = np.zeros(shape, np.uint16)
-            self._layer(slot).scale = (1, 1)
+            self._layer(slot).scale = (self._pixel_um, self._pixel_um)
+        bar = self._viewer.scale_bar
+        bar.visible = pixel_um is not None
+        bar.unit = None if pixel_um is None else "um"
         grid = self._viewer.canvas.grid
         grid.shape, grid.stride, grid.spacing, grid.enabled = (1, 2), 1, 0.02, True
         self._viewer.reset_view(margin=0.02)
@@ -61,6 +77,7 @@ class Panels:
                 continue
             fresh = True
             self._orders[slot] = picture.order
+            self._numbers[slot] = picture.number
             self._show(self._layer(slot), picture)
         if self.automatic and fresh and now_s - self._contrast_s >= _CONTRAST_EVERY_S:
             self._contrast_s = now_s
@@ -80,15 +97,21 @@ class Panels:
         finally:
             self._setting = False
         if old.shape != new.shape:
-            layer.scale = (picture.step, picture.step)
+            layer.scale = (picture.step * self._pixel_um, picture.step * self._pixel_um)
             self._viewer.reset_view(margin=0.02)
 
     def _set_contrast(self, now_s: float) -> None:
         self._setting = True
         try:
-            for slot, layer in self._layers.items():
-                if self._orders[slot]:
-                    layer.contrast_limits = self._contrast[slot].update(layer.data, now_s)
+            found = {
+                slot: self._contrast[slot].update(layer.data, now_s)
+                for slot, layer in self._layers.items()
+                if self._orders[slot]
+            }
+            # What is noise would set the limits of a linked raw picture, so the denoised one does.
+            for slot, limits in found.items():
+                both = found.get(Slot.DENOISED, limits) if self.linked else limits
+                self._layers[slot].contrast_limits = both
         finally:
             self._setting = False
 
@@ -102,7 +125,27 @@ class Panels:
             self._layers[slot] = layer
         return layer
 
-    def _contrast_changed(self, _event: Any = None) -> None:
-        if not self._setting and self.automatic and any(self._orders.values()):
+    def link(self, on: bool) -> None:
+        """Show both pictures with the same contrast limits, or each with its own."""
+        self.linked = on
+        if on and not self.automatic and Slot.DENOISED in self._layers:
+            self._follow(self._layers[Slot.DENOISED])
+        self._contrast_s = 0.0
+
+    def _follow(self, changed: Any) -> None:
+        self._setting = True
+        try:
+            for layer in self._layers.values():
+                if layer is not changed:
+                    layer.contrast_limits = changed.contrast_limits
+        finally:
+            self._setting = False
+
+    def _contrast_changed(self, event: Any = None) -> None:
+        if self._setting or not any(self._orders.values()):
+            return
+        if self.automatic:
             self.automatic = False
             self._on_manual()
+        if self.linked and event is not None:
+            self._follow(event.source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,16 @@ __all__ = ["Publisher", "ShownRaw", "ShownSink", "status_values"]
 _PERIOD_S = 1 / 60
 _WORDS = 300
 _LISTED = 100
+_ALONE_S = 1.0  # without a denoised frame for so long, raw frames are shown as they come
+_RECENT = 64  # raw frames that are kept for the denoised ones to come
+_RECENT_BYTES = 128 << 20
 
 
 class Publisher:
     """Puts what a viewer wants to see onto a board; never waits and never raises.
 
-    At most 60 frames a second are shown, and those of one stream: the one that the viewer wants.
+    At most 60 frames a second are shown, and those of one stream: the one that the viewer wants. Raw and denoised
+    are those of the same frame, as long as denoised frames come.
 
     Parameters
     ----------
@@ -47,6 +52,9 @@ class Publisher:
         self._lock = threading.Lock()
         self._streams: dict[StreamKey, int] = {}
         self._shown_s = {Slot.RAW: 0.0, Slot.DENOISED: 0.0}
+        self._recent: deque[tuple[StreamKey, int, npt.NDArray[Any]]] = deque(maxlen=_RECENT)
+        self._paired_s = 0.0
+        self._putting = threading.Lock()  # the slot of raw frames has two writers
         self.problem: str | None = None
 
     @property
@@ -59,15 +67,29 @@ class Publisher:
         """Show a raw frame; called by the thread that writes them, for each."""
         try:
             route = self._routes.of(frame)
-            if route is not None:
-                self._show(Slot.RAW, route.key, frame.pixels, frame.number)
+            if route is not None and self._is_wanted(route.key):
+                self._recent.append((route.key, route.number, frame.pixels))
+                if len(self._recent) * frame.pixels.nbytes > _RECENT_BYTES:
+                    self._recent.popleft()
+                if time.perf_counter() - self._paired_s > _ALONE_S and self._putting.acquire(blocking=False):
+                    try:
+                        self._show(Slot.RAW, frame.pixels, route.number)
+                    finally:
+                        self._putting.release()
         except Exception as error:  # noqa: BLE001  a picture must not cost a frame
             self._fail(error)
 
     def denoised(self, output: Denoised) -> None:
         """Show a denoised frame; called by the thread that takes them, for each."""
         try:
-            self._show(Slot.DENOISED, output.meta.key, output.frame, output.meta.number)
+            key, number = output.meta.key, output.meta.number
+            if self._is_wanted(key) and self._is_due(Slot.DENOISED):
+                raw = next((each[2] for each in tuple(self._recent) if each[:2] == (key, number)), None)
+                self._paired_s = time.perf_counter()
+                with self._putting:
+                    if raw is not None:
+                        self._board.put(Slot.RAW, raw, number)
+                    self._show(Slot.DENOISED, output.frame, number)
         except Exception as error:  # noqa: BLE001  a picture must not cost a frame
             self._fail(error)
 
@@ -78,12 +100,15 @@ class Publisher:
         except Exception as error:  # noqa: BLE001  words on a screen must not cost a frame
             self._fail(error)
 
-    def _show(self, slot: Slot, key: StreamKey, pixels: npt.NDArray[Any], number: int) -> None:
-        if self.problem is not None or self._place(key) != self._board.wanted:
-            return
-        now_s = time.perf_counter()
-        if now_s - self._shown_s[slot] >= _PERIOD_S:
-            self._shown_s[slot] = now_s
+    def _is_wanted(self, key: StreamKey) -> bool:
+        return self.problem is None and self._place(key) == self._board.wanted
+
+    def _is_due(self, slot: Slot) -> bool:
+        return time.perf_counter() - self._shown_s[slot] >= _PERIOD_S
+
+    def _show(self, slot: Slot, pixels: npt.NDArray[Any], number: int) -> None:
+        if self._is_due(slot):
+            self._shown_s[slot] = time.perf_counter()
             self._board.put(slot, pixels, number)
 
     def _place(self, key: StreamKey) -> int:
@@ -176,6 +201,7 @@ def status_values(
         "received": status.received,
         "written_raw": status.written_raw,
         "keeps_raw": settings.keep_raw,
+        "fills": settings.fill,
         "emitted": status.emitted,
         "dropped": dict(status.dropped),
         "missing": status.missing,

@@ -8,6 +8,7 @@ import queue
 import sys
 import threading
 import traceback
+from pathlib import Path
 from typing import Any
 
 from denoscope.acquisition.errors import one_line
@@ -65,7 +66,8 @@ def _run(slab: Slab) -> None:
             elif words["event"] == "opened":
                 viewer.title = f"denoscope live: {words['output']}"
                 board = Board.follow(slab, words["name"], words["nbytes"])
-                display.open(board, (words["shape"][0], words["shape"][1]))
+                shape = words["shape"][0], words["shape"][1]
+                display.open(board, shape, pixel_um=words.get("pixel_um"), output=Path(words["output"]))
             else:
                 ended = True
                 display.close()

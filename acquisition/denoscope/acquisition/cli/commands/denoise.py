@@ -19,13 +19,14 @@ from denoscope.acquisition.cli.movie_options import (
     PositionOption,
 )
 from denoscope.acquisition.cli.range import frame_range
+from denoscope.acquisition.cli.region_options import DarkOption, RegionsOption
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 from denoscope.acquisition.contracts import MOVIES, RECORDED
 from denoscope.acquisition.denoisers.converting import load_camera
 from denoscope.runtime import counted
 
 if TYPE_CHECKING:
-    from denoscope.acquisition.results import Denoising, Filling, Record
+    from denoscope.acquisition.results import Denoising, Filling, Record, TracesRecord
 
 __all__ = ["denoise"]
 
@@ -62,6 +63,11 @@ def denoise(
         str | None,
         typer.Option(help="Scheduler of a Dask cluster that does the work, like tcp://10.0.0.5:8786."),
     ] = None,
+    regions: RegionsOption = None,
+    traces: Annotated[
+        Path | None, typer.Option(help="File for the regions' traces; beside the output if not given.")
+    ] = None,
+    dark: DarkOption = 0.0,
     channel: ChannelOption = None,
     plane: PlaneOption = None,
     position: PositionOption = None,
@@ -97,6 +103,9 @@ def denoise(
             backend=backend,
             look_ahead=look_ahead,
             std=std,
+            regions=regions,
+            traces=traces,
+            dark=dark,
             channel=channel,
             plane=plane,
             position=position,
@@ -117,6 +126,8 @@ def denoise(
             movie=movie,
             look_ahead=look_ahead,
             std=std,
+            regions=regions,
+            traces=traces,
             channel=channel,
             plane=plane,
             position=position,
@@ -230,5 +241,15 @@ def _sentences(result: Denoising | Filling) -> Iterator[str]:
         notes = [*filter(None, [result.movie_note]), *notes]
         if result.noise is not None and result.noise.warning:
             yield f"Note: {result.noise.warning}."
+    if not isinstance(result, Filling) and result.traces is not None:
+        yield _traced(result.traces)
     for note in notes:
         yield f"Note: {note.rstrip('.')}."
+
+
+def _traced(traces: TracesRecord) -> str:
+    if not traces.frames:
+        return "Traces: none, because 100 denoised frames are needed to find regions."
+    return (
+        f"Traces of {counted(traces.regions, 'region')} in {counted(traces.frames, 'frame')}: {traces.file}"
+    )

@@ -17,6 +17,14 @@ from denoscope.acquisition.cli.movie_options import (
     PlaneOption,
     PositionOption,
 )
+from denoscope.acquisition.cli.region_options import (
+    DarkOption,
+    DryRunOption,
+    HoldOffOption,
+    LimitOption,
+    RegionsOption,
+    TriggerOption,
+)
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
@@ -162,6 +170,12 @@ def live(
     ] = False,
     picture: Annotated[bool, typer.Option(help="Draw report.png at the end.")] = True,
     view: ViewOption = False,
+    regions: RegionsOption = None,
+    dark: DarkOption = 0.0,
+    trigger: TriggerOption = None,
+    hold_off_s: HoldOffOption = 1.0,
+    trigger_limit: LimitOption = None,
+    dry_run: DryRunOption = False,
     camera_gain: GainOption = None,
     camera_offset: OffsetOption = None,
     camera_roi: RoiOption = None,
@@ -202,6 +216,12 @@ def live(
         force=force,
         picture=picture,
         view=view,
+        regions=regions,
+        dark=dark,
+        trigger=tuple(trigger or ()),
+        hold_off_s=hold_off_s,
+        trigger_limit=trigger_limit,
+        dry_run=dry_run,
         camera_gain=camera_gain,
         camera_offset=camera_offset,
         camera_roi=camera_roi,

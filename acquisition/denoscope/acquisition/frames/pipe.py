@@ -1,0 +1,112 @@
+"""Denoised frames on their way from the denoising process to the user's: a line of JSON and bytes, no pickle."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from denoscope.acquisition.regions.measure import FrameTraces
+from denoscope.runtime import StreamKey
+
+from .live_frame import LiveFrame
+
+__all__ = ["EVENT", "FrameReader", "FrameWriter"]
+
+EVENT = "denoised"
+_DTYPES = ("uint8", "uint16", "float32")
+_KINDS = ("raw", "denoised", "std", "dff")
+_MOST_BYTES = 1 << 33
+
+
+class FrameWriter:
+    """Pack frames for `FrameReader`; names of regions are sent once."""
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+
+    def pack(self, frame: LiveFrame) -> list[bytes | memoryview]:
+        """Return the head of a frame and the bytes of its arrays."""
+        arrays = [frame.raw, frame.denoised] + ([] if frame.std is None else [frame.std])
+        head: dict[str, Any] = {
+            "event": EVENT,
+            "number": frame.number,
+            "index": frame.index,
+            "shape": frame.denoised.shape,
+            "dtypes": [array.dtype.name for array in arrays],
+            "stream": asdict(frame.stream),
+            "times": [frame.t_received_s, frame.t_denoised_s, frame.core_unix_s, frame.core_lag_s],
+            "tags": dict(frame.tags),
+            "regions": 0,
+        }
+        traces = frame.traces
+        if traces is not None:
+            head["regions"] = len(traces.names)
+            if traces.names != self._names:
+                self._names, head["names"] = traces.names, traces.names
+            arrays.append(np.stack([getattr(traces, kind) for kind in _KINDS]))
+        line = json.dumps(head, default=str).encode() + b"\n"
+        # numpy's stubs do not say that an array is a buffer
+        bodies: list[Any] = [np.ascontiguousarray(array) for array in arrays]
+        return [line, *(memoryview(body).cast("B") for body in bodies)]
+
+
+class FrameReader:
+    """Read frames as `FrameWriter` packed them."""
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+
+    def read(self, head: Mapping[str, Any], pipe: BinaryIO) -> LiveFrame:
+        """Return the frame whose head was read from the pipe.
+
+        Raises
+        ------
+        ValueError
+            When the pipe ends in the middle of it, or what comes is no frame.
+        """
+        shape = tuple(int(length) for length in head["shape"])
+        pictures: list[npt.NDArray[Any]] = []
+        for name in head["dtypes"]:
+            if name not in _DTYPES:
+                raise ValueError(f"a frame of {name}")
+            pictures.append(_array(pipe, np.dtype(name), shape))
+        self._names = tuple(head.get("names", self._names))
+        traces = None
+        if head["regions"]:
+            values = _array(pipe, np.dtype(np.float64), (len(_KINDS), int(head["regions"])))
+            traces = FrameTraces(self._names, *values)
+        received_s, denoised_s, core_unix_s, core_lag_s = head["times"]
+        return LiveFrame(
+            number=head["number"],
+            index=head["index"],
+            raw=pictures[0],
+            denoised=pictures[1],
+            std=pictures[2] if len(pictures) > 2 else None,
+            stream=StreamKey(**head["stream"]),
+            t_received_s=received_s,
+            t_denoised_s=denoised_s,
+            core_unix_s=core_unix_s,
+            core_lag_s=core_lag_s,
+            tags=head["tags"],
+            traces=traces,
+        )
+
+
+def _array(pipe: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    count = math.prod(shape) * dtype.itemsize
+    if not 0 < count <= _MOST_BYTES:
+        raise ValueError(f"a frame of {count} bytes")
+    data = bytearray(count)  # so that the user may write into the frame
+    view = memoryview(data)
+    while view:
+        read = pipe.readinto(view)  # type: ignore[attr-defined]
+        if not read:
+            raise ValueError("it ended in the middle of a frame")
+        view = view[read:]
+    return np.frombuffer(data, dtype).reshape(shape)

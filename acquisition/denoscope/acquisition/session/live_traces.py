@@ -1,0 +1,162 @@
+"""Traces of a running session: regions are read or found, measured in every denoised frame, and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from denoscope.acquisition.errors import OutputExists, one_line
+from denoscope.acquisition.frames.live_frame import LiveFrame
+from denoscope.acquisition.regions.finding import RegionFinder
+from denoscope.acquisition.regions.measure import FrameTraces, RegionMeter
+from denoscope.acquisition.regions.reading import found_radius, read_regions
+from denoscope.acquisition.regions.regions import Regions
+from denoscope.acquisition.regions.trace_file import TRACES, TraceFile, TraceThread, stream_name
+from denoscope.acquisition.results import TracesRecord
+from denoscope.runtime import InvalidInput, counted
+
+if TYPE_CHECKING:
+    from denoscope.runtime import StreamKey
+
+__all__ = ["FILES", "REGIONS_PICTURE", "LiveTraces"]
+
+REGIONS_PICTURE = "regions.tif"
+FILES = (TRACES, "traces.json", REGIONS_PICTURE)
+"""Files of the traces in a run folder."""
+
+
+class LiveTraces:
+    """Measure a session's regions.
+
+    Parameters
+    ----------
+    regions
+        File with regions, or ``find`` or ``find:RADIUS`` to find cells in the first denoised frames.
+    shape
+        ``(H, W)`` of the frames.
+    folder
+        Run folder; it is there when `open` is called.
+    dark
+        Counts of the camera without light.
+    on_found
+        Called with the regions once they are found; must not wait.
+
+    Raises
+    ------
+    InvalidInput
+        When the file cannot be used.
+    """
+
+    def __init__(
+        self,
+        regions: str,
+        shape: tuple[int, int],
+        folder: Path,
+        *,
+        dark: float,
+        on_found: Callable[[Regions], None] = lambda _regions: None,
+    ) -> None:
+        radius = found_radius(regions)
+        self.regions: Regions | None = None if radius is not None else read_regions(regions, shape)
+        self._finder = None if radius is None else RegionFinder(radius)
+        self._folder = folder
+        self._dark = dark
+        self._on_found = on_found
+        self._meters: dict[StreamKey, RegionMeter] = {}
+        self._file: TraceThread | None = None
+        self._first: LiveFrame | None = None
+        self._other_size = 0
+        self._problem: str | None = None
+
+    def open(self) -> None:
+        """Create the files, where the regions are known already.
+
+        Raises
+        ------
+        OutputExists
+            When they are there.
+        OSError
+            When the disk refuses.
+        """
+        if self.regions is not None:
+            self._open(self.regions)
+
+    def _open(self, regions: Regions) -> None:
+        import tifffile
+
+        file = TraceFile(self._folder / TRACES, regions, dark=self._dark)
+        self._file = TraceThread(file)
+        tifffile.imwrite(self._folder / REGIONS_PICTURE, regions.labels())
+
+    def measure(self, frame: LiveFrame) -> FrameTraces | None:
+        """Return the traces of a frame and hand them to the file; None before the regions are found."""
+        self._first = self._first or frame
+        regions = self.regions or self._found(frame)
+        if regions is None:
+            return None
+        if frame.denoised.shape != regions.shape:
+            self._other_size += 1
+            return None
+        meter = self._meters.get(frame.stream)
+        if meter is None:
+            meter = self._meters[frame.stream] = RegionMeter(regions, dark=self._dark)
+        traces = meter.measure(frame.raw, frame.denoised, frame.std)
+        if self._file is not None:
+            time_s = frame.t_received_s - self._first.t_received_s
+            self._file.offer(frame.index, frame.number, time_s, stream_name(frame.stream), traces)
+        return traces
+
+    def _found(self, frame: LiveFrame) -> Regions | None:
+        assert self._first is not None
+        if self._finder is None or frame.stream != self._first.stream:
+            return None
+        try:
+            regions = self._finder.add(frame.denoised)
+        except InvalidInput as error:
+            self._finder = None
+            self._problem = one_line(error)
+            return None
+        if regions is None:
+            return None
+        self._finder, self.regions = None, regions
+        try:
+            self._open(regions)
+        except (OSError, OutputExists) as error:
+            self._problem = (
+                f"{TRACES} could not be written ({one_line(error)}); the recording was not affected"
+            )
+        self._on_found(regions)
+        return regions
+
+    def close(self) -> TracesRecord:
+        """Write what waits, and return what was written."""
+        record = TracesRecord() if self._file is None else self._file.close()
+        if self.regions is not None:
+            record.regions, record.source = len(self.regions), self.regions.origin
+        if self._file is not None and self._file.problem is not None:
+            self._problem = self._problem or (
+                f"{counted(record.missed, 'frame is', 'frames are')} missing in {TRACES} ({self._file.problem}); the "
+                "recording was not affected"
+            )
+        return record
+
+    @property
+    def problem(self) -> str | None:
+        """What went wrong, None where nothing did."""
+        return self._problem
+
+    def notes(self, record: TracesRecord) -> list[str]:
+        """Return what is worth knowing."""
+        said = []
+        if record.frames:
+            said.append(
+                f"{TRACES} holds {counted(record.regions, 'region')} in {counted(record.frames, 'denoised frame')}"
+            )
+        if self._finder is not None:
+            said.append("the recording ended before regions were found: that takes 100 denoised frames")
+        if self._other_size:
+            said.append(
+                f"{counted(self._other_size, 'frame')} of another size than the regions' have no traces"
+            )
+        return said
