@@ -139,12 +139,14 @@ def test_a_trigger_fires_while_recording_and_is_noted(flashing: Path, bundle: Pa
     assert again.triggers == report.triggers
 
 
+@pytest.mark.parametrize("denoiser", ["thread", "process"])
 def test_every_frame_reaches_the_program_with_all_that_is_known(
-    flashing: Path, bundle: Path, tmp_path: Path
+    flashing: Path, bundle: Path, tmp_path: Path, denoiser: str
 ) -> None:
     seen: list[LiveFrame] = []
+    cells = flashing.with_name("cells.tif")
     report = record(
-        flashing, tmp_path / "run", bundle, on_denoised=seen.append, regions=flashing.with_name("cells.tif")
+        flashing, tmp_path / "run", bundle, on_denoised=seen.append, regions=cells, denoiser=denoiser
     )
     movie = tifffile.imread(flashing)
     denoised = tifffile.imread(tmp_path / "run" / "denoised.ome.tif")

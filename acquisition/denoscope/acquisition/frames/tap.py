@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy.typing as npt
 
@@ -18,7 +18,7 @@ from .live_frame import LiveFrame
 
 if TYPE_CHECKING:
     from denoscope.acquisition.regions.measure import FrameTraces
-    from denoscope.runtime import Denoised, FrameMeta, StreamCounters, StreamKey
+    from denoscope.runtime import Denoised, FrameMeta, StreamKey
 
 __all__ = ["FrameTap"]
 
@@ -66,7 +66,8 @@ class FrameTap:
 
     def denoiser(self, denoiser: Denoiser) -> Denoiser:
         """Return a denoiser that does the same and lets its input be seen."""
-        return _TappedDenoiser(denoiser, self._hold)
+        kind = _TappedAhead if hasattr(type(denoiser), "begin") else _TappedDenoiser
+        return cast("Denoiser", kind(denoiser, self._hold))
 
     def sink(self, sink: DenoisedSink) -> DenoisedSink:
         """Return a sink that does the same and lets its frames be seen after they were written."""
@@ -137,32 +138,9 @@ class _TappedDenoiser:
     def __init__(self, denoiser: Denoiser, hold: Callable[[npt.NDArray[Any], FrameMeta], None]) -> None:
         self._denoiser: Any = denoiser
         self._hold = hold
-        # One in another process takes frames ahead of its answers.
-        self._hand_over: Callable[..., list[Denoised]] = getattr(denoiser, "begin", denoiser.push)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._denoiser, name)
-
-    @property
-    def counters(self) -> StreamCounters:
-        """Counts of the pushed frames: denoised, dropped and held."""
-        counters: StreamCounters = self._denoiser.counters
-        return counters
-
-    @property
-    def under_way(self) -> int:
-        """Frames that the denoiser was given and has not answered yet."""
-        return int(getattr(self._denoiser, "under_way", 0))
-
-    def begin(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
-        """Hand over one frame, ahead of the answer where the denoiser takes it so."""
-        self._hold(frame, meta)
-        return self._hand_over(frame, meta, skip=skip)
-
-    def collect(self) -> list[Denoised]:
-        """Wait for the oldest frame under way; return its outputs."""
-        outputs: list[Denoised] = self._denoiser.collect() if self.under_way else []
-        return outputs
 
     def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
         """Push one frame; return the outputs that are due."""
@@ -170,9 +148,14 @@ class _TappedDenoiser:
         outputs: list[Denoised] = self._denoiser.push(frame, meta, skip=skip)
         return outputs
 
-    def flush(self) -> list[Denoised]:
-        """Return the outputs of all frames still held."""
-        outputs: list[Denoised] = self._denoiser.flush()
+
+class _TappedAhead(_TappedDenoiser):
+    """The same of a denoiser that takes frames ahead of its answers, as one in another process does."""
+
+    def begin(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        """Hand over one frame; return the outputs that are there."""
+        self._hold(frame, meta)
+        outputs: list[Denoised] = self._denoiser.begin(frame, meta, skip=skip)
         return outputs
 
 
