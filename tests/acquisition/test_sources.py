@@ -15,6 +15,7 @@ import tifffile
 
 from denoscope.acquisition import demo_movie, open_source, read_movie, read_raw
 from denoscope.runtime import InvalidInput
+from support.vendor_files import write_czi
 
 pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
 
@@ -228,3 +229,15 @@ def test_a_micro_manager_that_dies(denoscope: Run, bundle: Path, tmp_path: Path)
     recording = read_raw(tmp_path / "run")
     assert report["frames"]["received"] == report["frames"]["written_raw"] == len(recording) > 0
     assert np.array_equal(recording.read(), peer.frames[: len(recording)])
+
+
+def test_a_replayed_file_keeps_what_it_tells_of_its_movie(tmp_path: Path) -> None:
+    pytest.importorskip("czifile")
+    pixels = np.random.default_rng(2).poisson(90, (12, 1, 32, 40)).astype(np.uint16)
+    path = write_czi(tmp_path / "m.czi", pixels, "TC", names=("GFP",), without=3)
+    source = open_source(f"replay:{path}", fps=500.0)
+    info = source.open()
+    source.close()
+    assert info.pixel_size_um == pytest.approx(0.65)
+    assert (info.channel, info.exposure_s) == ("GFP", 0.02)
+    assert source.notes() == ["m.czi: 1 of 12 time points have no frame of this choice"]

@@ -42,6 +42,7 @@ class FileSource(UncoredSource):
         self._frames = frames
         self._movie: AnyMovie | None = None
         self._length = self._number = 0
+        self._note = ""
         self._start_s = 0.0
 
     def open(self) -> SourceInfo:
@@ -51,6 +52,8 @@ class FileSource(UncoredSource):
         movie = open_movie(self._path, mapped=False, **self._part.choice())
         self._movie, self._length = movie, len(movie)
         self._frames = self._length if self._frames is None else self._frames
+        self._note = str(getattr(movie, "note", ""))
+        facts = getattr(movie, "facts", None)
         return describe_frame(
             "replay",
             str(self._path),
@@ -58,13 +61,20 @@ class FileSource(UncoredSource):
             {},
             frame_rate_hz=self._fps,
             frames=self._frames,
+            pixel_size_um=getattr(facts, "pixel_size_um", None),
+            exposure_s=getattr(facts, "exposure_s", None),
+            channel=getattr(facts, "channel", None),
             details={
                 "movie": self._path.name,
                 "movie_frames": self._length,
                 "passes": self._frames / self._length,
-                "note": getattr(movie, "note", ""),
+                "note": self._note,
             },
         )
+
+    def notes(self) -> list[str]:
+        """Return how the movie was read, where that is worth knowing."""
+        return [self._note.rstrip(".")] if self._note else []
 
     def _read(self, index: int) -> npt.NDArray[Any]:
         assert self._movie is not None

@@ -26,6 +26,7 @@ _READ_SINCE_2019 = (0, 1, 4)  # uncompressed, JPEG, JPEG XR
 
 # Where a block begins along an axis, how many entries it has there, and how many are stored.
 _DAY_S = 86_400.0
+_LONGEST_GAPS = 4  # times the points in time that have frames; what lies further apart was numbered by something else
 _DATES_FROM = 20_000.0  # stamps above are days since 1899 (some programs), those below seconds of a recording
 _Extent = dict[str, tuple[int, int, int]]
 
@@ -66,6 +67,11 @@ def _opened(path: Path, file: Any, close: Callable[[], None], wanted: Wanted, li
             f"{path} has several frames of one time, plane and channel: export it from ZEN as OME-TIFF."
         )
     values = [sorted({place[i] for place in places}) for i in range(len(order))]
+    if "T" in order and (points := values[order.index("T")]):
+        # Where a point in time has no frame of any channel, the movie has a gap there too.
+        span = points[-1] - points[0] + 1
+        if span <= _LONGEST_GAPS * len(points):
+            points[:] = range(points[0], points[-1] + 1)
     axes = [
         Axis(_KINDS.get(axis, "other"), len(v), _channel_names(file, len(v)) if axis == "C" else ())
         for axis, v in zip(order, values, strict=True)
