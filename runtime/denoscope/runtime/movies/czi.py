@@ -26,7 +26,9 @@ _READ_SINCE_2019 = (0, 1, 4)  # uncompressed, JPEG, JPEG XR
 
 # Where a block begins along an axis, how many entries it has there, and how many are stored.
 _DAY_S = 86_400.0
-_LONGEST_GAPS = 4  # times the points in time that have frames; what lies further apart was numbered by something else
+_LONGEST_GAPS = (
+    4  # times the points in time that have frames; what lies further apart was numbered by something else
+)
 _DATES_FROM = 20_000.0  # stamps above are days since 1899 (some programs), those below seconds of a recording
 _Extent = dict[str, tuple[int, int, int]]
 
