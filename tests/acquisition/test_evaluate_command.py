@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from denoscope.acquisition.cli.app import main
+from support.field_inputs import detected
 
 from .conftest import Run
 
@@ -81,3 +82,16 @@ def test_borders_of_nan_are_left_out_of_every_number(denoscope: Run, bundle: Pat
     for first, second in zip(whole["methods"], cut["methods"], strict=True):
         assert first | {"frame_s": 0, "verdicts": 0} == second | {"frame_s": 0, "verdicts": 0}
     assert "45 x 52 pixels without such borders are measured" in done.stderr
+
+
+def test_noise_that_is_known_less_well_is_said_with_truth_too(
+    denoscope: Run, bundle: Path, tmp_path: Path
+) -> None:
+    clean, _, noisy = detected("gamma pulses", 0.01, 24, shape=(64, 64))
+    tifffile.imwrite(tmp_path / "noisy.tif", noisy)
+    tifffile.imwrite(tmp_path / "clean.tif", np.broadcast_to(clean, noisy.shape).astype(np.float32))
+    words = ["--pair", tmp_path / "noisy.tif", tmp_path / "clean.tif", "--bundle", bundle]
+    done = denoscope("evaluate", *words, "--output", tmp_path / "out", "--backend", "onnxruntime-cpu")
+    assert done.returncode == 0, done.stderr
+    assert "few photons or strong pulses" in done.stdout + done.stderr
+    assert "few photons or strong pulses" in (tmp_path / "out" / "evaluation.md").read_text(encoding="utf-8")

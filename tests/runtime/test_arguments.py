@@ -12,9 +12,15 @@ from denoscope.runtime import (
     FrameMeta,
     InvalidInput,
     Stream,
+    as_float32,
     estimate_intensity,
+    filled_when_read,
+    frames_to_measure,
     measure_noise_correlation,
+    measure_saturation,
     measure_scanner,
+    open_movie,
+    without_holes,
 )
 
 _MOVIE = np.random.default_rng(0).poisson(6, (34, 48, 48)).astype(np.float32)
@@ -36,6 +42,11 @@ _MOVIE = np.random.default_rng(0).poisson(6, (34, 48, 48)).astype(np.float32)
         {"bundle": 3},
         {"bundle": None},
         {"backend": 3},
+        {"std": "yes"},
+        {"std": 1},
+        {"light": None},
+        {"align": "yes"},
+        {"fix_line_offset": "no"},
     ],
 )
 def test_a_wrong_argument_of_a_stream_is_refused(wrong: dict[str, Any]) -> None:
@@ -108,3 +119,46 @@ def test_masked_pixels_of_integers_are_refused() -> None:
             stream.push(frame, FrameMeta(0, 0.0))
         nothing_masked = np.ma.masked_array(frame.data)
         assert stream.push(nothing_masked, FrameMeta(0, 0.0)) == []
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        as_float32,
+        estimate_intensity,
+        filled_when_read,
+        frames_to_measure,
+        measure_noise_correlation,
+        measure_saturation,
+        measure_scanner,
+        without_holes,
+    ],
+)
+@pytest.mark.parametrize(
+    "given",
+    [[1, 2], 3, "a", None, _MOVIE[0], _MOVIE[:0], np.full((34, 48, 48), "a"), _MOVIE.astype(complex)],
+    ids=["list", "number", "text", "none", "frame", "empty", "texts", "complex"],
+)
+def test_what_is_no_movie_is_refused(measure: Any, given: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"give .*T, H, W"):
+        measure(given)
+
+
+@pytest.mark.parametrize("path", [3, None, b"movie.tif", 1.5])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(InvalidInput, match="give the path"):
+        open_movie(path)
+
+
+def test_frames_are_skipped_for_a_reason_in_words() -> None:
+    with Stream("live-fast") as stream:
+        for skip in (3, "", True):
+            with pytest.raises(InvalidInput, match="reason in words"):
+                stream.push(_MOVIE[0], FrameMeta(0, 0.0), skip=skip)  # type: ignore[arg-type]
+            with pytest.raises(InvalidInput, match="reason in words"):
+                stream.flush(skip=skip)  # type: ignore[arg-type]
+        assert stream.counters.received == 0
+        for call in (stream.use_scanner, stream.expect, stream.track_motion):
+            with pytest.raises(InvalidInput):
+                call("no")  # type: ignore[operator]
+        assert stream.push(_MOVIE[0], FrameMeta(0, 0.0), skip="busy") == []

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluationListener", "evaluate"]
 
+_CALIBRATED = 32  # frames, as many as a stream estimates the noise from
+
 
 class EvaluationListener:
     """Follow an evaluation; every method does nothing unless it is overridden."""
@@ -261,11 +263,13 @@ class _Run:
         tables: list[ResultTable],
         noisy: npt.NDArray[Any],
     ) -> None:
-        from denoscope.runtime import frames_to_measure, measure_scanner
+        from denoscope.runtime import estimate_intensity, frames_to_measure, measure_scanner
 
         self.listener.judged(record, tables)
         self.markdown.append(f"## {name}\n\n{verdicts}")
-        for sentence in measure_scanner(frames_to_measure(noisy)).sentences():
+        noise = estimate_intensity(noisy[:_CALIBRATED]).warning()
+        of_scanner = measure_scanner(frames_to_measure(noisy)).sentences()
+        for sentence in filter(None, (noise, *of_scanner)):
             self.note(f"{name}: {sentence}")
             self.markdown.append(f"Note: {sentence}.\n")
         details = "\n".join(table.markdown() for table in tables)

@@ -117,6 +117,15 @@ def noise_of(frame: npt.NDArray[Any], intensity: Intensity) -> npt.NDArray[np.fl
     return np.asarray(np.sqrt(variance) * intensity.scale, np.float32)
 
 
+def _median(values: Array) -> float:
+    """Return what `np.median` gives of a few hundred finite numbers, at a fraction of its cost."""
+    middle = values.size // 2
+    if values.size % 2:
+        return float(np.partition(values, middle)[middle])
+    low, high = np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1]
+    return float((low + high) / 2)
+
+
 def _edge(length: int) -> int:
     """Return the number of blocks along a side."""
     return max(1, min(_BLOCKS, length // _LEAST_BLOCK))
@@ -180,7 +189,7 @@ def _fit(residual: Array, reference: Array, variance: Array, compared: Array | N
     """Fit a change of light that is robust against structures that change by themselves."""
     sigma = np.sqrt(variance)
     weight = 1 / variance
-    middle = float(np.median(residual))
+    middle = _median(residual)
     # Begin with what leaves most blocks in place: the same everywhere, or all blocks alike.
     total = weight.sum()
     centre = float(weight @ reference / total)
@@ -188,13 +197,13 @@ def _fit(residual: Array, reference: Array, variance: Array, compared: Array | N
     spread_x = float(weight @ (x * x))
     line = float(weight @ residual / total) + (float(weight @ (x * residual)) / max(spread_x, 1e-30)) * x
     starts = (residual - middle, residual - line)
-    left = min(starts, key=lambda r: float(np.median(np.abs(r) / sigma)))
+    left = min(starts, key=lambda r: _median(np.abs(r) / sigma))
     change = slope = 0.0
     spread = 1.0
     w = weight
     for _ in range(_STEPS):
         deviation = np.abs(left) / sigma
-        spread = max(1.0, 1.4826 * float(np.median(deviation)))
+        spread = max(1.0, 1.4826 * _median(deviation))
         w = weight * np.square(np.maximum(0.0, 1 - np.square(deviation / (_TUKEY * spread))))
         total = w.sum()
         centre = float(w @ reference / total)
@@ -353,7 +362,7 @@ class LightMeter:
     def _lacks_a_picture(self, x: Array) -> bool:
         """Say whether a first frame is dark: far below the session's median everywhere, and without structure."""
         n = self._intensity
-        z = (float(np.median(x)) - n.offset) / n.scale
+        z = (_median(x) - n.offset) / n.scale
         spread = float(np.square(x - x.mean()).mean()) * self._blocks.pixels / n.scale**2
         noise = max(n.noise_slope * z + 1, n.noise_floor)
         return z < -0.25 and noise < 0.5 and spread < 2 * max(noise, 0.02)
@@ -362,8 +371,8 @@ class LightMeter:
         """Say whether light comes on where there was none: the reference is flat, and far below."""
         reference = self._reference
         assert reference is not None
-        flat = float(np.var(reference)) < 4 * float(np.median(variance))
-        return flat and float(np.median(x - reference)) > _LIT * self._intensity.scale
+        flat = float(np.var(reference)) < 4 * _median(variance)
+        return flat and _median(x - reference) > _LIT * self._intensity.scale
 
     def _flash(self, full: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
         """Return which blocks saturate that did not in the last usual frames; None where they are few."""
@@ -395,7 +404,7 @@ class LightMeter:
         )
         if kind:
             return self._pass_by(x, kind)
-        spread = np.sqrt(max(fit.spread**2 - self._usual**2, 0.0) * float(np.median(variance)))
+        spread = np.sqrt(max(fit.spread**2 - self._usual**2, 0.0) * _median(variance))
         error = max(
             fit.error, self._usual * fit.error / fit.spread, self._row_error(residual, fit, reference)
         )
@@ -489,8 +498,10 @@ class LightMeter:
         left
             What is left of the blocks' means, one after the other, besides a change of light.
         """
-        rows = np.median(left.reshape(self._blocks.size), axis=1)
-        return 1.78 * float(np.median(np.abs(rows - np.median(rows)))) / float(np.sqrt(len(rows)))
+        ordered = np.sort(left.reshape(self._blocks.size), axis=1)
+        middle = ordered.shape[1] // 2
+        rows = (ordered[:, middle] + ordered[:, -1 - middle]) / 2  # medians
+        return 1.78 * _median(np.abs(rows - _median(rows))) / float(np.sqrt(len(rows)))
 
     def _settle(self, centre: float) -> None:
         """Call the light steady again when it has not changed for a while."""
@@ -535,7 +546,7 @@ class LightMeter:
         if significant and fit.change > 0:
             # More light, and with it more noise than the frames around can make good.
             ratio = self.variance_of(x) / variance
-            if float(np.median(ratio)) > _NOISIER:
+            if _median(ratio) > _NOISIER:
                 return "bright"
         return ""
 
@@ -557,7 +568,7 @@ class LightMeter:
         """Count unusual frames; after some that are alike the scene is another."""
         other = self._other
         alike = other is not None and x.std() > 0 and np.corrcoef(x, other)[0, 1] > _ALIKE
-        pictured = float(np.var(x)) > 20 * float(np.median(self.variance_of(x)))
+        pictured = float(np.var(x)) > 20 * _median(self.variance_of(x))
         self._other = x if other is None or not alike else other + (x - other) / 4
         self._unusual = self._unusual + 1 if other is not None else 1
         patience = _PATIENCE if alike and pictured and kind not in ("dark", "saturated") else _PATIENCE_DARK

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from denoscope.runtime.movies import AnyMovie
+from denoscope.runtime.movies.arguments import check_movie
 from denoscope.runtime.movies.holes import check_magnitude, filled, measurable, measured_part
 from denoscope.runtime.noise.saturation import saturated_part
 
@@ -83,7 +84,10 @@ def measure_scanner(frames: npt.NDArray[Any]) -> ScannerArtefacts:
     frames
         (T, H, W) raw counts, in the order in which they came.
     """
+    check_movie(frames, "frames")
     frames = measurable(frames)
+    if not len(frames):
+        return ScannerArtefacts()
     check_magnitude(frames)
     saturated = saturated_part(frames)
     if saturated is not None:
@@ -114,6 +118,7 @@ def _measured_beside(frames: npt.NDArray[Any], saturated: npt.NDArray[np.bool_])
 
 def frames_to_measure(movie: AnyMovie) -> npt.NDArray[Any]:
     """Return frames from all over a recorded movie, in pairs of successive ones, to measure its artefacts from."""
+    check_movie(movie)
     frame_bytes = int(movie.shape[1]) * int(movie.shape[2]) * movie.dtype.itemsize
     pairs = max(min(_LOOKED_AT, _LOOKED_AT_BYTES // frame_bytes), 2 * _FEWEST) // 2
     if len(movie) <= 2 * pairs:

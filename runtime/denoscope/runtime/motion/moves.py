@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.movies import AnyMovie
+from denoscope.runtime.movies.arguments import check_movie
 from denoscope.runtime.movies.holes import with_values
 from denoscope.runtime.noise.clipped import all_without_clipped
 from denoscope.runtime.noise.noise import Intensity
@@ -201,6 +202,7 @@ def moves_anywhere(movie: AnyMovie, intensity: Intensity, *, first: int = 32) ->
     first
         So many first frames are judged as a session judges those that it calibrates with.
     """
+    check_movie(movie)
     if moves(all_without_clipped(np.asarray(movie[:first]), intensity), intensity):
         return True
     watch = Watch((movie.shape[1], movie.shape[2]), intensity)

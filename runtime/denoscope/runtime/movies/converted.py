@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arguments import check_movie
 from .lazy import LazyMovie
 from .opening import AnyMovie
 
@@ -35,6 +36,7 @@ def converted(movie: AnyMovie, convert: Convert, part: tuple[slice, slice] | Non
 
 def as_float32(movie: AnyMovie) -> AnyMovie:
     """Return the same movie (T, H, W) in float32, so that what is made of it is not rounded to whole counts."""
+    check_movie(movie)
     return movie if movie.dtype == np.float32 else converted(movie, _values)
 
 

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.types import Denoised, FrameMeta, StageTimes
 
+from .arguments import check_movie
+
 if TYPE_CHECKING:
     from . import AnyMovie
 
@@ -190,6 +192,8 @@ def without_holes(movie: AnyMovie, *more: Frame) -> tuple[Frame, ...]:
     InvalidInput
         If no frame has a value.
     """
+    for each in (movie, *more):
+        check_movie(each)
     movies = [np.asarray(unmasked(each)) for each in (movie, *more)]
     if all(holes_of(each) is None for each in movies):
         return tuple(movies)
@@ -207,6 +211,7 @@ def filled_when_read(movie: AnyMovie) -> AnyMovie:
     The borders are those of 16 frames from all over the movie. No frame is left out; what has no value in all that is
     read at once becomes the movie's median. A movie of integers is returned.
     """
+    check_movie(movie)
     if movie.dtype.kind != "f":
         return movie
     from . import converted

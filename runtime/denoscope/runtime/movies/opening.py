@@ -182,7 +182,12 @@ def open_movie(
         If the movie is missing, of no known format, empty, damaged, claims more data than it can hold,
         or the choice of channel, plane or position is missing or wrong.
     """
-    path = Path(path)
+    try:
+        path = Path(path)
+    except TypeError:
+        raise InvalidInput(
+            f"{path!r} is not the path of a movie: give the path of a file or folder of images."
+        ) from None
     file, _ = _split_dataset(path)
     check_regular(file)
     if (why := bad_link(file)) is not None:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.movies.arguments import check_movie
 from denoscope.runtime.movies.holes import check_magnitude, measurable, measured_part
 
 __all__ = ["NoiseCorrelation", "NoiseKind", "choose_blind_spot", "measure_noise_correlation"]
@@ -178,6 +179,7 @@ def measure_noise_correlation(frames: npt.ArrayLike) -> NoiseCorrelation:
             f"The correlation of noise cannot be measured on frames of shape {movie.shape}: give at least "
             f"{FEWEST_FRAMES} frames of {LEAST_EDGE} x {LEAST_EDGE} pixels as (T, H, W)."
         )
+    check_movie(movie, "frames")
     lags, far_lags = _half_plane(), [*_FAR_ROW, *_FAR_COLUMN, *_FAR]
     sums, following, samples = _block_sums(movie, [*lags, *far_lags])
     power = sums[0]

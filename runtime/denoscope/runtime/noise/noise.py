@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.movies.arguments import check_movie
 from denoscope.runtime.movies.holes import check_magnitude, measurable, measured_part, unmasked
 
 from .correlation import FEWEST_FRAMES, LEAST_EDGE, measure_noise_correlation
@@ -146,6 +147,7 @@ def estimate_intensity(frames: npt.ArrayLike) -> Intensity:
             f"Frames of shape {movie.shape} cannot be calibrated: "
             "give at least one frame as an array (T, H, W)."
         )
+    check_movie(movie, "frames")
     movie = measurable(movie[(slice(None), *measured_part(movie))])
     if not len(movie):
         raise InvalidInput(

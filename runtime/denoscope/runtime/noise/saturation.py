@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies import AnyMovie
+from denoscope.runtime.movies.arguments import check_movie
 from denoscope.runtime.movies.holes import holes_of
 
 __all__ = ["Saturation", "is_full", "measure_saturation", "piles_up", "saturated_part"]
@@ -100,8 +101,7 @@ def measure_saturation(frames: AnyMovie | npt.NDArray[Any]) -> Saturation:
     InvalidInput
         If there are none, or none with a finite value.
     """
-    if len(frames.shape) != 3 or not all(frames.shape):
-        raise InvalidInput(f"A movie of shape {frames.shape} has no frames to look at: give (T, H, W).")
+    check_movie(frames, "frames")
     chosen = np.unique(np.linspace(0, len(frames) - 1, _LOOKED_AT).astype(int))
     largest, reached, pixels = -np.inf, 0, 0
     for index in chosen:

@@ -11,7 +11,7 @@ import numpy as np
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.types import FrameMeta
 
-__all__ = ["check_instance", "check_meta", "check_seconds", "whole_number"]
+__all__ = ["check_flag", "check_instance", "check_meta", "check_reason", "check_seconds", "whole_number"]
 
 
 def whole_number(value: Any, what: str, remedy: str) -> int:
@@ -31,6 +31,19 @@ def check_instance(value: Any, kind: type, name: str) -> None:
         raise InvalidInput(
             f"{name} was given {value!r}: give an object of the class {kind.__name__}, or leave it out."
         )
+
+
+def check_flag(value: Any, name: str, *, optional: bool = False) -> None:
+    """Raise InvalidInput unless an argument is True or False, or None where it may be left out."""
+    if not isinstance(value, bool | np.bool_) and not (optional and value is None):
+        ways = "True, False or None" if optional else "True or False"
+        raise InvalidInput(f"{name} was given {value!r}: give {ways}.")
+
+
+def check_reason(skip: Any) -> None:
+    """Raise InvalidInput unless frames are skipped for a reason in words, or not at all."""
+    if skip is not None and not (isinstance(skip, str) and skip):
+        raise InvalidInput(f"skip was given {skip!r}: give the reason in words, or None to skip nothing.")
 
 
 def check_seconds(value: Any, name: str) -> None:

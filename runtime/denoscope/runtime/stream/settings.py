@@ -11,7 +11,7 @@ from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.noise.noise import Intensity
 from denoscope.runtime.words import counted
 
-from .arguments import check_instance, check_seconds, whole_number
+from .arguments import check_flag, check_instance, check_seconds, whole_number
 
 __all__ = ["StreamSettings", "check_settings"]
 
@@ -58,6 +58,9 @@ def check_settings(
     check_instance(intensity, Intensity, "intensity")
     check_instance(scanner, ScannerArtefacts, "scanner")
     check_seconds(start_within_s, "start_within_s")
+    for name, flag in (("fix_line_offset", fix_line_offset), ("std", std), ("light", light)):
+        check_flag(flag, name)
+    check_flag(align, "align", optional=True)
     if std and not manifest.predicts_std:
         raise InvalidInput(
             f"The bundle {manifest.name} ({manifest.method}) predicts no standard deviation: "

@@ -18,6 +18,7 @@ from denoscope.runtime.bundle.bundle import Bundle
 from denoscope.runtime.bundle.chosen import ChosenBackend
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.motion.moves import moves
+from denoscope.runtime.movies.arguments import check_movie
 from denoscope.runtime.movies.holes import Holes, unmasked
 from denoscope.runtime.noise.clipped import take_out_clipped
 from denoscope.runtime.noise.counts import Region, check_frame, check_kind, is_plainly, native
@@ -26,7 +27,7 @@ from denoscope.runtime.noise.noise import Intensity
 from denoscope.runtime.types import Denoised, FrameMeta, Rebind, StageSeconds, StreamCounters, StreamKey
 
 from .accounts import FAILED, Accounts
-from .arguments import check_meta, whole_number
+from .arguments import check_flag, check_meta, check_reason, whole_number
 from .arrivals import Entry, Held, check_order
 from .binder import Binder, Bound, Kind
 from .both_sides import BothSides
@@ -313,6 +314,8 @@ class Stream:
         start = perf_counter()
         self._check_usable()
         check_meta(meta)
+        if skip is not None:
+            check_reason(skip)
         known = self._kind is not None and is_plainly(frame, *self._kind)
         if not known:
             frame = unmasked(frame, f"Frame {meta.number}")
@@ -354,6 +357,7 @@ class Stream:
         """
         start = perf_counter()
         self._check_usable()
+        check_reason(skip)
         turn = Turn(skip, [])
         try:
             self._drain(turn)
@@ -382,6 +386,9 @@ class Stream:
             Number of the first frame whose output is wanted; those before are dropped for the reason `warm-up`.
         """
         self._check_usable()
+        check_movie(frames, "frames")
+        if start is not None:
+            start = whole_number(start, "frame number", "number frames 0, 1, 2, ... in whole numbers")
         self._learned.settled = True
         self._passage.wanted_from = start
         self._binder.expect(frames, begun=self._passage.last_entered is not None)
@@ -424,6 +431,7 @@ class Stream:
     def track_motion(self, on: bool) -> None:
         """Follow the motion of the scene from now on, or not, whatever was found out; only between movies."""
         self._check_usable()
+        check_flag(on, "on")
         if self._last_pushed is not None:
             raise InvalidInput(
                 "A movie has begun: call flush() before the stream is told to follow it or not."
@@ -435,6 +443,10 @@ class Stream:
     def use_scanner(self, artefacts: ScannerArtefacts) -> None:
         """Take these artefacts of the instrument off from now on, whatever was measured; only between movies."""
         self._check_usable()
+        if not isinstance(artefacts, ScannerArtefacts):
+            raise InvalidInput(
+                f"artefacts was given {artefacts!r}: give an object of the class ScannerArtefacts."
+            )
         if self._last_pushed is not None:
             raise InvalidInput(
                 "A movie has begun: call flush() before the stream is told about the instrument."
