@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from denoscope.runtime import Denoised, FrameMeta, StreamCounters
 
 __all__ = [
-    "MOVIES",
     "RECORDED",
     "REPORT",
     "DenoisedSink",
@@ -28,7 +27,6 @@ __all__ = [
 
 REPORT = "report.json"  # in the folder of a run
 RECORDED = "recorded"  # the shipped bundle that needs the whole movie
-MOVIES = "live"  # what a recorded movie is denoised with
 
 
 @dataclass(frozen=True, slots=True)

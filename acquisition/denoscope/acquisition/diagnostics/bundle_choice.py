@@ -21,8 +21,8 @@ _LONGEST_S, _MOST = 0.5, 30
 _USES = {
     "live-fast": "fast cameras, slow computers",
     "live": "most recordings (the default)",
-    "live-hq": "recorded movies, GPUs, moving objects",
-    "recorded": "movies on disk",
+    "live-hq": "GPUs, moving objects",
+    "recorded": "movies on disk (the default of denoise)",
 }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from denoscope.acquisition.contracts import MOVIES, SourceInfo
+from denoscope.acquisition.contracts import RECORDED, SourceInfo
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.notes.nan_count import NanCount
 from denoscope.acquisition.notes.noise_check import check_noise, noise_note, rounding_note, scanner_notes
@@ -45,7 +45,7 @@ def denoise_movie(
     movie: Path | str,
     output: Path | str | None = None,
     *,
-    bundle: str = MOVIES,
+    bundle: str = RECORDED,
     backend: str = "auto",
     look_ahead: int | None = None,
     std: Path | str | None = None,

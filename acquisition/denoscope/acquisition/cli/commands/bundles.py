@@ -54,7 +54,7 @@ def _lines(found: list[BundleChoice]) -> Iterator[str]:
     yield "Quality: PSNR above a 3-D Gaussian filter tuned on the truth."
     yield "Four times the pixels take four times as long; a GPU is faster."
     yield "To measure your frame size: denoscope bench --size 512x512 --output speed"
-    yield "To take one: add --bundle live-fast to live, denoise or demo."
+    yield "To take one: add --bundle live-fast to live, denoise or demo; recorded is for denoise alone."
 
 
 def _details(found: list[BundleChoice]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from denoscope.acquisition.cli.movie_options import (
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.cli.region_options import DarkOption, RegionsOption
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
-from denoscope.acquisition.contracts import MOVIES, RECORDED
+from denoscope.acquisition.contracts import RECORDED
 from denoscope.acquisition.denoisers.converting import load_camera
 from denoscope.runtime import counted
 
@@ -49,7 +49,9 @@ def denoise(
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option(help="Bundle folder, or the name of a shipped bundle; live, or with --fill the run's."),
+        typer.Option(
+            help="Bundle folder, or the name of a shipped bundle; recorded, or with --fill the run's."
+        ),
     ] = None,
     backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
     look_ahead: Annotated[int | None, typer.Option(help="Frames after each frame to use.")] = None,
@@ -99,7 +101,7 @@ def denoise(
         return denoise_movie(
             movie,
             output,
-            bundle=bundle or MOVIES,
+            bundle=bundle or RECORDED,
             backend=backend,
             look_ahead=look_ahead,
             std=std,
@@ -170,7 +172,7 @@ def denoise(
                 return {"error": text, "exit_code": 130}, 130
         for sentence in _sentences(result):
             shell.say(sentence)
-        if fill is None and bundle is None and MOVIES == RECORDED:
+        if fill is None and bundle is None:
             shell.say(
                 f"Bundle: {RECORDED}, which looks at both sides of time; for another, as for the same picture as live, "
                 "add --bundle live."
