@@ -27,7 +27,11 @@ def denoise(movie: npt.NDArray[np.uint16]) -> tuple[npt.NDArray[np.float64], npt
 def measured(scene: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.uint16]:
     """Return frames of a scene (T, H, W) in photons: 100 counts a photon, 8 of read noise."""
     rng = np.random.default_rng(seed)
-    return np.rint(100 + 100 * rng.poisson(scene) + rng.normal(0, 8, scene.shape)).clip(0, 65535).astype(np.uint16)
+    return (
+        np.rint(100 + 100 * rng.poisson(scene) + rng.normal(0, 8, scene.shape))
+        .clip(0, 65535)
+        .astype(np.uint16)
+    )
 
 
 def test_noise_alone_stays_flat() -> None:
