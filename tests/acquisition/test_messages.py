@@ -16,6 +16,7 @@ import tifffile
 from filelock import FileLock, Timeout
 
 from denoscope.acquisition import OutputExists, SourceInfo, make_settings, read_raw
+from denoscope.acquisition.cli import app
 from denoscope.acquisition.cli.screen import _rows
 from denoscope.acquisition.errors import DiskUnwritable
 from denoscope.acquisition.offline import denoise as offline
@@ -347,3 +348,11 @@ def test_a_late_ctrl_c_does_not_hide_what_became_of_the_recording(
     assert done.returncode == 0, done.stderr
     assert "Raw 40/40 saved" in done.stdout
     assert "before anything was recorded" not in done.stderr
+
+
+def test_interrupted_while_a_command_is_being_loaded(
+    denoscope: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "import_module", interrupt)
+    done = denoscope("live", "--core", "demo", "--output", tmp_path / "run")
+    assert (done.returncode, done.stderr) == (130, "denoscope: interrupted\n")

@@ -82,8 +82,12 @@ def main(arguments: list[str] | None = None) -> None:
     open_standard_streams()
     # It prints what it finds in damaged files; what matters of that is said in a sentence.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
-    with Words():
-        _run(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with Words():
+            _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # while the command's libraries were being loaded
+        print("denoscope: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def _run(words: list[str]) -> None:
