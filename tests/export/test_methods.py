@@ -243,7 +243,7 @@ def test_engines_are_built_of_every_graph(
     bundles: dict[str, tuple[Network, Bundle]], tmp_path: Path, method: str
 ) -> None:
     bundle, cache = bundles[method][1], EngineCache(tmp_path / "engines")
-    plans = plan_engines(bundle, [Target(8, 6)], [(48, 64)], dynamic=(16, 128))
+    plans = plan_engines(bundle, [Target(8, 6)], [(48, 64)], dynamic=(16, 128), precision="fp32")
     assert [plan.spec.graph for plan in plans] == list(bundle.manifest.graphs)
     for plan in plans:
         contents = build_engine(plan, cache).manifest.contents
@@ -255,6 +255,25 @@ def test_engines_are_built_of_every_graph(
             n.op_type == "Conv" for n in graph.node
         )
         assert not any("HALF" in kind or "BF16" in kind for kind in contents.layer_types)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not installed("tensorrt_rtx"), reason="needs the extra 'gpu'")
+@pytest.mark.parametrize(
+    "target", [Target(7, 5), Target(8, 0), Target(8, 6), Target(8, 9), Target(12, 0)], ids=str
+)
+@pytest.mark.parametrize("method", ["umvd", "umvd with a baseline", "sts-uvd"])
+def test_engines_in_half_precision_are_built_for_every_generation(
+    bundles: dict[str, tuple[Network, Bundle]], tmp_path: Path, method: str, target: Target
+) -> None:
+    bundle, cache = bundles[method][1], EngineCache(tmp_path / "engines")
+    for plan in plan_engines(bundle, [target], [(48, 64)], dynamic=(16, 128)):
+        contents = build_engine(plan, cache).manifest.contents
+        graph = onnx.load_model_from_string(bundle.graph_bytes(plan.spec.graph)).graph
+        assert [t.name for t in contents.inputs] == [v.name for v in graph.input]
+        assert {t.dtype for t in (*contents.inputs, *contents.outputs)} == {"FLOAT"}
+        if plan.spec.graph == "fuse":
+            assert contents.layer_types["CONVOLUTION/HALF"] > 0
 
 
 @pytest.mark.parametrize("method", some(METHODS))

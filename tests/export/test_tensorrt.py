@@ -151,9 +151,11 @@ def check_contents(bundle: Bundle, engine: Any) -> None:
             assert tensor.shape == tuple(d.dim_value if d.HasField("dim_value") else -1 for d in dims)
     assert contents.layers == sum(contents.layer_types.values()) >= len(graph.node) // 2
     assert engine.manifest.size == len(engine.data) > 10_000
-    assert not any("HALF" in kind or "BF16" in kind for kind in contents.layer_types)
+    half = engine.manifest.spec.options["precision"] == "fp16"
+    assert half or not any("HALF" in kind or "BF16" in kind for kind in contents.layer_types)
     convolutions = sum(node.op_type == "Conv" for node in graph.node)
-    assert contents.layer_types.get("CONVOLUTION/FLOAT", 0) == convolutions
+    kinds = [contents.layer_types.get(f"CONVOLUTION/{kind}", 0) for kind in ("HALF", "FLOAT")]
+    assert kinds == ([convolutions, 0] if half else [0, convolutions])
 
 
 @needs_builder
@@ -187,11 +189,27 @@ def test_engines_of_every_graph_for_every_generation(tiny: Bundle, cache: Engine
 )
 def test_engines_of_the_shipped_bundles(name: str, target: Target, cache: EngineCache) -> None:
     bundle = Bundle.load(name)
-    for plan in plan_engines(bundle, [target], [(512, 512)], dynamic=(64, 2048)):
+    plans = plan_engines(bundle, [target], [(512, 512)], dynamic=(64, 2048))
+    assert {p.spec.graph for p in plans if p.spec.options["precision"] == "fp16"} >= {"encode", "fuse"}
+    for plan in plans:
         engine = build_engine(plan, cache)
         if plan.spec.graph != "fuse" or target != GENERATIONS[0]:
             check_contents(bundle, engine)
         assert len(engine.data) > len(plan.onnx), "the weights are inside"
+
+
+@needs_builder
+def test_float32_is_built_where_it_is_asked_for(cache: EngineCache) -> None:
+    bundle = Bundle.load("live-fast")
+    plan = plan_engines(bundle, [Target(8, 9)], [(64, 64)], precision="fp32")[0]
+    assert plan.spec.options["precision"] == "fp32"
+    assert plan.onnx == bundle.graph_bytes("encode")
+    check_contents(bundle, build_engine(plan, cache))
+    half = plan_engines(bundle, [Target(8, 9)], [(64, 64)])[0]
+    assert half.spec.onnx_sha256 == plan.spec.onnx_sha256, "found by the bundle's own graph"
+    assert half.spec.key != plan.spec.key
+    with pytest.raises(InvalidInput, match="choose fp16 or fp32"):
+        plan_engines(bundle, [Target(8, 9)], [(64, 64)], precision="int8")
 
 
 @needs_builder

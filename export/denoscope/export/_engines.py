@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from denoscope.export._build_process import build_in_process_of_its_own
 from denoscope.export._errors import BuilderUnavailable
+from denoscope.export._half import half_precision
+from denoscope.export._precision import is_lowered
 from denoscope.export._sizes import canvas_ranges, scene_ranges, size_ranges
 from denoscope.export._targets import Target
 from denoscope.export._tensorrt import (
@@ -36,7 +38,7 @@ from denoscope.runtime.engines import (
 __all__ = ["EnginePlan", "build_engine", "installed_versions", "plan_engines"]
 
 # Raised when the adapter builds differently from the same request, so that older engines are not used.
-_RECIPE = 1
+_RECIPE = 2
 # Graphs that place pixels: rounded to 10 bits they would be a tenth of a pixel off.
 _EXACT = ("align", "recall")
 # Graphs that take or make more than the frame where a scene is followed.
@@ -53,7 +55,7 @@ class EnginePlan:
     spec
         What it will be.
     onnx
-        The serialised graph.
+        The serialised graph, as it is built.
     bundle
         The bundle's name.
     target
@@ -81,6 +83,7 @@ def plan_engines(
     dynamic: tuple[int, int] | None = None,
     flavour: Flavour | str = "auto",
     tf32: bool = False,
+    precision: str = "fp16",
 ) -> tuple[EnginePlan, ...]:
     """Decide on every engine before the first is built: each graph of the bundle for each target.
 
@@ -98,6 +101,9 @@ def plan_engines(
         `tensorrt_rtx`, `tensorrt`, or `auto`: for each target the first of these that can build for it.
     tf32
         Let float32 convolutions round their factors to 10 bits (faster on RTX 30 and later).
+    precision
+        `fp16`: convolutions in half precision, as in a bundle exported in it, but for the graphs that place pixels;
+        `fp32`: graphs as they are in the bundle.
 
     Raises
     ------
@@ -108,8 +114,12 @@ def plan_engines(
     """
     if flavour not in ("auto", *FLAVOURS):
         raise InvalidInput(f"`flavour` {flavour} is unknown: choose auto, {' or '.join(FLAVOURS)}.")
+    if precision not in ("fp16", "fp32"):
+        raise InvalidInput(f"`precision` {precision} is unknown: choose fp16 or fp32.")
     ranges = size_ranges(sizes, dynamic, bundle.manifest.stride)
     wanted = [name for name in FLAVOURS if flavour in ("auto", name)]
+    half = precision == "fp16"
+    halved = {name: _built(name, bundle.graph_bytes(name), half=half) for name in bundle.manifest.graphs}
     plans = []
     for target in targets:
         chosen, place, why = _choose(target, wanted)
@@ -122,10 +132,10 @@ def plan_engines(
                 flavour_version=version(chosen),
                 target=place,
                 profiles=_profiles(graph, bundle, ranges),
-                options=_options(bundle, tf32=tf32 and graph not in _EXACT),
+                options=_options(bundle, tf32=tf32 and graph not in _EXACT, half=halved[graph] is not onnx),
             )
             m = bundle.manifest
-            plans.append(EnginePlan(spec, onnx, m.name, target, m.scale, why, m.flow_scale))
+            plans.append(EnginePlan(spec, halved[graph], m.name, target, m.scale, why, m.flow_scale))
     return tuple(plans)
 
 
@@ -206,8 +216,17 @@ def _corners(profile: SizeRange) -> tuple[tuple[int, int], tuple[int, int], tupl
     return profile.minimum, profile.typical, profile.maximum
 
 
-def _options(bundle: Bundle, *, tf32: bool) -> dict[str, str]:
+def _built(name: str, onnx: bytes, *, half: bool) -> bytes:
+    """Return what an engine is built of: the graph itself, or with its float32 convolutions in float16."""
+    if not half or name in _EXACT or is_lowered({name: onnx}):
+        return onnx
+    lowered = half_precision(onnx)
+    return lowered if is_lowered({name: lowered}) else onnx
+
+
+def _options(bundle: Bundle, *, tf32: bool, half: bool) -> dict[str, str]:
     options = {"recipe": str(_RECIPE), "scale": str(bundle.manifest.scale), "tf32": str(tf32)}
+    options["precision"] = "fp16" if half else "fp32"
     if bundle.manifest.flow_scale:
         options["flow_scale"] = str(bundle.manifest.flow_scale)
     return options

@@ -157,7 +157,10 @@ def judge_onnxruntime(
         found = (
             f"{' and '.join(sharing)} are both installed and overwrite each other's files; keep one of them"
         )
-        remedy = f"pip uninstall -y {' '.join(sharing)} && {_REINSTALL_ONNXRUNTIME}"
+        again = _REINSTALL_ONNXRUNTIME
+        if "onnxruntime-gpu" in sharing:  # it runs on processors too; what it needs is there
+            again = f'pip install --no-deps "onnxruntime-gpu=={versions["onnxruntime-gpu"]}"'
+        remedy = f"pip uninstall -y {' '.join(sharing)} && {again}"
         return Finding("ONNX Runtime", Status.IMPROVE, found, remedy, facts)
     if providers is None:
         found = f"it cannot be imported ({problem})" if problem else "not installed"

@@ -36,6 +36,7 @@ def build_engines(
     dynamic: str | None = None,
     flavour: str = "auto",
     tf32: bool = False,
+    precision: str = "fp16",
     cache: Path | None = None,
     listener: BuildListener | None = None,
 ) -> BuiltEngines:
@@ -55,6 +56,8 @@ def build_engines(
         ``tensorrt_rtx`` (RTX GPUs, ahead of time), ``tensorrt`` (on the GPU itself) or ``auto``.
     tf32
         Let float32 convolutions round to 10 bits: faster, less exact.
+    precision
+        ``fp16``: convolutions in half precision, twice as fast for 0.001 dB; ``fp32``: graphs as they are.
     cache
         Folder of engines; None for the user's own cache folder.
     listener
@@ -95,6 +98,7 @@ def build_engines(
         dynamic=None if dynamic is None else parse_range(dynamic),
         flavour=flavour,
         tf32=tf32,
+        precision=precision,
     )
     told.planned(len(plans), list(dict.fromkeys(plan.why for plan in plans)))
     folder = EngineCache(cache)

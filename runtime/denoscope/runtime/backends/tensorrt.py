@@ -37,7 +37,7 @@ class Engine(ABC):
     def prepare(
         self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer], owner: TensorRt
     ) -> Work:
-        """Return what puts one run on these buffers onto a stream; each has a context of its own."""
+        """Return what puts one run on these buffers onto a stream."""
 
     @abstractmethod
     def close(self) -> None:
@@ -59,7 +59,7 @@ class TensorRt(DeviceBackend):
     raw_dtypes = frozenset({"uint8", "uint16", "int16"})  # by a kernel beside the engine
     as_exported = True
     flavour: ClassVar[str] = "tensorrt"
-    install: ClassVar[str] = 'python -m pip install ".[cuda]" tensorrt'
+    install: ClassVar[str] = 'python -m pip install ".[tensorrt]"'
     capabilities: ClassVar[frozenset[tuple[int, int]] | None] = None  # None: as the library says itself
 
     def __init__(
@@ -135,7 +135,7 @@ class TensorRt(DeviceBackend):
         return _LoadedEngine(self._load(), self, data, key)
 
     def scratch(self, size: int) -> Memory:
-        """Return working memory for a context; all share it, since one runs after the other on one stream."""
+        """Return working memory for a context; all share it, since one runs after the other on `compute`, no other."""
         if self._scratch is None or self._scratch.size < size:
             self._scratch = self.device.allocate(max(size, 256), self.compute)
         return self._scratch
@@ -198,8 +198,8 @@ class _Graph(DeviceGraph):
             if isinstance(found, str):
                 raise BackendUnavailable(f"The engine of {first.graph} is not used, since {found}: {again}.")
             self._loaded[key] = backend.load(found.data, key)
-            if chosen.spec.options.get("tf32") == "True":
-                backend.note("precision", "as in the bundle's graphs, float32 convolutions with TF32")
+            if said := _precision(chosen.spec.options):
+                backend.note("precision", said)
         return self._loaded[key]
 
 
@@ -218,39 +218,46 @@ class _LoadedEngine(Engine):
             )
         self._engine: Any = engine
         self._config, self._compiled = self._runtime_config()
+        self._contexts: dict[tuple[tuple[str, tuple[int, ...]], ...], tuple[Any, Memory]] = {}
+        self._saved = self._compiled is None
 
     def prepare(
         self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer], owner: TensorRt
     ) -> Work:
-        device, log = owner.device, self._log
-        context = self._context()
-        profile = self._profile(inputs)
-        self._must(
-            context.set_optimization_profile_async(profile, device.handle(owner.compute)), "its profile"
-        )
-        for name, buffer in inputs.items():
-            self._must(context.set_input_shape(name, buffer.shape), f"the shape {buffer.shape} of {name}")
-        for name, buffer in {**inputs, **outputs}.items():
-            self._must(context.set_tensor_address(name, buffer.memory.address), f"the memory of {name}")
+        device, log, library = owner.device, self._log, owner.inference_library()
+        log.errors = []
+        context, memory = self._context(inputs, owner)
+        addresses = {name: buffer.memory.address for name, buffer in {**inputs, **outputs}.items()}
+        self._address(context, addresses)
         for name, buffer in outputs.items():
             shape = tuple(context.get_tensor_shape(name))
             self._must(shape == buffer.shape, f"a buffer of {buffer.shape} for {name}, which is {shape}")
-        memory = owner.scratch(int(context.update_device_memory_size_for_shapes()))
-        context.set_device_memory(memory.address, memory.size)
         keep = (memory, dict(inputs), dict(outputs))
 
         def run(stream: Any, _keep: object = keep) -> None:
+            # A captured run keeps the addresses that the context, which bindings share, has at that time.
+            log.errors = []
+            if not all(context.set_tensor_address(n, a) for n, a in addresses.items()):
+                raise _failure(device, library, log.errors)
             if not context.execute_async_v3(device.handle(stream)):
-                raise _failure(device, owner.inference_library(), log.errors)
+                raise _failure(device, library, log.errors)
+            self._save()
 
         return run
 
     def close(self) -> None:
-        if self._engine is not None and self._compiled is not None:
-            data = self._compiled.serialize()
-            if data is not None:
-                self._owner.cache.keep(_KEPT, self._key, bytes(data))
+        if self._engine is not None:
+            self._saved = self._compiled is None
+            self._save()
+        self._contexts.clear()
         self._engine = self._config = self._compiled = None
+
+    def _save(self) -> None:
+        """Keep what was compiled for this GPU: after the first run, and again at the end."""
+        if not self._saved:
+            self._saved = True
+            if (data := self._compiled.serialize()) is not None:
+                self._owner.cache.keep(_KEPT, self._key, bytes(data))
 
     def _runtime_config(self) -> tuple[Any, Any]:
         """Return what TensorRT for RTX compiles kernels by; plain TensorRT has compiled them already."""
@@ -266,19 +273,45 @@ class _LoadedEngine(Engine):
             trt.DynamicShapesKernelSpecializationStrategy.EAGER
         )
         compiled = config.create_runtime_cache()
-        if (kept := self._owner.cache.kept(_KEPT, self._key)) is not None:
-            compiled.deserialize(kept)
+        kept = self._owner.cache.kept(_KEPT, self._key)
+        if kept is not None and not compiled.deserialize(kept):
+            self._owner.note(
+                "kernels", "compiled anew: those kept from before are of another GPU, driver or version"
+            )
+            compiled = config.create_runtime_cache()
         config.set_runtime_cache(compiled)
         return config, compiled
 
-    def _context(self) -> Any:
+    def _context(self, inputs: Mapping[str, DeviceBuffer], owner: TensorRt) -> tuple[Any, Memory]:
+        """Return the context for inputs of these shapes and its memory; runs follow each other on one stream."""
+        key = tuple((name, buffer.shape) for name, buffer in inputs.items())
+        if key in self._contexts:
+            return self._contexts[key]
         if self._config is not None:
             context = self._engine.create_execution_context(self._config)
         else:
             strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
             context = self._engine.create_execution_context(strategy)
         self._must(context is not None, "a context")
-        return context
+        profile = self._profile(inputs)
+        stream = owner.device.handle(owner.compute)
+        self._must(context.set_optimization_profile_async(profile, stream), "its profile")
+        for name, buffer in inputs.items():
+            self._must(context.set_input_shape(name, buffer.shape), f"the shape {buffer.shape} of {name}")
+        # What these shapes need, or else what any shape of the profile does.
+        size = int(context.update_device_memory_size_for_shapes())
+        if size <= 0:
+            size = int(self._engine.get_device_memory_size_for_profile_v2(profile))
+        memory = owner.scratch(size)
+        self._log.errors = []
+        context.set_device_memory(memory.address, memory.size)  # returns nothing, but says what is wrong
+        self._must(not self._log.errors, f"{memory.size} bytes of working memory")
+        self._contexts[key] = context, memory
+        return context, memory
+
+    def _address(self, context: Any, addresses: Mapping[str, int]) -> None:
+        for name, address in addresses.items():
+            self._must(context.set_tensor_address(name, address), f"the memory of {name}")
 
     def _profile(self, inputs: Mapping[str, DeviceBuffer]) -> int:
         """Return the first profile whose ranges hold every input's shape."""
@@ -351,11 +384,20 @@ def engines_for(
             f"{backend}engines are of {place.flavour} {others}, and {version} is installed: {again}."
         )
 
-    def order(manifest: EngineManifest) -> tuple[bool, bool]:
+    def order(manifest: EngineManifest) -> tuple[bool, bool, bool]:
         fixed = all(p.minimum == p.maximum for p in manifest.spec.profiles)
-        return manifest.spec.options.get("tf32") == "True", not fixed
+        options = manifest.spec.options
+        return options.get("precision") != "fp16", options.get("tf32") == "True", not fixed
 
     return sorted(current, key=order)
+
+
+def _precision(options: Mapping[str, str]) -> str:
+    """Return what a report says of an engine's precision; nothing where it is as in the graphs."""
+    half, tf32 = options.get("precision") == "fp16", options.get("tf32") == "True"
+    if half:
+        return "convolutions in float16, the rest in float32" + (" with TF32" if tf32 else "")
+    return "as in the bundle's graphs, float32 convolutions with TF32" if tf32 else ""
 
 
 def _failure(device: Device, library: str, errors: Sequence[str]) -> Exception:

@@ -35,6 +35,10 @@ def build(
             help="tensorrt_rtx (RTX GPUs, ahead of time), tensorrt (on the GPU itself), or auto.",
         ),
     ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(help="fp16: convolutions in half precision, faster; fp32: graphs as they are."),
+    ] = "fp16",
     tf32: Annotated[
         bool, typer.Option("--tf32", help="Let float32 convolutions round to 10 bits: faster, less exact.")
     ] = False,
@@ -74,6 +78,7 @@ def build(
                 dynamic=dynamic,
                 flavour=flavour,
                 tf32=tf32,
+                precision=precision,
                 cache=cache,
                 listener=Screen(),
             )
