@@ -205,6 +205,19 @@ ROWS = (
         act=_hit("SIGSEGV"),
     ),
     Row(
+        *("callback-hangs", "the user's function hangs at the first denoised frame"),
+        *("callback-hangs", 1, "`on_denoised` did not come back"),
+        posix=False,
+    ),
+    Row(
+        *(
+            "trigger-hangs",
+            "the action of a trigger hangs, its socket's peer reads nothing, a third one raises",
+        ),
+        *("trigger-hangs", 1, "was left behind"),
+        posix=False,
+    ),
+    Row(
         *("denoiser-raises", "exception in the denoiser's process on frame 50"),
         *("bounded", 1, "one too many"),
         bad_denoiser='RuntimeError("frame 50 was one too many")',

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from denoscope.acquisition import Frame, SourceInfo, live, make_settings
+from denoscope.acquisition import Frame, SourceInfo, Trigger, live, make_settings
 from denoscope.acquisition.session.report import summary
 from denoscope.acquisition.session.session import Session
 from denoscope.acquisition.sources import Source
@@ -60,6 +61,8 @@ class Spec:
     silent_s: float = 0.0
     viewed: bool = False
     skips: bool = False
+    looking: Callable[[], dict[str, Any]] | None = None
+    """Makes what looks at denoised frames, as `live` takes it."""
 
 
 def sent(movie: np.ndarray[Any, Any], name: str, index: int) -> np.ndarray[Any, Any]:
@@ -223,6 +226,30 @@ def _full_while_filling() -> None:
     live_movies._write_at = refuse
 
 
+def _hanging_callback() -> dict[str, Any]:
+    return {"on_denoised": lambda _frame: threading.Event().wait()}
+
+
+def _hanging_triggers() -> dict[str, Any]:
+    """Return triggers that hang, that wait for a peer that reads nothing, and that raise."""
+    deaf = socket.create_server(("127.0.0.1", 0))
+    _KEPT.append(deaf)
+    port = deaf.getsockname()[1]
+    flood = "x" * 1_000_000
+    changing = {"hold_off_s": 0.0}
+    return {
+        "triggers": [
+            Trigger(lambda frame: frame.number % 2, lambda _firing: threading.Event().wait(), **changing),
+            Trigger(lambda frame: frame.number % 2, f"socket {port} {flood}", **changing),
+            Trigger(lambda frame: frame.number % 2, lambda _firing: 1 / 0, **changing),
+            Trigger(lambda _frame: threading.Event().wait()),
+        ]
+    }
+
+
+_KEPT: list[Any] = []
+
+
 class _Skipping:
     """Passes on to a denoiser and skips every other frame."""
 
@@ -242,6 +269,8 @@ class _Skipping:
 SESSIONS: Mapping[str, Spec] = {
     "filling": Spec(skips=True, settings={"frames": 240}),
     "filling-full": Spec(skips=True, inside=_full_while_filling, settings={"frames": 240}),
+    "callback-hangs": Spec(looking=_hanging_callback, settings={"frames": 240}),
+    "trigger-hangs": Spec(looking=_hanging_triggers, settings={"frames": 240}),
     "replay": Spec(),
     "viewed": Spec(viewed=True, settings={"frames": 360}),
     "viewed-long": Spec(viewed=True, settings={"frames": 840}),
@@ -316,7 +345,8 @@ def main() -> None:
 
     Session.start = started  # type: ignore[method-assign]
     try:
-        report = live(settings, source=source, wrap=look, view=view, on_fill=on_fill)
+        looking = {} if spec.looking is None else spec.looking()
+        report = live(settings, source=source, wrap=look, view=view, on_fill=on_fill, **looking)
     except DenoscopeError as error:  # as the shell does
         print(f"denoscope: {error}", flush=True)
         sys.exit(2)

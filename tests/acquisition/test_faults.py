@@ -19,6 +19,8 @@ ROWS = (
     "denoiser-stalls-2s",
     "denoiser-killed",
     "denoiser-raises",
+    "callback-hangs",
+    "trigger-hangs",
     "disk-slow",
     "disk-full-real",
     "folder-removed",

@@ -13,6 +13,7 @@ Denoise afterwards
     `denoise_movie` denoises a recorded movie; `fill_run` computes what a recording skipped
 Learn and judge
     `train_bundle` adapts a bundle to a movie, `evaluate` says which bundle's result can be trusted
+    `light_budget` predicts the denoised picture at half and at a quarter of the light
     `export_bundle_precision` writes a bundle in another precision
     `build_engines`, `check_engines`, `prune_engines` make, check and delete the engines of GPUs
 Know the computer
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from .learning.training import TrainingInterrupted, TrainingListener, TrainingPlan, train_bundle
     from .offline.denoise import denoise_movie
     from .offline.fill import fill_run
+    from .offline.light_budget import light_budget
     from .raw.writer import RawRecording, RawWriter, read_raw
     from .regions.finding import find_cells
     from .regions.measure import FrameTraces, RegionMeter
@@ -105,6 +107,7 @@ _MODULES = {
     "learning.training": ("TrainingInterrupted", "TrainingListener", "TrainingPlan", "train_bundle"),
     "offline.denoise": ("denoise_movie",),
     "offline.fill": ("fill_run",),
+    "offline.light_budget": ("light_budget",),
     "raw.writer": ("RawRecording", "RawWriter", "read_raw"),
     "regions.finding": ("find_cells",),
     "regions.measure": ("FrameTraces", "RegionMeter"),
@@ -186,6 +189,7 @@ __all__ = [
     "fill_run",
     "find_cells",
     "hook",
+    "light_budget",
     "live",
     "load_camera",
     "make_settings",

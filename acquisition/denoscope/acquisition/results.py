@@ -447,8 +447,12 @@ class LightBudget(Record):
 
     def sentence(self) -> str:
         """Return the prediction as one sentence."""
-        parts = [f"{step.words} {step.psnr_db:.1f} dB ({step.loss_db:.1f} dB less)" for step in self.steps]
-        return f"Light: the denoised picture has about {self.psnr_db:.1f} dB; at {' and at '.join(parts)} of the light"
+        names = {0.5: "half", 0.25: "a quarter of"}
+        losses = [
+            f"{step.loss_db:.1f} dB at {names.get(step.share, step.words + ' of')} the light"
+            for step in self.steps
+        ]
+        return f"with less light the denoised picture would lose about {' and '.join(losses)}"
 
 
 class TracesRecord(Record):

@@ -14,6 +14,7 @@ from .results import Evaluation
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from denoscope.acquisition.results import LightBudget
     from denoscope.runtime import Bundle
     from denoscope.train.evaluation.records import MovieRecord, PairRecord
     from denoscope.train.evaluation.tables import ResultTable
@@ -144,10 +145,16 @@ def evaluate(
         margin_db=margins,
         movies=[run.movie(name, noisy) for name, noisy in movies],
         notes=run.notes,
+        light=run.light,
     )
     (output / "evaluation.json").write_text(found.model_dump_json(indent=2), encoding="utf-8")
     (output / "evaluation.md").write_text("\n".join(run.markdown), encoding="utf-8")
     return found
+
+
+def _can_budget(bundle: Bundle) -> bool:
+    """Return whether a bundle can predict what less light costs: live, and with deviations."""
+    return bundle.manifest.predicts_std and not getattr(bundle.manifest, "two_sided", False)
 
 
 class _Run:
@@ -166,6 +173,7 @@ class _Run:
         self.listener, self.output, self.bundles = listener, output, bundles
         self.backend, self.radius_px, self.track = backend, radius_px, track
         self.notes: list[str] = []
+        self.light: dict[str, LightBudget] = {}
         self.markdown = ["# Evaluation\n"]
         self._stems: list[str] = []
 
@@ -253,7 +261,25 @@ class _Run:
         save_movie_pictures(result, self.output, stem)
         record = result.record()
         self._tell(name, record, movie_verdicts(record), movie_tables(result), noisy)
+        self._light(name, stem, noisy)
         return record
+
+    def _light(self, name: str, stem: str, noisy: npt.NDArray[Any]) -> None:
+        """Predict what less light would cost, where the movie is long enough."""
+        from denoscope.acquisition.offline.light_budget import LEAST_FRAMES, draw_light_budget, light_budget
+        from denoscope.runtime import InvalidInput
+
+        bundle = next((b for b in self.bundles if _can_budget(b)), None)
+        if bundle is None or len(noisy) < LEAST_FRAMES:
+            return
+        try:
+            budget = light_budget(noisy, bundle, backend=self.backend, pictures=True)
+        except InvalidInput:  # noise that does not grow with the light, or frames too small
+            return
+        self.light[name] = budget
+        self.note(f"{name}: {budget.sentence()} ({stem}_light.png).")
+        self.markdown.append(f"Light: {budget.sentence()}.\n\n![Pictures at less light]({stem}_light.png)\n")
+        draw_light_budget(budget, self.output / f"{stem}_light.png")
 
     def _tell(
         self,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from denoscope.acquisition.results import Record
+from denoscope.acquisition.results import LightBudget, Record
 from denoscope.runtime.engines import EngineManifest
 from denoscope.train.evaluation.records import MovieRecord, PairRecord, Verdict
 
@@ -106,6 +106,8 @@ class Evaluation(_Result):
         Movies without truth.
     notes
         Sentences about the movies, such as what their scanner or detector adds to every frame.
+    light
+        By movie without truth: what the first bundle's picture would lose at half and at a quarter of the light.
     """
 
     schema_version: Literal[2] = 2
@@ -113,6 +115,7 @@ class Evaluation(_Result):
     margin_db: dict[str, dict[str, float]] = Field(default_factory=dict)
     movies: list[MovieRecord] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+    light: dict[str, LightBudget] = Field(default_factory=dict)
 
     @property
     def least_margin_db(self) -> float | None:

@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition.results import LightBudget, LightStep
-from denoscope.runtime import FrameMeta, InvalidInput, Stream
+from denoscope.runtime import FrameMeta, InvalidInput, Stream, counted
 
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie, Bundle, Intensity
 
-__all__ = ["LIGHT_PICTURE", "draw_light_budget", "light_budget"]
+__all__ = ["LEAST_FRAMES", "draw_light_budget", "light_budget"]
 
-LIGHT_PICTURE = "light.png"
+LEAST_FRAMES = 60
+"""Frames that a movie needs."""
 
 _FRAMES = 120
 _WARM_UP = 40  # frames before the memory is filled
@@ -62,8 +63,10 @@ def light_budget(
     """
     first = max(0, (len(movie) - _FRAMES) // 2)
     count = min(len(movie), _FRAMES)
-    if count <= _WARM_UP:
-        raise InvalidInput(f"the movie has {count} frames, and a light budget needs more than {_WARM_UP}.")
+    if count < LEAST_FRAMES:
+        raise InvalidInput(
+            f"the movie has {counted(count, 'frame')}, and a light budget needs {LEAST_FRAMES}."
+        )
     height, width = movie.shape[1:]
     rows = slice(max(0, (height - _SIDE) // 2), max(0, (height - _SIDE) // 2) + _SIDE)
     columns = slice(max(0, (width - _SIDE) // 2), max(0, (width - _SIDE) // 2) + _SIDE)

@@ -1,0 +1,44 @@
+"""The light budget: what half of the light would cost, against simulations in which half of it was there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from denoscope.acquisition import light_budget
+from denoscope.acquisition.offline.light_budget import draw_light_budget
+from denoscope.runtime import FrameMeta, InvalidInput, Stream
+from denoscope.train import CameraSettings, SceneSettings, simulate
+
+
+def error(share: float) -> tuple[np.ndarray, float]:
+    """Return a movie at a share of the light, and the denoised one's error in units of full light."""
+    scene = SceneSettings(frames=80, height=64, width=64)
+    movie = simulate(scene, CameraSettings(photons=4 * share, bits=16), seed=31)
+    outputs = []
+    with Stream("live-fast") as stream:
+        for number, frame in enumerate(movie.noisy):
+            outputs += stream.push(frame, FrameMeta(number=number, t_received_s=number / 30))
+        outputs += stream.flush()
+    denoised = np.stack([each.frame for each in outputs])[40:]
+    return movie.noisy, float(np.mean((denoised - movie.clean[40:]) ** 2)) / share**2
+
+
+def test_the_loss_at_half_of_the_light_is_that_of_a_simulation(tmp_path: Path) -> None:
+    movie, full = error(1.0)
+    budget = light_budget(movie, "live-fast", pictures=True)
+    half, quarter = budget.steps
+    true_db = 10 * np.log10(error(0.5)[1] / full)
+    assert abs(half.loss_db - true_db) < 0.5
+    assert 0 < half.loss_db < quarter.loss_db < 8
+    assert 3 < (budget.photons or 0) < 6
+    assert "at half the light" in budget.sentence()
+    draw_light_budget(budget, tmp_path / "light.png")
+    assert (tmp_path / "light.png").stat().st_size > 5000
+
+
+def test_a_movie_that_tells_nothing_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="needs 60"):
+        light_budget(np.zeros((9, 32, 32), np.uint16), "live-fast")
