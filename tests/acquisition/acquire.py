@@ -43,7 +43,7 @@ def main() -> None:
     from denoscope.acquisition import hook
 
     follower = hook(output=folder / "denoised", bundle=bundle, queue_mb=0.05 if mode == "hangs" else 64)
-    pid = follower._process.pid
+    pid = follower._child.pid
     passed = follower.push
     count = 0
 

@@ -66,7 +66,7 @@ def main() -> None:
         if mode == "raises":
             follower.push = None
         if mode == "killed":
-            os.kill(follower._process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+            os.kill(follower._child.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         frames = run_sequence(core) if mode == "sequence" else run_mda(core)
     np.save(folder / "frames.npy", np.stack(frames))
     if mode != "none":

@@ -20,7 +20,8 @@ from ome_types import from_tiff
 from acquisition.conftest import environment
 from denoscope.acquisition import OutputExists, Source, SourceFailed, attach, hook
 from denoscope.acquisition.integrations import hook as hook_module
-from denoscope.acquisition.sources.pipe import PipeSource, pack_end, pack_frame
+from denoscope.acquisition.processes.wire import pack
+from denoscope.acquisition.sources.pipe import PipeSource, end_words, frame_words, pixel_bytes
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
 from denoscope.runtime import InvalidInput, open_movie
 
@@ -178,8 +179,11 @@ def test_a_folder_is_never_overwritten(tmp_path: Path, bundle: Path) -> None:
 
 
 def packed(movie: Movie) -> bytes:
-    messages = [pack_frame(frame, number, 0.0, {}) for number, frame in enumerate(movie)]
-    return b"".join(head + bytes(body) for head, body in messages) + pack_end({"seen": len(movie)})
+    messages = [
+        (frame_words(frame, number, 0.0, {}), pixel_bytes(frame)) for number, frame in enumerate(movie)
+    ]
+    sent = [pack(words, body) + bytes(body) for words, body in messages]
+    return b"".join(sent) + pack(end_words({"seen": len(movie)}))
 
 
 class TestPipe(SourceContract):
@@ -202,7 +206,7 @@ def test_a_pipe_that_breaks_gives_what_arrived_and_says_so(cut: int, complete: i
 
 def test_a_pipe_of_something_else_is_refused() -> None:
     source = PipeSource(io.BytesIO(b"GET / HTTP/1.1 and so on"))
-    with pytest.raises(ConnectionError, match="no frames"):
+    with pytest.raises(ConnectionError, match="no messages"):
         source.open()
 
 

@@ -225,7 +225,7 @@ def test_dock_says_how_a_session_died(
     dock.start.click()
     until(lambda: dock.display.status and dock.display.status["received"] > 3, 60)
     assert dock.session is not None
-    dock.session._process.kill()
+    dock.session._child.process.kill()
     until(lambda: dock.start.isEnabled())
     assert "What it had received is on disk" in dock.words.text()
     assert dock.words.text() == dock.display.bar.line.text()

@@ -67,7 +67,7 @@ def record(
     assert report["frames"]["received"] == report["frames"]["written_raw"] == FRAMES
     np.testing.assert_array_equal(tifffile.imread(output / "raw.tif"), tifffile.imread(movie))
     assert report["outcome"]["exit_code"] == 0
-    assert view._process.poll() is not None
+    assert view._child.process.poll() is not None
     return report
 
 
@@ -91,7 +91,7 @@ def test_viewer_is_killed(
 ) -> None:
     view = window()
     report = record(
-        stamped, bundle, tmp_path / "run", view, lambda n: view._process.kill() if n > 10 else None
+        stamped, bundle, tmp_path / "run", view, lambda n: view._child.process.kill() if n > 10 else None
     )
     (note,) = [note for note in report["outcome"]["notes"] if "view" in note]
     assert note.startswith("the live view was lost")

@@ -14,13 +14,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from denoscope.acquisition.processes.child import speak
 from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.processes.wire import Wire
 from denoscope.acquisition.view.board import Board, Slot, Wish
 
 
-def listen(lines: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    for line in sys.stdin.buffer:
-        lines.put(json.loads(line))
+def listen(wire: Wire, lines: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    while (message := wire.receive()) is not None:
+        lines.put(message.words)
     lines.put(None)
 
 
@@ -50,10 +52,11 @@ def watch(slab: Slab, lines: queue.SimpleQueue[dict[str, Any] | None]) -> dict[s
 
 
 def main() -> None:
+    wire = speak()
     slab = Slab(int(sys.argv[1]) if len(sys.argv) > 1 else None)
     lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-    threading.Thread(target=listen, args=(lines,), daemon=True).start()
-    print("ready", flush=True)
+    threading.Thread(target=listen, args=(wire, lines), daemon=True).start()
+    wire.send({"event": "ready"})
     seen = watch(slab, lines)
     (Path(seen["opened"]["output"]) / "seen.json").write_text(json.dumps(seen), encoding="utf-8")
 

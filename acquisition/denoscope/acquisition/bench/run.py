@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from pydantic import ConfigDict, Field
 
 from denoscope.acquisition.diagnostics.machine import load_average
 from denoscope.acquisition.errors import OutputExists, one_line
+from denoscope.acquisition.processes.child import Child, exit_words
 from denoscope.acquisition.results import Record
 from denoscope.runtime import InvalidInput, counted
-from denoscope.runtime.children import child_command, child_environment
 
 from .against import SCHEMA, compare, compare_whole_window, read_report
 from .cases import Case, plan_cases
@@ -329,28 +329,29 @@ def _measure(case: Case) -> dict[str, Any]:
     """Run one case in a fresh interpreter, so that its start and its memory are its own."""
     limit_s = _LONGEST_S + 2 * case.frames / case.fps
     failed: dict[str, Any] = {"case": case.model_dump(), "label": case.label}
+    child = Child("denoscope.acquisition.bench.worker", name="denoscope-bench")
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        child.process.kill()
+
+    limit = threading.Timer(limit_s, end)
+    limit.start()
     try:
-        done = subprocess.run(  # noqa: S603  this program's own interpreter and module
-            child_command("denoscope.acquisition.bench.worker"),
-            env=child_environment(),
-            input=case.model_dump_json(),
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=limit_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        child.tell(case.model_dump())
+        answer = child.receive()
+        lines = child.last_words() if answer is None else []
+        code = child.poll()
+    finally:
+        limit.cancel()
+        limit.join()
+        child.end()
+    if answer is not None:
+        return {**failed, **answer.words}
+    if late.is_set():
         return {**failed, "problem": f"it did not end within {limit_s:.0f} s"}
-    lines = done.stdout.strip().splitlines()
-    try:
-        answer = json.loads(lines[-1]) if lines else None
-    except ValueError:
-        answer = None
-    if done.returncode != 0 or not isinstance(answer, dict):
-        last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
-        return {**failed, "problem": f"its process ended with exit code {done.returncode}: {last}"}
-    return {**failed, **answer}
+    return {**failed, "problem": f"its process {exit_words(code)}: {(lines or ['without a word'])[-1]}"}
 
 
 def _draw(report: dict[str, Any], timelines: list[dict[str, Any]], path: Path) -> None:

@@ -1,10 +1,8 @@
-"""One case in this process: a JSON request on standard input, a JSON answer as the last line of the output."""
+"""The process that measures one case: a request in, an answer out."""
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ import numpy as np
 from denoscope.acquisition.denoisers.local import DenoiserRequest
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.processes.child import speak
 from denoscope.acquisition.processes.memory import peak_bytes, resident_bytes, restart_peak
 from denoscope.runtime import Backend, Bundle, DenoscopeError, Stream
 
@@ -201,14 +200,18 @@ def _listed(timeline: Timeline) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer the request on standard input."""
+    """Answer one request."""
+    wire = speak()
+    request = wire.receive()
+    if request is None:
+        return
     try:
-        answer = run_case(Case.model_validate_json(sys.stdin.read()))
+        answer = run_case(Case.model_validate(request.words))
     except DenoscopeError as error:
         answer = {"problem": one_line(error)}
     except Exception as error:  # noqa: BLE001  the process that asked reports it with the case
         answer = {"problem": f"{type(error).__name__}: {one_line(error)}"}
-    print(json.dumps(answer), flush=True)
+    wire.send(answer)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""Denoised frames on their way from the denoising process to the user's: a line of JSON and bytes, no pickle."""
+"""Denoised frames on their way from the denoising process to the user's, as messages of `Wire`."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.acquisition.processes.wire import Message
 from denoscope.acquisition.regions.measure import FrameTraces
 from denoscope.runtime import StreamKey
 
@@ -21,7 +20,6 @@ __all__ = ["EVENT", "FrameReader", "FrameWriter"]
 EVENT = "denoised"
 _DTYPES = ("uint8", "uint16", "float32")
 _KINDS = ("raw", "denoised", "std", "dff")
-_MOST_BYTES = 1 << 33
 
 
 class FrameWriter:
@@ -30,8 +28,8 @@ class FrameWriter:
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
 
-    def pack(self, frame: LiveFrame) -> list[bytes | memoryview]:
-        """Return the head of a frame and the bytes of its arrays."""
+    def pack(self, frame: LiveFrame) -> tuple[dict[str, Any], list[memoryview]]:
+        """Return the words of a frame, and the bytes of its arrays, which are the body."""
         arrays = [frame.raw, frame.denoised] + ([] if frame.std is None else [frame.std])
         head: dict[str, Any] = {
             "event": EVENT,
@@ -50,10 +48,9 @@ class FrameWriter:
             if traces.names != self._names:
                 self._names, head["names"] = traces.names, traces.names
             arrays.append(np.stack([getattr(traces, kind) for kind in _KINDS]))
-        line = json.dumps(head, default=str).encode() + b"\n"
         # numpy's stubs do not say that an array is a buffer
         bodies: list[Any] = [np.ascontiguousarray(array) for array in arrays]
-        return [line, *(memoryview(body).cast("B") for body in bodies)]
+        return head, [memoryview(body).cast("B") for body in bodies]
 
 
 class FrameReader:
@@ -62,24 +59,27 @@ class FrameReader:
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
 
-    def read(self, head: Mapping[str, Any], pipe: BinaryIO) -> LiveFrame:
-        """Return the frame whose head was read from the pipe.
+    def read(self, message: Message) -> LiveFrame:
+        """Return the frame of a message.
 
         Raises
         ------
         ValueError
-            When the pipe ends in the middle of it, or what comes is no frame.
+            When it holds no frame.
         """
+        head, whole = message
+        body = memoryview(bytearray(whole) if isinstance(whole, bytes) else whole)
         shape = tuple(int(length) for length in head["shape"])
         pictures: list[npt.NDArray[Any]] = []
         for name in head["dtypes"]:
             if name not in _DTYPES:
                 raise ValueError(f"a frame of {name}")
-            pictures.append(_array(pipe, np.dtype(name), shape))
+            picture, body = _array(body, np.dtype(name), shape)
+            pictures.append(picture)
         self._names = tuple(head.get("names", self._names))
         traces = None
         if head["regions"]:
-            values = _array(pipe, np.dtype(np.float64), (len(_KINDS), int(head["regions"])))
+            values, body = _array(body, np.dtype(np.float64), (len(_KINDS), int(head["regions"])))
             traces = FrameTraces(self._names, *values)
         received_s, denoised_s, core_unix_s, core_lag_s = head["times"]
         return LiveFrame(
@@ -98,15 +98,11 @@ class FrameReader:
         )
 
 
-def _array(pipe: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def _array(
+    body: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> tuple[npt.NDArray[Any], memoryview]:
+    """Return an array that lies at the beginning of a body, which the user may write to, and the rest."""
     count = math.prod(shape) * dtype.itemsize
-    if not 0 < count <= _MOST_BYTES:
-        raise ValueError(f"a frame of {count} bytes")
-    data = bytearray(count)  # so that the user may write into the frame
-    view = memoryview(data)
-    while view:
-        read = pipe.readinto(view)  # type: ignore[attr-defined]
-        if not read:
-            raise ValueError("it ended in the middle of a frame")
-        view = view[read:]
-    return np.frombuffer(data, dtype).reshape(shape)
+    if not 0 < count <= len(body):
+        raise ValueError(f"a frame of {count} bytes in a message of {len(body)}")
+    return np.frombuffer(body[:count], dtype).reshape(shape), body[count:]

@@ -21,11 +21,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,11 +34,11 @@ from denoscope.acquisition.frames.callback import CallbackThread
 from denoscope.acquisition.frames.live_frame import LiveFrame
 from denoscope.acquisition.frames.mailbox import EVERY, NEWEST, Mailbox
 from denoscope.acquisition.frames.pipe import EVENT, FrameReader
-from denoscope.acquisition.processes.child import start_child
+from denoscope.acquisition.processes.child import Child
 from denoscope.acquisition.regions.reading import found_radius
 from denoscope.acquisition.results import HookCounts, HookReport, SessionReport
 from denoscope.acquisition.sinks.live import LiveFormat
-from denoscope.acquisition.sources.pipe import pack_end, pack_frame
+from denoscope.acquisition.sources.pipe import end_words, frame_words, pixel_bytes
 from denoscope.runtime import InvalidInput
 
 __all__ = ["HOOK_REPORT", "Follower", "FollowerStatus", "hook", "open_follower"]
@@ -121,21 +120,20 @@ class Follower:
         self._report: SessionReport | None = None
         self._ready = threading.Event()
         self._finished: HookReport | None = None
-        self._words: list[str] = []
         self._box: Mailbox | None = None
         self._callback: CallbackThread | None = None
         if on_denoised == "frames":
             self._box = Mailbox(NEWEST if newest_only else EVERY)
         elif callable(on_denoised):
             self._callback = CallbackThread(on_denoised, newest=newest_only)
-        self._process = start_child("denoscope.acquisition.integrations.hook_process", polite=True)
+        self._child = Child(
+            "denoscope.acquisition.integrations.hook_process", name="denoscope-hook", polite=True, keep=5
+        )
         self._threads = [
             threading.Thread(target=self._send, name="denoscope-hook", daemon=True),
             threading.Thread(target=self._listen, name="denoscope-hook-answers", daemon=True),
-            threading.Thread(target=self._overhear, name="denoscope-hook-words", daemon=True),
         ]
-        for thread in self._threads[1:]:
-            thread.start()
+        self._threads[1].start()
         self._begin(settings)
         self._threads[0].start()
         atexit.register(self.finish)
@@ -186,7 +184,7 @@ class Follower:
         """Queue a copy of the frame, or return the reason why not."""
         if self._finished is not None:
             return "after the end"
-        if self._process.poll() is not None:
+        if self._child.poll() is not None:
             return "denoiser ended"
         if image.ndim != 2 or image.dtype not in _DTYPES:
             return "not one channel of 8 or 16 bits"
@@ -207,17 +205,12 @@ class Follower:
     # -- our threads
 
     def _send(self) -> None:
-        pipe = self._process.stdin
-        assert pipe is not None
         while (item := self._queue.get()) is not None:
             pixels = item[0]
             reason: str | None = "denoiser ended"
-            if self._process.poll() is None:
+            if self._child.poll() is None:
                 try:
-                    head, body = pack_frame(*item)
-                    pipe.write(head)
-                    pipe.write(body)
-                    pipe.flush()
+                    self._child.wire.send(frame_words(*item), pixel_bytes(pixels))
                     reason = None
                 except OSError:
                     pass  # counted below: it ended between the question and the answer
@@ -230,22 +223,17 @@ class Follower:
                     self._sent += 1
                 else:
                     self._dropped[reason] += 1
-        with suppress(OSError):  # it ended before; `finish` says so
-            pipe.write(pack_end(self._counts().as_json()))
-            pipe.close()
+        self._child.tell(end_words(self._counts().as_json()))  # where it ended before, `finish` says so
+        self._child.hang_up()
 
     def _listen(self) -> None:
-        pipe = cast("BinaryIO", self._process.stdout)
         frames = FrameReader()
-        for line in iter(pipe.readline, b""):
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
+        while (message := self._child.receive()) is not None:
+            event = message.words
             if event.get("event") == EVENT:
                 try:
-                    self._hand_over(frames.read(event, pipe))
-                except (ValueError, KeyError, TypeError, OSError) as error:
+                    self._hand_over(frames.read(message))
+                except (ValueError, KeyError, TypeError) as error:
                     self._problem = (
                         self._problem or f"denoised frames were lost on their way ({one_line(error)})"
                     )
@@ -277,25 +265,16 @@ class Follower:
             )
         return iter(self._box)
 
-    def _overhear(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self._words = [*self._words[-4:], line.decode(errors="replace").strip()]
-
     # -- begin and end
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
         """Send the settings and wait until the bundle runs, so that mistakes come before the acquisition."""
-        pipe = self._process.stdin
-        assert pipe is not None
-        with suppress(OSError):  # it ended at once; the wait below says why
-            pipe.write(json.dumps(dict(settings), default=str).encode() + b"\n")
-            pipe.flush()
+        self._child.tell(dict(settings))  # where it ended at once, the wait below says why
         answered = self._ready.wait(_READY_S)
-        if answered and self._process.poll() is None and self._problem is None:
+        if answered and self._child.poll() is None and self._problem is None:
             return
         if answered:
-            self._process.wait(10)
+            self._child.process.wait(10)
             self._threads[1].join(5)
         self._kill()
         if self._problem is not None:
@@ -305,8 +284,8 @@ class Follower:
         )
 
     def _why_it_ended(self) -> str:
-        last = self._words[-1] if self._words else "it said nothing"
-        return f"the denoising process ended with code {self._process.poll()} ({last})"
+        last = self._child.said[-1] if self._child.said else "it said nothing"
+        return f"the denoising process ended with code {self._child.poll()} ({last})"
 
     def _counts(self) -> HookCounts:
         with self._lock:
@@ -339,7 +318,7 @@ class Follower:
         atexit.unregister(self.finish)
         self._queue.put(None)
         try:
-            self._process.wait(timeout_s)
+            self._child.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._problem = self._problem or (
                 f"the denoising process did not end within {timeout_s:g} s and was ended by force"
@@ -374,16 +353,7 @@ class Follower:
 
     def _kill(self) -> None:
         """End the process, which ends the threads that listen to it, and let go of its pipes."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(5)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            assert pipe is not None
-            with suppress(OSError):  # what was still buffered for a process that is gone
-                pipe.close()
+        self._child.end(*self._threads)
 
     def __enter__(self) -> Self:
         return self

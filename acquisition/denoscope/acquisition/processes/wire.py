@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
@@ -39,29 +40,30 @@ class Message(NamedTuple):
     """
 
     words: dict[str, Any]
-    body: bytes
+    body: bytes | bytearray
 
 
-def pack(words: Mapping[str, Any] | None = None, body: Buffer = b"") -> bytes:
+def pack(words: Mapping[str, Any] | None = None, *body: Buffer) -> bytes:
     """Return the bytes of one message up to its body; what JSON has no word for becomes text."""
     text = json.dumps(words, separators=(",", ":"), default=str).encode() if words else b""
-    return _HEAD.pack(_MAGIC, len(text), len(body)) + text
+    return _HEAD.pack(_MAGIC, len(text), sum(map(len, body))) + text
 
 
 class Wire:
-    """Send and receive messages; each direction is used by one thread at a time.
+    """Send messages from any thread, receive them in one.
 
     Parameters
     ----------
     incoming, outgoing
-        Pipes open for reading and for writing in binary.
+        Pipes open for reading and for writing in binary; None where nothing is sent.
     """
 
-    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO | None = None) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
+        self._sending = threading.Lock()
 
-    def send(self, words: Mapping[str, Any] | None = None, body: Buffer = b"") -> None:
+    def send(self, words: Mapping[str, Any] | None = None, *body: Buffer) -> None:
         """Send one message.
 
         Parameters
@@ -69,19 +71,28 @@ class Wire:
         words
             Plain values.
         body
-            C-contiguous bytes.
+            Its parts, each C-contiguous bytes.
 
         Raises
         ------
         OSError
             When nobody listens any more.
         """
-        if len(body) <= _AT_ONCE:
-            self._outgoing.write(pack(words, body) + body)
-        else:
-            self._outgoing.write(pack(words, body))
-            self._outgoing.write(body)
-        self._outgoing.flush()
+        assert self._outgoing is not None
+        head = pack(words, *body)
+        with self._sending:
+            if sum(map(len, body)) <= _AT_ONCE:
+                self._outgoing.write(b"".join((head, *body)))
+            else:
+                self._outgoing.write(head)
+                for part in body:
+                    self._outgoing.write(part)
+            self._outgoing.flush()
+
+    def hang_up(self) -> None:
+        """Send nothing more: the other side's end of the pipe ends."""
+        if self._outgoing is not None:
+            self._outgoing.close()
 
     def receive(self) -> Message | None:
         """Wait for a message; None when the other side has ended.
@@ -104,8 +115,21 @@ class Wire:
             raise ValueError("a message's words are no object")  # noqa: TRY004  as any other damage
         return Message(found, self._exactly(body) if body else b"")
 
-    def _exactly(self, count: int) -> bytes:
+    def _exactly(self, count: int) -> bytes | bytearray:
+        if count > _AT_ONCE:
+            return self._large(count)
         data = self._incoming.read(count)
         if len(data) < count:
             raise ValueError(f"it ended {count - len(data)} bytes early")
+        return data
+
+    def _large(self, count: int) -> bytearray:
+        """Read into memory that the receiver may write to, without a copy between."""
+        data = bytearray(count)
+        view = memoryview(data)
+        while view:
+            read = self._incoming.readinto(view)  # type: ignore[attr-defined]
+            if not read:
+                raise ValueError(f"it ended {len(view)} bytes early")
+            view = view[read:]
         return data

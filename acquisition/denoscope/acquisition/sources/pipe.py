@@ -1,10 +1,8 @@
-"""Frames that another process of denoscope sends through a pipe, as JSON and raw bytes; no pickle."""
+"""Frames that another process of denoscope sends through a pipe, as messages of `Wire`."""
 
 from __future__ import annotations
 
-import json
 import queue
-import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,22 +14,19 @@ import numpy.typing as npt
 
 from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
+from denoscope.acquisition.processes.wire import Wire
 
 from .uncored import UncoredSource, describe_frame
 
-__all__ = ["PipeSource", "pack_end", "pack_frame"]
+__all__ = ["PipeSource", "end_words", "frame_words", "pixel_bytes"]
 
-_HEAD = struct.Struct("<4sIQ")
-_MAGIC = b"DSF1"
-_MAX_JSON = 1 << 22
-_MAX_PIXELS = 1 << 32
 _WAITING = 8
 
 
-def pack_frame(
+def frame_words(
     pixels: npt.NDArray[Any], number: int, unix_s: float, tags: Mapping[str, Any]
-) -> tuple[bytes, memoryview]:
-    """Return the head of one message and its pixels.
+) -> dict[str, Any]:
+    """Return the words of the message whose body are the pixels.
 
     Parameters
     ----------
@@ -45,15 +40,18 @@ def pack_frame(
         Metadata; what JSON has no word for is sent as text.
     """
     values = {"shape": pixels.shape, "dtype": pixels.dtype.name, "number": number, "unix_s": unix_s}
-    text = json.dumps({**values, "tags": dict(tags)}, default=str).encode()
-    body: Any = pixels  # numpy's stubs do not say that an array is a buffer
-    return _HEAD.pack(_MAGIC, len(text), pixels.nbytes) + text, memoryview(body).cast("B")
+    return {**values, "tags": dict(tags)}
 
 
-def pack_end(closing: Mapping[str, Any]) -> bytes:
-    """Return the message that no frame follows, with what the sender counted."""
-    text = json.dumps({"end": dict(closing)}, default=str).encode()
-    return _HEAD.pack(_MAGIC, len(text), 0) + text
+def pixel_bytes(pixels: npt.NDArray[Any]) -> memoryview:
+    """Return the body of the message: the pixels where they lie."""
+    buffer: Any = pixels  # numpy's stubs do not say that an array is a buffer
+    return memoryview(buffer).cast("B")
+
+
+def end_words(closing: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the words of the message that no frame follows, with what the sender counted."""
+    return {"end": dict(closing)}
 
 
 class PipeSource(UncoredSource):
@@ -74,7 +72,7 @@ class PipeSource(UncoredSource):
     def __init__(
         self, pipe: BinaryIO, *, name: str = "hook", on_open: Callable[[], None] = lambda: None
     ) -> None:
-        self._pipe = pipe
+        self._wire = Wire(pipe)
         self._name = name
         self._on_open = on_open
         self._queue: queue.Queue[Frame | None] = queue.Queue(_WAITING)
@@ -134,7 +132,7 @@ class PipeSource(UncoredSource):
         try:
             while (frame := self._read()) is not None:
                 self._put(frame)
-        except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             self.problem = f"the pipe from the {self._name} broke: {error}."
         self._put(None)
 
@@ -146,18 +144,15 @@ class PipeSource(UncoredSource):
                 break
 
     def _read(self) -> Frame | None:
-        head = self._pipe.read(_HEAD.size)
-        if not head:
+        message = self._wire.receive()
+        if message is None:
             return None  # the sender was killed: what it sent is complete
-        magic, text_bytes, pixel_bytes = _HEAD.unpack(head)
-        if magic != _MAGIC or text_bytes > _MAX_JSON or pixel_bytes > _MAX_PIXELS:
-            raise ValueError("what arrives are no frames")
-        values = json.loads(self._exactly(text_bytes))
+        values = message.words
         if "end" in values:
             self.closing = values["end"]
             return None
         received_s = time.perf_counter()
-        pixels = np.frombuffer(self._exactly(pixel_bytes), values["dtype"]).reshape(values["shape"])
+        pixels = np.frombuffer(message.body, values["dtype"]).reshape(values["shape"])
         tags = values["tags"]
         return Frame(
             pixels=pixels,
@@ -167,9 +162,3 @@ class PipeSource(UncoredSource):
             tags=tags,
             core_unix_s=values["unix_s"],
         )
-
-    def _exactly(self, count: int) -> bytes:
-        data = self._pipe.read(count)
-        if len(data) < count:
-            raise ValueError(f"it ended {count - len(data)} bytes early")
-        return data

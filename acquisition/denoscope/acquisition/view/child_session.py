@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import subprocess
 import threading
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from denoscope.acquisition.processes.child import exit_words, overhear, start_child
+from denoscope.acquisition.processes.child import Child, exit_words
 from denoscope.acquisition.processes.shared_memory import Slab
 
 __all__ = ["ChildSession"]
@@ -30,29 +29,15 @@ class ChildSession:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.slab = Slab()
         self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._words: list[str] = []
-        descriptors = self.slab.descriptors
-        self._process = start_child(_MODULE, *map(str, descriptors), descriptors=descriptors)
-        self._threads = [
-            threading.Thread(target=self._listen, name="denoscope-session", daemon=True),
-            threading.Thread(
-                target=overhear,
-                args=(self._process, self._words),
-                name="denoscope-session-words",
-                daemon=True,
-            ),
-        ]
-        for thread in self._threads:
-            thread.start()
-        assert self._process.stdin is not None
-        with suppress(OSError):  # it ended at once; `poll` says why
-            self._process.stdin.write(json.dumps(dict(settings), default=str).encode() + b"\n")
-            self._process.stdin.flush()
+        self._child = Child(_MODULE, name="denoscope-session", slab=self.slab)
+        self._listens = threading.Thread(target=self._listen, name="denoscope-session", daemon=True)
+        self._listens.start()
+        self._child.tell(dict(settings))  # where it ended at once, `poll` says why
 
     @property
     def pid(self) -> int:
         """Of its process."""
-        return self._process.pid
+        return self._child.pid
 
     def poll(self) -> dict[str, Any] | None:
         """Return the next event, or None.
@@ -68,28 +53,18 @@ class ChildSession:
     def close(self) -> None:
         """Let go of a session that has ended."""
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)
-        for thread in self._threads:
-            thread.join(5)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            assert pipe is not None
-            with suppress(OSError):
-                pipe.close()
+            self._child.process.wait(10)
+        self._child.end(self._listens)
         self.slab.close()
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None
         last = None
-        for line in self._process.stdout:
-            with suppress(ValueError):
-                event = json.loads(line)
-                last = event["event"]
-                self._events.put(event)
+        while (message := self._child.receive()) is not None:
+            last = message.words.get("event")
+            self._events.put(message.words)
         if last in ("finished", "failed"):
             return
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
-        self._threads[1].join(1)
-        said = f", saying: {self._words[-1]}" if self._words else ""
-        message = f"The session's process {exit_words(self._process.poll())}{said}"
-        self._events.put({"event": "failed", "message": f"{message}. What it had received is on disk."})
+        lines = self._child.last_words()
+        said = f", saying: {lines[-1]}" if lines else ""
+        words = f"The session's process {exit_words(self._child.poll())}{said}"
+        self._events.put({"event": "failed", "message": f"{words}. What it had received is on disk."})

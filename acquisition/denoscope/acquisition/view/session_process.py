@@ -1,16 +1,17 @@
-"""The process of the session that the plugin's dock starts: settings in, lines of JSON out.
+"""The process of the session that the plugin's dock starts: settings in, events out.
 
 It goes on when napari is gone, crashed or not: the frames come first, and the run folder has them.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import suppress
 from typing import Any
 
+from denoscope.acquisition.processes.child import speak
 from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.processes.wire import Wire
 from denoscope.runtime import DenoscopeError
 
 from .link import LiveView
@@ -18,37 +19,51 @@ from .link import LiveView
 __all__ = ["main"]
 
 
-def _tell(event: str, **values: Any) -> None:
-    with suppress(OSError):  # napari is gone
-        print(json.dumps({"event": event, **values}, default=str), file=sys.__stdout__, flush=True)
+class _Parent:
+    """The napari that started this process, and may be gone."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def tell(self, event: str, **values: Any) -> None:
+        """Tell it what happened."""
+        with suppress(OSError):
+            self._wire.send({"event": event, **values})
 
 
 class _ParentView(LiveView):
     """The view in the napari that started this process."""
 
+    def __init__(self, slab: Slab, parent: _Parent) -> None:
+        super().__init__(slab)
+        self._parent = parent
+
     def opened(self, words: dict[str, Any]) -> None:
         """Tell the dock where to look."""
-        _tell("opened", **words)
+        self._parent.tell("opened", **words)
 
 
-def _run(slab: Slab) -> None:
+def _run(slab: Slab, wire: Wire, parent: _Parent) -> None:
     from denoscope.acquisition.session.live import live
     from denoscope.acquisition.session.report import summary
     from denoscope.acquisition.session.settings import make_settings
 
-    settings = make_settings(**json.loads(sys.stdin.buffer.readline()))
-    report = live(settings, view=_ParentView(slab))
-    _tell("finished", summary=summary(report), exit_code=report.outcome.exit_code)
+    request = wire.receive()
+    if request is None:
+        return
+    settings = make_settings(**request.words)
+    report = live(settings, view=_ParentView(slab, parent))
+    parent.tell("finished", summary=summary(report), exit_code=report.outcome.exit_code)
 
 
 def main() -> None:
     """Run one session and leave."""
-    # Words that a library prints must not be taken for ours.
-    sys.stdout = sys.stderr
+    wire = speak()
+    parent = _Parent(wire)
     try:
-        _run(Slab(int(sys.argv[1]) if len(sys.argv) > 1 else None))
+        _run(Slab(int(sys.argv[1]) if len(sys.argv) > 1 else None), wire, parent)
     except DenoscopeError as error:
-        _tell("failed", message=str(error))
+        parent.tell("failed", message=str(error))
         sys.exit(2)
 
 

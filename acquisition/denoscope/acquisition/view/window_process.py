@@ -1,8 +1,7 @@
-"""The process of the window that `LiveWindow` opens: lines of JSON in, ``ready`` out."""
+"""The process of the window that `LiveWindow` opens: events in, ``ready`` out."""
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import sys
@@ -12,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.processes.child import speak
 from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.processes.wire import Wire
 
 from .board import Board
 
@@ -22,11 +23,11 @@ _LISTEN_MS = 50
 _SIZE = (1280, 760)
 
 
-def _listen(lines: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+def _listen(wire: Wire, said: queue.SimpleQueue[dict[str, Any] | None]) -> None:
     """Pass on what the session says; None when it is gone."""
-    for line in sys.stdin.buffer:
-        lines.put(json.loads(line))
-    lines.put(None)
+    while (message := wire.receive()) is not None:
+        said.put(message.words)
+    said.put(None)
 
 
 def _make_room(viewer: Any) -> None:
@@ -40,7 +41,7 @@ def _make_room(viewer: Any) -> None:
     window.resize(*_SIZE)
 
 
-def _run(slab: Slab) -> None:
+def _run(slab: Slab, wire: Wire) -> None:
     import napari
     from qtpy.QtCore import QTimer
 
@@ -72,7 +73,7 @@ def _run(slab: Slab) -> None:
                 ended = True
                 display.close()
                 if words["stay"]:
-                    _let_go()
+                    _let_go(wire)
                 else:
                     viewer.close()
         if not ended:
@@ -80,19 +81,20 @@ def _run(slab: Slab) -> None:
 
     def begin() -> None:
         display.panels.open((16, 16))  # fails here where there is no OpenGL
-        threading.Thread(target=_listen, args=(lines,), name="denoscope-session", daemon=True).start()
+        threading.Thread(target=_listen, args=(wire, lines), name="denoscope-session", daemon=True).start()
         display.bar.say("waiting for the session", Level.CALM)
         if hasattr(os, "nice"):
             os.nice(10)  # the acquisition comes first; Windows is told when the process is started
-        print("ready", file=sys.__stdout__, flush=True)
+        wire.send({"event": "ready"})
         hear()
 
     begin()
     napari.run()
 
 
-def _let_go() -> None:
+def _let_go(wire: Wire) -> None:
     """Speak to nobody from now on: the session's ends of the pipes close."""
+    wire.hang_up()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -100,12 +102,11 @@ def _let_go() -> None:
 
 def main() -> None:
     """Show one session and leave when the user closes the window."""
-    # Words that a library prints must not be taken for ours.
-    sys.stdout = sys.stderr
+    wire = speak()
     # Without a graphics card Mesa draws on every processor core unless told otherwise.
     os.environ.setdefault("LP_NUM_THREADS", "1")
     try:
-        _run(Slab(int(sys.argv[1]) if len(sys.argv) > 1 else None))
+        _run(Slab(int(sys.argv[1]) if len(sys.argv) > 1 else None), wire)
     except Exception as error:  # noqa: BLE001  its last line is what the session tells the user
         traceback.print_exc()
         print(f"{type(error).__name__}: {one_line(error)}", file=sys.stderr)
