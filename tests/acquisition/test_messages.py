@@ -42,7 +42,7 @@ def interrupt(*_: object, **__: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("where", ["open_movie", "open_stream"])
+@pytest.mark.parametrize("where", ["open_movie", "open_model"])
 def test_interrupted_before_anything_was_begun(
     bundle: Path,
     movie: Path,
@@ -53,7 +53,7 @@ def test_interrupted_before_anything_was_begun(
 ) -> None:
     words = ("denoise", movie, "--output", tmp_path / "x.tif", "--bundle", bundle)
     with monkeypatch.context() as patched:
-        patched.setattr(offline._Work, where, interrupt)
+        patched.setattr(offline, where, interrupt)
         assert command(*words) == 130
     said = capsys.readouterr().err
     assert "before the first frame; nothing was written" in said

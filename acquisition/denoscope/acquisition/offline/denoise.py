@@ -5,39 +5,45 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
-from denoscope.acquisition.contracts import RECORDED, SourceInfo
+from denoscope.acquisition.contracts import RECORDED
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.notes.nan_count import NanCount
-from denoscope.acquisition.notes.noise_check import check_noise, noise_note, rounding_note, scanner_notes
+from denoscope.acquisition.notes.noise_check import noise_note, rounding_note, scanner_notes
 from denoscope.acquisition.notes.unusual import unusual_note
-from denoscope.acquisition.provenance import package_version, provenance_of
-from denoscope.acquisition.raw.disk import check_space
-from denoscope.acquisition.raw.pages import PageFile
-from denoscope.acquisition.results import CameraRecord, Denoising, MovieProvenance
-from denoscope.acquisition.sinks import FrameIndex, Layout, MovieSink, format_of, open_sink
-from denoscope.runtime import GuardFinding, InvalidInput, counted
+from denoscope.acquisition.results import Denoising
+from denoscope.acquisition.sinks import format_of
+from denoscope.runtime import GuardFinding, InvalidInput
 
-from .chunks import CHUNK, WARM_UP, Chunk, Cut, run_chunk
-from .input_watch import WatchedMovie, sample_hash
+from .chunks import CHUNK, WARM_UP, Chunk, run_chunk
 from .journal import Journal
-from .movie_about import about_movie, checked_run, movie_of
+from .movie_about import movie_of
+from .opening import (
+    Choice,
+    MovieFiles,
+    OpenModel,
+    OpenMovie,
+    Request,
+    WantedTraces,
+    check_input,
+    open_files,
+    open_model,
+    open_movie,
+)
 from .outputs import check_files, check_output, give_name, locked, partial_of
-from .traces import MovieTraces, traces_name
+from .traces import traces_name
 
 if TYPE_CHECKING:
-    from denoscope.runtime import AnyMovie, CameraCalibration, Denoised, Stream
+    from denoscope.runtime import AnyMovie, CameraCalibration, Denoised
+
+    from .cluster import Task
 
 __all__ = ["RECORDED_MOVIE", "check_output", "denoise_movie"]
 
 RECORDED_MOVIE = "denoised_recorded.ome.tif"
 
-_RESERVE_BYTES = 200_000_000
 _SAVE_EVERY_S = 2.0
 
 
@@ -140,20 +146,42 @@ def denoise_movie(
     if traces is not None and regions is None:
         raise InvalidInput(f"`traces` {traces} needs `regions`: name a file with regions, or find.")
     check_files([movie], output, std)
-    work = _Work(movie, output, std, camera, float32, Cut(0, chunk, warm_up), on_frame, resume=resume)
-    work.fix_line_offset = fix_line_offset
-    if regions is not None:
-        work.regions = str(regions), traces_name(output) if traces is None else Path(traces), dark
+    choice = Choice(channel, plane, position, interleaved, frames)
+    wanted = None if regions is None else WantedTraces(str(regions), _traces_path(output, traces), dark)
+    request = Request(movie_of(movie), output, std, choice, camera, float32, fix_line_offset, wanted)
+    journal = _journal_of(request, resume=resume)
     with ExitStack() as stack:
-        work.unlocked = stack.enter_context(locked(output, std, journal=work.journal.exists()))
-        work.open_movie(channel, plane, position, interleaved, frames)
-        work.open_stream(stack, bundle, backend, look_ahead, resume=resume)
-        work.open_output(stack)
-        if dask is None:
-            work.run()
-        else:
-            work.run_on_cluster(dask, bundle)
-        return work.finish()
+        unlocked = stack.enter_context(locked(output, std, journal=journal.exists()))
+        opened = open_movie(request, chunk, warm_up)
+        if not resume:
+            journal.refuse()
+        resumed = resume and journal.exists()
+        if resumed:
+            journal.load()
+        before = journal.job if resumed else None
+        model = open_model(stack, request, opened, before, bundle, backend, look_ahead)
+        job = opened.facts | model.facts
+        if resumed:
+            journal.check(job)
+        journal.job = job
+        done = sum(each.stop - each.start for each in opened.cut if each.index in journal.chunks)
+        done += journal.frames
+        check_input(opened, journal)
+        # Where the journal is complete, only the names are missing.
+        files = None if journal.complete else open_files(stack, request, opened, done if resumed else None)
+        work = _Work(request, journal, opened, model, files, done, on_frame)
+        if files is not None:
+            if not resumed:
+                work.save()
+            if dask is None:
+                work.run()
+            else:
+                work.run_on_cluster(dask, bundle)
+        return work.finish(unlocked)
+
+
+def _traces_path(output: Path, given: Path | str | None) -> Path:
+    return traces_name(output) if given is None else Path(given)
 
 
 def _beside_the_live_one(run: Path) -> Path:
@@ -165,257 +193,63 @@ def _beside_the_live_one(run: Path) -> Path:
     return run / RECORDED_MOVIE
 
 
+def _journal_of(request: Request, *, resume: bool) -> Journal:
+    """Return the journal of the run, read where there is one to resume; refuse files that are in the way."""
+    journal = Journal(request.output)
+    if resume and journal.exists():
+        journal.load()
+    for path in (request.output, *filter(None, [request.std])):
+        # Of a run that was ended while its files got their names, one may have it already.
+        if not journal.complete or partial_of(path).exists():
+            check_output(path)
+    format_of(request.output)
+    return journal
+
+
 class _Work:
-    """One run over a movie."""
+    """One run over a movie.
+
+    Parameters
+    ----------
+    request, journal, movie, model
+        What is done, and how far it is.
+    files
+        What is written; None where only the names are missing.
+    done
+        Frames that are on the disk.
+    on_frame
+        As for `denoise_movie`.
+    """
 
     def __init__(
         self,
-        movie: Path,
-        output: Path,
-        std: Path | None,
-        camera: CameraCalibration | None,
-        float32: bool,
-        cut: Cut,
+        request: Request,
+        journal: Journal,
+        movie: OpenMovie,
+        model: OpenModel,
+        files: MovieFiles | None,
+        done: int,
         on_frame: Callable[[int, int], None],
-        *,
-        resume: bool,
     ) -> None:
-        self.journal = Journal(output)
-        if resume and self.journal.exists():
-            self.journal.load()
-        for path in filter(None, (output, std)):
-            # Of a run that was ended while its files got their names, one may have it already.
-            if not self.journal.complete or partial_of(path).exists():
-                check_output(path)
-        format_of(output)
-        self.unlocked: str | None = None
-        self.movie, self.output, self.std, self.camera = movie_of(movie), output, std, camera
-        self.float32 = float32
-        self.fix_line_offset = False
-        self.regions: tuple[str, Path, float] | None = None
-        self.traces: MovieTraces | None = None
-        self.cut, self.on_frame = cut, on_frame
-        self.partial = partial_of(output)
-        self.partial_std = None if std is None else partial_of(std)
-        self.deviations: PageFile | None = None
-        self.resumed = False
-        self.earlier = self.journal.guard, dict(self.journal.unusual)
+        self.request, self.journal = request, journal
+        self.movie, self.model, self.files = movie, model, files
+        self.done = self.resumed_from = done
+        self.on_frame = on_frame
+        self.started_s = self.saved_s = time.perf_counter()
+        self.earlier = journal.guard, dict(journal.unusual)
         """Findings of the interrupted run, and of a cluster's workers."""
-
-    def open_movie(
-        self,
-        channel: str | None,
-        plane: str | None,
-        position: str | None,
-        interleaved: int | None,
-        part: slice,
-    ) -> None:
-        """Open the movie, and check its noise and the disk."""
-        from denoscope.runtime import LazyMovie, as_float32, open_movie
-
-        frames = open_movie(
-            self.movie,
-            channel=channel,
-            plane=plane,
-            position=position,
-            interleaved=interleaved,
-            mapped=False,
-        )
-        self.incomplete, self.sidecar_note = checked_run(self.movie, len(frames))
-        whole, chosen = len(frames), _range_of(part, len(frames), self.movie)
-        if len(chosen) < whole:
-            frames = frames[chosen.start : chosen.stop]
-        self.note = frames.note if isinstance(frames, LazyMovie) else ""
-        self.noise = check_noise(frames, self.camera)
-        self.first = chosen.start
-        # Not in the journals of older runs, which took every frame.
-        part_of: dict[str, Any] = {"first_frame": chosen.start} if len(chosen) < whole else {}
-        self.job: dict[str, Any] = part_of | {
-            "movie": self.movie.name,
-            "part": [channel, plane, position, *([interleaved] if interleaved else [])],
-            "frames": len(frames),
-            "shape": list(frames.shape[1:]),
-            "dtype": frames.dtype.name,
-            "sampled_frames": sample_hash(frames),
-            "camera": None if self.camera is None else self.camera.describe(),
-            "float32": self.float32,
-            "fix_line_offset": self.fix_line_offset,
-            "standard_deviation": None if self.std is None else self.std.name,
-            **({} if self.regions is None else {"regions": [self.regions[0], self.regions[2]]}),
-            "frames_a_chunk": [self.cut.chunk, self.cut.warm_up],
-        }
-        self.frames: AnyMovie = frames if self.camera is None else self.camera.correct_movie(frames)
-        if self.float32:
-            self.frames = as_float32(self.frames)
-        self.watched = WatchedMovie(self.frames)
-        self.length = len(frames)
-        self.cut = Cut(self.length, self.cut.chunk, self.cut.warm_up)
-        shape, dtype = (self.frames.shape[1], self.frames.shape[2]), self.frames.dtype
-        self.about = about = about_movie(self.movie, whole, channel, frames).of_frames(chosen)
-        self.info = info = SourceInfo(
-            "file",
-            self.movie.name,
-            "",
-            shape,
-            dtype,
-            pixel_size_um=about.pixel_size_um,
-            exposure_s=about.exposure_s,
-            frame_rate_hz=1 / about.increment_s if about.increment_s else None,
-            frames=self.length,
-            channel=about.channel,
-            details={"objective": about.objective} if about.objective else {},
-        )
-        per_frame = info.frame_bytes + (4 * shape[0] * shape[1] if self.std else 0)
-        check_space(self.output.parent, info, -(-self.length * per_frame // info.frame_bytes), _RESERVE_BYTES)
-
-    def open_stream(
-        self, stack: ExitStack, bundle: str, backend: str, look_ahead: int | None, *, resume: bool
-    ) -> None:
-        """Open the stream, calibrated by the movie's first frames or as the interrupted run was."""
-        from denoscope.runtime import Bundle, Intensity, ScannerArtefacts, Stream, calibrate_stream
-
-        journal, known = self.journal, {}
-        if not resume:
-            journal.refuse()
-        elif journal.exists():
-            self.resumed = True
-            journal.load()
-            known = {
-                "intensity": Intensity(**journal.job["intensity"]),
-                "align": journal.job["aligned"],
-                "scanner": ScannerArtefacts(**journal.job.get("scanner", {})),
-            }
-            backend = journal.job["backend"] if backend == "auto" else backend
-        opened = Bundle.load(bundle)
-        measures_std = self.regions is not None and opened.manifest.predicts_std
-        self.stream: Stream = stack.enter_context(
-            Stream(
-                opened,
-                backend,
-                look_ahead=look_ahead,
-                std=self.std is not None or measures_std,
-                fix_line_offset=self.fix_line_offset,
-                **known,
-            )
-        )
-        if not self.resumed:
-            calibrate_stream(self.stream, self.frames)
-        assert self.stream.intensity is not None
-        aligned = self.journal.job["aligned"] if self.resumed else self.stream.tracks_motion
-        self.provenance = MovieProvenance(
-            **dict(provenance_of(self.stream))
-            | {
-                "movie": self.movie.name,
-                "camera": None
-                if self.camera is None
-                else CameraRecord.model_validate(self.camera.describe()),
-                "intensity": self.stream.intensity,
-                "aligned": aligned,
-                "scanner": self.stream.scanner,
-                "float32": self.float32,
-                "fix_line_offset": self.fix_line_offset,
-                "first_frame": self.first,
-                "chunk_frames": self.cut.chunk,
-                "warm_up_frames": self.cut.warm_up,
-            }
-        )
-        self.job |= {
-            "denoscope": package_version(),
-            "bundle": self.stream.bundle.digest,
-            "look_ahead": self.stream.look_ahead,
-            "backend": self.stream.choice.name,
-            "backend_details": dict(self.stream.backend_info),
-            "intensity": self.stream.intensity.model_dump(),
-            "aligned": aligned,
-            "scanner": self.stream.scanner.model_dump(mode="json"),
-        }
-        if self.resumed:
-            journal.check(self.job)
-        journal.job = self.job
-
-    def open_output(self, stack: ExitStack) -> None:
-        """Open the files, new or where the interrupted run left them."""
-        from denoscope.runtime import StreamKey
-
-        done = self.done = self._frames_on_disk()
-        self._check_input()
-        if self.journal.complete:  # only the names are missing
-            return
-        keep = done if self.resumed else None
-        if self.regions is not None:
-            self._open_traces(stack, self.regions, keep)
-        layout = Layout(self.info, (StreamKey(),), self.length, times_s=self.about.times_s)
-        self.sink: MovieSink = open_sink(self.output, self.partial, layout, keep=keep)
-        stack.callback(self.sink.close)
-        if self.partial_std is not None:
-            if keep is None:
-                self.partial_std.unlink(missing_ok=True)
-            floats = replace(layout, source=replace(self.info, dtype=np.dtype(np.float32)))
-            self.deviations = stack.enter_context(
-                PageFile(
-                    self.partial_std, keep=keep, pixel_size_um=self.info.pixel_size_um, classic=floats.small
-                )
-            )
-        if not self.resumed:
-            self._save()
-
-    def _open_traces(self, stack: ExitStack, regions: tuple[str, Path, float], keep: int | None) -> None:
-        where, path, dark = regions
-        shape = self.frames.shape[1], self.frames.shape[2]
-        self.traces = MovieTraces(path, where, dark=dark, shape=shape, done=keep)
-        stack.callback(self.traces.close)
-
-    def _frames_on_disk(self) -> int:
-        finished = [chunk for chunk in self.cut if chunk.index in self.journal.chunks]
-        return sum(chunk.stop - chunk.start for chunk in finished) + self.journal.frames
-
-    def _check_input(self) -> None:
-        """Refuse to go on where frames changed of which the output is written."""
-        unfinished = [chunk for chunk in self.cut if chunk.index not in self.journal.chunks]
-        for chunk in self.cut:
-            if chunk.index in self.journal.inputs:
-                self.watched.check(self.journal.inputs[chunk.index], chunk.start, chunk.stop - chunk.start)
-        frames, wanted = self.journal.half
-        if frames and wanted and unfinished:
-            self.watched.check(wanted, unfinished[0].start, frames)
 
     def run(self) -> None:
         """Denoise what is not there yet."""
-        self.resumed_from, self.started_s = self.done, time.perf_counter()
-        self.saved_s = self.started_s
         try:
             self._run_chunks()
         except KeyboardInterrupt:
-            self._save()
+            self.save()
             raise
 
     def run_on_cluster(self, url: str, bundle: str) -> None:
         """Let a cluster do what is not there yet."""
-        from .cluster import Task, run_on_cluster
-
-        self.resumed_from, self.started_s = self.done, time.perf_counter()
-        channel, plane, position, *turns = self.job["part"]
-        task = Task(
-            self.movie.absolute(),
-            channel,
-            plane,
-            position,
-            self.camera,
-            self.float32,
-            self.partial.absolute(),
-            str(Path(bundle).absolute()) if Path(bundle).is_dir() else bundle,
-            self.job["bundle"],
-            self.job["backend"],
-            self.job["backend_details"],
-            self.job["look_ahead"],
-            self.job["intensity"],
-            self.job["aligned"],
-            self.job["scanner"],
-            self.fix_line_offset,
-            turns[0] if turns else None,
-            self.first,
-            self.length,
-        )
+        from .cluster import run_on_cluster
 
         def on_chunk(chunk: Chunk, nan: NanCount, guard: GuardFinding, unusual: dict[str, int]) -> None:
             self.earlier = self.earlier[0].and_of(guard), _sum(self.earlier[1], unusual)
@@ -425,134 +259,132 @@ class _Work:
             self.done += chunk.stop - starts[chunk]
             if starts[chunk] > chunk.start:  # what was left of the chunk that this computer had begun
                 self.journal.half = 0, ""
-            self._save()
-            self.on_frame(self.done, self.length)
+            self.save()
+            self.on_frame(self.done, self.movie.length)
 
-        waiting = [chunk for chunk in self.cut if chunk.index not in self.journal.chunks]
+        waiting = [chunk for chunk in self.movie.cut if chunk.index not in self.journal.chunks]
         # A run on one computer leaves the first of them half done.
         starts = {chunk: chunk.start for chunk in waiting}
         if waiting:
             starts[waiting[0]] += self.journal.frames
-        run_on_cluster(url, task, starts, on_chunk)
+        run_on_cluster(url, self._task(bundle), starts, on_chunk)
+
+    def _task(self, bundle: str) -> Task:
+        from .cluster import Task
+
+        request, choice, job = self.request, self.request.choice, self.journal.job
+        return Task(
+            movie=request.movie.absolute(),
+            channel=choice.channel,
+            plane=choice.plane,
+            position=choice.position,
+            interleaved=choice.interleaved or None,
+            first=self.movie.first,
+            length=self.movie.length,
+            camera=request.camera,
+            float32=request.float32,
+            zarr=partial_of(request.output).absolute(),
+            bundle=str(Path(bundle).absolute()) if Path(bundle).is_dir() else bundle,
+            digest=job["bundle"],
+            backend=job["backend"],
+            details=job["backend_details"],
+            look_ahead=job["look_ahead"],
+            intensity=job["intensity"],
+            aligned=job["aligned"],
+            scanner=job["scanner"],
+            fix_line_offset=request.fix_line_offset,
+        )
 
     def _run_chunks(self) -> None:
-        for chunk in self.cut:
+        watched = cast("AnyMovie", self.movie.watched)
+        for chunk in self.movie.cut:
             if chunk.index in self.journal.chunks:
                 continue
-            for out in run_chunk(
-                self.stream, cast("AnyMovie", self.watched), chunk, chunk.start + self.journal.frames
-            ):
+            for out in run_chunk(self.model.stream, watched, chunk, chunk.start + self.journal.frames):
                 self._write(out)
             self.journal.inputs[chunk.index] = self.journal.half[1]
             self.journal.half = 0, ""
             self.journal.chunks.add(chunk.index)
-            self._save()
+            self.save()
 
     def _write(self, out: Denoised) -> None:
-        times_s = self.about.times_s
-        time_s = None if times_s is None else times_s[out.meta.number]
+        assert self.files is not None
         self.journal.nan.add(out.frame)
-        self.sink.append(out.frame, FrameIndex(out.meta.key, out.meta.number, time_s, {}))
-        if self.deviations is not None:
-            assert out.std is not None
-            self.deviations.append(out.std)
-        if self.traces is not None:
-            raw = self.frames[out.meta.number]
-            self.traces.add(out, raw, page=self.first + out.meta.number, time_s=time_s)
+        self.files.append(out, self.movie)
         # Counted in one step, so that an interruption finds number and hash in agreement.
         frames, chain = self.journal.half
-        self.journal.half = frames + 1, self.watched.chain(chain, out.meta.number)
+        self.journal.half = frames + 1, self.movie.watched.chain(chain, out.meta.number)
         self.done += 1
-        self.on_frame(self.done, self.length)
+        self.on_frame(self.done, self.movie.length)
         if time.perf_counter() - self.saved_s >= _SAVE_EVERY_S:
-            self._save()
+            self.save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Put the frames on the disk, then the journal that promises them."""
-        self.sink.sync()
-        if self.deviations is not None:
-            self.deviations.sync()
-        if self.traces is not None:
-            self.traces.sync()
+        assert self.files is not None
+        self.files.sync()
         self._note_findings()
         self.journal.write()
         self.saved_s = time.perf_counter()
 
     def _note_findings(self) -> None:
         guard, unusual = self.earlier
-        self.journal.guard = guard.and_of(self.stream.guard_if_ended)
-        self.journal.unusual = _sum(unusual, self.stream.counters.unusual)
+        self.journal.guard = guard.and_of(self.model.stream.guard_if_ended)
+        self.journal.unusual = _sum(unusual, self.model.stream.counters.unusual)
 
-    def finish(self) -> Denoising:
-        """Complete the files and give them their names."""
+    def finish(self, unlocked: str | None) -> Denoising:
+        """Complete the files and give them their names; `unlocked` is why they could not be locked, for the user."""
         self._note_findings()
-        if not self.journal.complete:
-            self.sink.finish(self.provenance.as_json())
-            if self.deviations is not None:
-                self.deviations.close()
+        if self.files is not None:
+            self.files.finish(self.model.provenance)
             self.journal.complete = True
             self.journal.write()
-        for path in filter(None, (self.std, self.output)):
+        for path in self.request.paths:
             if partial_of(path).exists() or not path.exists():
                 give_name(partial_of(path), path)
-        written = None if self.traces is None else self.traces.finish()
+        traces = None if self.files is None else self.files.name_traces()
         self.journal.remove()
         new = self.done - self.resumed_from
         guard = self.journal.guard
         return Denoising(
-            output=self.output,
-            std=self.std,
-            traces=written,
+            output=self.request.output,
+            std=self.request.std,
+            traces=traces,
             frames=self.done,
             frame_s=(time.perf_counter() - self.started_s) / max(new, 1),
             resumed_from=self.resumed_from,
-            movie_note=self.note,
-            source=self.info.record(),
-            notes=self._notes(),
-            noise=self.noise,
+            movie_note=self.movie.note,
+            source=self.movie.info.record(),
+            notes=self._notes(unlocked),
+            noise=self.movie.noise,
             guard=guard,
             untrue=guard.sentence(),
-            denoiser=self.provenance,
-            incomplete=self.incomplete,
+            denoiser=self.model.provenance,
+            incomplete=self.movie.incomplete,
         )
 
-    def _notes(self) -> list[str]:
-        unconfirmed = self.journal.unconfirmed
+    def _notes(self, unlocked: str | None) -> list[str]:
+        unconfirmed, provenance = self.journal.unconfirmed, self.model.provenance
         said = (
             None
             if unconfirmed is None
             else f"the disk did not confirm that the output is saved ({one_line(unconfirmed)}): a power cut may cost it"
         )
-        rounding = rounding_note(self.provenance.intensity, self.frames.dtype)
-        scanner = scanner_notes(self.provenance.scanner, fixed=self.fix_line_offset)
+        rounding = rounding_note(provenance.intensity, self.movie.frames.dtype)
+        scanner = scanner_notes(provenance.scanner, fixed=self.request.fix_line_offset)
         unusual = unusual_note(self.journal.unusual)
-        noise = noise_note(self.provenance.intensity)
+        noise = noise_note(provenance.intensity)
         notes = (
             noise,
             rounding,
             unusual,
             self.journal.nan.note(),
             *scanner,
-            self.sidecar_note,
-            self.unlocked,
+            self.movie.sidecar_note,
+            unlocked,
             said,
         )
         return [note for note in notes if note]
-
-
-def _range_of(part: slice, length: int, movie: Path) -> range:
-    """Return the frames of a movie that `part` names."""
-    start, stop = part.start or 0, length if part.stop is None else part.stop
-    if part.step not in (None, 1) or not 0 <= start < stop:
-        raise InvalidInput(
-            f"`frames` {start}:{stop} of {movie.name} ({counted(length, 'frame')}) holds no frame: give A:B with A < B."
-        )
-    if stop > length:
-        raise InvalidInput(
-            f"`frames` {start}:{stop} reaches beyond {movie.name}, which has {counted(length, 'frame')}: give frames "
-            f"between 0 and {length}."
-        )
-    return range(start, stop)
 
 
 def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
