@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
 from denoscope.acquisition.contracts import REPORT, Frame, SourceInfo
-from denoscope.acquisition.denoisers.converting import conversion
+from denoscope.acquisition.denoisers.converting import Convert, conversion
 from denoscope.acquisition.denoisers.kept_bundle import bundle_in_log, bundle_of
 from denoscope.acquisition.denoisers.routing import Route, Router, Routes
 from denoscope.acquisition.errors import one_line
@@ -29,6 +29,7 @@ from denoscope.acquisition.results import (
     CameraRecord,
     Filling,
     MovieProvenance,
+    Provenance,
     SessionProvenance,
     SessionReport,
 )
@@ -97,20 +98,39 @@ def fill_run(
     output = run / FILLED_MOVIE if output is None else Path(output)
     check_output(output)
     with _damage(run):
-        filling = _Filling(run, camera)
+        recorded = _read(run, camera)
     with ExitStack() as stack:
         unlocked = stack.enter_context(locked(output))
         if unlocked is not None:
-            filling.notes.append(unlocked)
+            recorded.notes.append(unlocked)
         with _damage(run):
-            filling.open_denoiser(stack, bundle, backend)
-            filling.open_output(stack, output)
+            model = _open_model(stack, recorded, bundle, backend, camera, std=False)
+            movie = _NewMovie(stack, recorded, model, output)
+        filling = _Filling(recorded, model, movie)
         started_s = time.perf_counter()
-        checked = CheckedRun(filling.recording, filling.report)
+        checked = CheckedRun(recorded.recording, recorded.report)
         for index, pixels in checked.frames():
             filling.take(index, pixels)
-            on_frame(index + 1, len(filling.routes))
-        return filling.finish(output, started_s, checked.missing())
+            on_frame(index + 1, len(recorded.routes))
+        filling.take_rest(copy=True)
+        provenance = _provenance(recorded, model, filling)
+        if (note := noise_note(provenance.intensity)) is not None:
+            recorded.notes.append(note)
+        movie.finish(provenance, output)
+        frames = len(recorded.routes)
+        return Filling(
+            output=output,
+            frames=frames,
+            kept=filling.kept,
+            computed=filling.computed,
+            missing=frames - filling.kept - filling.computed,
+            incomplete=checked.missing(),
+            guard=model.router.guard,
+            untrue=model.router.guard.sentence(),
+            frame_s=(time.perf_counter() - started_s) / frames,
+            notes=recorded.notes,
+            denoiser=provenance,
+        )
 
 
 @contextmanager
@@ -166,22 +186,24 @@ def fill_in_place(
     DenoscopeError
         As for `fill_run`; the movie is valid then too.
     """
-    filling = _FillingInPlace(run, camera, std)
+    recorded = _read(run, camera)
+    frames = len(recorded.routes)
     with ExitStack() as stack:
-        filling.open_denoiser(stack, None, "auto")
-        filling.open_movies(stack)
+        model = _open_model(stack, recorded, None, "auto", camera, std=std)
+        movie = _SameMovie(stack, recorded, model, std=std)
+        filling = _Filling(recorded, model, movie)
         try:
-            for index, pixels in enumerate(filling.recording.frames()):
-                if not (filling.left and goes_on()):
+            for index, pixels in enumerate(recorded.recording.frames()):
+                if not (movie.left and goes_on()):
                     break
-                if index < len(filling.routes):
+                if index < frames:
                     filling.take(index, pixels)
-                on_frame(index + 1, len(filling.routes))
+                on_frame(index + 1, frames)
             else:
-                filling.take_rest()
+                filling.take_rest(copy=False)
         finally:
-            filling.settle()
-        if (untrue := filling.router.guard.sentence()) is not None:
+            movie.settle()
+        if (untrue := model.router.guard.sentence()) is not None:
             on_untrue(untrue)
         return filling.computed
 
@@ -192,8 +214,8 @@ class _Track:
 
     places: list[int] = field(default_factory=list)
     """Raw frame of each index of the stream."""
-    """Index by number, for what is in flight."""
     recent: deque[int] = field(default_factory=deque)
+    """Indices that are in flight."""
     pushed: int = 0
     shape: tuple[int, ...] | None = None
     """Of the last frame pushed."""
@@ -201,266 +223,378 @@ class _Track:
     """Indices below this one are done."""
 
 
-class _Filling:
-    def __init__(self, run: Path, camera: CameraCalibration | None, std: bool = False) -> None:
-        self.run, self.camera, self.std = run, camera, std
-        self.recording: RawRecording = read_raw(run)
-        self.notes = list(self.recording.notes)
-        self.report = self._read_report()
-        self.denoiser: SessionProvenance = bundle_in_log(run) if self.report is None else self.report.denoiser
-        self._check_camera()
-        routes = Routes(_STREAMS)
-        self.routes = [_route(routes, record) for record in self.recording.records]
-        if not any(self.routes):
-            raise InvalidInput(f"{run} holds no frame that can be denoised: there is nothing to fill.")
-        self.tracks: dict[StreamKey, _Track] = {}
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What a session left.
+
+    Attributes
+    ----------
+    run
+        Run folder.
+    recording, report
+        Raw frames, and ``report.json``, if there is one.
+    denoiser
+        Of the session.
+    routes
+        Where each raw frame went; None for those that the session did not denoise either.
+    notes
+        Sentences for the user.
+    """
+
+    run: Path
+    recording: RawRecording
+    report: SessionReport | None
+    denoiser: SessionProvenance
+    routes: list[Route | None]
+    notes: list[str]
+
+    def tracks(self) -> dict[StreamKey, _Track]:
+        """Return the streams, none of them begun."""
+        tracks: dict[StreamKey, _Track] = {}
         for index, route in enumerate(self.routes):
             if route is not None:
-                self.tracks.setdefault(route.key, _Track()).places.append(index)
-        self.changed = any(route is not None and route.change is not None for route in self.routes)
-        self.kept = self.computed = 0
+                tracks.setdefault(route.key, _Track()).places.append(index)
+        return tracks
 
-    def _read_report(self) -> SessionReport | None:
-        try:
-            return SessionReport.read(self.run)
-        except FileNotFoundError:
-            self.notes.append("the session left no report: the brightness is measured now")
-            return None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            what = f"{where}: {first['msg']}" if where else first["msg"]
-            raise InvalidInput(
-                f"{self.run / REPORT} is damaged ({what}); move it away to fill without it."
-            ) from error
-        except ValueError:
-            raise InvalidInput(
-                f"{self.run / REPORT} is a folder, a pipe or a device; move it away to fill without it."
-            ) from None
 
-    def _check_camera(self) -> None:
-        now = None if self.camera is None else CameraRecord.model_validate(self.camera.describe()).as_json()
-        then = None if self.denoiser.camera is None else self.denoiser.camera.as_json()
-        if self.report is not None and then != now:
-            raise InvalidInput(
-                f"the session's camera calibration was {then}, now it is {now}: give the same `camera`."
-            )
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What computes the frames, and what was denoised live.
 
-    def open_denoiser(self, stack: ExitStack, bundle: str | None, backend: str) -> None:
-        """Open the denoiser and what was denoised live."""
-        from denoscope.runtime import ScannerArtefacts, Stream, choose_backend
+    Attributes
+    ----------
+    first, router
+        The first stream, and all of them.
+    delay
+        Frames of its stream after which an output comes at the latest.
+    provenance
+        Of the computed frames.
+    live
+        Frames that were denoised live.
+    convert
+        What is done to a frame before; None for nothing.
+    """
 
-        model = bundle_of(self.run, self.denoiser, bundle)
-        if backend == "auto":
-            backend = self.denoiser.backend
-        engine, choice = choose_backend(backend, bundle=model)
-        stack.callback(engine.close)
-        look_ahead = self.denoiser.look_ahead
-        fix = self.denoiser.fix_line_offset
-        intensity = None if self.changed else self.denoiser.intensity
-        known = intensity is not None
-        self.first: Stream = stack.enter_context(
-            Stream(
-                model,
-                engine,
-                look_ahead=look_ahead,
-                std=self.std,
-                fix_line_offset=fix,
-                start_within_s=None,
-                intensity=intensity,
-                align=bool(self.denoiser.aligned) if known else None,
-                scanner=(self.denoiser.scanner or ScannerArtefacts()) if known else None,
-            )
+    first: Stream
+    router: Router
+    delay: int
+    provenance: Provenance
+    live: LiveMovie
+    convert: Convert | None
+
+
+def _read(run: Path, camera: CameraCalibration | None) -> _Recorded:
+    """Read what a session left, and check that the calibration is the session's."""
+    recording = read_raw(run)
+    notes = list(recording.notes)
+    report = _read_report(run, notes)
+    denoiser = bundle_in_log(run) if report is None else report.denoiser
+    now = None if camera is None else CameraRecord.model_validate(camera.describe()).as_json()
+    then = None if denoiser.camera is None else denoiser.camera.as_json()
+    if report is not None and then != now:
+        raise InvalidInput(
+            f"the session's camera calibration was {then}, now it is {now}: give the same `camera`."
         )
-        self.router = Router(
-            self.first,
-            lambda: Stream(
-                model,
-                engine,
-                look_ahead=self.first.look_ahead,
-                std=self.std,
-                fix_line_offset=fix,
-                start_within_s=None,
-            ),
-        )
-        stack.callback(self.router.close)
-        # An output comes this many frames of its stream later at most.
-        alone = known and len(self.tracks) == 1
-        self.delay = self.first.look_ahead + (0 if alone else model.manifest.calibration_frames + 1)
-        self.provenance = provenance_of(self.first, choice)
-        about = self.recording.header["source"]
-        self.live: LiveMovie = stack.enter_context(live_movie(self.run, about, self.notes))
-        self.convert = conversion(camera=self.camera, float32=self._was_float32())
+    of = Routes(_STREAMS)
+    routes = [_route(of, record) for record in recording.records]
+    if not any(routes):
+        raise InvalidInput(f"{run} holds no frame that can be denoised: there is nothing to fill.")
+    return _Recorded(run, recording, report, denoiser, routes, notes)
 
-    def open_output(self, stack: ExitStack, output: Path) -> None:
-        """Open the output."""
-        source = _source(self.recording)
-        if self.convert is not None:
+
+def _read_report(run: Path, notes: list[str]) -> SessionReport | None:
+    try:
+        return SessionReport.read(run)
+    except FileNotFoundError:
+        notes.append("the session left no report: the brightness is measured now")
+        return None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        what = f"{where}: {first['msg']}" if where else first["msg"]
+        raise InvalidInput(f"{run / REPORT} is damaged ({what}); move it away to fill without it.") from error
+    except ValueError:
+        raise InvalidInput(
+            f"{run / REPORT} is a folder, a pipe or a device; move it away to fill without it."
+        ) from None
+
+
+def _open_model(
+    stack: ExitStack,
+    recorded: _Recorded,
+    bundle: str | None,
+    backend: str,
+    camera: CameraCalibration | None,
+    *,
+    std: bool,
+) -> _Model:
+    """Open the denoiser and what was denoised live; `stack` closes them."""
+    from denoscope.runtime import ScannerArtefacts, Stream, choose_backend
+
+    denoiser, routes = recorded.denoiser, recorded.routes
+    model = bundle_of(recorded.run, denoiser, bundle)
+    engine, choice = choose_backend(denoiser.backend if backend == "auto" else backend, bundle=model)
+    stack.callback(engine.close)
+    changed = any(route is not None and route.change is not None for route in routes)
+    intensity = None if changed else denoiser.intensity
+    known = intensity is not None
+    first = stack.enter_context(
+        Stream(
+            model,
+            engine,
+            look_ahead=denoiser.look_ahead,
+            std=std,
+            fix_line_offset=denoiser.fix_line_offset,
+            start_within_s=None,
+            intensity=intensity,
+            align=bool(denoiser.aligned) if known else None,
+            scanner=(denoiser.scanner or ScannerArtefacts()) if known else None,
+        )
+    )
+    router = Router(
+        first,
+        lambda: Stream(
+            model,
+            engine,
+            look_ahead=first.look_ahead,
+            std=std,
+            fix_line_offset=denoiser.fix_line_offset,
+            start_within_s=None,
+        ),
+    )
+    stack.callback(router.close)
+    tracks = recorded.tracks()
+    # An output comes this many frames of its stream later at most.
+    alone = known and len(tracks) == 1
+    about = recorded.recording.header["source"]
+    live = stack.enter_context(live_movie(recorded.run, about, recorded.notes))
+    return _Model(
+        first=first,
+        router=router,
+        delay=first.look_ahead + (0 if alone else model.manifest.calibration_frames + 1),
+        provenance=provenance_of(first, choice),
+        live=live,
+        convert=conversion(camera=camera, float32=_was_float32(denoiser, tracks, live)),
+    )
+
+
+def _was_float32(denoiser: SessionProvenance, tracks: Mapping[StreamKey, _Track], live: LiveMovie) -> bool:
+    """Say whether the session wrote float32: by its report and, after a crash, by what was denoised live."""
+    places = ((key, at) for key, track in tracks.items() for at in range(len(track.places)))
+    first = next((place for place in places if place in live), None)
+    kept = None if first is None else live.read(first).dtype
+    return denoiser.float32 or kept == np.float32
+
+
+class _Target(Protocol):
+    """Movie that is filled."""
+
+    def write(self, output: Denoised, key: StreamKey, at: int, track: _Track) -> None:
+        """Take a computed frame, index `at` of its stream."""
+
+    def keep(self, key: StreamKey, at: int, track: _Track) -> None:
+        """Keep the frame that was denoised live."""
+
+
+class _NewMovie:
+    """A new movie, to which frames that were denoised live are copied.
+
+    Parameters
+    ----------
+    stack
+        Closes it.
+    recorded, model
+        What is filled, and by what.
+    output
+        File to write, under another name until it is complete.
+    """
+
+    def __init__(self, stack: ExitStack, recorded: _Recorded, model: _Model, output: Path) -> None:
+        records, tracks = recorded.recording.records, recorded.tracks()
+        source = _source(recorded.recording)
+        if model.convert is not None:
             source = replace(source, dtype=np.dtype(np.float32))
-        shapes = {(tuple(each["shape"]), each["dtype"]) for each in self.recording.records if each["agrees"]}
+        shapes = {(tuple(each["shape"]), each["dtype"]) for each in records if each["agrees"]}
         layout = Layout(
             source,
-            tuple(self.tracks),
-            max(len(track.places) for track in self.tracks.values()),
+            tuple(tracks),
+            max(len(track.places) for track in tracks.values()),
             one_shape=len(shapes) == 1,
-            metadata_bytes=sum(
-                len(json.dumps(dict(each["tags"]), default=str)) for each in self.recording.records
-            ),
+            metadata_bytes=sum(len(json.dumps(dict(each["tags"]), default=str)) for each in records),
         )
-        check_space(output.parent, source, len(self.routes), _RESERVE_BYTES)
-        self.partial = output.with_name(output.name + ".partial")
-        self.sink: MovieSink = open_sink(output, self.partial, layout)
-        stack.callback(self.sink.close)
+        check_space(output.parent, source, len(recorded.routes), _RESERVE_BYTES)
+        self._records = records
+        self._live = model.live
+        self._partial = output.with_name(output.name + ".partial")
+        self._sink: MovieSink = open_sink(output, self._partial, layout)
+        stack.callback(self._sink.close)
 
-    def _was_float32(self) -> bool:
-        """Say whether the session wrote float32: by its report and, after a crash, by what was denoised live."""
-        first = next(
-            (
-                (key, at)
-                for key, track in self.tracks.items()
-                for at in range(len(track.places))
-                if (key, at) in self.live
-            ),
-            None,
+    def write(self, output: Denoised, key: StreamKey, at: int, track: _Track) -> None:
+        """Take a computed frame."""
+        self._sink.append(output.frame, self._place(key, at, track))
+
+    def keep(self, key: StreamKey, at: int, track: _Track) -> None:
+        """Copy the frame that was denoised live."""
+        self._sink.append(self._live.read((key, at)), self._place(key, at, track))
+
+    def finish(self, provenance: MovieProvenance, output: Path) -> None:
+        """Complete the movie and give it its name."""
+        self._sink.finish(provenance.as_json())
+        give_name(self._partial, output)
+
+    def _place(self, key: StreamKey, at: int, track: _Track) -> FrameIndex:
+        record = self._records[track.places[at]]
+        time_s = record["core_unix_s"] if record["core_unix_s"] is not None else record["received_s"]
+        return FrameIndex(key, at, time_s, dict(record["tags"]))
+
+
+class _SameMovie:
+    """The movie that the session wrote, in which measured frames give way to denoised ones.
+
+    Parameters
+    ----------
+    stack
+        Closes it.
+    recorded, model
+        What is filled, and by what.
+    std
+        Whether the deviations are completed too.
+
+    Attributes
+    ----------
+    left
+        Frames that are not computed yet.
+    """
+
+    def __init__(self, stack: ExitStack, recorded: _Recorded, model: _Model, *, std: bool) -> None:
+        self._live = model.live
+        self.left = len(model.live.measured)
+        about = recorded.recording.header["source"]
+        self._deviations = (
+            stack.enter_context(live_movie(recorded.run, about, recorded.notes, std=True)) if std else None
         )
-        kept = None if first is None else self.live.read(first).dtype
-        return self.denoiser.float32 or kept == np.float32
+
+    def write(self, output: Denoised, key: StreamKey, at: int, track: _Track) -> None:  # noqa: ARG002
+        """Overwrite a measured frame."""
+        if (key, at) in self._live.measured:
+            self._live.overwrite((key, at), output.frame)
+            if self._deviations is not None and output.std is not None:
+                self._deviations.overwrite((key, at), output.std)
+            self.left -= 1
+
+    def keep(self, key: StreamKey, at: int, track: _Track) -> None:
+        """Leave the frame where it is."""
+
+    def settle(self) -> None:
+        """Say which frames are denoised now."""
+        self._live.settle()
+        if self._deviations is not None:
+            self._deviations.settle()
+
+
+class _Filling:
+    """Compute what a session skipped, and keep what it did not.
+
+    Parameters
+    ----------
+    recorded, model
+        What is filled, and by what.
+    movie
+        Takes the frames.
+
+    Attributes
+    ----------
+    kept, computed
+        Frames so far.
+    """
+
+    def __init__(self, recorded: _Recorded, model: _Model, movie: _Target) -> None:
+        self._routes = recorded.routes
+        self._model = model
+        self._movie = movie
+        self._tracks = recorded.tracks()
+        self.kept = self.computed = 0
 
     def take(self, index: int, pixels: npt.NDArray[Any]) -> None:
         """Take one raw frame."""
         from denoscope.runtime import FrameMeta
 
-        route = self.routes[index]
+        route, model = self._routes[index], self._model
         if route is None:
             return
-        track = self.tracks[route.key]
+        track = self._tracks[route.key]
         if route.change is not None:
             if route.change.what == "shape":
                 self._drain(route.key, pixels.shape)
-            self._emit(self.router.restart(route.key, recalibrate=route.change.recalibrate))
+            self._emit(model.router.restart(route.key, recalibrate=route.change.recalibrate))
         track.recent.append(route.index)
         track.pushed, track.shape = route.index + 1, pixels.shape
-        if len(track.recent) > self.delay + 1:
+        if len(track.recent) > model.delay + 1:
             track.recent.popleft()
-        wanted = any((route.key, at) not in self.live for at in track.recent)
-        frame = pixels if self.convert is None else self.convert(pixels)
+        wanted = any((route.key, at) not in model.live for at in track.recent)
+        frame = pixels if model.convert is None else model.convert(pixels)
         meta = FrameMeta(route.number, time.perf_counter(), route.key, source_index=route.index)
-        self._emit(self.router.push(frame, meta, skip=None if wanted else _KEPT))
+        self._emit(model.router.push(frame, meta, skip=None if wanted else _KEPT))
+
+    def take_rest(self, *, copy: bool) -> None:
+        """Take what the streams still hold and, with `copy`, what was denoised live after it."""
+        self._emit(self._model.router.flush())
+        if copy:
+            for key, track in self._tracks.items():
+                self._copy(key, len(track.places))
 
     def _drain(self, changed: StreamKey, shape: tuple[int, ...]) -> None:
         """Write all that came before a change of shape, of every stream that shares an image with the changed one.
 
         Their own next frames bring the change too, so this only comes a little early for them.
         """
-        for key, track in self.tracks.items():
+        for key, track in self._tracks.items():
             shares = (key.camera, key.position) == (changed.camera, changed.position)
             if shares and track.shape != shape:
-                self._emit(self.router.restart(key, recalibrate=False))
+                self._emit(self._model.router.restart(key, recalibrate=False))
                 self._copy(key, track.pushed)
 
     def _emit(self, outputs: list[Denoised]) -> None:
         """Write outputs that were not there, after what was kept before them."""
         for output in outputs:
             key = output.meta.key
-            track = self.tracks[key]
+            track = self._tracks[key]
             at = output.meta.source_index
             assert at is not None  # as it was pushed
             self._copy(key, at)
-            if (key, at) not in self.live:
-                self._write(output, key, at)
+            if (key, at) not in self._model.live:
+                self._movie.write(output, key, at, track)
                 self.computed += 1
                 track.written = at + 1
 
     def _copy(self, key: StreamKey, stop: int) -> None:
-        """Copy what was denoised live, up to an index."""
-        track = self.tracks[key]
+        """Keep what was denoised live, up to an index."""
+        track = self._tracks[key]
         for at in range(track.written, stop):
-            if (key, at) in self.live:
-                self._keep(key, at)
+            if (key, at) in self._model.live:
+                self._movie.keep(key, at, track)
                 self.kept += 1
         track.written = max(track.written, stop)
 
-    def _write(self, output: Denoised, key: StreamKey, at: int) -> None:
-        self.sink.append(output.frame, self._place(key, at))
 
-    def _keep(self, key: StreamKey, at: int) -> None:
-        self.sink.append(self.live.read((key, at)), self._place(key, at))
-
-    def _place(self, key: StreamKey, at: int) -> FrameIndex:
-        record = self.recording.records[self.tracks[key].places[at]]
-        time_s = record["core_unix_s"] if record["core_unix_s"] is not None else record["received_s"]
-        return FrameIndex(key, at, time_s, dict(record["tags"]))
-
-    def finish(self, output: Path, started_s: float, incomplete: list[str]) -> Filling:
-        """Write what is left, and give the movie its name."""
-        self._emit(self.router.flush())
-        for key, track in self.tracks.items():
-            self._copy(key, len(track.places))
-        provenance = MovieProvenance(
-            **dict(self.provenance)
-            | {
-                "run": self.run.name,
-                "started_utc": self.recording.header.get("started_utc"),
-                "camera": self.denoiser.camera,
-                "intensity": self.first.intensity,
-                "aligned": self.first.tracks_motion,
-                "scanner": self.first.scanner,
-                "float32": self.denoiser.float32,
-                "fix_line_offset": self.denoiser.fix_line_offset,
-                "frames_kept_from_live": self.kept,
-                "frames_computed_afterwards": self.computed,
-                "backend_live": None if self.report is None else self.denoiser.backend,
-            }
-        )
-        if (note := noise_note(provenance.intensity)) is not None:
-            self.notes.append(note)
-        self.sink.finish(provenance.as_json())
-        give_name(self.partial, output)
-        return Filling(
-            output=output,
-            frames=len(self.routes),
-            kept=self.kept,
-            computed=self.computed,
-            missing=len(self.routes) - self.kept - self.computed,
-            incomplete=incomplete,
-            guard=self.router.guard,
-            untrue=self.router.guard.sentence(),
-            frame_s=(time.perf_counter() - started_s) / len(self.routes),
-            notes=self.notes,
-            denoiser=provenance,
-        )
-
-
-class _FillingInPlace(_Filling):
-    """Writes into the movie that the session wrote."""
-
-    def open_movies(self, stack: ExitStack) -> None:
-        """Open the deviations too, and see which frames are to be computed."""
-        self.left = len(self.live.measured)
-        self.deviations: LiveMovie | None = None
-        if self.std:
-            about = self.recording.header["source"]
-            self.deviations = stack.enter_context(live_movie(self.run, about, self.notes, std=True))
-
-    def take_rest(self) -> None:
-        """Take what the streams still hold."""
-        self._emit(self.router.flush())
-
-    def _write(self, output: Denoised, key: StreamKey, at: int) -> None:
-        if (key, at) in self.live.measured:
-            self.live.overwrite((key, at), output.frame)
-            if self.deviations is not None and output.std is not None:
-                self.deviations.overwrite((key, at), output.std)
-            self.left -= 1
-
-    def _keep(self, key: StreamKey, at: int) -> None:
-        """Leave it where it is."""
-
-    def settle(self) -> None:
-        """Say which frames are denoised now."""
-        self.live.settle()
-        if self.deviations is not None:
-            self.deviations.settle()
+def _provenance(recorded: _Recorded, model: _Model, filling: _Filling) -> MovieProvenance:
+    denoiser = recorded.denoiser
+    return MovieProvenance(
+        **dict(model.provenance)
+        | {
+            "run": recorded.run.name,
+            "started_utc": recorded.recording.header.get("started_utc"),
+            "camera": denoiser.camera,
+            "intensity": model.first.intensity,
+            "aligned": model.first.tracks_motion,
+            "scanner": model.first.scanner,
+            "float32": denoiser.float32,
+            "fix_line_offset": denoiser.fix_line_offset,
+            "frames_kept_from_live": filling.kept,
+            "frames_computed_afterwards": filling.computed,
+            "backend_live": None if recorded.report is None else denoiser.backend,
+        }
+    )
 
 
 def _route(routes: Routes, record: Mapping[str, Any]) -> Route | None:
