@@ -14,6 +14,7 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 
 from .check import check_claim, check_regular
+from .formats.tiff import Head, count_pages, head_of, open_flat, open_tiff
 from .install import how_to_install
 from .joined import Chosen, Joined, parts_note
 from .lazy import Reader
@@ -21,7 +22,6 @@ from .names import Named, missing_numbers, natural_order, sort_names
 from .ome import file_names, listed_images
 from .pages_of import Turns, choose_pages
 from .pick import Axis, Wanted, pick
-from .tiff import Head, count_pages, head_of, open_flat, open_tiff
 
 __all__ = ["natural_order", "open_folder"]
 

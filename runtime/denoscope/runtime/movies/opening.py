@@ -60,7 +60,7 @@ class MovieFormat:
     matches
         Says whether a path is of this format; looks at names and magic bytes only.
     opener
-        ``module:function`` beside this module, imported when it is first needed.
+        ``module:function`` of this room, imported when it is first needed.
     needs
         Library that the extra brings, or None.
     extra
@@ -127,21 +127,21 @@ def _ends(*endings: str) -> Callable[[Path], bool]:
 
 
 FORMATS: tuple[MovieFormat, ...] = (
-    MovieFormat("NDTiff", _is_ndtiff, "ndtiff:open_ndtiff"),
-    MovieFormat("OME-Zarr", _is_zarr, "zarr:open_zarr", "zarr"),
-    MovieFormat("HDF5", _is_hdf5, "hdf5:open_hdf5", "h5py"),
-    MovieFormat("NumPy array", _is_npy, "npy:open_npy"),
-    MovieFormat("Nikon ND2", _ends(".nd2"), "nd2:open_nd2", "nd2", "vendors"),
-    MovieFormat("Zeiss CZI", _ends(".czi"), "czi:open_czi", "czifile", "vendors"),
-    MovieFormat("Leica LIF", _ends(".lif"), "lif:open_lif", "liffile", "vendors"),
-    MovieFormat("Olympus OIB", _ends(".oib", ".oif"), "oif:open_oif", "oiffile", "vendors"),
-    MovieFormat("video", _ends(*_VIDEOS), "video:open_video", "av", "video"),
-    MovieFormat("ThorImage raw", _is_thorlabs, "thorlabs:open_thorlabs"),
-    MovieFormat("Scanbox", _ends(".sbx"), "scanbox:open_scanbox", "scipy"),
-    MovieFormat("OME-XML of several TIFF files", _is_companion, "tiff:open_companion"),
+    MovieFormat("NDTiff", _is_ndtiff, "formats.ndtiff:open_ndtiff"),
+    MovieFormat("OME-Zarr", _is_zarr, "formats.zarr:open_zarr", "zarr"),
+    MovieFormat("HDF5", _is_hdf5, "formats.hdf5:open_hdf5", "h5py"),
+    MovieFormat("NumPy array", _is_npy, "formats.npy:open_npy"),
+    MovieFormat("Nikon ND2", _ends(".nd2"), "formats.nd2:open_nd2", "nd2", "vendors"),
+    MovieFormat("Zeiss CZI", _ends(".czi"), "formats.czi:open_czi", "czifile", "vendors"),
+    MovieFormat("Leica LIF", _ends(".lif"), "formats.lif:open_lif", "liffile", "vendors"),
+    MovieFormat("Olympus OIB", _ends(".oib", ".oif"), "formats.oif:open_oif", "oiffile", "vendors"),
+    MovieFormat("video", _ends(*_VIDEOS), "formats.video:open_video", "av", "video"),
+    MovieFormat("ThorImage raw", _is_thorlabs, "formats.thorlabs:open_thorlabs"),
+    MovieFormat("Scanbox", _ends(".sbx"), "formats.scanbox:open_scanbox", "scipy"),
+    MovieFormat("OME-XML of several TIFF files", _is_companion, "formats.tiff:open_companion"),
     MovieFormat("format that is not read", is_foreign, "foreign:open_foreign"),
     MovieFormat("folder of images", Path.is_dir, "folder:open_folder"),
-    MovieFormat("TIFF", _is_tiff, "tiff:open_tiff"),
+    MovieFormat("TIFF", _is_tiff, "formats.tiff:open_tiff"),
 )
 
 
@@ -267,7 +267,7 @@ def _other_parts(path: Path) -> int:
 
 def _mapped(reader: Reader) -> np.memmap[tuple[int, ...], np.dtype[np.uint16]] | None:
     """Map a small file whose bytes are the array."""
-    from .tiff import DenseReader
+    from .formats.tiff import DenseReader
 
     if not isinstance(reader, DenseReader) or not reader.mappable or reader.note:
         return None

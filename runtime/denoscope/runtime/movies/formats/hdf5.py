@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.movies.check import ALLOWED_DTYPES, check_claim, check_dtype, one_line
+from denoscope.runtime.movies.facts import Facts
+from denoscope.runtime.movies.lazy import Reader
+from denoscope.runtime.movies.pick import Axis, Wanted, pick
 
-from .check import ALLOWED_DTYPES, check_claim, check_dtype, one_line
-from .facts import Facts
 from .imaris import is_imaris, open_imaris
-from .lazy import Reader
-from .pick import Axis, Wanted, pick
 
 __all__ = ["open_hdf5"]
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.movies.facts import Facts, told
+from denoscope.runtime.movies.lazy import Reader
+from denoscope.runtime.movies.pick import Axis, Wanted
 
-from .facts import Facts, told
-from .lazy import Reader
-from .pick import Axis, Wanted
 from .plane_by_plane import Choice, PlaneByPlane, choose, only_image, open_by_library
 
 __all__ = ["open_lif"]

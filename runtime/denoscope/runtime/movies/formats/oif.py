@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.movies.facts import Facts, told
+from denoscope.runtime.movies.lazy import Reader
+from denoscope.runtime.movies.pick import Axis, Wanted
 from denoscope.runtime.words import counted
 
 from .compound import MAGIC, check_compound
-from .facts import Facts, told
-from .lazy import Reader
-from .pick import Axis, Wanted
 from .plane_by_plane import PlaneByPlane, choose, open_by_library
 
 __all__ = ["open_oif"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.movies.check import check_claim, check_dtype, one_line
+from denoscope.runtime.movies.lazy import Reader
+from denoscope.runtime.movies.pick import Axis, Wanted, pick
 
-from .check import check_claim, check_dtype, one_line
-from .lazy import Reader
-from .pick import Axis, Wanted, pick
 from .tiff import DenseReader
 
 __all__ = ["open_npy"]

@@ -10,15 +10,15 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.movies.check import check_claim, check_regular, one_line
+from denoscope.runtime.movies.facts import Facts
+from denoscope.runtime.movies.joined import Chosen
+from denoscope.runtime.movies.lazy import Reader
+from denoscope.runtime.movies.names import natural_order
+from denoscope.runtime.movies.pages_of import Turns
+from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
 from denoscope.runtime.words import counted
 
-from .check import check_claim, check_regular, one_line
-from .facts import Facts
-from .joined import Chosen
-from .lazy import Reader
-from .names import natural_order
-from .pages_of import Turns
-from .pick import Axis, Wanted, pick, pick_index
 from .tiff import DenseReader
 
 __all__ = ["open_thorlabs"]

@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.movies.check import check_claim, check_regular, one_line
+from denoscope.runtime.movies.facts import Facts
+from denoscope.runtime.movies.joined import Chosen
+from denoscope.runtime.movies.lazy import Reader
+from denoscope.runtime.movies.pages_of import Turns, choose_pages
+from denoscope.runtime.movies.pick import Axis, Wanted, pick_index
 from denoscope.runtime.words import counted
-
-from .check import check_claim, check_regular, one_line
-from .facts import Facts
-from .joined import Chosen
-from .lazy import Reader
-from .pages_of import Turns, choose_pages
-from .pick import Axis, Wanted, pick_index
 
 __all__ = ["open_scanbox"]
 

@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
-
-from .check import check_claim, check_dtype, one_line
-from .facts import Facts, told
-from .lazy import Reader
-from .pick import Axis, Wanted, pick, pick_index
+from denoscope.runtime.movies.check import check_claim, check_dtype, one_line
+from denoscope.runtime.movies.facts import Facts, told
+from denoscope.runtime.movies.lazy import Reader
+from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
 
 __all__ = ["open_zarr"]
 

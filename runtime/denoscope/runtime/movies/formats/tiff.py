@@ -23,15 +23,14 @@ import numpy.typing as npt
 import tifffile
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.movies.check import check_claim, check_dtype, check_regular, one_line
+from denoscope.runtime.movies.install import how_to_install
+from denoscope.runtime.movies.joined import Chosen, Joined
+from denoscope.runtime.movies.lazy import Reader
+from denoscope.runtime.movies.ome import OmeImage, check_names, companion_of, listed_images, read_companion
+from denoscope.runtime.movies.pages_of import Turns, choose_pages, scanimage_turns
+from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
 from denoscope.runtime.words import counted
-
-from .check import check_claim, check_dtype, check_regular, one_line
-from .install import how_to_install
-from .joined import Chosen, Joined
-from .lazy import Reader
-from .ome import OmeImage, check_names, companion_of, listed_images, read_companion
-from .pages_of import Turns, choose_pages, scanimage_turns
-from .pick import Axis, Wanted, pick, pick_index
 
 __all__ = ["DenseReader", "Head", "count_pages", "head_of", "open_flat", "open_tiff"]
 

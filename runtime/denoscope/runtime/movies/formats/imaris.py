@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
-
-from .check import check_claim, check_dtype
-from .facts import Facts
-from .lazy import Reader
-from .pick import Axis, Wanted, pick, pick_index
+from denoscope.runtime.movies.check import check_claim, check_dtype
+from denoscope.runtime.movies.facts import Facts
+from denoscope.runtime.movies.lazy import Reader
+from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
 
 __all__ = ["is_imaris", "open_imaris"]
 

@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.movies.check import check_claim, one_line
+from denoscope.runtime.movies.facts import Facts, told
+from denoscope.runtime.movies.lazy import Reader
+from denoscope.runtime.movies.pick import Axis, Wanted, pick_index
 from denoscope.runtime.words import counted
-
-from .check import check_claim, one_line
-from .facts import Facts, told
-from .lazy import Reader
-from .pick import Axis, Wanted, pick_index
 
 __all__ = ["open_ndtiff"]
 
