@@ -117,7 +117,7 @@ def tagged(folder: Path, size: int, frames: int) -> float:
 def session(folder: Path, size: int, frames: int) -> float:
     """Record with a session whose denoiser gives nothing."""
     from denoscope.acquisition import RawWriter
-    from denoscope.acquisition.session.lane import DenoiseLane
+    from denoscope.acquisition.lane.lane import DenoiseLane
     from denoscope.acquisition.session.session import Session
     from denoscope.acquisition.testing import _Nothing
 

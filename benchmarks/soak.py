@@ -87,8 +87,8 @@ def highest_rate(folder: Path) -> float:
 def record(folder: Path, bundle: str, seconds: float) -> None:
     """Run the session in this process, noting each latency when it was; JSON to ``soak.json``."""
     from denoscope.acquisition import live, make_settings
-    from denoscope.acquisition.session.lane import DenoiseLane
-    from denoscope.acquisition.session.latency import LatencyHistogram
+    from denoscope.acquisition.lane.lane import DenoiseLane
+    from denoscope.acquisition.lane.latency import LatencyHistogram
 
     noted: list[tuple[float, float]] = []
     lanes: list[Any] = []

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import Frame, SessionControl, SessionState, make_settings, read_raw
-from denoscope.acquisition.session.control import Action, RequestFiles
+from denoscope.acquisition.control.control import Action, RequestFiles
 from denoscope.runtime import InvalidInput
 from support.plain_results import ask, fill_run, live
 from support.tiny_bundle import tiny_bundle

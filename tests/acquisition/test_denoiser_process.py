@@ -20,9 +20,9 @@ from denoscope.acquisition.denoisers.exchange import IN_FLIGHT, SLOTS
 from denoscope.acquisition.denoisers.local import UNKNOWN, DenoiserRequest, LocalDenoiser
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
+from denoscope.acquisition.lane.lane import DenoiseLane
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.results import SessionReport, Timing
-from denoscope.acquisition.session.lane import DenoiseLane
 from denoscope.acquisition.session.report import summary
 from denoscope.runtime import Denoised, FrameMeta, InvalidInput, StreamKey
 from support.tiny_bundle import tiny_bundle

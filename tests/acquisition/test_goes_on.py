@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from denoscope.acquisition import Frame, OutputExists, RawWriter, SourceInfo, make_settings, read_raw
+from denoscope.acquisition.control.control import RequestFiles
 from denoscope.acquisition.denoisers.local import DenoiserRequest
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser, _Asked
 from denoscope.acquisition.processes import console
@@ -27,7 +28,6 @@ from denoscope.acquisition.processes.words import Words, never_wait
 from denoscope.acquisition.raw.confirm import confirm
 from denoscope.acquisition.session import live as live_module
 from denoscope.acquisition.session import run_files
-from denoscope.acquisition.session.control import RequestFiles
 from denoscope.acquisition.session.session import Session
 from denoscope.acquisition.session.supervisor import Supervisor
 from denoscope.runtime import Bundle
@@ -95,7 +95,7 @@ def test_an_exception_in_the_main_loop(
 
     monkeypatch.setattr(Supervisor, name, fail)
     if name == "_check_disk":
-        monkeypatch.setattr("denoscope.acquisition.session.folder._DISK_EVERY_S", 0.1)
+        monkeypatch.setattr("denoscope.acquisition.control.folder._DISK_EVERY_S", 0.1)
     slow: dict[int, Any] = {20: lambda: time.sleep(0.6)}
     report = record(tmp_path, bundle, before=slow)
     assert report["frames"]["received"] == 40

@@ -11,8 +11,8 @@ import pytest
 
 from denoscope.acquisition import Frame
 from denoscope.acquisition.contracts import Stamp
-from denoscope.acquisition.session.lane import DenoiseLane
-from denoscope.acquisition.session.latency import LatencyHistogram, Rate
+from denoscope.acquisition.lane.lane import DenoiseLane
+from denoscope.acquisition.lane.latency import LatencyHistogram, Rate
 from denoscope.runtime import Denoised, FrameMeta, StageTimes, Stream, StreamCounters
 from support.tiny_bundle import stamped, tiny_bundle
 

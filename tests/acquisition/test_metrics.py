@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from denoscope.acquisition import make_settings
-from denoscope.acquisition.session.latency import LatencyHistogram
+from denoscope.acquisition.lane.latency import LatencyHistogram
 from denoscope.acquisition.session.metrics import Gauges, MetricsServer, metrics_address
 from denoscope.runtime import InvalidInput
 from support.plain_results import live

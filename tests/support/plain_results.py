@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from denoscope import acquisition
+from denoscope.acquisition.control import control
 from denoscope.acquisition.notes import noise_check
 from denoscope.acquisition.results import Record, SessionReport
-from denoscope.acquisition.session import control
 from denoscope.acquisition.session.report import summary as summary_of
 
 __all__ = ["ask", "check_noise", "denoise_movie", "doctor", "fill_run", "live", "summary"]

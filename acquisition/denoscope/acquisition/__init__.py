@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bench.run import Benchmark, benchmark
     from .contracts import Frame, SourceInfo
+    from .control.control import SessionControl, pause, resume, stop
     from .denoisers.converting import load_camera
     from .diagnostics.bundle_choice import BundleChoice, describe_bundles
     from .diagnostics.checks import doctor
@@ -72,7 +73,6 @@ if TYPE_CHECKING:
         RequestAnswer,
         SessionReport,
     )
-    from .session.control import SessionControl, pause, resume, stop
     from .session.live import live
     from .session.running import LiveSession
     from .session.settings import SessionSettings, make_settings
@@ -115,7 +115,7 @@ _MODULES = {
     "regions.regions": ("Regions",),
     "regions.trace_file": ("TraceTable", "read_traces"),
     "results": ("Denoising", "Filling", "HookReport", "Provenance", "RequestAnswer", "SessionReport"),
-    "session.control": ("SessionControl", "pause", "resume", "stop"),
+    "control.control": ("SessionControl", "pause", "resume", "stop"),
     "session.live": ("live",),
     "session.running": ("LiveSession",),
     "session.settings": ("SessionSettings", "make_settings"),

@@ -29,8 +29,8 @@ import pytest
 from denoscope.runtime import DenoscopeError, counted
 
 from .contracts import Frame
+from .lane.lane import DenoiseLane
 from .raw.writer import RawWriter, read_raw
-from .session.lane import DenoiseLane
 from .session.session import Session
 from .session.states import FinishReason
 from .sources import Source

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from denoscope.acquisition.contracts import Frame, Stamp
 from denoscope.acquisition.denoisers.exchange import STAGES, PushTimes
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser
-from denoscope.acquisition.session.lane import PASSED_OVER, QUEUE_FRAMES, DenoiseLane
+from denoscope.acquisition.lane.lane import PASSED_OVER, QUEUE_FRAMES, DenoiseLane
 from denoscope.acquisition.session.settings import SessionSettings
 
 if TYPE_CHECKING:

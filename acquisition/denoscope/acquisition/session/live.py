@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoscope.acquisition.contracts import Denoiser
+from denoscope.acquisition.control.control import SessionControl
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.frames.mailbox import Mailbox
 from denoscope.acquisition.processes.signals import interrupts
@@ -16,7 +17,6 @@ from denoscope.acquisition.sources import Source
 from denoscope.acquisition.triggers.trigger import Trigger
 from denoscope.runtime import DenoscopeError
 
-from .control import SessionControl
 from .ending import finish
 from .forecast import Arm
 from .opening import OpenRun, open_run

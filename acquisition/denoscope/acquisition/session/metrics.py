@@ -11,9 +11,9 @@ import numpy as np
 
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.extras import require
+from denoscope.acquisition.lane.latency import LatencyHistogram
 from denoscope.runtime import InvalidInput
 
-from .latency import LatencyHistogram
 from .states import SessionState, SessionStatus
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 from denoscope.acquisition.denoisers.routing import Routes
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.lane.lane import QUEUE_FRAMES, DenoiseLane
 from denoscope.acquisition.provenance import package_version
 from denoscope.acquisition.raw.disk import free_bytes
 from denoscope.acquisition.sinks.live import check_live_format
@@ -24,7 +25,6 @@ from denoscope.acquisition.sources.movies import read_movie
 from denoscope.runtime import Bundle, DenoscopeError
 
 from .forecast import Arm, Forecast, Load, make_forecast, refused
-from .lane import QUEUE_FRAMES, DenoiseLane
 from .metrics import Gauges, MetricsServer, metrics_address
 from .run_files import RunFiles, existing_parent, open_files, refuse_existing
 from .session import Session

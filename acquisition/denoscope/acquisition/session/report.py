@@ -11,6 +11,8 @@ from pathlib import Path
 
 from denoscope.acquisition.contracts import REPORT, SourceInfo
 from denoscope.acquisition.denoisers.routing import Routes
+from denoscope.acquisition.lane.lane import PASSED_OVER, DenoiseLane
+from denoscope.acquisition.lane.latency import LatencyHistogram
 from denoscope.acquisition.results import (
     Frames,
     Histogram,
@@ -24,8 +26,6 @@ from denoscope.acquisition.results import (
 )
 from denoscope.runtime import counted
 
-from .lane import PASSED_OVER, DenoiseLane
-from .latency import LatencyHistogram
 from .session import Session
 from .skipped import skipped_sentences
 from .states import SessionStatus

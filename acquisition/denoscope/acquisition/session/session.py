@@ -17,11 +17,11 @@ import time
 
 from denoscope.acquisition.contracts import Frame, RawSink
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.lane.lane import DenoiseLane
+from denoscope.acquisition.lane.latency import Rate
 from denoscope.acquisition.sources import Source
 from denoscope.runtime import counted
 
-from .lane import DenoiseLane
-from .latency import Rate
 from .states import FinishReason, SessionState, SessionStatus
 
 __all__ = ["Session"]

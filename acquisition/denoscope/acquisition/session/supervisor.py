@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from denoscope.acquisition.control.control import Action, Request, SessionControl
+from denoscope.acquisition.control.folder import FolderWatch
+from denoscope.acquisition.control.showing import StatusThread
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.raw.disk import free_bytes
 from denoscope.acquisition.results import SessionProvenance
 
-from .control import Action, Request, SessionControl
-from .folder import FolderWatch
 from .opening import OpenRun
-from .showing import StatusThread
 from .states import FinishReason, SessionStatus
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from denoscope.acquisition.contracts import DenoisedSink, RawSink, SourceInfo
+from denoscope.acquisition.control.control import SessionControl
 from denoscope.acquisition.processes.shared_memory import Slab
-from denoscope.acquisition.session.control import SessionControl
 from denoscope.acquisition.session.settings import SessionSettings
 from denoscope.acquisition.session.states import SessionStatus
 

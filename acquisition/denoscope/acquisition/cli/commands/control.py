@@ -24,7 +24,7 @@ _DONE = {
 
 def _ask(shell: Shell, run: Path, word: str) -> None:
     def action() -> tuple[RequestAnswer, int]:
-        from denoscope.acquisition.session.control import Action, ask
+        from denoscope.acquisition.control.control import Action, ask
 
         answer = ask(run, Action(word))
         already = f"The session is {answer.state} already."

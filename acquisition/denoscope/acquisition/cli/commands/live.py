@@ -69,9 +69,9 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
     def action() -> tuple[SessionReport, int]:
         from denoscope.acquisition.cli.fill_bar import FillBar
         from denoscope.acquisition.cli.screen import Screen
+        from denoscope.acquisition.control.control import SessionControl, TerminalKeys
         from denoscope.acquisition.processes.signals import interrupts
         from denoscope.acquisition.processes.words import never_wait
-        from denoscope.acquisition.session.control import SessionControl, TerminalKeys
         from denoscope.acquisition.session.live import live as run
         from denoscope.acquisition.session.report import summary
         from denoscope.acquisition.session.settings import make_settings
