@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from denoscope.acquisition.control.control import SessionControl
 from denoscope.acquisition.frames.live_frame import LiveFrame
 from denoscope.acquisition.frames.mailbox import EVERY, NEWEST, Mailbox
 from denoscope.acquisition.results import SessionReport
 from denoscope.runtime import InvalidInput
 
-from .control import SessionControl
 from .live import live
 from .states import SessionStatus
 
