@@ -349,15 +349,15 @@ def open_files(stack: ExitStack, request: Request, movie: OpenMovie, keep: int |
     """Open the files, new or where an interrupted run left them after `keep` frames; `stack` closes them."""
     from denoscope.runtime import StreamKey
 
+    traces, wanted = None, request.traces
+    if wanted is not None:  # before the others, because regions may not fit
+        traces = MovieTraces(wanted.path, wanted.regions, dark=wanted.dark, shape=movie.info.shape, done=keep)
+        stack.callback(traces.close)
     times_s = movie.about.times_s
     layout = Layout(movie.info, (StreamKey(),), movie.length, times_s=times_s)
     sink = open_sink(request.output, partial_of(request.output), layout, keep=keep)
     stack.callback(sink.close)
     deviations = None if request.std is None else _open_deviations(stack, request.std, movie, layout, keep)
-    traces, wanted = None, request.traces
-    if wanted is not None:
-        traces = MovieTraces(wanted.path, wanted.regions, dark=wanted.dark, shape=movie.info.shape, done=keep)
-        stack.callback(traces.close)
     return MovieFiles(sink, deviations, traces, times_s)
 
 
