@@ -48,8 +48,13 @@ def without_us(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Any:
 def test_an_acquisition_is_the_one_without_us(
     tmp_path: Path, bundle: Path, without_us: Any, mode: str
 ) -> None:
-    result = script(tmp_path / "run", mode, bundle)
-    np.testing.assert_array_equal(np.load(tmp_path / "run" / "frames.npy"), without_us)
+    for name in ("run", "again", "and again"):
+        run = tmp_path / name
+        result = script(run, mode, bundle)
+        np.testing.assert_array_equal(np.load(run / "frames.npy"), without_us)
+        # On a busy computer the denoiser may not be done in the seconds that the end gives it.
+        if mode != "plain" or result["report"]["frames"]["denoised"] == FRAMES:
+            break
     assert result["seen"] == FRAMES == result["sent"] + sum(result["dropped"].values())
     if mode == "plain":
         assert result["dropped"] == {}
@@ -61,7 +66,7 @@ def test_an_acquisition_is_the_one_without_us(
         ]
         assert report["source"]["pixel_size_m"] == pytest.approx(1e-6)
         assert report["source"]["exposure_s"] == pytest.approx(0.01)
-        np.testing.assert_array_equal(tifffile.imread(tmp_path / "run" / "denoised" / "raw.tif"), without_us)
+        np.testing.assert_array_equal(tifffile.imread(run / "denoised" / "raw.tif"), without_us)
     else:
         assert result["dropped"][{"raises": "hook failed", "killed": "denoiser ended"}[mode]] > 20
         assert result["problem"]
