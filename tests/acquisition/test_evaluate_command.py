@@ -95,3 +95,28 @@ def test_noise_that_is_known_less_well_is_said_with_truth_too(
     assert done.returncode == 0, done.stderr
     assert "few photons or strong pulses" in done.stdout + done.stderr
     assert "few photons or strong pulses" in (tmp_path / "out" / "evaluation.md").read_text(encoding="utf-8")
+
+
+def test_single_pixels_of_nan_are_left_out_of_the_numbers(
+    denoscope: Run, bundle: Path, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    clean = np.broadcast_to(150 + 40 * np.sin(np.arange(56) / 5), (24, 48, 56)).astype(np.float32)
+    noisy = random.poisson(clean).astype(np.float32)
+    holes = random.random(noisy.shape) < 0.01
+    tifffile.imwrite(tmp_path / "whole.tif", noisy)
+    noisy[holes] = np.nan
+    tifffile.imwrite(tmp_path / "holed.tif", noisy)
+    tifffile.imwrite(tmp_path / "clean.tif", clean)
+    clean[holes] = 1e4  # not the truth of anything that was measured
+    tifffile.imwrite(tmp_path / "wrong.tif", clean)
+    words = [
+        *("--pair", tmp_path / "whole.tif", tmp_path / "clean.tif"),
+        *("--pair", tmp_path / "holed.tif", tmp_path / "wrong.tif", "--bundle", bundle, "--json"),
+    ]
+    done = denoscope("evaluate", *words, "--output", tmp_path / "out", "--backend", "onnxruntime-cpu")
+    assert done.returncode == 0, done.stderr
+    whole, holed = json.loads(done.stdout.splitlines()[-1])["pairs"]
+    for first, second in zip(whole["methods"], holed["methods"], strict=True):
+        assert second["psnr_db"] == pytest.approx(first["psnr_db"], abs=0.3)
+    assert "single pixels are left out" in done.stderr

@@ -37,3 +37,17 @@ def test_coverage_of_a_normal_error(scale: float, inside: float) -> None:
     assert result.coverage(0.68) == pytest.approx(inside, abs=0.01)
     np.testing.assert_allclose(np.array(result.actual) * scale, result.predicted, rtol=0.1)
     assert list(result.observed) == sorted(result.observed)
+
+
+def test_pixels_without_a_truth_are_in_no_number() -> None:
+    rng = np.random.default_rng(2)
+    truth, made = ramp(), (ramp() + rng.normal(0, 1, SHAPE)).astype(np.float32)
+    std = np.ones(SHAPE, np.float32)
+    holes = rng.random(SHAPE) < 0.02
+    holed, wrong = np.where(holes, np.float32(np.nan), truth), np.where(holes, np.float32(1e6), made)
+    found, spread = score(holed, wrong), reliability(holed, wrong, std)
+    assert found.psnr_db == pytest.approx(score(truth, made).psnr_db, abs=0.1)
+    assert spread.coverage(0.68) == pytest.approx(reliability(truth, made, std).coverage(0.68), abs=0.01)
+    quiet = score(holed, np.where(holes, truth, made))
+    assert quiet.ssim == pytest.approx(score(truth, made).ssim, abs=0.02)
+    assert np.isfinite(best_gaussian(holed, made)[0]).all()

@@ -124,21 +124,21 @@ def evaluate(
     bundles = [b if isinstance(b, Bundle) else Bundle.load(b) for b in bundle]
     run = _Run(listener or EvaluationListener(), output, bundles, backend, object_radius, track=track)
     choice = {"channel": channel, "plane": plane, "position": position, "interleaved": interleaved}
-    pairs: list[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]] = []
+    pairs: list[tuple[str, tuple[npt.NDArray[Any], ...]]] = []
     for noisy, clean in pair:
-        both = run.whole(noisy, *(run.read(path, frames, choice) for path in (noisy, clean)))
-        pairs.append((noisy.stem, both[0], both[1]))
+        both = [run.read(path, frames, choice) for path in (noisy, clean)]
+        pairs.append((noisy.stem, run.whole(noisy, *both, *_known(*both))))
     if simulated:
         from denoscope.train import test_movie
 
         made = test_movie()
-        pairs.append(("simulated test movie", made.as_uint16()[frames], made.clean[frames]))
+        pairs.append(("simulated test movie", (made.as_uint16()[frames], made.clean[frames])))
     movies = [(path.stem, run.whole(path, run.read(path, frames, choice))[0]) for path in movie]
     output.mkdir(parents=True, exist_ok=True)
     margins: dict[str, dict[str, float]] = {}
     scored = []
-    for name, noisy_frames, clean_frames in pairs:
-        record, margins[name] = run.pair(name, noisy_frames, clean_frames)
+    for name, arrays in pairs:
+        record, margins[name] = run.pair(name, *arrays)
         scored.append(record)
     found = Evaluation(
         pairs=scored,
@@ -155,6 +155,16 @@ def evaluate(
 def _can_budget(bundle: Bundle) -> bool:
     """Return whether a bundle can predict what less light costs: live, and with deviations."""
     return bundle.manifest.predicts_std and not getattr(bundle.manifest, "two_sided", False)
+
+
+def _known(*movies: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """Return where all movies (T, H, W) have values, 1 or 0, where that is not everywhere; else nothing."""
+    import numpy as np
+
+    if len({movie.shape for movie in movies}) > 1 or all(movie.dtype.kind != "f" for movie in movies):
+        return []
+    known = np.logical_and.reduce([np.isfinite(movie) for movie in movies])
+    return [] if known.all() else [known.astype(np.uint8)]
 
 
 class _Run:
@@ -201,7 +211,10 @@ class _Run:
         return np.asarray(part)
 
     def whole(self, path: Path, *movies: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
-        """Return movies without borders and frames of NaN, and say so; single pixels of NaN are filled."""
+        """Return movies without borders and frames of NaN, and say so; single pixels of NaN are filled.
+
+        With a third one, made by `_known`, these pixels are left out of the numbers.
+        """
         from denoscope.runtime import counted, without_holes
 
         if any(movie.shape != movies[0].shape for movie in movies):
@@ -209,14 +222,19 @@ class _Run:
         filled = without_holes(*movies)
         if filled[0] is not movies[0]:
             length, height, width = filled[0].shape
+            single = "left out" if len(movies) > 2 else "filled"
             self.note(
                 f"{path.name} holds NaN or infinite pixels: {counted(length, 'frame')} of {height} x {width} pixels "
-                "without such borders are measured, and single pixels are filled."
+                f"without such borders are measured, and single pixels are {single}."
             )
         return filled
 
     def pair(
-        self, name: str, noisy: npt.NDArray[Any], clean: npt.NDArray[Any]
+        self,
+        name: str,
+        noisy: npt.NDArray[Any],
+        clean: npt.NDArray[Any],
+        known: npt.NDArray[Any] | None = None,
     ) -> tuple[PairRecord, dict[str, float]]:
         """Score all bundles on a movie with truth; return the record and each bundle's margin in dB."""
         from denoscope.train.evaluation.pictures import save_comparison, save_reliability
@@ -233,6 +251,7 @@ class _Run:
             backend=self.backend,
             radius_px=self.radius_px,
             on_frame=self.listener.progressed,
+            known=None if known is None or known.all() else known > 0,
         )
         save_comparison(result, clean, self.output / f"{stem}.png")
         if result.reliability:

@@ -42,8 +42,12 @@ class Score:
 
 
 def score(clean: FloatArray, estimate: npt.NDArray[np.generic]) -> Score:
-    """Compare an estimate with the truth, both (T, H, W) in raw counts."""
-    clean, estimate = np.asarray(clean, np.float32), np.asarray(estimate, np.float32)
+    """Compare an estimate with the truth, both (T, H, W) in raw counts; the truth is NaN where it is not known."""
+    clean = np.asarray(clean, np.float32)
+    known = np.isfinite(clean)
+    if not known.all():
+        return _score_of_known(clean, np.asarray(estimate, np.float32), known)
+    estimate = np.asarray(estimate, np.float32)
     peak = float(clean.max() - clean.min())
     robust = float(np.percentile(clean, 99.9) - clean.min())
     # SSIM changes slowly along a movie; a hundred frames give it to three digits.
@@ -55,6 +59,23 @@ def score(clean: FloatArray, estimate: npt.NDArray[np.generic]) -> Score:
             np.mean([metrics.structural_similarity(clean[t], estimate[t], data_range=peak) for t in sample])
         ),
     )
+
+
+def _score_of_known(clean: FloatArray, estimate: FloatArray, known: npt.NDArray[np.bool_]) -> Score:
+    truth = clean[known]
+    low = float(truth.min())
+    error = float(np.mean((truth.astype(np.float64) - estimate[known]) ** 2))
+    peak, robust = float(truth.max()) - low, float(np.percentile(truth, 99.9)) - low
+    seen = np.where(known, clean, estimate)
+    similar, count = 0.0, 0
+    edge = 3  # half of the window, as the mean of the whole picture leaves out
+    for t in np.unique(np.linspace(0, len(clean) - 1, min(len(clean), 100)).astype(int)):
+        _, each = metrics.structural_similarity(seen[t], estimate[t], data_range=peak, full=True)
+        there = known[t, edge:-edge, edge:-edge]
+        similar += float(each[edge:-edge, edge:-edge][there].sum())
+        count += int(there.sum())
+    decibels = [10 * float(np.log10(max(top, 1e-30) ** 2 / max(error, 1e-30))) for top in (peak, robust)]
+    return Score(decibels[0], decibels[1], similar / max(count, 1))
 
 
 @dataclass(frozen=True)
@@ -82,7 +103,10 @@ class Reliability:
 
 
 def reliability(clean: FloatArray, estimate: npt.NDArray[np.generic], std: FloatArray) -> Reliability:
-    """Compare predicted deviations with the errors, all (T, H, W) in raw counts."""
+    """Compare predicted deviations with the errors, all (T, H, W) in raw counts; the truth is NaN where not known."""
+    known = np.isfinite(clean)
+    if not known.all():
+        clean, estimate, std = clean[known], np.asarray(estimate)[known], std[known]
     every = max(1, clean.size // _MOST_PIXELS)
     deviation = np.asarray(std, np.float32).ravel()[::every]
     error = np.abs(
@@ -125,7 +149,7 @@ def best_temporal_average(clean: FloatArray, noisy: npt.NDArray[np.generic]) -> 
 def _closest(clean: FloatArray, candidates: Iterable[tuple[FloatArray, str]]) -> tuple[FloatArray, str]:
     best, label, least = clean, "", np.inf
     for estimate, name in candidates:
-        error = float(np.mean((estimate - clean) ** 2))
+        error = float(np.nanmean((estimate - clean) ** 2))
         if error < least:
             best, label, least = np.asarray(estimate, np.float32), name, error
     return best, label

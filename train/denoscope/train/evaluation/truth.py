@@ -199,6 +199,7 @@ def evaluate_pair(
     backend: str = "auto",
     radius_px: float = 5.0,
     on_frame: Callable[[int], None] = lambda _: None,
+    known: npt.NDArray[np.bool_] | None = None,
 ) -> PairResult:
     """Score the noisy movie, baselines that know the truth, and each bundle.
 
@@ -216,6 +217,8 @@ def evaluate_pair(
         Radius of the objects that are counted.
     on_frame
         Called with the number of frames done by the current bundle.
+    known
+        (T, H, W) pixels that were measured in both movies; others are left out of the numbers. None for all.
 
     Raises
     ------
@@ -227,7 +230,8 @@ def evaluate_pair(
             f"The pair {name} has {noisy.shape} noisy and {clean.shape} clean frames and pixels: "
             "give two movies of one shape."
         )
-    truth = np.asarray(clean, np.float32)
+    shown = np.asarray(clean, np.float32)
+    truth = shown if known is None else np.where(known, shown, np.float32(np.nan))
     measured = measure_filters(truth, noisy)
     reliabilities: dict[str, Reliability] = {}
     for bundle, label in zip(bundles, unique_names(bundles), strict=True):
@@ -246,7 +250,7 @@ def evaluate_pair(
         coverage_68={label: r.coverage(0.68) for label, r in reliabilities.items()},
         coverage_95={label: r.coverage(0.95) for label, r in reliabilities.items()},
         reliability=reliabilities,
-        found=_found(truth, estimates, radius_px),
+        found=_found(shown, estimates, radius_px),
     )
 
 
