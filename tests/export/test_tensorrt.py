@@ -428,7 +428,7 @@ def test_the_rewritten_fuse_gives_the_same_frames(name: str) -> None:
         inputs[f"features_{i}"] = run(bundle.graph_bytes("encode"), {"frame": frame, "noise": noise})[0]
     inputs["valid"] = np.ones(m.window, np.float32)
     inputs["valid"][0] = 0
-    inputs["weight"] = np.linspace(0, 1, len(m.memory_decay), dtype=np.float32)
+    inputs["weight"] = np.linspace(0, 1, m.memories, dtype=np.float32)
     inputs["noise"] = noise
     for new, old in zip(run(gemm_as_products(before), inputs), run(before, inputs), strict=True):
         np.testing.assert_allclose(new, old, rtol=2e-5, atol=2e-5)
