@@ -228,6 +228,17 @@ def test_means_are_those_of_the_pixels_for_every_dtype() -> None:
         traces = meter.measure(frame, frame, np.ones(SHAPE, np.float32))
         wanted = [frame[labels == value].mean(dtype=np.float64) for value in range(1, 5)]
         np.testing.assert_allclose(traces.denoised, wanted, rtol=1e-6)
+    # Regions that overlap, reach the last pixel, or name a pixel twice.
+    odd = [
+        np.arange(1900, 2000),
+        np.array([1999]),
+        np.array([7, 3, 4, 4]),
+        np.arange(0, 2000, 2),
+        np.arange(2000),
+    ]
+    frame = rng.integers(0, 65535, SHAPE).astype(np.uint16)
+    got = RegionMeter(Regions(SHAPE, list("abcde"), odd)).measure(frame, frame, None).raw
+    np.testing.assert_allclose(got, [frame.ravel()[each].mean(dtype=np.float64) for each in odd], rtol=1e-12)
     whole = RegionMeter(Regions.from_labels(np.ones((300, 300), np.uint8)))
     bright = np.full((300, 300), 65535, np.uint16)
     assert whole.measure(bright, bright, None).raw[0] == 65535
