@@ -99,8 +99,10 @@ def test_joined_frames_leave_as_flat_pictures() -> None:
 def test_the_shipped_bundles_are_rewritten(name: str) -> None:
     bundle = Bundle.load(name)
     channels = bundle.manifest.feature_channels
-    shapes = {f"features_{i}": (1, channels, 24, 32) for i in range(7)} | {"memory": (1, 16, 24, 32)}
-    shapes |= {f"flow_{i}": (1, 2, 12, 16) for i in range(6)}
+    shapes = {f"features_{i}": (1, channels, 24, 32) for i in range(bundle.manifest.window)} | {
+        "memory": (1, bundle.manifest.memory_channels, 24, 32)
+    }
+    shapes |= {f"flow_{i}": (1, 2, 12, 16) for i in range(bundle.manifest.window - 1)}
     ops = Counter(
         n.op_type
         for n in onnx.load_model_from_string(for_processors(bundle.graph_bytes("fuse"), shapes)).graph.node
