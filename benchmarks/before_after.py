@@ -95,8 +95,9 @@ class _Nowhere:
 
 def lane() -> dict[str, float]:
     """Offer frames as fast as they are taken."""
-    from denoscope.acquisition.contracts import Frame
     from denoscope.acquisition.session.lane import DenoiseLane
+
+    from denoscope.acquisition.contracts import Frame
 
     denoiser, pool = _remote(), _pool()
     way = DenoiseLane(denoiser, _Nowhere(), look_ahead=0, queue_frames=64, lag_s=60.0, finish_s=60.0)
