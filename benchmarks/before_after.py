@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,14 @@ class _Nowhere:
 
 def lane() -> dict[str, float]:
     """Offer frames as fast as they are taken."""
-    from denoscope.acquisition.session.lane import DenoiseLane
-
     from denoscope.acquisition.contracts import Frame
 
+    try:
+        place = import_module("denoscope.acquisition.lane.lane")
+    except ModuleNotFoundError:  # of an earlier version
+        place = import_module("denoscope.acquisition.session.lane")
     denoiser, pool = _remote(), _pool()
-    way = DenoiseLane(denoiser, _Nowhere(), look_ahead=0, queue_frames=64, lag_s=60.0, finish_s=60.0)
+    way = place.DenoiseLane(denoiser, _Nowhere(), look_ahead=0, queue_frames=64, lag_s=60.0, finish_s=60.0)
     way.start()
     began_s = time.perf_counter()
     for number in range(LANE_FRAMES):
