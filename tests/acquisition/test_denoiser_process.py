@@ -139,7 +139,7 @@ def test_a_process_that_dies_or_hangs_is_said(remote: RemoteDenoiser, by: str, w
 SLOW = """
 import sys, time
 if any("denoisers.process" in word for word in sys.orig_argv):
-    from denoscope.runtime.stream.window import BoundWindow
+    from denoscope.runtime.window.window import BoundWindow
     fuse, count = BoundWindow.fuse, 0
     def slow(self, *given):
         global count

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from denoscope.runtime import Bundle, FrameMeta, InvalidInput, Stream
-from denoscope.runtime.stream.both_sides import BothSides
+from denoscope.runtime.window.both_sides import BothSides
 from support.tiny_bundle import IDENTITY, stamped, tiny_bundle
 
 DECAY = (1.0, 4.0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from denoscope.runtime import FrameMeta, Intensity, Stream
 from denoscope.runtime.backends import HostBuffer
-from denoscope.runtime.stream.pool import Pool
+from denoscope.runtime.window.pool import Pool
 from support.tiny_bundle import tiny_bundle
 
 

@@ -15,11 +15,11 @@ from denoscope.runtime.bundle.bundle import Bundle
 from denoscope.runtime.bundle.chosen import ChosenBackend
 from denoscope.runtime.motion.placement import Placement
 from denoscope.runtime.types import StageClock
+from denoscope.runtime.window.window import BoundWindow
 
 from .learned import Learned
 from .lights import Lights
 from .settings import StreamSettings
-from .window import BoundWindow
 
 __all__ = ["Binder", "Bound", "Kind"]
 

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from denoscope.runtime.motion.field import inverse, lead
 from denoscope.runtime.motion.placement import Placement
+from denoscope.runtime.window.window import BoundWindow
 
 from .arrivals import Entry
-from .window import BoundWindow
 
 __all__ = ["off_the_scene", "onto_the_centre", "onto_the_next", "onto_the_scene"]
 

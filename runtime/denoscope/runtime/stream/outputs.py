@@ -11,11 +11,11 @@ from denoscope.runtime.artefacts.kept_light import change_of_mean, changed, lies
 from denoscope.runtime.artefacts.light import noise_of
 from denoscope.runtime.noise.few_photons_mean import keep_mean
 from denoscope.runtime.types import Denoised, StageTimes
+from denoscope.runtime.window.both_sides import BothSides
 
 from .accounts import Accounts
 from .arrivals import Entry
 from .binder import Bound
-from .both_sides import BothSides
 from .following import onto_the_centre
 from .guard import Guard
 from .ring import Ring

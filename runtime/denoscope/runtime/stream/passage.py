@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from denoscope.runtime.types import Denoised
+from denoscope.runtime.window.both_sides import BothSides
 
 from .accounts import Accounts
 from .arrivals import Entry
 from .binder import Bound
-from .both_sides import BothSides
 from .following import onto_the_scene
 from .outputs import OutputMaker
 from .ring import Ring, Step

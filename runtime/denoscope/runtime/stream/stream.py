@@ -25,12 +25,12 @@ from denoscope.runtime.noise.counts import Region, check_frame, check_kind, is_p
 from denoscope.runtime.noise.few_photons_mean import light_of
 from denoscope.runtime.noise.noise import Intensity
 from denoscope.runtime.types import Denoised, FrameMeta, Rebind, StageSeconds, StreamCounters, StreamKey
+from denoscope.runtime.window.both_sides import BothSides
 
 from .accounts import FAILED, Accounts
 from .arguments import check_flag, check_meta, check_reason, whole_number
 from .arrivals import Entry, Held, check_order
 from .binder import Binder, Bound, Kind
-from .both_sides import BothSides
 from .calibration import START_S
 from .following import off_the_scene, onto_the_next
 from .guard import Guard, GuardFinding
