@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import pickle
+import shutil
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -195,13 +196,26 @@ def test_a_movie_that_was_cut_short_reads_up_to_there(tmp_path: Path) -> None:
         movie[5]
 
 
-def test_a_chunk_that_was_never_written_is_no_black_frame(tmp_path: Path) -> None:
+def test_chunks_at_the_end_that_were_never_written_are_no_black_frames(tmp_path: Path) -> None:
     path = STACKS["ome-zarr 0.5"](tmp_path)
-    (path / "0" / "c" / "1" / "0" / "0" / "0").unlink()
+    times = sorted(int(p.name) for p in (path / "0" / "c").iterdir())
+    shutil.rmtree(path / "0" / "c" / str(times[-1]))
     movie = open_movie(path, channel=0)
     np.testing.assert_array_equal(movie[2], MOVIE[2, 0])
     with pytest.raises(InvalidInput, match="was never written"):
-        movie[4]
+        movie[len(movie) - 1]
+
+
+def test_a_chunk_that_a_writer_left_out_because_it_is_dark_is_dark(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    frames = np.array(MOVIE[:, 0])
+    frames[3] = 0
+    array = zarr.create_array(
+        store=str(tmp_path / "m.zarr"), shape=frames.shape, chunks=(1, 8, frames.shape[2]), dtype=frames.dtype
+    )
+    array[:] = frames
+    assert not (tmp_path / "m.zarr" / "c" / "3").exists()
+    same(open_movie(tmp_path / "m.zarr"), frames)
 
 
 def test_a_format_that_is_not_installed_names_the_extra(

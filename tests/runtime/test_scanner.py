@@ -87,6 +87,19 @@ def test_nothing_is_found_in_ordinary_movies(photons: float) -> None:
             assert measure_scanner(counts(movie)) == ScannerArtefacts()
 
 
+def test_chance_is_no_offset_in_small_pictures() -> None:
+    for seed in (
+        110,
+        114,
+        115,
+        118,
+        133,
+        136,
+    ):  # a few cells whose noise makes odd lines fit better when shifted
+        for height, width in ((48, 56), (64, 64)):
+            assert not measure_line_offset(counts(active_cells(32, height, width, seed=seed)[1]))
+
+
 def test_a_fibre_across_the_picture_is_no_pattern() -> None:
     y, x = np.mgrid[:96, :112]
     fibre = 300 * np.exp(-(((x - 40 - 0.2 * y) / 2) ** 2))

@@ -18,6 +18,7 @@ _LEAST = 0.5  # pixels; most scanners are off by a little
 _SIGMAS = 4.0  # by which the lines must fit better when shifted,
 _CERTAIN = 7.5  # or standard errors of the offset,
 _CERTAIN_EXPLAINED = 0.8, 1.05  # where the shift brings together all that the lines share, and no more,
+_FULL = 96 * 96  # pixels; a smaller picture holds few structures, and must be as much more certain
 _CERTAIN_LEAST, _CERTAIN_HALVES = 0.7, 0.65  # from this offset on, pixels by which the halves may differ
 _REPEATS = 0.7  # of the best fit, above what lies between: a pattern that repeats itself fits so at another shift too
 _HALVES_AGREE = 0.75  # pixels, or this share of the offset
@@ -145,7 +146,8 @@ def _shift(mean: FloatArray, noise: FloatArray, *, sure: bool = True) -> _Shift 
     if abs(found) < _LEAST:
         return None
     far_better = bool(better >= _SIGMAS * error and fit >= _EXPLAINED * together)
-    certain = abs(found) >= max(_CERTAIN * uncertain, _CERTAIN_LEAST)
+    errors = _CERTAIN * max(1.0, _FULL / mean.size)
+    certain = abs(found) >= max(errors * uncertain, _CERTAIN_LEAST)
     least, most = (share * together for share in _CERTAIN_EXPLAINED)
     if not (far_better or (certain and better > 0 and least <= fit <= most)):
         return None

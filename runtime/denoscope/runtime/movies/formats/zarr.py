@@ -148,7 +148,11 @@ def _node_type(folder: Path) -> str:
 
 
 class _Array:
-    """One Zarr array; a chunk that was never written is an error where it is read, not zeros."""
+    """One Zarr array; time points after the last that was written are an error where they are read, not zeros.
+
+    Writers of Zarr leave out a chunk in which every pixel has the fill value, such as that of a closed shutter. An
+    absent chunk with a later one after it is read so; one at the end of the movie may be a recording that broke off.
+    """
 
     def __init__(
         self,
@@ -192,6 +196,7 @@ class _Array:
         self.shape = (length, shape[-2], shape[-1])
         self.piece = (int(deep), int(array.chunks[-2]), int(array.chunks[-1]))
         self._folder = folder
+        self._written_to: int | None = None  # chunks of time up to the last that is there, once it was needed
         self.facts = self._facts(metadata, names, channels)
 
     def _facts(self, metadata: dict[str, Any], axes: list[str] | None, channels: tuple[str, ...]) -> Facts:
@@ -224,7 +229,7 @@ class _Array:
         return block.reshape(stop - start, rows.stop - rows.start, columns.stop - columns.start)
 
     def _check_written(self, index: list[Any], rows: slice, columns: slice) -> None:
-        """Refuse to read chunks that are not there, which Zarr would give as zeros."""
+        """Refuse to read what lies after the last chunk that is there, which Zarr would give as zeros."""
         if self._array.metadata.fill_value is None:
             return
         places = [
@@ -232,8 +237,27 @@ class _Array:
             for i, c in zip([*index, rows, columns], self._chunks, strict=True)
         ]
         for place in itertools.product(*places):
-            if not (self._folder / self._array.metadata.encode_chunk_key(place)).is_file():
+            if self._there(place):
+                continue
+            if self._time is None or place[self._time] >= self._last_written(self._time):
                 raise EOFError(f"chunk {place} was never written")
+
+    def _there(self, place: tuple[int, ...]) -> bool:
+        return (self._folder / self._array.metadata.encode_chunk_key(place)).is_file()
+
+    def _last_written(self, time: int) -> int:
+        """Return how many chunks of the axis `time` there are up to the last of which any part is there."""
+        if self._written_to is None:
+            counts = [range(-(-n // c)) for n, c in zip(self._array.shape, self._chunks, strict=True)]
+            self._written_to = next(
+                (
+                    at + 1
+                    for at in reversed(counts[time])
+                    if any(map(self._there, itertools.product(*counts[:time], [at], *counts[time + 1 :])))
+                ),
+                0,
+            )
+        return self._written_to
 
 
 def _stored_bytes(folder: Path, enough: int) -> int:
