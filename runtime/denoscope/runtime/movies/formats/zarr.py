@@ -243,7 +243,8 @@ class _Array:
                 raise EOFError(f"chunk {place} was never written")
 
     def _there(self, place: tuple[int, ...]) -> bool:
-        return (self._folder / self._array.metadata.encode_chunk_key(place)).is_file()
+        key: str = self._array.metadata.encode_chunk_key(place)
+        return (self._folder / key).is_file()
 
     def _last_written(self, time: int) -> int:
         """Return how many chunks of the axis `time` there are up to the last of which any part is there."""
