@@ -4,10 +4,12 @@ Only what a convolution reads is quantised: its input with one signed symmetric 
 each output channel. Its bias and its result stay float32, and so does what other operators read. The scales
 come from a movie that was run through the real stream.
 
-Convolutions that read a concatenation stay float32: OpenVINO moves such a quantisation up into the parts, and
-other readers of a part then get quantised values (up to 4 dB were lost that ONNX Runtime does not lose). So do
-those whose result is the logarithm of something: an exponential enlarges their rounding. Four small ones do that in
-the shipped bundles; one of them, the shares of the neighbouring frames, made four fifths of the whole error.
+Convolutions that read a concatenation stay float32, be it multiplied, added to or cut off on the way: its parts have
+ranges of their own, and one scale for all is too coarse for the smaller ones. OpenVINO also moves such a quantisation
+up into the parts, and other readers of a part then get quantised values (up to 4 dB were lost that ONNX Runtime does
+not lose). So do those whose result is the logarithm of something: an exponential enlarges their rounding. Four small
+ones do that in the shipped bundles; one of them, the shares of the neighbouring frames, made four fifths of the whole
+error.
 """
 
 from __future__ import annotations
@@ -30,6 +32,23 @@ __all__ = ["Feeds", "int8", "record_feeds"]
 Feeds = dict[str, npt.NDArray[np.float32]]  # what one run of a graph reads
 
 _BACKEND = "onnxruntime-cpu"
+
+# What works on each number by itself: the channels of its result are those of what it reads.
+_NUMBER_BY_NUMBER = {
+    "Add",
+    "Cast",
+    "Clip",
+    "Div",
+    "Exp",
+    "Identity",
+    "LeakyRelu",
+    "Max",
+    "Min",
+    "Mul",
+    "Neg",
+    "PRelu",
+}
+_NUMBER_BY_NUMBER |= {"Relu", "Sigmoid", "Sqrt", "Sub", "Sum", "Tanh"}
 
 
 def record_feeds(
@@ -80,7 +99,7 @@ def int8(data: bytes, feeds: Sequence[Feeds]) -> bytes:
             return next(self.rest, None)
 
     model = onnx.load_model_from_string(data)
-    joined = {node.output[0] for node in model.graph.node if node.op_type == "Concat"}
+    joined = _joined(model.graph)
     logarithms = _logarithms(model.graph)
     convolutions = [
         node.name
@@ -117,6 +136,15 @@ def int8(data: bytes, feeds: Sequence[Feeds]) -> bytes:
     del quantised.metadata_props[:], quantised.graph.value_info[:]
     onnx.checker.check_model(quantised, full_check=True)
     return bytes(quantised.SerializeToString())
+
+
+def _joined(graph: onnx.GraphProto) -> set[str]:
+    """Return the concatenations, and what is computed from them number by number."""
+    found: set[str] = set()
+    for node in graph.node:  # in the order of computation
+        if node.op_type == "Concat" or (node.op_type in _NUMBER_BY_NUMBER and found.intersection(node.input)):
+            found.update(node.output)
+    return found
 
 
 def _logarithms(graph: onnx.GraphProto) -> set[str]:
