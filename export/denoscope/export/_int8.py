@@ -34,21 +34,8 @@ Feeds = dict[str, npt.NDArray[np.float32]]  # what one run of a graph reads
 _BACKEND = "onnxruntime-cpu"
 
 # What works on each number by itself: the channels of its result are those of what it reads.
-_NUMBER_BY_NUMBER = {
-    "Add",
-    "Cast",
-    "Clip",
-    "Div",
-    "Exp",
-    "Identity",
-    "LeakyRelu",
-    "Max",
-    "Min",
-    "Mul",
-    "Neg",
-    "PRelu",
-}
-_NUMBER_BY_NUMBER |= {"Relu", "Sigmoid", "Sqrt", "Sub", "Sum", "Tanh"}
+_NUMBER_BY_NUMBER = {"Add", "Cast", "Clip", "Div", "Exp", "Identity", "LeakyRelu", "Max", "Min", "Mul", "Neg"}
+_NUMBER_BY_NUMBER |= {"PRelu", "Relu", "Sigmoid", "Sqrt", "Sub", "Sum", "Tanh"}
 
 
 def record_feeds(
