@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ MARKS = {
     "fire_and_close_the_shutter.py": [pytest.mark.micromanager, pytest.mark.slow],
     "attach_pymmcore_plus.py": [pytest.mark.micromanager, pytest.mark.slow],
     "hook_pycromanager.py": [pytest.mark.micromanager, pytest.mark.slow],
+    "read_a_run.py": [pytest.mark.slow],
     "train_then_denoise.py": [pytest.mark.slow],
 }
 
@@ -51,6 +54,14 @@ def test_an_example_uses_public_names_only(path: Path) -> None:
     assert text.startswith('"""')
     assert not re.search(r"^\s*(from|import) \S*\b_\w", text, flags=re.MULTILINE)
     assert not re.search(r"^from denoscope\.\w+ import .*\b_\w", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_an_example_imports_what_there_is(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("denoscope"):
+            module = import_module(str(node.module))
+            assert [each.name for each in node.names if not hasattr(module, each.name)] == []
 
 
 def test_there_are_examples_and_the_docs_show_them() -> None:

@@ -378,13 +378,11 @@ def test_an_interrupted_run_keeps_its_cases(
     assert any("interrupted after 1 of 2" in note for note in report["notes"])
 
 
-def test_the_command_from_end_to_end(
-    denoscope: Run, denoscope_process: Run, bundle: Path, tmp_path: Path
-) -> None:
+def test_the_command_from_end_to_end(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra 'report'")
     words = ("bench", "--bundle", bundle, "--backend", "onnxruntime-cpu", "--size", "40x48")
     first = tmp_path / "first"
-    run = denoscope_process(
+    run = denoscope(
         *words, "--look-ahead", 1, "--frames", 20, "--fps", 200, "--output", first, "--json", "--quiet"
     )
     assert run.returncode == 0, run

@@ -39,7 +39,7 @@ def test_bad_input_gets_one_sentence(
     assert said.strip().count("\n") == 0
 
 
-@pytest.mark.parametrize("details", [False, True])
+@pytest.mark.parametrize("details", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_movies_of_one_name(denoscope: Run, bundle: Path, tmp_path: Path, details: bool) -> None:
     rng = np.random.default_rng(0)
     for folder in ("a", "b"):
@@ -75,12 +75,14 @@ def test_borders_of_nan_are_left_out_of_every_number(denoscope: Run, bundle: Pat
     tifffile.imwrite(tmp_path / "whole.tif", frames[:, 3:, 4:])
     frames[:, :3], frames[:, :, :4] = np.nan, np.nan
     tifffile.imwrite(tmp_path / "cut.tif", frames)
-    words = ["--movie", tmp_path / "whole.tif", "--movie", tmp_path / "cut.tif", "--bundle", bundle, "--json"]
+    words = ["--movie", tmp_path / "whole.tif", "--movie", tmp_path / "cut.tif", "--bundle", bundle]
+    words += ["--json", "--details"]
     done = denoscope("evaluate", *words, "--output", tmp_path / "out", "--backend", "onnxruntime-cpu")
     assert done.returncode == 0, done.stderr
     whole, cut = json.loads(done.stdout.splitlines()[-1])["movies"]
     for first, second in zip(whole["methods"], cut["methods"], strict=True):
         assert first | {"frame_s": 0, "verdicts": 0} == second | {"frame_s": 0, "verdicts": 0}
+    assert "cut: what was taken away" in done.stderr, "the numbers were asked for"
     assert "45 x 52 pixels without such borders are measured" in done.stderr
 
 

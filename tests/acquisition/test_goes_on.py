@@ -195,7 +195,16 @@ def session(movie: Path, bundle: Path, run: Path, frames: int, **more: Any) -> s
 
 
 @posix
-@pytest.mark.parametrize("how", ["closed reader", "no reader", "closed streams", "hangup"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        *(
+            pytest.param(how, marks=pytest.mark.slow) for how in ("closed reader", "no reader")
+        ),  # as `Words` has them
+        "closed streams",
+        "hangup",
+    ],
+)
 def test_what_happens_to_the_terminal_ends_nothing(
     bundle: Path, movie: Path, tmp_path: Path, how: str
 ) -> None:
@@ -329,6 +338,17 @@ def test_a_console_window_that_is_closed_waits_for_the_recording(
     assert report["outcome"]["exit_code"] == 130
     assert "the console window was closed while recording" in str(report["outcome"]["notes"])
     assert not hangs or "left behind" in str(report["outcome"]["problems"])
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_a_recording_and_nothing_else(name: str) -> None:
+    seen: list[int] = []
+    with interrupts() as caught:
+        caught.listener = lambda: seen.append(caught.count)
+        signal.raise_signal(getattr(signal, name))
+        signal.raise_signal(getattr(signal, name))
+    assert seen == [1, 2]
+    assert not caught.hung_up
 
 
 def test_a_console_that_goes_before_the_recording_or_a_ctrl_c_is_not_answered(

@@ -95,7 +95,7 @@ def test_other_commands_do_not_speak_of_recording(
     bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("denoscope.acquisition.cli.commands.bundles.Shell.say", interrupt)
-    assert command("bundles") == 130
+    assert command("bundles", "--no-measure") == 130
     assert capsys.readouterr().err.strip() == "denoscope: interrupted"
 
 

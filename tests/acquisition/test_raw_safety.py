@@ -17,17 +17,9 @@ pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
 pytestmark = [pytest.mark.micromanager, pytest.mark.timeout(600)]
 
 
-ROWS = (
-    "plain",
-    "slow",
-    "raises",
-    "interrupt",
-    "terminate",
-    "kill",
-    "disk-full",
-    "disk-low",
-    "overflow",
-)
+ROWS = ("plain", "interrupt", "kill", "disk-full", "disk-low", "overflow")
+# By default `test_lane`, `test_messages` and `test_goes_on` do the same in their own process.
+SLOW_ROWS = ("slow", "raises", "terminate")
 Result = dict[str, Any]
 Row = Callable[..., Result]
 
@@ -49,13 +41,15 @@ def run_rows(bundle: Path, names: Sequence[str]) -> dict[str, Result]:
 
 @pytest.fixture(scope="module")
 def row(bundle: Path) -> Row:
-    """Run every row, several at a time: they wait for cameras more than they compute.
+    """Run every row of a kind, several at a time: they wait for cameras more than they compute.
 
     A row that is not `in_time` on a busy computer is run once more, alone.
     """
-    results = run_rows(bundle, ROWS)
+    results: dict[str, Result] = {}
 
     def checked(name: str, in_time: Callable[[Result], bool] = lambda _: True) -> Result:
+        if name not in results:
+            results.update(run_rows(bundle, ROWS if name in ROWS else SLOW_ROWS))
         result = results[name]
         if "skipped" in result:
             pytest.skip(result["skipped"])
@@ -77,12 +71,14 @@ def test_plain(row: Row) -> None:
     assert result["dropped"] == {}
 
 
+@pytest.mark.slow
 def test_a_slow_denoiser_costs_no_raw_frame(row: Row) -> None:
     result = row("slow")
     assert result["readable"] == 240
     assert result["dropped"]["overrun"] > 0
 
 
+@pytest.mark.slow
 def test_a_failing_denoiser_costs_no_raw_frame(row: Row) -> None:
     result = row("raises")
     assert result["readable"] == 240
@@ -90,7 +86,7 @@ def test_a_failing_denoiser_costs_no_raw_frame(row: Row) -> None:
     assert "frame 50 was one too many" in result["message"]
 
 
-@pytest.mark.parametrize("name", ["interrupt", "terminate"])
+@pytest.mark.parametrize("name", ["interrupt", pytest.param("terminate", marks=pytest.mark.slow)])
 def test_an_interruption_ends_cleanly(row: Row, name: str) -> None:
     result = row(name)
     assert result["missing"] == 0

@@ -50,8 +50,15 @@ def denoised(bundle: Bundle, backend: str | Backend, *, align: bool = False, std
     return frames, deviations, scene.intensity.scale
 
 
-@pytest.mark.parametrize("align", [False, True])
-@pytest.mark.parametrize("name", ["live-fast", "live"])
+@pytest.mark.parametrize(
+    ("name", "align"),
+    [
+        ("live-fast", True),
+        ("live", False),
+        pytest.param("live-fast", False, marks=pytest.mark.slow),
+        pytest.param("live", True, marks=pytest.mark.slow),
+    ],
+)
 def test_the_shipped_bundles_give_the_processors_picture(name: str, align: bool) -> None:
     bundle = Bundle.load(name)
     expected, std, sigma = denoised(bundle, "onnxruntime-cpu", align=align, std=True)

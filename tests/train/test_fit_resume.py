@@ -85,8 +85,17 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], F
     return cache(lambda method: train(method, tmp_path_factory.mktemp(method) / "whole.safetensors"))
 
 
-@pytest.mark.parametrize("stop_at", [3, 8, 23])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "stop_at"),
+    [
+        # Within an epoch and between two for the methods that keep more than weights; the rest is slow.
+        pytest.param(
+            m, s, marks=pytest.mark.slow if (m, s) in {("umvd", 8), ("umvd", 23), ("sts-uvd", 23)} else ()
+        )
+        for m in METHODS
+        for s in (3, 8, 23)
+    ],
+)
 def test_every_step_of_an_epoch_can_be_the_last(
     method: str,
     stop_at: int,
