@@ -14,8 +14,16 @@ from scipy import ndimage
 
 from denoscope.acquisition.cli.app import _spread_pairs
 from denoscope.acquisition.cli.range import frame_range
+from denoscope.acquisition.learning import training
 from denoscope.runtime import InvalidInput
-from denoscope.train import CameraSettings, SceneSettings, simulate
+from denoscope.train import (
+    CameraSettings,
+    LiveNetSettings,
+    SceneSettings,
+    StsUvdSettings,
+    UmvdSettings,
+    simulate,
+)
 from denoscope.train.fitting.precision import automatic_precision
 
 from .conftest import Run, use_graphs_of
@@ -149,10 +157,55 @@ def test_train_then_evaluate(denoscope: Run, pair: tuple[Path, Path], tmp_path: 
     assert set(methods) == {"noisy", "gaussian", "temporal average", "mine"}
     assert methods["mine"]["psnr_db"] > methods["noisy"]["psnr_db"] + 3
     assert (tmp_path / "out" / "noisy.png").stat().st_size > 10_000
+    words = [
+        "evaluate",
+        "--pair",
+        noisy,
+        clean,
+        "--bundle",
+        mine,
+        "--output",
+        tmp_path / "few",
+        "--frames",
+        "0:10",
+    ]
     assert denoscope(*words, "--at-least", 100).returncode == 1
 
 
-@pytest.mark.parametrize("method", ["umvd", pytest.param("sts-uvd", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--method", "umvd", "--window", 3], UmvdSettings(window=3)),
+        (["--method", "sts-uvd", "--window", 3], StsUvdSettings(window=3)),
+        (["--guided"], LiveNetSettings.preset("standard", guided=True, second_width=0)),
+    ],
+)
+def test_words_of_the_command_shape_the_network(
+    denoscope: Run,
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[object],
+    expected: object,
+) -> None:
+    """What is then trained, exported and run is seen in `test_fit`, `test_live` and `test_methods`."""
+    seen: list[Any] = []
+
+    def begin(*given: Any, **options: Any) -> Any:
+        seen.append(beginning(*given, **options))
+        raise KeyboardInterrupt
+
+    beginning = training._beginning
+    monkeypatch.setattr(training, "_beginning", begin)
+    done = denoscope("train", pair[0], "--output", tmp_path / "mine.denoscope", *words)
+    assert done.returncode == 130, done.stderr
+    (found,) = seen
+    assert found.parent is None
+    assert found.shape == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["umvd", "sts-uvd"])
 def test_train_a_published_method_then_adapt_it(
     method: str,
     denoscope: Run,
@@ -190,6 +243,7 @@ def test_train_a_published_method_then_adapt_it(
     denoised(denoscope, pair[0], second, tmp_path)
 
 
+@pytest.mark.slow
 def test_train_a_guided_network(
     denoscope: Run, pair: tuple[Path, Path], tmp_path: Path, narrow: None
 ) -> None:
