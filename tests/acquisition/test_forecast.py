@@ -154,12 +154,14 @@ def test_nothing_is_recorded_unless_somebody_answers_for_it(tmp_path: Path) -> N
     assert '"event": "forecast"' in log
 
 
-def test_the_shell_says_the_forecast(bundle: Path, tmp_path: Path, denoscope_process: Run) -> None:
+def test_the_shell_says_the_forecast(
+    bundle: Path, tmp_path: Path, denoscope: Run, denoscope_process: Run
+) -> None:
     pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
     tifffile.imwrite(tmp_path / "large.tif", np.zeros((2, 1000, 1000), np.uint16))
     words = ["live", "--core", "demo", "--movie", tmp_path / "large.tif", "--bundle", bundle]
     words += ["--output", tmp_path / "run", "--no-picture", "--denoiser", "thread"]
-    refused = denoscope_process(*words, "--fps", 10_000)
+    refused = denoscope(*words, "--fps", 10_000)
     assert refused.returncode == 2
     assert "this camera writes 40" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
