@@ -81,9 +81,11 @@ def _whole_fuse(graphs: Mapping[str, ModelProto], window: int, cell: int) -> Mod
     slots = [f"features_{i}" for i in range(window)]
     nodes: list[NodeProto] = []
     weights = list(_renamed_weights(encode, "encode"))
-    for slot in slots:
+    weights += [helper.make_tensor(f"index_{i}", TensorProto.INT64, [1], [i]) for i in range(window)]
+    for i, slot in enumerate(slots):
         nodes.append(helper.make_node("DepthToSpace", [slot], [f"{slot}/frame"], blocksize=cell))
-        nodes += _copy_of(encode, "encode", slot, {"frame": f"{slot}/frame", "features": f"{slot}/features"})
+        nodes += _copy_of(encode, "encode", slot, {"frame": f"{slot}/frame", "features": f"{slot}/encoded"})
+        nodes += _zero_where_missing(i, slot)
     given = {slot: f"{slot}/features" for slot in slots}
     if "motion" in graphs:
         weights += _renamed_weights(graphs["motion"], "motion")
@@ -92,7 +94,6 @@ def _whole_fuse(graphs: Mapping[str, ModelProto], window: int, cell: int) -> Mod
             nodes += _copy_of(graphs["motion"], "motion", f"flow_{i}", {**ends, "flow": f"flow_{i}/all"})
             nodes += _only_between_frames(i)
             given[f"flow_{i}"] = f"flow_{i}/valid"
-        weights += [helper.make_tensor(f"index_{i}", TensorProto.INT64, [1], [i]) for i in range(window)]
     for node in model.graph.node:
         copy = NodeProto()
         copy.CopyFrom(node)
@@ -103,6 +104,14 @@ def _whole_fuse(graphs: Mapping[str, ModelProto], window: int, cell: int) -> Mod
     names = {i.name for i in inputs}
     inputs += [i for i in encode.graph.input if i.name == "noise" and "noise" not in names]
     return _model(nodes, inputs, model.graph.output, [*weights, *model.graph.initializer], like=model)
+
+
+def _zero_where_missing(i: int, slot: str) -> list[NodeProto]:
+    """Make the features of a missing frame zero, as the stream makes its slot."""
+    return [
+        helper.make_node("Gather", ["valid", f"index_{i}"], [f"{slot}/valid"]),
+        helper.make_node("Mul", [f"{slot}/encoded", f"{slot}/valid"], [f"{slot}/features"]),
+    ]
 
 
 def _only_between_frames(i: int) -> list[NodeProto]:
