@@ -1,11 +1,12 @@
 """Export the graphs of shipped bundles anew from the weights that they have, and prove that their numbers still hold.
 
-    python benchmarks/new_graphs.py [live live-fast live-hq] [--write]
+    python benchmarks/new_graphs.py [live live-fast live-hq recorded] [--card DATA] [--write]
 
 The new graphs run beside the old ones on movies with gaps, a missing beginning, motion and light from dim to bright.
 With `--write` the bundle is replaced, and the SHA-256 of the old and the new one go into
 `benchmarks/results/same-numbers.json`, with the largest difference. Tests accept numbers that were measured with the
-old bundle where its weights are the same and the difference is at most 1e-5 (decision 0066).
+old bundle where its weights are the same and the difference is at most 1e-5 (decision 0066). `--card` scores the bundle
+on the pairs in DATA again, for its card.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from _provenance import read_rows, write_results
+from shipped_model import measure
 
 from denoscope.export import load_network
 from denoscope.export._bundle import load_bundle_flow
@@ -85,12 +87,15 @@ def difference(old: Bundle, new: Bundle) -> dict[str, float]:
     return rows
 
 
-def exported(bundle: Bundle, folder: Path) -> Bundle:
-    """Write a bundle with the same weights, card and records, and graphs of today."""
+def exported(bundle: Bundle, folder: Path, card: Path | None = None) -> Bundle:
+    """Write a bundle with the same weights and records, graphs of today, and its card or one that is measured."""
     network = load_network(bundle)
     flow = load_bundle_flow(bundle) if needs_flow(network) else None
     files = export_graphs(network, flow) | {name: (bundle.folder / name).read_bytes() for name in KEPT}
-    write_bundle(folder, bundle.manifest.model_copy(update={"schema_version": 2}), files)
+    changes: dict[str, object] = {"schema_version": 2}
+    if card is not None:
+        changes["quality"] = measure(bundle, card)
+    write_bundle(folder, bundle.manifest.model_copy(update=changes), files)
     return Bundle.load(folder)
 
 
@@ -101,12 +106,13 @@ def main() -> None:
     )
     parser.add_argument("bundles", nargs="*", default=list(list_bundles()))
     parser.add_argument("--write", action="store_true", help="replace the bundles and record the hashes")
+    parser.add_argument("--card", type=Path, metavar="DATA", help="folder with the pairs that have a truth")
     arguments = parser.parse_args()
     rows = read_rows(FILE)
     for name in arguments.bundles:
         old = Bundle.load(name)
         with tempfile.TemporaryDirectory() as scratch:
-            new = exported(old, Path(scratch) / old.folder.name)
+            new = exported(old, Path(scratch) / old.folder.name, arguments.card)
             found = difference(old, new)
             sizes = [sum(p.stat().st_size for p in b.folder.iterdir()) for b in (old, new)]
             row = {
@@ -128,7 +134,7 @@ def main() -> None:
                 new.save(old.folder)
                 rows.append(row)
     if arguments.write:
-        write_results(FILE, rows, arguments.bundles)
+        write_results(FILE, rows, list_bundles())
 
 
 if __name__ == "__main__":

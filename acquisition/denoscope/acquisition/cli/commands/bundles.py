@@ -51,10 +51,7 @@ def _lines(found: list[BundleChoice]) -> Iterator[str]:
         rate = "-" if each.frames_per_s is None else f"{each.frames_per_s:.0f}"
         gain = "-" if each.quality_db is None else f"{each.quality_db:+.1f} dB"
         yield f"{each.name:<10} {rate:>8} {gain:>9} {each.size_bytes / 1e6:>5.1f} MB  {each.use}"
-    yield (
-        "Quality: PSNR above a 3-D Gaussian filter tuned on the truth; that of recorded is of "
-        "shorter movies, where the filter is worse (--details)."
-    )
+    yield "Quality: PSNR above a 3-D Gaussian filter tuned on the truth (--details)."
     yield "Four times the pixels take four times as long; a GPU is faster."
     yield "To measure your frame size: denoscope bench --size 512x512 --output speed"
     yield "To take one: add --bundle live-fast to live, denoise or demo; recorded is for denoise alone."
