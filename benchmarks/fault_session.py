@@ -37,7 +37,7 @@ _SCRIPTED = 180
 
 @dataclass(frozen=True)
 class Spec:
-    """What is recorded, and what is wrong with it.
+    """Recording, and the fault that is done to it.
 
     Attributes
     ----------

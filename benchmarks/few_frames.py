@@ -124,7 +124,7 @@ class _Table:
         print(f"{titles}\n|{'---|' * 8}")
 
     def lacks(self, method: str, frames: int) -> bool:
-        """Whether a row is still to be measured."""
+        """Return True where a row is still to be measured."""
         key = (self._movie, method, frames)
         return all((row["movie"], row["method"], row["frames"]) != key for row in self._rows)
 

@@ -1,4 +1,4 @@
-"""What following a scene to a fraction of a pixel, and its parts, is worth against how it moves and how dim it is.
+"""Measure what following a scene, and its parts, is worth against how it moves and how dim it is.
 
     python benchmarks/motion.py BUNDLE --output DIR [--photons 0.5 1.5 5] [--frames 60]
 

@@ -1,4 +1,4 @@
-"""What happens to the raw data when things go wrong: one real session a row, in a process of its own.
+"""Show what happens to the raw data when things go wrong: one real session a row, in a process of its own.
 
     python benchmarks/raw_safety.py [--bundle B] [--row NAME]... [--jobs N] [--json]
 

@@ -1,4 +1,4 @@
-"""What the runtime itself costs: per frame, everything but the backend's runs, and its import.
+"""Measure what the runtime itself costs: per frame, everything but the backend's runs, and its import.
 
     python benchmarks/runtime_overhead.py [--frames N] [--backend NAME] [--dtype NAME] [--json]
     python benchmarks/runtime_overhead.py --leak [--frames 100000] [--size 64] [--json]

@@ -31,7 +31,7 @@ _HELD_OUT_SEED = 1_000_000  # added to the seed of the scenes that are never tra
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """What is drawn, and by how many processes.
+    """Kinds of scenes to draw, and number of processes.
 
     Attributes
     ----------

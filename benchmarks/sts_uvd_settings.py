@@ -1,4 +1,4 @@
-"""What the slides leave open in STS-UVD (alpha, eta, L, share of replaced pixels), chosen by measurement.
+"""Choose by measurement what the slides leave open in STS-UVD (alpha, eta, L, share of replaced pixels).
 
     python benchmarks/sts_uvd_settings.py NOISY CLEAN [--steps 150] [--crop 96] [--frames 120] --output FILE.json
 

@@ -1,4 +1,4 @@
-"""What showing frames costs the threads that write them: the copy onto the board beside one raw page on the disk.
+"""Measure what showing frames costs the threads that write them: the copy onto the board beside one raw page.
 
 The ratio is of medians within one run; a viewer's process reads the board all the time, as fast as it can,
 which is worse than any window does. Run ``python benchmarks/view_cost.py OUTPUT`` (a folder on the disk to

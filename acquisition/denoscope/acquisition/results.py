@@ -474,7 +474,7 @@ class TracesRecord(Record):
 
 
 class TriggerRecord(Record):
-    """What one trigger did.
+    """Firings of one trigger.
 
     Attributes
     ----------

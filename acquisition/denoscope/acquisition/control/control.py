@@ -64,7 +64,7 @@ class Action(Enum):
 
 
 KEYS = {"p": Action.PAUSE, "r": Action.RESUME, "q": Action.STOP}
-"""What a key in the terminal of a session asks for."""
+"""Requests by keys in the terminal of a session."""
 
 
 @dataclass(frozen=True, slots=True)

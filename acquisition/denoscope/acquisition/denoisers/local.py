@@ -30,7 +30,7 @@ UNKNOWN: Mapping[str, Any] = {
     "followed_since": None,
     "guard": None,
 }
-"""What a denoiser has learned before it saw a frame."""
+"""State of a denoiser that has not seen a frame."""
 
 
 @dataclass(frozen=True, slots=True)

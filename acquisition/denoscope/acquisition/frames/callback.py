@@ -59,7 +59,7 @@ class CallbackThread:
 
     @property
     def counts(self) -> CallbackCounts:
-        """What became of the frames so far."""
+        """Counts of the frames so far: given, let go, failed."""
         slowest_s, began_s = self._slowest_s, self._began_s
         if began_s is not None:
             slowest_s = max(slowest_s, time.perf_counter() - began_s)

@@ -225,7 +225,7 @@ class _Track:
 
 @dataclass(frozen=True, slots=True)
 class _Recorded:
-    """What a session left.
+    """Files and report that a session left.
 
     Attributes
     ----------
@@ -259,7 +259,7 @@ class _Recorded:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """What computes the frames, and what was denoised live.
+    """Model that computes the frames, and the movie that was denoised live.
 
     Attributes
     ----------

@@ -71,7 +71,7 @@ class WantedTraces:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to denoise into which files; see `denoise_movie`."""
+    """Movie to denoise and files to write; see `denoise_movie`."""
 
     movie: Path
     output: Path

@@ -143,7 +143,7 @@ class LiveTraces:
 
     @property
     def problem(self) -> str | None:
-        """What went wrong, None where nothing did."""
+        """Sentence that says why the traces broke off, None where they did not."""
         return self._problem
 
     def notes(self, record: TracesRecord) -> list[str]:

@@ -72,12 +72,12 @@ class Watchers:
 
     @property
     def active(self) -> bool:
-        """Whether anything looks at denoised frames."""
+        """True where anything looks at denoised frames."""
         return self._on_denoised is not None or bool(self._asked) or self._settings.regions is not None
 
     @property
     def wants_std(self) -> bool:
-        """Whether the predicted deviation is looked at."""
+        """True where the predicted deviation is looked at."""
         return self._on_denoised is not None or self._settings.regions is not None
 
     def prepare(self, shape: tuple[int, int], core: Any, tell: Callable[..., None]) -> None:

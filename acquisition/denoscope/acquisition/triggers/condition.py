@@ -60,7 +60,7 @@ class Condition:
 
     @property
     def needs_regions(self) -> bool:
-        """Whether it can be told only of a session with regions."""
+        """True where only a session with regions can tell."""
         return not self.whole_frame
 
     def check(self, names: Sequence[str]) -> None:

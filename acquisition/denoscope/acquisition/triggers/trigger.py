@@ -71,7 +71,7 @@ class Trigger:
 
     @property
     def needs_regions(self) -> bool:
-        """Whether the condition is about regions."""
+        """True where the condition is about regions."""
         return isinstance(self.when, str) and parse_condition(self.when).needs_regions
 
 

@@ -30,7 +30,7 @@ Kind = tuple[tuple[int, int], np.dtype[Any]]
 
 @dataclass(slots=True)
 class Bound:
-    """What is bound to frames of one kind.
+    """Window, flows and scene that are bound to frames of one kind.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class Binder:
 
     @property
     def bound(self) -> Bound:
-        """What is bound, where frames have come."""
+        """Return the window that is bound; None before the first frame."""
         if self.now is None:
             raise RuntimeError("No frame size is bound.")
         return self.now

@@ -1,4 +1,4 @@
-"""What a stream was asked for, checked."""
+"""Settings of a stream, checked."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ class BothSides:
 
     @property
     def _of_look(self) -> _Scene | None:
-        """What the first look found of this scene."""
+        """Return this scene as the first look found it."""
         return self._scenes[self._scene] if self._scene < len(self._scenes) else None
 
 
