@@ -188,7 +188,7 @@ def test_words_of_the_command_shape_the_network(
     words: list[object],
     expected: object,
 ) -> None:
-    """What is then trained, exported and run is seen in `test_fit`, `test_live` and `test_methods`."""
+    """See `test_fit`, `test_live` and `test_methods` for what is then trained, exported and run."""
     seen: list[Any] = []
 
     def begin(*given: Any, **options: Any) -> Any:

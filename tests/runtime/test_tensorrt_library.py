@@ -1,4 +1,4 @@
-"""What the adapter asks of TensorRT's own runtime, which a stand-in plays: no GPU is needed."""
+"""The adapter and TensorRT's own runtime, which a stand-in plays: no GPU is needed."""
 
 from __future__ import annotations
 

@@ -444,11 +444,11 @@ def hook(
         newest_only=newest_only,
         regions=regions,
         dark=dark,
-        trigger=list(trigger),
+        trigger=trigger,
         hold_off_s=hold_off_s,
         trigger_limit=trigger_limit,
         dry_run=dry_run,
-        bundle=str(Path(bundle).absolute()) if Path(bundle).is_dir() else str(bundle),
+        bundle=bundle,
         look_ahead=look_ahead,
         backend=backend,
         threads=threads,
@@ -467,6 +467,8 @@ def open_follower(
     on_denoised: OnDenoised | None,
     newest_only: bool,
     regions: Path | str | None,
+    trigger: Sequence[str],
+    bundle: Path | str,
     **settings: Any,
 ) -> Follower:
     """Return a follower whose denoising process runs; `hook` and `attach` share this."""
@@ -483,6 +485,8 @@ def open_follower(
         regions = Path(regions).absolute()
     words = {
         "regions": None if regions is None else str(regions),
+        "trigger": list(trigger),
+        "bundle": str(Path(bundle).absolute()) if Path(bundle).is_dir() else str(bundle),
         "send_frames": on_denoised is not None,
         "output": str(folder),
         "keep_raw": keep_raw,

@@ -154,7 +154,7 @@ def evaluate(
 
 def _can_budget(bundle: Bundle) -> bool:
     """Return whether a bundle can predict what less light costs: live, and with deviations."""
-    return bundle.manifest.predicts_std and not getattr(bundle.manifest, "two_sided", False)
+    return bundle.manifest.predicts_std and not bundle.manifest.two_sided
 
 
 def _known(*movies: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
