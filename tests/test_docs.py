@@ -46,6 +46,18 @@ def test_every_decision_has_a_date_and_a_status_and_is_in_the_index(site: Module
     assert "<!-- decisions -->" in (DOCS / "decisions" / "index.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))], ids=lambda p: p.stem
+)
+def test_every_row_of_a_table_has_the_cells_of_its_head(page: Path) -> None:
+    """A `|` in a comment or in code ends a cell, and the page shows half of what was written."""
+    head = 0
+    for line in re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL).splitlines():
+        cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        head = (head or cells) if cells else 0
+        assert cells == head, line
+
+
 def test_a_decision_without_a_status_is_named(site: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "0001-a.md").write_text("# 0001 A\n\nDate: 2026-11-28\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"0001-a\.md must begin"):

@@ -64,7 +64,7 @@ b => b_noisy
 | a | 42.0 (74%) |
 | b | 3.0 (100%) |
 
-It gains 42.0<!-- r.json | v("rows[0].psnr_db") | .1f --> dB, 74 %<!-- r.json | 100 * v("rows[0].inside") | .0f -->.
+It gains 42.0<!-- r.json ; v("rows[0].psnr_db") ; .1f --> dB, 74 %<!-- r.json ; 100 * v("rows[0].inside") ; .0f -->.
 """
 
 

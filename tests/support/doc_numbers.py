@@ -9,7 +9,8 @@ Before a table:
 
 says for one or more columns (0 is the first) where the number lies; `{0}` in a path is the row's first cell, `{1}` its
 second, or what `CELL => VALUE` makes of it. A row whose path leads nowhere is an error; a cell may hold more than the
-number. In a sentence, `82<!-- FILE.json | 100 * v("PATH") | .0f -->` does the same for the number before it.
+number. In a sentence, `82<!-- FILE.json ; 100 * v("PATH") ; .0f -->` does the same for the number before it
+(no `|`: it would end a cell of a table).
 
 A path is keys and `[key=value;key=value]` or `[index]`, joined by points; a value may hold `*`. The bundles that are
 named must be those that ship, or have the same weights and proven equal outputs (`same_numbers`); `older` says that
@@ -33,7 +34,7 @@ _MARK = re.compile(
     r"(?=\s*(?:<!-- numbers [^<]*-->\s*)*(?P<table>(?:\|[^\n]*\n?)+))"
 )
 _INLINE = re.compile(
-    r"(?P<text>[−-]?\d[\d,.]*)\s?%?<!-- (?P<file>\S+\.json) \| (?P<rule>[^|]+) \| (?P<form>[^|\s]+) -->"
+    r"(?P<text>[−-]?\d[\d,.]*)\s?%?<!-- (?P<file>\S+\.json) ; (?P<rule>[^;]+) ; (?P<form>[^;\s]+) -->"
 )
 _SAME = 1e-5
 _STEP = re.compile(r"\[(?P<filter>[^\]]+)\]|(?P<key>[^.\[\]]+)")
@@ -168,6 +169,6 @@ def _sentences(page: str, results: Path) -> Iterator[str]:
         expected = format(value, found["form"])
         if found["text"].replace("−", "-") != expected:
             yield f"{found['file']} says {expected}, not {found['text']} ({found['rule']})"
-    bare = page.count(".json |") - len(_INLINE.findall(page))
+    bare = len(re.findall(r"\.json [;|]", page)) - len(_INLINE.findall(page))
     if bare:
         yield f"{bare} marks in sentences are not understood"
