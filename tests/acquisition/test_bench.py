@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,19 @@ import pytest
 
 from acquisition.conftest import environment
 from denoscope.acquisition.bench import run as _run
-from denoscope.acquisition.bench.against import IN_PROCESS, OWN_PROCESS, compare
+from denoscope.acquisition.bench.against import compare
 from denoscope.acquisition.bench.cases import Case, parse_size, plan_cases
 from denoscope.acquisition.bench.play import DELIVERED, WORK, Plan, Timeline, play
 from denoscope.acquisition.bench.provenance import git_commit, provenance
+from denoscope.acquisition.bench.results import (
+    IN_PROCESS,
+    OWN_PROCESS,
+    Benchmark,
+    CaseResult,
+    CaseTimes,
+    MeasuredCase,
+    Percentiles,
+)
 from denoscope.acquisition.bench.run import bench
 from denoscope.acquisition.bench.scene import POOL, make_scene
 from denoscope.acquisition.bench.statistics import STAGES, percentiles, summarise
@@ -55,7 +64,7 @@ def assert_accounts(timeline: Timeline) -> None:
     delivered = outcomes.pop(DELIVERED, 0)
     assert delivered == np.count_nonzero(~np.isnan(timeline.delivered))
     assert dict(outcomes) == dict(timeline.dropped), "the lane counts what the timeline shows"
-    summary = summarise(timeline)
+    summary = summarise(timeline).as_json()
     measured = summary["frames"]["measured"]
     assert measured["arrived"] == timeline.plan.measured
     assert measured["delivered"] + sum(measured["dropped"].values()) == measured["arrived"]
@@ -77,7 +86,7 @@ def assert_accounts(timeline: Timeline) -> None:
     ],
 )
 def test_percentiles_are_samples_of_that_rank(samples: Any, expected: list[float | None]) -> None:
-    assert list(percentiles(list(samples)).values()) == expected
+    assert list(percentiles(list(samples)).as_json().values()) == expected
 
 
 def made(outcomes: list[str], *, fps: float = 10.0, look_ahead: int = 1, warm_up: int = 1) -> Timeline:
@@ -96,7 +105,7 @@ def made(outcomes: list[str], *, fps: float = 10.0, look_ahead: int = 1, warm_up
 
 def test_a_hand_made_timeline() -> None:
     timeline = made([DELIVERED] * 12)
-    summary = summarise(timeline)
+    summary = summarise(timeline).as_json()
     # Measured are the frames 1 to 10, which take 109 ms and i ms of waiting.
     assert summary["latency"]["p50_s"] == pytest.approx(0.109 + 0.005)
     assert summary["latency"]["max_s"] == pytest.approx(0.109 + 0.010)
@@ -115,7 +124,7 @@ def test_a_hand_made_timeline() -> None:
 
 def test_dropped_frames_are_counted_as_never_delivered() -> None:
     timeline = made([DELIVERED, *[DELIVERED] * 6, "keep-up", "keep-up", "overrun", DELIVERED, DELIVERED])
-    summary = summarise(timeline)
+    summary = summarise(timeline).as_json()
     assert summary["frames"]["measured"] == {
         "arrived": 10,
         "delivered": 7,
@@ -131,7 +140,7 @@ def test_skipped_outputs_do_not_make_a_push_look_cheap() -> None:
     timeline = made([DELIVERED] * 12)
     timeline.work["fuse"][4:9] = 0.0
     timeline.work["total"][4:9] = 0.001
-    summary = summarise(timeline)
+    summary = summarise(timeline).as_json()
     assert summary["push"]["total"]["p50_s"] == pytest.approx(0.009)
     assert summary["busy"] == pytest.approx((5 * 0.009 + 5 * 0.001) / 10 * 10)
 
@@ -183,7 +192,7 @@ def test_the_clock_never_waits_for_the_denoiser(bundle: Path) -> None:
 
 def test_stages_add_up_to_the_latency(bundle: Path) -> None:
     timeline = played(bundle, WrappedBackend(), Plan(200.0, 4, 30, 2))
-    summary = summarise(timeline)
+    summary = summarise(timeline).as_json()
     assert summary["frames"]["all"] == {"arrived": 36, "delivered": 36, "dropped": {}}
     steps = (
         timeline.scheduled,
@@ -249,13 +258,13 @@ def case_of(source: Path, **changes: Any) -> Case:
 
 
 def test_a_case_with_a_given_backend(bundle: Path) -> None:
-    result = run_case(case_of(bundle, highest_rate=False), WrappedBackend())
+    measured, times = run_case(case_of(bundle, highest_rate=False), WrappedBackend())
+    result, timeline = measured.as_json(), times.as_json()
     assert result["problem"] is None
     assert result["sustained"] is None
     assert result["frames"]["measured"] == {"arrived": 20, "delivered": 20, "dropped": {}}
     startup = result["startup"]
     assert startup["total_s"] == pytest.approx(sum(v for n, v in startup.items() if n != "total_s"))
-    timeline = result["timeline"]
     total = timeline["warm_up_frames"] + timeline["measured_frames"] + timeline["tail_frames"]
     lists = [value for value in timeline.values() if isinstance(value, list)]
     assert all(len(value) == total for value in lists)
@@ -263,7 +272,8 @@ def test_a_case_with_a_given_backend(bundle: Path) -> None:
 
 
 def test_a_case_takes_the_way_of_a_session(bundle: Path) -> None:
-    result = run_case(case_of(bundle, in_process=False, highest_rate=False))
+    measured, _ = run_case(case_of(bundle, in_process=False, highest_rate=False))
+    result = measured.as_json()
     assert result["problem"] is None
     assert result["boundary"] == OWN_PROCESS
     assert result["frames"]["all"]["delivered"] == result["frames"]["all"]["arrived"]
@@ -273,9 +283,9 @@ def test_a_case_takes_the_way_of_a_session(bundle: Path) -> None:
     assert hops["hop"] < 1.0
     assert result["push"]["fuse"]["p50_s"] > 0
     assert result["push"]["total"]["p50_s"] <= hops["compute"] * 1.5
-    here = run_case(case_of(bundle, highest_rate=False))
-    assert (here["boundary"], here["hops"]) == (IN_PROCESS, {})
-    differences = compare(report_of([result]), report_of([here]), "old.json")["differences"]
+    here, _ = run_case(case_of(bundle, highest_rate=False))
+    assert (here.boundary, here.hops) == (IN_PROCESS, {})
+    differences = compare(report_of([measured]), report_of([here]), "old.json").differences
     assert any("in the measuring process then" in each for each in differences)
 
 
@@ -308,37 +318,47 @@ def test_memory_and_provenance(tmp_path: Path) -> None:
     assert (resident is None) == (peak is None)
     assert resident is None or (peak is not None and 0 < resident <= peak * 1.01)
     where = provenance()
-    assert where["cpu"]
-    assert where["packages"]["numpy"] == np.__version__
+    assert where.cpu
+    assert where.packages["numpy"] == np.__version__
     (tmp_path / "a.txt").touch()
     assert git_commit(tmp_path / "a.txt") is None
-    json.dumps(where)
+    json.dumps(where.as_json())
 
 
-def report_of(results: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"bench_schema": 1, "provenance": {"cpu": "one"}, "cases": results}
+def report_of(results: Sequence[CaseResult], cpu: str = "one") -> Benchmark:
+    return Benchmark.model_validate({"bench_schema": 1, "provenance": {"cpu": cpu}, "cases": list(results)})
 
 
 def test_two_runs_as_ratios(bundle: Path) -> None:
-    case = case_of(bundle).model_dump()
+    case = case_of(bundle)
     quiet = {"p50_s": 0.010, "p95_s": 0.02, "p99_s": 0.04, "p99_9_s": 0.0, "max_s": 0.05}
     loud = {"p50_s": 0.015, "p95_s": 0.02, "p99_s": 0.02, "p99_9_s": 0.3, "max_s": None}
-    old = report_of([{"case": case, "label": "a", "latency": quiet, "sustained": {"fps": 50.0}}])
-    new = report_of(
-        [
-            {"case": case, "label": "a", "latency": loud, "sustained": {"fps": 100.0}},
-            {"case": {**case, "height": 64}, "label": "b"},
-        ]
-    )
-    new["provenance"] = {"cpu": "another"}
+
+    def result(latency: dict[str, float | None], fps: float) -> MeasuredCase:
+        return MeasuredCase.model_validate(
+            {"case": case, "label": "a", "latency": latency, "sustained": {"fps": fps}}
+        )
+
+    other = CaseResult(case=case.model_copy(update={"height": 64}), label="b")
+    old, new = report_of([result(quiet, 50.0)]), report_of([result(loud, 100.0), other], cpu="another")
     found = compare(new, old, "old.json")
-    ratios = found["cases"][0]["ratios"]
+    ratios = found.cases[0].ratios
     assert {n: r for n, r in ratios.items() if r is not None} == pytest.approx(
         {"latency_p50": 1.5, "latency_p95": 1.0, "latency_p99": 0.5, "sustained_fps": 2.0}
     )
     assert ratios["latency_p99_9"] is None
-    assert (found["only_here"], found["only_there"]) == (["b"], [])
-    assert found["differences"] == ["cpu: one then, another now"]
+    assert (found.only_here, found.only_there) == (["b"], [])
+    assert found.differences == ["cpu: one then, another now"]
+
+
+def test_a_report_comes_back_from_its_file(bundle: Path) -> None:
+    measured = MeasuredCase(case=case_of(bundle), label="a", latency=Percentiles(p50_s=0.01))
+    report = report_of([measured, CaseResult(case=case_of(bundle), label="b", problem="it was not run")])
+    again = Benchmark.model_validate_json(json.dumps(report.as_json()))
+    assert again == report
+    assert [type(each) for each in again.cases] == [MeasuredCase, CaseResult]
+    # A case that was not measured has no numbers in the file, as in files of earlier versions.
+    assert set(report.as_json()["cases"][1]) == {"label", "case", "problem", "load_average_1min_before"}
 
 
 def test_a_case_that_cannot_be_run_is_reported(
@@ -346,7 +366,7 @@ def test_a_case_that_cannot_be_run_is_reported(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     report = bench([case_of(bundle, bundle=str(tmp_path / "gone.denoscope"))], tmp_path / "run")
-    assert "gone.denoscope" in report["cases"][0]["problem"]
+    assert "gone.denoscope" in str(report.cases[0].problem)
     assert "gone.denoscope" in (tmp_path / "run" / "bench.md").read_text(encoding="utf-8")
     assert not (tmp_path / "run" / "bench.png").exists()
 
@@ -354,10 +374,11 @@ def test_a_case_that_cannot_be_run_is_reported(
 def test_a_computer_that_stood_still_is_said(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    late = {"case": case_of(bundle).model_dump(), "label": "a", "problem": None, "clock_late_max_s": 17.45}
-    monkeypatch.setattr(_run, "_measure", lambda _: dict(late))
+    summary = summarise(made([DELIVERED] * 12)).model_copy(update={"clock_late_max_s": 17.45})
+    late = MeasuredCase(**dict(summary), case=case_of(bundle), label="a")
+    monkeypatch.setattr(_run, "_measure", lambda _: (late, None))
     report = bench([case_of(bundle)], tmp_path / "run")
-    assert any("up to 17.45 s late" in note for note in report["notes"])
+    assert any("up to 17.45 s late" in note for note in report.notes)
 
 
 def test_an_interrupted_run_keeps_its_cases(
@@ -365,10 +386,10 @@ def test_an_interrupted_run_keeps_its_cases(
 ) -> None:
     first, second = case_of(bundle), case_of(bundle, look_ahead=0)
 
-    def measure(case: Case) -> dict[str, Any]:
+    def measure(case: Case) -> tuple[CaseResult, CaseTimes | None]:
         if case == second:
             raise KeyboardInterrupt
-        return {"case": case.model_dump(), "label": case.label, "problem": "it was not run"}
+        return CaseResult(case=case, label=case.label, problem="it was not run"), None
 
     monkeypatch.setattr(_run, "_measure", measure)
     with pytest.raises(KeyboardInterrupt):

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from acquisition.test_bench import case_of, report_of
+from acquisition.test_bench import case_of
 from denoscope.acquisition.bench import gpu_meter as _gpu_meter
 from denoscope.acquisition.bench.against import compare
 from denoscope.acquisition.bench.gpu_meter import open_meter
 from denoscope.acquisition.bench.play import KEEP_UP
 from denoscope.acquisition.bench.provenance import provenance
+from denoscope.acquisition.bench.results import Benchmark, DeviceMemory, Energy, MeasuredCase
 from denoscope.acquisition.bench.tables import line, markdown
 from denoscope.acquisition.bench.worker import run_case
 from support.gpu_on_host import CudaOnHost
@@ -105,7 +106,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     return put
 
 
-def watched(device: str, frames: int = 10) -> tuple[dict[str, Any], dict[str, Any]]:
+def watched(device: str, frames: int = 10) -> tuple[Energy | None, str | None, DeviceMemory]:
     with open_meter() as meter:
         meter.rest()
         meter.begin(device)
@@ -114,54 +115,49 @@ def watched(device: str, frames: int = 10) -> tuple[dict[str, Any], dict[str, An
         time.sleep(0.3)
         stop = time.perf_counter()
         meter.end()
-        return meter.energy(start, stop, frames), meter.memory()
+        return *meter.energy(start, stop, frames), meter.memory()
 
 
 @pytest.mark.parametrize("counts", [True, False])
 def test_watts_become_joules_a_frame(install: Install, counts: bool) -> None:
     nvml = install("RTX", counts=counts)
-    found, memory = watched("RTX")
-    energy = found["energy"]
-    assert found["energy_problem"] is None
-    assert energy["source"] == ("counter" if counts else "sampled power")
-    assert energy["idle_power_w"] == pytest.approx(IDLE_W, rel=0.2)
-    assert energy["mean_power_w"] == pytest.approx(BUSY_W, rel=0.1)
-    assert energy["energy_j"] == pytest.approx(BUSY_W * energy["duration_s"], rel=0.1)
-    assert energy["per_frame_j"] == pytest.approx(energy["energy_j"] / 10)
-    assert energy["above_idle_per_frame_j"] == pytest.approx(
-        (BUSY_W - IDLE_W) * energy["duration_s"] / 10, rel=0.2
-    )
-    assert memory == {
-        "device_peak_bytes": 500 * MIB,
-        "device_peak_of": "this process",
-        "device_peak_problem": None,
-    }
+    energy, problem, memory = watched("RTX")
+    assert problem is None
+    assert energy is not None
+    assert energy.source == ("counter" if counts else "sampled power")
+    assert energy.duration_s is not None
+    assert energy.energy_j is not None
+    assert energy.idle_power_w == pytest.approx(IDLE_W, rel=0.2)
+    assert energy.mean_power_w == pytest.approx(BUSY_W, rel=0.1)
+    assert energy.energy_j == pytest.approx(BUSY_W * energy.duration_s, rel=0.1)
+    assert energy.per_frame_j == pytest.approx(energy.energy_j / 10)
+    assert energy.above_idle_per_frame_j == pytest.approx((BUSY_W - IDLE_W) * energy.duration_s / 10, rel=0.2)
+    assert memory == DeviceMemory(device_peak_bytes=500 * MIB, device_peak_of="this process")
     assert not nvml.running
 
 
 def test_memory_of_everybody_where_processes_are_not_told(install: Install) -> None:
     install("RTX", tells_processes=False)
-    assert watched("RTX")[1] == {
-        "device_peak_bytes": 512 * MIB,
-        "device_peak_of": "all processes, less what they held before",
-        "device_peak_problem": None,
-    }
+    assert watched("RTX")[2] == DeviceMemory(
+        device_peak_bytes=512 * MIB, device_peak_of="all processes, less what they held before"
+    )
 
 
 def test_nothing_delivered_has_no_energy_a_frame(install: Install) -> None:
     install("RTX")
-    energy = watched("RTX", frames=0)[0]["energy"]
-    assert energy["energy_j"] > 0
-    assert (energy["per_frame_j"], energy["above_idle_per_frame_j"]) == (None, None)
+    energy = watched("RTX", frames=0)[0]
+    assert energy is not None
+    assert energy.energy_j is not None
+    assert energy.energy_j > 0
+    assert (energy.per_frame_j, energy.above_idle_per_frame_j) == (None, None)
 
 
 def test_a_backend_elsewhere_is_not_charged_for_the_gpu(install: Install) -> None:
     nvml = install("RTX")
-    found, memory = watched("AMD EPYC")
-    assert found["energy"] is None
-    assert "AMD EPYC" in found["energy_problem"]
-    assert memory["device_peak_bytes"] is None
-    assert memory["device_peak_problem"] == found["energy_problem"]
+    energy, problem, memory = watched("AMD EPYC")
+    assert energy is None
+    assert "AMD EPYC" in str(problem)
+    assert memory == DeviceMemory(device_peak_problem=problem)
     assert nvml.asked == 0
 
 
@@ -182,7 +178,7 @@ def test_of_two_alike_the_one_that_cuda_takes(install: Install, monkeypatch: pyt
         meter.begin("RTX")
         assert meter._gpu is meter.gpus[1]
     monkeypatch.setitem(sys.modules, "cuda.core", None)
-    assert "which of 2 GPUs" in watched("RTX")[0]["energy_problem"]
+    assert "which of 2 GPUs" in str(watched("RTX")[1])
 
 
 def test_too_short_a_part_and_a_lost_gpu_are_said(install: Install) -> None:
@@ -191,14 +187,14 @@ def test_too_short_a_part_and_a_lost_gpu_are_said(install: Install) -> None:
         meter.begin("RTX")
         start = time.perf_counter()
         meter.end()
-        assert "ask for more `frames`" in meter.energy(start, start + 10, 5)["energy_problem"]
+        assert "ask for more `frames`" in str(meter.energy(start, start + 10, 5)[1])
     with open_meter() as meter:
         meter.begin("RTX")
         start = time.perf_counter()
         time.sleep(0.3)
         nvml.lost = True
         meter.end()
-        assert "stopped telling" in meter.energy(start, time.perf_counter(), 5)["energy_problem"]
+        assert "stopped telling" in str(meter.energy(start, time.perf_counter(), 5)[1])
 
 
 class NamedBackend(WrappedBackend):
@@ -208,16 +204,8 @@ class NamedBackend(WrappedBackend):
         return {**super().describe(), "device": self.device}
 
 
-def whole_report(result: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **report_of([result]),
-        "provenance": provenance(),
-        "keep_up": dict(KEEP_UP),
-        "backends_left_out": {},
-        "comparison": None,
-        "whole_window": [],
-        "notes": [],
-    }
+def whole_report(result: MeasuredCase) -> Benchmark:
+    return Benchmark(provenance=provenance(), keep_up=KEEP_UP, cases=[result])
 
 
 @pytest.mark.parametrize(
@@ -235,32 +223,37 @@ def test_a_case_on_a_gpu_says_why_nothing_is_known(
     else:
         install(*names)
     monkeypatch.setattr(NamedBackend, "device", "RTX (compute capability 8.9)")
-    result = run_case(case_of(bundle, highest_rate=False), NamedBackend())
-    assert result["energy"] is None
-    assert reason in result["energy_problem"]
-    assert reason in result["memory"]["device_peak_problem"]
+    result, _ = run_case(case_of(bundle, highest_rate=False), NamedBackend())
+    assert result.energy is None
+    assert reason in str(result.energy_problem)
+    assert reason in str(result.memory.device_peak_problem)
     table = markdown(whole_report(result)).split("## Energy and memory of the GPU")[1]
     assert table.count(reason) == 2
 
 
 def test_a_case_on_a_gpu(install: Install, bundle: Any) -> None:
     install("RTX")
-    result = run_case(case_of(bundle, highest_rate=False, frames=60), NamedBackend())
-    energy = result["energy"]
-    assert result["problem"] is None
-    assert energy["duration_s"] == pytest.approx(0.3, rel=0.1)
-    delivered = result["frames"]["measured"]["delivered"]
-    assert energy["per_frame_j"] * delivered == pytest.approx(BUSY_W * energy["duration_s"], rel=0.1)
-    assert result["memory"]["device_peak_bytes"] == 500 * MIB
-    json.dumps(result)
-    text = markdown(whole_report(result))
-    assert f"{energy['per_frame_j']:.3g} | " in text
+    result, _ = run_case(case_of(bundle, highest_rate=False, frames=60), NamedBackend())
+    energy = result.energy
+    assert result.problem is None
+    assert energy is not None
+    assert energy.duration_s == pytest.approx(0.3, rel=0.1)
+    assert energy.per_frame_j is not None
+    assert energy.per_frame_j * result.frames.measured.delivered == pytest.approx(
+        BUSY_W * (energy.duration_s or 0), rel=0.1
+    )
+    assert result.memory.device_peak_bytes == 500 * MIB
+    report = whole_report(result)
+    json.dumps(report.as_json())
+    text = markdown(report)
+    assert f"{energy.per_frame_j:.3g} | " in text
     assert "| RTX | 20" in text
     assert "J a frame" in line(result)
-    twice = {**result, "energy": {**energy, "per_frame_j": 2 * energy["per_frame_j"]}}
-    comparison = compare(whole_report(twice), whole_report(result), "old.json")
-    assert comparison["cases"][0]["ratios"]["energy_per_frame"] == pytest.approx(2)
-    table = markdown({**whole_report(result), "comparison": comparison}).split("## This run")[1]
+    more = energy.model_copy(update={"per_frame_j": 2 * energy.per_frame_j})
+    twice = result.model_copy(update={"energy": more})
+    report.comparison = compare(whole_report(twice), report, "old.json")
+    assert report.comparison.cases[0].ratios["energy_per_frame"] == pytest.approx(2)
+    table = markdown(report).split("## This run")[1]
     assert "| J a frame |" in table
 
 
@@ -280,23 +273,22 @@ def test_without_nvml_nothing_changes(present: bool, bundle: Any, monkeypatch: p
         meter.begin("RTX")
         meter.end()
         assert time.perf_counter() - began < 0.5
-        found = meter.energy(0.0, 1.0, 5)
-    assert found["energy"] is None
-    assert ("NVML Shared Library Not Found" if present else ".[cuda]") in found["energy_problem"]
-    memory = meter.memory()
-    assert (memory["device_peak_bytes"], memory["device_peak_of"]) == (None, None)
-    assert memory["device_peak_problem"] == found["energy_problem"]
+        energy, problem = meter.energy(0.0, 1.0, 5)
+    assert energy is None
+    assert ("NVML Shared Library Not Found" if present else ".[cuda]") in str(problem)
+    assert meter.memory() == DeviceMemory(device_peak_problem=problem)
 
 
 def test_tables_without_nvml_have_no_column_for_it(bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    result = run_case(case_of(bundle, highest_rate=False), WrappedBackend())
-    assert result["energy"] is None
-    text = markdown(whole_report(result))
+    result, _ = run_case(case_of(bundle, highest_rate=False), WrappedBackend())
+    assert result.energy is None
+    report = whole_report(result)
+    text = markdown(report)
     assert "J a frame" not in text + line(result)
     assert "GPU" not in text.split("## Start-up")[1]
-    comparison = compare(whole_report(result), whole_report(result), "old.json")
-    assert "J a frame" not in markdown({**whole_report(result), "comparison": comparison})
+    report.comparison = compare(report, report, "old.json")
+    assert "J a frame" not in markdown(report)
 
 
 def test_the_stand_in_has_only_what_the_module_has() -> None:

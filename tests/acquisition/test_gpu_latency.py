@@ -71,7 +71,7 @@ def measure(
         frames=frames,
         highest_rate=search,
     )
-    result = run_case(case, backend)
+    result: dict[str, Any] = run_case(case, backend)[0].as_json()
     own, total = result["push"]["own"]["p50_s"], result["push"]["total"]["p50_s"]
     result["overhead"] = own / (total - own)
     late = {

@@ -9,6 +9,8 @@ import onnx
 import pytest
 
 from denoscope.acquisition.bench.against import compare_whole_window
+from denoscope.acquisition.bench.cases import Case
+from denoscope.acquisition.bench.results import MeasuredCase, Percentiles
 from denoscope.acquisition.bench.whole_window import SUFFIX, whole_window
 from denoscope.runtime import Bundle, FrameMeta, Stream
 
@@ -49,14 +51,18 @@ def test_it_holds_one_encoder_for_each_frame_of_the_window_and_one_set_of_weight
 
 
 def test_ratios_are_of_the_same_case() -> None:
-    def result(name: str, backend: str, push_s: float) -> dict[str, object]:
-        case = dict.fromkeys(("height", "width", "look_ahead", "fps", "align", "threads"), 1)
-        label = f"{name} {backend}"
-        return {
-            "case": {"bundle_name": name, "backend": backend, **case},
-            "label": label,
-            "push": {"total": {"p50_s": push_s}},
-        }
+    def result(name: str, backend: str, push_s: float) -> MeasuredCase:
+        case = Case(
+            bundle=name,
+            bundle_name=name,
+            bundle_sha256="",
+            backend=backend,
+            height=16,
+            width=16,
+            look_ahead=1,
+        )
+        push = {"total": Percentiles(p50_s=push_s)}
+        return MeasuredCase(case=case, label=f"{name} {backend}", latency=Percentiles(), push=push)
 
     results = [
         result("live", "openvino", 0.02),
@@ -65,6 +71,6 @@ def test_ratios_are_of_the_same_case() -> None:
         result(f"other{SUFFIX}", "openvino", 1.0),
     ]
     (pair,) = compare_whole_window(results)
-    assert pair["label"] == "live openvino"
-    assert pair["ratios"]["push_p50"] == pytest.approx(2.5)
-    assert pair["ratios"]["sustained_fps"] is None
+    assert pair.label == "live openvino"
+    assert pair.ratios["push_p50"] == pytest.approx(2.5)
+    assert pair.ratios["sustained_fps"] is None

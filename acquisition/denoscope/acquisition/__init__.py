@@ -33,7 +33,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bench.run import Benchmark, benchmark
+    from .bench.results import Benchmark
+    from .bench.run import benchmark
     from .contracts import Frame, SourceInfo
     from .control.control import SessionControl, pause, resume, stop
     from .denoisers.converting import load_camera
@@ -83,7 +84,8 @@ if TYPE_CHECKING:
     from .triggers.trigger import Trigger
 
 _MODULES = {
-    "bench.run": ("Benchmark", "benchmark"),
+    "bench.results": ("Benchmark",),
+    "bench.run": ("benchmark",),
     "contracts": ("Frame", "SourceInfo"),
     "denoisers.converting": ("load_camera",),
     "diagnostics.bundle_choice": ("BundleChoice", "describe_bundles"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .play import DELIVERED
+from .results import Benchmark, CaseTimeline, CaseTimes, MeasuredCase
 from .statistics import STAGES
 
 __all__ = ["draw"]
@@ -22,7 +23,7 @@ _COLOURS = ("#00798c", "#d1495b", "#8a5a00", "#5b5ea6", "#4f772d", "#444444")
 _STAGE_COLOURS = ("#bbbbbb", "#d1495b", "#00798c", "#dddddd", "#30638e", "#edae49", "#8a5a00")
 
 
-def draw(report: Mapping[str, Any], timelines: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw(report: Benchmark, timelines: Sequence[CaseTimeline], path: Path) -> None:
     """Draw the picture.
 
     Parameters
@@ -40,45 +41,45 @@ def draw(report: Mapping[str, Any], timelines: Sequence[Mapping[str, Any]], path
         When no case was measured.
     """
     cases = [
-        (result, entry["timeline"])
-        for result, entry in zip(report["cases"], timelines, strict=True)
-        if "latency" in result and entry["timeline"] is not None
+        (result, entry.timeline)
+        for result, entry in zip(report.cases, timelines, strict=True)
+        if isinstance(result, MeasuredCase) and entry.timeline is not None
     ]
     if not cases:
         raise ValueError("no case was measured")
-    sizes = list(dict.fromkeys((r["case"]["height"], r["case"]["width"]) for r, _ in cases))
+    sizes = list(dict.fromkeys((r.case.height, r.case.width) for r, _ in cases))
     bars = 1.6 + 0.3 * len(cases)
     figure = Figure(figsize=(14, 3.6 * len(sizes) + bars), layout="constrained")
     grid = figure.add_gridspec(len(sizes) + 1, 5, height_ratios=[3.6] * len(sizes) + [bars])
     for row, (height, width) in enumerate(sizes):
-        here = [(r, t) for r, t in cases if (r["case"]["height"], r["case"]["width"]) == (height, width)]
+        here = [(r, t) for r, t in cases if (r.case.height, r.case.width) == (height, width)]
         _draw_distribution(figure.add_subplot(grid[row, :2]), here, f"{height} x {width}")
         _draw_timeline(figure.add_subplot(grid[row, 2:]), here, f"{height} x {width}")
     _draw_stages(figure.add_subplot(grid[len(sizes), :]), [result for result, _ in cases])
-    where = report["provenance"]
-    load = where["load_average_1min"]
+    where = report.provenance
+    load = where.load_average_1min
     figure.suptitle(
-        f"{where['cpu']}, {where['cores']['usable']} cores, denoscope {where['denoscope']}, "
-        f"{where['created_utc']}" + (f", load average {load:.1f}" if load is not None else ""),
+        f"{where.cpu}, {where.cores.usable} cores, denoscope {where.denoscope}, "
+        f"{where.created_utc}" + (f", load average {load:.1f}" if load is not None else ""),
         fontsize=11,
     )
     figure.savefig(path, dpi=110)
 
 
-def _column(timeline: Mapping[str, Any], name: str) -> npt.NDArray[np.float64]:
-    return np.asarray([np.nan if value is None else value for value in timeline[name]], np.float64)
+def _column(seconds: Sequence[float | None]) -> npt.NDArray[np.float64]:
+    return np.asarray([np.nan if value is None else value for value in seconds], np.float64)
 
 
-def _name(result: Mapping[str, Any]) -> str:
-    case = result["case"]
-    return f"{case['bundle_name']} {case['backend']} +{case['look_ahead']} at {case['fps']:g}/s"
+def _name(result: MeasuredCase) -> str:
+    case = result.case
+    return f"{case.bundle_name} {case.backend} +{case.look_ahead} at {case.fps:g}/s"
 
 
-def _draw_distribution(axes: Any, cases: Sequence[tuple[Any, Any]], size: str) -> None:
+def _draw_distribution(axes: Any, cases: Sequence[tuple[MeasuredCase, CaseTimes]], size: str) -> None:
     for number, (result, timeline) in enumerate(cases):
-        first = timeline["warm_up_frames"]
-        latency = (_column(timeline, "delivered_s") - _column(timeline, "scheduled_s"))[
-            first : first + timeline["measured_frames"]
+        first = timeline.warm_up_frames
+        latency = (_column(timeline.delivered_s) - _column(timeline.scheduled_s))[
+            first : first + timeline.measured_frames
         ]
         came = np.sort(latency[~np.isnan(latency)]) * 1e3
         if not len(came):
@@ -87,7 +88,7 @@ def _draw_distribution(axes: Any, cases: Sequence[tuple[Any, Any]], size: str) -
         share = np.arange(1, len(came) + 1) / len(latency)
         colour = _COLOURS[number % len(_COLOURS)]
         axes.step(came, share, where="post", color=colour, lw=1.4, label=_name(result))
-        wait_ms = result["case"]["look_ahead"] / result["case"]["fps"] * 1e3
+        wait_ms = result.case.look_ahead / result.case.fps * 1e3
         if wait_ms > 0:
             axes.axvline(wait_ms, color=colour, lw=0.8, ls=":")
     _log_if_wide(axes, "x", axes.get_xlim())
@@ -99,17 +100,17 @@ def _draw_distribution(axes: Any, cases: Sequence[tuple[Any, Any]], size: str) -
     _legend(axes, "upper left")
 
 
-def _draw_timeline(axes: Any, cases: Sequence[tuple[Any, Any]], size: str) -> None:
+def _draw_timeline(axes: Any, cases: Sequence[tuple[MeasuredCase, CaseTimes]], size: str) -> None:
     dropped_somewhere = False
     for number, (_, timeline) in enumerate(cases):
-        scheduled = _column(timeline, "scheduled_s")
-        latency = (_column(timeline, "delivered_s") - scheduled) * 1e3
+        scheduled = _column(timeline.scheduled_s)
+        latency = (_column(timeline.delivered_s) - scheduled) * 1e3
         colour = _COLOURS[number % len(_COLOURS)]
-        first = timeline["warm_up_frames"]
-        last = first + timeline["measured_frames"]
+        first = timeline.warm_up_frames
+        last = first + timeline.measured_frames
         # Without the tail, whose look-ahead is cut short by the end.
         axes.plot(scheduled[:last], latency[:last], color=colour, lw=0.9, marker=".", ms=2.5)
-        dropped = np.asarray([outcome != DELIVERED for outcome in timeline["outcome"]])
+        dropped = np.asarray([outcome != DELIVERED for outcome in timeline.outcome])
         if dropped.any():
             dropped_somewhere = True
             # In the axes' own height, a little apart for each case.
@@ -130,16 +131,16 @@ def _draw_timeline(axes: Any, cases: Sequence[tuple[Any, Any]], size: str) -> No
     axes.set_title(f"{size}: when{ticks}", fontsize=10, loc="left")
 
 
-def _draw_stages(axes: Any, results: Sequence[Mapping[str, Any]]) -> None:
+def _draw_stages(axes: Any, results: Sequence[MeasuredCase]) -> None:
     left = np.zeros(len(results))
     places = np.arange(len(results))
     for stage, colour in zip(STAGES, _STAGE_COLOURS, strict=True):
         if stage == "wait":
             continue
-        values = np.asarray([(r["stages"][stage]["p50_s"] or 0.0) * 1e3 for r in results])
+        values = np.asarray([(r.stages[stage].p50_s or 0.0) * 1e3 for r in results])
         axes.barh(places, values, left=left, color=colour, label=stage, height=0.7)
         left += values
-    axes.set_yticks(places, [r["label"] for r in results], fontsize=8)
+    axes.set_yticks(places, [r.label for r in results], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("medians of the stages without the wait for the look-ahead (ms)", fontsize=9)
     axes.set_xlim(0, max(float(left.max()), 1e-3) * 1.15)  # room for the legend

@@ -15,6 +15,8 @@ import numpy as np
 
 from denoscope.acquisition.errors import one_line
 
+from .results import DeviceMemory, Energy
+
 __all__ = ["Gpu", "GpuMeter", "open_meter"]
 
 _EVERY_S = 0.05
@@ -127,18 +129,19 @@ class GpuMeter:
             self._thread = None
             self._sample()
 
-    def memory(self) -> dict[str, Any]:
-        """Return ``device_peak_bytes``, ``device_peak_of``: whose memory, and ``device_peak_problem``: why unknown."""
-        seen, problem = self._samples, None
+    def memory(self) -> DeviceMemory:
+        """Return the most memory that was used while watching."""
+        seen = self._samples
+        problem: str | None = None
         if seen.peak_bytes is None:
-            problem = self._problem or (self._gpu and f"{self._gpu.name} does not tell its memory")
-        return {
-            "device_peak_bytes": seen.peak_bytes,
-            "device_peak_of": seen.whose,
-            "device_peak_problem": problem,
-        }
+            problem = self._problem
+            if problem is None and self._gpu is not None:
+                problem = f"{self._gpu.name} does not tell its memory"
+        return DeviceMemory(
+            device_peak_bytes=seen.peak_bytes, device_peak_of=seen.whose, device_peak_problem=problem
+        )
 
-    def energy(self, start: float, stop: float, frames: int) -> dict[str, Any]:
+    def energy(self, start: float, stop: float, frames: int) -> tuple[Energy | None, str | None]:
         """Return what the GPU drew between two times of `time.perf_counter`.
 
         Parameters
@@ -150,10 +153,10 @@ class GpuMeter:
 
         Returns
         -------
-        dict
-            ``energy``: None, or ``gpu``, ``source`` (counter or sampled power), ``idle_power_w`` before the
-            case, ``mean_power_w``, ``duration_s``, ``energy_j``, ``per_frame_j`` and ``above_idle_per_frame_j``,
-            the two last None where no frame was delivered. ``energy_problem``: why it is None, or None.
+        Energy or None
+            What it drew.
+        str or None
+            Why it is unknown.
         """
         gpu, seen = self._gpu, self._samples
         problem = self._problem or seen.problem
@@ -167,21 +170,21 @@ class GpuMeter:
                     f"{_SHORTEST_S:g} s: ask for more `frames`"
                 )
         if gpu is None or problem is not None:
-            return {"energy": None, "energy_problem": problem}
+            return None, problem
         joules = _joules(seen, counts=gpu.counts)
         drawn = float(np.diff(np.interp([start, stop], seen.time_s, joules))[0])
         idle = None if gpu.idle_power_w is None else gpu.idle_power_w * (stop - start)
-        energy = {
-            "gpu": gpu.name,
-            "source": "counter" if gpu.counts else "sampled power",
-            "idle_power_w": gpu.idle_power_w,
-            "mean_power_w": drawn / (stop - start),
-            "duration_s": stop - start,
-            "energy_j": drawn,
-            "per_frame_j": drawn / frames if frames else None,
-            "above_idle_per_frame_j": (drawn - idle) / frames if frames and idle is not None else None,
-        }
-        return {"energy": energy, "energy_problem": None}
+        energy = Energy(
+            gpu=gpu.name,
+            source="counter" if gpu.counts else "sampled power",
+            idle_power_w=gpu.idle_power_w,
+            mean_power_w=drawn / (stop - start),
+            duration_s=stop - start,
+            energy_j=drawn,
+            per_frame_j=drawn / frames if frames else None,
+            above_idle_per_frame_j=(drawn - idle) / frames if frames and idle is not None else None,
+        )
+        return energy, None
 
     def _describe(self, index: int) -> Gpu:
         nvml = self._nvml

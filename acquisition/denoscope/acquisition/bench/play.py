@@ -17,12 +17,14 @@ from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 from denoscope.acquisition.lane.lane import PASSED_OVER, QUEUE_FRAMES, DenoiseLane
 from denoscope.acquisition.session.settings import SessionSettings
 
+from .results import KeepUp
+
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised, FrameMeta, StageSeconds, Stream, StreamCounters
 
     from .scene import Scene
 
-__all__ = ["DELIVERED", "HOPS", "KEEP_UP", "WORK", "Plan", "Timeline", "play"]
+__all__ = ["DELIVERED", "HOPS", "KEEP_UP", "WORK", "Plan", "Seconds", "Timeline", "play"]
 
 DELIVERED = "delivered"
 OVERRUN = "overrun"
@@ -35,11 +37,11 @@ HOPS = ("hop_to", "compute", "hop_back")  # of a push to the denoiser's process
 _LEAD_S = 0.05  # from the start of the lane's thread to the first frame
 
 # The policy is the live session's, not one of the benchmark's.
-KEEP_UP = {
-    "queue_frames": QUEUE_FRAMES,
-    "lag_s": float(SessionSettings.model_fields["lag_s"].default),
-    "finish_s": float(SessionSettings.model_fields["finish_s"].default),
-}
+KEEP_UP = KeepUp(
+    queue_frames=QUEUE_FRAMES,
+    lag_s=SessionSettings.model_fields["lag_s"].default,
+    finish_s=SessionSettings.model_fields["finish_s"].default,
+)
 
 Seconds = npt.NDArray[np.float64]
 
@@ -241,9 +243,9 @@ def play(stream: Stream | RemoteDenoiser, scene: Scene, plan: Plan) -> Timeline:
         observed,
         sink,
         look_ahead=stream.look_ahead,
-        queue_frames=int(KEEP_UP["queue_frames"]),
-        lag_s=KEEP_UP["lag_s"],
-        finish_s=KEEP_UP["finish_s"],
+        queue_frames=KEEP_UP.queue_frames,
+        lag_s=KEEP_UP.lag_s,
+        finish_s=KEEP_UP.finish_s,
     )
     offered, overrun = np.full(plan.total, np.nan), np.zeros(plan.total, bool)
     lane.start()

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from denoscope.acquisition.diagnostics.machine import cores, cpu_name, installed, load_average
+
+from .results import BenchmarkProvenance, Commit, CoreCount
 
 __all__ = ["git_commit", "provenance"]
 
@@ -18,7 +19,7 @@ _PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "pyd
 _GIT_S = 10
 
 
-def git_commit(file: Path) -> dict[str, Any] | None:
+def git_commit(file: Path) -> Commit | None:
     """Return the commit of the checkout that tracks `file` and whether it was changed; None outside one."""
     git = shutil.which("git")
     if git is None:
@@ -41,21 +42,21 @@ def git_commit(file: Path) -> dict[str, Any] | None:
         changed = ask("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return {"commit": commit, "changed": bool(changed)} if commit else None
+    return Commit(commit=commit, changed=bool(changed)) if commit else None
 
 
-def provenance() -> dict[str, Any]:
-    """Return machine, processor, versions, commit, time and load as JSON-ready values."""
-    return {
-        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "denoscope": installed("denoscope") or "unknown",
-        "git": git_commit(Path(__file__)),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cpu": cpu_name(),
-        "cores": cores(),
-        "load_average_1min": load_average(),
-        "packages": {name: found for name in _PACKAGES if (found := installed(name)) is not None},
-        "command": sys.argv[1:],
-    }
+def provenance() -> BenchmarkProvenance:
+    """Return machine, processor, versions, commit, time and load."""
+    return BenchmarkProvenance(
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        denoscope=installed("denoscope") or "unknown",
+        git=git_commit(Path(__file__)),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        machine=platform.machine(),
+        cpu=cpu_name(),
+        cores=CoreCount.model_validate(cores()),
+        load_average_1min=load_average(),
+        packages={name: found for name in _PACKAGES if (found := installed(name)) is not None},
+        command=sys.argv[1:],
+    )

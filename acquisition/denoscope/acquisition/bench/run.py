@@ -6,119 +6,26 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from pydantic import ConfigDict, Field
 
 from denoscope.acquisition.diagnostics.machine import load_average
 from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.acquisition.processes.child import Child, exit_words
-from denoscope.acquisition.results import Record
 from denoscope.runtime import InvalidInput, counted
 
-from .against import SCHEMA, compare, compare_whole_window, read_report
+from .against import compare, compare_whole_window, read_report
 from .cases import Case, plan_cases
 from .play import KEEP_UP
 from .provenance import provenance
+from .results import Benchmark, CaseResult, CaseTimeline, CaseTimes, MeasuredCase
 from .tables import markdown
 from .whole_window import whole_window
 
-__all__ = ["PICTURE", "REPORT", "TABLES", "TIMELINES", "Benchmark", "CaseResult", "bench", "benchmark"]
+__all__ = ["PICTURE", "REPORT", "TABLES", "TIMELINES", "bench", "benchmark"]
 
 REPORT, TIMELINES, TABLES, PICTURE = "bench.json", "timelines.json", "bench.md", "bench.png"
 
 _CLOCK_LATE_S = 0.1
 _LONGEST_S = 3600.0  # beyond what the frames themselves take; a search over slow rates is long
-
-
-class CaseResult(Record):
-    """Numbers of one case, as in ``bench.json``.
-
-    Attributes
-    ----------
-    label, case
-        One line for tables, and what was measured.
-    problem
-        Why it was not measured, or not to the end; None where all went well.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    label: str
-    case: Case
-    problem: str | None = None
-
-
-class CaseRatios(Record):
-    """Ratios of one case: this run / another one; None where one of the two has no number.
-
-    Attributes
-    ----------
-    label, ratios
-        The case, and its ratios by name.
-    dropped
-        Frames dropped in the other run and in this one.
-    """
-
-    label: str
-    ratios: dict[str, float | None]
-    dropped: list[int | None] = Field(default_factory=list)
-
-
-class Comparison(Record):
-    """Ratios of this run to an earlier one.
-
-    Attributes
-    ----------
-    against, cases
-        Name of the earlier run, and the cases that both hold.
-    only_here, only_there
-        Cases of one run alone.
-    differences
-        What else changed between the runs.
-    """
-
-    against: str
-    cases: list[CaseRatios]
-    only_here: list[str]
-    only_there: list[str]
-    differences: list[str]
-
-
-class Benchmark(Record):
-    """Result of `benchmark`, as in ``bench.json``.
-
-    Attributes
-    ----------
-    bench_schema
-        Version of the file.
-    provenance
-        Computer, versions, commit and time.
-    keep_up
-        Policy of the queue in front of the denoiser.
-    backends_left_out
-        Backends that were not measured, with the reason.
-    cases
-        Numbers of each case.
-    comparison, whole_window
-        Ratios to an earlier run, and to the network without the streaming split; None and empty where not asked for.
-    notes
-        Sentences for the user.
-    """
-
-    bench_schema: int
-    provenance: dict[str, object]
-    keep_up: dict[str, object]
-    backends_left_out: dict[str, str]
-    cases: list[CaseResult]
-    comparison: Comparison | None = None
-    whole_window: list[CaseRatios]
-    notes: list[str]
-
-    @property
-    def complete(self) -> bool:
-        """True where every case was measured without a problem."""
-        return not any(result.problem for result in self.cases)
 
 
 def benchmark(
@@ -136,7 +43,7 @@ def benchmark(
     in_process: bool = False,
     compare: str | None = None,
     against: Path | None = None,
-    on_case: Callable[[int, int, Case, Mapping[str, Any] | None], None] | None = None,
+    on_case: Callable[[int, int, Case, CaseResult | None], None] | None = None,
 ) -> Benchmark:
     """Measure the delay from camera to denoised frame and the highest frame rate, each case in a process of its own.
 
@@ -209,11 +116,11 @@ def benchmark(
         in_process=in_process,
     )
 
-    def shown(position: int, case: Case, result: Mapping[str, Any] | None) -> None:
+    def shown(position: int, case: Case, result: CaseResult | None) -> None:
         if on_case is not None:
             on_case(position, len(cases), case, result)
 
-    return Benchmark.model_validate(bench(cases, output, left_out=left_out, against=against, on_case=shown))
+    return bench(cases, output, left_out=left_out, against=against, on_case=shown)
 
 
 def bench(
@@ -222,8 +129,8 @@ def bench(
     *,
     left_out: Mapping[str, str] | None = None,
     against: Path | None = None,
-    on_case: Callable[[int, Case, Mapping[str, Any] | None], None] | None = None,
-) -> dict[str, Any]:
+    on_case: Callable[[int, Case, CaseResult | None], None] | None = None,
+) -> Benchmark:
     """Measure the cases one after the other and write the report, the tables and the picture.
 
     Parameters
@@ -242,7 +149,7 @@ def bench(
 
     Returns
     -------
-    dict
+    Benchmark
         What ``bench.json`` holds.
 
     Raises
@@ -261,22 +168,13 @@ def bench(
         raise OutputExists(f"`output` {output} is a file; name a folder.")
     earlier = read_report(against) if against is not None else None
     output.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {
-        "bench_schema": SCHEMA,
-        "provenance": provenance(),
-        "keep_up": dict(KEEP_UP),
-        "backends_left_out": dict(left_out or {}),
-        "cases": [],
-        "comparison": None,
-        "whole_window": [],
-        "notes": [],
-    }
-    timelines: list[dict[str, Any]] = []
+    report = Benchmark(provenance=provenance(), keep_up=KEEP_UP, backends_left_out=dict(left_out or {}))
+    timelines: list[CaseTimeline] = []
     try:
         _measure_all(cases, report, timelines, on_case)
     except KeyboardInterrupt:
-        done = len(report["cases"])
-        report["notes"].append(
+        done = len(report.cases)
+        report.notes.append(
             f"interrupted after {done} of {counted(len(cases), 'case')}, which are all there is"
         )
         _write(report, timelines, output, earlier, against)
@@ -287,21 +185,21 @@ def bench(
 
 def _measure_all(
     cases: Sequence[Case],
-    report: dict[str, Any],
-    timelines: list[dict[str, Any]],
-    on_case: Callable[[int, Case, Mapping[str, Any] | None], None] | None,
+    report: Benchmark,
+    timelines: list[CaseTimeline],
+    on_case: Callable[[int, Case, CaseResult | None], None] | None,
 ) -> None:
     for position, case in enumerate(cases):
         if on_case is not None:
             on_case(position, case, None)
         load = load_average()
-        result = _measure(case)
-        result["load_average_1min_before"] = load
-        timelines.append({"label": case.label, "timeline": result.pop("timeline", None)})
-        report["cases"].append(result)
-        late_s = result.get("clock_late_max_s", 0.0)
+        result, times = _measure(case)
+        result.load_average_1min_before = load
+        timelines.append(CaseTimeline(label=case.label, timeline=times))
+        report.cases.append(result)
+        late_s = result.clock_late_max_s if isinstance(result, MeasuredCase) else 0.0
         if late_s > _CLOCK_LATE_S:
-            report["notes"].append(
+            report.notes.append(
                 f"{case.label}: the clock itself was up to {late_s:.2f} s late, so the computer stood still or "
                 "was overloaded, and the percentiles are those of the interruption; run it again"
             )
@@ -310,25 +208,25 @@ def _measure_all(
 
 
 def _write(
-    report: dict[str, Any],
-    timelines: list[dict[str, Any]],
+    report: Benchmark,
+    timelines: list[CaseTimeline],
     output: Path,
-    earlier: Mapping[str, Any] | None,
+    earlier: Benchmark | None,
     against: Path | None,
 ) -> None:
-    report["whole_window"] = compare_whole_window(report["cases"])
+    report.whole_window = compare_whole_window(report.cases)
     if earlier is not None:
-        report["comparison"] = compare(report, earlier, str(against))
-    (output / TIMELINES).write_text(json.dumps(timelines) + "\n", encoding="utf-8")
+        report.comparison = compare(report, earlier, str(against))
+    times = [each.as_json() for each in timelines]
+    (output / TIMELINES).write_text(json.dumps(times) + "\n", encoding="utf-8")
     _draw(report, timelines, output / PICTURE)
     (output / TABLES).write_text(markdown(report), encoding="utf-8")
-    (output / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    (output / REPORT).write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
 
 
-def _measure(case: Case) -> dict[str, Any]:
+def _measure(case: Case) -> tuple[CaseResult, CaseTimes | None]:
     """Run one case in a fresh interpreter, so that its start and its memory are its own."""
     limit_s = _LONGEST_S + 2 * case.frames / case.fps
-    failed: dict[str, Any] = {"case": case.model_dump(), "label": case.label}
     child = Child("denoscope.acquisition.bench.worker", name="denoscope-bench")
     late = threading.Event()
 
@@ -347,15 +245,22 @@ def _measure(case: Case) -> dict[str, Any]:
         limit.cancel()
         limit.join()
         child.end()
+    if answer is not None and "result" in answer.words:
+        return (
+            MeasuredCase.model_validate(answer.words["result"]),
+            CaseTimes.model_validate(answer.words["timeline"]),
+        )
     if answer is not None:
-        return {**failed, **answer.words}
-    if late.is_set():
-        return {**failed, "problem": f"it did not end within {limit_s:.0f} s"}
-    return {**failed, "problem": f"its process {exit_words(code)}: {(lines or ['without a word'])[-1]}"}
+        problem = str(answer.words["problem"])
+    elif late.is_set():
+        problem = f"it did not end within {limit_s:.0f} s"
+    else:
+        problem = f"its process {exit_words(code)}: {(lines or ['without a word'])[-1]}"
+    return CaseResult(label=case.label, case=case, problem=problem), None
 
 
-def _draw(report: dict[str, Any], timelines: list[dict[str, Any]], path: Path) -> None:
-    notes = report["notes"]
+def _draw(report: Benchmark, timelines: list[CaseTimeline], path: Path) -> None:
+    notes = report.notes
     try:
         from .draw import draw
     except ImportError as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from .play import DELIVERED, Timeline
+from .results import HighestRate, TriedRate
 
 __all__ = ["Search", "Trial", "highest_rate", "judge"]
 
@@ -62,22 +62,13 @@ class Search:
     failed_fps: float | None
     trials: tuple[Trial, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
-        return {
-            "fps": self.fps,
-            "failed_fps": self.failed_fps,
-            "trials": [
-                {
-                    "fps": t.fps,
-                    "frames": t.frames,
-                    "dropped": t.dropped,
-                    "backlog_frames": t.backlog_frames,
-                    "sustained": t.sustained,
-                }
-                for t in self.trials
-            ],
-        }
+    def record(self) -> HighestRate:
+        """Return what goes into a report."""
+        return HighestRate(
+            fps=self.fps,
+            failed_fps=self.failed_fps,
+            trials=[TriedRate(**asdict(trial), sustained=trial.sustained) for trial in self.trials],
+        )
 
 
 def judge(timeline: Timeline) -> Trial:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +11,7 @@ from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption
 
 if TYPE_CHECKING:
     from denoscope.acquisition.bench.cases import Case
-    from denoscope.acquisition.bench.run import Benchmark
+    from denoscope.acquisition.bench.results import Benchmark, CaseResult
 
 __all__ = ["bench"]
 
@@ -63,7 +62,7 @@ def bench(
         from denoscope.acquisition.bench.tables import line, sentences
         from denoscope.runtime import counted
 
-        def on_case(position: int, count: int, case: Case, result: Mapping[str, Any] | None) -> None:
+        def on_case(position: int, count: int, case: Case, result: CaseResult | None) -> None:
             if result is None:
                 shell.say(
                     f"[{position + 1}/{count}] {case.label}: {counted(frames, 'frame')} at {fps:g} frames/s ..."
