@@ -11,6 +11,7 @@ import html
 import inspect
 import json
 import re
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+sys.path.insert(0, str(Path(__file__).parent))  # MkDocs imports a hook by its path
+from _diagram import with_diagrams
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -178,6 +182,7 @@ def _text(text: str) -> str:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put the made parts in the place of their marks."""
     del files
+    markdown = with_diagrams(markdown)
     if page.file.src_uri == "reference/commands.md":
         return markdown.replace(_COMMANDS, command_pages())
     if page.file.src_uri == "decisions/index.md":

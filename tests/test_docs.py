@@ -58,6 +58,17 @@ def test_every_row_of_a_table_has_the_cells_of_its_head(page: Path) -> None:
         assert cells == head, line
 
 
+def test_a_diagram_is_drawn_and_a_line_that_is_not_understood_is_named(site: ModuleType) -> None:
+    chart = 'flowchart TD\n  a["room.module:do_it"] --> b[two]\n  b -.->|a < b| c[(raw.tif)]\n  a --> c'
+    drawn = site.with_diagrams(f"before\n```mermaid\n{chart}\n```\nafter")
+    assert "mermaid" not in drawn
+    assert drawn.count("<rect") == drawn.count('class="arrow"') == 3
+    assert all(text in drawn for text in (">room.module<", ">do_it<", ">two<", ">raw.tif<", "a &lt; b"))
+    for wrong in ("stateDiagram-v2", "flowchart TD\n  a --> b\n  b --> a"):
+        with pytest.raises(ValueError, match="of a flowchart"):
+            site.with_diagrams(f"```mermaid\n{wrong}\n```\n")
+
+
 def test_a_decision_without_a_status_is_named(site: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "0001-a.md").write_text("# 0001 A\n\nDate: 2026-11-28\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"0001-a\.md must begin"):

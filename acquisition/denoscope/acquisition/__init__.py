@@ -1,25 +1,37 @@
-"""Meets the microscope, the disk, the screen and the shell. What each command does, one function does.
+"""Record, denoise, measure and act, learn and judge: one function for each command of the shell.
 
-Record and denoise while recording
-    `live` records from Micro-Manager, a growing file or a movie; `make_settings`, `SessionSettings`
-    `hook` denoises beside a pycromanager acquisition, `attach` beside pymmcore-plus
-    `LiveSession` records beside a loop of the program, which takes the denoised frames; `LiveFrame` is one
-    `pause`, `resume`, `stop` ask a running session; `SessionControl` asks one in the same program
-Measure and act while recording
-    `read_regions` reads regions from a file, `regions_of_layer` from napari, `find_cells` finds some; `RegionMeter`
-    measures `Regions` in frames, and `read_traces` reads ``traces.csv``
-    `Trigger` says what must be seen and what is done then
-Denoise afterwards
-    `denoise_movie` denoises a recorded movie; `fill_run` computes what a recording skipped
-Learn and judge
-    `train_bundle` adapts a bundle to a movie, `evaluate` says which bundle's result can be trusted
-    `light_budget` predicts the denoised picture at half and at a quarter of the light
-    `export_bundle_precision` writes a bundle in another precision
-    `build_engines`, `check_engines`, `prune_engines` make, check and delete the engines of GPUs
-Know the computer
-    `doctor` checks it, `benchmark` measures it, `describe_bundles` helps to choose a bundle
-Read a run folder
-    `SessionReport.read` reads ``report.json``, `read_raw` the raw frames; `read_movie`, `demo_movie`
+Record and denoise while recording:
+
+- `live` records from Micro-Manager, a growing file or a movie, with `SessionSettings` (`make_settings`).
+- `hook` denoises beside a pycromanager acquisition, `attach` beside pymmcore-plus.
+- `LiveSession` records beside a loop of your program, which gets one `LiveFrame` after the other.
+- `pause`, `resume` and `stop` ask a session of another program, `SessionControl` one of the same program.
+
+Measure and act while recording:
+
+- `read_regions` reads regions from a file, `regions_of_layer` from napari; `find_cells` finds cells.
+- `RegionMeter` measures `Regions` in frames; `read_traces` reads ``traces.csv``.
+- `Trigger` is a condition and an action.
+
+Denoise afterwards:
+
+- `denoise_movie` denoises a recorded movie, `fill_run` the frames that a recording skipped.
+
+Learn and judge:
+
+- `train_bundle` adapts a bundle to a movie; `evaluate` tells which bundle's result can be trusted.
+- `light_budget` predicts the denoised picture at half and at a quarter of the light.
+- `export_bundle_precision` writes a bundle in another precision.
+- `build_engines`, `check_engines` and `prune_engines` build, check and delete engines for GPUs.
+
+Know the computer:
+
+- `doctor` checks it, `benchmark` measures it, `describe_bundles` helps to choose a bundle.
+
+Read a run folder:
+
+- `SessionReport.read` reads ``report.json``, `read_raw` the raw frames; `read_movie` reads any movie, `demo_movie` the
+  one that ships.
 
 Results are pydantic models: `SessionReport`, `Provenance`, `Denoising`, `Filling`, `Findings`, `Benchmark`,
 `HookReport`, `TrainingResult`, `Evaluation`. Every error that a user can meet is a `denoscope.runtime.DenoscopeError`
