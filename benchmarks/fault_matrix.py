@@ -261,6 +261,11 @@ ROWS = (
         act=_hit("SIGSTOP", "viewer"),
     ),
     Row(
+        *("viewer-traces-stall", "live view's process stands still while it shows traces"),
+        *("viewed-traces", 0, "the live view stood still"),
+        act=_hit("SIGSTOP", "viewer"),
+    ),
+    Row(
         *("viewer-killed", "kill -9 of the live view's process"),
         *("viewed", 0, "the live view was lost"),
         act=_hit("SIGKILL", "viewer"),

@@ -51,6 +51,8 @@ class Spec:
         Seconds without a frame in the middle of a scripted source.
     viewed
         Whether a process looks at the session as the live view's window does, without a screen.
+    regions
+        Whether traces of two regions are written.
     skips
         Whether every other frame is skipped while recording, and computed slowly afterwards.
     """
@@ -60,6 +62,7 @@ class Spec:
     settings: Mapping[str, Any] | None = None
     silent_s: float = 0.0
     viewed: bool = False
+    regions: bool = False
     skips: bool = False
     looking: Callable[[], dict[str, Any]] | None = None
     """Makes what looks at denoised frames, as `live` takes it."""
@@ -273,6 +276,7 @@ SESSIONS: Mapping[str, Spec] = {
     "trigger-hangs": Spec(looking=_hanging_triggers, settings={"frames": 240}),
     "replay": Spec(),
     "viewed": Spec(viewed=True, settings={"frames": 360}),
+    "viewed-traces": Spec(viewed=True, regions=True, settings={"frames": 840}),
     "viewed-long": Spec(viewed=True, settings={"frames": 840}),
     "hang": Spec(settings={"patience_s": 2.0, "frames": 420}),
     "six-seconds": Spec(settings={"frames": 360}),
@@ -311,6 +315,11 @@ def main() -> None:
     if spec.script is not None:
         values = {"core": "scripted"}
         source = Scripted(tifffile.imread(folder / "movie.tif"), spec)
+    if spec.regions:
+        labels = np.zeros(tifffile.imread(folder / "movie.tif", key=0).shape, np.uint8)
+        labels[4:12, 4:12], labels[16:24, 16:24] = 1, 2
+        tifffile.imwrite(folder / "cells.tif", labels)
+        values["regions"] = str(folder / "cells.tif")
     output = Path(os.environ.get("FAULT_OUTPUT", str(folder / "run")))
     settings = make_settings(
         output=output,

@@ -63,8 +63,11 @@ def test_page(movie: Path, bundle: Path, tmp_path: Path) -> None:
     """The plugin records what the page's script opens it for."""
     driver = [sys.executable, ROOT / "tests" / "acquisition" / "view_driver.py", PAGE]
     picture = tmp_path / "window.png"
+    labels = np.zeros((48, 56), np.uint8)
+    labels[8:16, 8:16], labels[20:30, 30:40] = 1, 2
+    tifffile.imwrite(tmp_path / "cells.tif", labels)
     done = subprocess.run(
-        [*driver, movie, bundle, tmp_path / "run", picture],
+        [*driver, movie, bundle, tmp_path / "run", tmp_path / "cells.tif", picture],
         capture_output=True,
         text=True,
         timeout=250,
@@ -73,6 +76,7 @@ def test_page(movie: Path, bundle: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert picture.exists()
+    assert (tmp_path / "run" / "denoised_std.ome.tif").exists()
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "run" / "raw.tif"), tifffile.imread(movie))
 
 

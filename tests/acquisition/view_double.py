@@ -18,6 +18,7 @@ from denoscope.acquisition.processes.child import speak
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.processes.wire import Wire
 from denoscope.acquisition.view.board import Board, Slot, Wish
+from denoscope.acquisition.view.trace_tail import TraceTail
 
 
 def listen(wire: Wire, lines: queue.SimpleQueue[dict[str, Any] | None]) -> None:
@@ -33,6 +34,7 @@ def watch(slab: Slab, lines: queue.SimpleQueue[dict[str, Any] | None]) -> dict[s
     orders = {Slot.RAW: 0, Slot.DENOISED: 0}
     seen: dict[str, Any] = {"RAW": [], "DENOISED": [], "torn": 0, "status": None, "opened": words}
     asked = False
+    tail = TraceTail(Path(words["output"])) if words["regions"] else None
     while lines.empty():
         board.beat()
         for slot, order in orders.items():
@@ -41,6 +43,8 @@ def watch(slab: Slab, lines: queue.SimpleQueue[dict[str, Any] | None]) -> dict[s
                 orders[slot] = picture.order
                 seen[slot.name].append(picture.number)
                 seen["torn"] += int(picture.pixels.min() != picture.pixels.max())
+        if tail is not None and tail.read():
+            seen["traces"] = tail.frames
         seen["status"] = board.get_status() or seen["status"]
         if words["output"].endswith("stopped") and not asked and seen["RAW"]:
             board.ask(Wish.STOP)

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from .board import Wish
 from .line import Level
@@ -52,8 +61,10 @@ class SessionBar(QWidget):
         self.line = QLabel("waiting for the session")
         self.line.setObjectName("line")
         self.line.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        # A long line is cut off at the window's edge rather than making the window wider.
-        self.line.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        # A long line takes more rows rather than making the window wider; two have room from the start.
+        self.line.setWordWrap(True)
+        self.line.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.line.setMinimumHeight(2 * self.line.fontMetrics().lineSpacing() + 10)
         self.streams = QComboBox()
         self.streams.setToolTip("Which camera, channel, slice or position is shown; all are recorded")
         self.streams.hide()
@@ -71,12 +82,16 @@ class SessionBar(QWidget):
         self.pause.setToolTip("Denoise nothing for now; raw frames are still written")
         self.stop = QPushButton("Stop")
         self.stop.setToolTip("End the recording; what is buffered is still written and denoised")
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(4, 2, 4, 2)
-        layout.addWidget(self.number)
-        layout.addWidget(self.line, 1)
+        below = QHBoxLayout()
+        below.addWidget(self.number)
+        below.addStretch(1)
         for widget in (self.streams, self.automatic, self.link, self.snapshot, self.pause, self.stop):
-            layout.addWidget(widget)
+            below.addWidget(widget)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 2, 4, 2)
+        layout.setSpacing(3)
+        layout.addWidget(self.line)
+        layout.addLayout(below)
         self.streams.currentIndexChanged.connect(lambda place: on_stream(max(place, 0)))
         self.automatic.toggled.connect(on_automatic)
         self.link.toggled.connect(on_link)

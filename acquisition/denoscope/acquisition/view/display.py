@@ -1,4 +1,4 @@
-"""A session in a napari viewer: pictures, bar, and the timer that looks at the board."""
+"""A session in a napari viewer: pictures, traces, bar, and the timer that looks at the board."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from .bar import SessionBar
 from .board import Board, Wish
 from .line import Level, StatusLine
 from .panels import Panels
+from .trace_panel import TracePanel
 
-__all__ = ["Display"]
+__all__ = ["Display", "add_docks"]
 
 _PERIOD_S = 1 / 30
 _STATUS_EVERY_S = 0.25
@@ -36,6 +37,7 @@ class Display(QObject):
         super().__init__()
         self.panels = Panels(viewer, self._manual)
         self.bar = SessionBar(self._ask, self._want, self._automatic, self.panels.link, self._snapshot)
+        self.traces = TracePanel()
         self._viewer = viewer
         self._output: Path | None = None
         self.status: dict[str, Any] | None = None
@@ -55,6 +57,7 @@ class Display(QObject):
         *,
         pixel_um: float | None = None,
         output: Path | None = None,
+        regions: bool = False,
     ) -> None:
         """Show a session that has left its first words on a board.
 
@@ -67,7 +70,9 @@ class Display(QObject):
         pixel_um
             Edge of a pixel in micrometres, for the scale bar.
         output
-            Run folder, where snapshots go.
+            Run folder, where snapshots go and traces are.
+        regions
+            Whether it measures regions.
         """
         self.close()
         self._output = output
@@ -76,6 +81,7 @@ class Display(QObject):
         self.bar.begin()
         self.bar.say("waiting for the first frame", Level.CALM)
         self.panels.open(shape, pixel_um)
+        self.traces.open(output if regions else None)
         board.beat()
         self._start(0.0)
 
@@ -115,6 +121,7 @@ class Display(QObject):
         if now_s - self._status_s < _STATUS_EVERY_S and not last:
             return
         self._status_s = now_s
+        self.traces.refresh(self.bar.streams.currentText())
         self.status = board.get_status() or self.status
         if self.status is not None:
             self.bar.say(*self._line.write(self.status, now_s))
@@ -150,3 +157,16 @@ class Display(QObject):
 
     def _manual(self) -> None:
         self.bar.automatic.setChecked(False)
+
+
+def add_docks(viewer: Any, display: Display) -> None:
+    """Put traces and bar under the pictures of a ``napari.Viewer``, one below the other."""
+    from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+    below = QWidget()
+    layout = QVBoxLayout(below)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(2)
+    layout.addWidget(display.traces, 1)
+    layout.addWidget(display.bar)
+    viewer.window.add_dock_widget(below, name="denoscope session", area="bottom", add_vertical_stretch=False)

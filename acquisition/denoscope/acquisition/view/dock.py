@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
+    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
+    QFrame,
     QHBoxLayout,
     QLabel,
     QLineEdit,
     QPushButton,
+    QScrollArea,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -25,16 +28,17 @@ from qtpy.QtWidgets import (
 
 from denoscope.acquisition.contracts import RECORDED
 from denoscope.acquisition.session.settings import make_settings
+from denoscope.acquisition.sinks.live import LiveFormat
 from denoscope.runtime import DenoscopeError, list_bundles
 
 from .board import Board
 from .child_session import ChildSession
-from .display import Display
+from .display import Display, add_docks
 
 __all__ = ["LiveDock"]
 
 _POLL_MS = 50
-_LINES = 14
+_LINES = 10
 _CORES = ("demo", "127.0.0.1:4827", "replay:", "watch:")
 _OWN = "the bundle's own"
 
@@ -58,11 +62,10 @@ class LiveDock(QWidget):
         layout = self._build()
         window = getattr(napari_viewer, "window", None)
         if window is None:  # a viewer's model alone
+            layout.addWidget(self.display.traces)
             layout.addWidget(self.display.bar)
         else:
-            window.add_dock_widget(
-                self.display.bar, name="denoscope session", area="bottom", add_vertical_stretch=False
-            )
+            add_docks(napari_viewer, self.display)
         self._suggest_output()
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._poll)
@@ -93,6 +96,17 @@ class LiveDock(QWidget):
         self.look_ahead = QComboBox()
         self.look_ahead.addItems([_OWN, "0", "1", "2", "3"])
         self.look_ahead.setToolTip("Frames to wait for after each frame: more is cleaner and later")
+        self.regions = QLineEdit()
+        self.regions.setPlaceholderText("none")
+        self.regions.setToolTip("Cells whose traces are shown and written: a file with regions, or find")
+        self.format = QComboBox()
+        self.format.addItems(list(get_args(LiveFormat)))
+        self.format.setToolTip("Format of the denoised movie")
+        self.std = QCheckBox("and its predicted deviation")
+        self.std.setToolTip("Write the predicted standard deviation of every denoised pixel too")
+        self.mm_dir = QLineEdit()
+        self.mm_dir.setPlaceholderText("as installed")
+        self.mm_dir.setToolTip("Folder with Micro-Manager's device adapters, for FILE.cfg")
         self.fps = QDoubleSpinBox()
         self.fps.setRange(0.1, 10_000)
         self.fps.setValue(30)
@@ -107,19 +121,26 @@ class LiveDock(QWidget):
         self.words.setWordWrap(True)
         self.words.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        # napari sizes the dock by its first words, which are none.
-        self.words.setMinimumHeight(_LINES * self.words.fontMetrics().lineSpacing())
+        # A long summary is scrolled: napari sizes the dock by its first words, which are none.
+        scrolled = QScrollArea()
+        scrolled.setWidget(self.words)
+        scrolled.setWidgetResizable(True)
+        scrolled.setFrameShape(QFrame.Shape.NoFrame)
+        scrolled.setMinimumHeight(_LINES * self.words.fontMetrics().lineSpacing())
         form = QFormLayout()
         form.addRow("Camera", _with_button(self.core, self._browse_core))
         form.addRow("Bundle", _with_button(self.bundle, self._browse_bundle))
         form.addRow("Run folder", _with_button(self.output, self._browse_output))
         form.addRow("Look-ahead", self.look_ahead)
+        form.addRow("Regions", _with_button(self.regions, self._browse_regions))
+        form.addRow("Save as", _row(self.format, self.std))
+        form.addRow("Adapters", _with_button(self.mm_dir, self._browse_mm_dir))
         form.addRow("Frames/s", self.fps)
         form.addRow("Seconds", self.seconds)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addWidget(self.start)
-        layout.addWidget(self.words)
+        layout.addWidget(scrolled, 1)
         return layout
 
     def _suggest_output(self) -> None:
@@ -138,6 +159,15 @@ class LiveDock(QWidget):
         if path := QFileDialog.getExistingDirectory(self, "A bundle"):
             self.bundle.setCurrentText(path)
 
+    def _browse_regions(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Regions: ROIs, a label image, shapes, or stat.npy")
+        if path:
+            self.regions.setText(path)
+
+    def _browse_mm_dir(self) -> None:
+        if path := QFileDialog.getExistingDirectory(self, "The folder of Micro-Manager"):
+            self.mm_dir.setText(path)
+
     def _browse_output(self) -> None:
         if path := QFileDialog.getExistingDirectory(self, "A folder for the run"):
             self.output.setText(path)
@@ -152,6 +182,10 @@ class LiveDock(QWidget):
             "look_ahead": None if ahead == _OWN else int(ahead),
             "fps": self.fps.value(),
             "seconds": self.seconds.value() or None,
+            "regions": self.regions.text().strip() or None,
+            "denoised_format": self.format.currentText(),
+            "std": self.std.isChecked(),
+            "mm_dir": self.mm_dir.text().strip() or None,
         }
 
     # -- session
@@ -174,7 +208,13 @@ class LiveDock(QWidget):
                 self.words.setText(f"Recording into {event['output']}")
                 board = Board.follow(self.session.slab, event["name"], event["nbytes"])
                 shape = event["shape"][0], event["shape"][1]
-                self.display.open(board, shape, pixel_um=event.get("pixel_um"), output=Path(event["output"]))
+                self.display.open(
+                    board,
+                    shape,
+                    pixel_um=event.get("pixel_um"),
+                    output=Path(event["output"]),
+                    regions=bool(event.get("regions")),
+                )
             elif event["event"] == "finished":
                 self._end(event["summary"], None)
             else:
@@ -193,12 +233,17 @@ class LiveDock(QWidget):
 
 def _with_button(field: QWidget, on_click: Callable[[], None]) -> QWidget:
     """Return a row of the form: a field, and a button that opens a dialog for it."""
+    button = QToolButton()
+    button.setText("…")
+    button.clicked.connect(on_click)
+    return _row(field, button)
+
+
+def _row(field: QWidget, *more: QWidget) -> QWidget:
     row = QWidget()
     layout = QHBoxLayout(row)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.addWidget(field, 1)
-    button = QToolButton()
-    button.setText("…")
-    button.clicked.connect(on_click)
-    layout.addWidget(button)
+    for widget in more:
+        layout.addWidget(widget)
     return row

@@ -52,6 +52,7 @@ class LiveView:
                 "source": info.name,
                 "output": str(settings.output),
                 "pixel_um": info.pixel_size_um,
+                "regions": settings.regions is not None,
             }
         )
 

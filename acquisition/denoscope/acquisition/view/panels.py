@@ -13,6 +13,7 @@ from .contrast import AutoContrast
 __all__ = ["Panels"]
 
 _CONTRAST_EVERY_S = 0.25
+_LOOKS = 3
 _NAMES = {Slot.RAW: "raw", Slot.DENOISED: "denoised"}
 
 
@@ -57,9 +58,8 @@ class Panels:
         for slot in _NAMES:
             self._layer(slot).data = np.zeros(shape, np.uint16)
             self._layer(slot).scale = (self._pixel_um, self._pixel_um)
-        bar = self._viewer.scale_bar
-        bar.visible = pixel_um is not None
-        bar.unit = None if pixel_um is None else "um"
+            self._layer(slot).units = ("pixel", "pixel") if pixel_um is None else ("um", "um")
+        self._viewer.canvas.overlays.scale_bar.visible = pixel_um is not None
         grid = self._viewer.canvas.grid
         grid.shape, grid.stride, grid.spacing, grid.enabled = (1, 2), 1, 0.02, True
         self._viewer.reset_view(margin=0.02)
@@ -71,10 +71,7 @@ class Panels:
     def refresh(self, board: Board, now_s: float) -> bool:
         """Show what is newest on the board; return whether anything is new."""
         fresh = False
-        for slot in _NAMES:
-            picture = board.get(slot, self._orders[slot])
-            if picture is None:
-                continue
+        for slot, picture in self._newest(board).items():
             fresh = True
             self._orders[slot] = picture.order
             self._numbers[slot] = picture.number
@@ -83,6 +80,19 @@ class Panels:
             self._contrast_s = now_s
             self._set_contrast(now_s)
         return fresh
+
+    def _newest(self, board: Board) -> dict[Slot, Picture]:
+        """Return what is new; where a pair was put between the two looks, that pair."""
+        found: dict[Slot, Picture] = {}
+        for _ in range(_LOOKS):
+            for slot in _NAMES:
+                seen = found[slot].order if slot in found else self._orders[slot]
+                picture = board.get(slot, seen)
+                if picture is not None:
+                    found[slot] = picture
+            if len({picture.number for picture in found.values()}) < 2:
+                break
+        return found
 
     def _show(self, layer: Any, picture: Picture) -> None:
         old, new = layer.data, picture.pixels

@@ -20,7 +20,7 @@ from .board import Board
 __all__ = ["main"]
 
 _LISTEN_MS = 50
-_SIZE = (1280, 760)
+_SIZE = (1280, 860)
 
 
 def _listen(wire: Wire, said: queue.SimpleQueue[dict[str, Any] | None]) -> None:
@@ -45,13 +45,13 @@ def _run(slab: Slab, wire: Wire) -> None:
     import napari
     from qtpy.QtCore import QTimer
 
-    from .display import Display
+    from .display import Display, add_docks
     from .line import Level
 
     lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     viewer = napari.Viewer(title="denoscope live", show=True)
     display = Display(viewer)
-    viewer.window.add_dock_widget(display.bar, name="denoscope", area="bottom", add_vertical_stretch=False)
+    add_docks(viewer, display)
     _make_room(viewer)
     ended = False
 
@@ -68,7 +68,13 @@ def _run(slab: Slab, wire: Wire) -> None:
                 viewer.title = f"denoscope live: {words['output']}"
                 board = Board.follow(slab, words["name"], words["nbytes"])
                 shape = words["shape"][0], words["shape"][1]
-                display.open(board, shape, pixel_um=words.get("pixel_um"), output=Path(words["output"]))
+                display.open(
+                    board,
+                    shape,
+                    pixel_um=words.get("pixel_um"),
+                    output=Path(words["output"]),
+                    regions=bool(words.get("regions")),
+                )
             else:
                 ended = True
                 display.close()
