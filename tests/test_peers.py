@@ -1,0 +1,201 @@
+"""`benchmarks/peers.py`: networks of others from a folder, the same minutes for all, rows that are kept."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from denoscope.runtime import InvalidInput
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+CODE = """
+import torch
+from {helper} import WIDTH
+
+class {name}(torch.nn.Module):
+    def __init__(self, *given, **settings):
+        super().__init__()
+        self.channels = settings.get("in_channels", 1)
+        self.scale = torch.nn.Parameter(torch.zeros(WIDTH))
+
+    def forward(self, x):
+        mean = x.mean(dim=({axis},), keepdim=True)
+        return self.scale * ({result})
+"""
+STUBS = {  # folder: module, class, what it imports, axis of the mean, result
+    "support": ("model/SUPPORT.py", "SUPPORT", "model.width", 1, "mean"),
+    "deepcad-rt": (
+        "DeepCAD_RT_pytorch/deepcad/network.py",
+        "Network_3D_Unet",
+        "deepcad.width",
+        2,
+        "mean + 0 * x",
+    ),
+    "srdtrans": ("SRDTrans/__init__.py", "SRDTrans", "SRDTrans.width", 2, "mean + 0 * x"),
+    "fast": ("models/Unet_Lite.py", "Unet_Lite", "models.width", 1, "mean + 0 * x"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Import from the folder, and forget its modules afterwards."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield
+    for name in set(sys.modules) - before:
+        if str(BENCHMARKS) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def stub(folder: Path, name: str) -> Path:
+    """Write a network as somebody else's repository holds it."""
+    file, class_name, helper, axis, result = STUBS[name]
+    path = folder / name / file
+    path.parent.mkdir(parents=True)
+    path.write_text(CODE.format(name=class_name, helper=helper, axis=axis, result=result), encoding="utf-8")
+    (path.parent / "width.py").write_text("WIDTH = 1\n", encoding="utf-8")
+    return folder / name
+
+
+@pytest.mark.parametrize("name", STUBS)
+def test_a_network_of_others_is_trained_and_denoises(name: str, tmp_path: Path) -> None:
+    from peer_networks import PEERS, train_peer
+
+    noisy = np.random.default_rng(0).poisson(20, (72, 33, 40)).astype(np.uint16)
+    for peer in PEERS[name]:
+        ticks = itertools.count(0, 20)
+        trained = train_peer(
+            peer, stub(tmp_path / peer.name, name), noisy, minutes=1, clock=lambda t=ticks: float(next(t))
+        )
+        assert trained.steps == 3
+        assert 0 < trained.share_of_schedule < 0.01
+        assert all(float(p.detach().abs()) > 0 for p in trained.network.parameters()), "no step was made"
+        movie = trained.denoise(noisy)
+        assert movie.shape == noisy.shape
+        assert abs(float(movie.mean()) - 20) < 1
+    assert not {"model", "models", "deepcad", "SRDTrans"} & set(sys.modules)
+
+
+def test_two_peers_with_modules_of_one_name_stay_apart(tmp_path: Path) -> None:
+    from peer_networks import class_of
+
+    for number in (1, 2):
+        path = tmp_path / str(number) / "model" / "net.py"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"class Net:\n    number = {number}\n", encoding="utf-8")
+    found: list[Any] = [class_of(tmp_path / str(number), "model.net", "Net") for number in (1, 2)]
+    assert [net.number for net in found] == [1, 2]
+
+
+def test_a_folder_without_the_code_is_named(tmp_path: Path) -> None:
+    from peer_networks import PEERS
+    from peers import code
+
+    with pytest.raises(InvalidInput, match=r"gives no model\.SUPPORT\.SUPPORT .*README"):
+        PEERS["support"][0].build(tmp_path)
+    with pytest.raises(Exception, match="check out the code of support"):
+        code(f"support={tmp_path / 'nothing'}")
+    with pytest.raises(Exception, match="one of the names support, deepcad-rt, srdtrans, fast"):
+        code("other=.")
+
+
+def test_blocks_of_a_movie_join_to_the_movie() -> None:
+    from peer_networks import _in_blocks
+
+    movie = torch.rand(21, 30, 26)
+    assert torch.allclose(_in_blocks(torch.nn.Identity(), movie, 8, 16), movie, atol=1e-6)
+
+
+def test_srdtrans_learns_from_neighbours_alone() -> None:
+    """Input and targets are never the same pixel."""
+    from peer_networks import _four
+
+    frames = torch.arange(2 * 4 * 6, dtype=torch.float32).reshape(2, 4, 6)
+    four = _four(frames)
+    for own in range(4):
+        for other in (own ^ 1, own ^ 2):
+            apart = (four[0, own] - four[0, other]).abs().unique()
+            assert apart.tolist() == [1.0 if other == own ^ 1 else 6.0]
+
+
+def options(folder: Path, data: Path) -> SimpleNamespace:
+    return SimpleNamespace(frames=4, edge=32, data=data, output=folder)
+
+
+def test_rows_that_are_there_are_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import peers
+
+    rng = np.random.default_rng(0)
+    truth = np.asarray(100 + 50 * rng.random((4, 32, 32)), np.float32)
+    monkeypatch.setattr(peers.Subject, "pair", property(lambda _: (rng.poisson(truth), truth)))
+    monkeypatch.setattr(peers, "CROP", 16)
+    done, saved = [], []
+
+    def method(name: str, version: str = "1") -> Any:
+        return peers.Method(name, version, lambda s: done.append(name) or peers.Made(s.noisy))
+
+    report: dict[str, Any] = {"movies": {}}
+
+    def run(*methods: Any) -> None:
+        peers.measure(report, methods, ["two-photon"], options(tmp_path, tmp_path), lambda: saved.append(1))
+
+    run(method("a"), method("b"))
+    run(method("a"), method("b", "2"), method("c"))
+    assert done == ["a", "b", "b", "c"]
+    assert len(saved) == 4
+    json.dumps(report)
+    assert set(report["movies"]["two-photon"]["rows"]) == {"a", "b", "c"}
+
+
+def test_too_dark_a_movie_is_told_from_a_wrong_one() -> None:
+    import peers
+
+    truth = np.random.default_rng(0).random((3, 16, 16)).astype(np.float32)
+    assert np.allclose(peers.on_line(truth, 0.5 * truth - 3), truth, atol=1e-4)
+
+
+def test_bars_compare_with_the_same_part_of_the_movie() -> None:
+    import peers
+
+    def row(psnr: float, **more: Any) -> dict[str, Any]:
+        return {
+            "psnr_db": psnr,
+            "psnr_line_db": psnr,
+            "psnr_crop_db": psnr,
+            "ssim_p999": 0.9,
+            "whole": True,
+            **more,
+        }
+
+    rows = {
+        "gaussian": row(40.0),
+        "live-hq": row(43.0, processor_s_a_frame=1.0),
+        "recorded": row(44.5, processor_s_a_frame=1.2, psnr_crop_db=42.0, ssim_p999=0.91),
+        "bm4d": row(41.5, whole=False, ssim_p999=0.99),
+        "support": row(30.0, psnr_line_db=44.0, steps=5),
+    }
+    name = peers.NAOMI[0]
+    found = {bar["bar"]: bar for bar in peers.bars({"movies": {name: {"rows": rows}}})}
+    assert found["dB above live-hq"]["reached"]
+    assert found["dB above support"]["value"] == pytest.approx(0.5)
+    assert not found["dB above support"]["reached"]
+    assert not found["dB above bm4d, on its part"]["reached"]
+    assert found["SSIM above gaussian, the best other"]["reached"]  # BM4D's is that of another part
+    assert len(list(peers.bars_said(list(found.values())))) == 3
+
+
+def test_scenes_of_new_seeds_are_new_and_stay_what_they_are() -> None:
+    import peers
+
+    first, again = (peers.new_scene(peers.FRESH[5], 3).clean for _ in range(2))
+    assert np.array_equal(first, again)
