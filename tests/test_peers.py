@@ -199,3 +199,77 @@ def test_scenes_of_new_seeds_are_new_and_stay_what_they_are() -> None:
 
     first, again = (peers.new_scene(peers.FRESH[5], 3).clean for _ in range(2))
     assert np.array_equal(first, again)
+
+
+def test_what_explains_an_error_is_told() -> None:
+    from false_structure import causes
+    from scipy import ndimage
+
+    rng = np.random.default_rng(0)
+    truth = rng.gamma(2, 20, (40, 24, 24)).astype(np.float32)
+    std = np.full_like(truth, 5)
+    smooth = {
+        "time": ndimage.uniform_filter1d(truth, 7, axis=0, mode="nearest"),
+        "space": ndimage.gaussian_filter(truth, (0, 1, 1)),
+    }
+    for cause, shown in smooth.items():
+        found = causes(truth, shown, std)
+        assert found[f"explained_by_{cause}"] > 0.99
+        assert found["explained_by_both_beyond_4"] > 0.99
+    invented = causes(truth, truth + rng.normal(0, 30, truth.shape).astype(np.float32), std)
+    assert invented["explained_by_both"] < 0.02
+    still = np.broadcast_to(truth[:1], truth.shape)
+    assert causes(still, still + 21, std)["quiet_above_4"] == 1
+
+
+def test_equal_alarms_and_an_event_where_it_is() -> None:
+    from event_roc import RAW, Seen, bars, rows_of, traces
+
+    movie = np.zeros((9, 4, 4))
+    movie[4:7, 1, 1] = 3
+    weights = np.zeros((1, 4, 4))
+    weights[0, 1, 1] = 1
+    assert int(traces(movie, weights, 3)[0].argmax()) == 4
+    assert traces(movie, weights, 1)[0].tolist() == [0, 0, 0, 0, 3, 3, 3, 0, 0]
+    rng = np.random.default_rng(0)
+    quiet, snrs = rng.normal(size=20_000), np.full(400, 4.5)
+    blind, sharp = (
+        Seen(quiet, rng.normal(size=400), snrs),
+        Seen(2 * quiet, 2 * (6 + rng.normal(size=400)), snrs),
+    )
+    assert blind.found(0.01, 4, 5)[0] == pytest.approx(0.01, abs=0.02)
+    assert sharp.found(0.01, 4, 5)[0] > 0.99
+    found = bars(rows_of({"one frame": {RAW: sharp, "live": blind}}))
+    assert found
+    assert not any(bar["reached"] for bar in found)
+
+
+def test_the_matched_filter_finds_simulated_events() -> None:
+    from event_roc import EVENTS, RAW, measure
+
+    from denoscope.train.evaluation.transients import TransientSettings
+
+    settings = TransientSettings(frames=110, size=48, first=20, photons=5.0, contrast=4.0)
+    found = measure({"as it is": lambda _: lambda movie: movie}, settings, [4.0])
+    for event in EVENTS:
+        raw, same = found[event][RAW], found[event]["as it is"]
+        assert raw.found(0.01, 0, 100)[0] >= max(0.9, same.found(0.01, 0, 100)[0] - 0.1)
+
+
+def test_a_grid_and_stripes_of_real_movies_are_found() -> None:
+    from real_pictures import judge
+
+    rng = np.random.default_rng(0)
+    scene = np.full((20, 64, 64), 100, np.float32)
+    noisy = (scene + rng.normal(0, 5, scene.shape)).astype(np.float32)
+    sigma = np.full_like(scene, 5)
+    shown = (scene + rng.normal(0, 0.5, scene.shape)).astype(np.float32)
+    clean = judge(noisy, shown, sigma)
+    assert not clean["grid_found"]
+    assert 0.8 < clean["row_stripes"] < 1.2
+    assert 0.8 < clean["column_stripes"] < 1.2
+    grid = judge(noisy, shown + np.float32(0.5) * ((np.arange(64) % 4) == 0), sigma)
+    assert grid["grid_found"]
+    rows = judge(noisy + rng.normal(0, 3, (20, 64, 1)).astype(np.float32), shown, sigma)
+    assert rows["row_stripes"] > 5
+    assert rows["column_stripes"] < 1.2
