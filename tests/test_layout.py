@@ -113,3 +113,21 @@ def test_only_the_command_line_names_options(part: str) -> None:
                 found.add(text)
         assert found <= allowed, f"{name} names options: {found - allowed}"
         assert allowed <= found, f"{name} is excused for what it no longer says: {allowed - found}"
+
+
+def test_no_command_maps_a_movie() -> None:
+    """A mapped file that is cut short, or whose network drive goes away, ends the whole program without a word."""
+    found = 0
+    for part in ("train", "export", "acquisition"):
+        for path in (ROOT / part).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            if "import" not in text or "open_movie(" not in text:
+                continue
+            for call in ast.walk(ast.parse(text)):
+                name = getattr(call.func, "id", "") if isinstance(call, ast.Call) else ""
+                opens = name == "open_any_movie" or (name == "open_movie" and "offline" not in path.parts)
+                if isinstance(call, ast.Call) and opens:
+                    found += 1
+                    words = {k.arg: getattr(k.value, "value", None) for k in call.keywords}
+                    assert words.get("mapped") is False, f"{path}:{call.lineno}"
+    assert found > 4

@@ -308,3 +308,12 @@ def test_a_movie_with_borders_of_nan_that_is_too_large_for_memory_is_cut_too(
 def test_the_note_of_a_movie_names_shifted_lines(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "movie.tif", lines_shifted(3, 40, photons=20)[0])
     assert "odd lines are shifted by 3.0 pixels to the right" in movie_from_file(tmp_path / "movie.tif").note
+
+
+def test_a_movie_that_is_trained_on_is_read_and_not_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "movie.tif"
+    frames = np.random.default_rng(0).poisson(90, (40, 32, 40)).astype(np.uint16)
+    tifffile.imwrite(path, frames, photometric="minisblack")
+    read = movie_from_file(path).frames
+    assert not isinstance(read, np.memmap)  # it would end this process where the file is cut short
+    np.testing.assert_array_equal(np.asarray(read), frames)

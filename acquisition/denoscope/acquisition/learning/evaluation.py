@@ -198,7 +198,7 @@ class _Run:
         from denoscope.runtime import InvalidInput, open_movie
         from denoscope.train.evaluation.real import MOST_PIXELS
 
-        part = open_movie(path, **choice)[frames]
+        part = open_movie(path, mapped=False, **choice)[frames]
         if not len(part):
             raise InvalidInput(f"{path} has no frame in the chosen range: give other `frames`.")
         if math.prod(part.shape) > MOST_PIXELS:

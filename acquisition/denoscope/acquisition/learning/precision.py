@@ -82,7 +82,7 @@ def export_bundle_precision(
         demo = demo_movie()
         movie, name = demo.frames, demo.name
     else:
-        movie, name = np.asarray(open_movie(calibrate)[:_FRAMES]), calibrate.name
+        movie, name = np.asarray(open_movie(calibrate, mapped=False)[:_FRAMES]), calibrate.name
         if len(movie) < loaded.manifest.calibration_frames:
             raise InvalidInput(
                 f"`calibrate` {calibrate} has {counted(len(movie), 'frame')}: give a movie of at least "

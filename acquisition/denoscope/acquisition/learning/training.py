@@ -248,7 +248,7 @@ def train_bundle(
     if camera is not None:
         for path in movies:
             recorded = open_movie(
-                path, channel=channel, plane=plane, position=position, interleaved=interleaved
+                path, channel=channel, plane=plane, position=position, interleaved=interleaved, mapped=False
             )
             warnings += filter(None, [camera.warning(recorded)])
     entry = METHODS[beginning.method]

@@ -21,13 +21,17 @@ from .lazy import Reader
 from .names import Named, missing_numbers, natural_order, sort_names
 from .ome import file_names, listed_images
 from .pages_of import Turns, choose_pages
-from .pick import Axis, Wanted, pick
+from .pick import Axis, Wanted, pick, pick_index
 
 __all__ = ["natural_order", "open_folder"]
 
 _TIFF = (".tif", ".tiff", ".btf", ".tf8")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _LARGEST_XML = 64 * 2**20
+_CYCLE = re.compile(r"_Cycle\d{5}_", re.IGNORECASE)
+_STACK_PART = re.compile(r"(.*)_[1-9]\d*$")
+_LOOKED_INTO = 100
+_SHOWN = 4
 _PREVIEW = re.compile(r"chan[a-d]_preview\.tiff?", re.IGNORECASE)
 
 
@@ -49,25 +53,59 @@ def open_folder(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         files = {name: p for name, p in files.items() if not _PREVIEW.fullmatch(name)} or files
     if not files:
         raise InvalidInput(
-            f"{path} holds no movie: no TIFF or PNG images, NDTiff.index or OME-Zarr metadata."
+            f"{path} holds no movie: no TIFF or PNG images, NDTiff.index or OME-Zarr metadata{_below(path)}."
         )
     kinds = {"png" if p.suffix.lower() == ".png" else "tif" for p in files.values()}
     if len(kinds) > 1:
         raise InvalidInput(f"{path} holds .png and .tif images: move one kind elsewhere.")
     first = files[min(files, key=natural_order)]
     if "MMStack" in first.name:
-        return open_tiff(first, wanted, limit_bytes)
+        return _open_micro_manager(path, files, wanted, limit_bytes)
     head = Head(None, "") if kinds == {"png"} else head_of(first)
     if _is_listed(head.ome, set(files)):
         return open_tiff(first, wanted, limit_bytes)
-    chosen, inside, said = _choose(path, files, head, wanted)
+    cycle = _cycle(path, head)
+    chosen, inside, said = _choose(path, files, cycle, wanted)
     parts = [files[named.name] for named in chosen]
     lost = missing_numbers([named.time for named in chosen]) if all(n.time for n in chosen) else []
     if kinds == {"png"}:
         pick(str(path), [Axis("time", len(parts))], inside)
         opener = partial(_Png, limit_bytes=limit_bytes)
         return Joined(parts, [1] * len(parts), opener, opener(parts[0]), said or _lost_note(path, lost))
-    return _open_parts(path, parts, lost, inside, limit_bytes, said)
+    stacks = cycle == "plane" and all(_CYCLE.search(part.name) for part in parts)
+    return _open_parts(path, parts, lost, inside, limit_bytes, said, stacks=stacks)
+
+
+def _below(path: Path) -> str:
+    """Return which folders in this one hold images, as the end of a sentence."""
+    folders = sorted(
+        (p for p in path.iterdir() if p.is_dir() and p.name[0] != "."), key=lambda p: natural_order(p.name)
+    )
+    some = [
+        p for p in folders[:_LOOKED_INTO] if any(i.suffix.lower() in (*_TIFF, ".png") for i in p.iterdir())
+    ]
+    if not some:
+        return ""
+    named = ", ".join(p.name for p in some[:_SHOWN]) + (", ..." if len(some) > _SHOWN else "")
+    return f"; images lie in {named}: name one of these folders, for example {some[0]}"
+
+
+def _open_micro_manager(path: Path, files: dict[str, Path], wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open the stack files of Micro-Manager: a position each, of one file or several (``_1``, ``_2``)."""
+    stacks: dict[str, list[str]] = {}
+    for name in sorted(files, key=natural_order):
+        stem = name.split(".")[0]
+        part = _STACK_PART.match(stem)
+        whole = part[1] if part and any(other.split(".")[0] == part[1] for other in files) else stem
+        stacks.setdefault(whole, []).append(name)
+    first = files[next(iter(stacks.values()))[0]]
+    if len(stacks) == 1 or _is_listed(head_of(first).ome, set(files)):
+        return open_tiff(first, wanted, limit_bytes)
+    labels = tuple(whole.partition("MMStack_")[2] or whole for whole in stacks)
+    labels = labels if len(set(labels)) == len(labels) else tuple(stacks)
+    index = pick_index(str(path), Axis("position", len(stacks), labels), wanted.position)
+    chosen = files[stacks[list(stacks)[index]][0]]
+    return open_tiff(chosen, Wanted(wanted.channel, wanted.plane, None, wanted.interleaved), limit_bytes)
 
 
 def _is_listed(ome: str, names: set[str]) -> bool:
@@ -77,10 +115,10 @@ def _is_listed(ome: str, names: set[str]) -> bool:
 
 
 def _choose(
-    path: Path, files: dict[str, Path], head: Head, wanted: Wanted
+    path: Path, files: dict[str, Path], cycle: str | None, wanted: Wanted
 ) -> tuple[list[Named], Wanted, str]:
     """Return the files of the wanted part in the order of time, what is left to choose, and a note."""
-    found = sort_names(list(files), cycle_is=_cycle(path, head))
+    found = sort_names(list(files), cycle_is=cycle)
     if found.unclear is not None:
         cycles, images = found.unclear
         if wanted.plane is not None:
@@ -158,9 +196,19 @@ def _lost_note(path: Path, lost: list[int]) -> str:
 
 
 def _open_parts(
-    path: Path, parts: list[Path], lost: list[int], inside: Wanted, limit_bytes: int, said: str
+    path: Path,
+    parts: list[Path],
+    lost: list[int],
+    inside: Wanted,
+    limit_bytes: int,
+    said: str,
+    *,
+    stacks: bool = False,
 ) -> Reader:
-    """Open TIFF files that follow each other in time: single images or stacks; `said` is a note on them."""
+    """Open TIFF files that follow each other in time: single images or stacks; `said` is a note on them.
+
+    `stacks` says that the pages of each file are the planes of one volume.
+    """
     head = head_of(parts[0])
     listed = set(file_names(head.ome)) if head.ome else set()
     if len(listed & {p.name for p in parts}) > 1:
@@ -171,6 +219,8 @@ def _open_parts(
     turns: Turns | None = head.turns if head.turns is not None and not head.turns.single else None
     if turns is not None:
         opener = partial(open_flat, limit_bytes=limit_bytes)
+    elif stacks and len(parts) > 1 and (planes := count_pages(parts[0])) > 1:
+        turns, opener = Turns(1, planes), partial(open_flat, limit_bytes=limit_bytes)
     first = opener(parts[0])
     frame_bytes = first.shape[1] * first.shape[2] * first.dtype.itemsize
     if first.shape[0] == 1 and inside.plane is None and inside.channel is None:
@@ -180,18 +230,23 @@ def _open_parts(
         lengths[0] = first.shape[0]
     else:
         lengths = [first.shape[0], *(opener(part).shape[0] for part in parts[1:])]
-    stacks = max(lengths) > 1
-    if stacks and lost:
+    if stacks and turns is not None and any(n != lengths[0] for n in lengths[:-1]):
+        raise InvalidInput(
+            f"{path} holds volumes of {min(lengths)} to {max(lengths)} planes: move those that were cut short "
+            "elsewhere."
+        )
+    long = max(lengths) > 1
+    if long and lost:
         raise InvalidInput(
             f"{path} lacks part {lost[0]} of the recording ({len(lost)} of {len(lost) + len(parts)} missing): copy it "
             "to the others, or move the parts after it to a folder of their own."
         )
-    if stacks and said:
+    if long and said:
         raise InvalidInput(
             f"{path} holds {len(parts)} stacks, which show a plane each by their names: choose one with `plane` 0 to "
             f"{len(parts) - 1}."
         )
-    note = parts_note(path.name, parts, lengths) if stacks and len(parts) > 1 else _lost_note(path, lost)
+    note = parts_note(path.name, parts, lengths) if long and len(parts) > 1 else _lost_note(path, lost)
     note = "; ".join(filter(None, (said, first.note, note)))
     joined = Joined(parts, lengths, opener, first, note)
     if turns is None:

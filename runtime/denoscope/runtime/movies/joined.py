@@ -70,7 +70,7 @@ class Joined:
             if (reader.shape[1:], reader.dtype) != (self.shape[1:], self.dtype):
                 raise InvalidInput(
                     f"{self._files[index]} is {reader.shape[1]} x {reader.shape[2]} {reader.dtype}, the first file "
-                    f"{self.shape[1]} x {self.shape[2]} {self.dtype}: a movie's images are of one size."
+                    f"{self.shape[1]} x {self.shape[2]} {self.dtype}: a movie's images are of one size and type."
                 )
             length = self._ends[index] - (self._ends[index - 1] if index else 0)
             if reader.shape[0] != length and not (self._at_least and reader.shape[0] > length):

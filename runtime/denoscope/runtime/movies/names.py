@@ -179,7 +179,7 @@ def _join_first_parts(parsed: dict[str, _Parsed]) -> None:
     for name, each in parsed.items():
         by_template.setdefault(each.template, []).append(name)
     for longer, members in by_template.items():
-        tail = re.search(r"[-_. ][A-Za-z]?#$", longer)
+        tail = re.search(r"[-_. ](?:[A-Za-z]|file|part)?#$|@#$", longer, re.IGNORECASE)
         base = longer[: tail.start()] if tail else ""
         for name in by_template.get(base, ()):
             stem = _stem(name)

@@ -139,10 +139,14 @@ def listed_images(xml: str) -> list[OmeImage] | None:
         )
         if math.prod(sizes.values()) > _MOST_PLANES or min(sizes.values()) < 1:
             return None
-        for data in pixels.findall("{*}TiffData"):
+        listed = pixels.findall("{*}TiffData")
+        if not listed and len(root.findall("{*}Image")) == 1:
+            listed = [ET.Element("TiffData")]  # an image that says nothing has all its planes in order
+        for data in listed:
             uuid = data.find("{*}UUID")
             file = "" if uuid is None else uuid.get("FileName", "")
-            count = data.get("PlaneCount") or data.get("NumPlanes") or ("1" if data.get("IFD") else "")
+            count = data.get("PlaneCount") or data.get("NumPlanes")
+            count = count or ("1" if data.get("IFD") else str(math.prod(sizes.values())))
             first = {a: data.get(f"First{a}", "0") for a in "TCZ"}
             ifd = data.get("IFD", "0")
             if not all(t.isdecimal() for t in (count, ifd, *first.values())):

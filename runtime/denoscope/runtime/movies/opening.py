@@ -20,7 +20,7 @@ from denoscope.runtime.words import counted
 from .check import check_regular
 from .foreign import foreign_kind, is_foreign, way_out
 from .install import how_to_install
-from .joined import Chosen
+from .joined import Chosen, Joined
 from .lazy import LazyMovie, Reader
 from .pages_of import choose_pages
 from .pages_of import interleaved as alternating
@@ -83,6 +83,8 @@ def _starts_with(path: Path, *magic: bytes) -> bool:
 
 
 def _is_ndtiff(path: Path) -> bool:
+    if "NDTiffStack" in path.name and path.is_file():  # one of the files that hold the pixels
+        path = path.parent
     return (path / "NDTiff.index").is_file() or (path / "Full resolution" / "NDTiff.index").is_file()
 
 
@@ -234,15 +236,24 @@ def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     module, _, function = kind.opener.partition(":")
     opener = getattr(import_module(f"{__package__}.{module}"), function)
     reader: Reader = opener(path, wanted, limit_bytes)
+    if not reader.shape[0]:
+        raise InvalidInput(f"{path} holds no complete frame of this channel and plane: choose another one.")
     if kind.name in _UNNAMED:
         check_time_is_first(str(path), reader)
-    if kind.name == "TIFF" and not reader.note and (others := _other_parts(path)):
+    alone = kind.name == "TIFF" and not reader.note and not _is_joined(reader)
+    if alone and (others := _other_parts(path)):
         reader.note = (
             f"{path.name} is opened alone; "
             f"{counted(others, 'other file of this recording lies', 'other files of this recording lie')} beside it: "
             "name the folder to take all of them"
         )
     return reader
+
+
+def _is_joined(reader: Reader) -> bool:
+    while isinstance(reader, Chosen):
+        reader = reader.base
+    return isinstance(reader, Joined)
 
 
 def _without_library(path: Path, kind: MovieFormat) -> str:

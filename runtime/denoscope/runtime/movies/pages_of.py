@@ -127,7 +127,7 @@ def scanimage_turns(
     text = software if software.startswith("SI.") else description
     if text.startswith("SI.") or "scanimage.SI" in text:
         return _scanimage(text, description, later)
-    if re.match(r"state\.", description) and "state.acq." in description:
+    if re.match(r"\s*state\.", description) and "state.acq." in description:
         return _scanimage_3(description)
     return None
 
@@ -158,7 +158,8 @@ def _scanimage(text: str, description: str, later: Callable[[int], str]) -> Turn
     if not volumetric or (slices or in_volume or 1) <= 1:
         return Turns(channels, names=labels if channels > 1 else ())
     planes = min(slices or in_volume or 1, _MOST)
-    repeats = _whole(value("hStackManager.framesPerSlice", "acqNumFrames")) or 1
+    # ScanImage 4 moves the objective with every frame where it moves it at all while it records.
+    repeats = _whole(value("hStackManager.framesPerSlice")) or 1
     average = _whole(value("hScan2D.logAverageFactor", "acqNumAveragedFrames")) or 1
     repeats = max(repeats // average, 1)
     slow = (value("hStackManager.stackMode") or "").strip("' ") == "slow"
@@ -182,7 +183,7 @@ def _scanimage(text: str, description: str, later: Callable[[int], str]) -> Turn
 
 
 def _scanimage_3(text: str) -> Turns:
-    words = dict(re.findall(r"^state\.acq\.(\w+)=([\d.]+)\s*$", text, flags=re.MULTILINE))
+    words = dict(re.findall(r"^\s*state\.acq\.(\w+)\s*=\s*([\d.]+)\s*$", text, flags=re.MULTILINE))
     saved = [n for n in range(1, 5) if words.get(f"savingChannel{n}") == "1"]
     channels = len(saved) or int(float(words.get("numberOfChannelsSave", 1))) or 1
     planes = max(int(float(words.get("numberOfZSlices", 1))), 1)

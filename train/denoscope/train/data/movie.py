@@ -41,7 +41,7 @@ _CALIBRATION_FRAMES = 32
 LONGEST_PAST = 400  # frames that a window of a movie on disk remembers at most
 _MINIMUM_FRAMES = 10
 _MINIMUM_EDGE = 32  # pixels
-_IN_MEMORY_BYTES = 256 * 2**20  # files that cannot be mapped are read whole up to this size
+_IN_MEMORY_BYTES = 256 * 2**20  # files are read whole up to this size
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,9 @@ def movie_from_file(
     `channel`, `plane`, `position` and `interleaved` are those of `denoscope.runtime.open_movie`; frames are
     corrected with the calibration of the `camera`, if given.
     """
-    movie = open_movie(path, channel=channel, plane=plane, position=position, interleaved=interleaved)[frames]
+    movie = open_movie(
+        path, channel=channel, plane=plane, position=position, interleaved=interleaved, mapped=False
+    )[frames]
     note: str = getattr(movie, "note", "")
     if camera is not None:
         movie = camera.correct_movie(movie)

@@ -46,16 +46,20 @@ class _Place:
 
 
 def open_ndtiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
-    """Open an NDTiff folder as a reader of one channel, plane and position over time.
+    """Open an NDTiff folder, or one of its files, as a reader of one channel, plane and position over time.
 
     Raises
     ------
     InvalidInput
         If the index is damaged, frames differ or are missing, or the choice is ambiguous.
     """
-    folder = path if (path / "NDTiff.index").is_file() else path / "Full resolution"
+    whole = path.parent if path.is_file() else path
+    folder = whole if (whole / "NDTiff.index").is_file() else whole / "Full resolution"
     places = _read_index(folder / "NDTiff.index")
     chosen, note = _pick(path, places, wanted)
+    if whole != path and len(files := {place.file for _, place in places}) > 1:
+        said = f"{path.name} is one of {len(files)} files of a recording, which is read as a whole"
+        note = "; ".join(filter(None, (said, note)))
     return _Frames(path, folder, chosen, note, limit_bytes)
 
 
@@ -87,7 +91,8 @@ def _read_index(index: Path) -> list[tuple[dict[str, _Entry], _Place]]:
         if isinstance(error, InvalidInput):
             raise
         raise InvalidInput(
-            f"{index} is damaged at byte {at} ({one_line(error)}): open the .tif files beside it instead."
+            f"{index} is damaged at byte {at} ({one_line(error)}): copy the folder again, or move this index elsewhere "
+            "and open the .tif files."
         ) from error
     if not places:
         raise InvalidInput(f"{index} lists no frames: nothing was recorded.")

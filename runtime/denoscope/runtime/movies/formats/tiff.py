@@ -42,8 +42,10 @@ _ARRANGED = {
     "micromanager", "mrc", "ndpi", "nih", "ome", "philips", "qpi", "scanimage", "scn", "shaped", "sis",
     "stk", "svs", "vista",
 }  # fmt: skip
+_TIFF = (".tif", ".tiff", ".btf", ".tf8")
 _LEAST_IFD_BYTES = 18  # one entry in the shortest directory; a file cannot list more pages than that allows
 _MANY_PLANES = 1_000_000
+_MOST_POSITIONS = 8  # more images than this are rather points in time
 
 
 def open_tiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
@@ -70,7 +72,10 @@ def open_companion(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
 
 
 def _open_described(path: Path, xml: str, wanted: Wanted, limit_bytes: int) -> Reader:
-    images = [image for image in listed_images(xml) or () if image.pages]
+    images = (
+        _by_file(listed_images(xml) or [], xml, path) if path.suffix.lower() in _TIFF else listed_images(xml)
+    )
+    images = [image for image in images or () if image.pages]
     if not images or any(not file for image in images for pages in image.pages.values() for file, _ in pages):
         raise InvalidInput(
             f"{path} does not say which TIFF file holds which frame: open the recording in Fiji (File > Import > "
@@ -94,9 +99,8 @@ def open_flat(path: Path, limit_bytes: int) -> Reader:
 
 
 def _open_with(path: Path, arrange: Callable[[tifffile.TiffFile], Reader]) -> Reader:
-    check_regular(path)
     with _one_sentence(path):
-        tif = tifffile.TiffFile(path)
+        tif = _parsed(path)
     try:
         with _one_sentence(path):
             _check_plane_count(tif, path)
@@ -114,6 +118,17 @@ def _open_with(path: Path, arrange: Callable[[tifffile.TiffFile], Reader]) -> Re
     else:
         tif.close()
     return reader
+
+
+def _parsed(path: Path) -> tifffile.TiffFile:
+    """Return the file as tifffile sees it, with every page where its link leads."""
+    check_regular(path)
+    if path.stat().st_size == 0:
+        raise InvalidInput(
+            f"{path} is empty (0 bytes): it was never written; copy it again, or move it elsewhere."
+        )
+    # Of a file of ScanImage 3 to 5 tifffile guesses where pages lie, and misses the last or takes wrong bytes.
+    return tifffile.TiffFile(path, is_scanimage=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +149,29 @@ class Head:
 
 def head_of(path: Path) -> Head:
     """Read what the first page of a TIFF file says about the others."""
-    check_regular(path)
-    with _one_sentence(path), tifffile.TiffFile(path) as tif:
+    with _one_sentence(path), _parsed(path) as tif:
         if tif.is_ome and tif.ome_metadata:
             check_names(path, tif.ome_metadata)
         xml = (tif.ome_metadata or "") if tif.is_ome else ""
-        described = companion_of(path, xml) if "BinaryOnly" in xml else None
+        described = _described(path, xml)
         return Head(_turns_of(tif), xml if described is None else described[1])
+
+
+def _described(path: Path, xml: str) -> tuple[Path, str] | None:
+    """Return the file whose OME-XML describes this one, and that OME-XML; None where it describes itself."""
+    found = companion_of(path, xml) if "BinaryOnly" in xml else None
+    if found is None or found[1]:
+        return found
+    there = found[0]
+    with _parsed(there) as tif:
+        other = (tif.ome_metadata or "") if tif.is_ome else ""
+    check_names(there, other)
+    if "BinaryOnly" in other or not other:
+        raise InvalidInput(
+            f"{path} is one part of a recording that {there.name} should describe, and it does not: copy the whole "
+            "recording again."
+        )
+    return there, other
 
 
 def count_pages(path: Path) -> int:
@@ -249,57 +280,131 @@ def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_byt
         return flat if len(places) == flat.shape[0] and not note else Chosen(flat, places, note)
     if not (tif.flags & _ARRANGED) and (reader := _open_plain(tif, path, wanted, limit_bytes)) is not None:
         return reader
-    if tif.is_ome and "BinaryOnly" in (tif.ome_metadata or ""):
-        described = companion_of(path, tif.ome_metadata or "")
-        if described is not None and described[1]:
-            return _open_described(*described, wanted, limit_bytes)
-    if tif.is_ome and not tif.is_mmstack and (listed := _listed(tif, path)) is not None:
+    xml = (tif.ome_metadata or "") if tif.is_ome else ""
+    if (described := _described(path, xml)) is not None:
+        return _open_described(*described, wanted, limit_bytes)
+    if xml and not tif.is_mmstack and (listed := _listed(xml, path)) is not None:
         return _open_listed(listed, path, wanted, limit_bytes)
     series = list(tif.series)
     if not series:
         raise InvalidInput(f"{path} holds no images: give a movie of at least one frame.")
-    _check_imagej(tif, path, series)
-    if _written_one_by_one(series) and wanted.position is None:
+    if (as_pages := _imagej_pages(tif, path, series, wanted, limit_bytes)) is not None:
+        return as_pages
+    if wanted.position is None and (one_by_one := _written_one_by_one(path, series)) is not None:
         frames = _open_plain(tif, path, wanted, limit_bytes)
-        if frames is not None:
+        if frames is not None and frames.shape[0] == sum(map(_length, series)):
+            frames.note = "; ".join(filter(None, (frames.note, one_by_one)))
             return frames
     index = 0
     if len(series) > 1 or (wanted.position is not None and "R" not in series[0].axes):
         labels = tuple(s.name or str(s.shape) for s in series)
         index = pick_index(str(path), Axis("position", len(series), labels), wanted.position)
         wanted = Wanted(wanted.channel, wanted.plane, None)
-    return _open_series(tif, series[index], index, path, wanted, limit_bytes)
+    reader = _open_series(tif, series[index], index, path, wanted, limit_bytes)
+    unlisted = len(tif.pages) - sum(math.prod(s.shape[:-2]) for s in series) if xml else 0
+    if unlisted > 0:
+        count = len(tif.pages)
+        left = f"{path.name} has {count} pages, and its OME-XML lists {count - unlisted} of them"
+        left += ": the others are left out"
+        reader.note = "; ".join(filter(None, (reader.note, left)))
+    return reader
 
 
-def _check_imagej(tif: tifffile.TiffFile, path: Path, series: list[tifffile.TiffPageSeries]) -> None:
-    """Refuse a stack of ImageJ that has lost its end: its description says how many images there were."""
-    planned = (tif.imagej_metadata or {}).get("images")
-    found = sum(math.prod(s.shape) // max(math.prod(s.keyframe.shape), 1) for s in series)
-    if isinstance(planned, int) and found < planned:
+def _imagej_pages(
+    tif: tifffile.TiffFile,
+    path: Path,
+    series: list[tifffile.TiffPageSeries],
+    wanted: Wanted,
+    limit_bytes: int,
+) -> Reader | None:
+    """Open all pages of an ImageJ file whose description counts fewer; None where it fits or there is none.
+
+    Raises
+    ------
+    InvalidInput
+        If there are fewer pages than the description says, or it is unclear which channel they show.
+    """
+    said = tif.imagej_metadata or {}
+    planned, count = said.get("images"), len(tif.pages)
+    if count == 1:  # all images behind the first page
+        count = sum(math.prod(s.shape) // max(math.prod(s.keyframe.shape), 1) for s in series)
+    if not isinstance(planned, int):
+        return None
+    if count < planned:
         raise InvalidInput(
-            f"{path} was saved with {counted(planned, 'image')} and holds {found}: it was cut short or is "
+            f"{path} was saved with {counted(planned, 'image')} and holds {count}: it was cut short or is "
             "damaged; copy it again."
         )
+    sizes = [said.get(axis, 1) for axis in ("channels", "slices", "frames")]
+    if len(tif.pages) == 1 or not all(isinstance(n, int) and n > 0 for n in sizes):
+        return None
+    several = sizes[0] * sizes[1] if "frames" in said else sizes[0]
+    if count == planned == math.prod(sizes) or (several == 1 and count == planned):
+        return None
+    if several > 1 and wanted.interleaved is None:
+        raise InvalidInput(
+            f"{path} says that it holds {planned} images, {sizes[0]} channels x {sizes[1]} slices x {sizes[2]} frames, "
+            f"and has {counted(count, 'page')}: save it again in Fiji (Image > Properties), or say with `interleaved` "
+            "how many channels alternate."
+        )
+    reader = _open_plain(tif, path, wanted, limit_bytes)
+    if reader is not None and several == 1:
+        reader.note = (
+            f"{path.name} says that it holds {planned} images, and has {count}: all of them are read"
+        )
+    return reader
 
 
-def _written_one_by_one(series: list[tifffile.TiffPageSeries]) -> bool:
-    """Return whether each series is one page like the others: frames that a script wrote with tifffile in a loop."""
-    first = series[0]
-    return len(series) > 1 and all(
-        s.kind == "shaped" and len(s.pages) == 1 and s.shape == first.shape and s.dtype == first.dtype
+def _written_one_by_one(path: Path, series: list[tifffile.TiffPageSeries]) -> str | None:
+    """Return a note, maybe empty, where the series are frames or pieces of one movie that a script wrote in a loop.
+
+    tifffile gives each call its own series, or in OME-TIFF its own image, ``Image0``, ``Image1`` and so on.
+    """
+    first, last = series[0], series[-1]
+    size, many = first.shape[-2:], len(series)
+    if many < 2 or any(
+        s.kind != first.kind or s.shape[-2:] != size or s.dtype != first.dtype or s.ndim not in (2, 3)
         for s in series
+    ):
+        return None
+    lengths = [_length(s) for s in series]
+    if first.kind == "ome":
+        counted_up = all(s.name == f"Image{i}" for i, s in enumerate(series))
+        if not counted_up or set(lengths) != {1} or many <= _MOST_POSITIONS:
+            return None
+        return f"{path.name} holds {many} images of one frame each: they are taken for points in time"
+    if first.kind != "shaped":
+        return None
+    if set(lengths) == {1}:
+        return ""
+    # Stacks of equal length may be channels; pieces of a recording end with a shorter one, or are many.
+    even = len(set(lengths[:-1])) == 1 and lengths[-1] <= lengths[0] and last.ndim <= first.ndim
+    if not even or first.ndim != 3 or (lengths[-1] == lengths[0] and many <= _MOST_POSITIONS):
+        return None
+    return (
+        f"{path.name} holds {many} stacks, written one after the other: they are taken for one movie; choose one with "
+        "`position`"
     )
 
 
-def _listed(tif: tifffile.TiffFile, path: Path) -> list[OmeImage] | None:
-    """Return the images of an OME-TIFF set whose XML names the file of every plane, else None."""
-    images = listed_images(tif.ome_metadata or "")
+def _length(series: tifffile.TiffPageSeries) -> int:
+    return int(series.shape[0]) if series.ndim == 3 else 1
+
+
+def _listed(xml: str, path: Path) -> list[OmeImage] | None:
+    """Return the images of a set of files, or of OME-XML without a list of planes; None of others."""
+    images = listed_images(xml)
     if images is None:
         return None
     named = {file for image in images for pages in image.pages.values() for file, _ in pages}
-    if len(named) < 2 and all(image.repeats == 1 for image in images):
+    if len(named) < 2 and all(image.repeats == 1 for image in images) and "TiffData" in xml:
         return None
-    root = ET.fromstring(tif.ome_metadata or "")  # noqa: S314 - expat bounds entities
+    return _by_file(images, xml, path)
+
+
+def _by_file(images: list[OmeImage], xml: str, path: Path) -> list[OmeImage] | None:
+    """Return the images with the name of this file where its XML means it."""
+    root = ET.fromstring(xml)  # noqa: S314 - expat bounds entities
     own = {
         uuid.get("FileName", "")
         for uuid in root.iter()
@@ -671,7 +776,10 @@ class _PageReader:
         deep, wide = self.piece[1:]
         if len(offsets) != len(counts) or len(offsets) != -(-self.shape[1] // deep) * across:
             raise EOFError(f"{len(offsets)} strips or tiles, and {len(counts)} lengths of them")
-        file = page.parent.filehandle
+        file, decode = (
+            page.parent.filehandle,
+            key.decode,
+        )  # the decoder of JPEG looks into the file when it is made
         for row in range(rows.start // deep, -(-rows.stop // deep)):
             for column in range(columns.start // wide, -(-columns.stop // wide)):
                 index = row * across + column
@@ -679,7 +787,7 @@ class _PageReader:
                 if count == 0 or offset + count > file.size:
                     raise EOFError(f"strip or tile {index} of frame {t} is not in the file")
                 file.seek(offset)
-                data, _, _ = key.decode(file.read(count), index, jpegtables=key.jpegtables)
+                data, _, _ = decode(file.read(count), index, jpegtables=key.jpegtables)
                 if data is None:
                     raise EOFError(f"strip or tile {index} of frame {t} is empty")
                 top, left = row * deep, column * wide

@@ -21,6 +21,7 @@ from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
 __all__ = ["open_zarr"]
 
 _KINDS = {"t": "time", "c": "channel", "z": "plane"}
+_OLD_AXES = "tczyx"  # of OME-Zarr 0.1 and 0.2, which does not name them
 _LARGEST_METADATA = 64 * 2**20
 _SHOWN = 8
 _UNITS = {
@@ -47,6 +48,8 @@ def open_zarr(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         folder, wanted = _image(path, wanted)
         metadata = _attributes(folder)
         array_path, axes = _full_resolution(folder, metadata)
+        if axes is None and (of_image := _in_image(array_path)) is not None:
+            metadata, axes = of_image
         array = zarr.open_array(store=str(array_path), mode="r")
         if axes is None:
             axes = _dimension_names(array)
@@ -68,7 +71,17 @@ def _full_resolution(folder: Path, metadata: dict[str, Any]) -> tuple[Path, list
     array = folder / str(scale["datasets"][0]["path"])
     if not array.resolve().is_relative_to(folder.resolve()):
         raise InvalidInput(f"{folder} names an array outside itself, {array}: its metadata are damaged.")
-    return array, [str(a["name"] if isinstance(a, dict) else a).lower() for a in scale["axes"]]
+    axes = scale.get("axes", [*_OLD_AXES])
+    return array, [str(a["name"] if isinstance(a, dict) else a).lower() for a in axes]
+
+
+def _in_image(array: Path) -> tuple[dict[str, Any], list[str]] | None:
+    """Return the metadata of the image whose full resolution an array is, and the names of its axes, or None."""
+    metadata = _attributes(array.parent)
+    if "multiscales" not in metadata:
+        return None
+    full, axes = _full_resolution(array.parent, metadata)
+    return (metadata, axes) if axes is not None and full.resolve() == array.resolve() else None
 
 
 def _attributes(folder: Path) -> dict[str, Any]:
@@ -111,7 +124,8 @@ def _image(path: Path, wanted: Wanted) -> tuple[Path, Wanted]:
     if not images:
         return _only_array(path), wanted
     axis = Axis("position", len(images), tuple(p.name for p in images))
-    return images[pick_index(str(path), axis, wanted.position)], wanted
+    chosen = images[pick_index(str(path), axis, wanted.position)]
+    return chosen, Wanted(wanted.channel, wanted.plane, None, wanted.interleaved)
 
 
 def _only_array(path: Path) -> Path:
