@@ -158,7 +158,9 @@ def test_a_script_that_wrote_a_movie_in_pieces(tmp_path: Path) -> None:
 
 def test_jpeg_is_decoded_from_the_first_read_on(tmp_path: Path) -> None:
     pytest.importorskip("imagecodecs")
-    tifffile.imwrite(tmp_path / "m.tif", pixels(3, dtype="uint8"), compression="jpeg", photometric="minisblack")
+    tifffile.imwrite(
+        tmp_path / "m.tif", pixels(3, dtype="uint8"), compression="jpeg", photometric="minisblack"
+    )
     reads(tmp_path / "m.tif", tifffile.imread(tmp_path / "m.tif"))
 
 
