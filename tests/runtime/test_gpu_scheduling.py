@@ -93,7 +93,8 @@ def test_a_frame_goes_up_once_and_comes_down_once(moving: Bundle, kind: type[OnH
             stream.push(stamped(number), meta(number))
         spent = counts - before
     assert (spent["copy_in"], spent["copy_out"]) == (10, 10)
-    assert spent["submit"] == 10 * 4, "encode, motion, fuse and remember once a frame"
+    # The TensorRT provider captures its runs itself, so that they are no part of a larger graph.
+    assert spent["submit"] == 10 * (4 if kind is TensorRtProviderOnHost else 1), "one launch a frame"
     assert spent["launch"] == (20 if kind is TensorRtProviderOnHost else 0), "one conversion each way"
     assert not spent["allocate"]
 
@@ -109,7 +110,7 @@ def test_what_one_thread_prepared_is_replayed_in_another(moving: Bundle) -> None
         backend.finish()
         spent = backend.device.counts - before
         assert found == 30
-        assert spent["replay"] == spent["submit"] > 100
+        assert spent["replay"] == spent["submit"] > 30
         assert not spent["capture"]
         assert backend.describe()["CUDA graphs"] == "captured"
 

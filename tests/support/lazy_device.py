@@ -12,7 +12,7 @@ import ctypes
 import random
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,7 +46,25 @@ class _Stream:
 
 
 class _Now(_Stream):
-    """Stands for a stream while its work is being done."""
+    """Stands for a stream while its work is being done; `aims` says where captured copies go instead."""
+
+    def __init__(self, aims: Mapping[int, Pinned]) -> None:
+        super().__init__("now")
+        self.aims = aims
+
+
+class _Replay:
+    """A captured work. Like a CUDA graph it keeps addresses, and nothing alive."""
+
+    def __init__(self, device: LazyDevice, work: Work) -> None:
+        self._device, self._work = device, weakref.ref(work)
+        self.aims: dict[int, Pinned] = {}
+
+    def __call__(self, stream: _Stream) -> None:
+        self._device.counts["replay"] += 1
+        alive = self._work()
+        assert alive is not None, "what was captured has been freed: a real GPU would read what lies there now"
+        alive(stream)
 
 
 class HostMemory(Memory):
@@ -135,9 +153,10 @@ class LazyDevice(Device):
 
     def copy_out(self, source: Memory, target: Pinned, stream: _Stream) -> None:
         assert isinstance(source, HostMemory)
-        assert source.size == target.array.size
+        aimed = stream.aims.get(id(source), target) if isinstance(stream, _Now) else target
+        assert source.size == aimed.array.size
         array = source.array
-        self._put("copy_out", stream, lambda: np.copyto(target.array, array))
+        self._put("copy_out", stream, lambda: np.copyto(aimed.array, array))
 
     def clear(self, target: Memory, stream: _Stream) -> None:
         assert isinstance(target, HostMemory)
@@ -169,17 +188,16 @@ class LazyDevice(Device):
         if self.captures_fail is not None:
             raise self.captures_fail
 
-        captured = weakref.ref(work)  # a CUDA graph keeps addresses, and nothing alive
+        return _Replay(self, work)
 
-        def replay(stream: _Stream) -> None:
-            self.counts["replay"] += 1
-            alive = captured()
-            assert alive is not None, (
-                "what was captured has been freed: a real GPU would read what lies there now"
-            )
-            alive(stream)
+    def aim(self, captured: Work, source: Memory, target: Pinned) -> None:
+        self._ask("aim")
+        assert isinstance(captured, _Replay)
+        captured.aims[id(source)] = target
 
-        return replay
+    def beside(self, stream: _Stream, work: Work, copies: Work) -> None:
+        for each in self._random.sample((work, copies), 2):
+            each(stream)
 
     def explain(self, error: Exception) -> Exception:
         from denoscope.runtime.backends.device.errors import explain
@@ -187,7 +205,7 @@ class LazyDevice(Device):
         return explain(error, self.name)
 
     def submit(self, stream: _Stream, work: Work) -> None:
-        now = _Now("now")
+        now = _Now(dict(work.aims) if isinstance(work, _Replay) else {})  # what it is at the launch
         self._put("submit", stream, lambda: work(now))
 
     def close(self) -> None:

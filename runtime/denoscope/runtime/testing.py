@@ -338,7 +338,8 @@ def _fused(backend: Backend, mean: Float32, intensity: Intensity, dtype: str) ->
     graph = backend.compile_raw(onnx_bytes, "fuse", dtype)
     given, raw = backend.buffer(mean.shape), backend.buffer(mean.shape, dtype)
     given.upload(mean)
-    graph.bind({"features_0": given, **_numbers(backend, intensity.offset, intensity.scale)}, {RAW: raw})()
+    outputs = {RAW: raw, **({"mean": backend.buffer(mean.shape)} if "mean" in graph.outputs else {})}
+    graph.bind({"features_0": given, **_numbers(backend, intensity.offset, intensity.scale)}, outputs)()
     out = np.empty(mean.shape, dtype)
     raw.download(out)
     return out

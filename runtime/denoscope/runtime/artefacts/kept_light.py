@@ -40,7 +40,13 @@ _SHARED = 3.0  # over the root of the rows: scatter beyond that of pixels, from 
 
 
 def missing_light(
-    made: Frame, own: Lit, around: Sequence[Lit], meter: LightMeter, *, unseen: bool = False
+    made: Frame,
+    own: Lit,
+    around: Sequence[Lit],
+    meter: LightMeter,
+    above: float | None = None,
+    *,
+    unseen: bool = False,
 ) -> tuple[float, float] | None:
     """Return (factor, shift) that give a denoised frame (H, W) the light and the contrast of the measured one.
 
@@ -52,6 +58,8 @@ def missing_light(
         The measured frame, and those of its window, itself among them.
     meter
         Of the movie.
+    above
+        Its `light_above` for the frame, as it was when the frame was due; None to ask for it now.
     unseen
         Look for what is missing from frames in steady light only: of few photons light changes unseen.
 
@@ -61,7 +69,7 @@ def missing_light(
         The frame shall become ``factor * made + shift``, in counts. None where it can stay as it is.
     """
     steady = all(lit.light is STEADY for lit in around)
-    light = max(meter.light_above(own.mean), 1e-12)
+    light = max(meter.light_above(own.mean) if above is None else above, 1e-12)
     drifts = abs(own.drift) > _LEAST * light
     if steady and not (drifts or unseen):
         return None

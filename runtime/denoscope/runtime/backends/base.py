@@ -15,7 +15,7 @@ from denoscope.runtime.errors import InvalidInput
 if TYPE_CHECKING:
     from denoscope.runtime.bundle.bundle import Bundle
 
-__all__ = ["Backend", "Buffer", "Graph", "HostBuffer", "check_dtype", "check_names", "default_threads"]
+__all__ = ["Backend", "Buffer", "FrameCall", "Graph", "HostBuffer", "check_dtype", "check_names", "default_threads"]
 
 Array = npt.NDArray[Any]
 
@@ -57,6 +57,27 @@ class Buffer(ABC):
     def clear(self) -> None:
         """Fill the buffer of float32 with zeros, after all runs that were begun before."""
         self.upload(np.zeros(self.shape, np.float32))
+
+    def fetch(self, to: Buffer | None = None) -> None:  # noqa: B027  memory that the processor reads is there already
+        """Begin to copy the buffer to a `Backend.landing`, None for `staging`; return at once."""
+
+    def arrive(self) -> None:  # noqa: B027
+        """Return when what the last `fetch` began is done."""
+
+
+class FrameCall(ABC):
+    """Everything that one frame of a window needs, as one call: see `Backend.together`."""
+
+    @abstractmethod
+    def __call__(self, landings: Sequence[Buffer | None]) -> None:
+        """Begin it, and return before it is done.
+
+        Parameters
+        ----------
+        landings
+            For each fetched buffer the memory that it comes down to; None for its own `staging`. `arrive` of the
+            fetched buffer waits for it.
+        """
 
 
 class Graph(ABC):
@@ -117,6 +138,8 @@ class Backend(ABC):
         0 where one run of each graph is enough.
     redirects
         Whether bound calls can be told to write into other buffers.
+    overlaps
+        Whether calls return before they are done, so that the next frame can go up meanwhile.
     as_exported
         Whether it knows graphs by their bytes (engines built before), so that none may be changed when loaded.
     """
@@ -125,6 +148,7 @@ class Backend(ABC):
     raw_dtypes: frozenset[str] = frozenset()
     warm_runs: ClassVar[int] = 0
     redirects: ClassVar[bool] = False
+    overlaps: ClassVar[bool] = False
     as_exported: ClassVar[bool] = False
 
     def __init__(self, *, threads: int | None = None) -> None:
@@ -178,7 +202,9 @@ class Backend(ABC):
         """
         from .raw_count_graphs import raw_encode, raw_fuse
 
-        return self.compile({"encode": raw_encode, "fuse": raw_fuse}[graph](onnx, dtype))
+        if graph == "encode":
+            return self.compile(raw_encode(onnx, dtype))
+        return self.compile(raw_fuse(onnx, dtype, keep_mean=self.overlaps))
 
     @abstractmethod
     def buffer(self, shape: Sequence[int], dtype: str = "float32") -> Buffer:
@@ -199,6 +225,32 @@ class Backend(ABC):
 
     def finish(self) -> None:  # noqa: B027  a run of most backends has ended when it returns
         """Return when everything that was run is done, so that graphs and buffers may be let go."""
+
+    def landing(self, shape: Sequence[int], dtype: str) -> Buffer | None:  # noqa: ARG002  for backends that overlap
+        """Return memory of the host for an output, which `array` shows; None where outputs come no other way."""
+        return None
+
+    def together(
+        self,
+        uploads: Sequence[Buffer],  # noqa: ARG002  for backends that can
+        calls: Sequence[Callable[..., None]],  # noqa: ARG002
+        fetches: Sequence[Buffer],  # noqa: ARG002
+        beside: Sequence[Callable[..., None]],  # noqa: ARG002
+    ) -> FrameCall | None:
+        """Return one call for all that a frame needs, None where there is no such.
+
+        Parameters
+        ----------
+        uploads
+            Buffers whose `staging` goes up first.
+        calls
+            Bound calls, which have run before, in their order.
+        fetches
+            Buffers that come down after them.
+        beside
+            Bound calls that follow, beside the copies down.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:

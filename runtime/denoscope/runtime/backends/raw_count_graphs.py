@@ -57,8 +57,8 @@ def raw_encode(data: bytes, dtype: str) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def raw_fuse(data: bytes, dtype: str) -> bytes:
-    """Return `fuse` with the output `raw` of an integer dtype in place of `mean`.
+def raw_fuse(data: bytes, dtype: str, *, keep_mean: bool = False) -> bytes:
+    """Return `fuse` with the output `raw` of an integer dtype in place of `mean`, or beside it.
 
     Parameters
     ----------
@@ -66,6 +66,8 @@ def raw_fuse(data: bytes, dtype: str) -> bytes:
         The bundle's `fuse`.
     dtype
         Of the camera.
+    keep_mean
+        Whether `mean` stays an output.
 
     Returns
     -------
@@ -90,7 +92,7 @@ def raw_fuse(data: bytes, dtype: str) -> bytes:
         helper.make_node("Round", ["raw::within"], ["raw::whole"]),
         helper.make_node("Cast", ["raw::whole"], [RAW], to=counts),
     ]
-    outputs = [_like(mean, RAW, dtype), *(o for o in graph.output if o.name != "mean")]
+    outputs = [_like(mean, RAW, dtype), *(o for o in graph.output if keep_mean or o.name != "mean")]
     _replace(model, nodes, [*graph.input, *_numbers()], outputs)
     return bytes(model.SerializeToString())
 

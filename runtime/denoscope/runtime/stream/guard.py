@@ -26,6 +26,7 @@ Sample = npt.NDArray[np.float32]
 
 _PIXELS = 3000  # sampled of a frame
 _KEPT = 128  # samples; more than a window holds
+_AHEAD = 2  # frames that may be seen before the output that was due is judged
 _SIGMAS = 5.0  # standard errors of a difference
 _SHARE = 0.02  # of the light above the darkest sampled pixel
 _SHARE_OF_PART = 0.06  # the same for the bright and the dark pixels: some contrast of what moves is lost
@@ -103,6 +104,9 @@ class Guard:
 
     def __init__(self) -> None:
         self._samples: dict[int, Sample] = {}
+        self._ahead: deque[tuple[int, int, Sample]] = deque()  # seen while an output before them was under way
+        self.seen = 0
+        """Count of measured frames that were seen."""
         self._checked = self._off = 0
         self._first: int | None = None
         self._last: int | None = None
@@ -120,6 +124,7 @@ class Guard:
 
     def _begin(self) -> None:
         self._samples.clear()
+        self._ahead.clear()
         self._compared = 0
         self._low = np.inf
         self._high = -np.inf
@@ -163,9 +168,19 @@ class Guard:
 
     def saw(self, number: int, frame: Frame) -> None:
         """Keep a sample of a measured frame (H, W) until its denoised one is checked."""
+        self.seen += 1
+        self._ahead.append((self.seen, number, _sample(frame)))
+        if len(self._ahead) > _AHEAD:
+            self.look_until(self._ahead[0][0])
+
+    def look_until(self, seen: int) -> None:
+        """Look at what was seen up to a count of frames: an output is judged by what came before it was due."""
+        while self._ahead and self._ahead[0][0] <= seen:
+            self._look(*self._ahead.popleft()[1:])
+
+    def _look(self, number: int, sample: Sample) -> None:
         if len(self._samples) >= _KEPT:
             del self._samples[next(iter(self._samples))]
-        sample = _sample(frame)
         if sample.shape != self._shape:
             self._low, self._high = np.inf, -np.inf
             self._means.clear()

@@ -69,10 +69,14 @@ class Lights:
         if self.meter is not None:
             self.meter.restart()
 
+    def above(self, own: Lit | None) -> float:
+        """Return the light of a frame in counts above the camera's offset, as it is known now."""
+        return 0.0 if self.meter is None or own is None else self.meter.light_above(own.mean)
+
     def missing(
-        self, made: Frame, own: Lit | None, around: Sequence[Lit], *, unseen: bool = False
+        self, made: Frame, own: Lit | None, around: Sequence[Lit], above: float, *, unseen: bool = False
     ) -> tuple[float, float] | None:
         """Return factor and shift that give a denoised frame its light; None where it has it (see `missing_light`)."""
         if self.meter is None or own is None:
             return None
-        return missing_light(made, own, around, self.meter, unseen=unseen)
+        return missing_light(made, own, around, self.meter, above, unseen=unseen)

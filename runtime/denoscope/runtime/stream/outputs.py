@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -12,6 +14,7 @@ from denoscope.runtime.artefacts.light import noise_of
 from denoscope.runtime.noise.few_photons_mean import keep_mean
 from denoscope.runtime.types import Denoised, StageTimes
 from denoscope.runtime.window.both_sides import BothSides
+from denoscope.runtime.window.picture import Made
 
 from .accounts import Accounts
 from .arrivals import Entry
@@ -21,11 +24,46 @@ from .guard import Guard
 from .ring import Ring
 from .settings import StreamSettings
 
-__all__ = ["OutputMaker"]
+__all__ = ["OutputMaker", "Pending"]
 
 Frame = npt.NDArray[Any]
 
 _ROUNDED_OFF = 0.2  # of a change of the mean
+
+
+@dataclass(slots=True)
+class Pending:
+    """An output that was begun.
+
+    Attributes
+    ----------
+    bound
+        What it is made with.
+    entry
+        The frame.
+    started, launched
+        When it was begun, and when that returned.
+    seen
+        Count of measured frames that the guard had seen.
+    made
+        The picture, which may be on its way; None for a frame that is shown as measured.
+    of_window
+        Slot of the window's oldest frame, and which frames are there.
+    around
+        Frames of the window.
+    above
+        Light of the frame, in counts above the camera's offset.
+    """
+
+    bound: Bound
+    entry: Entry
+    started: float
+    launched: float
+    seen: int = 0
+    made: Made | None = None
+    of_window: tuple[int, int] = (0, 0)
+    around: Sequence[Entry] = ()
+    above: float = 0.0
 
 
 class OutputMaker:
@@ -59,24 +97,46 @@ class OutputMaker:
         self._guard = guard
         self._accounts = accounts
 
-    def make(self, bound: Bound, entry: Entry, rotation: int) -> Denoised:
-        """Return the output of the centre; `rotation` is the slot of the window's oldest frame."""
-        if entry.shown is not None:
-            return self._show(bound, entry, entry.shown)
-        window, scanner, seconds = bound.window, bound.scanner, self._accounts.seconds
+    def begin(self, bound: Bound, entry: Entry, rotation: int) -> Pending:
+        """Begin the output of the centre; `rotation` is the slot of the window's oldest frame.
+
+        `finish` may be called when the next frame has entered: what it needs of the window and the light is kept.
+        """
         aligning = perf_counter()
+        if entry.shown is not None:
+            return Pending(bound, entry, aligning, aligning)
+        window, seconds = bound.window, self._accounts.seconds
         window.set_intensity(bound.lights.under(entry.light))
         if self._sides is not None:
             window.put_memory(self._sides)
         onto_the_centre(window, self._ring.entries, entry, rotation)
         started = perf_counter()
         seconds.align += started - aligning
-        window.fuse(rotation, self._ring.presence, entry.place)
+        presence = self._ring.presence
+        made = window.fuse(rotation, presence, entry.place)
+        launched = perf_counter()
+        seconds.fuse += launched - started
+        around = [each for each in self._ring.entries if each is not None]
+        above = bound.lights.above(entry.lit)
+        return Pending(
+            bound, entry, started, launched, self._guard.seen, made, (rotation, presence), around, above
+        )
+
+    def finish(self, pending: Pending) -> Denoised:
+        """Wait for an output that was begun, and return it."""
+        bound, entry, made = pending.bound, pending.entry, pending.made
+        if made is None:
+            assert entry.shown is not None
+            return self._show(bound, entry, entry.shown)
+        window, scanner, seconds = bound.window, bound.scanner, self._accounts.seconds
+        waiting = perf_counter()
+        window.arrive(made)
         fused = perf_counter()
-        frame = window.read(entry.place)
+        frame = window.read(made)
+        self._guard.look_until(pending.seen)
         self._guard.check_numbers(entry.meta.number, frame)
-        frame = self._with_its_light(bound, frame, entry, rotation)
-        std = window.read_std(entry.place) if self._std else None
+        frame = self._with_its_light(pending, frame)
+        std = window.read_std(made) if self._std else None
         if scanner is not None:
             frame = scanner.put_back(frame)
             std = None if std is None else scanner.place(std)
@@ -87,10 +147,12 @@ class OutputMaker:
                 clipped = clipped.moved((frame.shape[0], frame.shape[1]), scanner.as_placed)
             clipped.put_back(frame, std)
         emitted = perf_counter()
-        seconds.fuse += fused - started
+        seconds.fuse += fused - waiting
         seconds.convert += emitted - fused
         seconds.outputs += 1
-        times = StageTimes(entry.meta.t_received_s, entry.pushed, entry.encoded, started, fused, emitted)
+        times = StageTimes(
+            entry.meta.t_received_s, entry.pushed, entry.encoded, pending.started, fused, emitted
+        )
         return Denoised(frame, std, entry.meta, times)
 
     def _show(self, bound: Bound, entry: Entry, shown: Frame) -> Denoised:
@@ -104,42 +166,46 @@ class OutputMaker:
         self._accounts.seconds.outputs += 1
         return Denoised(shown, std, entry.meta, times)
 
-    def _with_its_light(self, bound: Bound, frame: Frame, entry: Entry, rotation: int) -> Frame:
+    def _with_its_light(self, pending: Pending, frame: Frame) -> Frame:
         """Return a denoised frame with the light of the measured one, where light changes or is of few photons."""
-        lights, own = bound.lights, entry.lit
-        around = [e.lit for e in self._ring.entries if e is not None and e.lit is not None]
-        change = lights.missing(frame, own, around)
+        lights, entry, around = pending.bound.lights, pending.entry, pending.around
+        own, above = entry.lit, pending.above
+        lit = [each.lit for each in around if each.lit is not None]
+        change = lights.missing(frame, own, lit, above)
         if change is not None:
-            frame = self._changed(bound, frame, entry, rotation, change)
+            frame = self._changed(pending, frame, change)
         if entry.few is None:
             return frame
-        seen = (e.few for e in self._ring.entries if e is not None)
-        kept = keep_mean(frame, entry.few, [few.mean for few in seen if few is not None])
+        kept = keep_mean(frame, entry.few, [each.few.mean for each in around if each.few is not None])
         if kept is not frame:
             return kept
-        change = lights.missing(frame, own, around, unseen=True)
-        return frame if change is None else self._changed(bound, frame, entry, rotation, change)
+        change = lights.missing(frame, own, lit, above, unseen=True)
+        return frame if change is None else self._changed(pending, frame, change)
 
-    def _changed(
-        self, bound: Bound, frame: Frame, entry: Entry, rotation: int, change: tuple[float, float]
-    ) -> Frame:
+    def _changed(self, pending: Pending, frame: Frame, change: tuple[float, float]) -> Frame:
         """Return the denoised centre as ``factor * frame + shift``."""
         if not lies_in_rounding(frame, change):
             return changed(frame, change)
         # Where most pixels are rounded alike, the mean does not follow what is added: once more then.
         wanted = change_of_mean(frame, change)
-        again = self._fuse_again(bound, entry, rotation, change)
+        again = self._rounded_once(pending, change)
         got = float(again.mean()) - float(frame.mean())
         if abs(got - wanted) > _ROUNDED_OFF * abs(wanted):
             change = change[0], change[1] + wanted - got
-            again = self._fuse_again(bound, entry, rotation, change)
+            again = self._rounded_once(pending, change)
         return again
 
-    def _fuse_again(self, bound: Bound, entry: Entry, rotation: int, change: tuple[float, float]) -> Frame:
+    def _rounded_once(self, pending: Pending, change: tuple[float, float]) -> Frame:
         """Return the centre as ``factor * frame + shift``, rounded once."""
-        window, (factor, shift) = bound.window, change
-        intensity = bound.lights.under(entry.light)
+        window, (factor, shift), made = pending.bound.window, change, pending.made
+        assert made is not None
+        intensity = pending.bound.lights.under(pending.entry.light)
         offset, scale = factor * intensity.offset + shift, factor * intensity.scale
-        window.set_intensity(intensity.model_copy(update={"offset": offset, "scale": scale}))
-        window.fuse(rotation, self._ring.presence, entry.place)
-        return window.read(entry.place)
+        other = intensity.model_copy(update={"offset": offset, "scale": scale})
+        converted = window.convert_again(made, other)
+        if converted is not None:
+            return converted
+        window.set_intensity(other)
+        again = window.fuse(*pending.of_window, pending.entry.place)
+        window.arrive(again)
+        return window.read(again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -12,10 +13,12 @@ from .accounts import Accounts
 from .arrivals import Entry
 from .binder import Bound
 from .following import onto_the_scene
-from .outputs import OutputMaker
+from .outputs import OutputMaker, Pending
 from .ring import Ring, Step
 
 __all__ = ["Passage", "Turn"]
+
+_UNDER_WAY = 1  # outputs that a push may leave under way
 
 
 @dataclass(slots=True)
@@ -28,10 +31,13 @@ class Turn:
         Reason not to compute the outputs that become due; None to compute them.
     outputs
         Those that became due so far.
+    ahead
+        Whether the last output may stay under way.
     """
 
     skip: str | None
     outputs: list[Denoised]
+    ahead: bool = False
 
 
 class Passage:
@@ -58,6 +64,10 @@ class Passage:
         Number of the last frame that was emitted or dropped.
     wanted_from
         Number of the first frame whose output is wanted; None for all.
+    under_way
+        Outputs that were begun and not waited for, the oldest first.
+    ahead
+        Count of outputs that were begun while the one before was under way.
     """
 
     def __init__(
@@ -70,6 +80,19 @@ class Passage:
         self.last_entered: int | None = None
         self.last_due: int | None = None
         self.wanted_from: int | None = None
+        self.under_way: deque[Pending] = deque()
+        self.ahead = 0
+
+    def finish(self, turn: Turn, leave: int = 0) -> None:
+        """Wait for the outputs under way, but for the last ones, and return them with this turn."""
+        while len(self.under_way) > leave:
+            # It stays in its place until it is made, so that a failure counts it.
+            turn.outputs.append(self._maker.finish(self.under_way[0]))
+            self.under_way.popleft()
+
+    def abandon(self) -> None:
+        """Let the outputs under way go; nothing may be written to their memory any more."""
+        self.under_way.clear()
 
     def enter(self, bound: Bound, entry: Entry, turn: Turn) -> None:
         """Let an encoded frame enter."""
@@ -95,8 +118,10 @@ class Passage:
 
     def leave(self, bound: Bound, turn: Turn) -> None:
         """Finish what waits in the ring."""
+        self.finish(turn)
         while self.ring.waiting:
             self._miss(bound, 1, turn)
+        self.finish(turn)
 
     def clear(self) -> None:
         """Empty the ring."""
@@ -124,7 +149,7 @@ class Passage:
             if skip is None and self.wanted_from is not None and due < self.wanted_from:
                 skip = "warm-up"
             if skip is None:
-                turn.outputs.append(self._maker.make(bound, centre, rotation))
+                self._begin(bound, centre, rotation, turn)
             else:
                 self._accounts.drop(skip)
         if step.leaving:
@@ -137,3 +162,14 @@ class Passage:
             elif oldest.cells is not None:
                 self._sides.leave(oldest.cells)
             self._accounts.seconds.remember += perf_counter() - started
+        self.finish(turn, leave=_UNDER_WAY if turn.ahead else 0)
+
+    def _begin(self, bound: Bound, centre: Entry, rotation: int, turn: Turn) -> None:
+        """Begin an output, after those whose place it takes were waited for."""
+        window = bound.window
+        if any(each.made is None or each.made.side == window.side for each in self.under_way):
+            self.finish(turn)
+        self.ahead += bool(self.under_way)
+        self.under_way.append(self._maker.begin(bound, centre, rotation))
+        if not window.overlaps:
+            self.finish(turn)

@@ -177,8 +177,14 @@ class Stream:
 
     @property
     def backend_info(self) -> dict[str, str]:
-        """Library, version, device, precision and threads of the backend."""
-        return self._chosen.backend.describe()
+        """Library, version, device, precision and threads of the backend; on GPUs how frames were computed."""
+        info = self._chosen.backend.describe()
+        bound = self._binder.now
+        if bound is None or not bound.window.overlaps:
+            return info
+        whole, made = bound.window.whole, bound.window.made
+        said = f"{whole} of {made} as one call, {self._passage.ahead} begun while the one before was under way"
+        return {**info, "pushes": said}
 
     @property
     def intensity(self) -> Intensity | None:
@@ -231,7 +237,8 @@ class Stream:
     @property
     def counters(self) -> StreamCounters:
         """Counts of the pushed frames: denoised, dropped and held."""
-        in_flight = self._passage.ring.waiting + len(self._intake.held) + self._holes.waiting
+        passage = self._passage
+        in_flight = passage.ring.waiting + len(passage.under_way) + len(self._intake.held) + self._holes.waiting
         return self._accounts.counters(in_flight)
 
     @property
@@ -279,7 +286,9 @@ class Stream:
             self._binder.bind(kind, follow=False)
             self._accounts.seconds.total += perf_counter() - started
 
-    def push(self, frame: Frame, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+    def push(
+        self, frame: Frame, meta: FrameMeta, *, skip: str | None = None, ahead: bool = False
+    ) -> list[Denoised]:
         """Take one frame and return the outputs that became due, oldest first.
 
         Parameters
@@ -297,6 +306,10 @@ class Stream:
             A reason not to compute the outputs that become due with this push; they are counted in
             `counters.dropped` under it. The frame itself is encoded all the same, so that its
             neighbours do not suffer.
+        ahead
+            Another frame is there already: on a GPU the output that becomes due with this push may then be returned
+            by the next push, or by `collect` or `flush`, so that the next frame goes up before this one has come
+            down. The outputs and their order stay the same.
 
         Raises
         ------
@@ -326,8 +339,11 @@ class Stream:
             accounts.missing += meta.number - self._last_pushed - 1
         accounts.received += 1
         self._last_pushed, self._key = meta.number, meta.key
-        turn = Turn(skip, [])
+        # What is not plainly a frame of the movie may need the outputs before it.
+        turn = Turn(skip, [], ahead and known and self._intake.idle and not self._holes.waiting)
         try:
+            if not turn.ahead:
+                self._passage.finish(turn)
             whole = frame if known else self._holes.fill(frame, meta, start)
             if not known:
                 self._rebind_if_changed(frame, meta.number, turn)
@@ -341,6 +357,18 @@ class Stream:
             raise
         accounts.emitted += len(turn.outputs)
         accounts.seconds.total += perf_counter() - start
+        return turn.outputs
+
+    def collect(self) -> list[Denoised]:
+        """Return the output that a push with `ahead` has left under way, if any."""
+        self._check_usable()
+        turn = Turn(None, [])
+        try:
+            self._passage.finish(turn)
+        except BaseException:
+            self._fail()
+            raise
+        self._accounts.emitted += len(turn.outputs)
         return turn.outputs
 
     def flush(self, *, skip: str | None = None) -> list[Denoised]:
@@ -360,6 +388,7 @@ class Stream:
         check_reason(skip)
         turn = Turn(skip, [])
         try:
+            self._passage.finish(turn)
             self._drain(turn)
             self._restore_holes(None, turn)
         except BaseException:
@@ -462,6 +491,7 @@ class Stream:
             if self._sides is not None:
                 self._sides.forget()
             self._binder.close()
+            self._passage.abandon()
 
     def __enter__(self) -> Self:
         return self
@@ -681,6 +711,9 @@ class Stream:
 
     def _fail(self) -> None:
         self._accounts.lose_the_rest()
+        if self._passage.under_way and self._binder.now is not None:
+            self._binder.now.window.close()  # the device may still write to their memory
+        self._passage.abandon()
         self._passage.ring.clear()
         self._intake.clear()
         self._holes.clear()

@@ -69,7 +69,15 @@ class LongMemory:
         """Take in one of the features that `bind` was given, by its number."""
         if self._absorb:
             self._absorb[self.now][frame]()
-            self.now = 1 - self.now
+            self.absorbed()
+
+    def absorbed(self) -> None:
+        """Note that features were taken in by a call of `absorbs`."""
+        self.now = 1 - self.now
+
+    def absorbs(self, now: int, frame: int) -> list[Call]:
+        """Return the call that takes in features by their number while the memory is in a state; none without it."""
+        return [self._absorb[now][frame]] if self._absorb else []
 
     def forget(self) -> None:
         """Empty the memory."""

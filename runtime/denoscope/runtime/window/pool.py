@@ -44,10 +44,10 @@ class Pool:
     Parameters
     ----------
     make
-        Returns a new buffer in the processor's memory, (1, 1, H, W).
+        Returns a new buffer in the processor's memory, (1, 1, H, W); None where there can be no more.
     """
 
-    def __init__(self, make: Callable[[], Buffer]) -> None:
+    def __init__(self, make: Callable[[], Buffer | None]) -> None:
         self._make = make
         self._entries: deque[_Entry] = deque()
 
@@ -57,13 +57,31 @@ class Pool:
 
     def take(self) -> tuple[Array, Buffer]:
         """Return a frame (H, W), whose content is arbitrary, and the buffer that it lies in."""
+        entry = self._free() or _Entry(self._new())
+        if len(self._entries) == _MOST:
+            self._entries.popleft()
+        self._entries.append(entry)
+        return entry.frame[:], entry.buffer
+
+    def lend(self) -> tuple[Array, Buffer] | None:
+        """Return the same; None where all that may be made are held, because their memory is dear."""
+        entry = self._free()
+        if entry is None:
+            if len(self._entries) == _MOST or (buffer := self._make()) is None:
+                return None
+            entry = _Entry(buffer)
+        self._entries.append(entry)
+        return entry.frame[:], entry.buffer
+
+    def _free(self) -> _Entry | None:
+        """Take out a frame that nobody holds."""
         for index, entry in enumerate(self._entries):
             if entry.is_free():
                 del self._entries[index]
-                break
-        else:
-            entry = _Entry(self._make())
-            if len(self._entries) == _MOST:
-                self._entries.popleft()
-        self._entries.append(entry)
-        return entry.frame[:], entry.buffer
+                return entry
+        return None
+
+    def _new(self) -> Buffer:
+        buffer = self._make()
+        assert buffer is not None
+        return buffer

@@ -59,10 +59,18 @@ class Port:
         if not self.direct:
             self.buffer.upload(self.host)
 
-    def fetch(self) -> None:
-        """Bring the buffer's values to the host's array."""
-        if not self.direct:
+    def fetch(self, to: Buffer | None = None) -> None:
+        """Begin to bring the buffer's values to the host's array, or to other memory (`Backend.landing`)."""
+        if self.direct:
+            return
+        if self.buffer.staging is None:  # a backend that knows of no copies that take their time
             self.buffer.download(self.host)
+        else:
+            self.buffer.fetch(to)
+
+    def arrive(self) -> None:
+        """Return when what the last `fetch` began is done."""
+        self.buffer.arrive()
 
     def fill(self, *values: float) -> None:
         """Write one value everywhere, or as many values as the buffer has."""

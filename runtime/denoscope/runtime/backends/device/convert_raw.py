@@ -42,13 +42,16 @@ class ConvertedGraph(DeviceGraph):
         kept_out = [name for name in inner.outputs if name != self._name]
         numbers = [OFFSET, FACTOR]
         inputs = [RAW, *numbers, *kept_in] if self._encodes else [*kept_in, *numbers]
-        super().__init__(inner.owner, inputs, kept_out if self._encodes else [RAW, *kept_out])
+        # In full precision it can be converted to counts once more, for other light.
+        self._keeps = not self._encodes and inner.dtype_of(self._name) == "float32"
+        outputs = kept_out if self._encodes else [RAW, *inner.outputs] if self._keeps else [RAW, *kept_out]
+        super().__init__(inner.owner, inputs, outputs)
 
     def work(self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer]) -> Work:
         raw = inputs[RAW] if self._encodes else outputs[RAW]
-        normalised = DeviceBuffer(self.owner, raw.shape, self._inner.dtype_of(self._name))
+        normalised = outputs[self._name] if self._keeps else self._own(raw)
         kept_in = {name: b for name, b in inputs.items() if name not in (RAW, OFFSET, FACTOR)}
-        kept_out = {name: b for name, b in outputs.items() if name != RAW}
+        kept_out = {name: b for name, b in outputs.items() if name not in (RAW, self._name)}
         device, offset, factor = self.owner.device, inputs[OFFSET].memory, inputs[FACTOR].memory
         count = raw.memory.size // raw.dtype.itemsize
         if self._encodes:
@@ -70,6 +73,9 @@ class ConvertedGraph(DeviceGraph):
             device.launch(kernel, count, after, stream)
 
         return fuse
+
+    def _own(self, raw: DeviceBuffer) -> DeviceBuffer:
+        return DeviceBuffer(self.owner, raw.shape, self._inner.dtype_of(self._name))
 
     def close(self) -> None:
         super().close()

@@ -67,6 +67,25 @@ class _PinnedMemory(Pinned):
         self.array[...] = 0
 
 
+class _Captured:
+    """A captured graph: launched by a call, and its copies to the host by where they come from."""
+
+    def __init__(self, graph: Any, definition: Any) -> None:
+        self._graph, self._definition = graph, definition
+        self._copies: dict[int, Any] | None = None
+
+    def __call__(self, stream: Any) -> None:
+        self._graph.launch(stream)
+
+    def aim(self, source: int, target: int, size: int) -> None:
+        if self._copies is None:
+            from cuda.core.graph import MemcpyNode
+
+            copies = [node for node in self._definition.nodes() if isinstance(node, MemcpyNode)]
+            self._copies = {int(node.src): self._graph[node] for node in copies}
+        self._copies[source].update(dst=target, src=source, size=size)
+
+
 class CudaDevice(Device):
     """The first GPU of this machine.
 
@@ -90,6 +109,7 @@ class CudaDevice(Device):
         except Exception as error:
             raise _refused(error) from error
         self._page_locked = LegacyPinnedMemoryResource()
+        self._second: tuple[Any, Any, Any] | None = None
         self._closed = False
 
     def enter(self) -> None:
@@ -197,8 +217,24 @@ class CudaDevice(Device):
             raise
         graph = builder.end_building().complete()
         graph.upload(stream)
-        replay: Work = graph.launch
-        return replay
+        return _Captured(graph, builder.graph_definition)
+
+    def aim(self, captured: Work, source: Memory, target: Pinned) -> None:
+        assert isinstance(captured, _Captured)
+        assert isinstance(target, _PinnedMemory)
+        captured.aim(source.address, int(target.buffer.handle), source.size)
+
+    def beside(self, stream: Any, work: Work, copies: Work) -> None:
+        # In a capture, events make the second stream a branch of the graph.
+        if self._second is None:
+            self._second = self.stream(), self.event(), self.event()
+        second, begun, ended = self._second
+        stream.record(begun)
+        second.wait(begun)
+        copies(second)
+        second.record(ended)
+        work(stream)
+        stream.wait(ended)
 
     def explain(self, error: Exception) -> Exception:
         return explain(error, self.name)

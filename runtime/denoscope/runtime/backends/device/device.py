@@ -4,8 +4,11 @@ Frames go up on one stream, graphs run on a second and results come down on a th
 the next frame overlaps the work that is left of this one. Events keep the order, and nothing else does:
 
 - an upload waits for the last run that reads the buffer, and the runs after it wait for the upload;
-- a download waits for the run that wrote the buffer, and the host waits for the download;
+- a download waits for the run that wrote the buffer, and the host waits for the download when it wants the picture;
+- a run waits for the download of what it writes;
 - runs follow each other on their one stream.
+
+What a frame needs can be one captured graph (`DeviceBackend.together`), with its copies up and down inside.
 
 Every call of CUDA goes through a `Device`, so that all of this is tested on machines without a GPU, with a
 device that does each thing as late as its order allows.
@@ -22,7 +25,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime.backends.base import Backend, Buffer, Graph, check_dtype, check_names
+from denoscope.runtime.backends.base import Backend, Buffer, FrameCall, Graph, check_dtype, check_names
 from denoscope.runtime.errors import BackendUnavailable, DeviceFailed, InvalidInput
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "DeviceBackend",
     "DeviceBuffer",
     "DeviceGraph",
+    "Landing",
     "Memory",
     "Pinned",
     "Work",
@@ -174,6 +178,20 @@ class Device(ABC):
         """Return what replays `work` as one CUDA graph, without running it; raise where that is impossible."""
 
     @abstractmethod
+    def aim(self, captured: Work, source: Memory, target: Pinned) -> None:
+        """Let a captured copy of `source` to the host go to other memory whenever it is launched from now on.
+
+        Raises where the driver cannot; what was captured stays as it is then.
+        """
+
+    @abstractmethod
+    def beside(self, stream: Stream, work: Work, copies: Work) -> None:
+        """Put two works onto a stream that need not wait for each other; what follows waits for both.
+
+        `work` is put onto the stream itself, `copies` may be put onto another.
+        """
+
+    @abstractmethod
     def explain(self, error: Exception) -> Exception:
         """Return what to raise for an error of CUDA or of a library on it; the same if it is no such error."""
 
@@ -198,6 +216,8 @@ class DeviceBuffer(Buffer):
         self.memory = owner.device.allocate(size, owner.compute)
         self.read: Event | None = None  # after the last run that reads it
         self.written: Event | None = None  # after what wrote it last
+        self.fetched: Event | None = None  # after the last copy to the host
+        self.staged: Event | None = None  # after the last copy out of `staging`
         self._moved: Event = None
         self._cleared: Event = None
         self._pinned: Pinned | None = None
@@ -213,13 +233,19 @@ class DeviceBuffer(Buffer):
             self._staging = self._pinned.array.view(self.dtype).reshape(self.shape)
         return self._staging
 
+    @property
+    def pinned(self) -> Pinned:
+        """The memory of `staging`."""
+        assert self.staging is not None
+        assert self._pinned is not None
+        return self._pinned
+
     def settle(self) -> None:
-        if self._staging is not None:
-            self._owner.device.synchronise(self._moved)
+        if self.staged is not None:
+            self._owner.device.synchronise(self.staged)
 
     def upload(self, source: Array) -> None:
-        device, staging, pinned = self._owner.device, self.staging, self._pinned
-        assert pinned is not None
+        device, staging = self._owner.device, self.staging
         self._check(source)
         device.enter()
         try:
@@ -230,17 +256,15 @@ class DeviceBuffer(Buffer):
             for event in (self.read, self.written):
                 if event is not None:
                     device.wait(upload, event)
-            device.copy_in(self.memory, pinned, upload)
+            device.copy_in(self.memory, self.pinned, upload)
             device.record(self._moved, upload)
             device.wait(self._owner.compute, self._moved)
         except Exception as error:
             raise device.explain(error) from error
-        self.written = self._moved
+        self.written = self.staged = self._moved
 
-    def download(self, out: Array) -> None:
-        device, staging, pinned = self._owner.device, self.staging, self._pinned
-        assert pinned is not None
-        self._check(out)
+    def fetch(self, to: Buffer | None = None) -> None:
+        device, pinned = self._owner.device, to.pinned if isinstance(to, Landing) else self.pinned
         device.enter()
         try:
             download = self._owner.download
@@ -248,11 +272,26 @@ class DeviceBuffer(Buffer):
                 device.wait(download, self.written)
             device.copy_out(self.memory, pinned, download)
             device.record(self._moved, download)
-            device.synchronise(self._moved)
         except Exception as error:
             raise device.explain(error) from error
-        if out is not staging:
-            np.copyto(out, staging)
+        self.fetched = self._moved
+
+    def arrive(self) -> None:
+        if self.fetched is None:
+            return
+        device = self._owner.device
+        device.enter()
+        try:
+            device.synchronise(self.fetched)
+        except Exception as error:
+            raise device.explain(error) from error
+
+    def download(self, out: Array) -> None:
+        self._check(out)
+        self.fetch()
+        self.arrive()
+        if out is not self.staging:
+            np.copyto(out, self.staging)
 
     def clear(self) -> None:
         owner, device = self._owner, self._owner.device
@@ -273,6 +312,27 @@ class DeviceBuffer(Buffer):
                 f"An array of shape {array.shape} and type {array.dtype} does not fit a buffer of shape "
                 f"{self.shape} and type {self.dtype}: give equal ones."
             )
+
+
+class Landing(Buffer):
+    """Memory of the host that outputs are copied to by the device itself."""
+
+    def __init__(self, device: Device, shape: Sequence[int], dtype: str) -> None:
+        self.shape = tuple(int(n) for n in shape)
+        kind = np.dtype(dtype)
+        device.enter()
+        self.pinned = device.pinned(int(np.prod(self.shape, dtype=np.int64)) * kind.itemsize)
+        self._array: Array = self.pinned.array.view(kind).reshape(self.shape)
+
+    @property
+    def array(self) -> Array:
+        return self._array
+
+    def upload(self, source: Array) -> None:
+        np.copyto(self._array, source)
+
+    def download(self, out: Array) -> None:
+        np.copyto(out, self._array)
 
 
 class DeviceGraph(Graph):
@@ -347,25 +407,28 @@ class _Run:
         outputs: Mapping[str, DeviceBuffer],
     ) -> None:
         self._graph, self._owner, self._work, self._done = graph, graph.owner, work, done
-        self._kept = work  # a captured graph holds addresses, not the contexts and buffers behind them
-        self._inputs, self._outputs = tuple(inputs.values()), tuple(outputs.values())
-        self._captures = graph.captures  # as it is for these buffers
+        self.work = work  # kept: a captured graph holds addresses, not the contexts and buffers behind them
+        self.inputs, self.outputs = tuple(inputs.values()), tuple(outputs.values())
+        self.captures = graph.captures  # as it is for these buffers
         self._runs = 0
 
     def __call__(self) -> None:
         device, compute = self._owner.device, self._owner.compute
         device.enter()
         try:
-            if self._captures and self._runs == self._graph.runs_before_capture:
+            if self.captures and self._runs == self._graph.runs_before_capture:
                 self._capture(device, compute)
             self._runs += 1
+            for buffer in self.outputs:
+                if buffer.fetched is not None:
+                    device.wait(compute, buffer.fetched)
             device.submit(compute, self._work)
             device.record(self._done, compute)
         except Exception as error:
             raise device.explain(error) from error
-        for buffer in self._inputs:
+        for buffer in self.inputs:
             buffer.read = self._done
-        for buffer in self._outputs:
+        for buffer in self.outputs:
             buffer.written = self._done
 
     def _capture(self, device: Device, compute: Stream) -> None:
@@ -373,8 +436,76 @@ class _Run:
             self._work = device.capture(compute, self._work)
         except Exception as error:  # noqa: BLE001  what cannot be captured can still be run
             self._work = self._graph.uncaptured(self._work, str(error).splitlines()[0][:200])
+            self.captures = False
         else:
             self._owner.note("CUDA graphs", "captured")
+
+
+class _Together(FrameCall):
+    """Copies up, runs and copies down of one frame as one captured graph."""
+
+    def __init__(
+        self,
+        owner: DeviceBackend,
+        uploads: Sequence[DeviceBuffer],
+        runs: Sequence[_Run],
+        fetches: Sequence[DeviceBuffer],
+        beside: Sequence[_Run],
+    ) -> None:
+        self._owner, self._done = owner, owner.device.event()
+        self._uploads, self._fetches = tuple(uploads), tuple(fetches)
+        self._runs, self._beside = tuple(runs), tuple(beside)
+        every = (*runs, *beside)
+        self._read = tuple({id(b): b for run in every for b in run.inputs}.values())
+        self._written = tuple({id(b): b for run in every for b in run.outputs}.values())
+        self._targets = [buffer.pinned for buffer in fetches]
+        self._kept: Work = self._whole
+        self._captured = owner.device.capture(owner.compute, self._kept)
+
+    def __call__(self, landings: Sequence[Buffer | None]) -> None:
+        device, compute = self._owner.device, self._owner.compute
+        device.enter()
+        try:
+            for place, (buffer, landing) in enumerate(zip(self._fetches, landings, strict=True)):
+                target = landing.pinned if isinstance(landing, Landing) else buffer.pinned
+                if target is not self._targets[place]:
+                    self.aim(place, target)
+                if buffer.fetched is not None:
+                    device.wait(compute, buffer.fetched)
+            device.submit(compute, self._captured)
+            device.record(self._done, compute)
+        except Exception as error:
+            raise device.explain(error) from error
+        done = self._done
+        for buffer in self._read:
+            buffer.read = done
+        for buffer in self._written:
+            buffer.written = done
+        for buffer in self._uploads:
+            buffer.written = buffer.staged = done
+        for buffer in self._fetches:
+            buffer.fetched = done
+
+    def aim(self, place: int, target: Pinned) -> None:
+        """Let one of the fetched buffers come down to this memory from now on."""
+        self._owner.device.aim(self._captured, self._fetches[place].memory, target)
+        self._targets[place] = target
+
+    def _whole(self, stream: Stream) -> None:
+        device = self._owner.device
+        for buffer in self._uploads:
+            device.copy_in(buffer.memory, buffer.pinned, stream)
+        for run in self._runs:
+            run.work(stream)
+        device.beside(stream, self._absorb, self._bring)
+
+    def _absorb(self, stream: Stream) -> None:
+        for run in self._beside:
+            run.work(stream)
+
+    def _bring(self, stream: Stream) -> None:
+        for buffer in self._fetches:
+            self._owner.device.copy_out(buffer.memory, buffer.pinned, stream)
 
 
 class DeviceBackend(Backend):
@@ -390,6 +521,7 @@ class DeviceBackend(Backend):
 
     # Every bound graph runs this often before the first frame: once as it is, once to be captured.
     warm_runs: ClassVar[int] = 2
+    overlaps: ClassVar[bool] = True
 
     def __init__(self, *, threads: int | None = None, device: Device | None = None) -> None:
         super().__init__(threads=threads)
@@ -398,6 +530,7 @@ class DeviceBackend(Backend):
         self.device.enter()
         self.upload, self.compute, self.download = (self.device.stream() for _ in range(3))
         self._finished = self.device.event()
+        self._lands = True
         self._notes: dict[str, str] = {}
 
     def note(self, what: str, how: str) -> None:
@@ -422,11 +555,41 @@ class DeviceBackend(Backend):
         check_dtype(self, dtype)
         return DeviceBuffer(self, shape, dtype)
 
+    def landing(self, shape: Sequence[int], dtype: str) -> Buffer | None:
+        return Landing(self.device, shape, dtype) if self._lands else None
+
+    def together(
+        self,
+        uploads: Sequence[Buffer],
+        calls: Sequence[Callable[..., None]],
+        fetches: Sequence[Buffer],
+        beside: Sequence[Callable[..., None]],
+    ) -> FrameCall | None:
+        runs = [[run for run in each if isinstance(run, _Run)] for each in (calls, beside)]
+        if not all(run.captures for each in runs for run in each):
+            return None  # `note` says why
+        up, down = ([_own(buffer) for buffer in each] for each in (uploads, fetches))
+        try:
+            whole = _Together(self, up, runs[0], down, runs[1])
+        except Exception as error:  # noqa: BLE001  each part can still be run
+            self.note("frames", f"launched in parts: {str(error).splitlines()[0][:200]}")
+            return None
+        self.note("frames", "one captured graph each")
+        try:
+            for place, buffer in enumerate(down):
+                whole.aim(place, buffer.pinned)
+        except Exception as error:  # noqa: BLE001  then pictures are copied once more
+            self._lands = False
+            self.note("pictures", f"copied once more on the way out: {str(error).splitlines()[0][:200]}")
+        return whole
+
     def finish(self) -> None:
         try:
             self.device.enter()
-            self.device.record(self._finished, self.compute)
-            self.device.synchronise(self._finished)
+            # Frames that are on their way down are written to memory that is let go of.
+            for stream in (self.compute, self.download):
+                self.device.record(self._finished, stream)
+                self.device.synchronise(self._finished)
         except Exception as error:
             raise self.device.explain(error) from error
 
