@@ -292,6 +292,36 @@ def test_frames_under_way_come_back_in_order(nothing: RemoteDenoiser) -> None:
     assert all(min(each.hop_to_s, each.compute_s, each.hop_back_s) >= 0 for each in times)
 
 
+def test_on_a_gpu_frames_that_wait_are_begun_before_the_last_one_has_come_down(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    movie = frames(40)
+    with_gpu = RemoteDenoiser(DenoiserRequest(str(bundle)), module="support.gpu_process")
+    local = LocalDenoiser(DenoiserRequest(str(bundle), backend="onnxruntime-cpu", threads=1))
+    try:
+        with_gpu.prepare((24, 32), np.uint16, 1)
+        other, outputs, expected = StreamKey("B"), [], []
+        for number, frame in enumerate(movie):
+            meta = FrameMeta(number, time.perf_counter(), other if number in (12, 13, 27) else KEY)
+            outputs += with_gpu.begin(frame, meta)
+            expected += local.push(frame, meta)
+        outputs += [*all_of(with_gpu), *with_gpu.flush()]
+        expected += local.flush()
+        said = with_gpu.describe()["backend"]["pushes"]
+        counters = with_gpu.counters
+    finally:
+        with_gpu.close()
+        local.close()
+    assert (counters.received, counters.emitted, counters.in_flight) == (40, 40, 0)
+    for key in (KEY, other):
+        found, right = ([o for o in each if o.meta.key == key] for each in (outputs, expected))
+        assert [o.meta.number for o in found] == [o.meta.number for o in right]
+        for a, b in zip(found, right, strict=True):
+            np.testing.assert_array_equal(a.frame, b.frame)
+    assert int(said.split(", ")[1].split()[0]) > 0, said
+
+
 def test_more_outputs_than_fit_come_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     held = 3 * SLOTS

@@ -208,6 +208,10 @@ class LazyDevice(Device):
         now = _Now(dict(work.aims) if isinstance(work, _Replay) else {})  # what it is at the launch
         self._put("submit", stream, lambda: work(now))
 
+    def work_left(self) -> int:
+        """Return how many things have not been done."""
+        return sum(len(stream.queue) for stream in self._streams)
+
     def close(self) -> None:
         while any(stream.queue for stream in self._streams):
             self._advance()

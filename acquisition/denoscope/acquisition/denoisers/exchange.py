@@ -2,11 +2,12 @@
 
 ::
 
-    | inputs: IN_FLIGHT frames | outputs: SLOTS frames, each with room for its deviation |
+    | count of frames sent | inputs: IN_FLIGHT frames | outputs: SLOTS frames, each with room for its deviation |
 
 A `QUESTION` is the body of the message that hands over a frame; its pixels lie in an input, which is free again with
 the answer. An `ANSWER` is followed by a `RESULT` for each output, whose pixels lie in a slot that belongs to the
-recording until a later question gives it back.
+recording until a later question gives it back. The count of frames sent is there before the question, so that the
+process knows whether another frame follows at once.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-__all__ = ["ANSWER", "DTYPES", "IN_FLIGHT", "QUESTION", "RESULT", "SLOTS", "STAGES", "Layout", "PushTimes"]
+__all__ = ["ANSWER", "DTYPES", "HEADER", "IN_FLIGHT", "QUESTION", "RESULT", "SLOTS", "STAGES", "Layout", "PushTimes"]
 
 IN_FLIGHT = 3  # frames that are handed over before the answer to the first of them must be there
+HEADER = 64  # bytes before the first input
 SLOTS = 8  # outputs that fit into the memory at once; a flush sends more in several turns
 
 # Input, stream, reason to skip and dtype as their places among the terms sent so far (0 for none), height, width,

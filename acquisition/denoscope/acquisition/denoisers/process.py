@@ -18,7 +18,7 @@ from denoscope.acquisition.processes.child import end_with, speak
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.processes.wire import Message, Wire
 
-from .exchange import ANSWER, DTYPES, QUESTION, RESULT, SLOTS, Layout
+from .exchange import ANSWER, DTYPES, HEADER, QUESTION, RESULT, SLOTS, Layout
 
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised, StreamKey
@@ -39,7 +39,9 @@ class _Server:
         self._wire = wire
         self._make = make
         self._slab = slab
-        self._layout = Layout(0, 0, 0)
+        self._layout = Layout(HEADER, 0, 0)
+        self._taken = 0  # frames
+        self._overlaps = False
         self._denoiser: Any = None
         self._due: deque[Denoised] = deque()
         self._free = list(range(SLOTS))  # the last one is taken first: its memory is in the caches
@@ -98,6 +100,7 @@ class _Server:
 
         asked = DenoiserRequest(**request)
         self._denoiser, self._stages = self._make(asked), asked.stages
+        self._overlaps = hasattr(type(self._denoiser), "overlaps")  # what stands in for one need not
         provenance = self._denoiser.provenance
         return {
             "look_ahead": self._denoiser.look_ahead,
@@ -121,6 +124,7 @@ class _Server:
     def _push(self, message: Message) -> tuple[dict[str, Any], bytes]:
         from denoscope.runtime import FrameMeta, StreamKey
 
+        self._taken += 1
         for term in message.words.get("terms", ()):
             if isinstance(term, list):
                 self._streams[key := StreamKey(*term)] = len(self._terms)
@@ -134,7 +138,10 @@ class _Server:
         frame = self._slab.view(self._layout.input(place), (height, width), terms[dtype])
         meta = FrameMeta(number, received_s, terms[stream], source_index=None if index < 0 else index)
         began_s = time.perf_counter()
-        self._due.extend(self.denoiser.push(frame, meta, skip=terms[skip]))
+        more: dict[str, bool] = {}
+        if self._overlaps and self.denoiser.overlaps:
+            more["ahead"] = bool(self._slab.view(0, (1, 1), np.dtype(np.int64))[0, 0] > self._taken)
+        self._due.extend(self.denoiser.push(frame, meta, skip=terms[skip], **more))
         return self._answer(began_s, time.perf_counter())
 
     def _do_restart(self, key: list[Any], recalibrate: bool) -> tuple[dict[str, Any], bytes]:

@@ -33,7 +33,7 @@ from denoscope.acquisition.processes.child import Child, exit_words
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.runtime import Denoised, DenoscopeError, FrameMeta, StageTimes, StreamCounters, StreamKey
 
-from .exchange import ANSWER, DTYPES, IN_FLIGHT, QUESTION, RESULT, SLOTS, Layout, PushTimes
+from .exchange import ANSWER, DTYPES, HEADER, IN_FLIGHT, QUESTION, RESULT, SLOTS, Layout, PushTimes
 from .local import UNKNOWN
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RemoteDenoiser"]
 
+_COUNT = np.dtype(np.int64)
 _MODULE = "denoscope.acquisition.denoisers.process"
 _OPEN_S = 900.0  # building an engine for a new frame size takes minutes
 _LOOK_EVERY_S = 0.25
@@ -115,7 +116,7 @@ class RemoteDenoiser:
         self._asked: deque[_Asked] = deque()
         self._hangs = False
         self._closed = threading.Event()
-        self._layout = Layout(0, 0, 0)
+        self._layout = Layout(HEADER, 0, 0)
         self._slots: list[_Slot] = []
         self._held: list[_Slot] = []  # whose outputs were handed out and not given back yet
         self._pushed = 0
@@ -216,6 +217,7 @@ class RemoteDenoiser:
             -1 if meta.source_index is None else meta.source_index,
             meta.t_received_s - self._apart_s,
         )
+        self._slab.view(0, (1, 1), _COUNT)[0, 0] = self._pushed  # before the question: see `exchange`
         self._send({"terms": new} if new else None, body, _Asked(patience_s, sent_s, frame=True))
         return self._hand_out()
 

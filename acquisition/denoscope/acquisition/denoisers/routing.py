@@ -259,6 +259,7 @@ class Router:
         self._spares = [first]
         self._another = another
         self._streams: dict[StreamKey, Stream] = {}
+        self._left: Stream | None = None  # with an output under way
         self._retired = StreamCounters(0, 0, {}, 0)
         self._retired_guard = GuardFinding()
 
@@ -304,13 +305,22 @@ class Router:
         for stream in self._spares:
             stream.prepare(shape, dtype)
 
-    def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
-        """Take one frame of the stream ``meta.key``; return the outputs that are due in it."""
+    @property
+    def overlaps(self) -> bool:
+        """True where a frame may go up while the one before is being computed."""
+        return any(stream.overlaps for stream in (*self._streams.values(), *self._spares[:1]))
+
+    def push(
+        self, frame: Any, meta: FrameMeta, *, skip: str | None = None, ahead: bool = False
+    ) -> list[Denoised]:
+        """Take one frame of the stream ``meta.key``; return the outputs that are due in it, see `Stream.push`."""
         stream = self._streams.get(meta.key)
         if stream is None:
             stream = self._spares.pop(0) if self._spares else self._another()
             self._streams[meta.key] = stream
-        return stream.push(frame, meta, skip=skip)
+        left, self._left = self._left, stream if ahead else None
+        others = left.collect() if left is not None and left is not stream else []
+        return others + stream.push(frame, meta, skip=skip, ahead=ahead)
 
     def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
         """Finish what the stream holds, so that no frame after this meets one from before.
@@ -326,6 +336,8 @@ class Router:
         if stream is None:
             return []
         outputs = stream.flush()
+        if self._left is stream:
+            self._left = None
         if recalibrate:
             self._retire(stream)
             self._streams[key] = self._another()
@@ -346,6 +358,7 @@ class Router:
 
     def flush(self) -> list[Denoised]:
         """Return the outputs of all frames still held."""
+        self._left = None
         return [output for stream in self._streams.values() for output in stream.flush()]
 
     def close(self) -> None:

@@ -59,7 +59,10 @@ class Buffer(ABC):
         self.upload(np.zeros(self.shape, np.float32))
 
     def fetch(self, to: Buffer | None = None) -> None:  # noqa: B027  memory that the processor reads is there already
-        """Begin to copy the buffer to a `Backend.landing`, None for `staging`; return at once."""
+        """Begin to copy the buffer to a `Backend.landing`, None for `staging`; return at once.
+
+        `arrive` must be called before a run writes to the buffer again.
+        """
 
     def arrive(self) -> None:  # noqa: B027
         """Return when what the last `fetch` began is done."""

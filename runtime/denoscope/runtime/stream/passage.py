@@ -141,7 +141,7 @@ class Passage:
 
     def _advance(self, bound: Bound, step: Step[Entry], turn: Turn) -> None:
         """Emit or drop the centre that became due, then absorb the frame that leaves the window."""
-        centre, rotation = step.centre, step.rotation
+        centre, rotation, begun = step.centre, step.rotation, False
         # Frames that are encoded anew have been returned already.
         if centre is not None and (self.last_due is None or centre.meta.number > self.last_due):
             self.last_due = due = centre.meta.number
@@ -150,6 +150,7 @@ class Passage:
                 skip = "warm-up"
             if skip is None:
                 self._begin(bound, centre, rotation, turn)
+                begun = True
             else:
                 self._accounts.drop(skip)
         if step.leaving:
@@ -162,7 +163,7 @@ class Passage:
             elif oldest.cells is not None:
                 self._sides.leave(oldest.cells)
             self._accounts.seconds.remember += perf_counter() - started
-        self.finish(turn, leave=_UNDER_WAY if turn.ahead else 0)
+        self.finish(turn, leave=_UNDER_WAY if turn.ahead and begun else 0)
 
     def _begin(self, bound: Bound, centre: Entry, rotation: int, turn: Turn) -> None:
         """Begin an output, after those whose place it takes were waited for."""

@@ -187,6 +187,11 @@ class Stream:
         return {**info, "pushes": said}
 
     @property
+    def overlaps(self) -> bool:
+        """True where `push` with `ahead` begins a frame before the output of the one before has come down."""
+        return self._binder.now is not None and self._binder.now.window.overlaps
+
+    @property
     def intensity(self) -> Intensity | None:
         """The transform; None until it has been estimated. A `provisional` one may still be refined."""
         return self._learned.intensity

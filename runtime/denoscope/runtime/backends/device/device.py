@@ -5,7 +5,7 @@ the next frame overlaps the work that is left of this one. Events keep the order
 
 - an upload waits for the last run that reads the buffer, and the runs after it wait for the upload;
 - a download waits for the run that wrote the buffer, and the host waits for the download when it wants the picture;
-- a run waits for the download of what it writes;
+- a run does not wait for the download of what it writes: whoever fetched it has waited for it (`BoundWindow.side`);
 - runs follow each other on their one stream.
 
 What a frame needs can be one captured graph (`DeviceBackend.together`), with its copies up and down inside.
@@ -419,9 +419,6 @@ class _Run:
             if self.captures and self._runs == self._graph.runs_before_capture:
                 self._capture(device, compute)
             self._runs += 1
-            for buffer in self.outputs:
-                if buffer.fetched is not None:
-                    device.wait(compute, buffer.fetched)
             device.submit(compute, self._work)
             device.record(self._done, compute)
         except Exception as error:
@@ -470,8 +467,6 @@ class _Together(FrameCall):
                 target = landing.pinned if isinstance(landing, Landing) else buffer.pinned
                 if target is not self._targets[place]:
                     self.aim(place, target)
-                if buffer.fetched is not None:
-                    device.wait(compute, buffer.fetched)
             device.submit(compute, self._captured)
             device.record(self._done, compute)
         except Exception as error:
