@@ -120,7 +120,9 @@ def test_frames_of_another_kind(kind: Any, moving: Bundle) -> None:
     both(kind, moving, frames, EVERY, intensity=CAMERA, light=False)
 
 
-def lit(count: int, photons: float, gain: float, shape: tuple[int, int] = (64, 64)) -> list[tuple[int, Frame]]:
+def lit(
+    count: int, photons: float, gain: float, shape: tuple[int, int] = (64, 64)
+) -> list[tuple[int, Frame]]:
     rng = np.random.default_rng(3)
     scene = photons * (1 + np.add.outer(np.sin(np.arange(shape[0]) / 5), np.cos(np.arange(shape[1]) / 7)) / 3)
     return [(n, (100 + gain * rng.poisson(scene)).astype(np.uint16)) for n in range(count)]
@@ -143,7 +145,10 @@ def test_few_photons_are_rounded_once(kind: Any, still: Bundle) -> None:
     """Pictures of a few counts are converted once more with the light that they lack, after the next was begun."""
     frames = lit(70, 0.4, 2.0)
     for n in range(40, 70):
-        frames[n] = (n, (100 + 2.0 * np.random.default_rng(n).poisson(0.4 + 0.02 * (n - 40), (64, 64))).astype(np.uint16))
+        frames[n] = (
+            n,
+            (100 + 2.0 * np.random.default_rng(n).poisson(0.4 + 0.02 * (n - 40), (64, 64))).astype(np.uint16),
+        )
     converted = []
     with pytest.MonkeyPatch.context() as patch:
         true = BoundWindow.convert_again
@@ -228,7 +233,10 @@ def test_where_copies_cannot_be_aimed_pictures_are_copied_once_more(moving: Bund
         assert "copied once more" in stream.backend_info["pictures"]
     with CudaOnHost() as backend, Stream(moving, backend, intensity=CAMERA, light=False) as stream:
         assert_the_same(found, play(stream, movie(20), EVERY))
-        assert stream.backend_info["pushes"] == "15 of 20 as one call, 15 begun while the one before was under way"
+        assert (
+            stream.backend_info["pushes"]
+            == "15 of 20 as one call, 15 begun while the one before was under way"
+        )
 
 
 # -- each wait is needed
@@ -264,8 +272,9 @@ def test_without_any_one_wait_a_picture_is_wrong(
     moving: Bundle, monkeypatch: pytest.MonkeyPatch, name: str, line: int
 ) -> None:
     for method in ("wait", "synchronise"):
+        true = getattr(LazyDevice, method)
 
-        def forgetful(self: LazyDevice, *given: Any, _true: Any = getattr(LazyDevice, method)) -> None:
+        def forgetful(self: LazyDevice, *given: Any, _true: Any = true) -> None:
             caller = sys._getframe(1)
             if caller.f_code.co_filename != device_module.__file__ or caller.f_lineno != line:
                 _true(self, *given)
@@ -306,7 +315,10 @@ def test_without_waiting_for_the_side_of_the_window_a_picture_is_wrong(
         right = play(stream, frames, lambda _: False)
     wrong = 0
     for seed in range(6):
-        with CudaOnHost(seed=seed) as backend, Stream(moving, backend, intensity=CAMERA, light=False) as stream:
+        with (
+            CudaOnHost(seed=seed) as backend,
+            Stream(moving, backend, intensity=CAMERA, light=False) as stream,
+        ):
             try:
                 assert_the_same(play(stream, frames, EVERY), right)
             except (AssertionError, NotFinite):

@@ -63,7 +63,9 @@ class _Replay:
     def __call__(self, stream: _Stream) -> None:
         self._device.counts["replay"] += 1
         alive = self._work()
-        assert alive is not None, "what was captured has been freed: a real GPU would read what lies there now"
+        assert alive is not None, (
+            "what was captured has been freed: a real GPU would read what lies there now"
+        )
         alive(stream)
 
 

@@ -15,7 +15,18 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-__all__ = ["ANSWER", "DTYPES", "HEADER", "IN_FLIGHT", "QUESTION", "RESULT", "SLOTS", "STAGES", "Layout", "PushTimes"]
+__all__ = [
+    "ANSWER",
+    "DTYPES",
+    "HEADER",
+    "IN_FLIGHT",
+    "QUESTION",
+    "RESULT",
+    "SLOTS",
+    "STAGES",
+    "Layout",
+    "PushTimes",
+]
 
 IN_FLIGHT = 3  # frames that are handed over before the answer to the first of them must be there
 HEADER = 64  # bytes before the first input

@@ -15,7 +15,16 @@ from denoscope.runtime.errors import InvalidInput
 if TYPE_CHECKING:
     from denoscope.runtime.bundle.bundle import Bundle
 
-__all__ = ["Backend", "Buffer", "FrameCall", "Graph", "HostBuffer", "check_dtype", "check_names", "default_threads"]
+__all__ = [
+    "Backend",
+    "Buffer",
+    "FrameCall",
+    "Graph",
+    "HostBuffer",
+    "check_dtype",
+    "check_names",
+    "default_threads",
+]
 
 Array = npt.NDArray[Any]
 

@@ -104,7 +104,9 @@ class Guard:
 
     def __init__(self) -> None:
         self._samples: dict[int, Sample] = {}
-        self._ahead: deque[tuple[int, int, Sample]] = deque()  # seen while an output before them was under way
+        self._ahead: deque[tuple[int, int, Sample]] = (
+            deque()
+        )  # seen while an output before them was under way
         self.seen = 0
         """Count of measured frames that were seen."""
         self._checked = self._off = 0

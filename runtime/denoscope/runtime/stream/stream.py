@@ -183,7 +183,9 @@ class Stream:
         if bound is None or not bound.window.overlaps:
             return info
         whole, made = bound.window.whole, bound.window.made
-        said = f"{whole} of {made} as one call, {self._passage.ahead} begun while the one before was under way"
+        said = (
+            f"{whole} of {made} as one call, {self._passage.ahead} begun while the one before was under way"
+        )
         return {**info, "pushes": said}
 
     @property
@@ -243,7 +245,9 @@ class Stream:
     def counters(self) -> StreamCounters:
         """Counts of the pushed frames: denoised, dropped and held."""
         passage = self._passage
-        in_flight = passage.ring.waiting + len(passage.under_way) + len(self._intake.held) + self._holes.waiting
+        in_flight = (
+            passage.ring.waiting + len(passage.under_way) + len(self._intake.held) + self._holes.waiting
+        )
         return self._accounts.counters(in_flight)
 
     @property

@@ -286,7 +286,9 @@ class BoundWindow:
                 self._empty.add(slot)
 
     def _bind_encode(self, graph: Graph, slot: Port, side: int) -> Call:
-        inputs = self._picture.inputs(side) | {"noise": self._numbers.noise.buffer} | self._numbers.from_counts()
+        inputs = (
+            self._picture.inputs(side) | {"noise": self._numbers.noise.buffer} | self._numbers.from_counts()
+        )
         return graph.bind(wanted(graph, inputs), {"features": slot.buffer})
 
     def _bind_fuse(self, graph: Graph, window: int, rotation: int, now: int) -> Call:
@@ -314,7 +316,11 @@ class BoundWindow:
         for side in range(self._sides):
             for rotation in range(size):
                 slot = (rotation - 1) % size
-                calls = [self._encode[side][slot], *self._flows.calls[slot : slot + 1], self._fuse[side][rotation]]
+                calls = [
+                    self._encode[side][slot],
+                    *self._flows.calls[slot : slot + 1],
+                    self._fuse[side][rotation],
+                ]
                 absorbs = self._memory.absorbs(side, rotation)
                 whole = self._backend.together(
                     self._picture.uploads(side), calls, self._picture.fetches(side), absorbs
