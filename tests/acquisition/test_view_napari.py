@@ -238,7 +238,12 @@ def test_manifest() -> None:
     )
     manifest.validate_imports()
     assert manifest.name == "denoscope"
-    assert [widget.display_name for widget in manifest.contributions.widgets or []] == ["Live"]
+    assert [widget.display_name for widget in manifest.contributions.widgets or []] == [
+        "Live",
+        "Denoise a movie",
+    ]
+    (menu,) = (manifest.contributions.menus or {})["napari/layers/filter"]
+    assert menu.command == "denoscope.denoise"
     (point,) = (each for each in entry_points(group="napari.manifest") if each.name == "denoscope")
     assert point.value == "denoscope.acquisition.view:napari.yaml"
 

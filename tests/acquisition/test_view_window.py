@@ -80,6 +80,22 @@ def test_page(movie: Path, bundle: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "run" / "raw.tif"), tifffile.imread(movie))
 
 
+def test_recorded_movie_in_a_fresh_napari(bundle: Path, movie: Path, tmp_path: Path) -> None:
+    own = tmp_path / "movie.tif"
+    shutil.copy(movie, own)
+    driver = [sys.executable, ROOT / "tests" / "acquisition" / "view_movie_driver.py"]
+    done = subprocess.run(
+        [*driver, own, bundle, tmp_path / "window.png"],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(tifffile.imread(tmp_path / "layer_denoised.ome.tif")) == 40
+
+
 @pytest.mark.micromanager
 def test_command_of_the_page(tmp_path: Path) -> None:
     pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")

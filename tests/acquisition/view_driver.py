@@ -27,7 +27,7 @@ def until(met: Callable[[], Any], timeout_s: float = 200.0) -> None:
 
 def main() -> None:
     page, movie, bundle, output, regions, picture = sys.argv[1:]
-    (script,) = re.findall(r"```python\n(.*?)```", Path(page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    script, *_ = re.findall(r"```python\n(.*?)```", Path(page).read_text(encoding="utf-8"), flags=re.DOTALL)
     napari.run = lambda: None
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(script, names)

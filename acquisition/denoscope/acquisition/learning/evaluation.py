@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from denoscope.acquisition.results import LightBudget
     from denoscope.runtime import Bundle
-    from denoscope.train.evaluation.records import MovieRecord, PairRecord
+    from denoscope.train.evaluation.records import MovieRecord, PairRecord, Verdict
     from denoscope.train.evaluation.tables import ResultTable
 
-__all__ = ["EvaluationListener", "evaluate"]
+__all__ = ["EvaluationListener", "evaluate", "reasons"]
 
 _CALIBRATED = 32  # frames, as many as a stream estimates the noise from
 
@@ -330,3 +330,12 @@ class _Run:
         self._stems.append(stem)
         times = self._stems.count(stem)
         return stem if times == 1 else f"{stem}_{times}"
+
+
+def reasons(verdicts: Sequence[Verdict]) -> str:
+    """Return why something has to be looked at and what to do, or why nothing has."""
+    serious = [v for v in verdicts if v.level != "fine"]
+    if serious:
+        return "\n".join(f"{v.why} {v.todo}" for v in serious)
+    told = ("structure", "activity", "objects")
+    return " ".join(v.why for v in verdicts if v.about in told)

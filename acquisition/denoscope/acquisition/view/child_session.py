@@ -1,4 +1,4 @@
-"""The dock's end of the session that it starts in a process of its own."""
+"""A dock's end of the session, or the job, that it starts in a process of its own."""
 
 from __future__ import annotations
 
@@ -24,13 +24,23 @@ class ChildSession:
     ----------
     settings
         Of the session, as for `denoscope.acquisition.make_settings`.
+    module, what, left
+        What the process runs, what it is called, and what it leaves behind when it dies.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        module: str = _MODULE,
+        what: str = "session",
+        left: str = "What it had received is on disk",
+    ) -> None:
         self.slab = Slab()
+        self._what, self._left = what, left
         self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._child = Child(_MODULE, name="denoscope-session", slab=self.slab)
-        self._listens = threading.Thread(target=self._listen, name="denoscope-session", daemon=True)
+        self._child = Child(module, name=f"denoscope-{what}", slab=self.slab)
+        self._listens = threading.Thread(target=self._listen, name=f"denoscope-{what}", daemon=True)
         self._listens.start()
         self._child.tell(dict(settings))  # where it ended at once, `poll` says why
 
@@ -50,6 +60,10 @@ class ChildSession:
         except queue.Empty:
             return None
 
+    def tell(self, **words: Any) -> None:
+        """Send it a message; one that is gone takes none."""
+        self._child.tell(words)
+
     def close(self) -> None:
         """Let go of a session that has ended."""
         with suppress(subprocess.TimeoutExpired):
@@ -66,5 +80,5 @@ class ChildSession:
             return
         lines = self._child.last_words()
         said = f", saying: {lines[-1]}" if lines else ""
-        words = f"The session's process {exit_words(self._child.poll())}{said}"
-        self._events.put({"event": "failed", "message": f"{words}. What it had received is on disk."})
+        words = f"The {self._what}'s process {exit_words(self._child.poll())}{said}"
+        self._events.put({"event": "failed", "message": f"{words}. {self._left}."})

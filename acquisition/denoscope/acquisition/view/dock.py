@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -16,12 +15,10 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QFrame,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
     QPushButton,
     QScrollArea,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -34,6 +31,7 @@ from denoscope.runtime import DenoscopeError, list_bundles
 from .board import Board
 from .child_session import ChildSession
 from .display import Display, add_docks
+from .form import row, with_button
 
 __all__ = ["LiveDock"]
 
@@ -128,13 +126,13 @@ class LiveDock(QWidget):
         scrolled.setFrameShape(QFrame.Shape.NoFrame)
         scrolled.setMinimumHeight(_LINES * self.words.fontMetrics().lineSpacing())
         form = QFormLayout()
-        form.addRow("Camera", _with_button(self.core, self._browse_core))
-        form.addRow("Bundle", _with_button(self.bundle, self._browse_bundle))
-        form.addRow("Run folder", _with_button(self.output, self._browse_output))
+        form.addRow("Camera", with_button(self.core, self._browse_core))
+        form.addRow("Bundle", with_button(self.bundle, self._browse_bundle))
+        form.addRow("Run folder", with_button(self.output, self._browse_output))
         form.addRow("Look-ahead", self.look_ahead)
-        form.addRow("Regions", _with_button(self.regions, self._browse_regions))
-        form.addRow("Save as", _row(self.format, self.std))
-        form.addRow("Adapters", _with_button(self.mm_dir, self._browse_mm_dir))
+        form.addRow("Regions", with_button(self.regions, self._browse_regions))
+        form.addRow("Save as", row(self.format, self.std))
+        form.addRow("Adapters", with_button(self.mm_dir, self._browse_mm_dir))
         form.addRow("Frames/s", self.fps)
         form.addRow("Seconds", self.seconds)
         layout = QVBoxLayout(self)
@@ -229,21 +227,3 @@ class LiveDock(QWidget):
         self.words.setText(words)
         self.start.setEnabled(True)
         self._suggest_output()
-
-
-def _with_button(field: QWidget, on_click: Callable[[], None]) -> QWidget:
-    """Return a row of the form: a field, and a button that opens a dialog for it."""
-    button = QToolButton()
-    button.setText("…")
-    button.clicked.connect(on_click)
-    return _row(field, button)
-
-
-def _row(field: QWidget, *more: QWidget) -> QWidget:
-    row = QWidget()
-    layout = QHBoxLayout(row)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.addWidget(field, 1)
-    for widget in more:
-        layout.addWidget(widget)
-    return row

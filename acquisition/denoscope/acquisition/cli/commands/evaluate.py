@@ -22,7 +22,7 @@ from denoscope.runtime import counted
 
 if TYPE_CHECKING:
     from denoscope.acquisition.learning.results import Evaluation
-    from denoscope.train.evaluation.records import MovieRecord, PairRecord, Verdict
+    from denoscope.train.evaluation.records import MovieRecord, PairRecord
     from denoscope.train.evaluation.tables import ResultTable
 
 __all__ = ["evaluate"]
@@ -180,6 +180,7 @@ def _print_verdicts(shell: Shell, record: PairRecord | MovieRecord) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from denoscope.acquisition.learning.evaluation import reasons
     from denoscope.train.evaluation.records import PairRecord
 
     table = Table(title=record.movie, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -196,17 +197,8 @@ def _print_verdicts(shell: Shell, record: PairRecord | MovieRecord) -> None:
         for result in record.methods:
             if result.verdict is not None:
                 speed = "" if not result.frame_s else f" {1 / result.frame_s:.0f} frames/s here."
-                row(result.method, result.verdict, _reasons(result.verdicts) + speed)
+                row(result.method, result.verdict, reasons(result.verdicts) + speed)
     Console(file=shell.stream).print(table)
-
-
-def _reasons(verdicts: Sequence[Verdict]) -> str:
-    """Return why something has to be looked at and what to do, or why nothing has."""
-    serious = [v for v in verdicts if v.level != "fine"]
-    if serious:
-        return "\n".join(f"{v.why} {v.todo}" for v in serious)
-    told = ("structure", "activity", "objects")
-    return " ".join(v.why for v in verdicts if v.about in told)
 
 
 def _print_table(shell: Shell, table: ResultTable) -> None:
