@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
-from denoscope.export import OPSET, export_bundle, load_network
+from denoscope.export import OPSET, export_bundle, export_graphs, load_network
 from denoscope.runtime import Bundle, FrameMeta, Stream
 from denoscope.train import (
     CameraSettings,
@@ -54,6 +54,27 @@ def test_graphs_are_self_contained_and_recent(graphs: dict[str, bytes]) -> None:
         assert {o.domain: o.version for o in model.opset_import}[""] >= OPSET
         assert all(t.data_location != onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
         assert b"/site-packages/" not in data
+
+
+def test_graphs_hold_no_operator_that_changes_nothing(graphs: dict[str, bytes]) -> None:
+    for data in graphs.values():
+        graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(data)).graph
+        types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input)}
+        ones = [t.name for t in graph.initializer if not t.dims and onnx.numpy_helper.to_array(t) == 1]
+        assert not [n for n in graph.node if n.op_type == "Cast" and types[n.input[0]] == n.attribute[0].i]
+        assert not [n for n in graph.node if n.op_type == "Mul" and set(n.input) & set(ones)]
+        used = {name for node in graph.node for name in node.input}
+        assert {t.name for t in graph.initializer} <= used
+
+
+def test_a_network_that_branches_on_values_is_refused(
+    network: LiveNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recorded run would keep the branch that the example took, for every movie."""
+    encode = LiveNet.encode
+    monkeypatch.setattr(LiveNet, "encode", lambda net, z, noise: encode(net, z if z.max() > 0 else -z, noise))
+    with pytest.raises(RuntimeError, match=r"without that branch, .*test_export"):
+        export_graphs(network)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (36, 52), (64, 24)])

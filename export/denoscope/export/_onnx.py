@@ -6,12 +6,13 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from denoscope.export._split import AnyNetwork, split
@@ -20,7 +21,6 @@ from denoscope.runtime.motion.field import KNOTS
 __all__ = ["OPSET", "export_graphs"]
 
 OPSET = 20
-_RESERVED = "output::"  # the exporter names inner values after operators, and one of them is `mean`
 _EXAMPLE = (48, 64)  # frame size the exporter traces with; the graphs take any multiple of the stride
 
 
@@ -46,10 +46,9 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
     parts = split(network, flow)
     height, width = _EXAMPLE
     h, w = height // parts.scale, width // parts.scale
-    rows, columns = torch.export.Dim("rows", min=4), torch.export.Dim("columns", min=4)
 
-    def free(scale: int) -> dict[int, Any]:
-        return {2: parts.stride // scale * rows, 3: parts.stride // scale * columns}
+    def free(scale: int) -> dict[int, str]:
+        return {2: _times(parts.stride // scale, "rows"), 3: _times(parts.stride // scale, "columns")}
 
     frame = _Input("frame", torch.zeros(1, 1, height, width), free(1))
     noise = _Input("noise", torch.tensor([0.1, 0.1]))
@@ -73,7 +72,6 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
             parts.motion,
             [of_frame("features_a"), of_frame("features_b"), noise],
             {"flow": free(parts.flow_scale)},
-            traced=True,
         )
         grid = (height // parts.flow_scale, width // parts.flow_scale)
         window.append(
@@ -83,20 +81,17 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
             ]
         )
     # What is made by sampling may be larger or smaller than what is sampled: a frame, or the scene.
-    made_rows, made_columns = torch.export.Dim("made_rows", min=4), torch.export.Dim("made_columns", min=4)
     at = [
         _Input("places", torch.zeros(1, 2, KNOTS, KNOTS)),
-        _Input("rows", torch.zeros(1, 1, height, KNOTS), {2: parts.stride * made_rows}),
-        _Input("columns", torch.zeros(1, 1, KNOTS, width), {3: parts.stride * made_columns}),
+        _Input("rows", torch.zeros(1, 1, height, KNOTS), {2: _times(parts.stride, "made_rows")}),
+        _Input("columns", torch.zeros(1, 1, KNOTS, width), {3: _times(parts.stride, "made_columns")}),
     ]
     of_cells = parts.stride // parts.scale
-    made = {2: of_cells * made_rows, 3: of_cells * made_columns}
+    made = {2: _times(of_cells, "made_rows"), 3: _times(of_cells, "made_columns")}
     if parts.align is not None:
-        graphs["align.onnx"] = _export(
-            parts.align, [of_frame("features"), *at], {"aligned": made}, traced=True
-        )
+        graphs["align.onnx"] = _export(parts.align, [of_frame("features"), *at], {"aligned": made})
     if parts.recall is not None:
-        graphs["recall.onnx"] = _export(parts.recall, [memory, *at], {"recalled": made}, traced=True)
+        graphs["recall.onnx"] = _export(parts.recall, [memory, *at], {"recalled": made})
     window.append(valid)
     if parts.remember is not None:
         graphs["remember.onnx"] = _export(
@@ -109,8 +104,13 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
     if parts.uses_noise:
         window.append(noise)
     results = {name: free(1) for name in (["mean", "std"] if parts.predicts_std else ["mean"])}
-    graphs["fuse.onnx"] = _export(parts.fuse, window, results, traced=parts.motion is not None)
+    graphs["fuse.onnx"] = _export(parts.fuse, window, results)
     return graphs
+
+
+def _times(factor: int, size: str) -> str:
+    """Return the name of a free size that is a multiple of another, as engines and people read it in a graph."""
+    return size if factor == 1 else f"{factor}*{size}"
 
 
 @dataclass(frozen=True)
@@ -119,21 +119,18 @@ class _Input:
 
     name: str
     example: Tensor
-    free: dict[int, Any] | None = None
+    free: dict[int, str] | None = None
 
 
 def _export(
     module: nn.Module,
     arguments: Sequence[_Input | list[_Input]],
-    outputs: Mapping[str, dict[int, Any]],
-    *,
-    traced: bool = False,
+    outputs: Mapping[str, dict[int, str]],
 ) -> bytes:
     groups = (argument if isinstance(argument, list) else [argument] for argument in arguments)
     inputs = [i for group in groups for i in group]
     with _quiet():
-        write = _written_from_trace if traced else _written
-        model = write(module.eval(), arguments, inputs, outputs)
+        model = _written(module.eval(), arguments, inputs, outputs)
     for opset in model.opset_import:
         if opset.domain == "" and opset.version < OPSET:
             raise RuntimeError(f"The exporter wrote opset {opset.version}; {OPSET} or later is required.")
@@ -147,6 +144,7 @@ def _export(
     for value, example, free in zip(model.graph.output, examples, outputs.values(), strict=True):
         _declare_shape(value, example.shape, free)
     _share_constants(model)
+    _drop_what_changes_nothing(model)
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
@@ -165,34 +163,11 @@ def _written(
     inputs: Sequence[_Input],
     outputs: Iterable[str],
 ) -> onnx.ModelProto:
-    program = torch.onnx.export(
-        module,
-        _each(arguments, "example"),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=[i.name for i in inputs],
-        output_names=[_RESERVED + name for name in outputs],
-        dynamic_shapes=_each(arguments, "free"),
-        optimize=True,
-        verbose=False,
-    )
-    assert program is not None
-    model: onnx.ModelProto = program.model_proto
-    _free_output_names(model)
-    return model
+    """Record one run of a module and write it as a graph.
 
-
-def _written_from_trace(
-    module: nn.Module,
-    arguments: Sequence[_Input | list[_Input]],
-    inputs: Sequence[_Input],
-    outputs: Iterable[str],
-) -> onnx.ModelProto:
-    """Export a graph that estimates or follows motion from a recorded run.
-
-    The other way computes with sizes as symbols, again for every operator and in several passes: minutes
-    where this one takes seconds (decision 0009). A recorded run has one path, so this is for modules
-    that do not branch on values or sizes.
+    The torch exporter that has replaced this one computes with sizes as symbols, again for every operator and in
+    several passes: seconds to minutes where this one takes a tenth of a second for an equal graph (decisions 0009 and
+    0071). A recorded run has one path, so modules must not branch on values or sizes.
     """
     buffer = io.BytesIO()
     torch.onnx.export(
@@ -203,42 +178,21 @@ def _written_from_trace(
         opset_version=OPSET,
         input_names=[i.name for i in inputs],
         output_names=list(outputs),
-        dynamic_axes={
-            i.name: {axis: str(size.__name__) for axis, size in i.free.items()}
-            for i in inputs
-            if i.free is not None
-        },
+        dynamic_axes={i.name: i.free for i in inputs if i.free is not None},
     )
     return onnx.load_model_from_string(buffer.getvalue())
 
 
-def _declare_shape(value: onnx.ValueInfoProto, shape: Sequence[int], free: dict[int, Any]) -> None:
+def _declare_shape(value: onnx.ValueInfoProto, shape: Sequence[int], free: dict[int, str]) -> None:
     """Name each size of an output, or give its number; exporters leave some of them nameless and free."""
     tensor = value.type.tensor_type
     tensor.ClearField("shape")
     for axis, size in enumerate(shape):
         dim = tensor.shape.dim.add()
         if axis in free:
-            dim.dim_param = str(free[axis].__name__)
+            dim.dim_param = free[axis]
         else:
             dim.dim_value = size
-
-
-def _free_output_names(model: onnx.ModelProto) -> None:
-    """Give the outputs their public names, and inner values that have one of those another."""
-    public = {o.name.removeprefix(_RESERVED) for o in model.graph.output}
-
-    def renamed(name: str) -> str:
-        return name.removeprefix(_RESERVED) if name.startswith(_RESERVED) else f"inner::{name}"
-
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                if name in public or name.startswith(_RESERVED):
-                    names[index] = renamed(name)
-    for value in [*model.graph.value_info, *model.graph.output, *model.graph.initializer]:
-        if value.name in public or value.name.startswith(_RESERVED):
-            value.name = renamed(value.name)
 
 
 def _share_constants(model: onnx.ModelProto) -> None:
@@ -262,6 +216,47 @@ def _share_constants(model: onnx.ModelProto) -> None:
     model.graph.node.extend(kept)
 
 
+def _drop_what_changes_nothing(model: onnx.ModelProto) -> None:
+    """Remove casts of a value to the type that it has, and products with the number 1."""
+    typed = onnx.shape_inference.infer_shapes(model).graph
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*typed.value_info, *typed.input, *typed.output)
+    }
+    ones = {
+        tensor.name
+        for tensor in model.graph.initializer
+        if not tensor.dims and numpy_helper.to_array(tensor) == 1
+    }
+    public = {o.name for o in model.graph.output}
+    same: dict[str, str] = {}
+    kept = []
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = same.get(name, name)
+        source = _unchanged(node, types, ones)
+        if source is None or node.output[0] in public:
+            kept.append(node)
+        else:
+            same[node.output[0]] = source
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constants)
+
+
+def _unchanged(node: onnx.NodeProto, types: Mapping[str, int], ones: Collection[str]) -> str | None:
+    """Return the input that a node hands on as it is, or None where the node computes something."""
+    if node.op_type == "Cast" and types.get(node.input[0]) == node.attribute[0].i:
+        return str(node.input[0])
+    if node.op_type == "Mul":
+        a, b = node.input
+        return str(a) if b in ones else str(b) if a in ones else None
+    return None
+
+
 def _strip(model: onnx.ModelProto) -> None:
     """Remove the exporter's notes (source paths, stack traces), which are of no use in a bundle."""
     for node in model.graph.node:
@@ -280,13 +275,19 @@ def _strip(model: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress notes off the user's screen; errors are raised all the same."""
+    """Keep the exporter's notes off the user's screen; errors are raised all the same, and so are lost branches."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(record=True) as branches, contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
+            warnings.filterwarnings("always", "Converting a tensor to a Python", torch.jit.TracerWarning)
             yield
     finally:
         logger.setLevel(level)
+    if branches:
+        raise RuntimeError(
+            "A part of the network takes one way or another by the values of a tensor, and a graph has one way: write "
+            f"it without that branch, {branches[0].filename}:{branches[0].lineno}."
+        )
