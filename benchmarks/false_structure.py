@@ -1,17 +1,21 @@
 """Does a bundle show what is not there? Noise alone, and movies whose frames are shuffled in time.
 
-    python benchmarks/false_structure.py DATA [BUNDLE ...] --output DIR [--frames 200] [--edge 96]
+    python benchmarks/false_structure.py DATA [BUNDLE ...] --output DIR [--frames 120] [--edge 96]
 
 In noise alone, whatever is seen is invented. In a shuffled movie no frame says anything about the next, and cells light
-up and go out at random. An error beyond four predicted deviations there has two possible causes, which are told apart:
+up and go out at random. What an error consists of is told apart by a fit of all errors of a movie by least squares:
 
-- *smoothed*: light of other frames or of neighbouring pixels is shown. Then the error follows the difference between
-  the truth there and here. `explained` is the share of the squared error that such differences explain, over time
-  (mean of seven frames, mean of the movie), over space (a Gaussian of one pixel), and both.
-- *invented*: structure that the truth has nowhere near. It is what stays unexplained; in quiet pixels, where the truth
-  varies by less than half of the predicted deviation, time explains nothing.
+- *lost in time*, *lost in space*: light of other frames or of neighbouring pixels is shown. Then the error follows the
+  truth there minus the truth here (means of 7, 31 and all frames; Gaussians of 1, 3 and 8 pixels of these).
+- *kept noise*: the error follows the noise of the raw frames, averaged in the same ways. An average of the whole movie
+  keeps the same noise in every frame, which looks like a fixed texture.
+- *rest*: what no such average explains, in which anything invented would be.
 
-Prints both for every movie, as recorded and shuffled, writes DIR/false-structure.json and draws the spectra over space
+`deviation_too_small` is the factor that makes 68 % of the truth lie inside the deviation; `above_4_where_true` counts
+again with it. `mean_over_raw_mean` compares the mean over time of the denoised frames with that of the raw ones: below
+1, the texture of the output is closer to the truth than what the raw frames say themselves.
+
+Prints that for every movie, as recorded and shuffled, writes DIR/false-structure.json and draws the spectra over space
 of truth, noise, error of the denoised frames and error of their mean over time to DIR/false_structure.png.
 """
 
@@ -32,8 +36,11 @@ from denoscope.train.evaluation.truth import denoise_offline
 
 NAOMI = ("naomi_a_static_high", "naomi_a_static_mid", "naomi_a_motion_high")
 PHOTONS = (0.3, 1.5, 10.0)
-REACH = 3  # frames on each side of the centre, the window of the bundles
+LENGTHS = (1, 7, 31, 0)  # frames that light and noise are averaged over; 0 for all
+WIDTHS = (0, 1, 3, 8)  # pixels, of a Gaussian
+EVERY = 4  # frames of the fit
 QUIET = 0.5  # of the predicted deviation
+WITHIN = 0.9945  # deviations that hold 68 % of a normal distribution
 BANDS = 24
 Frames = npt.NDArray[np.float32]
 
@@ -54,50 +61,102 @@ def movies(data: Path, frames: int, edge: int) -> dict[str, tuple[Frames, Frames
     return made
 
 
-def causes(truth: Frames, mean: Frames, std: Frames) -> dict[str, float]:
+def causes(truth: Frames, noisy: Frames, mean: Frames, std: Frames) -> dict[str, float]:
     """Return how often a denoised movie (T, H, W) is beyond its deviation, where, and what explains it."""
     error = mean - truth
     off = error / std
+    scale = max(1.0, float(np.quantile(np.abs(off), 0.68)) / WITHIN)
     quiet = truth.std(axis=0) < QUIET * std.mean(axis=0)
     found = {
         "quiet_pixels": float(quiet.mean()),
-        "inside_68": float((np.abs(off) < 0.9945).mean()),
+        "inside_68": float((np.abs(off) < WITHIN).mean()),
         "above_4": float((off > 4).mean()),
         "below_4": float((off < -4).mean()),
-        "rms_counts": float(np.sqrt(np.mean(np.square(error)))),
+        "rms_counts": _rms(error),
+        "deviation_too_small": scale,
+        "above_4_where_true": float((off > 4 * scale).mean()),
+        "below_4_where_true": float((off < -4 * scale).mean()),
         "texture_of_mean_in_deviations": float(error.mean(axis=0).std() / std.mean()),
+        "mean_over_raw_mean": _rms(error.mean(axis=0)) / max(_rms((noisy - truth).mean(axis=0)), 1e-30),
+        **{f"{cause}_share": share for cause, share in shares(truth, noisy, error).items()},
         **{
-            f"explained_by_{name}{suffix}": explained(truth, error, name, only)
-            for name in ("time", "space", "both")
-            for suffix, only in (("", None), ("_beyond_4", np.abs(off) > 4))
+            f"{cause}_share_beyond_4": share
+            for cause, share in shares(truth, noisy, error, np.abs(off) > 4).items()
         },
     }
     for name, where in (("quiet", quiet), ("active", ~quiet)):
         if where.any():
             here = off[:, where]
-            found[f"{name}_inside_68"] = float((np.abs(here) < 0.9945).mean())
+            found[f"{name}_inside_68"] = float((np.abs(here) < WITHIN).mean())
             found[f"{name}_above_4"] = float((here > 4).mean())
             found[f"{name}_below_4"] = float((here < -4).mean())
     return found
 
 
-def explained(truth: Frames, error: Frames, cause: str, only: npt.NDArray[np.bool_] | None = None) -> float:
-    """Return the share of the squared errors that smoothing of the truth explains, fitted to all by least squares."""
-    if len(truth) < 2 * REACH + 1 or (only is not None and not only.any()):
-        return 0.0
-    near = ndimage.uniform_filter1d(truth, 2 * REACH + 1, axis=0, mode="nearest")
-    over = {
-        "time": [near - truth, truth.mean(axis=0) - truth],
-        "space": [ndimage.gaussian_filter(truth, (0, 1, 1)) - truth],
+def smoothed(movie: Frames) -> dict[tuple[int, int], Frames]:
+    """Return every `EVERY`-th frame of a movie smoothed over time and space, by frames (0: all) and pixels."""
+    made = {}
+    for edge in WIDTHS:
+        wide = ndimage.gaussian_filter(movie, (0, edge, edge)) if edge else movie
+        for frames in LENGTHS:
+            mean = np.broadcast_to(wide.mean(axis=0), wide.shape) if frames == 0 else wide
+            if frames > 1:
+                mean = ndimage.uniform_filter1d(wide, frames, axis=0, mode="nearest")
+            made[frames, edge] = np.asarray(mean[::EVERY], np.float32)
+    return made
+
+
+def shares(
+    truth: Frames, noisy: Frames, error: Frames, only: npt.NDArray[np.bool_] | None = None
+) -> dict[str, float]:
+    """Return what the squared errors consist of: a fit to all of them, its parts over all or over some.
+
+    A part's share is the mean product of it with the error, so that the shares add up to 1.
+    """
+    every = np.s_[::EVERY]
+    noise = smoothed(noisy - truth)
+    light = smoothed(truth)
+    parts = {
+        "time": [m - truth[every] for (frames, edge), m in light.items() if edge == 0 and frames != 1],
+        "space": [m - truth[every] for (frames, edge), m in light.items() if edge > 0],
+        "noise": list(noise.values()),
     }
-    parts = over["time"] + over["space"] if cause == "both" else over[cause]
-    left = np.stack([part.ravel().astype(np.float64) for part in parts], axis=1)
-    right = error.ravel().astype(np.float64)
-    # By the normal equations: millions of rows, at most three columns.
+    names = [name for name, group in parts.items() for _ in group]
+    left = np.stack([part.ravel() for group in parts.values() for part in group], axis=1).astype(np.float64)
+    right = error[every].ravel().astype(np.float64)
+    # By the normal equations: a million rows, few columns.
     weights = np.linalg.lstsq(left.T @ left, left.T @ right, rcond=None)[0]
-    chosen = slice(None) if only is None else only.ravel()
-    rest = right[chosen] - left[chosen] @ weights
-    return float(1 - np.mean(rest**2) / max(float(np.mean(right[chosen] ** 2)), 1e-30))
+    chosen = slice(None) if only is None else only[every].ravel()
+    right = right[chosen]
+    total = float(np.mean(right**2)) if right.size else 0.0
+    if total == 0:
+        return dict.fromkeys((*parts, "rest"), 0.0)
+    products = (left[chosen] * right[:, None]).mean(axis=0) * weights / total
+    found = {
+        name: float(sum(p for p, of in zip(products, names, strict=True) if of == name)) for name in parts
+    }
+    return found | {"rest": 1 - sum(found.values())}
+
+
+def _rms(values: npt.NDArray[np.floating[Any]]) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def denoised(
+    bundle: Bundle, name: str, counts: npt.NDArray[Any], options: argparse.Namespace
+) -> list[Frames]:
+    """Return mean and deviation of a movie, from the folder of an earlier run where it is there."""
+    stem = f"{name}-{bundle.digest[:12]}-{len(counts)}-{counts.shape[1]}.npz".replace(" ", "_").replace(
+        ",", ""
+    )
+    file = options.output / "denoised" / stem
+    if not file.exists():
+        mean, std = denoise_offline(bundle, counts, backend=options.backend)
+        assert std is not None
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, mean=mean.astype(np.float32), std=std)
+    with np.load(file) as held:
+        return [held["mean"], held["std"]]
 
 
 def spectrum(frames: Frames) -> list[float]:
@@ -122,7 +181,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("bundles", nargs="*", default=["recorded", "live-hq"])
-    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--edge", type=int, default=96)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--output", type=Path, required=True)
@@ -133,14 +192,12 @@ def main() -> None:
     for name, (noisy, truth) in movies(options.data, options.frames, options.edge).items():
         counts = np.clip(np.rint(noisy), 0, 65535).astype(np.uint16)
         for bundle in bundles:
-            mean, std = denoise_offline(bundle, counts, backend=options.backend)
-            assert std is not None
-            shown = mean.astype(np.float32)
+            shown, std = denoised(bundle, name, counts, options)
             error = shown - truth
             row = {
                 "movie": name,
                 "bundle": bundle.manifest.name,
-                **causes(truth, shown, std),
+                **causes(truth, noisy, shown, std),
                 "spectra": {
                     "truth": spectrum(truth),
                     "noise": spectrum(noisy - truth),
@@ -161,6 +218,8 @@ def said(row: dict[str, Any]) -> str:
     words = [
         f"{row['movie']}, {row['bundle']}: {row['inside_68']:.0%} in the 68 % interval",
         f"{row['above_4']:.3%} above and {row['below_4']:.3%} below four deviations",
+        f"with a deviation {row['deviation_too_small']:.2f} times as large {row['above_4_where_true']:.4%} and "
+        f"{row['below_4_where_true']:.4%}",
         f"texture of the mean {row['texture_of_mean_in_deviations']:.2f} deviations",
     ]
     words += [
@@ -168,11 +227,10 @@ def said(row: dict[str, Any]) -> str:
         for where in ("quiet", "active")
         if f"{where}_above_4" in row
     ]
-    words += [
-        f"smoothing over {name} explains {row[f'explained_by_{name}']:.0%}, beyond four "
-        f"{row[f'explained_by_{name}_beyond_4']:.0%}"
-        for name in ("time", "space", "both")
-    ]
+    words.append(f"mean {row['mean_over_raw_mean']:.2f} times as far off as the raw mean")
+    for which, key in (("errors", "share"), ("beyond four", "share_beyond_4")):
+        parts = ", ".join(f"{part} {row[f'{part}_{key}']:.0%}" for part in ("time", "space", "noise", "rest"))
+        words.append(f"{which}: {parts}")
     return "; ".join(words)
 
 
