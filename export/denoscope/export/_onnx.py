@@ -282,7 +282,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings(record=True) as branches, contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            warnings.filterwarnings("always", "Converting a tensor to a Python", torch.jit.TracerWarning)
+            warnings.filterwarnings("always", "Converting a tensor to a Python")
             yield
     finally:
         logger.setLevel(level)
