@@ -11,8 +11,7 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import SourceUnavailable
-from denoscope.acquisition.notes.nan_count import NanCount
-from denoscope.runtime import GuardFinding, InvalidInput, open_movie
+from denoscope.runtime import InvalidInput, open_movie
 from support.plain_results import denoise_movie
 
 CUT = {"chunk": 12, "warm_up": 6}
@@ -70,8 +69,7 @@ def test_a_cluster_goes_on_where_this_computer_left_half_a_chunk(
     def here(url: str, task: Any, starts: Any, on_chunk: Any) -> None:
         for chunk, start in starts.items():
             asked.append((chunk.index, start))
-            _, pixels, nan_frames, guard, unusual = cluster.work_on(task, chunk, start)
-            on_chunk(chunk, NanCount(pixels, nan_frames), GuardFinding(**guard), unusual)
+            on_chunk(chunk, cluster.work_on(task, chunk, start))
 
     monkeypatch.setattr(cluster, "run_on_cluster", here)
     whole, out = tmp_path / "whole.ome.zarr", tmp_path / "out.ome.zarr"

@@ -243,9 +243,9 @@ def test_half_precision_graphs_build_without_a_float32_convolution(cache: Engine
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     _, contents = build_in_process_of_its_own(model.SerializeToString(), request_for())
-    assert contents["layer_types"]["CONVOLUTION/HALF"] == 1
-    assert "CONVOLUTION/FLOAT" not in contents["layer_types"]
-    assert [t["dtype"] for t in contents["inputs"] + contents["outputs"]] == ["FLOAT", "FLOAT"]
+    assert contents.layer_types["CONVOLUTION/HALF"] == 1
+    assert "CONVOLUTION/FLOAT" not in contents.layer_types
+    assert [t.dtype for t in contents.inputs + contents.outputs] == ["FLOAT", "FLOAT"]
 
 
 # Graphs that the builder must refuse.

@@ -225,7 +225,7 @@ class TestTensorRtRtx(BackendContract):
 def _building(backend_class: type[TensorRtRtx], cache: EngineCache) -> TensorRtRtx:
     from denoscope.export._build_process import build_in_process_of_its_own
     from denoscope.export._tensorrt import BuildRequest
-    from denoscope.runtime.engines import BuiltEngine, EngineContents, EngineSpec
+    from denoscope.runtime.engines import BuiltEngine, EngineSpec
 
     sizes = SizeRange(minimum=(4, 4), typical=(32, 32), maximum=(256, 256))
 
@@ -254,7 +254,7 @@ def _building(backend_class: type[TensorRtRtx], cache: EngineCache) -> TensorRtR
 
             def build() -> BuiltEngine:
                 data, contents = build_in_process_of_its_own(onnx, request, None)
-                return BuiltEngine(data, EngineContents.model_validate(contents))
+                return BuiltEngine(data, contents)
 
             try:
                 cache.get_or_build(spec, build)

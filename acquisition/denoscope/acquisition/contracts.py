@@ -17,16 +17,24 @@ if TYPE_CHECKING:
 __all__ = [
     "RECORDED",
     "REPORT",
+    "Axes",
     "DenoisedSink",
     "Denoiser",
     "Frame",
     "RawSink",
     "SourceInfo",
     "Stamp",
+    "Tags",
 ]
 
 REPORT = "report.json"  # in the folder of a run
 RECORDED = "recorded"  # the shipped bundle that needs the whole movie
+
+Tags = dict[str, Any]
+"""Metadata of a frame or file as another program wrote them: any names, any values that JSON has."""
+
+Axes = dict[str, int | str]
+"""Place of a frame on each axis, by the axis's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +147,7 @@ class SourceInfo:
             details=dict(self.details),
         )
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the description as JSON-ready values."""
         return self.record().as_json()
 

@@ -52,7 +52,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="ignore", validate_assignment=True)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return JSON-ready values."""
         return self.model_dump(mode="json", fallback=str)
 

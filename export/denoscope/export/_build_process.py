@@ -16,11 +16,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO
 
 from denoscope.export._errors import EngineBuildFailed
 from denoscope.export._tensorrt import BuildRequest, Timings, build, load
 from denoscope.runtime.children import child_command, child_environment
+from denoscope.runtime.engines import EngineContents
 
 __all__ = ["build_in_process_of_its_own", "serve"]
 
@@ -30,7 +31,7 @@ def build_in_process_of_its_own(
     request: BuildRequest,
     on_progress: Callable[[float, str], None] | None = None,
     timings: Timings | None = None,
-) -> tuple[bytes, dict[str, Any]]:
+) -> tuple[bytes, EngineContents]:
     """Build one engine in a child process.
 
     Parameters
@@ -47,7 +48,7 @@ def build_in_process_of_its_own(
     Returns
     -------
     data, contents
-        The serialised engine; the fields of `EngineContents`.
+        The serialised engine, and its network.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def build_in_process_of_its_own(
 
 def _listen(
     pipe: IO[bytes], on_progress: Callable[[float, str], None] | None, timings: Timings | None
-) -> tuple[bytes, dict[str, Any]] | None:
+) -> tuple[bytes, EngineContents] | None:
     for line in pipe:
         message = json.loads(line)
         if "error" in message:
@@ -104,7 +105,7 @@ def _listen(
                 return None
             if timings is not None:
                 timings.data = times
-            return data, message["contents"]
+            return data, EngineContents.model_validate(message["contents"])
         if on_progress is not None:
             on_progress(message["done"], message["phase"])
     return None
@@ -119,7 +120,7 @@ def serve(source: BinaryIO, answers: BinaryIO) -> None:
     request = BuildRequest(**fields)
     lock = threading.Lock()
 
-    def tell(message: dict[str, Any]) -> bool:
+    def tell(message: dict[str, object]) -> bool:
         try:
             with lock:
                 answers.write(json.dumps(message).encode() + b"\n")
@@ -148,7 +149,7 @@ def serve(source: BinaryIO, answers: BinaryIO) -> None:
         tell({"error": str(error)})
         return
     times = b"" if timings is None else timings.data
-    if tell({"engine": len(data), "timings": len(times), "contents": contents}):
+    if tell({"engine": len(data), "timings": len(times), "contents": contents.model_dump(mode="json")}):
         answers.write(data + times)
         answers.flush()
 

@@ -28,7 +28,6 @@ from denoscope.runtime.engines import (
     BuiltEngine,
     CachedEngine,
     EngineCache,
-    EngineContents,
     EngineSpec,
     LocalGpu,
     SizeRange,
@@ -189,14 +188,14 @@ def build_engine(
     def build() -> BuiltEngine:
         if spec.flavour not in TIMES_KERNELS:
             data, contents = build_in_process_of_its_own(plan.onnx, request, on_progress)
-            return BuiltEngine(data, EngineContents.model_validate(contents))
+            return BuiltEngine(data, contents)
         # One build at a time: two on one GPU would measure each other, and forget what the other measured.
         key = hashlib.sha256(f"{spec.flavour} {spec.flavour_version} {spec.target}".encode()).hexdigest()
         with cache.updating(_TIMING, key, on_wait) as (known, save):
             timings = Timings(known or b"")
             data, contents = build_in_process_of_its_own(plan.onnx, request, on_progress, timings)
             save(timings.data)
-        return BuiltEngine(data, EngineContents.model_validate(contents))
+        return BuiltEngine(data, contents)
 
     return cache.get_or_build(spec, build, bundle=plan.bundle, on_wait=on_wait)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from denoscope.export._errors import BuilderUnavailable, EngineBuildFailed
 from denoscope.export._targets import Target
-from denoscope.runtime.engines import error_log
+from denoscope.runtime.engines import EngineContents, TensorRecord, error_log
 
 __all__ = [
     "FLAVOURS",
@@ -115,7 +115,7 @@ def build(
     request: BuildRequest,
     on_progress: Callable[[float, str], bool],
     timings: Timings | None = None,
-) -> tuple[bytes, dict[str, Any]]:
+) -> tuple[bytes, EngineContents]:
     """Build one engine in this process.
 
     A damaged graph or a lost GPU can end the whole process inside the library, so callers other than
@@ -138,7 +138,7 @@ def build(
     Returns
     -------
     data, contents
-        The serialised engine; the fields of `EngineContents`.
+        The serialised engine, and its network.
 
     Raises
     ------
@@ -236,21 +236,21 @@ def _profile(builder: Any, network: Any, profile: tuple[tuple[int, int], ...], r
     return made
 
 
-def _contents(network: Any) -> dict[str, Any]:
-    def record(tensor: Any) -> dict[str, Any]:
-        return {"name": tensor.name, "dtype": tensor.dtype.name, "shape": list(tensor.shape)}
+def _contents(network: Any) -> EngineContents:
+    def record(tensor: Any) -> TensorRecord:
+        return TensorRecord(name=tensor.name, dtype=tensor.dtype.name, shape=tuple(tensor.shape))
 
     kinds: Counter[str] = Counter()
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         output = layer.get_output(0) if layer.num_outputs else None
         kinds[f"{layer.type.name}/{output.dtype.name if output is not None else 'NONE'}"] += 1
-    return {
-        "inputs": [record(network.get_input(i)) for i in range(network.num_inputs)],
-        "outputs": [record(network.get_output(i)) for i in range(network.num_outputs)],
-        "layers": network.num_layers,
-        "layer_types": dict(sorted(kinds.items())),
-    }
+    return EngineContents(
+        inputs=tuple(record(network.get_input(i)) for i in range(network.num_inputs)),
+        outputs=tuple(record(network.get_output(i)) for i in range(network.num_outputs)),
+        layers=network.num_layers,
+        layer_types=dict(sorted(kinds.items())),
+    )
 
 
 def _parser_words(parser: Any, logged: list[str]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from torch import nn
 
@@ -205,6 +206,7 @@ class FitResult(Generic[Network]):
         return None
 
     @classmethod
-    def of(cls, common: FitResult[Network], extra: dict[str, Any]) -> FitResult[Network]:
+    def of(cls, common: FitResult[Network], extra: Mapping[str, object]) -> FitResult[Network]:
         """Return this kind of result from the common one and what the method adds."""
-        return cls(**{f.name: getattr(common, f.name) for f in fields(FitResult)}, **extra)
+        values = {f.name: getattr(common, f.name) for f in fields(FitResult)}
+        return cls(**{**values, **extra})

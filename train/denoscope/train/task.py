@@ -56,7 +56,7 @@ class Task(ABC):
         """Return what the log should show beside the loss."""
         return {}
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, object]:
         """Return the plain part of the state, for JSON."""
         return {}
 
@@ -71,7 +71,7 @@ class Task(ABC):
         """Set what is found after the training, with the weights that were kept; return whether anything was."""
         return False
 
-    def outcome(self) -> dict[str, Any]:
+    def outcome(self) -> dict[str, object]:
         """Return what the method adds to the result."""
         return {}
 

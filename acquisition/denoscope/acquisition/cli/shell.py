@@ -92,7 +92,7 @@ class Shell:
                 print(json.dumps(result, default=str), flush=True)
         raise typer.Exit(code)
 
-    def _failed(self, message: str, code: int) -> tuple[dict[str, Any], int]:
+    def _failed(self, message: str, code: int) -> tuple[dict[str, object], int]:
         message = with_flags(message)
         if self.debug:
             traceback.print_exc()

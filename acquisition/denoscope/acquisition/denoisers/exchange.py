@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import TypedDict
 
 __all__ = [
     "ANSWER",
@@ -24,6 +25,7 @@ __all__ = [
     "RESULT",
     "SLOTS",
     "STAGES",
+    "Description",
     "Layout",
     "PushTimes",
 ]
@@ -47,6 +49,14 @@ DTYPES = ("uint8", "uint16", "int16", "float32")
 """Of outputs; those that a stream takes."""
 
 _ALIGNMENT = 64
+
+
+class Description(TypedDict):
+    """Backend of a denoiser (library, version, device, precision, threads), and the memory of its process in bytes."""
+
+    backend: dict[str, str]
+    resident_bytes: int | None
+    peak_bytes: int | None
 
 
 class Layout:

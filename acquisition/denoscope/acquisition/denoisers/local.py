@@ -11,7 +11,7 @@ from denoscope.acquisition.processes.memory import peak_bytes, resident_bytes
 from denoscope.acquisition.provenance import provenance_of
 from denoscope.runtime import BackendUnavailable, Bundle, Intensity, InvalidInput, Stream, choose_backend
 
-from .exchange import STAGES
+from .exchange import STAGES, Description
 from .routing import Router
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class DenoiserRequest:
     align: bool | None = None
     stages: bool = False
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return plain values, from which ``DenoiserRequest(**values)`` is the same."""
         return asdict(self)
 
@@ -182,8 +182,8 @@ class LocalDenoiser(Router):
             align=request.align,
         )
 
-    def describe(self) -> dict[str, Any]:
-        """Return ``backend`` (library, version, device, precision, threads) and the memory of this process."""
+    def describe(self) -> Description:
+        """Return the backend and the memory of this process."""
         return {
             "backend": self._first.backend_info,
             "resident_bytes": resident_bytes(),

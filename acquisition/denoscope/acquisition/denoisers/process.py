@@ -16,7 +16,7 @@ import numpy as np
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.processes.child import end_with, speak
 from denoscope.acquisition.processes.shared_memory import Slab
-from denoscope.acquisition.processes.wire import Message, Wire
+from denoscope.acquisition.processes.wire import Message, Wire, Words
 
 from .exchange import ANSWER, DTYPES, HEADER, QUESTION, RESULT, SLOTS, Layout
 
@@ -29,6 +29,7 @@ __all__ = ["main"]
 
 _TELL_EVERY_S = 0.25
 
+_Reply = tuple[Mapping[str, object], bytes]  # words and body of the answer to a message
 _CODES = {name: code for code, name in enumerate(DTYPES)}
 
 
@@ -95,7 +96,7 @@ class _Server:
             raise ValueError("the denoiser was not opened")
         return self._denoiser
 
-    def _do_open(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def _do_open(self, request: Words) -> _Reply:
         from .local import DenoiserRequest
 
         asked = DenoiserRequest(**request)
@@ -108,20 +109,20 @@ class _Server:
             "clock_s": time.perf_counter(),
         }, b""
 
-    def _do_grow(self, name: str, layout: list[int], nbytes: int) -> tuple[dict[str, Any], bytes]:
+    def _do_grow(self, name: str, layout: list[int], nbytes: int) -> _Reply:
         self._layout = Layout(*layout)
         self._slab.follow(name, nbytes)
         self._free = list(range(SLOTS))
         return {}, b""
 
-    def _do_prepare(self, shape: list[int], dtype: str, streams: int) -> tuple[dict[str, Any], bytes]:
+    def _do_prepare(self, shape: list[int], dtype: str, streams: int) -> _Reply:
         self.denoiser.prepare((shape[0], shape[1]), dtype, streams)
         return {}, b""
 
-    def _do_describe(self) -> tuple[dict[str, Any], bytes]:
+    def _do_describe(self) -> _Reply:
         return self.denoiser.describe(), b""
 
-    def _push(self, message: Message) -> tuple[dict[str, Any], bytes]:
+    def _push(self, message: Message) -> _Reply:
         from denoscope.runtime import FrameMeta, StreamKey
 
         self._taken += 1
@@ -144,17 +145,17 @@ class _Server:
         self._due.extend(self.denoiser.push(frame, meta, skip=terms[skip], **more))
         return self._answer(began_s, time.perf_counter())
 
-    def _do_restart(self, key: list[Any], recalibrate: bool) -> tuple[dict[str, Any], bytes]:
+    def _do_restart(self, key: list[Any], recalibrate: bool) -> _Reply:
         from denoscope.runtime import StreamKey
 
         self._due.extend(self.denoiser.restart(StreamKey(*key), recalibrate=recalibrate))
         return self._answer()
 
-    def _do_flush(self) -> tuple[dict[str, Any], bytes]:
+    def _do_flush(self) -> _Reply:
         self._due.extend(self.denoiser.flush())
         return self._answer()
 
-    def _do_more(self) -> tuple[dict[str, Any], bytes]:
+    def _do_more(self) -> _Reply:
         return self._answer()
 
     def _take_back(self, bits: int) -> None:
@@ -162,7 +163,7 @@ class _Server:
         if bits:
             self._free += [slot for slot in range(SLOTS) if bits >> slot & 1]
 
-    def _answer(self, began_s: float = 0.0, ended_s: float = 0.0) -> tuple[dict[str, Any], bytes]:
+    def _answer(self, began_s: float = 0.0, ended_s: float = 0.0) -> _Reply:
         """Put as many outputs into the shared memory as fit, and describe them."""
         results = []
         while self._due and self._free:
@@ -205,9 +206,9 @@ class _Server:
         body = b"".join((head, *results, np.asarray(stages, "<f8").tobytes() if stages else b""))
         return self._news(counters.dropped, counters.unusual), body
 
-    def _news(self, dropped: Mapping[str, int], unusual: Mapping[str, int]) -> dict[str, Any]:
+    def _news(self, dropped: Mapping[str, int], unusual: Mapping[str, int]) -> dict[str, object]:
         """Return what changed since the last answer."""
-        words: dict[str, Any] = {}
+        words: dict[str, object] = {}
         for name, counts in (("dropped", dropped), ("unusual", unusual)):
             if counts != self._told_counts[name]:
                 words[name] = self._told_counts[name] = dict(counts)

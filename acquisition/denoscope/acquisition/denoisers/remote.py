@@ -33,13 +33,24 @@ from denoscope.acquisition.processes.child import Child, exit_words
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.runtime import Denoised, DenoscopeError, FrameMeta, StageTimes, StreamCounters, StreamKey
 
-from .exchange import ANSWER, DTYPES, HEADER, IN_FLIGHT, QUESTION, RESULT, SLOTS, Layout, PushTimes
+from .exchange import (
+    ANSWER,
+    DTYPES,
+    HEADER,
+    IN_FLIGHT,
+    QUESTION,
+    RESULT,
+    SLOTS,
+    Description,
+    Layout,
+    PushTimes,
+)
 from .local import UNKNOWN
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from denoscope.acquisition.processes.wire import Message
+    from denoscope.acquisition.processes.wire import Message, Words
 
     from .local import DenoiserRequest
 
@@ -167,10 +178,15 @@ class RemoteDenoiser:
         self._times.clear()
         return times
 
-    def describe(self) -> dict[str, Any]:
-        """Return the process's ``backend`` (see `Stream.backend_info`), ``resident_bytes`` and ``peak_bytes``."""
+    def describe(self) -> Description:
+        """Return the backend and the memory of the process."""
         self._settle()
-        return self._ask({"do": "describe"}, self._patience_s)
+        answer = self._ask({"do": "describe"}, self._patience_s)
+        return {
+            "backend": answer["backend"],
+            "resident_bytes": answer["resident_bytes"],
+            "peak_bytes": answer["peak_bytes"],
+        }
 
     def prepare(self, shape: tuple[int, int], dtype: npt.DTypeLike, streams: int) -> None:
         """Open so many streams for frames of a shape and dtype now, because it takes longer than a frame."""
@@ -302,14 +318,14 @@ class RemoteDenoiser:
         outputs, self._arrived = self._arrived, []
         return outputs
 
-    def _finish(self, words: dict[str, Any], patience_s: float) -> list[Denoised]:
+    def _finish(self, words: Mapping[str, object], patience_s: float) -> list[Denoised]:
         self._settle()
         more = self._arrive(self._ask_for(words, patience_s))
         while more:
             more = self._arrive(self._ask_for({"do": "more"}, self._patience_s))
         return self._hand_out()
 
-    def _ask(self, words: Mapping[str, Any], patience_s: float) -> dict[str, Any]:
+    def _ask(self, words: Mapping[str, Any], patience_s: float) -> Words:
         return self._ask_for(words, patience_s).words
 
     def _ask_for(self, words: Mapping[str, Any], patience_s: float) -> Message:

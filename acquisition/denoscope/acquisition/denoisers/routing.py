@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from denoscope.acquisition.contracts import Frame
+from denoscope.acquisition.contracts import Frame, Tags
 from denoscope.runtime import GuardFinding, StreamCounters, StreamKey
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Routes:
 _RECALIBRATE = {what for what, (_, recalibrate) in _CONDITIONS.items() if recalibrate}
 
 
-def _axes(tags: Mapping[str, Any]) -> dict[str, Any]:
+def _axes(tags: Mapping[str, Any]) -> Tags:
     """Return the axes of a frame under our names, others under theirs."""
     axes = tags.get("Axes")
     if isinstance(axes, str):

@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from denoscope.acquisition.errors import one_line
 from denoscope.runtime import counted
@@ -85,7 +85,7 @@ def judge_driver(
     if driver is None:
         found = "no NVIDIA driver (neither nvidia-smi nor the driver's library)"
         return Finding("GPU", Status.NOTE, f"{found}; frames are denoised on the processor", facts={})
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "source": driver.source,
         "driver": driver.version,
         "cuda": driver.cuda,

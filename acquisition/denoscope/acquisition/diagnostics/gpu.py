@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from typing import Any
 
 __all__ = ["Driver", "Gpu", "find_driver", "parse_nvidia_smi"]
 
@@ -36,7 +35,7 @@ class Gpu:
     memory_bytes: int | None = None
     compute_capability: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return JSON-ready values."""
         return asdict(self)
 

@@ -28,10 +28,10 @@ class FrameWriter:
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
 
-    def pack(self, frame: LiveFrame) -> tuple[dict[str, Any], list[memoryview]]:
+    def pack(self, frame: LiveFrame) -> tuple[dict[str, object], list[memoryview]]:
         """Return the words of a frame, and the bytes of its arrays, which are the body."""
         arrays = [frame.raw, frame.denoised] + ([] if frame.std is None else [frame.std])
-        head: dict[str, Any] = {
+        head: dict[str, object] = {
             "event": EVENT,
             "number": frame.number,
             "index": frame.index,

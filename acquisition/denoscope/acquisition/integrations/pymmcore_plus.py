@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from denoscope.acquisition.contracts import Tags
 from denoscope.acquisition.sinks.live import LiveFormat
 from denoscope.runtime import InvalidInput
 
@@ -110,9 +111,9 @@ class Following:
         return image, tags, int(tags.get("ImageNumber", 0))
 
 
-def _tags_of(event: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _tags_of(event: Any, metadata: Mapping[str, Any]) -> Tags:
     """Return the tags that Micro-Manager would write, from the engine's event and metadata."""
-    axes: dict[str, Any] = dict(event.index)
+    axes: Tags = dict(event.index)
     if event.channel is not None:
         axes["c"] = event.channel.config
     names = {"camera_device": "Camera", "exposure_ms": "Exposure", "pixel_size_um": "PixelSize_um"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from denoscope.acquisition.contracts import Frame
 from denoscope.acquisition.denoisers.routing import Change, Route, Routes
@@ -35,7 +35,7 @@ class StreamChanges:
     def __init__(self, routes: Routes | None) -> None:
         self._routes = routes
         self._unannounced: dict[StreamKey, Change] = {}
-        self.listed: list[dict[str, Any]] = []
+        self.listed: list[dict[str, object]] = []
         self.count = 0
         self.pause = Change("pause", "", "", recalibrate=False)
 

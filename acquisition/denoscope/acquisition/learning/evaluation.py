@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoscope.acquisition.extras import require
+from denoscope.acquisition.sources.part import PartChoice
 
 from .results import Evaluation
 
@@ -123,7 +124,12 @@ def evaluate(
         require_tracker()
     bundles = [b if isinstance(b, Bundle) else Bundle.load(b) for b in bundle]
     run = _Run(listener or EvaluationListener(), output, bundles, backend, object_radius, track=track)
-    choice = {"channel": channel, "plane": plane, "position": position, "interleaved": interleaved}
+    choice: PartChoice = {
+        "channel": channel,
+        "plane": plane,
+        "position": position,
+        "interleaved": interleaved,
+    }
     pairs: list[tuple[str, tuple[npt.NDArray[Any], ...]]] = []
     for noisy, clean in pair:
         both = [run.read(path, frames, choice) for path in (noisy, clean)]
@@ -191,7 +197,7 @@ class _Run:
         self.notes.append(sentence)
         self.listener.noted(sentence)
 
-    def read(self, path: Path, frames: slice, choice: dict[str, Any]) -> npt.NDArray[Any]:
+    def read(self, path: Path, frames: slice, choice: PartChoice) -> npt.NDArray[Any]:
         """Read the chosen frames of a movie, refused before anything is read if memory cannot hold them."""
         import numpy as np
 

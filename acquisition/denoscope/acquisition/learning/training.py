@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,8 @@ from denoscope.acquisition.extras import require
 from .results import CameraMaps, TrainingResult
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from denoscope.runtime import Bundle, CameraCalibration
     from denoscope.train import FitPlan, FitProgress, FitResult, FitSettings, TrainingMovie
     from denoscope.train.fitting.methods import Method
@@ -349,7 +351,7 @@ class _Beginning:
     method: str
     shape: Any
     parent: Bundle | None = None
-    weights: dict[str, Any] | None = None
+    weights: Mapping[str, Tensor] | None = None
     flow: Any = None
 
     @property
@@ -556,7 +558,7 @@ def _finish(
         score_after=result.score_after,
         improved=result.improved,
         warnings=warnings,
-        camera=None if camera is None else CameraMaps(**camera.describe()),
+        camera=None if camera is None else CameraMaps.model_validate(camera.describe()),
     )
 
 

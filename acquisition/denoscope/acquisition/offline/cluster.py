@@ -6,21 +6,23 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from denoscope.acquisition.errors import SourceUnavailable, one_line
 from denoscope.acquisition.extras import require
 from denoscope.acquisition.notes.nan_count import NanCount
-from denoscope.runtime import GuardFinding, InvalidInput
+from denoscope.runtime import InvalidInput
 
 from .chunks import Chunk, run_chunk
 
 if TYPE_CHECKING:
-    from denoscope.runtime import CameraCalibration
+    from denoscope.runtime import GuardFinding, Intensity, ScannerArtefacts
 
-__all__ = ["Task", "run_on_cluster", "work_on"]
+    from .given import GivenMovie
+
+__all__ = ["ChunkDone", "Task", "run_on_cluster", "work_on"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Task:
 
     Parameters
     ----------
-    movie, channel, plane, position, interleaved, first, length, camera, float32
-        What to read, from which frame on and how many frames, and whether as float32.
+    given, first, length
+        Movie, its first frame that is denoised and how many are.
     zarr
         OME-Zarr that is being written, a chunk a frame.
     bundle, digest
@@ -39,57 +41,49 @@ class Task:
         How to denoise. A worker whose backend describes itself otherwise refuses, because its bits may differ.
     """
 
-    movie: Path
-    channel: str | None
-    plane: str | None
-    position: str | None
-    camera: CameraCalibration | None
-    float32: bool
+    given: GivenMovie
+    first: int
+    length: int
     zarr: Path
     bundle: str
     digest: str
     backend: str
     details: dict[str, str]
     look_ahead: int
-    intensity: dict[str, Any]
+    intensity: Intensity
     aligned: bool
-    scanner: dict[str, Any]
+    scanner: ScannerArtefacts
     fix_line_offset: bool
-    interleaved: int | None = None
-    first: int = 0
-    length: int | None = None
 
 
-def work_on(task: Task, chunk: Chunk, start: int) -> tuple[int, int, int, dict[str, Any], dict[str, int]]:
-    """Denoise one chunk on a worker; return its index, pixels and frames of NaN, what the guard found, unusual frames.
+class ChunkDone(NamedTuple):
+    """Chunk that is on the disk: its index, pixels and frames of NaN, findings of the guard, unusual frames."""
+
+    chunk: int
+    nan_pixels: int
+    nan_frames: int
+    guard: GuardFinding
+    unusual: dict[str, int]
+
+
+def work_on(task: Task, chunk: Chunk, start: int) -> ChunkDone:
+    """Denoise one chunk on a worker, and return what was found in it.
 
     Frames of the chunk before `start` are there already, and counted. Doing it twice writes the same frames twice.
     """
     from denoscope.acquisition.sinks.zarr import frames_of
-    from denoscope.runtime import Intensity, ScannerArtefacts, Stream, as_float32, open_movie
+    from denoscope.runtime import Stream
 
-    movie = open_movie(
-        task.movie,
-        channel=task.channel,
-        plane=task.plane,
-        position=task.position,
-        interleaved=task.interleaved,
-        mapped=False,
-    )
-    if task.length is not None and task.length < len(movie):
-        movie = movie[task.first : task.first + task.length]
-    if task.camera is not None:
-        movie = task.camera.correct_movie(movie)
-    if task.float32:
-        movie = as_float32(movie)
+    frames = task.given.open()
+    movie = task.given.convert(frames[task.first : task.first + task.length])
     output, nan = frames_of(task.zarr, writable=True), NanCount()
     with Stream(
         task.bundle,
         task.backend,
         look_ahead=task.look_ahead,
-        intensity=Intensity(**task.intensity),
+        intensity=task.intensity,
         align=task.aligned,
-        scanner=ScannerArtefacts(**task.scanner),
+        scanner=task.scanner,
         fix_line_offset=task.fix_line_offset,
         threads=int(task.details["threads"]) if "threads" in task.details else None,
     ) as stream:
@@ -98,7 +92,7 @@ def work_on(task: Task, chunk: Chunk, start: int) -> tuple[int, int, int, dict[s
             output[out.meta.number] = np.asarray(out.frame)
             nan.add(out.frame)
         unusual = dict(stream.counters.unusual)
-        return chunk.index, nan.pixels, nan.frames, stream.guard.model_dump(), unusual
+        return ChunkDone(chunk.index, nan.pixels, nan.frames, stream.guard, unusual)
 
 
 def _check(task: Task, digest: str, details: dict[str, str]) -> None:
@@ -118,7 +112,7 @@ def run_on_cluster(
     url: str,
     task: Task,
     starts: Mapping[Chunk, int],
-    on_chunk: Callable[[Chunk, NanCount, GuardFinding, dict[str, int]], None],
+    on_chunk: Callable[[Chunk, ChunkDone], None],
 ) -> None:
     """Denoise chunks on a cluster.
 
@@ -129,8 +123,7 @@ def run_on_cluster(
     task, starts
         What to do: chunks, and the first frame of each that is not there yet.
     on_chunk
-        Called when a chunk is on the disk, in any order, with what was found in the frames from its start on: pixels
-        that are NaN, what the guard found, and unusual frames.
+        Called when a chunk is on the disk, in any order, with what was found in the frames from its start on.
 
     Raises
     ------
@@ -153,8 +146,8 @@ def run_on_cluster(
         futures = [client.submit(work_on, task, *each, pure=False) for each in starts.items()]
         try:
             for future in as_completed(futures, loop=client.loop):
-                index, pixels, frames, guard, unusual = future.result()
-                on_chunk(by_index[index], NanCount(pixels, frames), GuardFinding(**guard), unusual)
+                done: ChunkDone = future.result()
+                on_chunk(by_index[done.chunk], done)
         except BaseException:
             client.cancel(futures)
             raise

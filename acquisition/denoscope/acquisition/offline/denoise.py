@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from denoscope.acquisition.contracts import RECORDED
 from denoscope.acquisition.errors import one_line
-from denoscope.acquisition.notes.nan_count import NanCount
 from denoscope.acquisition.notes.noise_check import noise_note, rounding_note, scanner_notes
 from denoscope.acquisition.notes.unusual import unusual_note
 from denoscope.acquisition.results import Denoising
 from denoscope.acquisition.sinks import format_of
-from denoscope.runtime import GuardFinding, InvalidInput
+from denoscope.acquisition.sources.part import Part
+from denoscope.runtime import InvalidInput
 
 from .chunks import CHUNK, WARM_UP, Chunk, run_chunk
 from .journal import Journal
@@ -38,7 +39,7 @@ from .traces import traces_name
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie, CameraCalibration, Denoised
 
-    from .cluster import Task
+    from .cluster import ChunkDone, Task
 
 __all__ = ["RECORDED_MOVIE", "check_output", "denoise_movie"]
 
@@ -146,7 +147,7 @@ def denoise_movie(
     if traces is not None and regions is None:
         raise InvalidInput(f"`traces` {traces} needs `regions`: name a file with regions, or find.")
     check_files([movie], output, std)
-    choice = Choice(channel, plane, position, interleaved, frames)
+    choice = Choice(Part(channel, plane, position, interleaved), frames)
     wanted = None if regions is None else WantedTraces(str(regions), _traces_path(output, traces), dark)
     request = Request(movie_of(movie), output, std, choice, camera, float32, fix_line_offset, wanted)
     journal = _journal_of(request, resume=resume)
@@ -158,7 +159,7 @@ def denoise_movie(
         resumed = resume and journal.exists()
         if resumed:
             journal.load()
-        before = journal.job if resumed else None
+        before = journal.calibrated() if resumed else None
         model = open_model(stack, request, opened, before, bundle, backend, look_ahead)
         job = opened.facts | model.facts
         if resumed:
@@ -251,11 +252,11 @@ class _Work:
         """Let a cluster do what is not there yet."""
         from .cluster import run_on_cluster
 
-        def on_chunk(chunk: Chunk, nan: NanCount, guard: GuardFinding, unusual: dict[str, int]) -> None:
-            self.earlier = self.earlier[0].and_of(guard), _sum(self.earlier[1], unusual)
+        def on_chunk(chunk: Chunk, done: ChunkDone) -> None:
+            self.earlier = self.earlier[0].and_of(done.guard), _sum(self.earlier[1], done.unusual)
             self.journal.chunks.add(chunk.index)
-            self.journal.nan.pixels += nan.pixels
-            self.journal.nan.frames += nan.frames
+            self.journal.nan.pixels += done.nan_pixels
+            self.journal.nan.frames += done.nan_frames
             self.done += chunk.stop - starts[chunk]
             if starts[chunk] > chunk.start:  # what was left of the chunk that this computer had begun
                 self.journal.half = 0, ""
@@ -272,26 +273,21 @@ class _Work:
     def _task(self, bundle: str) -> Task:
         from .cluster import Task
 
-        request, choice, job = self.request, self.request.choice, self.journal.job
+        request, stream = self.request, self.model.stream
+        assert stream.intensity is not None
         return Task(
-            movie=request.movie.absolute(),
-            channel=choice.channel,
-            plane=choice.plane,
-            position=choice.position,
-            interleaved=choice.interleaved or None,
+            given=replace(request.given, path=request.movie.absolute()),
             first=self.movie.first,
             length=self.movie.length,
-            camera=request.camera,
-            float32=request.float32,
             zarr=partial_of(request.output).absolute(),
             bundle=str(Path(bundle).absolute()) if Path(bundle).is_dir() else bundle,
-            digest=job["bundle"],
-            backend=job["backend"],
-            details=job["backend_details"],
-            look_ahead=job["look_ahead"],
-            intensity=job["intensity"],
-            aligned=job["aligned"],
-            scanner=job["scanner"],
+            digest=stream.bundle.digest,
+            backend=stream.choice.name,
+            details=dict(stream.backend_info),
+            look_ahead=stream.look_ahead,
+            intensity=stream.intensity,
+            aligned=bool(self.model.provenance.aligned),
+            scanner=stream.scanner,
             fix_line_offset=request.fix_line_offset,
         )
 

@@ -7,15 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from denoscope.acquisition.errors import OutputExists
+from pydantic import BaseModel, ValidationError
+
+from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.acquisition.notes.nan_count import NanCount
 from denoscope.acquisition.raw.confirm import confirm
-from denoscope.runtime import GuardFinding, InvalidInput
+from denoscope.runtime import GuardFinding, Intensity, InvalidInput, ScannerArtefacts
 
-__all__ = ["Journal"]
+__all__ = ["Calibrated", "Journal"]
 
 _FORMAT = "denoscope-denoise"
 _SCHEMA_VERSION = 1
+
+
+class Calibrated(BaseModel):
+    """How a run denoises, as its journal has it; runs of earlier versions measured no artefacts of the scanner."""
+
+    backend: str
+    intensity: Intensity
+    aligned: bool
+    scanner: ScannerArtefacts = ScannerArtefacts()
 
 
 class Journal:
@@ -31,7 +42,7 @@ class Journal:
 
     def __init__(self, output: Path) -> None:
         self.path = output.with_name(output.name + ".partial.json")
-        self.job: dict[str, Any] = {}
+        self.job: dict[str, object] = {}
         self.chunks: set[int] = set()
         self.unconfirmed: OSError | None = None
         """The disk's answer where it cannot confirm what was written."""
@@ -76,15 +87,31 @@ class Journal:
             self.unusual = {str(kind): int(count) for kind, count in data.get("unusual", {}).items()}
             self.complete = bool(data.get("complete", False))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InvalidInput(
-                f"{self.path} does not say how far the interrupted run came ({error!r}); "
-                "delete it and its .partial to begin anew."
-            ) from error
+            raise self._damaged(error) from error
         if kind != (_FORMAT, _SCHEMA_VERSION):
             raise InvalidInput(
                 f"{self.path} is {kind[0]} of version {kind[1]}, and this denoscope reads {_FORMAT} of version "
                 f"{_SCHEMA_VERSION}; delete it and its .partial to begin anew."
             )
+
+    def calibrated(self) -> Calibrated:
+        """Return how the interrupted run denoised.
+
+        Raises
+        ------
+        InvalidInput
+            When the file does not say so.
+        """
+        try:
+            return Calibrated.model_validate(self.job)
+        except ValidationError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> InvalidInput:
+        return InvalidInput(
+            f"{self.path} does not say how far the interrupted run came ({one_line(error)}); "
+            "delete it and its .partial to begin anew."
+        )
 
     def refuse(self) -> None:
         """Refuse to begin anew over an interrupted run.

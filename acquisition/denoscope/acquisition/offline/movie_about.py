@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from denoscope.acquisition.contracts import Tags
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.raw.writer import RAW_MOVIE, RAW_SIDECAR, read_raw
 from denoscope.runtime import InvalidInput, counted
@@ -157,8 +158,8 @@ def _joined(about: MovieAbout, facts: Facts | None) -> MovieAbout:
 def _of_run(run: Path, frames: int) -> MovieAbout:
     recording = read_raw(run)
     source = recording.header["source"]
-    times = [each["core_unix_s"] for each in recording.records]
-    if None in times:
+    times = [time for each in recording.records if (time := each["core_unix_s"]) is not None]
+    if len(times) < len(recording.records):
         times = [each["received_s"] for each in recording.records]
     rate, size_m = source.get("frame_rate_hz"), source.get("pixel_size_m")
     return MovieAbout(
@@ -179,7 +180,7 @@ def _of_tiff(path: Path, frames: int, channel: str | None) -> MovieAbout:
             return _of_scanimage(f"{first.software}\n{first.description}")
         if tiff.is_ome and tiff.ome_metadata:
             return _of_ome(tiff.ome_metadata, frames, channel)
-        about: dict[str, Any] = dict(tiff.imagej_metadata or {})
+        about: Tags = dict(tiff.imagej_metadata or {})
         unit = _MICROMETRES.get(str(about.get("unit", "")).lower())
         tag = tiff.pages.first.tags.get("XResolution")
         per_unit = 0.0 if tag is None else tag.value[0] / max(tag.value[1], 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +16,13 @@ from denoscope.acquisition.raw.disk import check_space
 from denoscope.acquisition.raw.pages import PageFile
 from denoscope.acquisition.results import CameraRecord, MovieProvenance, NoiseCheck, TracesRecord
 from denoscope.acquisition.sinks import FrameIndex, Layout, MovieSink, open_sink
+from denoscope.acquisition.sources.part import Part
 from denoscope.runtime import InvalidInput, counted
 
 from .chunks import Cut
+from .given import GivenMovie
 from .input_watch import WatchedMovie, sample_hash
-from .journal import Journal
+from .journal import Calibrated, Journal
 from .movie_about import MovieAbout, about_movie, checked_run
 from .outputs import partial_of
 from .traces import MovieTraces
@@ -43,21 +45,22 @@ __all__ = [
 
 _RESERVE_BYTES = 200_000_000
 
+Facts = dict[str, object]
+"""What the result of a run depends on, by name, as the journal has it; compared and never read by name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Part of a file that is denoised; see `denoise_movie`."""
+    """Part of a file that is denoised, and its frames; see `denoise_movie`."""
 
-    channel: str | None
-    plane: str | None
-    position: str | None
-    interleaved: int | None
+    part: Part
     frames: slice
 
     def record(self) -> list[str | int | None]:
-        """Return it as the journal has it."""
-        turns = [self.interleaved] if self.interleaved else []
-        return [self.channel, self.plane, self.position, *turns]
+        """Return the part as the journal has it."""
+        part = self.part
+        turns = [part.interleaved] if part.interleaved else []
+        return [part.channel, part.plane, part.position, *turns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,11 @@ class Request:
     float32: bool
     fix_line_offset: bool
     traces: WantedTraces | None = None
+
+    @property
+    def given(self) -> GivenMovie:
+        """The movie as the denoiser is given it."""
+        return GivenMovie(self.movie, self.choice.part, self.camera, self.float32)
 
     @property
     def paths(self) -> list[Path]:
@@ -124,7 +132,7 @@ class OpenMovie:
     note: str
     incomplete: list[str]
     sidecar_note: str | None
-    facts: dict[str, Any]
+    facts: Facts
 
     @property
     def length(self) -> int:
@@ -148,7 +156,7 @@ class OpenModel:
 
     stream: Stream
     provenance: MovieProvenance
-    facts: dict[str, Any]
+    facts: Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,18 +218,10 @@ def open_movie(request: Request, chunk: int, warm_up: int) -> OpenMovie:
     DenoscopeError
         If the file is no movie, has no such part, or its output does not fit onto the disk.
     """
-    from denoscope.runtime import LazyMovie, as_float32
-    from denoscope.runtime import open_movie as open_any_movie
+    from denoscope.runtime import LazyMovie
 
     choice, camera = request.choice, request.camera
-    frames = open_any_movie(
-        request.movie,
-        channel=choice.channel,
-        plane=choice.plane,
-        position=choice.position,
-        interleaved=choice.interleaved,
-        mapped=False,
-    )
+    frames = request.given.open()
     incomplete, sidecar_note = checked_run(request.movie, len(frames))
     whole, chosen = len(frames), _range_of(choice.frames, len(frames), request.movie)
     if len(chosen) < whole:
@@ -229,7 +229,7 @@ def open_movie(request: Request, chunk: int, warm_up: int) -> OpenMovie:
     note = frames.note if isinstance(frames, LazyMovie) else ""
     noise = check_noise(frames, camera)
     # Not in the journals of older runs, which took every frame.
-    part_of: dict[str, Any] = {"first_frame": chosen.start} if len(chosen) < whole else {}
+    part_of: Facts = {"first_frame": chosen.start} if len(chosen) < whole else {}
     facts = part_of | {
         "movie": request.movie.name,
         "part": choice.record(),
@@ -245,10 +245,8 @@ def open_movie(request: Request, chunk: int, warm_up: int) -> OpenMovie:
     }
     if request.traces is not None:
         facts["regions"] = [request.traces.regions, request.traces.dark]
-    about = about_movie(request.movie, whole, choice.channel, frames).of_frames(chosen)
-    given: AnyMovie = frames if camera is None else camera.correct_movie(frames)
-    if request.float32:
-        given = as_float32(given)
+    about = about_movie(request.movie, whole, choice.part.channel, frames).of_frames(chosen)
+    given = request.given.convert(frames)
     info = _info(request, about, given)
     per_frame = info.frame_bytes + (4 * info.shape[0] * info.shape[1] if request.std else 0)
     needed = -(-len(given) * per_frame // info.frame_bytes)
@@ -272,7 +270,7 @@ def open_model(
     stack: ExitStack,
     request: Request,
     movie: OpenMovie,
-    before: dict[str, Any] | None,
+    before: Calibrated | None,
     bundle: str,
     backend: str,
     look_ahead: int | None,
@@ -286,20 +284,14 @@ def open_model(
     request, movie
         What is denoised.
     before
-        The journal of the interrupted run; None where a run begins.
+        Calibration of the interrupted run; None where a run begins.
     bundle, backend, look_ahead
         As for `denoise_movie`.
     """
-    from denoscope.runtime import Bundle, Intensity, ScannerArtefacts, Stream, calibrate_stream
+    from denoscope.runtime import Bundle, Stream, calibrate_stream
 
-    known: dict[str, Any] = {}
-    if before is not None:
-        known = {
-            "intensity": Intensity(**before["intensity"]),
-            "align": before["aligned"],
-            "scanner": ScannerArtefacts(**before.get("scanner", {})),
-        }
-        backend = before["backend"] if backend == "auto" else backend
+    if before is not None and backend == "auto":
+        backend = before.backend
     opened = Bundle.load(bundle)
     measures_std = request.traces is not None and opened.manifest.predicts_std
     stream = stack.enter_context(
@@ -309,13 +301,15 @@ def open_model(
             look_ahead=look_ahead,
             std=request.std is not None or measures_std,
             fix_line_offset=request.fix_line_offset,
-            **known,
+            intensity=None if before is None else before.intensity,
+            align=None if before is None else before.aligned,
+            scanner=None if before is None else before.scanner,
         )
     )
     if before is None:
         calibrate_stream(stream, movie.frames)
     assert stream.intensity is not None
-    aligned = stream.tracks_motion if before is None else before["aligned"]
+    aligned = stream.tracks_motion if before is None else before.aligned
     camera = request.camera
     provenance = MovieProvenance(
         **dict(provenance_of(stream))

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-__all__ = ["Message", "Wire", "pack"]
+__all__ = ["Message", "Wire", "Words", "pack"]
 
 _HEAD = struct.Struct("<4sIQ")
 _MAGIC = b"DSW1"
@@ -26,6 +26,9 @@ _MOST_BODY = 1 << 32
 _AT_ONCE = 1 << 12  # a longer body is written from where it lies
 
 Buffer = bytes | bytearray | memoryview
+
+Words = dict[str, Any]
+"""Plain values of a message that arrived, by name; each pair of processes has its own."""
 
 
 class Message(NamedTuple):
@@ -39,7 +42,7 @@ class Message(NamedTuple):
         Bytes, empty where there are none.
     """
 
-    words: dict[str, Any]
+    words: Words
     body: bytes | bytearray
 
 

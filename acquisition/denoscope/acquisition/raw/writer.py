@@ -10,17 +10,17 @@ import threading
 import time
 from array import array
 from collections import ChainMap, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.acquisition.contracts import Frame, SourceInfo
+from denoscope.acquisition.contracts import Frame, SourceInfo, Tags
 from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.runtime import InvalidInput, bad_link, counted
 
@@ -102,7 +102,7 @@ class RawWriter:
         """The folder with the recording where the run folder was removed before `close`."""
         self._folder = folder
         self._closed = False
-        self._tags: dict[str, dict[str, Any]] = {}
+        self._tags: dict[str, Tags] = {}
         self._lines_of: dict[str, int] = {}
         self._said: set[str] = set()
         # Each is made only where it is not there yet, so that of two sessions on one folder one is refused.
@@ -223,7 +223,7 @@ class RawWriter:
         self._sync.check(self.nbytes)
         return page
 
-    def _tags_of(self, camera: str, tags: dict[str, Any], known: dict[str, Any] | None) -> dict[str, Any]:
+    def _tags_of(self, camera: str, tags: Tags, known: Tags | None) -> Tags:
         """Return what the line says of its tags: all of them, or those that changed."""
         count = self._lines_of.get(camera, 0)
         self._lines_of[camera] = count + 1
@@ -365,6 +365,34 @@ class RawElsewhere:
         """Do nothing: nothing is open."""
 
 
+class PageLine(TypedDict, total=False):
+    """Line of ``raw.jsonl`` for one page, under its names; early versions wrote less.
+
+    Attributes
+    ----------
+    page, at
+        Number of the page, and the place of its pixels in the file, in bytes.
+    number, received_s, core_unix_s
+        Number and times of the frame; see `Frame`.
+    shape, dtype, agrees, camera
+        Of the frame; see `Frame`.
+    tags, tags_changed
+        Tags of the frame, or those that are not the camera's last; a record that was read has all as ``tags``.
+    """
+
+    page: int
+    at: int
+    number: int
+    received_s: float
+    core_unix_s: float | None
+    shape: list[int]
+    dtype: str
+    agrees: bool
+    camera: str
+    tags: MutableMapping[str, Any]
+    tags_changed: Tags
+
+
 @dataclass(frozen=True)
 class RawRecording:
     """A raw recording opened for reading, pages and sidecar reconciled.
@@ -383,7 +411,7 @@ class RawRecording:
 
     path: Path
     header: Mapping[str, Any]
-    records: tuple[Mapping[str, Any], ...]
+    records: tuple[PageLine, ...]
     pages: int
     notes: tuple[str, ...]
     lines: int = 0
@@ -514,10 +542,10 @@ def read_raw(folder: Path | str) -> RawRecording:
     return RawRecording(movie, header, tuple(records), pages, tuple(notes), len(parsed) - 1)
 
 
-def _with_all_tags(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_all_tags(records: list[PageLine]) -> list[PageLine]:
     """Give every record all its ``tags``; a million records share those that never change."""
-    whole: dict[str, dict[str, Any]] = {}
-    later: dict[str, dict[str, Any]] = {}
+    whole: dict[str, MutableMapping[str, Any]] = {}
+    later: dict[str, Tags] = {}
     for record in records:
         camera = str(record.get("camera", ""))
         if "tags" in record:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from denoscope.acquisition.contracts import Tags
 from denoscope.runtime import InvalidInput
 
 __all__ = ["read_stat"]
@@ -191,7 +192,7 @@ def _content(path: Path) -> Any:
         return _Plain()(_Reader(file).load())
 
 
-def read_stat(path: Path) -> list[dict[str, Any]]:
+def read_stat(path: Path) -> list[Tags]:
     """Return suite2p's description of each region, without running anything that is in the file.
 
     Parameters

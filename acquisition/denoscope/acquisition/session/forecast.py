@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from denoscope.acquisition.contracts import SourceInfo
 from denoscope.acquisition.errors import DiskTooSlow, DiskUnwritable, NoDiskSpace, SourceUnavailable, one_line
@@ -99,7 +98,7 @@ class Forecast:
     link_too_slow: bool = False
     written: str = "raw + denoised"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return plain values, SI units in the keys."""
         return asdict(self)
 

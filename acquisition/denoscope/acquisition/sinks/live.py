@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.acquisition.contracts import SourceInfo
+from denoscope.acquisition.contracts import Axes, SourceInfo, Tags
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.extras import require
 from denoscope.acquisition.raw.confirm import confirm
@@ -106,11 +106,11 @@ class _Image:
         self.kind = shape, dtype
         self.follows = False
         self._provenance = provenance
-        about = {"denoscope": _plain({**provenance})}
+        about: dict[str, object] = {"denoscope": _plain({**provenance})}
         sizes = {"t": _GROW, "c": 1, "z": 1}
         create_image(path, source, sizes, shape, dtype, name=name, attributes=about, compression="none")
         self._array = path / FULL
-        self._about: dict[str, Any] = json.loads((self._array / _ZARR_JSON).read_bytes())
+        self._about: Tags = json.loads((self._array / _ZARR_JSON).read_bytes())
         self._size = tuple(sizes.values())
         self._lines = (path / TAGS).open("xb", buffering=0)
         self._channels: dict[str, int] = {}
@@ -388,7 +388,7 @@ class _NDTiff:
             self._data.sync()
             self._synced_s = time.perf_counter()
 
-    def _axes(self, key: StreamKey, index: int) -> dict[str, Any]:
+    def _axes(self, key: StreamKey, index: int) -> Axes:
         label = channel_label(key, self._source.camera, self._source.cameras)
         return {"time": index, "channel": label, "z": key.z, "position": key.position}
 
@@ -513,7 +513,7 @@ def open_live_sink(
     if not std:
         return frames
     std_opener, std_movie, _ = LIVE_FORMATS[std_format]
-    about = ChainMap(dict[str, Any](_STD), provenance)  # type: ignore[arg-type]  # only read
+    about = ChainMap(dict[str, object](_STD), provenance)  # type: ignore[arg-type]  # only read
     path = folder / std_name(std_movie)
     floats = replace(source, dtype=np.dtype(np.float32))
     return _WithDeviation(frames, std_opener(path, floats, about, "standard deviation"))
@@ -541,6 +541,6 @@ def std_name(movie: str) -> str:
     return f"{stem}_std.{ending}"
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=str))
+def _plain(values: Mapping[str, Any]) -> dict[str, object]:
+    plain: dict[str, object] = json.loads(json.dumps(dict(values), default=str))
     return plain

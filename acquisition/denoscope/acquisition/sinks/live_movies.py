@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.acquisition.contracts import Axes, Tags
 from denoscope.acquisition.extras import require
 from denoscope.acquisition.raw.pages import replace_description
 
@@ -244,12 +245,12 @@ class _NDTiff:
         found: npt.NDArray[Any] = self._dataset.read_image(**self._axes(frame))
         return found
 
-    def _axes(self, frame: FrameKey) -> dict[str, Any]:
+    def _axes(self, frame: FrameKey) -> Axes:
         key, index = frame
         label = channel_label(key, self._camera, self._cameras)
         return {"time": index, "channel": label, "z": key.z, "position": key.position}
 
-    def _look(self, axes: dict[str, Any]) -> None:
+    def _look(self, axes: Tags) -> None:
         """Note a frame that shows what was measured, or another frame."""
         from denoscope.runtime import StreamKey
 
@@ -284,7 +285,7 @@ class _NDTiff:
         self._done.clear()
 
 
-def _computed(measured: set[FrameKey], done: set[FrameKey]) -> dict[str, Any]:
+def _computed(measured: set[FrameKey], done: set[FrameKey]) -> dict[str, int | str]:
     """Return what the provenance says when measured frames gave way to denoised ones."""
     left = len(measured - done)
     text = f"{left} more, shown as measured" if left else "none: all were computed after the recording"

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.acquisition.contracts import SourceInfo
+from denoscope.acquisition.contracts import Axes, SourceInfo
 from denoscope.acquisition.extras import require
 from denoscope.acquisition.raw.confirm import confirm
 from denoscope.runtime import InvalidInput
@@ -62,7 +62,7 @@ class Dataset:
         from ndstorage import NDTiffDataset
 
         self._size_um = source.pixel_size_um
-        values: dict[str, Any] = {"Prefix": folder.stem, "source": source.as_json(), **summary}
+        values: dict[str, object] = {"Prefix": folder.stem, "source": source.as_json(), **summary}
         if source.pixel_size_um:
             values["PixelSize_um"] = source.pixel_size_um
         self._data: Any = NDTiffDataset(str(folder), summary_metadata=values, writable=True)
@@ -184,10 +184,10 @@ class NDTiffSink:
         """Write one image."""
         self._data.put(self._axes(place), frame, place)
 
-    def _axes(self, place: FrameIndex) -> dict[str, Any]:
+    def _axes(self, place: FrameIndex) -> Axes:
         """Return the frame's place on every axis that has more than one."""
-        key, axes = place.key, {"time": place.index}
-        each = {"channel": key.channel, "z": key.z, "position": key.position, "camera": key.camera}
+        key, axes = place.key, Axes(time=place.index)
+        each: Axes = {"channel": key.channel, "z": key.z, "position": key.position, "camera": key.camera}
         several = {name for name in each if len({getattr(other, name) for other in self._keys}) > 1}
         return axes | {name: value for name, value in each.items() if name in several}
 

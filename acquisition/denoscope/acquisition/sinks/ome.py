@@ -315,7 +315,7 @@ class DenoisedWriter:
             structured_annotations=StructuredAnnotations(map_annotations=[annotation]),
         )
 
-    def _streams(self) -> list[dict[str, Any]]:
+    def _streams(self) -> list[dict[str, object]]:
         """Return which camera, position, channels and slices each image holds, its first time index, and its gaps."""
         return [
             {
@@ -426,7 +426,7 @@ def ranges(numbers: Iterable[int]) -> list[list[int]]:
     return found
 
 
-def _not_denoised(segment: _Segment) -> dict[str, Any]:
+def _not_denoised(segment: _Segment) -> dict[str, object]:
     """Return the time indices of an image that show something else than their denoised frame."""
     places: dict[tuple[int, int, str], list[int]] = {}
     for page in sorted(segment.pages, key=lambda page: page.index):

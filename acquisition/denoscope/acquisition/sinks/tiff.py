@@ -20,7 +20,7 @@ class TiffSink:
     def __init__(self, partial: Path, layout: Layout, *, keep: int | None) -> None:
         if keep is None:
             partial.unlink(missing_ok=True)
-        self._provenance: dict[str, Any] = {}
+        self._provenance: dict[str, object] = {}
         self._timed = layout.source.kind != "file" or layout.times_s is not None
         self._writer = DenoisedWriter(
             partial.parent,

@@ -145,7 +145,7 @@ def create_image(
     dtype: npt.DTypeLike,
     *,
     name: str = "denoised",
-    attributes: dict[str, Any] | None = None,
+    attributes: dict[str, object] | None = None,
     compression: Literal["blosc-zstd", "none"] = "blosc-zstd",
 ) -> None:
     """Create an OME-Zarr image without frames.

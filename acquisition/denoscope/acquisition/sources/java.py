@@ -111,7 +111,7 @@ class JavaObject:
     kind: str
     methods: Mapping[str, tuple[tuple[str, ...], ...]] = field(repr=False)
 
-    def call(self, method: str, *arguments: Any) -> dict[str, Any]:
+    def call(self, method: str, *arguments: Any) -> dict[str, object]:
         """Return the request that runs `method` with these arguments.
 
         Raises
@@ -136,11 +136,11 @@ class JavaObject:
             "Micro-Manager 2."
         )
 
-    def get(self, name: str) -> dict[str, Any]:
+    def get(self, name: str) -> dict[str, object]:
         """Return the request for a field."""
         return {"command": "get-field", "hash-code": self.code, "name": name}
 
-    def let_go(self) -> dict[str, Any]:
+    def let_go(self) -> dict[str, object]:
         """Return the request that ends the server's hold on it."""
         return {"command": "destructor", "hash-code": self.code, "java_class_name": self.kind}
 
@@ -209,7 +209,7 @@ class JavaServer:
 
     def construct(self, kind: str, go_on: Callable[[float], bool]) -> JavaObject:
         """Return the server's object of this class (its one core, for ``mmcorej.CMMCore``)."""
-        request = {
+        request: dict[str, object] = {
             "command": "constructor",
             "classpath": kind,
             "argument-types": [],
@@ -221,7 +221,7 @@ class JavaServer:
             raise SourceUnavailable(f"what listens at {self.name} has no {kind}.")
         return reply
 
-    def values(self, requests: list[dict[str, Any]], go_on: Callable[[float], bool]) -> list[Any]:
+    def values(self, requests: list[dict[str, object]], go_on: Callable[[float], bool]) -> list[Any]:
         """Return the answers as Python values; the first exception among them is raised after all came."""
         answers = self.answers(requests, go_on)
         for answer in answers:
@@ -229,12 +229,12 @@ class JavaServer:
                 raise answer
         return answers
 
-    def answers(self, requests: list[dict[str, Any]], go_on: Callable[[float], bool]) -> list[Any]:
+    def answers(self, requests: list[dict[str, object]], go_on: Callable[[float], bool]) -> list[Any]:
         """Return the answers as Python values, exceptions among them as `JavaException`, not raised."""
         replies = self.ask(requests, go_on)
         return [self._value(request, reply) for request, reply in zip(requests, replies, strict=True)]
 
-    def ask(self, requests: Iterable[dict[str, Any]], go_on: Callable[[float], bool]) -> list[Any]:
+    def ask(self, requests: Iterable[dict[str, object]], go_on: Callable[[float], bool]) -> list[Any]:
         """Send every request at once and return the replies in order.
 
         Parameters

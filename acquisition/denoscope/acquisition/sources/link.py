@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from denoscope.acquisition.contracts import SourceInfo
 
@@ -28,7 +27,7 @@ class Link:
     measured: bool
     buffer_bytes: int | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return plain values for `SourceInfo.details`."""
         return {
             "link_frames_per_s": 1 / self.frame_s,

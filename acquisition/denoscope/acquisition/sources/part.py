@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from denoscope.runtime import InvalidInput
 
-__all__ = ["WHOLE", "Part"]
+__all__ = ["WHOLE", "Part", "PartChoice"]
 
 _NAMES = {"channel": "channel", "z": "plane", "position": "position"}
+
+
+class PartChoice(TypedDict):
+    """A choice as keywords of `denoscope.runtime.open_movie`."""
+
+    channel: int | str | None
+    plane: int | str | None
+    position: int | str | None
+    interleaved: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +39,14 @@ class Part:
     position: str | None = None
     interleaved: int | None = None
 
-    def choice(self) -> dict[str, Any]:
+    def choice(self) -> PartChoice:
         """Return the choice as keywords of `denoscope.runtime.open_movie`."""
-        return {name: getattr(self, name) for name in ("channel", "plane", "position", "interleaved")}
+        return {
+            "channel": self.channel,
+            "plane": self.plane,
+            "position": self.position,
+            "interleaved": self.interleaved,
+        }
 
     def given(self) -> list[str]:
         """Return the parameters that were given."""

@@ -25,7 +25,7 @@ _WAITING = 8
 
 def frame_words(
     pixels: npt.NDArray[Any], number: int, unix_s: float, tags: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the words of the message whose body are the pixels.
 
     Parameters
@@ -49,7 +49,7 @@ def pixel_bytes(pixels: npt.NDArray[Any]) -> memoryview:
     return memoryview(buffer).cast("B")
 
 
-def end_words(closing: Mapping[str, Any]) -> dict[str, Any]:
+def end_words(closing: Mapping[str, Any]) -> dict[str, object]:
     """Return the words of the message that no frame follows, with what the sender counted."""
     return {"end": dict(closing)}
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.acquisition.contracts import Tags
 from denoscope.runtime import InvalidInput
 from denoscope.runtime.movies import check_regular, page_axes, stream_of_name
 
@@ -287,7 +288,7 @@ def _has_pixels(page: Any, size: int) -> bool:
     return len(ends) == len(page.dataoffsets) > 0 and max(ends) <= size
 
 
-def _tags_of(page: Any) -> dict[str, Any]:
+def _tags_of(page: Any) -> Tags:
     """Return Micro-Manager's metadata of a page, where it has any."""
     tag = page.tags.get("MicroManagerMetadata")
     value = None if tag is None else tag.value

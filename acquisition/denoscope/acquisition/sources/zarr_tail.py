@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from denoscope.acquisition.contracts import Tags
 from denoscope.acquisition.extras import require
 from denoscope.runtime import InvalidInput
 
@@ -141,7 +142,7 @@ class ZarrTail(Tail):
     def _place(self) -> tuple[int, ...]:
         return tuple(int(at) for at in np.unravel_index(self._index, self._array.shape[:-2]))
 
-    def _tags(self) -> dict[str, Any]:
+    def _tags(self) -> Tags:
         place = self._place()
         if len(place) < 2 or len(self._names) != len(self._array.shape):
             return {}
@@ -158,7 +159,7 @@ class ZarrTail(Tail):
         self._array = None
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def _attributes(path: Path) -> Tags:
     """Return the attributes of a group, of either version of Zarr; none while they are not written."""
     for name in _METADATA:
         try:

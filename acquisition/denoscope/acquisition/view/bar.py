@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -19,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from .board import Wish
 from .line import Level
+from .words import ViewStatus
 
 __all__ = ["SessionBar"]
 
@@ -109,7 +109,7 @@ class SessionBar(QWidget):
         if style != self.line.styleSheet():
             self.line.setStyleSheet(style)
 
-    def show_status(self, status: dict[str, Any]) -> None:
+    def show_status(self, status: ViewStatus) -> None:
         """Follow a session's status with what can be asked of it."""
         self._paused = status["state"] == "paused"
         self.pause.setText("Resume" if self._paused else "Pause")

@@ -21,6 +21,8 @@ import numpy.typing as npt
 
 from denoscope.acquisition.processes.shared_memory import Slab
 
+from .words import ViewStatus
+
 __all__ = ["Board", "Picture", "Slot", "Wish"]
 
 _FRAME_BYTES = 1 << 23
@@ -193,7 +195,7 @@ class Board:
                     return Picture(pixels, number, step, done)
         return None
 
-    def get_status(self) -> dict[str, Any] | None:
+    def get_status(self) -> ViewStatus | None:
         """Return the newest status, or None before the first."""
         for _ in range(_RETRIES):
             begun, done, at = self._newest(Slot.STATUS)
@@ -203,7 +205,7 @@ class Board:
             if length <= _STATUS_BYTES:
                 text = self._slab.view(at + _HEAD_BYTES, (length,), np.uint8).tobytes()
                 if int(self._words[begun]) <= done + 1:
-                    status: dict[str, Any] = json.loads(text)
+                    status: ViewStatus = json.loads(text)
                     return status
         return None
 

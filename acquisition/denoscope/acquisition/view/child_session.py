@@ -11,6 +11,7 @@ from typing import Any
 
 from denoscope.acquisition.processes.child import Child, exit_words
 from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.processes.wire import Words
 
 __all__ = ["ChildSession"]
 
@@ -38,7 +39,7 @@ class ChildSession:
     ) -> None:
         self.slab = Slab()
         self._what, self._left = what, left
-        self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Words] = queue.SimpleQueue()
         self._child = Child(module, name=f"denoscope-{what}", slab=self.slab)
         self._listens = threading.Thread(target=self._listen, name=f"denoscope-{what}", daemon=True)
         self._listens.start()
@@ -49,7 +50,7 @@ class ChildSession:
         """Of its process."""
         return self._child.pid
 
-    def poll(self) -> dict[str, Any] | None:
+    def poll(self) -> Words | None:
         """Return the next event, or None.
 
         ``opened`` says where its board is; ``finished`` (``summary``, ``exit_code``) and ``failed``

@@ -170,7 +170,7 @@ class LiveDock(QWidget):
         if path := QFileDialog.getExistingDirectory(self, "A folder for the run"):
             self.output.setText(path)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Return what the form says, as for `denoscope.acquisition.make_settings`."""
         ahead = self.look_ahead.currentText()
         return {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import Enum
-from typing import Any
 
 from denoscope.runtime import counted
+
+from .words import ViewStatus
 
 __all__ = ["Level", "StatusLine"]
 
@@ -38,7 +38,7 @@ class StatusLine:
         self._last: tuple[int, float] = (-1, 0.0)
         self._emitted: tuple[int, float] = (-1, 0.0)
 
-    def write(self, status: Mapping[str, Any], now_s: float) -> tuple[str, Level]:
+    def write(self, status: ViewStatus, now_s: float) -> tuple[str, Level]:
         """Return the line for a status as `status_values` makes it.
 
         Parameters
@@ -70,7 +70,7 @@ class StatusLine:
         recording = status["state"] in ("recording", "stopping")
         return " · ".join(parts), Level.GOOD if recording else Level.CALM
 
-    def _warnings(self, status: Mapping[str, Any], now_s: float) -> list[str]:
+    def _warnings(self, status: ViewStatus, now_s: float) -> list[str]:
         warnings = []
         if status["state"] != "finished" and now_s - self._last[1] > _RECENT_S:
             warnings.append(f"no word from the session for {now_s - self._last[1]:.0f} s")
@@ -88,15 +88,15 @@ class StatusLine:
         return warnings
 
 
-def _too_slow(status: Mapping[str, Any]) -> str:
+def _too_slow(status: ViewStatus) -> str:
     text = f"this computer denoises {status['fps_out']:.0f} of {status['fps_in']:.0f} frames/s"
     if not status["keeps_raw"]:
         return f"{text}: the rest is skipped"
-    later = "will be computed at the end" if status.get("fills", True) else "can be computed later"
+    later = "will be computed at the end" if status["fills"] else "can be computed later"
     return f"{text}: all raw frames are saved, the rest {later}"
 
 
-def _numbers(status: Mapping[str, Any], skipped: int) -> list[str]:
+def _numbers(status: ViewStatus, skipped: int) -> list[str]:
     latency = status["latency_s"]
     parts = [
         f"{status['state']} {status['elapsed_s']:.0f} s",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from denoscope.acquisition.contracts import DenoisedSink, RawSink, SourceInfo
 from denoscope.acquisition.control.control import SessionControl
@@ -13,6 +12,7 @@ from denoscope.acquisition.session.states import SessionStatus
 
 from .board import Board, Wish
 from .publisher import Publisher, ShownRaw, ShownSink, status_values
+from .words import BoardWords
 
 __all__ = ["LiveView"]
 
@@ -56,7 +56,7 @@ class LiveView:
             }
         )
 
-    def opened(self, _words: dict[str, Any]) -> None:
+    def opened(self, _words: BoardWords) -> None:
         """Tell the viewer where to look; `open` calls it."""
 
     def wait(self) -> None:

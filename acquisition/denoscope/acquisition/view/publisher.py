@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from denoscope.acquisition.session.settings import SessionSettings
 from denoscope.acquisition.session.states import SessionStatus
 
 from .board import Board, Slot
+from .words import ViewStatus
 
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised, StreamKey
@@ -93,7 +93,7 @@ class Publisher:
         except Exception as error:  # noqa: BLE001  a picture must not cost a frame
             self._fail(error)
 
-    def status(self, values: Mapping[str, Any]) -> None:
+    def status(self, values: ViewStatus) -> None:
         """Show the session's status."""
         try:
             self._board.put_status(values)
@@ -176,7 +176,7 @@ class ShownSink:
 
 def status_values(
     status: SessionStatus, info: SourceInfo, settings: SessionSettings, streams: list[str], count: int
-) -> dict[str, Any]:
+) -> ViewStatus:
     """Return a status as plain values, for a board.
 
     Parameters

@@ -15,6 +15,7 @@ from denoscope.acquisition.processes.wire import Wire
 from denoscope.runtime import DenoscopeError
 
 from .link import LiveView
+from .words import BoardWords
 
 __all__ = ["main"]
 
@@ -38,7 +39,7 @@ class _ParentView(LiveView):
         super().__init__(slab)
         self._parent = parent
 
-    def opened(self, words: dict[str, Any]) -> None:
+    def opened(self, words: BoardWords) -> None:
         """Tell the dock where to look."""
         self._parent.tell("opened", **words)
 

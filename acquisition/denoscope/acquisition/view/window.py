@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import threading
 from contextlib import suppress
-from typing import Any
 
 from denoscope.acquisition.extras import require
 from denoscope.acquisition.processes.child import Child, exit_words
@@ -14,6 +13,7 @@ from denoscope.acquisition.session.states import SessionStatus
 from denoscope.runtime import InvalidInput
 
 from .link import LiveView
+from .words import BoardWords
 
 __all__ = ["LiveWindow"]
 
@@ -54,7 +54,7 @@ class LiveWindow(LiveView):
         """Of the window's process."""
         return self._child.pid
 
-    def opened(self, words: dict[str, Any]) -> None:
+    def opened(self, words: BoardWords) -> None:
         """Tell the window where to look."""
         self._child.tell({"event": "opened", **words})  # a few messages in all, which a pipe takes at once
 

@@ -13,7 +13,7 @@ from typing import Any
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.processes.child import speak
 from denoscope.acquisition.processes.shared_memory import Slab
-from denoscope.acquisition.processes.wire import Wire
+from denoscope.acquisition.processes.wire import Wire, Words
 
 from .board import Board
 
@@ -23,7 +23,7 @@ _LISTEN_MS = 50
 _SIZE = (1280, 860)
 
 
-def _listen(wire: Wire, said: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+def _listen(wire: Wire, said: queue.SimpleQueue[Words | None]) -> None:
     """Pass on what the session says; None when it is gone."""
     while (message := wire.receive()) is not None:
         said.put(message.words)
@@ -48,7 +48,7 @@ def _run(slab: Slab, wire: Wire) -> None:
     from .display import Display, add_docks
     from .line import Level
 
-    lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    lines: queue.SimpleQueue[Words | None] = queue.SimpleQueue()
     viewer = napari.Viewer(title="denoscope live", show=True)
     display = Display(viewer)
     add_docks(viewer, display)

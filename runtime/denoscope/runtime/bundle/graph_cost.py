@@ -83,7 +83,7 @@ class _Sizes:
         self._shapes: dict[str, Shape] = {"": ()}
         self._known: dict[str, Array] = {}
         self._values = self._products = 0
-        self._schemas: dict[str, Any] = {}
+        self._schemas: dict[str, onnx.defs.OpSchema] = {}
         self._version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
     def check(self) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Facts", "facts_of", "increment_of", "told"]
+__all__ = ["Facts", "Metadata", "facts_of", "increment_of", "told"]
 
 _LARGEST_PIXEL_UM = 1e5
 _LONGEST_STEP_S = 1e7
+
+Metadata = dict[str, Any]
+"""Values of a vendor's file by its own names; anything may be missing or of another type."""
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ class CameraCalibration:
             digest.update(np.ascontiguousarray(values, "<f8").tobytes())
         return digest.hexdigest()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Return what goes into reports: source, sizes, medians and SHA-256."""
         return {
             "source": self.source,

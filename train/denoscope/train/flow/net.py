@@ -74,7 +74,7 @@ class FlowSettings:
     radius: int = 2
     passes: int = 2
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the settings as plain values for JSON."""
         return asdict(self)
 

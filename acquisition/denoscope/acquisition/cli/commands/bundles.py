@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,7 +29,7 @@ def bundles(
     """Show which bundle to take: use, speed on this computer, quality, size."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
-    def action() -> tuple[dict[str, Any], int]:
+    def action() -> tuple[dict[str, object], int]:
         from denoscope.acquisition import describe_bundles
 
         found = describe_bundles(measure=measure and not quiet)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import check_claim, one_line
-from denoscope.runtime.movies.facts import Facts, told
+from denoscope.runtime.movies.facts import Facts, Metadata, told
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick_index
 from denoscope.runtime.words import counted
@@ -226,13 +226,13 @@ class _Frames:
         return result
 
 
-def _tags(folder: Path, place: _Place) -> dict[str, Any]:
+def _tags(folder: Path, place: _Place) -> Metadata:
     """Return the metadata of a frame."""
     if not 0 < place.about_length <= _LARGEST_TAGS or place.about_compression:
         raise ValueError("no metadata")
     with (folder / place.file).open("rb") as file:
         file.seek(place.about_offset)
-        found: dict[str, Any] = json.loads(file.read(place.about_length))
+        found: Metadata = json.loads(file.read(place.about_length))
     return found
 
 

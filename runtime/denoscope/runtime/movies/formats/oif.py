@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
-from denoscope.runtime.movies.facts import Facts, told
+from denoscope.runtime.movies.facts import Facts, Metadata, told
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted
 from denoscope.runtime.words import counted
@@ -92,7 +92,7 @@ def _frame(file: Any, name: str, shape: tuple[int, ...] | None) -> Any:
         return pixels
 
 
-def _facts(settings: dict[str, Any], channel: int, *, timed: bool) -> Facts:
+def _facts(settings: Metadata, channel: int, *, timed: bool) -> Facts:
     """Return pixel size, interval and dye from the main file of settings."""
 
     def step() -> float:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import check_claim, check_regular, one_line
-from denoscope.runtime.movies.facts import Facts
+from denoscope.runtime.movies.facts import Facts, Metadata
 from denoscope.runtime.movies.joined import Chosen
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pages_of import Turns, choose_pages
@@ -94,7 +94,7 @@ def open_scanbox(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     return reader
 
 
-def _read_info(file: Path) -> dict[str, Any]:
+def _read_info(file: Path) -> Metadata:
     """Return the fields of `info`."""
     loadmat = import_module("scipy.io").loadmat
     check_regular(file)
@@ -115,7 +115,7 @@ def _read_info(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def _names(info: dict[str, Any]) -> tuple[str, ...]:
+def _names(info: Metadata) -> tuple[str, ...]:
     """Return the names of the detectors that were on."""
     code = int(np.ravel(info["channels"])[0])
     if code in _CHANNELS:
@@ -126,7 +126,7 @@ def _names(info: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"PMT{i}" for i in range(count))
 
 
-def _planes(info: dict[str, Any]) -> int:
+def _planes(info: Metadata) -> int:
     """Return how many planes take turns, by the waveform of the tunable lens."""
     wave = np.ravel(info.get("otwave", ()))
     if not int(np.ravel(info.get("volscan", len(wave) > 0))[0]):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import check_claim, check_dtype, one_line
-from denoscope.runtime.movies.facts import Facts, told
+from denoscope.runtime.movies.facts import Facts, Metadata, told
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
 
@@ -63,7 +63,7 @@ def open_zarr(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         ) from error
 
 
-def _full_resolution(folder: Path, metadata: dict[str, Any]) -> tuple[Path, list[str] | None]:
+def _full_resolution(folder: Path, metadata: Metadata) -> tuple[Path, list[str] | None]:
     """Return the array of an image that is not down-sampled, and the names of its axes."""
     if "multiscales" not in metadata:
         return folder, None
@@ -84,7 +84,7 @@ def _in_image(array: Path) -> tuple[dict[str, Any], list[str]] | None:
     return (metadata, axes) if axes is not None and full.resolve() == array.resolve() else None
 
 
-def _attributes(folder: Path) -> dict[str, Any]:
+def _attributes(folder: Path) -> Metadata:
     """Return the OME attributes of a group, of version 0.5 or 0.4; empty where there are none."""
     for name in ("zarr.json", ".zattrs"):
         file = folder / name
@@ -177,7 +177,7 @@ class _Array:
         channels: tuple[str, ...],
         wanted: Wanted,
         limit_bytes: int,
-        metadata: dict[str, Any],
+        metadata: Metadata,
     ) -> None:
         shape = tuple(int(n) for n in array.shape)
         self.dtype = check_dtype(str(path), np.dtype(array.dtype))
@@ -213,7 +213,7 @@ class _Array:
         self._written_to: int | None = None  # chunks of time up to the last that is there, once it was needed
         self.facts = self._facts(metadata, names, channels)
 
-    def _facts(self, metadata: dict[str, Any], axes: list[str] | None, channels: tuple[str, ...]) -> Facts:
+    def _facts(self, metadata: Metadata, axes: list[str] | None, channels: tuple[str, ...]) -> Facts:
         """Return pixel size, interval and channel from the metadata of OME-Zarr."""
 
         def scale(axis: str) -> float:

@@ -111,7 +111,7 @@ class LiveNetSettings:
         """Channels of the long memory."""
         return CELL * self.memories
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the settings as plain values for JSON."""
         return asdict(self)
 

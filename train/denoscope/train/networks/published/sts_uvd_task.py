@@ -234,7 +234,7 @@ class StsUvdTask(Task):
         """Return kappa and the consistency loss of this epoch so far."""
         return {"kappa": self._kappa, "consistency_loss": float(np.mean(self._of_epoch or [math.nan]))}
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, object]:
         """Return kappa and the course of the consistency loss."""
         return {
             "kappa_0": self._kappa_0,
@@ -261,7 +261,7 @@ class StsUvdTask(Task):
             for index in range(len(self.movies))
         ]
 
-    def outcome(self) -> dict[str, Any]:
+    def outcome(self) -> dict[str, object]:
         """Return the fields that `StsUvdFit` adds."""
         return {
             "flows": self._flows,

@@ -1,0 +1,72 @@
+"""What a session and its window tell each other: where the pictures lie, and how the session does."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+__all__ = ["BoardWords", "ViewStatus"]
+
+
+class BoardWords(TypedDict):
+    """Memory in which the pictures lie, and the session that puts them there.
+
+    Attributes
+    ----------
+    name, nbytes
+        Of the memory; see `Board.follow`.
+    shape, pixel_um
+        Height and width of a frame in pixels, and the edge of a pixel; None where unknown.
+    bundle, source, output
+        Bundle, source and folder of the session.
+    """
+
+    name: str
+    nbytes: int
+    shape: list[int]
+    bundle: str
+    source: str
+    output: str
+    pixel_um: float | None
+
+
+class ViewStatus(TypedDict):
+    """Status of a session for its window.
+
+    Attributes
+    ----------
+    count
+        Statuses before this one, so that a window sees when none comes any more.
+    state, message, elapsed_s, problems
+        See `SessionStatus`; the reason in words, the last three problems.
+    received, written_raw, emitted, dropped, missing
+        Frames.
+    keeps_raw, fills
+        Whether raw frames are written, and whether skipped frames are computed at the end.
+    fps_in, fps_out, latency_s
+        Frames/s received and denoised, and percentiles of the delay.
+    free_bytes, reserve_bytes, bytes_per_s
+        Room on the disk (None where unknown), what must stay free, and what the recording takes a second.
+    streams, source
+        Names of the streams and of the source.
+    """
+
+    count: int
+    state: str
+    message: str | None
+    elapsed_s: float
+    received: int
+    written_raw: int
+    keeps_raw: bool
+    fills: bool
+    emitted: int
+    dropped: dict[str, int]
+    missing: int
+    fps_in: float
+    fps_out: float
+    latency_s: dict[str, float]
+    problems: list[str]
+    free_bytes: int | None
+    reserve_bytes: float
+    bytes_per_s: float
+    streams: list[str]
+    source: str
