@@ -1,3 +1,173 @@
 """A session in a napari viewer: pictures, traces, bar, and the timer that looks at the board."""
 
 from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer
+
+from .bar import SessionBar
+from .board import Board, Wish
+from .line import Level, StatusLine
+from .panels import Panels
+from .trace_panel import TracePanel
+from .words import ViewStatus
+
+__all__ = ["Display", "add_docks"]
+
+_PERIOD_S = 1 / 30
+_STATUS_EVERY_S = 0.25
+_MOST_SNAPSHOTS = 10_000
+
+
+class Display(QObject):
+    """Shows one session after the other.
+
+    The timer looks at the board at most 30 times a second, and rests twice as long as showing the last frame
+    took: a computer that is slow to draw shows fewer frames, each of them the newest.
+
+    Parameters
+    ----------
+    viewer
+        A ``napari.Viewer``, or its model alone.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.panels = Panels(viewer, self._manual)
+        self.bar = SessionBar(self._ask, self._want, self._automatic, self.panels.link, self._snapshot)
+        self.traces = TracePanel()
+        self._viewer = viewer
+        self._output: Path | None = None
+        self.status: ViewStatus | None = None
+        self.shown = 0
+        self._board: Board | None = None
+        self._line = StatusLine()
+        self._status_s = 0.0
+        self._due_s = 0.0
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._tick)
+
+    def open(
+        self,
+        board: Board,
+        shape: tuple[int, int],
+        *,
+        pixel_um: float | None = None,
+        output: Path | None = None,
+        regions: bool = False,
+    ) -> None:
+        """Show a session that has left its first words on a board.
+
+        Parameters
+        ----------
+        board
+            Where its frames are.
+        shape
+            ``(H, W)`` of the frames.
+        pixel_um
+            Edge of a pixel in micrometres, for the scale bar.
+        output
+            Run folder, where snapshots go and traces are.
+        regions
+            Whether it measures regions.
+        """
+        self.close()
+        self._output = output
+        self.bar.snapshot.setEnabled(output is not None)
+        self._board, self._line, self.status = board, StatusLine(), None
+        self.bar.begin()
+        self.bar.say("waiting for the first frame", Level.CALM)
+        self.panels.open(shape, pixel_um)
+        self.traces.open(output if regions else None)
+        board.beat()
+        self._start(0.0)
+
+    def close(self, problem: str | None = None) -> None:
+        """Show the last frames and the last line, or `problem` in its place, and let go of the board."""
+        self._timer.stop()
+        if self._board is None:
+            return
+        self._look(self._board, last=True)
+        self._board.close()
+        self._board = None
+        self.bar.enable(running=False)
+        if problem is not None:
+            self.bar.say(problem, Level.BAD)
+
+    def stop(self) -> None:
+        """Ask the session that is shown, if any, to end."""
+        self._ask(Wish.STOP)
+
+    def _tick(self) -> None:
+        if self._board is None:
+            return
+        self._board.beat()
+        self._look(self._board)
+        # The tick came late by the time that the window took to draw.
+        self._start(max(_PERIOD_S, 2 * (time.perf_counter() - self._due_s)))
+
+    def _start(self, rest_s: float) -> None:
+        self._due_s = time.perf_counter() + rest_s
+        self._timer.start(round(rest_s * 1e3))
+
+    def _look(self, board: Board, *, last: bool = False) -> None:
+        now_s = time.perf_counter()
+        if self.panels.refresh(board, now_s):
+            self.shown += 1
+            self.bar.number.setText(self.panels.number)
+        if now_s - self._status_s < _STATUS_EVERY_S and not last:
+            return
+        self._status_s = now_s
+        self.traces.refresh(self.bar.streams.currentText())
+        self.status = board.get_status() or self.status
+        if self.status is not None:
+            self.bar.say(*self._line.write(self.status, now_s))
+            self.bar.show_status(self.status)
+
+    def _snapshot(self) -> None:
+        """Save the canvas as ``snapshot-1.png`` and so on in the run folder."""
+        if self._output is None:
+            return
+        for number in range(1, _MOST_SNAPSHOTS):
+            path = self._output / f"snapshot-{number}.png"
+            if path.exists():
+                continue
+            try:
+                self._viewer.screenshot(str(path), canvas_only=True, flash=False)
+            except (OSError, AttributeError) as error:  # a viewer's model alone has no window
+                self.bar.say(f"the snapshot could not be saved: {error}", Level.WARNING)
+            else:
+                self.bar.say(f"saved {path.name}", Level.CALM)
+            return
+
+    def _ask(self, wish: Wish) -> None:
+        if self._board is not None:
+            self._board.ask(wish)
+
+    def _want(self, stream: int) -> None:
+        if self._board is not None:
+            self._board.want(stream)
+            self.panels.forget_contrast()
+
+    def _automatic(self, on: bool) -> None:
+        self.panels.automatic = on
+
+    def _manual(self) -> None:
+        self.bar.automatic.setChecked(False)
+
+
+def add_docks(viewer: Any, display: Display) -> None:
+    """Put traces and bar under the pictures of a ``napari.Viewer``, one below the other."""
+    from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+    below = QWidget()
+    layout = QVBoxLayout(below)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(2)
+    layout.addWidget(display.traces, 1)
+    layout.addWidget(display.bar)
+    viewer.window.add_dock_widget(below, name="denoscope session", area="bottom", add_vertical_stretch=False)

@@ -18,6 +18,8 @@ class BoardWords(TypedDict):
         Height and width of a frame in pixels, and the edge of a pixel; None where unknown.
     bundle, source, output
         Bundle, source and folder of the session.
+    regions
+        Whether the session measures regions.
     """
 
     name: str
@@ -27,6 +29,7 @@ class BoardWords(TypedDict):
     source: str
     output: str
     pixel_um: float | None
+    regions: bool
 
 
 class ViewStatus(TypedDict):
