@@ -443,7 +443,7 @@ def _is_movie(layer: Any) -> bool:
 
 
 def _pixels_of(path: Path) -> Any:
-    movie = open_movie(path)
+    movie = open_movie(path, mapped=False)
     return LazyLayer(movie) if isinstance(movie, LazyMovie) else movie
 
 
