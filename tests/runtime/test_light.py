@@ -19,7 +19,9 @@ from denoscope.runtime import (
     estimate_intensity,
 )
 from denoscope.runtime.artefacts.kept_light import (
+    Change,
     changed,
+    lost_in_rounding,
     missing_light,
 )  # the sums themselves, without a network
 from denoscope.runtime.artefacts.light import (
@@ -185,6 +187,25 @@ def test_light_that_is_missing_is_found_and_a_wrong_picture_is_left_alone() -> N
     assert missing_light(scene * 2.6, around[1], around, meter) is None, "this is for the guard"
     steady = [Lit(t, meter.blocks_of(scene), STEADY, float(scene.mean())) for t in range(3)]
     assert missing_light(scene + 3, steady[1], steady, meter) is None
+
+
+def test_a_slow_fade_of_few_photons_is_seen_within_the_window() -> None:
+    camera = Intensity(offset=200, scale=40, noise_slope=0.2, noise_floor=0.5)
+    scene = 100 + 120 * np.random.default_rng(0).random((8, 8)).repeat(8, 0).repeat(8, 1)
+    meter = LightMeter((64, 64), camera)
+    meter.begin_with(scene)
+    lit = [Lit(t, meter.blocks_of(scene - 2 * t), STEADY, float(scene.mean()) - 2 * t) for t in range(7)]
+    off = missing_light((scene - 7).astype(np.float32), lit[5], lit, meter)
+    assert off is not None
+    assert off.shift + (off.factor - 1) * (scene.mean() - 7) == pytest.approx(-3, abs=0.5)
+
+
+def test_less_than_a_count_is_seen_to_be_lost_in_rounding() -> None:
+    made = np.random.default_rng(1).integers(100, 200, (64, 64)).astype(np.uint16)
+    little = Change(1.0, 0.3, 0.02)
+    assert lost_in_rounding(made, changed(made, little), little)
+    more = Change(1.05, 0.3, 0.1)  # rounded up and down alike
+    assert not lost_in_rounding(made, changed(made, more), more)
 
 
 @cache

@@ -11,6 +11,7 @@ wherever a run begins. Where the light is steady nothing is done.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,25 +19,40 @@ import numpy.typing as npt
 
 from denoscope.runtime.artefacts.light import STEADY, LightMeter, Lit
 
-__all__ = ["change_of_mean", "changed", "lies_in_rounding", "missing_light"]
+__all__ = ["Change", "change_of_mean", "changed", "lost_in_rounding", "missing_light"]
 
 Frame = npt.NDArray[Any]
 Array = npt.NDArray[np.float64]
 
 _MISSED = 0.2  # of a change of light, likely to be missing from a denoised frame; measured: up to 0.25
+_MISSED_DRIFT = 0.5  # the same of a drift, behind which the memory lags
 _MISSED_CONTRAST = 0.08  # the same of the contrast, which activity changes too
+_LEAST_CONTRAST = 0.03  # where light changes at all
 _MOST_MISSED = 3.0  # of that; more is no fault of the light, and the guard shall see it
 _DRIFT = 1.5  # standard errors of one frame by which steady light must have drifted in the mean of some,
-_UNSEEN = 3.0  # standard errors by which a frame in steady light must be off
-_MOST_UNSEEN = 0.03  # of the light
+_TREND = 3.5  # the same of the trend within a window
+_UNSEEN, _UNSEEN_CONTRAST = (
+    0.015,
+    0.04,
+)  # of the light and of the contrast: likely to be missing at one photon
 _LEAST = 0.005  # and the share of the light
 _FEWEST = 4  # frames of one light through whose means a line is drawn
 _STEADY = 1.5  # variance of their means about it, in that of the noise, up to which it is believed
+_STILL = 2.5  # the same of a single block
 _MOST = 0.5  # of the contrast that is changed
 _NOTHING = 0.02  # of a count
-_FEW_COUNTS = 4.0
-_MANY_COUNTS = 8.0
+_TOLERANCE, _TOLERANCE_OF_LIGHT = 0.02, 0.002  # counts, and share of the light, that rounding may hide
+_SAMPLED = 4096  # pixels, at least, that tell
 _SHARED = 3.0  # over the root of the rows: scatter beyond that of pixels, from which on rows share noise
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A denoised frame shall become ``factor * frame + shift``, in counts; `tolerance` of them may be lost."""
+
+    factor: float
+    shift: float
+    tolerance: float = 0.0
 
 
 def missing_light(
@@ -47,8 +63,8 @@ def missing_light(
     above: float | None = None,
     *,
     unseen: bool = False,
-) -> tuple[float, float] | None:
-    """Return (factor, shift) that give a denoised frame (H, W) the light and the contrast of the measured one.
+) -> Change | None:
+    """Return factor and shift that give a denoised frame (H, W) the light and the contrast of the measured one.
 
     Parameters
     ----------
@@ -65,86 +81,96 @@ def missing_light(
 
     Returns
     -------
-    tuple or None
-        The frame shall become ``factor * made + shift``, in counts. None where it can stay as it is.
+    Change or None
+        None where it can stay as it is.
     """
     steady = all(lit.light is STEADY for lit in around)
     light = max(meter.light_above(own.mean) if above is None else above, 1e-12)
-    drifts = abs(own.drift) > _LEAST * light
-    if steady and not (drifts or unseen):
+    trend = _trend(around) if steady else 0.0
+    if steady and not (max(abs(own.drift), abs(trend)) > _LEAST * light or unseen):
         return None
     variance = meter.variance_of(own.blocks)
     count = len(variance)
     error = float(variance.mean()) / count  # squared
-    drifts &= own.drift**2 > _DRIFT**2 * error
+    drift = _drift(own, trend, light, error)
+    drifts = drift != 0
     if unseen if drifts or not steady else not unseen:
         return None
     found = meter.blocks_of(made)
-    missing = own.blocks - found
+    measured, errors = _measured_blocks(own, around, variance)
+    missing = measured - found
     if not np.isfinite(missing).all():
         return None
-    weight = 1 / variance
-    total = float(weight.sum())
-    x = found - float(weight @ found) / total
+    weight = 1 / (errors * variance)
+    centre = float(found.mean())
+    x = found - centre
     spread_x = max(float(weight @ (x * x)), 1e-30)
-    slope = float(weight @ (x * missing)) / spread_x
-    left = missing - float(weight @ missing) / total - slope * x
+    # Through the means, so that dim blocks, which have most of the weight, are right together with the mean.
+    lack = float(missing.mean())
+    slope = float(weight @ (x * (missing - lack))) / spread_x
+    left = missing - lack - slope * x
     spread = max(1.0, float(weight @ (left * left)) / count)  # beyond noise
     noise = error  # as the camera's alone
-    shared = meter.line_error(left) ** 2
+    own_left = own.blocks - found - slope * x
+    shared = meter.line_error(own_left - float(own_left.mean())) ** 2
     # Lines with noise of their own move the mean more than pixels do.
     if shared > (1 + _SHARED / meter.rows**0.5) ** 2 * error:
         spread = max(spread, shared / error)
-        drifts &= own.drift**2 > _DRIFT**2 * shared
+        drift = _drift(own, trend, light, shared)
+        drifts = drift != 0
         if steady and not (drifts or unseen):
             return None
     error *= spread
-    centre = float(found.mean())
     mean, leverage = _level(own, around, error)
     error *= leverage
     lack = mean - centre
-    if steady and abs(lack) < max((1 if drifts else _UNSEEN) * error**0.5, _LEAST * light):
-        return None
     means = [lit.mean for lit in around]
     before = (own.mean - own.light.offset) / own.light.gain  # in the reference's light
-    likely = _MISSED * max(max(means) - min(means), abs(own.mean - before), abs(own.drift))
-    if steady and not drifts:
-        likely = max(likely, min(abs(lack) / 2, _MOST_UNSEEN * light))
+    likely = max(_MISSED * max(max(means) - min(means), abs(own.mean - before)), _MISSED_DRIFT * abs(drift))
+    few = meter.few_photons
+    likely = max(likely, _UNSEEN * few * light)
     if abs(lack) > _MOST_MISSED * likely + 6 * noise**0.5:
         return None
+    contrast = _MISSED_CONTRAST / _MISSED * likely / light
+    contrast = max(contrast, _UNSEEN_CONTRAST * few, 0.0 if unseen else _LEAST_CONTRAST)
     lack *= _share(likely, error)
-    slope *= _share(_MISSED_CONTRAST / _MISSED * likely / light, spread / spread_x)
+    slope *= _share(contrast, spread / spread_x)
     slope = min(max(slope, -_MOST), _MOST)
     low, high = float(found.min()), float(found.max())
     most = max(abs(lack + slope * (low - centre)), abs(lack + slope * (high - centre)))
     if made.dtype.kind != "f" and most < _NOTHING:
         return None
-    return 1 + slope, lack - slope * centre
+    return Change(1 + slope, lack - slope * centre, max(_TOLERANCE, _TOLERANCE_OF_LIGHT * light))
 
 
-def change_of_mean(made: Frame, change: tuple[float, float]) -> float:
+def change_of_mean(made: Frame, change: Change) -> float:
     """Return by how many counts a change moves the mean of a frame."""
-    factor, shift = change
-    return (factor - 1) * float(made.mean()) + shift
+    return (change.factor - 1) * float(made.mean()) + change.shift
 
 
-def lies_in_rounding(made: Frame, change: tuple[float, float]) -> bool:
-    """Say whether a frame of whole numbers is changed by so few counts that they must be added before it is rounded."""
-    if made.dtype.kind == "f" or abs(change_of_mean(made, change)) >= _FEW_COUNTS:
+def lost_in_rounding(made: Frame, rounded: Frame, change: Change) -> bool:
+    """Say whether whole counts hide a change: in the mean of all pixels, or of the darkest third.
+
+    Parameters
+    ----------
+    made, rounded
+        The frame before the change and after it.
+    change
+        Factor and shift.
+    """
+    if made.dtype.kind == "f":
         return False
-    # Pixels that differ by many counts are rounded up and down alike; a second `fuse` would double a frame's cost.
-    some = made[::4, ::4].ravel()
-    places = np.array((0.25, 0.75)) * (some.size - 1)
-    below = places.astype(np.intp)
-    above = np.minimum(below + 1, some.size - 1)
-    ordered = np.partition(some, np.unique((below, above)))
-    low, high = ordered[below] + (places - below) * (ordered[above].astype(np.float64) - ordered[below])
-    return bool(high - low < _MANY_COUNTS)
+    step = max(1, int((made.size / _SAMPLED) ** 0.5))
+    before = made[::step, ::step].ravel().astype(np.float32)
+    off = rounded[::step, ::step].ravel() - (np.float32(change.factor) * before + np.float32(change.shift))
+    third = before.size // 3
+    dark = before <= np.partition(before, third)[third]
+    return bool(abs(float(off.mean())) > change.tolerance or abs(float(off[dark].mean())) > change.tolerance)
 
 
-def changed(made: Frame, change: tuple[float, float]) -> Frame:
+def changed(made: Frame, change: Change) -> Frame:
     """Return ``factor * made + shift`` in the dtype of the frame."""
-    factor, shift = change
+    factor, shift = change.factor, change.shift
     if made.dtype.kind == "f":
         return np.asarray(made * made.dtype.type(factor) + made.dtype.type(shift))
     limits = np.iinfo(made.dtype)
@@ -159,6 +185,46 @@ def changed(made: Frame, change: tuple[float, float]) -> Frame:
 def _share(likely: float, error: float) -> float:
     """Return the share of a measured deviation to believe, by its likely size and its squared error."""
     return likely * likely / max(likely * likely + error, 1e-30)
+
+
+def _trend(around: Sequence[Lit]) -> float:
+    """Return by how many counts the means of the frames of a window rise from the first to the last, along a line."""
+    if len(around) < _FEWEST:
+        return 0.0
+    t = np.array([lit.number for lit in around], np.float64)
+    t -= t.mean()
+    means = np.array([lit.mean for lit in around])
+    return float(t @ means) / float(t @ t) * float(t[-1] - t[0])
+
+
+def _drift(own: Lit, trend: float, light: float, error: float) -> float:
+    """Return by how many counts steady light has drifted, against the squared error of a mean; 0 where none is seen."""
+    seen = [own.drift] if own.drift**2 > _DRIFT**2 * error else []
+    seen += [trend] if trend**2 > _TREND**2 * error else []
+    drift = max(seen, key=abs, default=0.0)
+    return drift if abs(drift) > _LEAST * light else 0.0
+
+
+def _measured_blocks(own: Lit, around: Sequence[Lit], variance: Array) -> tuple[Array, Array]:
+    """Return the blocks of a measured frame, and their squared errors in those of the one frame.
+
+    Where a block of the frames in the same light lies on a line in time but for its noise, it is taken from the line.
+    """
+    alike = [lit for lit in around if lit.light is own.light]
+    if len(alike) < _FEWEST:
+        return own.blocks, np.ones_like(variance)
+    frames = np.stack([lit.blocks for lit in alike])
+    frames += (own.mean - frames.mean(axis=1))[:, None]
+    t = np.array([lit.number for lit in alike], np.float64)
+    t -= t.mean()
+    spread = float(t @ t)
+    rise = t @ frames / spread
+    level = frames.mean(axis=0)
+    left = frames - level - t[:, None] * rise
+    at = t[[lit is own for lit in alike]][0]
+    still = np.square(left).sum(axis=0) < _STILL * (len(t) - 2) * variance
+    leverage = 1 / len(t) + at**2 / spread
+    return np.where(still, level + at * rise, own.blocks), np.where(still, leverage, 1.0)
 
 
 def _level(own: Lit, around: Sequence[Lit], error: float) -> tuple[float, float]:

@@ -234,6 +234,7 @@ class LightMeter:
         photons = 1 / max(intensity.noise_slope, 1e-3) ** 2
         self._blocks = _Blocks(shape, _PIXELS if photons >= _DIM else _PIXELS_DIM)
         self._intensity = intensity
+        self.few_photons = min(1.0, intensity.noise_slope)
         self._seen_blocks: Array = np.zeros(0)  # of the last frame
         self.restart()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from denoscope.runtime.artefacts.kept_light import missing_light
+from denoscope.runtime.artefacts.kept_light import Change, missing_light
 from denoscope.runtime.artefacts.light import STEADY, Light, LightMeter, Lit, under
 from denoscope.runtime.noise.noise import Intensity
 
@@ -75,7 +75,7 @@ class Lights:
 
     def missing(
         self, made: Frame, own: Lit | None, around: Sequence[Lit], above: float, *, unseen: bool = False
-    ) -> tuple[float, float] | None:
+    ) -> Change | None:
         """Return factor and shift that give a denoised frame its light; None where it has it (see `missing_light`)."""
         if self.meter is None or own is None:
             return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
 import numpy.typing as npt
 
-from denoscope.runtime.artefacts.kept_light import change_of_mean, changed, lies_in_rounding
+from denoscope.runtime.artefacts.kept_light import Change, change_of_mean, changed, lost_in_rounding
 from denoscope.runtime.artefacts.light import noise_of
 from denoscope.runtime.noise.few_photons_mean import keep_mean
 from denoscope.runtime.types import Denoised, StageTimes
@@ -27,8 +27,6 @@ from .settings import StreamSettings
 __all__ = ["OutputMaker", "Pending"]
 
 Frame = npt.NDArray[Any]
-
-_ROUNDED_OFF = 0.2  # of a change of the mean
 
 
 @dataclass(slots=True)
@@ -182,22 +180,24 @@ class OutputMaker:
         change = lights.missing(frame, own, lit, above, unseen=True)
         return frame if change is None else self._changed(pending, frame, change)
 
-    def _changed(self, pending: Pending, frame: Frame, change: tuple[float, float]) -> Frame:
+    def _changed(self, pending: Pending, frame: Frame, change: Change) -> Frame:
         """Return the denoised centre as ``factor * frame + shift``."""
-        if not lies_in_rounding(frame, change):
-            return changed(frame, change)
+        rounded = changed(frame, change)
+        if not lost_in_rounding(frame, rounded, change):
+            return rounded
         # Where most pixels are rounded alike, the mean does not follow what is added: once more then.
         wanted = change_of_mean(frame, change)
         again = self._rounded_once(pending, change)
         got = float(again.mean()) - float(frame.mean())
-        if abs(got - wanted) > _ROUNDED_OFF * abs(wanted):
-            change = change[0], change[1] + wanted - got
+        if abs(got - wanted) > change.tolerance:
+            change = replace(change, shift=change.shift + wanted - got)
             again = self._rounded_once(pending, change)
         return again
 
-    def _rounded_once(self, pending: Pending, change: tuple[float, float]) -> Frame:
+    def _rounded_once(self, pending: Pending, change: Change) -> Frame:
         """Return the centre as ``factor * frame + shift``, rounded once."""
-        window, (factor, shift), made = pending.bound.window, change, pending.made
+        window, made = pending.bound.window, pending.made
+        factor, shift = change.factor, change.shift
         assert made is not None
         intensity = pending.bound.lights.under(pending.entry.light)
         offset, scale = factor * intensity.offset + shift, factor * intensity.scale
