@@ -49,7 +49,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Seen:
-    """What an observer sees, in deviations of a movie without events.
+    """Signal that an observer sees, in deviations of a movie without events.
 
     Attributes
     ----------

@@ -1,22 +1,37 @@
-"""Measure how tidy the project is, as a table that two versions of it can be compared in.
+r"""Measure how tidy the project is, as a table that two versions of it can be compared in.
 
-    python benchmarks/house.py [TREE]... [--json FILE]
+    python benchmarks/house.py [TREE]... [--pytest S [S]...] [--ci S [S]...] [--wheel] [--speed] [--json FILE]
 
-Each TREE is a checkout (default: this one). Numbers are counted from the text and syntax of the sources; nothing is
-imported and nothing is run.
+Each TREE is a checkout, or a commit of this repository; default: this checkout. Numbers are counted from the text and
+syntax of the sources. `--pytest` and `--ci` give the seconds that the default tests and `.ci/run` took, one number a
+tree, `-` where it is not known. `--wheel` builds a wheel of each tree. `--speed` measures the time to import and the
+time of a push and of the hop to the denoiser's process, trees in turns, the best of `--repeat`; other programs on the
+computer disturb it. The whole table, on a computer at rest:
+
+    python benchmarks/house.py 94bd784 . --pytest 1934 388 --ci 1693 1230 --wheel --speed \
+        --json benchmarks/results/house.json
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import os
 import re
+import subprocess
+import sys
+import tarfile
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
 
 from _provenance import write_results
+from before_after import measure
 
+ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("train", "export", "runtime", "acquisition")
 Row = tuple[str, str]
 
@@ -102,54 +117,157 @@ def rows(tree: Path) -> Iterator[Row]:
     ]
     yield "attributes of the five largest classes", largest(classes)
     functions = [
-        ((node.end_lineno or 0) - (node.body[0].end_lineno or 0), node.name)
+        (lines_of(node), node.name)
         for module in trees
         for node in ast.walk(module)
         if isinstance(node, ast.FunctionDef)
     ]
     yield "lines of the longest functions, without docstring", largest(functions)
-    private = sum(
-        is_private(target, name)
-        for path in (tree / "tests").rglob("*.py")
-        for target, name in imports(ast.parse(path.read_text(encoding="utf-8")))
-    )
+    yield "functions over 60 lines", str(sum(size > 60 for size, _ in functions))
+    tests = [ast.parse(path.read_text(encoding="utf-8")) for path in (tree / "tests").rglob("*.py")]
+    private = sum(is_private(target, name) for module in tests for target, name in imports(module))
     yield "private names imported by tests", str(private)
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    docstrings = [
-        ast.get_docstring(node) or ""
-        for module in trees
-        for node in ast.walk(module)
-        if isinstance(node, documented)
-    ]
     yield (
-        "docstrings that begin with What, Whether or Where",
-        str(sum(bool(re.match(r"(What|Whether|Where)\b", each)) for each in docstrings)),
+        "docstrings that begin with What, Whether or Where: parts, tests",
+        f"{riddles(trees)}, {riddles(tests)}",
     )
     pages = [*(tree / "docs").rglob("*.md"), *tree.glob("*.md")]
     long = sum(len(line) > 120 for page in pages for line in page.read_text(encoding="utf-8").splitlines())
     yield "lines of Markdown over 120 characters", str(long)
     readme = (tree / "README.md").read_text(encoding="utf-8")
     yield "README: lines, words", f"{len(readme.splitlines())}, {len(readme.split())}"
-    tests = sum(
-        len(re.findall(r"^\s*(?:async )?def test_", path.read_text(encoding="utf-8"), re.M))
-        for path in (tree / "tests").rglob("*.py")
+    yield "test functions", str(sum(_tests_in(module) for module in tests))
+
+
+def lines_of(node: ast.FunctionDef) -> int:
+    """Return the lines of a function's body, without its docstring."""
+    first = node.body[0]
+    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    start = first.end_lineno if documented else first.lineno - 1
+    return (node.end_lineno or 0) - (start or 0)
+
+
+def riddles(modules: Sequence[ast.Module]) -> int:
+    """Return how many docstrings begin with What, Whether or Where."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return sum(
+        bool(re.match(r"(What|Whether|Where)\b", ast.get_docstring(node) or ""))
+        for module in modules
+        for node in ast.walk(module)
+        if isinstance(node, documented)
     )
-    yield "test functions", str(tests)
+
+
+def _tests_in(module: ast.Module) -> int:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return sum(isinstance(node, functions) and node.name.startswith("test_") for node in ast.walk(module))
+
+
+IMPORTS = {
+    "seconds to import Stream": "from denoscope.runtime import Bundle, Stream",
+    "seconds to import live": "from denoscope.acquisition import live",
+}
+OVERHEAD = {
+    "push_p50_ms": "ms of a push, 512 x 512, a network that does almost nothing",
+    "hop_p50_ms": "ms to the denoiser's process and back, 512 x 512",
+}
+
+
+def import_seconds(tree: Path, statement: str) -> float:
+    """Return the seconds that a fresh interpreter takes for an import, its own start left out."""
+    code = f"import time; s = time.perf_counter(); {statement}; print(time.perf_counter() - s)"
+    paths = os.pathsep.join(str(tree / part) for part in PARTS)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    return float(done.stdout)
+
+
+def speeds(trees: Sequence[Path], repeat: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield import times and the overhead of a frame of each tree, measured in turns, the best of each."""
+
+    def best(what: Callable[[Path], dict[str, float]]) -> list[dict[str, float]]:
+        found: list[dict[str, float]] = [{} for _ in trees]
+        for _ in range(repeat):
+            for tree, known in zip(trees, found, strict=True):
+                try:
+                    for name, value in what(tree).items():
+                        known[name] = min(value, known.get(name, value))
+                except (RuntimeError, subprocess.SubprocessError):  # an older version has no such thing
+                    continue
+        return found
+
+    def shown(found: list[dict[str, float]], name: str) -> list[str]:
+        return [f"{each[name]:.3f}" if name in each else "-" for each in found]
+
+    for title, statement in IMPORTS.items():
+        yield (
+            title,
+            shown(best(lambda tree, code=statement: {"s": import_seconds(tree, code)}), "s"),  # type: ignore[misc]
+        )
+    for what in ("push", "hop"):
+        found = best(lambda tree, name=what: measure(tree, name, None))  # type: ignore[misc]
+        yield OVERHEAD[f"{what}_p50_ms"], shown(found, f"{what}_p50_ms")
+
+
+def wheel_size(tree: Path) -> str:
+    """Return the megabytes of the wheel that is built of a tree."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, str(tree)],
+            check=True,
+            capture_output=True,
+        )
+        (wheel,) = Path(folder).glob("*.whl")
+        return f"{wheel.stat().st_size / 1e6:.2f}"
+
+
+def checkout(name: str, stack: ExitStack) -> Path:
+    """Return the folder of a tree; the files of a commit are unpacked until `stack` closes."""
+    if Path(name).is_dir():
+        return Path(name).resolve()
+    archive = subprocess.run(["git", "-C", ROOT, "archive", name], check=True, capture_output=True).stdout
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / name
+    with tarfile.open(fileobj=BytesIO(archive)) as files:
+        files.extractall(folder, filter="data")
+    return folder
 
 
 def main() -> None:
     """Print the table, one column a tree."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("trees", nargs="*", type=Path, default=[Path(__file__).parents[1]])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("trees", nargs="*", default=[str(ROOT)])
+    parser.add_argument("--pytest", nargs="+", help="Seconds of the default tests, one a tree.")
+    parser.add_argument("--ci", nargs="+", help="Seconds of .ci/run, one a tree.")
+    parser.add_argument("--wheel", action="store_true", help="Build a wheel of each tree.")
+    parser.add_argument("--speed", action="store_true", help="Measure imports and the overhead of a frame.")
+    parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    tables: list[dict[str, str]] = [dict(rows(tree)) for tree in arguments.trees]
-    print("| what | " + " | ".join(str(tree.resolve().name) for tree in arguments.trees) + " |")
+    with ExitStack() as stack:
+        trees = [checkout(name, stack) for name in arguments.trees]
+        tables = [dict(rows(tree)) for tree in trees]
+        given = {"seconds of the default tests": arguments.pytest, "seconds of .ci/run": arguments.ci}
+        more = {title: values for title, values in given.items() if values}
+        if arguments.wheel:
+            more["MB of the wheel"] = [wheel_size(tree) for tree in trees]
+        if arguments.speed:
+            more |= dict(speeds(trees, arguments.repeat))
+        for title, values in more.items():
+            for table, value in zip(tables, values, strict=True):
+                table[title] = value
+        names = [tree.name for tree in trees]
+    print("| what | " + " | ".join(names) + " |")
     print("|---" * (1 + len(tables)) + "|")
-    for what in tables[0]:
+    for what in tables[-1]:
         print(f"| {what} | " + " | ".join(table[what] for table in tables) + " |")
     if arguments.json:
-        names = [tree.resolve().name for tree in arguments.trees]
         write_results(
             arguments.json, [{"tree": name, **table} for name, table in zip(names, tables, strict=True)]
         )

@@ -44,7 +44,7 @@ class Peer(Protocol):
 
     @property
     def setting(self) -> str:
-        """What is smaller than published."""
+        """Settings that are smaller than published."""
 
     def build(self, folder: Path) -> torch.nn.Module:
         """Return the network with random weights, its class imported from the folder."""
@@ -167,7 +167,7 @@ class Support:
 
     @property
     def setting(self) -> str:
-        """What is smaller than published."""
+        """Settings that are smaller than published."""
         return f"channels {self.channels[0]} to {self.channels[-1]} (64 to 1024), blind spot {self.hole} px"
 
     def build(self, folder: Path) -> torch.nn.Module:
@@ -218,7 +218,7 @@ class DeepCad:
 
     @property
     def setting(self) -> str:
-        """What is smaller than published."""
+        """Settings that are smaller than published."""
         return f"patches {self.frames} x {self.edge} x {self.edge} (150 x 150 x 150)"
 
     def build(self, folder: Path) -> torch.nn.Module:
@@ -263,7 +263,7 @@ class SrdTrans:
 
     @property
     def setting(self) -> str:
-        """What is smaller than published."""
+        """Settings that are smaller than published."""
         return f"patches {self.frames} x {self.edge} x {self.edge} (128 x 128 x 128)"
 
     def build(self, folder: Path) -> torch.nn.Module:
@@ -326,7 +326,7 @@ class Fast:
 
     @property
     def setting(self) -> str:
-        """What is smaller than published."""
+        """Settings that are smaller than published."""
         return f"patches of {self.edge} px (the whole frame), no weight decay"
 
     def build(self, folder: Path) -> torch.nn.Module:

@@ -67,7 +67,7 @@ Frames = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Made:
-    """What a method made of a movie, on a part of it where `whole` is False, and what it took."""
+    """Output of a method for a movie, on a part of it where `whole` is False, and what it took."""
 
     movie: Counts
     std: Frames | None = None

@@ -1,4 +1,4 @@
-"""What is said about disk and camera before the camera is armed, and what is refused."""
+"""Sentences about disk and camera before the camera is armed, and refusals."""
 
 from __future__ import annotations
 

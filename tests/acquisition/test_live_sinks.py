@@ -211,7 +211,7 @@ def test_a_bundle_that_predicts_none_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_roi_bit_depth_binning_and_exposure_change_in_mid_run(tmp_path: Path, name: str) -> None:
-    """What comes before and after a change is never in one image, and each part is what it would be alone."""
+    """Frames before and after a change are never in one image, and each part is what it would be alone."""
     kinds: list[dict[str, Any]] = [
         {"tags": {"Exposure": 10, "ROI": "0-0-32-24"}},
         {"tags": {"Exposure": 30, "ROI": "0-0-32-24"}},

@@ -1,4 +1,4 @@
-"""What must be true of every window: text fits, and nothing lies over anything else."""
+"""Checks of every window: text fits, and nothing lies over anything else."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def movie() -> FloatArray:
 
 
 def reference(network: Network, movie: FloatArray) -> FloatArray:
-    """What the torch network makes of each whole window."""
+    """Return the torch network's output for each whole window."""
     if isinstance(network, Umvd):
         return denoise_umvd(network, movie, CAMERA)
     if isinstance(network, LiveNet):

@@ -1,4 +1,4 @@
-"""What waits for what on a GPU: streams whose work is done as late, and in as odd an order, as is allowed."""
+"""Order of work on a GPU: streams whose work is done as late, and in as odd an order, as is allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a movie moves: a dim scene that does, objects that go their own ways, light that changes."""
+"""Detection of motion: a dim scene that does, objects that go their own ways, light that changes."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **attributes: Any) -> N
 
 
 class Nd2Double:
-    """What denoscope uses of ``nd2.ND2File``, on an array of (T, P, Z, C, H, W)."""
+    """The part of ``nd2.ND2File`` that denoscope uses, on an array of (T, P, Z, C, H, W)."""
 
     data = pixels(T, P, Z, C)
     lost: tuple[int, ...] = ()

@@ -117,7 +117,7 @@ def test_a_missing_library_is_named_and_nothing_is_printed(
 
 
 def test_a_session_that_lands_on_the_processor_is_refused() -> None:
-    """What onnxruntime-gpu does by itself when a library is missing: it goes on without the GPU."""
+    """Without one of its libraries onnxruntime-gpu goes on by itself, without the GPU."""
     backend = OnnxRuntimeCuda(device=LazyDevice())
     graph = backend.compile(_relu())
     a, b = backend.buffer((1, 1, 8, 8)), backend.buffer((1, 1, 8, 8))

@@ -87,7 +87,7 @@ def test_held_frames_are_never_written_and_memory_stays_bounded(keeps: list[int]
 
 @pytest.mark.parametrize("backend", ["onnxruntime-cpu", "openvino"])
 def test_outputs_of_a_stream_stay_as_they_were(tmp_path: Any, backend: str) -> None:
-    """Whether they are kept all, some, or one at a time, they are the same."""
+    """Frames are the same whether all, some, or one at a time are kept."""
     bundle = tiny_bundle(tmp_path / "tiny.denoscope")
     movie = np.random.default_rng(0).integers(0, 900, (40, 32, 48)).astype(np.uint16)
     intensity = Intensity(offset=20, scale=4.5, noise_slope=0.2, noise_floor=0.5)

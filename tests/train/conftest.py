@@ -1,4 +1,4 @@
-"""What tests of tiny networks share."""
+"""Fixtures that tests of tiny networks share."""
 
 from __future__ import annotations
 

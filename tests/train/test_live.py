@@ -122,7 +122,7 @@ def test_memory_is_the_exponential_average_of_what_left_the_window() -> None:
 
 
 def test_an_exact_measurement_is_kept() -> None:
-    """Where the camera adds no noise the posterior is the measurement itself."""
+    """The posterior is the measurement itself if the camera adds no noise."""
     net = network(calibrated=False, second_width=0)
     window = torch.randn(1, 7, 16, 16)
     prediction = net(window, torch.ones(7), torch.randn(1, 3, 16, 16), torch.tensor([0.0, 1.0]))

@@ -1,4 +1,4 @@
-"""What is said about a residual whose make-up is known."""
+"""Verdicts on a residual whose make-up is known."""
 
 from __future__ import annotations
 

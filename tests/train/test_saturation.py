@@ -1,4 +1,4 @@
-"""What saturates the camera is shown as that: no shipped bundle says more than the camera can."""
+"""Saturated pixels are shown as saturated: no shipped bundle says more than the camera can."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ MOTION = {
 
 
 def _unexplained(movie: SimulatedMovie, a: int, b: int, margin: int = 12) -> float:
-    """What is left of the difference of two frames once the flow is taken away, as a share of its power."""
+    """Return the share of the power of two frames' difference that is left once the flow is taken away."""
     inner = np.s_[margin:-margin, margin:-margin]
     led = warp(movie.clean[a], movie.flow_between(a, b))
     before = ((movie.clean[a] - movie.clean[b])[inner] ** 2).mean()
@@ -35,7 +35,7 @@ def _unexplained(movie: SimulatedMovie, a: int, b: int, margin: int = 12) -> flo
 
 
 def _leads_inside(flow: FloatArray) -> npt.NDArray[np.bool_]:
-    """Where a flow (2, H, W) leads to what was recorded, (H, W)."""
+    """Return the pixels (H, W) from which a flow (2, H, W) leads to what was recorded."""
     to = flow + np.mgrid[: flow.shape[1], : flow.shape[2]]
     return np.asarray((to[0] >= 0) & (to[0] < len(to[0])) & (to[1] >= 0) & (to[1] < to.shape[2]))
 

@@ -1,4 +1,4 @@
-"""What a session and its window tell each other: where the pictures lie, and how the session does."""
+"""Words between a session and its window: the place of the pictures, and the session's status."""
 
 from __future__ import annotations
 
