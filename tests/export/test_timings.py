@@ -1,4 +1,4 @@
-"""Kernel times that `tensorrt` has measured on a GPU are kept: with a stand-in for its builder, since the real one needs the GPU."""
+"""Kernel times that `tensorrt` has measured are kept; with a stand-in for its builder, which needs a GPU."""
 
 from __future__ import annotations
 
