@@ -7,9 +7,9 @@ Movies: the NAOMi pairs in DATA, the eight simulated test movies, six scenes of 
 first frames (200 of NAOMi's, 120 of the others) and the middle part. Methods: noisy; 3-D Gaussian, and Gaussian + SVD,
 tuned on the truth, which no user has; BM4D after a generalised Anscombe transform (`pip install bm4d`, free for
 non-commercial use only, therefore never installed with denoscope; 64 px and 100 frames, where every method has a second
-PSNR); PMD (`pip install localmd`); the bundles; and on the movies of --train-on `recorded` adapted to the movie
-(`denoscope train --from`) and the networks in the folders of --code, each trained on the noisy movie for the same
-processor minutes on one thread.
+PSNR); with `--methods pmd` PMD (`pip install localmd`; of a few hundred frames it keeps nothing); the bundles; and on
+the movies of --train-on `recorded` adapted to the movie (`denoscope train --from`) and the networks in the folders of
+--code, each trained on the noisy movie for the same processor minutes on one thread.
 
 Peers that learn a loss with L1 are too dark where there are few photons. So every method has the PSNR after the
 straight line that brings it closest to the truth, too.
@@ -167,7 +167,7 @@ def methods_of(options: argparse.Namespace) -> list[Method]:
     ]
     if importlib.util.find_spec("bm4d"):
         rows.append(Method("bm4d", size, _bm4d))
-    if importlib.util.find_spec("localmd"):
+    if "pmd" in (options.methods or []):
         rows.append(Method("pmd", size, _pmd))
     for name in BUNDLES:
         bundle = Bundle.load(name)
@@ -225,10 +225,11 @@ def _bm4d(subject: Subject) -> Made:
 
 
 def _pmd(subject: Subject) -> Made:
+    from localmd.dataset import PMDDataset
     from localmd.decomposition import localmd_decomposition
 
-    class Held:
-        """The interface that localmd asks for."""
+    class Held(PMDDataset):  # type: ignore[misc,unused-ignore]
+        """A movie in memory."""
 
         shape = (*subject.noisy.shape[1:], len(subject.noisy))
 
@@ -242,6 +243,10 @@ def _pmd(subject: Subject) -> Made:
     )
     made = (u @ (np.asarray(r) * np.asarray(s)) @ np.asarray(vt)).reshape(shape, order=order)
     made = made * np.asarray(std)[..., None] + np.asarray(mean)[..., None]
+    if not np.isfinite(made).all():
+        raise InvalidInput(
+            f"localmd keeps no component of {len(subject.noisy)} frames of {subject.name}: give more frames."
+        )
     cost = (time.process_time() - started) / len(subject.noisy)
     movie = np.ascontiguousarray(made.transpose(2, 0, 1), np.float32)
     return Made(movie, setting=f"blocks of {block} px", more={"processor_s_a_frame": cost})
