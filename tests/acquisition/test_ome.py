@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 import tifffile
-from ome_types import from_tiff
+from ome_types import from_tiff, from_xml
 
 from denoscope.acquisition import OutputExists, SourceInfo
 from denoscope.acquisition.contracts import Stamp
@@ -53,6 +55,23 @@ def test_metadata(tmp_path: Path) -> None:
         {"camera": "", "position": 0, "channels": [""], "slices": [0], "first_index": 0}
     ]
     assert annotation == {"version": "1", "bundle": "tiny", "intensity": '{"offset": 3.0}'}
+
+
+@pytest.mark.parametrize("objective", [None, 'Plan <10x> & "dry"\x00'])
+def test_the_text_is_what_the_library_of_the_format_writes(tmp_path: Path, objective: str | None) -> None:
+    details = {} if objective is None else {"objective": objective}
+    source = replace(INFO, details=details, pixel_size_um=1e-7, exposure_s=1 / 3, channel="GFP, α\t& <b>")
+    writer = DenoisedWriter(tmp_path, source, {"version": "1", "note": "<two>\nlines \x01", "number": 1})
+    for index in (0, 1, 4):
+        writer.append(output(index), Stamp(index, index / 7, None, 0.0))
+    writer.append(output(5, (4, 4)), Stamp(5, 5 / 7, None, 0.0))
+    writer.close()
+    with tifffile.TiffFile(writer.path) as tiff:
+        text = tiff.ome_metadata
+    assert text is not None
+    assert "\N{REPLACEMENT CHARACTER}" in text
+    again = from_xml(text).to_xml(indent=0)
+    assert ET.canonicalize(text) == ET.canonicalize(again)
 
 
 def test_skipped_frames_keep_their_time(tmp_path: Path) -> None:

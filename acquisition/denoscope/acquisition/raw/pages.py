@@ -201,7 +201,8 @@ class PageFile:
             (279, form.offset_kind, 1, form.offset.pack(frame.nbytes)),
         ]
         if self._pixel_size_um:
-            per_cm = struct.pack("<LL", max(1, round(1e4 / self._pixel_size_um * 1000)), 1000)
+            thousandths = min(max(1, round(1e4 / self._pixel_size_um * 1000)), 0xFFFF_FFFF)
+            per_cm = struct.pack("<LL", thousandths, 1000)
             tags += [(282, _RATIONAL, 1, per_cm), (283, _RATIONAL, 1, per_cm)]
             tags.append((296, _SHORT, 1, short(_CENTIMETRE)))
         tags.append((339, _SHORT, 1, short(_SAMPLE_FORMATS[frame.dtype.kind])))

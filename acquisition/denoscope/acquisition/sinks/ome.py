@@ -18,9 +18,10 @@ from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.raw.pages import PageFile
 
 from .base import FrameIndex
+from .ome_xml import element, ome_xml, with_texts
 
 if TYPE_CHECKING:
-    from ome_types import OME
+    from xml.etree.ElementTree import Element
 
     from denoscope.runtime import Denoised, StreamKey
 
@@ -293,26 +294,30 @@ class DenoisedWriter:
         try:
             if self._pages.pages:
                 self._complete()
-                self._pages.set_description(self._ome().to_xml(indent=0))
+                self._pages.set_description(self._ome())
                 self._pages.sync()
         finally:
             self._pages.close()
 
-    def _ome(self) -> OME:
-        from ome_types import OME
-        from ome_types.model import Map, MapAnnotation, StructuredAnnotations
-
-        pairs = [
-            Map.M(k=key, value=_xml(value) if isinstance(value, str) else json.dumps(value, default=str))
+    def _ome(self) -> str:
+        pairs = {
+            key: value if isinstance(value, str) else json.dumps(value, default=str)
             for key, value in {**self._provenance, "streams": self._streams()}.items()
-        ]
-        annotation = MapAnnotation(id="Annotation:0", namespace=PROVENANCE, value=Map(ms=pairs))
+        }
+        annotation = element(
+            "MapAnnotation",
+            {"ID": "Annotation:0", "Namespace": PROVENANCE},
+            [element("Value", {}, with_texts("M", "K", pairs))],
+        )
         objective = self._source.details.get("objective")
-        return OME(
-            instruments=[_instrument(str(objective))] if objective else [],
-            creator=f"denoscope {self._provenance.get('version', '')}".strip(),
-            images=[self._image(number, segment) for number, segment in enumerate(self._segments)],
-            structured_annotations=StructuredAnnotations(map_annotations=[annotation]),
+        model = element("Objective", {"Model": str(objective), "ID": "Objective:0:0"})
+        return ome_xml(
+            f"denoscope {self._provenance.get('version', '')}".strip(),
+            [
+                *([element("Instrument", {"ID": "Instrument:0"}, [model])] if objective else []),
+                *(self._image(number, segment) for number, segment in enumerate(self._segments)),
+                element("StructuredAnnotations", {}, [annotation]),
+            ],
         )
 
     def _streams(self) -> list[dict[str, object]]:
@@ -332,87 +337,82 @@ class DenoisedWriter:
     def _time_of(self, page: _Page) -> float:
         return page.time_s if self.times_s is None else self.times_s[page.index]
 
-    def _image(self, number: int, segment: _Segment) -> Any:
-        from ome_types.model import (
-            AnnotationRef,
-            Channel,
-            Image,
-            InstrumentRef,
-            ObjectiveSettings,
-            Pixels,
-            Pixels_DimensionOrder,
-            PixelType,
-            Plane,
-            TiffData,
-        )
-
+    def _image(self, number: int, segment: _Segment) -> Element:
         start = segment.first_index
         size_um, exposure_s = self._source.pixel_size_um, self._source.exposure_s
         planes = [
-            Plane(
-                the_c=page.channel,
-                the_z=page.z,
-                the_t=page.index - start,
-                delta_t=self._time_of(page) if self._timed and page.shows != REPEATED else None,
-                exposure_time=exposure_s,
+            element(
+                "Plane",
+                {
+                    "TheZ": page.z,
+                    "TheT": page.index - start,
+                    "TheC": page.channel,
+                    "DeltaT": float(self._time_of(page)) if self._timed and page.shows != REPEATED else None,
+                    "ExposureTime": None if exposure_s is None else float(exposure_s),
+                },
             )
             for page in segment.pages
         ]
         blocks = [
-            TiffData(
-                ifd=first.page,
-                first_c=first.channel,
-                first_z=first.z,
-                first_t=first.index - start,
-                plane_count=count,
+            element(
+                "TiffData",
+                {
+                    "IFD": first.page,
+                    "FirstZ": first.z,
+                    "FirstT": first.index - start,
+                    "FirstC": first.channel,
+                    "PlaneCount": count,
+                },
             )
             for first, count in _runs(
                 segment.pages, one_plane=len(segment.channels) * len(segment.slices) == 1
             )
         ]
+        channels = [
+            element(
+                "Channel",
+                {
+                    "ID": f"Channel:{number}:{place}",
+                    "Name": name or self._source.channel or segment.key.camera or self._source.camera,
+                    "SamplesPerPixel": 1,
+                },
+            )
+            for place, name in enumerate(segment.channels)
+        ]
+        rate = self._source.frame_rate_hz
+        pixels = element(
+            "Pixels",
+            {
+                "ID": f"Pixels:{number}",
+                "DimensionOrder": "XYCZT",
+                "Type": _OME_TYPES.get(segment.dtype.name, segment.dtype.name),
+                "SizeX": segment.shape[1],
+                "SizeY": segment.shape[0],
+                "SizeZ": len(segment.slices),
+                "SizeC": len(segment.channels),
+                "SizeT": segment.length,
+                "PhysicalSizeX": None if size_um is None else float(size_um),
+                "PhysicalSizeY": None if size_um is None else float(size_um),
+                "TimeIncrement": None if rate is None else float(1 / rate),
+            },
+            [*channels, *blocks, *planes],
+        )
         cameras = len({each.key.camera for each in self._segments}) > 1
         places = len({each.key.position for each in self._segments}) > 1
         named = [f"{self._source.name} {self._quantity}"]
         named += [segment.key.camera] if cameras else []
         named += [f"position {segment.key.position}"] if places else []
-        rate = self._source.frame_rate_hz
+        lens = ("InstrumentRef", "Instrument:0"), ("ObjectiveSettings", "Objective:0:0")
         has_objective = bool(self._source.details.get("objective"))
-        return Image(
-            id=f"Image:{number}",
-            name=_xml(", ".join(named)),
-            pixels=Pixels(
-                id=f"Pixels:{number}",
-                dimension_order=Pixels_DimensionOrder.XYCZT,
-                type=PixelType(_OME_TYPES.get(segment.dtype.name, segment.dtype.name)),
-                size_x=segment.shape[1],
-                size_y=segment.shape[0],
-                size_c=len(segment.channels),
-                size_z=len(segment.slices),
-                size_t=segment.length,
-                physical_size_x=size_um,
-                physical_size_y=size_um,
-                time_increment=None if rate is None else 1 / rate,
-                channels=[
-                    Channel(
-                        id=f"Channel:{number}:{place}",
-                        name=_xml(name or self._source.channel or segment.key.camera or self._source.camera),
-                        samples_per_pixel=1,
-                    )
-                    for place, name in enumerate(segment.channels)
-                ],
-                tiff_data_blocks=blocks,
-                planes=planes,
-            ),
-            annotation_refs=[AnnotationRef(id="Annotation:0")],
-            instrument_ref=InstrumentRef(id="Instrument:0") if has_objective else None,
-            objective_settings=ObjectiveSettings(id="Objective:0:0") if has_objective else None,
+        return element(
+            "Image",
+            {"ID": f"Image:{number}", "Name": ", ".join(named)},
+            [
+                *(element(tag, {"ID": name}) for tag, name in lens if has_objective),
+                pixels,
+                element("AnnotationRef", {"ID": "Annotation:0"}),
+            ],
         )
-
-
-def _instrument(objective: str) -> Any:
-    from ome_types.model import Instrument, Objective
-
-    return Instrument(id="Instrument:0", objectives=[Objective(id="Objective:0:0", model=_xml(objective))])
 
 
 def ranges(numbers: Iterable[int]) -> list[list[int]]:
@@ -450,8 +450,8 @@ def with_values(xml: str, values: Mapping[str, Any]) -> str:
         text = value if isinstance(value, str) else json.dumps(value, default=str)
         for plain, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
             text = text.replace(plain, escaped)
-        element = rf'(<(?:\w+:)?M K="{re.escape(key)}">)[^<]*(?=</)'
-        found = re.search(element, xml)
+        known = rf'(<(?:\w+:)?M K="{re.escape(key)}">)[^<]*(?=</)'
+        found = re.search(known, xml)
         if found is not None:
             xml = xml[: found.end(1)] + text + xml[found.end() :]
         elif (streams := re.search(r'<(\w+:)?M K="streams">', xml)) is not None:
@@ -462,12 +462,6 @@ def with_values(xml: str, values: Mapping[str, Any]) -> str:
 
 
 _OME_TYPES = {"float32": "float"}
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def _xml(text: str) -> str:
-    """Return text without the characters that no XML can hold; a camera's label may be anything."""
-    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _runs(pages: list[_Page], *, one_plane: bool) -> list[tuple[_Page, int]]:
