@@ -453,7 +453,7 @@ def _path_of(layer: Any) -> Path | None:
     if not path or not Path(path).exists():
         return None
     try:
-        same = open_movie(Path(path)).shape == tuple(layer.data.shape)
+        same = open_movie(Path(path), mapped=False).shape == tuple(layer.data.shape)
     except (DenoscopeError, OSError):
         return None
     return Path(path) if same else None
