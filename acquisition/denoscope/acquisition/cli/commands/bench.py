@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from denoscope.acquisition.cli.progress import ProgressLine
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
@@ -60,32 +61,31 @@ def bench(
         from denoscope.acquisition import benchmark
         from denoscope.acquisition.bench.run import PICTURE, REPORT, TABLES
         from denoscope.acquisition.bench.tables import line, sentences
-        from denoscope.runtime import counted
 
         def on_case(position: int, count: int, case: Case, result: CaseResult | None) -> None:
             if result is None:
-                shell.say(
-                    f"[{position + 1}/{count}] {case.label}: {counted(frames, 'frame')} at {fps:g} frames/s ..."
-                )
+                progress.show(position, count, case.label)
             else:
+                progress.interrupt()
                 shell.say(line(result))
 
-        report = benchmark(
-            output,
-            bundles=bundle or ["live"],
-            backends=backend or [],
-            sizes=size or ["256x256", "512x512"],
-            look_aheads=look_ahead or [],
-            fps=fps,
-            frames=frames,
-            threads=threads,
-            align=align,
-            highest_rate=highest_rate,
-            in_process=in_process,
-            compare=compare,
-            against=against,
-            on_case=on_case,
-        )
+        with ProgressLine(shell, "measuring", "case", waits=False) as progress:
+            report = benchmark(
+                output,
+                bundles=bundle or ["live"],
+                backends=backend or [],
+                sizes=size or ["256x256", "512x512"],
+                look_aheads=look_ahead or [],
+                fps=fps,
+                frames=frames,
+                threads=threads,
+                align=align,
+                highest_rate=highest_rate,
+                in_process=in_process,
+                compare=compare,
+                against=against,
+                on_case=on_case,
+            )
         for sentence in sentences(report):
             shell.say(sentence)
         written = ", ".join(n for n in (REPORT, TABLES, PICTURE) if (output / n).exists())

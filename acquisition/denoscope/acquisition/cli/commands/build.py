@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from denoscope.acquisition.cli.progress import ProgressLine
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 
 if TYPE_CHECKING:
@@ -55,18 +55,20 @@ def build(
     def action() -> tuple[BuiltEngines, int]:
         from denoscope.acquisition.learning.engines import BuildListener, build_engines
 
-        with _bar(shell) as show:
+        with ProgressLine(shell, "building", "engine") as line:
 
             class Screen(BuildListener):
                 """Print each engine, with a bar while it is built."""
 
+                total = 1
+
                 def planned(self, engines: int, reasons: Sequence[str]) -> None:
                     for why in reasons:
                         shell.say(why)
-                    show(0, "", engines)
+                    self.total = engines
 
                 def progressed(self, done: float, text: str) -> None:
-                    show(done, text, None)
+                    line.show(done, self.total, text)
 
                 def finished(self, engine: BuiltEngine) -> None:
                     shell.say(_line(engine))
@@ -90,30 +92,6 @@ def build(
         return result, 130 if result.interrupted else 0
 
     shell.run(action)
-
-
-@contextmanager
-def _bar(shell: Shell) -> Iterator[Callable[[float, str, int | None], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    with Progress(
-        TextColumn("building"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=Console(file=shell.stream),
-        disable=shell.quiet or not shell.stream.isatty(),
-        transient=True,
-    ) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(done: float, text: str, total: int | None) -> None:
-            if total is not None:
-                bar.update(task, total=total)
-            bar.update(task, completed=done, description=text)
-
-        yield show
 
 
 def _line(engine: BuiltEngine) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +17,7 @@ from denoscope.acquisition.cli.movie_options import (
     PlaneOption,
     PositionOption,
 )
+from denoscope.acquisition.cli.progress import ProgressLine
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.cli.region_options import DarkOption, RegionsOption
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
@@ -151,15 +151,12 @@ def denoise(
 
     def action() -> tuple[Mapping[str, Any] | Record, int]:
         done_of = (0, 0)
-        with ExitStack() as stack:
-            bar: Callable[[int, int], None] | None = None
+        with ProgressLine(shell, "denoising", "frame") as bar:
 
             def on_frame(done: int, total: int) -> None:
-                nonlocal done_of, bar
+                nonlocal done_of
                 done_of = done, total
-                if bar is None:  # with the first frame, so that an error follows no empty bar
-                    bar = _open_bar(shell, stack)
-                bar(done, total)
+                bar.show(done, total)
 
             try:
                 result = denoise_it(on_frame) if fill is None else fill_it(fill, on_frame)
@@ -194,16 +191,6 @@ def _interrupted(done_of: tuple[int, int], output: Path | None, *, filling: bool
     if filling:
         return f"interrupted {what}; the run is as it was: type the same command to begin anew"
     return f"interrupted {what}; nothing was written: type the same command to begin"
-
-
-def _open_bar(shell: Shell, stack: ExitStack) -> Callable[[int, int], None]:
-    """Return what draws how far it is; where an error ends it before, nothing was drawn."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bar = stack.enter_context(Progress(console=Console(file=shell.stream), disable=shell.quiet))
-    task = bar.add_task("denoising", total=None)
-    return lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _refuse(**values: object) -> None:

@@ -16,6 +16,7 @@ from denoscope.acquisition.cli.movie_options import (
     PlaneOption,
     PositionOption,
 )
+from denoscope.acquisition.cli.progress import ProgressLine
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 from denoscope.runtime import counted
@@ -131,8 +132,8 @@ def _listener(shell: Shell, *, details: bool) -> Any:
         """Print verdicts movie by movie, with a bar while bundles denoise."""
 
         def __init__(self) -> None:
-            self._bar: Any = None
-            self._task: Any = None
+            self._line = ProgressLine(shell, "denoising", "frame")
+            self._total, self._name = 1, ""
 
         def __enter__(self) -> Self:
             return self
@@ -140,36 +141,23 @@ def _listener(shell: Shell, *, details: bool) -> Any:
         def __exit__(
             self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
         ) -> None:
-            self._end()
+            self._line.end()
 
         def noted(self, sentence: str) -> None:
             shell.say(f"Note: {sentence}")
 
         def began(self, name: str, frames: int, bundles: int) -> None:
-            if shell.quiet:
-                return
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._bar = Progress(console=Console(file=shell.stream), transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task(f"{name}, {counted(bundles, 'bundle')}", total=frames)
+            self._total, self._name = frames, f"{name}, {counted(bundles, 'bundle')}"
 
         def progressed(self, frames: int) -> None:
-            if self._bar is not None:
-                self._bar.update(self._task, completed=frames)
+            self._line.show(frames, self._total, self._name)
 
         def judged(self, record: PairRecord | MovieRecord, tables: Sequence[ResultTable]) -> None:
-            self._end()
+            self._line.end()
             if not shell.quiet:
                 _print_verdicts(shell, record)
                 for table in tables if details else ():
                     _print_table(shell, table)
-
-        def _end(self) -> None:
-            if self._bar is not None:
-                self._bar.stop()
-                self._bar = None
 
     return Screen()
 

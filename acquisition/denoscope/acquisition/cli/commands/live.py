@@ -67,7 +67,7 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
     shell = replace(shell, interrupted="interrupted before anything was recorded")
 
     def action() -> tuple[SessionReport, int]:
-        from denoscope.acquisition.cli.fill_bar import FillBar
+        from denoscope.acquisition.cli.progress import FillBar
         from denoscope.acquisition.cli.screen import Screen
         from denoscope.acquisition.control.control import SessionControl, TerminalKeys
         from denoscope.acquisition.processes.signals import interrupts

@@ -17,6 +17,7 @@ from denoscope.acquisition.cli.movie_options import (
     PlaneOption,
     PositionOption,
 )
+from denoscope.acquisition.cli.progress import ProgressLine, duration
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 from denoscope.runtime import counted
@@ -187,8 +188,7 @@ def _listener(shell: Shell, *, details: bool) -> Any:
         """Print what happens, with a bar while it trains."""
 
         def __init__(self) -> None:
-            self._bar: Any = None
-            self._task: Any = None
+            self._line = ProgressLine(shell, "training")
 
         def __enter__(self) -> Self:
             return self
@@ -196,7 +196,7 @@ def _listener(shell: Shell, *, details: bool) -> Any:
         def __exit__(
             self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
         ) -> None:
-            self._end()
+            self._line.end()
 
         def read(self, movie: TrainingMovie) -> None:
             count, height, width = movie.frames.shape
@@ -217,43 +217,25 @@ def _listener(shell: Shell, *, details: bool) -> Any:
 
         def planned(self, plan: TrainingPlan) -> None:
             shell.say(_outlook(plan, details=details))
-            if not shell.quiet:
-                self._bar = _bar(shell)
-                self._bar.start()
-                self._task = self._bar.add_task("", total=1)
 
         def progressed(self, progress: FitProgress) -> None:
-            if self._bar is not None:
-                self._bar.update(self._task, completed=progress.done, description=_now(progress))
+            self._line.show(progress.done, 1, _score(progress), left_s=progress.remaining_s)
 
         def finishing(self, stage: str) -> None:
-            self._end()
+            self._line.end()
             words = {"export": "Writing the bundle ...", "report": "Checking it on the end of the movie ..."}
             shell.say(words[stage])
 
-        def _end(self) -> None:
-            if self._bar is not None:
-                self._bar.stop()
-                self._bar = None
-
     return Screen()
-
-
-def _bar(shell: Shell) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("training"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    return Progress(*columns, console=Console(file=shell.stream))
 
 
 def _outlook(plan: TrainingPlan, *, details: bool) -> str:
     beginning = "nothing" if plan.began_from == "nothing" else plan.began_from.split(" (")[0]
     where = "the processor" if plan.device == "cpu" else plan.device
     text = (
-        f"Training {plan.method} from {beginning} on {where} for {_duration(plan.training_s)}; then "
-        f"{_duration(plan.finishing_s)} of calibration, export and checks "
-        f"({_duration(plan.training_s + plan.finishing_s)} from now)."
+        f"Training {plan.method} from {beginning} on {where} for {duration(plan.training_s)}; then "
+        f"{duration(plan.finishing_s)} of calibration, export and checks "
+        f"({duration(plan.training_s + plan.finishing_s)} from now)."
     )
     if not details:
         return text
@@ -264,12 +246,6 @@ def _outlook(plan: TrainingPlan, *, details: bool) -> str:
     )
 
 
-def _now(p: FitProgress) -> str:
-    score = "" if p.score != p.score else f"on unseen frames {p.score:.3f} (lower is better), "
-    return f"{score}{_duration(p.remaining_s).removeprefix('about ')} left"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.1f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+def _score(progress: FitProgress) -> str:
+    known = progress.score == progress.score  # NaN before the first
+    return f"on unseen frames {progress.score:.3f} (lower is better)" if known else ""

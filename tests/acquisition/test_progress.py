@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from denoscope.acquisition.cli import progress
+from denoscope.acquisition.cli.progress import FillBar, ProgressLine, duration
+from denoscope.acquisition.cli.shell import Shell
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def test_lines_of_text_say_how_far_and_how_long(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressLine(Shell(), "denoising", "frame") as line:
+        for done in range(0, 101, 10):
+            line.show(done, 100, "movie")
+            clock.now_s += 3
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "denoising: 20 of 100 frames, about 24 s left, movie"
+    assert len(said) == 5
+
+
+def test_a_share_and_a_given_time(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ProgressLine(Shell(), "training")
+    line.show(0.0, 1)
+    clock.now_s += 6
+    line.show(0.25, 1, left_s=200.0)
+    assert capsys.readouterr().out == "training: 25%, about 3.3 min left\n"
+
+
+def test_work_in_steps_is_told_at_once_and_keeps_its_clock(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ProgressLine(Shell(), "measuring", "case", waits=False)
+    line.show(0, 4, "first")
+    clock.now_s += 30
+    line.interrupt()
+    line.show(1, 4, "second")
+    line.end()
+    line.show(0, 2, "others")
+    assert capsys.readouterr().out.splitlines() == [
+        "measuring: 0 of 4 cases, first",
+        "measuring: 1 of 4 cases, about 90 s left, second".replace("about 90 s", duration(90)),
+        "measuring: 0 of 2 cases, others",
+    ]
+
+
+def test_a_terminal_gets_one_line_that_is_drawn_again(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal: Any = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    with ProgressLine(Shell(), "training") as line:
+        line.show(0.5, 1, "on [unseen] frames", left_s=30)
+    text = terminal.getvalue()
+    assert "training" in text
+    assert "50%" in text
+    assert "about 30 s left, on [unseen] frames" in text
+
+
+def test_nothing_is_said_where_nobody_listens(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    begun = []
+    with FillBar(Shell(quiet=True), lambda: begun.append(1)) as bar:
+        for done in range(10):
+            bar(done, 10)
+            clock.now_s += 60
+    assert (capsys.readouterr().out, begun) == ("", [])
+
+
+def test_filling_says_first_what_it_does(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    begun = []
+    with FillBar(Shell(), lambda: begun.append(1)) as bar:
+        bar(1, 10)
+        bar(2, 10)
+    assert capsys.readouterr().out.startswith("Denoising the skipped frames from raw.tif. Ctrl-C")
+    assert begun == [1]
