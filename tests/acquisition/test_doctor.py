@@ -235,6 +235,17 @@ def test_a_computer_without_a_gpu_is_well_as_it_is() -> None:
     assert chosen.found.count("no NVIDIA driver") == 1
 
 
+def test_a_missing_driver_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from denoscope.runtime.backends.tensorrt import TensorRtRtx
+
+    missing = "no NVIDIA driver is installed (libcuda.so.1 was not found); install the newest from nvidia.com"
+    monkeypatch.setattr(TensorRtRtx, "unavailable", classmethod(lambda _: missing))
+    row = next(f for f in check_backends() if f.topic == "backend tensorrt-rtx")
+    assert (row.found, row.remedy) == ("only with an NVIDIA GPU and its driver", None)
+    assert row.facts == {"obstacle": missing}
+    assert "nvidia.com" in judge_driver(None, {}, {}).found
+
+
 def test_a_damaged_default_bundle_stops_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     from denoscope.runtime import Bundle, BundleDamaged
 

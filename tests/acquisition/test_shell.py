@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import tifffile
 
 from acquisition.conftest import environment
 from denoscope.acquisition import make_settings, read_raw
+from denoscope.acquisition.cli import commands
 from denoscope.runtime import InvalidInput
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -24,6 +27,21 @@ def refused(run: subprocess.CompletedProcess[str], *words: str) -> None:
     assert len(run.stderr.strip().splitlines()) == 1, run.stderr
     for word in words:
         assert word in run.stderr
+
+
+def test_help_shows_every_word(denoscope: Run) -> None:
+    """Rich takes words in square brackets for colours, and drops them."""
+    source = Path(commands.__file__).parent
+    for path in source.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "help":
+                text = "".join(
+                    each.value
+                    for each in ast.walk(node.value)
+                    if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                )
+                assert not re.search(r"\[[a-z][^\]]*\]", text), f"{path.name}: {text}"
+    assert "(default: live)" in " ".join(denoscope("train", "--help").stdout.split())
 
 
 def test_version_help_and_unknown_commands(denoscope: Run) -> None:

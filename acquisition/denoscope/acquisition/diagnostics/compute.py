@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _DEFAULT_BUNDLE = "live"
+_NO_DRIVER = "no NVIDIA driver is installed"
 _CUDA_PACKAGES = (
     *("cuda-bindings", "cuda-core", "nvidia-cuda-nvrtc"),
     *("nvidia-cuda-runtime", "nvidia-cudnn-cu13", "nvidia-cuda-runtime-cu12"),
@@ -83,8 +84,11 @@ def judge_driver(
     """
     beside = f"; CUDA packages: {_listed(packages)}" if packages else "; no CUDA packages in Python"
     if driver is None:
-        found = "no NVIDIA driver (neither nvidia-smi nor the driver's library)"
-        return Finding("GPU", Status.NOTE, f"{found}; frames are denoised on the processor", facts={})
+        found = (
+            "no NVIDIA driver (neither nvidia-smi nor the driver's library); frames are denoised on the processor. "
+            "If this computer has an NVIDIA GPU, install the newest driver from nvidia.com"
+        )
+        return Finding("GPU", Status.NOTE, found, facts={})
     facts: dict[str, object] = {
         "source": driver.source,
         "driver": driver.version,
@@ -204,6 +208,10 @@ def check_backends() -> list[Finding]:
     for name, obstacle in list_backends(bundle).items():
         if obstacle is None:
             findings.append(Finding(f"backend {name}", Status.OK, "can run here"))
+        elif _NO_DRIVER in obstacle:  # the line about the GPU says what to do
+            facts = {"obstacle": obstacle}
+            found = "only with an NVIDIA GPU and its driver"
+            findings.append(Finding(f"backend {name}", Status.NOTE, found, facts=facts))
         else:
             found = (
                 f"can run here, but not yet the bundle {_DEFAULT_BUNDLE}: {obstacle}"

@@ -50,11 +50,11 @@ def denoise(
     bundle: Annotated[
         str | None,
         typer.Option(
-            help="Bundle folder, or the name of a shipped bundle; recorded, or with --fill the run's."
+            help="Bundle folder, or the name of a shipped bundle (default: recorded; with --fill, that of the run)."
         ),
     ] = None,
     backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
-    look_ahead: Annotated[int | None, typer.Option(help="Frames after each frame to use.")] = None,
+    look_ahead: Annotated[int | None, typer.Option(help="Later frames that each output uses.")] = None,
     std: Annotated[
         Path | None, typer.Option(help="TIFF to write with the predicted standard deviation.")
     ] = None,

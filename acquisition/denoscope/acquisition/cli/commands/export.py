@@ -24,7 +24,7 @@ def export(
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            help="A movie like yours, to measure the loss on; int8 is adjusted to it [default: the demo movie]."
+            help="A movie like yours, to measure the loss on; int8 is adjusted to it (default: the demo movie)."
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write it even if it loses too much.")] = False,

@@ -58,7 +58,7 @@ class PrecisionName(StrEnum):
 def train(
     movies: Annotated[list[Path], typer.Argument(help="Noisy movies of any format.")],
     output: Annotated[Path, typer.Option(help="Bundle folder to write, NAME.denoscope.")],
-    method: Annotated[MethodName | None, typer.Option(help="Method to train [default: live].")] = None,
+    method: Annotated[MethodName | None, typer.Option(help="Method to train (default: live).")] = None,
     size: Annotated[
         SizeName | None, typer.Option(help="Size of a `live` network that starts from nothing.")
     ] = None,
@@ -83,13 +83,16 @@ def train(
         str | None,
         typer.Option(
             "--from",
-            help="Bundle to begin with (name or folder), or `nothing` [default: the shipped `live`; nothing with "
-            "another method, --size, --window or --guided].",
+            help="Bundle to begin with (name or folder), or `nothing` (default: the shipped `live`; nothing with "
+            "another method, --size, --window or --guided).",
         ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="How long to train [default: 2]; export and checks come after.", min=0.05),
+        typer.Option(
+            help="How long to train (default: 2). Calibration, export and checks follow; their time is said first.",
+            min=0.05,
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Train for epochs of 200 steps instead.", min=1)] = None,
     steps: Annotated[int | None, typer.Option(help="Train for so many steps instead.", min=1)] = None,
