@@ -89,7 +89,8 @@ def open_tail(path: Path) -> Tail | None:
             from .zarr_tail import ZarrTail
 
             return ZarrTail(path)
-        return FolderTail(path)
+        whole = path / "Full resolution"  # of an NDTiff with smaller copies
+        return FolderTail(whole if (whole / "NDTiff.index").exists() else path)
     check_regular(path)
     if not path.is_file():  # or a folder that was made just now
         return None
@@ -119,7 +120,7 @@ class TiffTail(Tail):
         self._index = 0
         self._described: _Contiguous | None = None
         self._plain: _Contiguous | None = None
-        self._turns: Callable[[int], Mapping[str, Any]] | None = None
+        self._turns: Callable[[int, str], Mapping[str, Any]] | None = None
 
     def mark(self) -> object:
         """Return the file's size and time of change."""
@@ -162,10 +163,10 @@ class TiffTail(Tail):
     def _axes_of(self, page: Any) -> Mapping[str, Any]:
         """Return channel, slice and time of a page as the first page tells them; empty where time is all there is."""
         if self._index == 0:
-            self._turns = page_axes(self._path.name, page.software, page.description)
+            self._turns = page_axes(self._path, page.software, page.description)
         if self._described is not None:
             return self._described.axes(self._index)
-        return {} if self._turns is None else self._turns(self._index)
+        return {} if self._turns is None else self._turns(self._index, page.description)
 
     def unfinished(self) -> bool:
         """Say whether part of a further frame is there."""
@@ -223,8 +224,8 @@ class TiffTail(Tail):
         broken = (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, struct.error)
         try:
             if self._file is None:
-                # tifffile would keep to the size that the file has now.
-                self._file = tifffile.TiffFile(self._decoded, offset=0, size=_ENDLESS)
+                # tifffile would keep to the size that the file has now, and of ScanImage list pages up to the end.
+                self._file = tifffile.TiffFile(self._decoded, offset=0, size=_ENDLESS, is_scanimage=False)
             self._file.filehandle.seek(offset)
             return tifffile.TiffPage(self._file, index=self._index)
         except broken:
@@ -334,6 +335,7 @@ class FolderTail(Tail):
             each.name
             for each in self._path.iterdir()
             if each.suffix.lower() in _SUFFIXES
+            and each.name[0] != "."  # what file managers and copying programs put beside the images
             and (each.name in self._done or each.is_file() or not each.exists())
         }
         new = [name for name in names if name not in self._done]
@@ -417,7 +419,7 @@ def _placed(name: str) -> tuple[_Stream, _Key]:
     """Return the stream that a file's name tells, and what sorts the files."""
     stream, rest = stream_of_name(name)
     # Names of other words are other recordings or channels; ``movie.tif`` and ``movie_1.tif`` are one.
-    words = re.sub(r"[-_. ]?[A-Za-z]?#$", "", re.sub(r"\d+", "#", rest))
+    words = re.sub(r"(?:[-_. ]?[A-Za-z]?|[-_. ](?:file|part)|@)#$", "", re.sub(r"\d+", "#", rest))
     return (*stream, words), (natural(rest), natural(stream[2]), natural(stream[1]), natural(stream[0]))
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
 from denoscope.runtime import InvalidInput, bad_link, counted
+from denoscope.runtime.movies import other_parts
 
 from .part import WHOLE, Part
 from .tails import FolderTail, Grown, Tail, open_tail
@@ -70,6 +71,11 @@ class WatchSource(UncoredSource):
         while (first := self._look_or_close()) is None:
             if time.perf_counter() - began_s > self._start_s or self._stop_file.exists():
                 self.close()
+                if self._left_out:
+                    raise InvalidInput(
+                        f"{counted(self._left_out, 'frame')} appeared at {self._path}, none of the wanted "
+                        f"{', '.join(self._part.given())}: there {self._there()}; choose another one."
+                    )
                 raise SourceUnavailable(
                     f"no complete frame appeared at {self._path} within {self._start_s:g} s; check the path, and "
                     "start the other software's recording."
@@ -90,6 +96,14 @@ class WatchSource(UncoredSource):
         except InvalidInput:
             self.close()
             raise
+
+    def _there(self) -> str:
+        """Return which channels, planes and positions have appeared."""
+        entries = [
+            f"{'plane' if axis == 'z' else axis} {' and '.join(f'`{e}`' for e in self._entries[axis])}"
+            for axis in self._entries
+        ]
+        return f"is {', '.join(entries)}"
 
     @property
     def _stop_file(self) -> Path:
@@ -168,6 +182,9 @@ class WatchSource(UncoredSource):
                 f"left out {counted(self._left_out, 'frame')} of {self._path.name} of another channel, plane or "
                 "position"
             )
+        if self._path.is_file() and (others := other_parts(self._path)):
+            files = counted(others, "other file of this recording lies", "other files of this recording lie")
+            self._notes.append(f"{files} beside {self._path.name}, not watched: watch the folder to take all")
         if isinstance(self._tail, FolderTail) and self._tail.late:
             self._notes.append(
                 f"left out {counted(self._tail.late, 'file')} of {self._path.name} that came after later ones"

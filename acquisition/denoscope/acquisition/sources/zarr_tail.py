@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from denoscope.acquisition.contracts import Tags
+from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.extras import require
 from denoscope.runtime import InvalidInput
 
@@ -36,6 +37,7 @@ class ZarrTail(Tail):
         self._array: Any = None
         self._root = path
         self._names: list[str] = []
+        self._channels: list[str] = []
         self._index = 0
         self._lost = 0
 
@@ -50,15 +52,13 @@ class ZarrTail(Tail):
         """Say whether the array can be read, once its metadata are complete."""
         if self._array is not None:
             return True
-        attributes = _attributes(self._path)
-        scales = attributes.get("ome", attributes).get("multiscales")
-        if scales:
-            self._names = [str(axis["name"]) for axis in scales[0].get("axes", ())]
-            self._root = self._path / scales[0]["datasets"][0]["path"]
-            if not self._root.resolve().is_relative_to(self._path.resolve()):
-                raise InvalidInput(
-                    f"{self._path} names an array outside itself, {self._root}: its metadata are damaged."
-                )
+        try:
+            self._root, self._names = _full_resolution(self._path)
+            self._channels = _channel_names(self._root.parent)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise InvalidInput(
+                f"{self._path} has metadata that cannot be read ({one_line(error)}): check that napari opens it."
+            ) from error
         array = self._array_at(self._root)
         if array is not None and len(array.shape) < 3:
             raise InvalidInput(f"{self._path} has the shape {array.shape}; a movie has at least (T, H, W).")
@@ -123,6 +123,7 @@ class ZarrTail(Tail):
         if not there or not (later is not None or settled):
             return None
         pixels = np.asarray(self._array[self._place()])
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         if later is None and not (pixels != self._array.fill_value).any():
             return None  # the rest of a chunk of several frames, of which only the first are written
         tags = self._tags()
@@ -146,7 +147,12 @@ class ZarrTail(Tail):
         place = self._place()
         if len(place) < 2 or len(self._names) != len(self._array.shape):
             return {}
-        return {"Axes": {_AXES.get(name, name): at for name, at in zip(self._names, place, strict=False)}}
+        # Where there is no time, planes stand in for it, as in a recorded movie.
+        names = {**_AXES, "z": "z" if "t" in self._names else "time"}
+        axes: dict[str, Any] = {names.get(n, n): at for n, at in zip(self._names, place, strict=False)}
+        if "channel" in axes and len(self._channels) == self._array.shape[self._names.index("c")]:
+            axes["channel"] = self._channels[axes["channel"]]
+        return {"Axes": axes}
 
     def unfinished(self) -> bool:
         """Say whether part of a further frame is there."""
@@ -159,12 +165,45 @@ class ZarrTail(Tail):
         self._array = None
 
 
+def _full_resolution(path: Path) -> tuple[Path, list[str]]:
+    """Return the array of an image that is not down-sampled, and the names of its axes; empty where it has none."""
+    scales = _multiscales(path)
+    if not scales:  # an array: of an image, perhaps
+        above = _multiscales(path.parent)
+        within = above and (path.parent / above[0]["datasets"][0]["path"]).resolve() == path.resolve()
+        return path, _axis_names(above[0]) if above and within else []
+    root = path / scales[0]["datasets"][0]["path"]
+    if not root.resolve().is_relative_to(path.resolve()):
+        raise InvalidInput(f"{path} names an array outside itself, {root}: its metadata are damaged.")
+    return root, _axis_names(scales[0])
+
+
+def _multiscales(path: Path) -> list[dict[str, Any]] | None:
+    attributes = _attributes(path)
+    found: list[dict[str, Any]] | None = attributes.get("ome", attributes).get("multiscales")
+    return found
+
+
+def _channel_names(image: Path) -> list[str]:
+    """Return the names that an image gives its channels, empty where it has none or gives one twice."""
+    attributes = _attributes(image)
+    listed = attributes.get("ome", attributes).get("omero", {}).get("channels", ())
+    names = [str(channel.get("label", "")) for channel in listed]
+    return names if all(names) and len(set(names)) == len(names) else []
+
+
+def _axis_names(scale: dict[str, Any]) -> list[str]:
+    # Versions 0.1 and 0.2 do not name their axes.
+    axes = scale.get("axes", [*"tczyx"])
+    return [str(axis["name"] if isinstance(axis, dict) else axis) for axis in axes]
+
+
 def _attributes(path: Path) -> Tags:
     """Return the attributes of a group, of either version of Zarr; none while they are not written."""
     for name in _METADATA:
         try:
             values = json.loads((path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         return dict(values.get("attributes", values) if name == "zarr.json" else values)
     return {}

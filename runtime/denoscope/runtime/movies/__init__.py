@@ -5,7 +5,7 @@ from __future__ import annotations
 from .check import check_regular
 from .converted import as_float32, converted
 from .lazy import LazyMovie
-from .names import stream_of_name
+from .names import other_parts, stream_of_name
 from .opening import FORMATS, AnyMovie, MovieFormat, open_movie
 from .pages_of import page_axes
 
@@ -18,6 +18,7 @@ __all__ = [
     "check_regular",
     "converted",
     "open_movie",
+    "other_parts",
     "page_axes",
     "stream_of_name",
 ]

@@ -9,8 +9,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from math import gcd
+from pathlib import Path
 
-__all__ = ["Named", "NamedFiles", "missing_numbers", "natural_order", "sort_names", "stream_of_name"]
+__all__ = [
+    "Named",
+    "NamedFiles",
+    "missing_numbers",
+    "natural_order",
+    "other_parts",
+    "sort_names",
+    "stream_of_name",
+]
 
 # The word before a number, and what the number counts.
 _WORDS = {
@@ -33,6 +42,20 @@ _STAMP = re.compile(
 _CLOCK = re.compile(r"(?<!\d)(?:[01]\d|2[0-3])[-:.h][0-5]\d[-:.m][0-5]\d(?:[-.]\d{3,6})?(?!\d)")
 _SCANIMAGE = re.compile(r"^(.*)_(\d{5})_(\d{5})$")
 _MICRO_MANAGER_1 = re.compile(r"^img_(\d{9})_(.*)_(\d{3})$")
+# ``scan_00001_00002.tif``, ``T_Cycle00002_Ch1_000001.ome.tif`` and ``x_MMStack_Pos0_1.ome.tif``, up to the part.
+_PARTS = (
+    (re.compile(r"(.*_\d{5}_)\d{5}\.tiff?", re.IGNORECASE), r"\d{5}\.tiff?"),
+    (
+        re.compile(r"(.*_Cycle)\d{5}_Ch\d+_\d{6}(?:\.ome)?\.tiff?", re.IGNORECASE),
+        r"\d{5}_Ch\d+_\d{6}(?:\.ome)?\.tiff?",
+    ),
+    (
+        re.compile(
+            r"(.*_(?:MMStack|NDTiffStack)(?:_\D[^.]*?)??)(?:_[1-9]\d*)?(?:\.ome)?\.tiff?", re.IGNORECASE
+        ),
+        r"(?:_[1-9]\d*)?(?:\.ome)?\.tiff?",
+    ),
+)
 _SUFFIX = re.compile(r"(\.ome)?\.(tiff?|png|btf|tf8)$", re.IGNORECASE)
 
 
@@ -41,6 +64,18 @@ def natural_order(name: str) -> list[tuple[bool, int, str]]:
     return [
         (part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)
     ]
+
+
+def other_parts(path: Path) -> int:
+    """Return how many files beside this one have its name with the number of another part.
+
+    Knows the names of ScanImage, Prairie View and Micro-Manager.
+    """
+    for pattern, part in _PARTS:
+        if match := pattern.fullmatch(path.name):
+            others = re.compile(re.escape(match[1]) + part, re.IGNORECASE)
+            return sum(o.name != path.name and bool(others.fullmatch(o.name)) for o in path.parent.iterdir())
+    return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,12 +166,15 @@ def listed_images(xml: str) -> list[OmeImage] | None:
     return images or None
 
 
-def page_turns(xml: str, name: str) -> dict[int, tuple[int, int, int, int]] | None:
-    """Return position, time, channel and plane of the pages of one file, or None where the XML does not say."""
+def page_turns(xml: str, name: str) -> dict[int, tuple[int, int, int | str, int]] | None:
+    """Return position, time, channel and plane of the pages of one file, or None where the XML does not say.
+
+    A channel is a number where the XML has no name for each.
+    """
     images = listed_images(xml)
     if images is None:
         return None
-    found: dict[int, tuple[int, int, int, int]] = {}
+    found: dict[int, tuple[int, int, int | str, int]] = {}
     for position, image in enumerate(images):
         pages = image.pages
         if not pages and len(images) == 1:
@@ -180,5 +183,6 @@ def page_turns(xml: str, name: str) -> dict[int, tuple[int, int, int, int]] | No
         for (t, c, z), listed in pages.items():
             for turn, (file, page) in enumerate(listed):
                 if file in ("", name):
-                    found[page] = (position, t + turn * image.sizes["T"], c, z)
+                    named = image.channels[c] if len(set(image.channels)) == image.sizes["C"] else c
+                    found[page] = (position, t + turn * image.sizes["T"], named, z)
     return found or None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from .foreign import foreign_kind, is_foreign, way_out
 from .install import how_to_install
 from .joined import Chosen, Joined
 from .lazy import LazyMovie, Reader
+from .names import other_parts
 from .pages_of import choose_pages
 from .pages_of import interleaved as alternating
 from .pick import Wanted
@@ -43,10 +43,6 @@ _UNNAMED = ("HDF5", "NumPy array", "OME-Zarr", "TIFF")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # Larger files are read, not mapped: mapped pages count as the process's own memory until others need it.
 _MAPPED_BYTES = 256 * 2**20
-
-
-# ``scan_00001_00002.tif`` and ``TSeries_Cycle00002_Ch1_000001.ome.tif``, up to the number of the part or cycle.
-_PART = re.compile(r"(.*(?:_\d{5}_(?=\d{5}\.)|_Cycle(?=\d{5}_Ch\d+_\d{6})))", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -241,7 +237,7 @@ def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     if kind.name in _UNNAMED:
         check_time_is_first(str(path), reader)
     alone = kind.name == "TIFF" and not reader.note and not _is_joined(reader)
-    if alone and (others := _other_parts(path)):
+    if alone and (others := other_parts(path)):
         reader.note = (
             f"{path.name} is opened alone; "
             f"{counted(others, 'other file of this recording lies', 'other files of this recording lie')} beside it: "
@@ -263,17 +259,6 @@ def _without_library(path: Path, kind: MovieFormat) -> str:
         return f"{path} is {kind.name}, and reading it needs {kind.needs}: {install}."
     name, remedy = way_out(path)
     return f"{path} is {name}, and reading it needs {kind.needs}: {install}, or {remedy}."
-
-
-def _other_parts(path: Path) -> int:
-    """Return how many files beside this one have a name of ScanImage's or Prairie View's that differs in its part."""
-    match = _PART.match(path.name)
-    if match is None:
-        return 0
-    pattern = re.compile(re.escape(match[1]) + r"\d{5,6}(?:_Ch\d+_\d{6})?(?:\.ome)?\.tiff?", re.IGNORECASE)
-    return sum(
-        other.name != path.name and bool(pattern.fullmatch(other.name)) for other in path.parent.iterdir()
-    )
 
 
 def _mapped(reader: Reader) -> np.memmap[tuple[int, ...], np.dtype[np.uint16]] | None:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.words import counted
 
 from .ome import page_turns
 from .pick import Axis, Wanted, pick
 
-__all__ = ["Turns", "choose_pages", "interleaved", "page_axes", "scanimage_turns", "shaped_turns"]
+__all__ = ["Turns", "choose_pages", "interleaved", "page_axes", "scanimage_turns"]
 
 _MOST = 4096
+_LETTERS = {"T": "time", "C": "channel", "Z": "z", "P": "position", "R": "position"}  # of tifffile
+
+PageAxes = Callable[[int, str], dict[str, int | str]]
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,22 @@ class Turns:
         plane[plane >= self.planes] = -1
         return np.stack([volume * self.repeats + repeat, plane, channel], axis=1)
 
-    def axes(self, index: int) -> dict[str, int | str]:
-        """Return the axes of one page under the names that frames carry; empty where time is all there is."""
+    def axes(self, index: int, number: int | None = None) -> dict[str, int | str]:
+        """Return the axes of one page under the names that frames carry; empty where time is all there is.
+
+        Parameters
+        ----------
+        index
+            Of the page in its file.
+        number
+            Of its frame in the acquisition, from 1, if it says so: a file may have been written without flyback
+            frames.
+        """
         if self.single:
             return {}
         frame, channel = divmod(index, self.channels)
-        volume, inside = divmod(frame + self.start, self.planes * self.repeats + self.flyback)
+        frame = frame + self.start if number is None or not self.flyback else max(number - 1, 0)
+        volume, inside = divmod(frame, self.planes * self.repeats + self.flyback)
         plane, repeat = divmod(inside, self.repeats)
         named = self.names[channel] if self.names else channel
         # Flyback frames of a growing file are kept too: as further planes, behind those of the sample.
@@ -195,47 +209,60 @@ def _scanimage_3(text: str) -> Turns:
     return Turns(channels, planes, 1 if averaged else frames, names=names)
 
 
-def shaped_turns(description: str) -> Turns | None:
-    """Return how pages take turns by the description that tifffile writes, or None where it is none or unclear."""
+def _shaped_axes(description: str) -> PageAxes | None:
+    """Return the axes of pages by the description that tifffile writes, or None where it is none or unclear."""
     try:
         said = json.loads(description)
-        axes, shape = str(said["axes"]), [int(n) for n in said["shape"]]
-    except (ValueError, TypeError, KeyError):
+        letters, shape = str(said["axes"]), [int(n) for n in said["shape"]]
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    leading = [(a, n) for a, n in zip(axes, shape, strict=False) if a not in "YXS" and n > 1]
+    leading = [(a, n) for a, n in zip(letters, shape, strict=False) if a not in "YXS" and n > 1]
     order = "".join(a for a, _ in leading)
-    sizes = dict(leading)
-    if (
-        not set(order) <= set("TZC")
-        or len(order) != len(sizes)
-        or order not in ("TZC", "TZ", "TC", "ZC", "C", "Z", "T")
-    ):
+    if not set(order) <= set(_LETTERS) or len(set(order)) < len(order) or not set(order) - {"T"}:
         return None
-    if math.prod(sizes.values()) == sizes.get("T", 0) or "T" not in sizes:
+    # Where nothing varies in time, planes stand in for it, as in a recorded movie.
+    names = {**_LETTERS, "Z": "z" if "T" in order else "time"}
+    if [names[a] for a in order] == ["time"]:
         return None
-    return Turns(sizes.get("C", 1), sizes.get("Z", 1))
+
+    def axes(index: int, _description: str) -> dict[str, int | str]:
+        place: dict[str, int | str] = {}
+        for at, (letter, length) in reversed(list(enumerate(leading))):
+            index, place[names[letter]] = divmod(index, length) if at else (0, index)
+        return place
+
+    return axes
 
 
-def page_axes(name: str, software: str, description: str) -> Callable[[int], dict[str, int | str]] | None:
+def page_axes(path: Path, software: str, description: str) -> PageAxes | None:
     """Return what gives channel, slice, time and position of a page, or None where time is all there is.
+
+    It is called with the number of the page and its description.
 
     Parameters
     ----------
-    name
-        Of the file, as OME-XML calls it.
+    path
+        Of the file.
     software, description
         The texts of its first page.
     """
-    turns = scanimage_turns(software, description) or shaped_turns(description)
+    turns = scanimage_turns(software, description)
     if turns is not None:
-        return None if turns.single else turns.axes
+        return None if turns.single else lambda index, text: turns.axes(index, _frame_number(text))
+    if (shaped := _shaped_axes(description)) is not None:
+        return shaped
     if not description[-10:].strip().endswith("OME>"):
         return None
-    listed = page_turns(description, name)
+    if "BinaryOnly" in description:  # another file describes this one, if it is there already
+        from .formats.tiff import head_of
+
+        with suppress(InvalidInput):
+            description = head_of(path).ome
+    listed = page_turns(description, path.name)
     if listed is None or len({(p, c, z) for p, _, c, z in listed.values()}) < 2:
         return None
 
-    def axes(index: int) -> dict[str, int | str]:
+    def axes(index: int, _description: str) -> dict[str, int | str]:
         if index not in listed:
             return {}
         position, time, channel, plane = listed[index]

@@ -1,0 +1,193 @@
+"""What `watch:` makes of headers that say little: channels and planes are told apart, stray files passed over."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+
+from denoscope.acquisition.sources.part import Part
+from denoscope.acquisition.sources.tails import open_tail
+from denoscope.acquisition.sources.watch import WatchSource
+from denoscope.runtime import InvalidInput
+
+H, W = 16, 24
+_OME = '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+Streams = dict[tuple[tuple[str, Any], ...], list[npt.NDArray[Any]]]
+
+
+def pixels(*shape: int) -> npt.NDArray[np.uint16]:
+    return np.random.default_rng(sum(shape)).integers(0, 250, (*shape, H, W)).astype(np.uint16)
+
+
+def streams(path: Path) -> Streams:
+    """Return the frames of a file that nobody writes to any more, by their axes but time."""
+    tail = open_tail(path)
+    assert tail is not None
+    found: Streams = {}
+    while (grown := tail.read(settled=True)) is not None:
+        axes = grown.tags.get("Axes") or {}
+        key = tuple(sorted((k, v) for k, v in axes.items() if k != "time"))
+        found.setdefault(key, []).append(grown.pixels)
+    tail.close()
+    return found
+
+
+def same(found: list[npt.NDArray[Any]], expected: npt.NDArray[Any]) -> None:
+    np.testing.assert_array_equal(np.stack(found), expected)
+    assert found[0].dtype == expected.dtype
+
+
+@pytest.mark.parametrize("axes", ["CTYX", "ZTYX", "TCYX", "CZTYX", "ZCYX"])
+def test_axes_of_tifffile_in_any_order(tmp_path: Path, axes: str) -> None:
+    data = pixels(*range(2, len(axes)))
+    tifffile.imwrite(tmp_path / "m.tif", data, metadata={"axes": axes}, photometric="minisblack")
+    found = streams(tmp_path / "m.tif")
+    time = axes.find("T") if "T" in axes else axes.index("Z")
+    others = [i for i in range(data.ndim - 2) if i != time]
+    assert len(found) == np.prod([data.shape[i] for i in others])
+    names = {"C": "channel", "Z": "z"}
+    for place in np.ndindex(*(data.shape[i] for i in others)):
+        key = tuple(sorted((names[axes[i]], at) for i, at in zip(others, place, strict=True)))
+        where: list[Any] = [slice(None)] * (data.ndim - 2)
+        for i, at in zip(others, place, strict=True):
+            where[i] = at
+        same(found[key], data[tuple(where)])
+
+
+@pytest.mark.parametrize("spaces", [False, True])
+def test_old_scanimage_is_followed_page_by_page(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, spaces: bool
+) -> None:
+    """tifffile lists the pages of such a file up to its end, and a growing file has none."""
+    data, equals = pixels(6, 2), " = " if spaces else "="
+    text = f"state.a{equals}1\nstate.acq.savingChannel1{equals}1\nstate.acq.savingChannel2{equals}1\n"
+    with tifffile.TiffWriter(tmp_path / "m.tif") as writer:
+        for frame in data.reshape(-1, H, W):
+            writer.write(frame, metadata=None, contiguous=False, photometric="minisblack", description=text)
+    with caplog.at_level(logging.WARNING):
+        found = streams(tmp_path / "m.tif")
+    assert [len(frames) for frames in found.values()] == [6, 6]
+    same(list(found.values())[1], data[:, 1])
+    assert not caplog.records
+
+
+def test_flyback_frames_that_were_not_written(tmp_path: Path) -> None:
+    data = pixels(4, 3)
+    head = {
+        "SI.hChannels.channelSave": "1",
+        "SI.hStackManager.enable": "true",
+        "SI.hStackManager.numSlices": "3",
+        "SI.hStackManager.framesPerSlice": "1",
+        "SI.hStackManager.numFramesPerVolume": "3",
+        "SI.hStackManager.numFramesPerVolumeWithFlyback": "4",
+    }
+    software = "\n".join(f"{k} = {v}" for k, v in {"SI.VERSION_MAJOR": "2020", **head}.items())
+    with tifffile.TiffWriter(tmp_path / "m.tif", bigtiff=True) as writer:
+        for (volume, z), frame in zip(np.ndindex(4, 3), data.reshape(-1, H, W), strict=True):
+            writer.write(
+                frame,
+                metadata=None,
+                contiguous=False,
+                photometric="minisblack",
+                software=software,
+                description=f"frameNumbers = {volume * 4 + z + 1}\n",
+            )
+    found = streams(tmp_path / "m.tif")
+    assert len(found) == 3
+    for z, frames in enumerate(found.values()):
+        same(frames, data[:, z])
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_channels_keep_their_names(tmp_path: Path, *, described: bool) -> None:
+    data = pixels(4, 2)
+    channels = "".join(f'<Channel ID="Channel:0:{i}" Name="{n}"/>' for i, n in enumerate(("GFP", "RFP")))
+    planes = "".join(
+        f'<TiffData IFD="{i}" FirstT="{i // 2}" FirstC="{i % 2}" PlaneCount="1"><UUID FileName="m.ome.tif">u</UUID>'
+        "</TiffData>"
+        for i in range(8)
+    )
+    full = (
+        f'{_OME}><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="{W}" '
+        f'SizeY="{H}" SizeT="4" SizeC="2" SizeZ="1">{channels}{planes}</Pixels></Image></OME>'
+    )
+    xml = full if described else f'{_OME}><BinaryOnly MetadataFile="m.companion.ome" UUID="u"/></OME>'
+    (tmp_path / "m.companion.ome").write_text(full)
+    with tifffile.TiffWriter(tmp_path / "m.ome.tif", ome=False) as writer:
+        for i, frame in enumerate(data.reshape(-1, H, W)):
+            writer.write(
+                frame,
+                metadata=None,
+                contiguous=False,
+                photometric="minisblack",
+                description=None if i else xml.encode(),
+            )
+    found = {dict(key)["channel"]: frames for key, frames in streams(tmp_path / "m.ome.tif").items()}
+    same(found["RFP"], data[:, 1])
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.3", "0.5", "array", "big-endian"])
+def test_zarr_of_every_version(tmp_path: Path, version: str) -> None:
+    zarr = pytest.importorskip("zarr")
+    data = pixels(5, 2, 1)
+    group = zarr.open_group(tmp_path / "m.zarr", mode="w", zarr_format=3 if version == "0.5" else 2)
+    stored = data.astype(">u2") if version == "big-endian" else data
+    group.create_array("0", data=stored, chunks=(1, 1, 1, H, W))
+    axes: Any = [{"name": n} for n in "tczyx"] if version != "0.3" else [*"tczyx"]
+    scale = {"datasets": [{"path": "0"}]} | ({} if version == "0.1" else {"axes": axes})
+    image = {"multiscales": [scale], "omero": {"channels": [{"label": "GFP"}, {"label": "RFP"}]}}
+    group.attrs.update({"ome": image} if version == "0.5" else image)
+    found = streams(tmp_path / "m.zarr" / "0" if version == "array" else tmp_path / "m.zarr")
+    assert len(found) == 2
+    same(found[("channel", "RFP"), ("z", 0)], data[:, 1, 0])
+
+
+def test_metadata_of_zarr_that_make_no_sense_are_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    (tmp_path / "m.zarr").mkdir()
+    (tmp_path / "m.zarr" / ".zattrs").write_text('{"multiscales": [{"datasets": 3}]}')
+    with pytest.raises(InvalidInput, match="metadata that cannot be read"):
+        streams(tmp_path / "m.zarr")
+
+
+def test_what_file_managers_leave_in_a_folder_is_passed_over(tmp_path: Path) -> None:
+    data = pixels(3)
+    for i, frame in enumerate(data):
+        tifffile.imwrite(tmp_path / f"img_{i}.tif", frame)
+        (tmp_path / f"._img_{i}.tif").write_bytes(b"\0\5\x16\7" * 40)
+    (tmp_path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    same(streams(tmp_path)[()], data)
+
+
+@pytest.mark.parametrize("names", [("rec.tif", "rec-file002.tif"), ("rec.tif", "rec@0001.tif")])
+def test_second_files_of_other_programs(tmp_path: Path, names: tuple[str, str]) -> None:
+    data = pixels(2, 3)
+    for name, frames in zip(names, data, strict=True):
+        tifffile.imwrite(tmp_path / name, frames, photometric="minisblack")
+    same(streams(tmp_path)[()], data.reshape(-1, H, W))
+
+
+def test_a_channel_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, pixels(3, 2), metadata={"axes": "TCYX"}, imagej=True)
+    with pytest.raises(InvalidInput, match="none of the wanted `channel` 5: there is channel `0` and `1`"):
+        WatchSource(path, start_s=0.01, part=Part(channel="5")).open()
+
+
+def test_one_file_of_several_says_that_others_were_not_watched(tmp_path: Path) -> None:
+    for name in ("x_MMStack_Pos0.ome.tif", "x_MMStack_Pos0_1.ome.tif", "x_MMStack_Pos1.ome.tif"):
+        tifffile.imwrite(tmp_path / name, pixels(2), photometric="minisblack", metadata=None, ome=False)
+    source = WatchSource(tmp_path / "x_MMStack_Pos0.ome.tif", idle_s=0.4)
+    source.open()
+    while not source.finished():
+        source.pop()
+    assert source.notes() == [
+        "1 other file of this recording lies beside x_MMStack_Pos0.ome.tif, not watched: watch the folder to take all"
+    ]
+    source.close()
