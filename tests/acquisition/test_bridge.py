@@ -23,6 +23,7 @@ from denoscope.acquisition.session.forecast import Load, make_forecast, refused
 from denoscope.acquisition.sources import bridge as _bridge
 from denoscope.acquisition.sources import java as java
 from denoscope.acquisition.sources.bridge import BridgeSource
+from denoscope.acquisition.sources.bridge_sequence import is_another
 from denoscope.acquisition.testing import numbered_frames, pop_all
 
 from .bridge_peer import RUNNING, Camera, Peer
@@ -248,7 +249,7 @@ def test_a_recording_ends_where_another_sequence_begins(serve: Serve, bundle: Pa
     ],
 )
 def test_frames_of_another_sequence(last: Any, now: Any, another: bool) -> None:
-    assert _bridge._is_another(last, now) is another
+    assert is_another(last, now) is another
 
 
 def test_a_count_that_is_ahead_of_the_buffer(serve: Serve, bundle: Path, tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ changes no setting.
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,8 +17,10 @@ from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
 from denoscope.runtime import counted
 
+from .bridge_line import BridgeLine
+from .bridge_sequence import Sequence
 from .core import CoreSource, frame_from
-from .java import JavaException, JavaObject, JavaServer, pixels_of
+from .java import JavaException, JavaObject, pixels_of
 from .link import Link
 
 __all__ = ["BridgeSource"]
@@ -32,16 +32,12 @@ _TURN_ON = "start Micro-Manager and tick Tools > Options > Run server on port"
 _PATIENCE_S = 120.0
 # How long the end of a recording waits for it.
 _STOP_S = 30.0
-_BUSY_AFTER_S = 1.0
 _POP_WAIT_S = 0.05
-_WAIT_S = 0.2
 # Frames that one round of requests may fetch.
 _BATCH = 16
 _BATCH_BYTES = 64 * 2**20
 # A buffer whose content shrinks within this time is being emptied by somebody.
 _WATCH_S = 0.5
-# The sequence's beginning, by two frames' own times, moves by less than this while it is the same sequence.
-_SAME_SEQUENCE_S = 0.5
 _ENDLESS_EMPTY = 200
 # Before a sequence is stopped, its next frame is waited for so long, to see whose it is.
 _LOOK_S = 0.1
@@ -60,50 +56,11 @@ _CALLS_PER_FRAME = 4
 _USUAL_BYTES_S = 150e6
 
 
-class _Worker:
-    """Run one job at a time in a thread of its own, so that a busy server holds up nobody else."""
-
-    def __init__(self, at_end: Callable[[], None]) -> None:
-        self._at_end = at_end
-        self._jobs: queue.Queue[Callable[[], Any] | None] = queue.Queue()
-        self._answers: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
-        self.pending = False
-        threading.Thread(target=self._run, name="denoscope-bridge", daemon=True).start()
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                self._answers.put((job(), None))
-            except Exception as error:  # noqa: BLE001  handed to the caller
-                self._answers.put((None, error))
-        self._at_end()
-
-    def submit(self, job: Callable[[], Any]) -> None:
-        """Begin a job; the one before it must have been collected."""
-        self.pending = True
-        self._jobs.put(job)
-
-    def collect(self, wait_s: float | None) -> tuple[bool, Any]:
-        """Return whether the job has ended, and what it returned; what it raised is raised here."""
-        try:
-            value, error = self._answers.get(timeout=wait_s)
-        except queue.Empty:
-            return False, None
-        self.pending = False
-        if error is not None:
-            raise error
-        return True, value
-
-    def close(self) -> None:
-        """End the thread once its job has ended."""
-        self._jobs.put(None)
-
-
 class _Core:
     """The running Micro-Manager's core, its methods in the names of pycromanager's Python core."""
 
-    def __init__(self, server: JavaServer, core: JavaObject, go_on: Callable[[float], bool]) -> None:
-        self._server, self._go_on = server, go_on
+    def __init__(self, line: BridgeLine, core: JavaObject) -> None:
+        self._line = line
         self.java = core
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -111,7 +68,7 @@ class _Core:
         method = first + "".join(word.capitalize() for word in rest)
 
         def call(*arguments: Any) -> Any:
-            return self._server.values([self.java.call(method, *arguments)], self._go_on)[0]
+            return self._line.values([self.java.call(method, *arguments)])[0]
 
         return call
 
@@ -137,86 +94,31 @@ class BridgeSource(CoreSource):
         self._host, self._port = host, port
         self._name = f"{host}:{port}"
         self._patience_s = patience_s
-        self._server: JavaServer | None = None
-        self._worker: _Worker | None = None
-        self._dead = False
+        self._opened: BridgeLine | None = None
+        self._sequence = Sequence()
         self._ready: deque[Frame | JavaException] = deque()
         self._waiting = 0
-        self._stands_still = False
         self._empty_pops = 0
-        self._last: dict[str, tuple[int, float | None]] = {}
-        self._foreign = False
-        self._asked = False
-        self._made_s: float | None = None
-        self._interval_s = 0.1
         self._looked_s = 0.0
-        self._waited_s = 0.0
-        self._busy_total_s = 0.0
-        self._busy_times = 0
         self._most_waiting = 0
         self._left_over = 0
-        self._ours_ended = False
-
-    # -- calls
 
     @property
     def busy_s(self) -> float:
         """Seconds for which Micro-Manager has not answered; 0 while it answers as usual."""
-        return self._waited_s if self._waited_s >= _BUSY_AFTER_S else 0.0
+        return 0.0 if self._opened is None else self._opened.busy_s
 
-    def _go_on(self, waited_s: float) -> bool:
-        self._waited_s = waited_s
-        return waited_s < self._patience_s and not self._dead
+    @property
+    def _line(self) -> BridgeLine:
+        if self._opened is None:
+            raise SourceFailed(f"Micro-Manager at {self._name} does not answer any more.")
+        return self._opened
 
-    def _answered(self) -> None:
-        if self.busy_s:
-            self._busy_total_s += self._waited_s
-            self._busy_times += 1
-        self._waited_s = 0.0
-
-    def _may_run(self) -> str:
-        return " Its camera may still be running: look there, and stop it if so." if self._armed else ""
-
-    def _collect(self, wait_s: float | None) -> tuple[bool, Any]:
-        assert self._worker is not None
-        try:
-            done, value = self._worker.collect(wait_s)
-        except JavaException:
-            self._answered()
-            raise
-        except SourceFailed as error:
-            self._dead = True
-            self._waited_s = 0.0
-            raise SourceFailed(f"{error}{self._may_run()}") from error
-        if done:
-            self._answered()
-        return done, value
-
-    def _run(self, job: Callable[[], Any], wait_s: float | None = None) -> Any:
-        """Return what `job` returns, after what was begun before it."""
-        if self._worker is None or self._dead:
-            raise SourceFailed(f"Micro-Manager at {self._name} does not answer any more.{self._may_run()}")
-        end_s = time.perf_counter() + (self._patience_s * 2 if wait_s is None else wait_s)
-        if self._worker.pending:
-            self._wait_for_it(end_s, wait_s)
-        self._worker.submit(job)
-        return self._wait_for_it(end_s, wait_s)
-
-    def _wait_for_it(self, end_s: float, wait_s: float | None) -> Any:
-        # In short waits, because Windows lets no Ctrl-C through during one.
-        while True:
-            done, value = self._collect(min(_WAIT_S, max(0.0, end_s - time.perf_counter())))
-            if done:
-                return value
-            if time.perf_counter() >= end_s:
-                raise self._hangs(wait_s)
-
-    def _hangs(self, wait_s: float | None) -> SourceFailed:
-        self._dead = True
-        return SourceFailed(
-            f"Micro-Manager at {self._name} is busy and did not answer for {wait_s or self._patience_s:.0f} s."
-            f"{self._may_run()}"
-        )
+    def _arm(self, *, runs: bool) -> None:
+        """Note whether a sequence that was started here runs."""
+        self._armed = runs
+        if self._opened is not None:
+            self._opened.camera_runs = runs
 
     # -- opening
 
@@ -229,10 +131,9 @@ class BridgeSource(CoreSource):
                 f"the connection to Micro-Manager needs pyzmq ({error}); install it with: "
                 'python -m pip install ".[micromanager]" in a copy of the denoscope repository.'
             ) from error
-        self._server = JavaServer(self._host, self._port, name=self._name)
-        self._worker = _Worker(self._server.close)
+        self._opened = BridgeLine(self._host, self._port, patience_s=self._patience_s)
         try:
-            return self._run(self._open)  # type: ignore[no-any-return]
+            return self._line.run(self._open)  # type: ignore[no-any-return]
         except OSError as error:
             if isinstance(error, SourceUnavailable):
                 raise
@@ -257,11 +158,9 @@ class BridgeSource(CoreSource):
         )
 
     def _open(self) -> SourceInfo:
-        server = self._server
-        assert server is not None
-        server.connect(self._patience_s)
-        java = server.construct(_CORE, self._go_on)
-        self._core = _Core(server, java, self._go_on)
+        line = self._line
+        line.server.connect(self._patience_s)
+        self._core = _Core(line, line.server.construct(_CORE, line.go_on))
         self._buffer_mb = self._footprint()
         info = self._describe(
             "bridge",
@@ -269,7 +168,7 @@ class BridgeSource(CoreSource):
             cameras=max(1, self._maybe("getNumberOfCameraChannels", 1)),
             versions={
                 "mmcore": str(self._core.get_version_info()),
-                "server": server.version,
+                "server": line.server.version,
                 "server_expected": _SERVER_VERSION,
             },
         )
@@ -279,9 +178,8 @@ class BridgeSource(CoreSource):
 
     def _maybe(self, method: str, default: int) -> int:
         """Return a number that the core tells, or `default` where it does not."""
-        assert self._server is not None
         try:
-            return int(self._server.values([self._core.java.call(method)], self._go_on)[0])
+            return int(self._line.values([self._core.java.call(method)])[0])
         except (SourceUnavailable, JavaException, TypeError, ValueError):
             return default
 
@@ -295,8 +193,7 @@ class BridgeSource(CoreSource):
         A server that has only started is slow, so it is measured for longer where it seems too slow for the camera.
         """
         frame_bytes, enough_s = info.frame_bytes, (info.exposure_s or 0.0) / info.cameras / _MARGIN
-        server, core = self._server, self._core.java
-        assert server is not None
+        line, core = self._line, self._core.java
         buffer = self._buffer_mb * 2**20 if self._buffer_mb < _UNKNOWN_MB else None
         for method in ("getLastTaggedImage", "getTaggedImage"):
             times: list[float] = []
@@ -304,11 +201,11 @@ class BridgeSource(CoreSource):
             with suppress(SourceUnavailable, JavaException):
                 while len(times) < _TRIES or (min(times) > enough_s and time.perf_counter() < end_s):
                     began_s = time.perf_counter()
-                    images = server.values([core.call(method)] * _TOGETHER, self._go_on)
+                    images = line.values([core.call(method)] * _TOGETHER)
                     requests = [
                         each for one in images for each in (one.get("pix"), one.get("tags"), one.let_go())
                     ]
-                    answers = server.values(requests, self._go_on)
+                    answers = line.values(requests)
                     if pixels_of(answers[0]).nbytes != frame_bytes:
                         break  # an older image, of another size
                     times.append((time.perf_counter() - began_s) / _TOGETHER)
@@ -318,7 +215,7 @@ class BridgeSource(CoreSource):
         times = []
         for _ in range(_TRIES):
             began_s = time.perf_counter()
-            server.values(cheap, self._go_on)
+            line.values(cheap)
             times.append((time.perf_counter() - began_s) / _CALLS)
         return Link(_CALLS_PER_FRAME * min(times) + frame_bytes / _USUAL_BYTES_S, False, buffer)
 
@@ -333,7 +230,7 @@ class BridgeSource(CoreSource):
             When a sequence runs, or somebody is still fetching the frames of one; nothing was changed then.
         """
         try:
-            self._run(self._start)
+            self._line.run(self._start)
         except JavaException as error:
             raise _unavailable(f"{_full(error)}; nothing was recorded", error) from error
         except SourceFailed as error:
@@ -361,13 +258,13 @@ class BridgeSource(CoreSource):
         self._left_over = count
         # MMCore sizes and clears its buffer itself when a sequence starts.
         self._core.start_sequence_acquisition(2**31 - 1, 0.0, True)
-        self._armed = True
-        self._stands_still = False
+        self._arm(runs=True)
+        self._sequence.stands_still = False
         self._waiting = 0
 
     def pop(self) -> Frame | None:
         """Return the oldest buffered frame, or None when there is none yet or Micro-Manager is busy."""
-        if not self._ready and not self._foreign:
+        if not self._ready and not self._sequence.foreign:
             self._fetch_some()
         if self._ready:
             first = self._ready.popleft()
@@ -375,7 +272,7 @@ class BridgeSource(CoreSource):
                 raise first
             self._popped += 1
             return first
-        if self._foreign:
+        if self._sequence.foreign:
             raise SourceFailed(
                 f"another program started a sequence in the Micro-Manager at {self._name} after ours was stopped; "
                 "it was left running, and the frames of ours are complete up to there."
@@ -383,18 +280,17 @@ class BridgeSource(CoreSource):
         return None
 
     def _fetch_some(self) -> None:
-        if self._worker is None or self._dead:
-            raise SourceFailed(f"Micro-Manager at {self._name} does not answer any more.{self._may_run()}")
-        if not self._worker.pending:
-            if self._stands_still:
+        line = self._line
+        line.check()
+        if not line.pending:
+            if self._sequence.stands_still:
                 return
-            self._worker.submit(self._fetch)
-        self._collect(_POP_WAIT_S)
+            line.begin(self._fetch)
+        line.collect(_POP_WAIT_S)
 
     def _fetch(self) -> None:
         """Fetch what is buffered, a few frames at a time, in two rounds of requests."""
-        server, core = self._server, self._core.java
-        assert server is not None
+        line, core = self._line, self._core.java
         count = self._waiting or int(self._core.get_remaining_image_count())
         self._waiting = 0
         self._most_waiting = max(self._most_waiting, count)
@@ -403,10 +299,10 @@ class BridgeSource(CoreSource):
                 self._looked_s = time.perf_counter()
                 self._look_whether_it_runs()
             # Leaves the server's one thread to others while the next frame is exposed.
-            time.sleep(min(_REST_S, self._interval_s / 4))
+            time.sleep(min(_REST_S, self._sequence.interval_s / 4))
             return
         pop = core.call("popNextTaggedImage")
-        popped = server.answers([pop] * min(count, self._batch), self._go_on)
+        popped = line.server.answers([pop] * min(count, self._batch), line.go_on)
         images = [each for each in popped if isinstance(each, JavaObject)]
         # The count may be ahead of what can be popped by one.
         failed = [each for each in popped if isinstance(each, JavaException) and not _is_empty(each)]
@@ -415,7 +311,7 @@ class BridgeSource(CoreSource):
         ]
         ask_exposure = self._exposure_is_due()
         requests += [core.call("getExposure")] if ask_exposure else []
-        answers = server.answers([*requests, core.call("getRemainingImageCount")], self._go_on)
+        answers = line.server.answers([*requests, core.call("getRemainingImageCount")], line.go_on)
         if ask_exposure:
             self._set_exposure(answers[-2])
         for place in range(len(images)):
@@ -432,7 +328,7 @@ class BridgeSource(CoreSource):
         if not images:
             # Nothing could be popped though a frame was counted: it comes, or the count is wrong for good.
             self._waiting = 0
-            time.sleep(min(_REST_S, self._interval_s / 4))
+            time.sleep(min(_REST_S, self._sequence.interval_s / 4))
             if self._empty_pops > _ENDLESS_EMPTY and not bool(self._core.is_sequence_running()):
                 self._end()
 
@@ -445,38 +341,28 @@ class BridgeSource(CoreSource):
 
     def _end(self) -> None:
         """Note that the sequence is over: what runs from now on is somebody else's."""
-        self._stands_still = True
-        self._ours_ended = self._armed and not self._asked
-        self._armed = False
+        self._sequence.stands_still = True
+        self._sequence.ended_by_itself = self._armed and not self._sequence.asked
+        self._arm(runs=False)
 
     def _accept(self, pixels: Any, tags: Mapping[str, Any]) -> None:
-        if self._foreign:
-            return
         frame = frame_from(pixels, self._tagged(tags), self._camera, self._popped + len(self._ready))
-        beginning = _beginning(frame)
-        last = self._last.get(frame.camera)
-        if last is not None and _is_another(last, (frame.number, beginning)):
-            self._foreign = True
-            self._armed = False
-            return
-        if frame.core_unix_s is not None:
-            if self._made_s is not None:
-                self._interval_s = max(0.0, frame.core_unix_s - self._made_s)
-            self._made_s = frame.core_unix_s
-        self._last[frame.camera] = frame.number, beginning
-        self._ready.append(frame)
+        if self._sequence.owns(frame):
+            self._ready.append(frame)
+        else:
+            self._arm(runs=False)
 
     def finished(self) -> bool:
         """Say whether the camera stands still and its buffer is empty."""
-        if self._worker is None or self._dead:
+        if self._opened is None or self._opened.dead:
             return True
-        return self._stands_still and not self._worker.pending and not self._ready
+        return self._sequence.stands_still and not self._opened.pending and not self._ready
 
     def overflowed(self) -> bool:
         """Say whether the core stopped because its buffer was full."""
-        if self._foreign:
+        if self._sequence.foreign:
             return False
-        return bool(self._run(lambda: self._core.is_buffer_overflowed()))
+        return bool(self._line.run(lambda: self._core.is_buffer_overflowed()))
 
     @property
     def overflow_remedy(self) -> str:
@@ -490,43 +376,38 @@ class BridgeSource(CoreSource):
 
     def stop(self) -> None:
         """Stop the sequence that was started here; what is buffered can still be popped."""
-        self._asked = True
+        self._sequence.asked = True
         if self._armed:
-            self._run(self._stop, _STOP_S)
+            self._line.run(self._stop, _STOP_S)
 
     def _stop(self) -> None:
         if not self._armed:
             return
-        if not bool(self._core.is_sequence_running()):
-            self._armed = False
-            return
-        if self._is_somebody_elses():
-            self._armed = False
-            self._foreign = True
-            return
-        self._core.stop_sequence_acquisition()
-        self._armed = False
+        if bool(self._core.is_sequence_running()):
+            if self._is_somebody_elses():
+                self._sequence.foreign = True
+            else:
+                self._core.stop_sequence_acquisition()
+        self._arm(runs=False)
 
     def _is_somebody_elses(self) -> bool:
         """Look at the newest frame, without taking it, and say whether it belongs to another sequence."""
-        server = self._server
-        assert server is not None
-        if not self._last:
+        if not self._sequence.begun():
             return False
         # Frames that were popped cannot be looked at any more, so wait for the next one of a fast camera.
-        end_s = time.perf_counter() + min(3 * self._interval_s + _LOOK_S, _LOOK_MOST_S)
+        end_s = time.perf_counter() + min(3 * self._sequence.interval_s + _LOOK_S, _LOOK_MOST_S)
         while not int(self._core.get_remaining_image_count()) and time.perf_counter() < end_s:
             time.sleep(_LOOK_S / 10)
         try:
-            (image,) = server.values([self._core.java.call("getLastTaggedImage")], self._go_on)
-            tags, _ = server.values([image.get("tags"), image.let_go()], self._go_on)
+            (image,) = self._line.values([self._core.java.call("getLastTaggedImage")])
+            tags, _ = self._line.values([image.get("tags"), image.let_go()])
         except (SourceUnavailable, JavaException, AttributeError):
             return False  # none is there to be looked at
         if not isinstance(tags, dict):
             return False
         number = str(tags.get("ImageNumber", ""))
-        last = self._last.get(str(tags.get("Camera", "") or self._camera))
-        return last is not None and number.isdigit() and int(number) < last[0]
+        camera = str(tags.get("Camera", "") or self._camera)
+        return number.isdigit() and self._sequence.is_before(camera, int(number))
 
     def notes(self) -> list[str]:
         """Return what the user should know about Micro-Manager in the end."""
@@ -537,68 +418,46 @@ class BridgeSource(CoreSource):
                 "nobody fetched "
                 "them; starting the camera cleared them"
             )
-        if self._busy_times:
+        line = self._opened
+        if line is not None and line.busy_times:
             notes.append(
-                f"Micro-Manager was busy {counted(self._busy_times, 'time')}, {self._busy_total_s:.1f} s in all; up to "
+                f"Micro-Manager was busy {counted(line.busy_times, 'time')}, {line.busy_total_s:.1f} s in all; up to "
                 f"{counted(self._most_waiting, 'frame')} waited in its buffer at once, recorded afterwards"
             )
-        if self._ours_ended:
+        if self._sequence.ended_by_itself:
             notes.append(
                 "the sequence ended before denoscope stopped it: the camera stopped by itself, or somebody stopped "
                 "it in Micro-Manager"
             )
-        if self._server is not None and self._server.lossy:
+        if line is not None and line.server.lossy:
             notes.append(
                 "some of Micro-Manager's tags hold a question mark: its server replaces characters outside of "
                 "Latin-1, such as the Greek mu"
             )
-        if not self._dead and self._worker is not None:
+        if line is not None and not line.dead:
             with suppress(SourceFailed):
-                notes += self._run(super().notes, _STOP_S)
+                notes += line.run(super().notes, _STOP_S)
         return notes
 
     def close(self) -> None:
         """Let go of the connection; Micro-Manager itself runs on."""
-        worker, self._worker = self._worker, None
-        server, self._server = self._server, None
-        if worker is None or server is None:
+        line = self._opened
+        if line is None or line.closed:
             return
-        self._worker, self._server = worker, server
         try:
-            if not self._dead:
+            if not line.dead:
                 self.stop()
                 if self._core is not None:
                     core = self._core.java
                     with suppress(SourceFailed):
-                        self._run(lambda: server.values([core.let_go()], self._go_on), _STOP_S)
+                        line.run(lambda: line.values([core.let_go()]), _STOP_S)
         finally:
-            self._worker = self._server = self._core = None
-            self._dead = True
-            worker.close()
+            self._core = None
+            line.close()
 
 
 def _is_empty(error: JavaException) -> bool:
     return "buffer is empty" in error.text.lower() or error.name.endswith("IndexOutOfBoundsException")
-
-
-def _beginning(frame: Frame) -> float | None:
-    """Return when the frame's sequence began, in seconds since 1970, by its own tags."""
-    if frame.core_unix_s is None:
-        return None
-    try:
-        elapsed_ms = float(frame.tags["ElapsedTime-ms"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return frame.core_unix_s - elapsed_ms / 1000 if elapsed_ms > 0 else None
-
-
-def _is_another(last: tuple[int, float | None], now: tuple[int, float | None]) -> bool:
-    """Say whether two frames of one camera, one popped after the other, are of different sequences."""
-    if now[0] <= last[0]:
-        return True
-    if now[0] == last[0] + 1 or last[1] is None or now[1] is None:
-        return False
-    return abs(now[1] - last[1]) > _SAME_SEQUENCE_S
 
 
 def _lower(text: str) -> str:

@@ -1,0 +1,88 @@
+"""Whose sequence runs in another program's core: told by the numbers and times of its frames."""
+
+from __future__ import annotations
+
+from denoscope.acquisition.contracts import Frame
+
+__all__ = ["Sequence", "is_another"]
+
+# The sequence's beginning, by two frames' own times, moves by less than this while it is the same sequence.
+_SAME_SEQUENCE_S = 0.5
+
+
+class Sequence:
+    """The sequence that was started here.
+
+    Attributes
+    ----------
+    stands_still
+        True once it is over.
+    foreign
+        True once another program has started one after it.
+    asked
+        True once it was asked to stop.
+    ended_by_itself
+        True where it ended before that.
+    interval_s
+        Time from one frame to the next, by the frames' own times.
+    """
+
+    def __init__(self) -> None:
+        self.stands_still = False
+        self.foreign = False
+        self.asked = False
+        self.ended_by_itself = False
+        self.interval_s = 0.1
+        self._last: dict[str, tuple[int, float | None]] = {}
+        self._made_s: float | None = None
+
+    def owns(self, frame: Frame) -> bool:
+        """Return whether a frame that was popped belongs to it, and remember the frame; False from then on."""
+        if self.foreign:
+            return False
+        now = frame.number, _beginning(frame)
+        last = self._last.get(frame.camera)
+        if last is not None and is_another(last, now):
+            self.foreign = True
+            return False
+        if frame.core_unix_s is not None:
+            if self._made_s is not None:
+                self.interval_s = max(0.0, frame.core_unix_s - self._made_s)
+            self._made_s = frame.core_unix_s
+        self._last[frame.camera] = now
+        return True
+
+    def begun(self) -> bool:
+        """Return whether a frame of it was seen."""
+        return bool(self._last)
+
+    def is_before(self, camera: str, number: int) -> bool:
+        """Return whether a frame of this number comes before one that was popped, so that it is another sequence's."""
+        last = self._last.get(camera)
+        return last is not None and number < last[0]
+
+
+def _beginning(frame: Frame) -> float | None:
+    """Return when the frame's sequence began, in seconds since 1970, by its own tags."""
+    if frame.core_unix_s is None:
+        return None
+    try:
+        elapsed_ms = float(frame.tags["ElapsedTime-ms"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return frame.core_unix_s - elapsed_ms / 1000 if elapsed_ms > 0 else None
+
+
+def is_another(last: tuple[int, float | None], now: tuple[int, float | None]) -> bool:
+    """Say whether two frames of one camera, one popped after the other, are of different sequences.
+
+    Parameters
+    ----------
+    last, now
+        Number of the frame, and beginning of its sequence in seconds since 1970, None where unknown.
+    """
+    if now[0] <= last[0]:
+        return True
+    if now[0] == last[0] + 1 or last[1] is None or now[1] is None:
+        return False
+    return abs(now[1] - last[1]) > _SAME_SEQUENCE_S
