@@ -55,7 +55,7 @@ def measure(folder: Path, size: int, frames: int, *, hurried: bool) -> dict[str,
             begin_s = time.perf_counter()
             raw.append(frame)
             middle_s = time.perf_counter()
-            publisher.raw(frame)
+            publisher.raw(frame, raw.written - 1, raw.pixels_at)
             written.append(middle_s - begin_s)
             shown.append(time.perf_counter() - middle_s)
     stop.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import pytest
 from denoscope.acquisition import Frame, SourceInfo, make_settings
 from denoscope.acquisition.contracts import Stamp
 from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.raw.writer import RawWriter
 from denoscope.acquisition.session.states import FinishReason, SessionState, SessionStatus
+from denoscope.acquisition.sinks.ome import DenoisedWriter
 from denoscope.acquisition.view.board import Board, Slot, Wish
 from denoscope.acquisition.view.contrast import AutoContrast
 from denoscope.acquisition.view.line import Level, StatusLine
+from denoscope.acquisition.view.past import PastFrames
 from denoscope.acquisition.view.publisher import Publisher, ShownRaw, ShownSink, status_values
 from denoscope.runtime import Denoised, FrameMeta, StageTimes, StreamKey
 
@@ -140,6 +144,45 @@ def denoised(number: int, value: int, key: StreamKey) -> Denoised:
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("denoscope.acquisition.view.publisher._PERIOD_S", 0.0)
+
+
+def test_frames_of_the_past_are_read_from_the_files(tmp_path: Path) -> None:
+    shared = board()
+    publisher = Publisher(shared, 4)
+    info = SourceInfo("fake", "fake", "Camera", (6, 8), np.dtype(np.uint16))
+    raw, movie = RawWriter(tmp_path, info, "0"), DenoisedWriter(tmp_path, info, {})
+    shown_raw = ShownRaw(raw, publisher, lambda: raw.pixels_at)
+    shown_sink = ShownSink(movie, publisher, lambda: movie.pixels_at)
+    places = shared.places
+    past = PastFrames(places, tmp_path)
+    assert past.read(Slot.RAW, 0) is None
+    for page in range(6):
+        one = frame(page // 2, 100 + page)
+        shown_raw.append(replace(one, tags={"Camera": "Camera", "Channel": ("DAPI", "FITC")[page % 2]}))
+        if page != 3:
+            key = StreamKey(camera="Camera", channel=("DAPI", "FITC")[page % 2])
+            shown_sink.append(denoised(page // 2, 200 + page, key), Stamp(page, 0.0, None, 0.0))
+    for page in range(6):
+        seen = past.read(Slot.RAW, page)
+        assert seen is not None
+        assert (seen.number, int(seen.pixels[2, 3]), seen.pixels.shape) == (page // 2, 100 + page, (6, 8))
+        clean = past.read(Slot.DENOISED, page)
+        assert (clean is None) == (page == 3)
+        assert clean is None or int(clean.pixels[2, 3]) == 200 + page
+    assert past.read(Slot.RAW, 6) is None
+    # The page of the stream that is shown, or the one before it.
+    assert [past.find(page, 0) for page in range(6)] == [0, 0, 2, 2, 4, 4]
+    assert [past.find(page, 1) for page in range(6)] == [None, 1, 1, 3, 3, 5]
+    # An older frame than the table holds is not mistaken for the one in its place.
+    assert past.read(Slot.RAW, past.longest) is None
+    shown_raw.close()
+    movie.close()  # puts its pages in order; their pixels stay where they are
+    shared.close()
+    clean = past.read(Slot.DENOISED, 5)
+    assert clean is not None
+    assert int(clean.pixels[0, 0]) == 205
+    (tmp_path / "raw.tif").unlink()
+    assert past.read(Slot.RAW, 0) is None
 
 
 @pytest.mark.usefixtures("unhurried")

@@ -155,6 +155,58 @@ def test_contrast_by_hand_stays(until: Callable[..., None]) -> None:
     display.close()
 
 
+def test_back_in_time_and_live_again(until: Callable[..., None], tmp_path: Path) -> None:
+    display = Display(ViewerModel())
+    shared = Board.create(Slab(), 4 * 16 * 16)[0]
+    display.open(shared, (16, 16), output=tmp_path)
+    assert not display.bar.time.isEnabled()
+    frames = np.arange(5 * 256, dtype=np.uint16).reshape(5, 16, 16)
+    frames.tofile(tmp_path / "raw.tif")
+    (frames + 7000).tofile(tmp_path / "denoised.ome.tif")
+    for page in range(5):
+        shared.put(Slot.RAW, frames[page], page)
+        shared.put(Slot.DENOISED, frames[page] + 7000, page)
+        shared.note(Slot.RAW, page, 512 * page, frames[page], stream=0, number=page)
+        if page != 2:
+            shared.note(Slot.DENOISED, page, 512 * page, frames[page], stream=0, number=page)
+    shared.put_status(status(written_raw=5))
+    until(lambda: display.bar.time.maximum() == 4)
+    assert display.bar.time.isEnabled()
+    assert display.bar.time.value() == 4
+    raw, denoised = display._viewer.layers
+    display.bar.time.setValue(1)
+    np.testing.assert_array_equal(raw.data, frames[1])
+    np.testing.assert_array_equal(denoised.data, frames[1] + 7000)
+    assert display.bar.number.text() == "frame 1, from the disk"
+    # New frames do not take its place, but the slider becomes longer.
+    shared.put(Slot.RAW, frames[4], 5)
+    shared.put_status(status(written_raw=6, count=2))
+    until(lambda: display.bar.time.maximum() == 5)
+    np.testing.assert_array_equal(raw.data, frames[1])
+    assert display.bar.time.value() == 1
+    display.bar.time.setValue(2)
+    assert display.bar.number.text() == "frame 2, not denoised while recording"
+    assert not denoised.data.any()
+    display.bar.time.setValue(5)  # the last one of which is known where it lies
+    assert display.bar.number.text() == "frame 4, from the disk"
+    (tmp_path / "raw.tif").rename(tmp_path / "moved.tif")
+    display.bar.time.setValue(3)
+    assert display.bar.number.text() == "frame 3 is not on the disk"
+    (tmp_path / "moved.tif").rename(tmp_path / "raw.tif")
+    display.bar.live.click()
+    np.testing.assert_array_equal(denoised.data, frames[4] + 7000)
+    assert display.bar.number.text() == "raw frame 5, denoised 4"
+    assert display.bar.time.value() == 5
+    assert not display.bar.live.isEnabled()
+    # After the end too.
+    shared.put_status(status(state="finished", written_raw=5, count=3))
+    display.close()
+    display.bar.time.setValue(0)
+    np.testing.assert_array_equal(raw.data, frames[0])
+    display.bar.live.click()
+    np.testing.assert_array_equal(raw.data, frames[4])
+
+
 def test_layers_that_the_user_deleted_come_back(until: Callable[..., None]) -> None:
     viewer = ViewerModel()
     display = Display(viewer)

@@ -79,6 +79,7 @@ def test_viewer_sees_the_session(
     assert not [note for note in report["outcome"]["notes"] if "view" in note]
     seen = json.loads((tmp_path / "run" / "seen.json").read_text(encoding="utf-8"))
     assert seen["torn"] == 0
+    assert min(seen["past"]) > 5  # frames read back from the disk, raw and denoised
     raw, shown = seen["RAW"], seen["DENOISED"]
     assert len(raw) > 1
     assert len(shown) > 1

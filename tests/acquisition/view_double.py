@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import queue
+import random
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from denoscope.acquisition.processes.child import speak
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.processes.wire import Wire
 from denoscope.acquisition.view.board import Board, Slot, Wish
+from denoscope.acquisition.view.past import PastFrames
 from denoscope.acquisition.view.trace_tail import TraceTail
 
 
@@ -32,8 +34,16 @@ def watch(slab: Slab, lines: queue.SimpleQueue[dict[str, Any] | None]) -> dict[s
     assert words is not None
     board = Board.follow(slab, words["name"], words["nbytes"])
     orders = {Slot.RAW: 0, Slot.DENOISED: 0}
-    seen: dict[str, Any] = {"RAW": [], "DENOISED": [], "torn": 0, "status": None, "opened": words}
+    seen: dict[str, Any] = {
+        "RAW": [],
+        "DENOISED": [],
+        "torn": 0,
+        "past": [0, 0],
+        "status": None,
+        "opened": words,
+    }
     asked = False
+    past, moment = PastFrames(board.places, Path(words["output"])), random.Random(1)
     tail = TraceTail(Path(words["output"])) if words["regions"] else None
     while lines.empty():
         board.beat()
@@ -43,6 +53,12 @@ def watch(slab: Slab, lines: queue.SimpleQueue[dict[str, Any] | None]) -> dict[s
                 orders[slot] = picture.order
                 seen[slot.name].append(picture.number)
                 seen["torn"] += int(picture.pixels.min() != picture.pixels.max())
+        if seen["RAW"]:  # somebody moves the slider all the time
+            for slot in orders:
+                old = past.read(slot, moment.randrange(seen["RAW"][-1] + 1))
+                if old is not None:
+                    seen["past"][slot] += 1
+                    seen["torn"] += int(old.pixels.min() != old.pixels.max())
         if tail is not None and tail.read():
             seen["traces"] = tail.frames
         seen["status"] = board.get_status() or seen["status"]

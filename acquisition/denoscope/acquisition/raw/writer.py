@@ -138,6 +138,11 @@ class RawWriter:
         )
 
     @property
+    def pixels_at(self) -> int | None:
+        """Byte of ``raw.tif`` where the pixels of the newest frame begin."""
+        return self._pages.pixels_at
+
+    @property
     def nbytes(self) -> int:
         """Bytes written to both files."""
         return self._pages.nbytes + self._lines_end
@@ -351,6 +356,7 @@ class RawElsewhere:
     """Stands where a `RawWriter` would while somebody else keeps the raw frames; writes nothing."""
 
     written = 0
+    pixels_at: int | None = None
     removed = False
     rescued: Path | None = None
     problems: Sequence[str] = ()

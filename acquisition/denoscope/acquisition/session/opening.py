@@ -155,7 +155,9 @@ def open_run(
     sinks: tuple[RawSink, DenoisedSink] = (files.raw, watchers.sink(files.movie))
     if view is not None:
         view.open(settings, info)
-        sinks = view.shown(*sinks)
+        sinks = view.shown(
+            *sinks, raw_at=lambda: files.raw.pixels_at, denoised_at=lambda: files.movie.pixels_at
+        )
     routes = Routes(settings.streams)
     seen = watchers.denoiser(denoiser)
     converted = seen if convert is None else ConvertingDenoiser(seen, convert)

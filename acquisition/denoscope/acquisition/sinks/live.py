@@ -65,6 +65,10 @@ class LiveSink(Protocol):
     length: int
     received: Mapping[StreamKey, int]
 
+    @property
+    def pixels_at(self) -> int | None:
+        """Byte where the pixels of the newest frame begin in the one file; None where there are more files."""
+
     def append(self, output: Denoised, stamp: Stamp) -> None:
         """Write the output of the frame with that stamp."""
 
@@ -247,6 +251,7 @@ class _OmeZarr:
     """
 
     def __init__(self, path: Path, source: SourceInfo, provenance: Mapping[str, Any], name: str) -> None:
+        self.pixels_at: int | None = None
         self.length = 0
         self.received: Mapping[StreamKey, int] = {}
         self._path, self._source, self._provenance, self._name = path, source, provenance, name
@@ -347,6 +352,7 @@ class _NDTiff:
     def __init__(self, path: Path, source: SourceInfo, provenance: Mapping[str, Any], _name: str) -> None:
         if source.dtype not in (np.uint8, np.uint16):
             raise InvalidInput(f"NDTiff holds uint8 and uint16, and these frames are {source.dtype}.")
+        self.pixels_at: int | None = None
         self.length = 0
         self.received: Mapping[StreamKey, int] = {}
         self._held: set[tuple[StreamKey, int]] = set()
@@ -424,6 +430,11 @@ class _WithDeviation:
         self._frames, self._deviations = frames, deviations
         self.length = 0
         self.received: Mapping[StreamKey, int] = {}
+
+    @property
+    def pixels_at(self) -> int | None:
+        """Byte where the pixels of the newest denoised frame begin."""
+        return self._frames.pixels_at
 
     def append(self, output: Denoised, stamp: Stamp) -> None:
         """Write both."""

@@ -171,6 +171,11 @@ class DenoisedWriter:
         self._segments.append(segment)
         self._current[segment.key.camera, segment.key.position] = segment
 
+    @property
+    def pixels_at(self) -> int | None:
+        """Byte where the pixels of the newest frame begin."""
+        return self._pages.pixels_at
+
     def sync(self) -> None:
         """Wait until every frame so far is on the disk."""
         self._pages.sync()

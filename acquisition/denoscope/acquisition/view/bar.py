@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSizePolicy,
+    QSlider,
     QVBoxLayout,
     QWidget,
 )
@@ -45,6 +46,8 @@ class SessionBar(QWidget):
         Called with whether both pictures have the same contrast.
     on_snapshot
         Called when the window is to be saved as a picture.
+    on_time
+        Called with the page to go back to, None for the newest frame.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class SessionBar(QWidget):
         on_automatic: Callable[[bool], None],
         on_link: Callable[[bool], None],
         on_snapshot: Callable[[], None],
+        on_time: Callable[[int | None], None],
     ) -> None:
         super().__init__()
         self._on_wish = on_wish
@@ -82,9 +86,16 @@ class SessionBar(QWidget):
         self.pause.setToolTip("Denoise nothing for now; raw frames are still written")
         self.stop = QPushButton("Stop")
         self.stop.setToolTip("End the recording; what is buffered is still written and denoised")
+        self.time = QSlider(Qt.Orientation.Horizontal)
+        self.time.setToolTip("Go back over the frames on the disk; the recording goes on")
+        self.live = QPushButton("Live")
+        self.live.setToolTip("Return to the newest frame")
+        self.live.setEnabled(False)
+        self._on_time = on_time
         below = QHBoxLayout()
         below.addWidget(self.number)
-        below.addStretch(1)
+        below.addWidget(self.time, 1)
+        below.addWidget(self.live)
         for widget in (self.streams, self.automatic, self.link, self.snapshot, self.pause, self.stop):
             below.addWidget(widget)
         layout = QVBoxLayout(self)
@@ -96,6 +107,8 @@ class SessionBar(QWidget):
         self.automatic.toggled.connect(on_automatic)
         self.link.toggled.connect(on_link)
         self.snapshot.clicked.connect(lambda: on_snapshot())
+        self.time.valueChanged.connect(self._go)
+        self.live.clicked.connect(self.go_live)
         self.pause.clicked.connect(self._toggle_pause)
         self.stop.clicked.connect(lambda: self._on_wish(Wish.STOP))
         self.say("waiting for the session", Level.CALM)
@@ -129,6 +142,27 @@ class SessionBar(QWidget):
         self.streams.clear()
         self.streams.blockSignals(blocked)
         self.streams.hide()
+        self.live.setEnabled(False)
+        self.show_length(0, 0)
+        self.time.setEnabled(False)
+
+    def show_length(self, first: int, last: int) -> None:
+        """Let the slider go over these pages; at its end where the newest frame is shown."""
+        blocked = self.time.blockSignals(True)
+        self.time.setRange(min(first, max(last, 0)), max(last, 0))
+        if not self.live.isEnabled():
+            self.time.setValue(self.time.maximum())
+        self.time.blockSignals(blocked)
+
+    def go_live(self) -> None:
+        """Show the newest frame again."""
+        self.live.setEnabled(False)
+        self.show_length(self.time.minimum(), self.time.maximum())
+        self._on_time(None)
+
+    def _go(self, page: int) -> None:
+        self.live.setEnabled(True)
+        self._on_time(page)
 
     def _toggle_pause(self) -> None:
         self._on_wish(Wish.RESUME if self._paused else Wish.PAUSE)

@@ -4,7 +4,8 @@ There are three slots: raw frame, denoised frame, status. Each has one writer an
 says which frame it begins, fills the buffer that readers are not looking at, and says that it is done. A
 reader copies the buffer that was done last, and takes the copy back if the writer has come round to the
 same buffer in the meantime. So the writer's cost is one copy of a frame, whatever the reader does, and a
-reader that is slow skips frames. This relies on stores becoming visible in order, which holds on x86-64.
+reader that is slow skips frames. Beside them is a table of where the newest frames lie on the disk. This relies
+on stores becoming visible in order, which holds on x86-64.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from denoscope.acquisition.processes.shared_memory import Slab
 
 from .words import ViewStatus
 
-__all__ = ["Board", "Picture", "Slot", "Wish"]
+__all__ = ["Board", "Picture", "Place", "Slot", "Wish"]
 
 _FRAME_BYTES = 1 << 23
 _STATUS_BYTES = 1 << 16
@@ -31,8 +32,11 @@ _HEADER_BYTES = 512
 _HEAD_WORDS = 8
 _HEAD_BYTES = 8 * _HEAD_WORDS
 _RETRIES = 3
-_LAYOUT = 0x64656E6F00000001  # "deno" and the version of the layout
+_LAYOUT = 0x64656E6F00000002  # "deno" and the version of the layout
 _DTYPES: tuple[np.dtype[Any], ...] = tuple(map(np.dtype, (np.uint8, np.uint16, np.float32, np.int16)))
+
+_PLACES = 1 << 18  # frames of which it is known where they lie on the disk: the newest ones
+_PLACE_WORDS = 5  # page + 1, byte, dtype and stream, height and width, number
 
 # Words of the header. The first three are written once; the viewer writes the next four.
 _W_LAYOUT, _W_FRAME_BYTES, _W_WANTED, _W_WISH, _W_WISHES, _W_BEATS = range(6)
@@ -53,6 +57,29 @@ class Wish(IntEnum):
     STOP = 1
     PAUSE = 2
     RESUME = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the pixels of a frame lie in its file, and what they are.
+
+    Parameters
+    ----------
+    at
+        Byte where they begin; one strip, little-endian.
+    shape, dtype
+        Of the pixels.
+    stream
+        Place of its stream in the status' ``streams``.
+    number
+        The frame's number in its stream.
+    """
+
+    at: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    stream: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +119,10 @@ class Board:
         if int(self._words[_W_LAYOUT]) != _LAYOUT:
             raise ValueError("the shared memory holds no frames of this version of denoscope")
         self._capacity = (int(self._words[_W_FRAME_BYTES]),) * 2 + (_STATUS_BYTES,)
+        self.places: npt.NDArray[np.uint64] = slab.view(
+            _slots_bytes(self._capacity[0]), (2, _PLACES, _PLACE_WORDS), np.uint64
+        )
+        """Where the newest frames lie on the disk, raw and denoised, for `place_of`."""
 
     @classmethod
     def create(cls, slab: Slab, frame_bytes: int) -> tuple[Board, str]:
@@ -100,7 +131,7 @@ class Board:
         Frames beyond 8 MB are shown at every k-th pixel, so that the cost of showing them stays bounded.
         """
         capacity = -(-min(frame_bytes, _FRAME_BYTES) // 64) * 64
-        name = slab.grow(_HEADER_BYTES + 2 * (2 * (_HEAD_BYTES + capacity) + _HEAD_BYTES + _STATUS_BYTES))
+        name = slab.grow(_slots_bytes(capacity) + 2 * _PLACES * 8 * _PLACE_WORDS)
         words = slab.view(0, (_HEADER_BYTES // 8,), np.uint64)
         words[:] = 0
         words[_W_LAYOUT], words[_W_FRAME_BYTES] = _LAYOUT, capacity
@@ -121,6 +152,7 @@ class Board:
         """Let go of the memory."""
         self._words = np.zeros(_HEADER_BYTES // 8, np.uint64)
         self._capacity = (0, 0, 0)
+        self.places = np.zeros((2, _PLACES, _PLACE_WORDS), np.uint64)
         self._slab.close()
 
     # -- the session's side; one thread for each slot
@@ -145,6 +177,30 @@ class Board:
         head[:5] = (height, width, _DTYPES.index(pixels.dtype), step, number)
         np.copyto(self._slab.view(at, (height, width), pixels.dtype), shown)
         self._done(slot, order)
+
+    def note(
+        self, slot: Slot, page: int, at: int, pixels: npt.NDArray[Any], *, stream: int, number: int
+    ) -> None:
+        """Say where a frame lies that is complete on the disk; never waits.
+
+        Parameters
+        ----------
+        slot
+            Raw or denoised.
+        page
+            Page of ``raw.tif``.
+        at
+            Byte of its own file where the pixels begin.
+        pixels
+            ``(H, W)``.
+        stream, number
+            Place of the stream, and number of the frame in it.
+        """
+        entry = self.places[slot, page % _PLACES]
+        entry[0] = 0  # nobody may read it while it changes
+        height, width = pixels.shape
+        entry[1:] = (at, stream << 8 | _DTYPES.index(pixels.dtype), height << 32 | width, number)
+        entry[0] = page + 1
 
     def put_status(self, status: Mapping[str, Any]) -> None:
         """Show plain values; never waits.
@@ -209,6 +265,25 @@ class Board:
                     return status
         return None
 
+    @staticmethod
+    def place_of(places: npt.NDArray[np.uint64], slot: Slot, page: int) -> Place | None:
+        """Return where the frame of a page lies, None where that is not known.
+
+        Parameters
+        ----------
+        places
+            Of a board, which may be closed.
+        slot
+            Raw or denoised.
+        page
+            Page of ``raw.tif``.
+        """
+        entry = places[slot, page % _PLACES]
+        _, at, kind, shape, number = (int(word) for word in entry.copy())
+        if int(entry[0]) != page + 1 or kind & 0xFF >= len(_DTYPES):
+            return None
+        return Place(at, (shape >> 32, shape & 0xFFFFFFFF), _DTYPES[kind & 0xFF], kind >> 8, number)
+
     def want(self, stream: int) -> None:
         """Show another stream from now on."""
         self._words[_W_WANTED] = stream
@@ -249,3 +324,8 @@ class Board:
     def _at(self, slot: Slot, order: int) -> int:
         before = sum(2 * (_HEAD_BYTES + self._capacity[earlier]) for earlier in range(slot))
         return _HEADER_BYTES + before + order % 2 * (_HEAD_BYTES + self._capacity[slot])
+
+
+def _slots_bytes(capacity: int) -> int:
+    """Return the size of header and slots, for frames of so many bytes."""
+    return _HEADER_BYTES + 2 * (2 * (_HEAD_BYTES + capacity) + _HEAD_BYTES + _STATUS_BYTES)

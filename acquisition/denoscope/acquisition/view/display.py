@@ -9,9 +9,10 @@ from typing import Any
 from qtpy.QtCore import QObject, QTimer
 
 from .bar import SessionBar
-from .board import Board, Wish
+from .board import Board, Slot, Wish
 from .line import Level, StatusLine
 from .panels import Panels
+from .past import PastFrames
 from .trace_panel import TracePanel
 from .words import ViewStatus
 
@@ -37,7 +38,12 @@ class Display(QObject):
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self.panels = Panels(viewer, self._manual)
-        self.bar = SessionBar(self._ask, self._want, self._automatic, self.panels.link, self._snapshot)
+        self.bar = SessionBar(
+            self._ask, self._want, self._automatic, self.panels.link, self._snapshot, self._go
+        )
+        self._past: PastFrames | None = None
+        self._page: int | None = None
+        self._stream = 0
         self.traces = TracePanel()
         self._viewer = viewer
         self._output: Path | None = None
@@ -83,6 +89,8 @@ class Display(QObject):
         self.bar.say("waiting for the first frame", Level.CALM)
         self.panels.open(shape, pixel_um)
         self.traces.open(output if regions else None)
+        self._past = None if output is None else PastFrames(board.places, output)
+        self._page, self._stream = None, 0
         board.beat()
         self._start(0.0)
 
@@ -116,7 +124,7 @@ class Display(QObject):
 
     def _look(self, board: Board, *, last: bool = False) -> None:
         now_s = time.perf_counter()
-        if self.panels.refresh(board, now_s):
+        if self._page is None and self.panels.refresh(board, now_s):
             self.shown += 1
             self.bar.number.setText(self.panels.number)
         if now_s - self._status_s < _STATUS_EVERY_S and not last:
@@ -127,6 +135,32 @@ class Display(QObject):
         if self.status is not None:
             self.bar.say(*self._line.write(self.status, now_s))
             self.bar.show_status(self.status)
+            if self._past is not None and self.status["keeps_raw"]:
+                written = self.status["written_raw"]
+                self.bar.time.setEnabled(written > 1)
+                self.bar.show_length(max(0, written - self._past.longest), written - 1)
+
+    def _go(self, page: int | None) -> None:
+        """Show the frame of a page from the disk, or the newest one again."""
+        if page is None and self._board is not None:
+            self._page = None
+            self.panels.look_again()
+            self._look(self._board)
+            return
+        if self._past is None:
+            return
+        page = (
+            self.bar.time.maximum() if page is None else page
+        )  # the last frame, once the recording has ended
+        self._page = self._past.find(page, self._stream)
+        raw = None if self._page is None else self._past.read(Slot.RAW, self._page)
+        if self._page is None or raw is None:
+            self.bar.number.setText(f"frame {page} is not on the disk")
+            return
+        denoised = self._past.read(Slot.DENOISED, self._page)
+        self.panels.show_past(raw, denoised, time.perf_counter())
+        what = "from the disk" if denoised is not None else "not denoised while recording"
+        self.bar.number.setText(f"frame {raw.number}, {what}")
 
     def _snapshot(self) -> None:
         """Save the canvas as ``snapshot-1.png`` and so on in the run folder."""
@@ -151,6 +185,7 @@ class Display(QObject):
     def _want(self, stream: int) -> None:
         if self._board is not None:
             self._board.want(stream)
+            self._stream = stream
             self.panels.forget_contrast()
 
     def _automatic(self, on: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from denoscope.acquisition.contracts import DenoisedSink, RawSink, SourceInfo
 from denoscope.acquisition.control.control import SessionControl
@@ -62,10 +63,26 @@ class LiveView:
     def wait(self) -> None:
         """Wait until the viewer is there, before the camera is armed; where that matters."""
 
-    def shown(self, raw: RawSink, sink: DenoisedSink) -> tuple[RawSink, DenoisedSink]:
-        """Return what takes the places of a session's sinks, so that their frames are seen."""
+    def shown(
+        self,
+        raw: RawSink,
+        sink: DenoisedSink,
+        *,
+        raw_at: Callable[[], int | None] = lambda: None,
+        denoised_at: Callable[[], int | None] = lambda: None,
+    ) -> tuple[RawSink, DenoisedSink]:
+        """Return what takes the places of a session's sinks, so that their frames are seen.
+
+        Parameters
+        ----------
+        raw, sink
+            The sinks.
+        raw_at, denoised_at
+            Return the byte where the pixels of the newest frame begin in ``raw.tif`` and ``denoised.ome.tif``, None
+            where they are not there.
+        """
         assert self._publisher is not None
-        return ShownRaw(raw, self._publisher), ShownSink(sink, self._publisher)
+        return ShownRaw(raw, self._publisher, raw_at), ShownSink(sink, self._publisher, denoised_at)
 
     def show(self, status: SessionStatus) -> None:
         """Show the session's status; called a few times a second."""

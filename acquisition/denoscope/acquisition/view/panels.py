@@ -68,6 +68,10 @@ class Panels:
         """Take the next frame's contrast at once, because it shows something else."""
         self._contrast = {slot: AutoContrast() for slot in _NAMES}
 
+    def look_again(self) -> None:
+        """Take what is newest on the board as new, because something else was shown."""
+        self._orders = dict.fromkeys(_NAMES, 0)
+
     def refresh(self, board: Board, now_s: float) -> bool:
         """Show what is newest on the board; return whether anything is new."""
         fresh = False
@@ -80,6 +84,15 @@ class Panels:
             self._contrast_s = now_s
             self._set_contrast(now_s)
         return fresh
+
+    def show_past(self, raw: Picture, denoised: Picture | None, now_s: float) -> None:
+        """Show a frame from the disk; a black picture stands for one that was not denoised."""
+        self._numbers = {Slot.RAW: raw.number, Slot.DENOISED: None if denoised is None else denoised.number}
+        self._show(self._layer(Slot.RAW), raw)
+        black = Picture(np.zeros(raw.pixels.shape, raw.pixels.dtype), raw.number, raw.step, 0)
+        self._show(self._layer(Slot.DENOISED), denoised or black)
+        if self.automatic and denoised is not None:
+            self._set_contrast(now_s)
 
     def _newest(self, board: Board) -> dict[Slot, Picture]:
         """Return what is new; where a pair was put between the two looks, that pair."""

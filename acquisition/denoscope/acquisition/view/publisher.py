@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -63,10 +64,21 @@ class Publisher:
         with self._lock:
             return [_name(key) for key in self._streams]
 
-    def raw(self, frame: Frame) -> None:
-        """Show a raw frame; called by the thread that writes them, for each."""
+    def raw(self, frame: Frame, page: int = 0, at: int | None = None) -> None:
+        """Show a raw frame; called by the thread that writes them, for each.
+
+        Parameters
+        ----------
+        frame
+            The frame.
+        page, at
+            Page of ``raw.tif``, and byte where its pixels begin; None where it is not on the disk.
+        """
         try:
             route = self._routes.of(frame)
+            if route is not None and at is not None and self.problem is None:
+                stream = self._place(route.key)
+                self._board.note(Slot.RAW, page, at, frame.pixels, stream=stream, number=route.number)
             if route is not None and self._is_wanted(route.key):
                 self._recent.append((route.key, route.number, frame.pixels))
                 if len(self._recent) * frame.pixels.nbytes > _RECENT_BYTES:
@@ -79,10 +91,21 @@ class Publisher:
         except Exception as error:  # noqa: BLE001  a picture must not cost a frame
             self._fail(error)
 
-    def denoised(self, output: Denoised) -> None:
-        """Show a denoised frame; called by the thread that takes them, for each."""
+    def denoised(self, output: Denoised, page: int = 0, at: int | None = None) -> None:
+        """Show a denoised frame; called by the thread that takes them, for each.
+
+        Parameters
+        ----------
+        output
+            The frame.
+        page, at
+            Page of its raw frame, and byte where its own pixels begin; None where they are not in one file.
+        """
         try:
             key, number = output.meta.key, output.meta.number
+            if at is not None and self.problem is None:
+                stream = self._place(key)
+                self._board.note(Slot.DENOISED, page, at, output.frame, stream=stream, number=number)
             if self._is_wanted(key) and self._is_due(Slot.DENOISED):
                 raw = next((each[2] for each in tuple(self._recent) if each[:2] == (key, number)), None)
                 self._paired_s = time.perf_counter()
@@ -128,11 +151,16 @@ class ShownRaw:
         The recording.
     publisher
         Shows them.
+    at
+        Returns the byte where the pixels of the newest frame begin; None where it is not on the disk.
     """
 
-    def __init__(self, raw: RawSink, publisher: Publisher) -> None:
+    def __init__(
+        self, raw: RawSink, publisher: Publisher, at: Callable[[], int | None] = lambda: None
+    ) -> None:
         self._raw = raw
         self._publisher = publisher
+        self._at = at
 
     @property
     def written(self) -> int:
@@ -142,7 +170,7 @@ class ShownRaw:
     def append(self, frame: Frame) -> None:
         """Write one frame, then show it."""
         self._raw.append(frame)
-        self._publisher.raw(frame)
+        self._publisher.raw(frame, self._raw.written - 1, self._at())
 
     def sync(self) -> None:
         """Wait until every frame so far is on the disk."""
@@ -162,16 +190,21 @@ class ShownSink:
         Takes them.
     publisher
         Shows them.
+    at
+        As of `ShownRaw`.
     """
 
-    def __init__(self, sink: DenoisedSink, publisher: Publisher) -> None:
+    def __init__(
+        self, sink: DenoisedSink, publisher: Publisher, at: Callable[[], int | None] = lambda: None
+    ) -> None:
         self._sink = sink
         self._publisher = publisher
+        self._at = at
 
     def append(self, output: Denoised, stamp: Stamp) -> None:
         """Hand on the output, then show it."""
         self._sink.append(output, stamp)
-        self._publisher.denoised(output)
+        self._publisher.denoised(output, stamp.index, self._at())
 
 
 def status_values(
