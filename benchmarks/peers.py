@@ -44,7 +44,7 @@ from recorded import best_svd, middle
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from skimage.metrics import structural_similarity
 
-from denoscope.runtime import Bundle, GeneralisedAnscombe, InvalidInput, estimate_intensity
+from denoscope.runtime import Bundle, GeneralisedAnscombe, InvalidInput, as_float32, estimate_intensity
 from denoscope.train import TEST_MOVIES, TrainingMovie, random_settings, simulate, test_movie
 from denoscope.train.evaluation.metrics import best_gaussian, reliability, score
 from denoscope.train.evaluation.truth import denoise_offline
@@ -57,6 +57,7 @@ FRESH = tuple(f"new-{number}-{kind}" for number, kind in enumerate(FRESH_KINDS, 
 MOVIES = (*NAOMI, *TEST_MOVIES, *FRESH)
 BUNDLES = ("live-fast", "live", "live-hq", "recorded")
 FILTERS = ("noisy", "gaussian", "gaussian + svd")
+COARSE = 4.0  # counts of noise: below, `denoise` advises `--float32`, and the bundles write it here, too
 CROP, CROP_FRAMES = 64, 100  # what BM4D denoises
 PICTURES = (*NAOMI, "moving-cells")
 SHOWN = ("truth", "noisy", "gaussian", "bm4d", "support, L2", "live", "live-hq", "recorded")
@@ -212,8 +213,8 @@ def _bm4d(subject: Subject) -> Made:
     started = time.process_time()
     transform = GeneralisedAnscombe.of(estimate_intensity(subject.noisy[:32]))
     stable = np.asarray(transform.forward(noisy), np.float64)
-    step = np.diff(stable, axis=0)
-    sigma = float(np.median(np.abs(step - np.median(step))) / 0.6745 / np.sqrt(2))
+    # Not the median deviation: with few photons most pixels count none, and it would be zero.
+    sigma = float(np.diff(stable, axis=0).std() / np.sqrt(2))
     made = np.asarray(transform.inverse(bm4d(stable, sigma)), np.float32)
     cost = (time.process_time() - started) / len(noisy) * subject.noisy[0].size / noisy[0].size
     return Made(
@@ -254,13 +255,16 @@ def _pmd(subject: Subject) -> Made:
 
 def _bundle(bundle: Bundle, subject: Subject, options: argparse.Namespace) -> Made:
     started = time.process_time()
+    movie = subject.noisy
+    coarse = estimate_intensity(movie[:32]).scale < COARSE
     mean, std = denoise_offline(
         bundle,
-        subject.noisy,
+        as_float32(movie) if coarse else movie,
         backend=options.backend,
         on_frame=lambda n: subject.on_share(n / len(subject.noisy)),
     )
-    return Made(mean, std, more={"processor_s_a_frame": (time.process_time() - started) / len(mean)})
+    cost = (time.process_time() - started) / len(mean)
+    return Made(mean, std, setting="float32" if coarse else "", more={"processor_s_a_frame": cost})
 
 
 def _adapted(parent: Bundle, subject: Subject, options: argparse.Namespace) -> Made:
@@ -340,8 +344,9 @@ def measure(
     movies: list[str],
     options: argparse.Namespace,
     save: Callable[[], None],
-) -> None:
-    """Add to the report what it lacks, and save it after every row."""
+) -> list[str]:
+    """Add to the report what it lacks, save it after every row, and say what could not be measured."""
+    refused: list[str] = []
     todo = [
         (name, method)
         for name in movies
@@ -362,7 +367,12 @@ def measure(
                     options.data,
                     lambda share, number=number: bar.update(task, completed=number + share),
                 )
-            made = method.run(subject)
+            try:
+                made = method.run(subject)
+            except InvalidInput as error:
+                refused.append(f"{name}: {method.name} not measured. {error}")
+                bar.console.print(refused[-1], highlight=False)
+                continue
             row = row_of(method, subject, made)
             entry = report["movies"].setdefault(
                 name, {"sha256": subject.sha256(), "shape": subject.truth.shape, "rows": {}}
@@ -371,6 +381,7 @@ def measure(
             keep_picture(subject, method.name, made, options.output / "frames")
             save()
             bar.console.print(f"{name}: {said(row)}", highlight=False)
+    return refused
 
 
 def known(report: dict[str, Any], movie: str, method: str) -> dict[str, Any]:
@@ -422,7 +433,7 @@ def draw(report: dict[str, Any], folder: Path, path: Path) -> None:
         file = folder / f"{name}-{method}.npy"
         if not file.exists():
             continue
-        low, high = np.percentile(np.load(folder / f"{name}-truth.npy"), (1, 99.7))
+        low, high = np.percentile(np.load(folder / f"{name}-truth.npy"), (1, 98))
         axes.imshow(np.load(file), cmap="gray", vmin=low, vmax=high)
         row = known(report, name, method)
         title = method if name == names[0] else ""
@@ -537,10 +548,7 @@ def main() -> None:
         report["bars"] = bars(report)
         write_results(file, report, BUNDLES)
 
-    try:
-        measure(report, methods_of(options), options.only, options, save)
-    except InvalidInput as error:
-        raise SystemExit(str(error)) from None
+    refused = measure(report, methods_of(options), options.only, options, save)
     save()
     shown = [*FILTERS, "bm4d", "pmd", *(p.name for group in PEERS.values() for p in group), *BUNDLES]
     for key, form, title in (
@@ -552,6 +560,8 @@ def main() -> None:
         print(f"\n{title}\n\n{table(report, key, form, shown)}")
     print("\n" + "\n".join(bars_said(report["bars"])))
     draw(report, options.output / "frames", options.output / "peers.png")
+    if refused:
+        raise SystemExit("\n".join(refused))
 
 
 if __name__ == "__main__":

@@ -154,6 +154,20 @@ def test_rows_that_are_there_are_not_measured_again(tmp_path: Path, monkeypatch:
     assert done == ["a", "b", "b", "c"]
     assert len(saved) == 4
     json.dumps(report)
+
+    def refuses(_: Any) -> Any:
+        raise InvalidInput("It needs more frames.")
+
+    told = peers.measure(
+        report,
+        [peers.Method("d", "1", refuses), method("e")],
+        ["two-photon"],
+        options(tmp_path, tmp_path),
+        lambda: None,
+    )
+    assert told == ["two-photon: d not measured. It needs more frames."]
+    assert done[-1] == "e"
+    report["movies"]["two-photon"]["rows"].pop("e")
     assert set(report["movies"]["two-photon"]["rows"]) == {"a", "b", "c"}
 
 
@@ -199,6 +213,24 @@ def test_scenes_of_new_seeds_are_new_and_stay_what_they_are() -> None:
 
     first, again = (peers.new_scene(peers.FRESH[5], 3).clean for _ in range(2))
     assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize("photons", [0.3, 5.0])
+def test_bm4d_is_told_the_noise_also_where_most_pixels_count_no_photon(
+    photons: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import peers
+
+    sigmas: list[float] = []
+    plain = SimpleNamespace(bm4d=lambda movie, sigma: sigmas.append(sigma) or movie)
+    monkeypatch.setitem(sys.modules, "bm4d", plain)
+    light = np.broadcast_to(photons * np.linspace(0.2, 1.8, 40), (40, 40, 40))
+    counts = 100 + 100 * np.random.default_rng(0).poisson(light)
+    subject = SimpleNamespace(noisy=counts.astype(np.uint16), part=(slice(None),) * 3)
+    made = peers._bm4d(subject)
+    assert 0.5 < sigmas[0] < 1.2
+    assert made.movie.shape == counts.shape
+    assert not made.whole
 
 
 def test_what_an_error_consists_of_is_told() -> None:
