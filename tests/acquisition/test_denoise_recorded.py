@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser
 from denoscope.acquisition.offline.chunks import Cut, run_chunk
 from denoscope.acquisition.results import SessionProvenance
 from denoscope.runtime import FrameMeta, InvalidInput, Stream, calibrate_stream
+from denoscope.runtime.stream.deviation import DeviationFactor
 from support.plain_results import denoise_movie
 from support.tiny_bundle import tiny_bundle
 
@@ -66,6 +68,43 @@ def test_an_interruption_changes_no_bit(both: Path, recording: Path, tmp_path: P
     result = denoise_movie(recording, out, bundle=str(both), resume=True, **CUT)
     assert (result["resumed_from"], result["frames"]) == (stop, 40)
     np.testing.assert_array_equal(tifffile.imread(out), tifffile.imread(whole))
+
+
+@pytest.mark.parametrize("recording", ["moving"], indirect=True)
+def test_an_interruption_changes_no_deviation(
+    both: Path, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They depend on what the first frames of a chunk show, so that these are denoised again."""
+    monkeypatch.setattr("denoscope.acquisition.offline.chunks.LEARNED_FROM", 4)
+    learned: list[int] = []
+    learn = DeviationFactor.learn
+
+    def counted(self: DeviationFactor, *given: Any) -> None:
+        learn(self, *given)
+        self.factor = 1.5 + 0.01 * len(learned)
+        learned.append(1)
+
+    monkeypatch.setattr(DeviationFactor, "learn", counted)
+
+    def denoise(name: str, stop: int | None = None, *, resume: bool = False) -> npt.NDArray[np.float32]:
+        def interrupt(done: int, _total: int) -> None:
+            if done == stop:
+                raise KeyboardInterrupt
+
+        learned.clear()
+        out, std = tmp_path / f"{name}.tif", tmp_path / f"{name}-std.tif"
+        denoise_movie(
+            recording, out, std=std, bundle=str(both), on_frame=interrupt, resume=resume, chunk=40, warm_up=6
+        )
+        return tifffile.imread(std)
+
+    whole = denoise("whole")
+    followed = len(learned)
+    with pytest.raises(KeyboardInterrupt):
+        denoise("out", 21)
+    np.testing.assert_array_equal(denoise("out", resume=True), whole)
+    assert len(learned) == followed
+    assert followed == 4
 
 
 def test_chunks_by_streams_of_their_own_are_those_of_one(both: Path, recording: Path, tmp_path: Path) -> None:

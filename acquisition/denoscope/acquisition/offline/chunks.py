@@ -26,6 +26,8 @@ WARM_UP = 512
 
 It takes those before the chunk first. A memory of both sides of time knows as many after it.
 """
+LEARNED_FROM = 256
+"""First frames of a chunk that say how true its deviations are; denoised again where a run is resumed after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def run_chunk(stream: Stream, movie: AnyMovie, chunk: Chunk, start: int | None =
     if stream.bundle.manifest.two_sided:
         stream.expect(first, start)
         stream.survey(movie, chunk.warm_from, max(end, chunk.known_to))
-    stream.expect(first, start)
+    stream.expect(first, start, range(chunk.start, min(chunk.start + LEARNED_FROM, chunk.stop)))
     for number in range(chunk.warm_from, end):
         # A push gives outputs of frames up to its own, when the scene drifts away; so until `start` is
         # pushed they can be skipped without looking.

@@ -15,6 +15,8 @@ from denoscope.runtime.noise.counts import Region
 from denoscope.runtime.noise.few_photons_mean import Measured
 from denoscope.runtime.types import FrameMeta, StreamKey
 
+from .deviation import Rows
+
 __all__ = ["Entry", "Held", "check_order"]
 
 
@@ -37,6 +39,7 @@ class Entry:
     lit: Lit | None = None
     shown: npt.NDArray[Any] | None = None
     clipped: Clipped | None = None  # its saturated structures
+    rows: Rows | None = None  # as measured, to learn from how true the deviation is
     cells: npt.NDArray[np.float32] | None = None  # (C, h, w) on the scene, for a memory of both sides
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.artefacts.kept_light import Change, change_of_mean, changed, lost_in_rounding
@@ -19,6 +20,7 @@ from denoscope.runtime.window.picture import Made
 from .accounts import Accounts
 from .arrivals import Entry
 from .binder import Bound
+from .deviation import DeviationFactor
 from .following import onto_the_centre
 from .guard import Guard
 from .ring import Ring
@@ -79,6 +81,11 @@ class OutputMaker:
         Are told of seconds and of frames shown as measured.
     sides
         Long memory of both sides, where the bundle has one.
+
+    Attributes
+    ----------
+    learns_from
+        Numbers of the frames that the factor of the deviations is learned from; None for all that are denoised.
     """
 
     def __init__(
@@ -94,6 +101,45 @@ class OutputMaker:
         self._ring = ring
         self._guard = guard
         self._accounts = accounts
+        self._deviation = DeviationFactor()
+        self.learns_from: range | None = None
+
+    @property
+    def factor(self) -> float:
+        """Factor of the predicted deviations, by what the movie has shown so far."""
+        return self._deviation.factor
+
+    def forget(self) -> None:
+        """Forget what the scene has shown."""
+        self._deviation.restart()
+
+    def must_learn(self, number: int) -> bool:
+        """Return whether a frame must be learned from although its output is not wanted."""
+        looking = self._sides is not None and self._sides.looking
+        return self._std and not looking and self.learns_from is not None and number in self.learns_from
+
+    def learn(self, bound: Bound, entry: Entry, rotation: int) -> None:
+        """Learn from the centre how true the deviation is, without an output."""
+        if entry.rows is None or entry.shown is not None:
+            return
+        pending = self.begin(bound, entry, rotation)
+        assert pending.made is not None
+        bound.window.arrive(pending.made)
+        frame = self._with_its_light(pending, bound.window.read(pending.made))
+        self._scaled_std(pending, frame if bound.scanner is None else bound.scanner.put_back(frame))
+
+    def _scaled_std(self, pending: Pending, frame: Frame) -> npt.NDArray[np.float32]:
+        """Return the predicted deviation of a denoised frame, by what the movie has shown."""
+        bound, entry, made = pending.bound, pending.entry, pending.made
+        assert made is not None
+        std = bound.window.read_std(made)
+        if bound.scanner is not None:
+            std = bound.scanner.place(std)
+        if entry.rows is not None and (self.learns_from is None or entry.meta.number in self.learns_from):
+            self._deviation.learn(entry.rows, frame, std, bound.lights.under(entry.light))
+        if self._deviation.factor > 1:
+            std *= np.float32(self._deviation.factor)
+        return std
 
     def begin(self, bound: Bound, entry: Entry, rotation: int) -> Pending:
         """Begin the output of the centre; `rotation` is the slot of the window's oldest frame.
@@ -134,10 +180,9 @@ class OutputMaker:
         self._guard.look_until(pending.seen)
         self._guard.check_numbers(entry.meta.number, frame)
         frame = self._with_its_light(pending, frame)
-        std = window.read_std(made) if self._std else None
         if scanner is not None:
             frame = scanner.put_back(frame)
-            std = None if std is None else scanner.place(std)
+        std = self._scaled_std(pending, frame) if self._std else None
         self._guard.check(entry.meta.number, frame)
         if entry.clipped is not None:
             clipped = entry.clipped

@@ -126,6 +126,7 @@ class Passage:
     def clear(self) -> None:
         """Empty the ring."""
         self.ring.clear()
+        self._maker.forget()
         self.last_entered = None
         if self._sides is not None:
             self._sides.end_scene()
@@ -133,6 +134,7 @@ class Passage:
     def end_movie(self) -> None:
         """Forget the numbers, because those of another movie may follow."""
         self.last_due = self.wanted_from = None
+        self._maker.learns_from = None
 
     def _miss(self, bound: Bound, frames: int, turn: Turn) -> None:
         for _ in range(frames):
@@ -152,6 +154,9 @@ class Passage:
                 self._begin(bound, centre, rotation, turn)
                 begun = True
             else:
+                if self._maker.must_learn(due):
+                    self.finish(turn)
+                    self._maker.learn(bound, centre, rotation)
                 self._accounts.drop(skip)
         if step.leaving:
             started = perf_counter()

@@ -32,6 +32,7 @@ from .arguments import check_flag, check_meta, check_reason, whole_number
 from .arrivals import Entry, Held, check_order
 from .binder import Binder, Bound, Kind
 from .calibration import START_S
+from .deviation import rows_of
 from .following import off_the_scene, onto_the_next
 from .guard import Guard, GuardFinding
 from .intake import Intake
@@ -161,8 +162,8 @@ class Stream:
         )
         ring: Ring[Entry] = Ring(manifest.window, self.look_ahead)
         self._sides = BothSides(manifest.memory_decay) if manifest.two_sided else None
-        maker = OutputMaker(settings, ring, self._guard, self._accounts, self._sides)
-        self._passage = Passage(ring, maker, self._accounts, self._sides)
+        self._maker = OutputMaker(settings, ring, self._guard, self._accounts, self._sides)
+        self._passage = Passage(ring, self._maker, self._accounts, self._sides)
         self._chosen = ChosenBackend(self.bundle, backend, threads, std=std)
         self._binder = Binder(self.bundle, self._chosen, settings, self._learned, seconds)
         self._kind: Kind | None = None  # of the movie in the ring
@@ -230,6 +231,11 @@ class Stream:
     def guard_off(self) -> int:
         """Frames of which `guard` says so; for who asks with every frame."""
         return self._guard.off
+
+    @property
+    def deviation_factor(self) -> float:
+        """Factor of the predicted deviations: above 1 where a scene that moves shows that they are too small."""
+        return self._maker.factor
 
     @property
     def tracks_motion(self) -> bool:
@@ -413,7 +419,7 @@ class Stream:
         self._accounts.seconds.total += perf_counter() - start
         return turn.outputs
 
-    def expect(self, frames: Frame, start: int | None = None) -> None:
+    def expect(self, frames: Frame, start: int | None = None, learns_from: range | None = None) -> None:
         """Learn what the scene of the next movie looks like, so that its first frames are known if they are dark.
 
         Parameters
@@ -422,6 +428,9 @@ class Stream:
             (T, H, W), the first of the movie; they are pushed afterwards as any others.
         start
             Number of the first frame whose output is wanted; those before are dropped for the reason `warm-up`.
+        learns_from
+            Numbers of the frames that `deviation_factor` is learned from, wanted or not, so that deviations do not
+            depend on `start`; None for all frames that are denoised.
         """
         self._check_usable()
         check_movie(frames, "frames")
@@ -429,6 +438,7 @@ class Stream:
             start = whole_number(start, "frame number", "number frames 0, 1, 2, ... in whole numbers")
         self._learned.settled = True
         self._passage.wanted_from = start
+        self._maker.learns_from = learns_from
         self._binder.expect(frames, begun=self._passage.last_entered is not None)
 
     def survey(self, movie: Sequence[Frame] | AnyMovie, first: int, stop: int) -> None:
@@ -581,6 +591,7 @@ class Stream:
         self._guard.saw(number, frame)
         passage.miss_until(bound, number, turn)
         started = perf_counter()
+        as_scanned = frame
         if bound.scanner is not None:
             frame = bound.scanner.take_off(frame)
         light = self._light_of(bound, frame, None if clipped is None else measured, number, turn)
@@ -626,8 +637,20 @@ class Stream:
         seconds.pushes += 1
         # The noise that a bundle comes with was that of its training: it learned what is the mean.
         few = light_of(frame, under_light) if learned.of_this_movie and self._light else None
+        rows = rows_of(number, as_scanned) if self._std and self.tracks_motion else None
         entry = Entry(
-            meta, pushed, related, place, field, back, few, light, lit, clipped=clipped, cells=cells
+            meta,
+            pushed,
+            related,
+            place,
+            field,
+            back,
+            few,
+            light,
+            lit,
+            clipped=clipped,
+            rows=rows,
+            cells=cells,
         )
         passage.enter(bound, entry, turn)
 

@@ -1,0 +1,70 @@
+"""The factor of the predicted deviations: 1 for noise, more for a picture that lies beside the scene."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from denoscope.runtime import Intensity
+from denoscope.runtime.stream.deviation import DeviationFactor, rows_of
+
+UNIT = Intensity(offset=0.0, scale=10.0, noise_slope=0.1, noise_floor=0.1)
+SHAPE = (70, 100)
+
+
+def scene(shift: float = 0.0) -> npt.NDArray[np.float32]:
+    rows, columns = np.indices(SHAPE)
+    made = 200 + 60 * np.sin((rows + shift) / 3) * np.cos((columns - shift) / 4)
+    return np.asarray(made, np.float32)
+
+
+def learned(shift: float, frames: int, std: float = 2.0) -> DeviationFactor:
+    """Return what is learned from pictures that lie beside the scene by up to `shift` pixels, each in its own way."""
+    rng, found = np.random.default_rng(3), DeviationFactor()
+    truth = scene()
+    sigma = 10.0 * np.sqrt(0.1 * truth / 10.0 + 1)
+    for number in range(frames):
+        measured = (truth + rng.normal(0, 1, SHAPE) * sigma).astype(np.float32)
+        rows = rows_of(number, measured)
+        assert rows is not None
+        found.learn(rows, scene(shift * rng.choice([-1, 1])), np.full(SHAPE, std, np.float32), UNIT)
+    return found
+
+
+def test_noise_alone_changes_no_deviation() -> None:
+    assert learned(0.0, 80).factor == pytest.approx(1, abs=0.04)
+
+
+def test_a_picture_beside_the_scene_makes_the_deviation_larger() -> None:
+    factors = [learned(0.2, frames, std=4.0).factor for frames in (0, 1, 40)]
+    assert factors[0] == 1
+    assert factors[1] < 1.1, "a single frame says little"
+    assert 1.2 < factors[2] < 1.6
+
+
+def test_what_lies_within_a_large_deviation_changes_nothing() -> None:
+    assert learned(0.1, 60, std=15.0).factor < 1.05
+
+
+def test_another_scene_begins_anew_and_numbers_that_are_none_are_passed_over() -> None:
+    found = learned(0.5, 20)
+    before = found.factor
+    rows = rows_of(0, np.full(SHAPE, np.nan, np.float32))
+    assert rows is not None
+    found.learn(rows, scene(), np.ones(SHAPE, np.float32), UNIT)
+    assert found.factor == before > 1
+    found.restart()
+    assert found.factor == 1
+
+
+def test_all_rows_of_a_large_frame_take_their_turn() -> None:
+    frame = np.zeros((512, 512), np.uint16)
+    taken = [rows_of(number, frame) for number in range(16)]
+    seen = sorted(rows[0].start for rows in taken if rows is not None)
+    assert seen == list(range(0, 512, 32))
+    of_uneven = [rows_of(number, frame[:136, :136]) for number in range(4)]
+    assert {row for rows in of_uneven if rows for row in range(rows[0].start, rows[0].stop)} == set(
+        range(128)
+    )
+    assert rows_of(0, frame[:20]) is None
