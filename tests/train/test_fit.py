@@ -199,6 +199,16 @@ def test_adaptation_never_returns_worse_weights(real: TrainingMovie) -> None:
     assert np.isfinite(self_supervised_score(result.network, [real.part(51, 60)], crop=32))
 
 
+def test_a_network_of_both_sides_is_adapted(real: TrainingMovie) -> None:
+    """`train --from recorded`: windows know what comes after them, and no weight of the start is lost."""
+    shape = replace(TINY["live"], two_sided=True)
+    start = LiveNet(shape)
+    result = fit([real], settings=settings_of("live"), network=shape, start=weights_of(start))
+    assert result.network.settings.two_sided
+    assert result.score_after <= result.score_before
+    assert weights_of(result.network).keys() == weights_of(start).keys()
+
+
 def test_training_stops_when_the_held_out_score_gains_nothing() -> None:
     state, settings = State(), FitSettings(stop_after=2)
     kept = [_is_better(state, settings, score, 0.1 * i) for i, score in enumerate((3.0, 2.0, 2.5))]
