@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from acquisition.conftest import environment
+from denoscope.acquisition import OutputExists
 from denoscope.acquisition.bench import run as _run
 from denoscope.acquisition.bench.against import compare
 from denoscope.acquisition.bench.cases import Case, parse_size, plan_cases
@@ -399,6 +400,60 @@ def test_an_interrupted_run_keeps_its_cases(
     assert any("interrupted after 1 of 2" in note for note in report["notes"])
 
 
+def test_a_run_that_is_killed_keeps_the_cases_before(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, run = (
+        [case_of(bundle), case_of(bundle, look_ahead=0), case_of(bundle, look_ahead=2)],
+        tmp_path / "run",
+    )
+
+    def measure(case: Case) -> tuple[CaseResult, CaseTimes | None]:
+        if case == cases[2]:
+            raise SystemExit  # what is behind it is not reached, as after kill -9
+        return CaseResult(case=case, label=case.label, problem="it was not run"), None
+
+    monkeypatch.setattr(_run, "_measure", measure)
+    with pytest.raises(SystemExit):
+        bench(cases, run)
+    report = json.loads((run / "bench.json").read_text(encoding="utf-8"))
+    assert [case["label"] for case in report["cases"]] == [case.label for case in cases[:2]]
+    assert report["notes"][-1] == "stopped after 2 of 3 cases, which are all there is"
+    assert {path.name for path in run.iterdir()} == {"bench.json", "timelines.json", "bench.md"}
+    with pytest.raises(OutputExists, match="add `overwrite`"):
+        bench(cases[:1], run)
+    assert len(bench(cases[:1], run, overwrite=True).cases) == 1
+
+
+def test_the_command_says_what_an_interruption_keeps(
+    denoscope: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(case: Case) -> tuple[CaseResult, CaseTimes | None]:
+        if case.look_ahead == (0 if tmp_path.joinpath("none").exists() else 1):
+            raise KeyboardInterrupt
+        return CaseResult(case=case, label=case.label, problem="it was not run"), None
+
+    monkeypatch.setattr(_run, "_measure", measure)
+    words = (
+        "bench",
+        "--bundle",
+        bundle,
+        "--backend",
+        "onnxruntime-cpu",
+        "--size",
+        "40x48",
+        "--look-ahead",
+        0,
+    )
+    run = denoscope(*words, "--look-ahead", 1, "--output", tmp_path / "some")
+    assert run.returncode == 130
+    assert run.stderr == f"denoscope: interrupted; {tmp_path / 'some' / 'bench.json'} holds 1 case\n"
+    (tmp_path / "none").touch()
+    run = denoscope(*words, "--output", tmp_path / "nothing")
+    assert (run.returncode, run.stderr) == (130, "denoscope: interrupted; nothing was measured\n")
+    assert not (tmp_path / "nothing" / "bench.json").exists()
+
+
 def test_the_command_from_end_to_end(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra 'report'")
     words = ("bench", "--bundle", bundle, "--backend", "onnxruntime-cpu", "--size", "40x48")
@@ -438,7 +493,7 @@ def test_the_command_from_end_to_end(denoscope: Run, bundle: Path, tmp_path: Pat
     assert "This run / " in (second / "bench.md").read_text(encoding="utf-8")
     again = denoscope(*words, "--output", second)
     assert again.returncode == 2
-    assert "not overwritten" in again.stderr
+    assert "exists: name another --output, or add --overwrite" in again.stderr
 
 
 REFUSED = {

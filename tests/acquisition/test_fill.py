@@ -410,3 +410,18 @@ def test_a_line_offset_too_dim_for_the_first_frames_is_named_at_the_end(tmp_path
     said = [note for note in report["outcome"]["notes"] if "odd lines are shifted" in note]
     assert len(said) == bool(pixels)
     assert all("3.0 pixels to the right, which the first frames" in note for note in said)
+
+
+def test_channels_are_numbered_as_they_came_in_the_recording(tmp_path: Path) -> None:
+    """Channel b is denoised first, since everything of a was skipped at the beginning."""
+    from ome_types import from_tiff
+
+    run = tmp_path / "run"
+    record(run, frames_of(40, "ab"), range(0, 30, 2))
+    fill_run(run, bundle=str(tmp_path / "tiny.denoscope"))
+    for name in ("denoised.ome.tif", FILLED_MOVIE):
+        (image,) = from_tiff(run / name).images
+        assert [channel.name for channel in image.pixels.channels] == ["a", "b"]
+    live, filled = (tifffile.imread(run / name) for name in ("denoised.ome.tif", FILLED_MOVIE))
+    assert live.shape == filled.shape == (20, 2, 48, 56)
+    np.testing.assert_array_equal(live[18:], filled[18:])

@@ -232,3 +232,12 @@ def test_it_writes_the_format_that_was_asked_for(tmp_path: Path, bundle: Path) -
     assert open_movie(tmp_path / "run" / "denoised.ome.zarr").shape == (12, 32, 40)
     with pytest.raises(InvalidInput, match="denoised_format"):
         hook(output=tmp_path / "other", bundle=bundle, denoised_format="gif")  # type: ignore[arg-type]
+
+
+def test_the_end_may_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(hook_module, "Follower", lambda settings, **_: given.append(settings))
+    hook(output=tmp_path / "run", finish_s=90.0)
+    core = MagicMock()
+    attach(core, output=tmp_path / "run", finish_s=80.0)
+    assert [settings["finish_s"] for settings in given] == [90.0, 80.0]

@@ -43,6 +43,7 @@ def benchmark(
     in_process: bool = False,
     compare: str | None = None,
     against: Path | None = None,
+    overwrite: bool = False,
     on_case: Callable[[int, int, Case, CaseResult | None], None] | None = None,
 ) -> Benchmark:
     """Measure the delay from camera to denoised frame and the highest frame rate, each case in a process of its own.
@@ -51,6 +52,7 @@ def benchmark(
     ----------
     output
         Folder for ``bench.json``, ``timelines.json``, ``bench.md`` and ``bench.png``; refused where it holds one.
+        The numbers are written after each case, so that a run that is killed keeps those of the cases before.
     bundles
         Folders or names of shipped bundles.
     backends
@@ -74,6 +76,8 @@ def benchmark(
         ``whole-window``: measure each bundle without the streaming split as well.
     against
         The ``bench.json`` of an earlier run to compare with.
+    overwrite
+        Replace the benchmark that the folder holds, once the first case is measured.
     on_case
         Called before and after each case with its position, the number of cases, the case, and its numbers or None.
 
@@ -120,7 +124,7 @@ def benchmark(
         if on_case is not None:
             on_case(position, len(cases), case, result)
 
-    return bench(cases, output, left_out=left_out, against=against, on_case=shown)
+    return bench(cases, output, left_out=left_out, against=against, overwrite=overwrite, on_case=shown)
 
 
 def bench(
@@ -129,6 +133,7 @@ def bench(
     *,
     left_out: Mapping[str, str] | None = None,
     against: Path | None = None,
+    overwrite: bool = False,
     on_case: Callable[[int, Case, CaseResult | None], None] | None = None,
 ) -> Benchmark:
     """Measure the cases one after the other and write the report, the tables and the picture.
@@ -144,6 +149,8 @@ def bench(
         Backends that are not measured, with the reason.
     against
         The ``bench.json`` of an earlier run, or its folder, to compare with.
+    overwrite
+        Replace the benchmark that the folder holds, once the first case is measured.
     on_case
         Called before a case with its position and None, and after it with its result.
 
@@ -162,8 +169,10 @@ def bench(
         When it was interrupted; the cases measured until then are written first.
     """
     for name in (REPORT, TIMELINES, TABLES, PICTURE):
-        if (output / name).exists():
-            raise OutputExists(f"{output / name} exists and is not overwritten; name another `output`.")
+        if (output / name).exists() and not overwrite:
+            raise OutputExists(
+                f"{output / name} exists: name another `output`, or add `overwrite` to replace it."
+            )
     if output.exists() and not output.is_dir():
         raise OutputExists(f"`output` {output} is a file; name a folder.")
     earlier = read_report(against) if against is not None else None
@@ -171,13 +180,13 @@ def bench(
     report = Benchmark(provenance=provenance(), keep_up=KEEP_UP, backends_left_out=dict(left_out or {}))
     timelines: list[CaseTimeline] = []
     try:
-        _measure_all(cases, report, timelines, on_case)
+        _measure_all(cases, report, timelines, on_case, output)
     except KeyboardInterrupt:
-        done = len(report.cases)
-        report.notes.append(
-            f"interrupted after {done} of {counted(len(cases), 'case')}, which are all there is"
-        )
-        _write(report, timelines, output, earlier, against)
+        if done := len(report.cases):
+            report.notes.append(
+                f"interrupted after {done} of {counted(len(cases), 'case')}, which are all there is"
+            )
+            _write(report, timelines, output, earlier, against)
         raise
     _write(report, timelines, output, earlier, against)
     return report
@@ -188,6 +197,7 @@ def _measure_all(
     report: Benchmark,
     timelines: list[CaseTimeline],
     on_case: Callable[[int, Case, CaseResult | None], None] | None,
+    output: Path,
 ) -> None:
     for position, case in enumerate(cases):
         if on_case is not None:
@@ -197,6 +207,7 @@ def _measure_all(
         result.load_average_1min_before = load
         timelines.append(CaseTimeline(label=case.label, timeline=times))
         report.cases.append(result)
+        _save(report, timelines, output, len(cases))
         late_s = result.clock_late_max_s if isinstance(result, MeasuredCase) else 0.0
         if late_s > _CLOCK_LATE_S:
             report.notes.append(
@@ -205,6 +216,33 @@ def _measure_all(
             )
         if on_case is not None:
             on_case(position, case, result)
+
+
+def _save(report: Benchmark, timelines: list[CaseTimeline], output: Path, cases: int) -> None:
+    """Write the numbers of the cases so far, should this process be killed."""
+    done = len(report.cases)
+    if done == cases:
+        return  # all of them are written in a moment
+    note = f"stopped after {done} of {counted(cases, 'case')}, which are all there is"
+    so_far = report.model_copy(update={"notes": [*report.notes, note]})
+    _write_numbers(so_far, timelines, output)
+
+
+def _write_numbers(report: Benchmark, timelines: list[CaseTimeline], output: Path) -> None:
+    times = [each.as_json() for each in timelines]
+    texts = {
+        TIMELINES: json.dumps(times),
+        TABLES: markdown(report).removesuffix("\n"),
+        REPORT: json.dumps(report.as_json(), indent=2),
+    }
+    for name, text in texts.items():
+        part = output / f"{name}.partial"
+        try:
+            part.write_text(text + "\n", encoding="utf-8")
+            part.replace(output / name)
+        except OSError:  # a full disk: the file of the case before stays
+            part.unlink(missing_ok=True)
+            raise
 
 
 def _write(
@@ -217,11 +255,8 @@ def _write(
     report.whole_window = compare_whole_window(report.cases)
     if earlier is not None:
         report.comparison = compare(report, earlier, str(against))
-    times = [each.as_json() for each in timelines]
-    (output / TIMELINES).write_text(json.dumps(times) + "\n", encoding="utf-8")
     _draw(report, timelines, output / PICTURE)
-    (output / TABLES).write_text(markdown(report), encoding="utf-8")
-    (output / REPORT).write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+    _write_numbers(report, timelines, output)
 
 
 def _measure(case: Case) -> tuple[CaseResult, CaseTimes | None]:

@@ -45,6 +45,7 @@ __all__ = ["HOOK_REPORT", "Follower", "FollowerStatus", "hook", "open_follower"]
 
 HOOK_REPORT = "hook.json"
 _READY_S = 120.0
+_FINISH_S = 120.0
 _FAILED = "hook failed"
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 OnDenoised = Callable[[LiveFrame], object] | Literal["frames"]
@@ -110,6 +111,7 @@ class Follower:
         newest_only: bool = False,
     ) -> None:
         self.output = Path(settings["output"])
+        self._backlog_s = float(settings.get("finish_s", 0.0))
         self._limit_bytes = int(queue_mb * 2**20)
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -298,13 +300,13 @@ class Follower:
             waiting = self._seen - self._sent - sum(self._dropped.values())
             return FollowerStatus(self._seen, self._sent, dict(self._dropped), waiting, self._problem)
 
-    def finish(self, timeout_s: float = 120.0) -> HookReport:
+    def finish(self, timeout_s: float | None = None) -> HookReport:
         """Say that no frame follows, wait for the backlog, and return the report; never raises.
 
         Parameters
         ----------
         timeout_s
-            How long the denoising process may take; then it is ended.
+            How long the denoising process may take; then it is ended. None for two minutes and twice `finish_s`.
 
         Returns
         -------
@@ -317,6 +319,7 @@ class Follower:
             self._finished = HookReport()
         atexit.unregister(self.finish)
         self._queue.put(None)
+        timeout_s = _FINISH_S + 2 * self._backlog_s if timeout_s is None else timeout_s
         try:
             self._child.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -374,6 +377,7 @@ def hook(
     float32: bool = False,
     fix_line_offset: bool = False,
     lag_s: float = 5.0,
+    finish_s: float = 5.0,
     queue_mb: float = 256.0,
     keep_raw: bool = False,
     on_denoised: OnDenoised | None = None,
@@ -396,6 +400,8 @@ def hook(
         As for `denoscope.acquisition.SessionSettings`.
     lag_s
         Seconds that a frame may wait in the denoising process before outputs are skipped.
+    finish_s
+        Seconds that the denoising process may take for its backlog in the end, as for `live`.
     queue_mb
         Frames that may wait for the denoiser, in MB; what comes beyond is counted and not denoised.
     keep_raw
@@ -455,6 +461,7 @@ def hook(
         float32=float32,
         fix_line_offset=fix_line_offset,
         lag_s=lag_s,
+        finish_s=finish_s,
         denoised_format=denoised_format,
     )
 

@@ -135,6 +135,7 @@ def attach(
     float32: bool = False,
     fix_line_offset: bool = False,
     lag_s: float = 5.0,
+    finish_s: float = 5.0,
     queue_mb: float = 256.0,
     keep_raw: bool = True,
     on_denoised: OnDenoised | None = None,
@@ -159,7 +160,7 @@ def attach(
         A ``CMMCorePlus``.
     output
         Run folder for the denoised movie, ``raw.tif`` and the reports.
-    bundle, look_ahead, backend, threads, float32, fix_line_offset, lag_s, queue_mb
+    bundle, look_ahead, backend, threads, float32, fix_line_offset, lag_s, finish_s, queue_mb
         As for `hook`.
     keep_raw
         Write ``raw.tif``, the frames that reached the denoising process; off where the acquisition writes
@@ -205,6 +206,7 @@ def attach(
         float32=float32,
         fix_line_offset=fix_line_offset,
         lag_s=lag_s,
+        finish_s=finish_s,
         denoised_format=denoised_format,
     )
     return Following(core, follower)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,23 @@ class _Segment:
         channel, z = self.channels.index(key.channel), self.slices.index(key.z)
         self.pages.append(_Page(page, channel, z, index, time_s, shows))
         self._span = min(index, self._span[0]), max(index, self._span[1])
+
+    def number_by(self, order: Sequence[str]) -> None:
+        """Number channels in an order, those that it lacks behind it, and slices by their numbers."""
+        places = {name: at for at, name in reversed(list(enumerate(order)))}
+        channels = sorted(self.channels, key=lambda name: places.get(name, len(places)))
+        slices = sorted(self.slices)
+        if (channels, slices) == (self.channels, self.slices):
+            return
+        self.pages = [
+            replace(
+                page,
+                channel=channels.index(self.channels[page.channel]),
+                z=slices.index(self.slices[page.z]),
+            )
+            for page in self.pages
+        ]
+        self.channels, self.slices = channels, slices
 
     def distance(self, index: int) -> int:
         """Return how many time points an index lies before or after this image."""
@@ -157,6 +174,8 @@ class DenoisedWriter:
         # and those of each stream, where they are known.
         self.length = 0
         self.received: Mapping[StreamKey, int] = {}
+        self.streams: Sequence[StreamKey] = ()
+        """The streams in the order of the recording, where `received` is not known."""
         self._held: set[tuple[StreamKey, int]] = set()
         if keep:
             self._take_over(keep)
@@ -236,7 +255,10 @@ class DenoisedWriter:
 
     def _complete(self) -> None:
         """Give every image a plane for each of its time points, channels and slices, in the order of time."""
+        streams = tuple(self.received) or self.streams
         for segment in self._segments:
+            # As they came in the recording, not as they were first written.
+            segment.number_by([key.channel for key in streams])
             segment.length = self._length_of(segment)
             segment.pages += self._repeats(segment)
         places = [

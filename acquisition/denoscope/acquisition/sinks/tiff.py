@@ -32,6 +32,7 @@ class TiffSink:
             classic=layout.small,
         )
         self._writer.times_s = layout.times_s
+        self._writer.streams = layout.keys
 
     def append(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write one page."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +51,9 @@ def bench(
     against: Annotated[
         Path | None, typer.Option(help="bench.json of an earlier run to compare with.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the benchmark that the folder holds.")
+    ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -57,12 +61,17 @@ def bench(
     """Measure delay and the highest frame rate."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
 
-    def action() -> tuple[Benchmark, int]:
+    def action() -> tuple[Benchmark | dict[str, object], int]:
         from denoscope.acquisition import benchmark
         from denoscope.acquisition.bench.run import PICTURE, REPORT, TABLES
         from denoscope.acquisition.bench.tables import line, sentences
+        from denoscope.runtime import counted
+
+        measured = 0
 
         def on_case(position: int, count: int, case: Case, result: CaseResult | None) -> None:
+            nonlocal measured
+            measured = position + (result is not None)
             if result is None:
                 progress.show(position, count, case.label)
             else:
@@ -70,22 +79,33 @@ def bench(
                 shell.say(line(result))
 
         with ProgressLine(shell, "measuring", "case", waits=False) as progress:
-            report = benchmark(
-                output,
-                bundles=bundle or ["live"],
-                backends=backend or [],
-                sizes=size or ["256x256", "512x512"],
-                look_aheads=look_ahead or [],
-                fps=fps,
-                frames=frames,
-                threads=threads,
-                align=align,
-                highest_rate=highest_rate,
-                in_process=in_process,
-                compare=compare,
-                against=against,
-                on_case=on_case,
-            )
+            try:
+                report = benchmark(
+                    output,
+                    bundles=bundle or ["live"],
+                    backends=backend or [],
+                    sizes=size or ["256x256", "512x512"],
+                    look_aheads=look_ahead or [],
+                    fps=fps,
+                    frames=frames,
+                    threads=threads,
+                    align=align,
+                    highest_rate=highest_rate,
+                    in_process=in_process,
+                    compare=compare,
+                    against=against,
+                    overwrite=overwrite,
+                    on_case=on_case,
+                )
+            except KeyboardInterrupt:
+                kept = (
+                    f"{output / REPORT} holds {counted(measured, 'case')}"
+                    if measured
+                    else "nothing was measured"
+                )
+                text = f"interrupted; {kept}"
+                print(f"denoscope: {text}", file=sys.stderr, flush=True)
+                return {"error": text, "exit_code": 130}, 130
         for sentence in sentences(report):
             shell.say(sentence)
         written = ", ".join(n for n in (REPORT, TABLES, PICTURE) if (output / n).exists())
