@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
-from denoscope.acquisition import light_budget
+from denoscope.acquisition import light_budget, live
 from denoscope.acquisition.offline.light_budget import draw_light_budget
+from denoscope.acquisition.results import SessionReport
+from denoscope.acquisition.session.report import summary
 from denoscope.runtime import FrameMeta, InvalidInput, Stream
 from denoscope.train import CameraSettings, SceneSettings, simulate
 
@@ -37,6 +40,26 @@ def test_the_loss_at_half_of_the_light_is_that_of_a_simulation(tmp_path: Path) -
     assert "at half the light" in budget.sentence()
     draw_light_budget(budget, tmp_path / "light.png")
     assert (tmp_path / "light.png").stat().st_size > 5000
+
+
+def test_a_recording_says_what_half_of_the_light_would_cost(bundle: Path, tmp_path: Path) -> None:
+    light = np.linspace(20, 400, 40)[None, None, :] * np.ones((66, 36, 1))
+    movie = np.random.default_rng(5).poisson(light).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "movie.tif", movie)
+    settings = {"core": f"replay:{tmp_path / 'movie.tif'}", "bundle": str(bundle), "fps": 500}
+    report = live(**settings, output=tmp_path / "run", denoiser="thread", backend="onnxruntime-cpu")
+    assert report.light is not None
+    (half,) = report.light.steps
+    assert half.share == 0.5
+    sentence = f"At half the light the picture would lose about {half.loss_db:.1f} dB."
+    assert sentence in summary(report).splitlines()
+    written = SessionReport.read(tmp_path / "run")
+    assert written.light is not None
+    assert written.light.half() == sentence
+    # Nothing is computed where no picture is asked for.
+    other = live(**settings, output=tmp_path / "other", denoiser="thread", picture=False)
+    assert other.light is None
+    assert "half the light" not in summary(other)
 
 
 def test_a_movie_that_tells_nothing_is_refused() -> None:

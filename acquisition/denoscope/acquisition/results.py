@@ -445,6 +445,11 @@ class LightBudget(Record):
         """Keep pictures to be drawn."""
         self._pictures = pictures
 
+    def half(self) -> str:
+        """Return what half of the light would cost as one sentence; empty where that was not asked for."""
+        found = next((step.loss_db for step in self.steps if step.share == 0.5), None)
+        return "" if found is None else f"At half the light the picture would lose about {found:.1f} dB."
+
     def sentence(self) -> str:
         """Return the prediction as one sentence."""
         names = {0.5: "half", 0.25: "a quarter of"}
@@ -540,6 +545,8 @@ class SessionReport(Record):
         Frames handed to a function of the user's program; None without one.
     traces, triggers
         Traces of regions that were written, and what each trigger did.
+    light
+        What the denoised picture would lose at half of the light; None where the noise does not tell.
     """
 
     schema_version: int = REPORT_SCHEMA
@@ -563,6 +570,7 @@ class SessionReport(Record):
     on_denoised: CallbackCounts | None = None
     traces: TracesRecord | None = None
     triggers: list[TriggerRecord] = Field(default_factory=list)
+    light: LightBudget | None = None
 
     @classmethod
     def read(cls, run: Path | str) -> Self:

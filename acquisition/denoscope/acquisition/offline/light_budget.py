@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,9 @@ def light_budget(
     look_ahead: int | None = None,
     dark: float | None = None,
     pictures: bool = False,
+    shares: Sequence[float] = _SHARES,
+    frames: int = _FRAMES,
+    side: int = _SIDE,
 ) -> LightBudget:
     """Predict how good the denoised picture would be at half and at a quarter of the light.
 
@@ -55,31 +59,35 @@ def light_budget(
         Counts of the camera without light, from which its read noise follows; None for a camera without read noise.
     pictures
         Keep one frame of each, for `draw_light_budget`.
+    shares
+        Of the light, for which to predict.
+    frames, side
+        Frames that are used at most, and pixels of the part of them that is looked at.
 
     Raises
     ------
     InvalidInput
         When the movie is too short, or the bundle predicts no deviation.
     """
-    first = max(0, (len(movie) - _FRAMES) // 2)
-    count = min(len(movie), _FRAMES)
+    first = max(0, (len(movie) - frames) // 2)
+    count = min(len(movie), frames)
     if count < LEAST_FRAMES:
         raise InvalidInput(
             f"the movie has {counted(count, 'frame')}, and a light budget needs {LEAST_FRAMES}."
         )
     height, width = movie.shape[1:]
-    rows = slice(max(0, (height - _SIDE) // 2), max(0, (height - _SIDE) // 2) + _SIDE)
-    columns = slice(max(0, (width - _SIDE) // 2), max(0, (width - _SIDE) // 2) + _SIDE)
-    frames = np.stack([np.asarray(movie[first + n])[rows, columns] for n in range(count)])
-    full, variance, intensity = _denoised(frames, bundle, backend, look_ahead)
+    rows = slice(max(0, (height - side) // 2), max(0, (height - side) // 2) + side)
+    columns = slice(max(0, (width - side) // 2), max(0, (width - side) // 2) + side)
+    used = np.stack([np.asarray(movie[first + n])[rows, columns] for n in range(count)])
+    full, variance, intensity = _denoised(used, bundle, backend, look_ahead)
     least, most = float(np.min(full)), float(np.max(full))
     photon, level = intensity.gain, _without_light(intensity, dark)
     read = 0.0 if dark is None else max(0.0, photon * (dark - (intensity.offset - _line(intensity))))
     best_db = _decibels(most - least, _TRUE_VARIANCE * variance)
     steps = []
-    shown = [frames[-1], full[-1]]
-    for share in _SHARES:
-        dimmed = _dimmed(frames, full, share, level, photon, read)
+    shown = [used[-1], full[-1]]
+    for share in shares:
+        dimmed = _dimmed(used, full, share, level, photon, read)
         dim, dim_variance, _ = _denoised(dimmed, bundle, backend, look_ahead)
         loss_db = 10 * math.log10(dim_variance / share**2 / variance)
         steps.append(LightStep(share=share, psnr_db=best_db - loss_db, loss_db=loss_db))

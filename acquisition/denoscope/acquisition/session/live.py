@@ -19,6 +19,7 @@ from denoscope.runtime import DenoscopeError
 
 from .ending import finish
 from .forecast import Arm
+from .light import predict_light
 from .opening import OpenRun, open_run
 from .report import write_report
 from .settings import SessionSettings, make_settings
@@ -120,6 +121,8 @@ def live(
         report.outcome.notes = list(run.notes)  # with what closing the source gave
         fill_skipped(run, report, skipped, caught, on_fill)
         if settings.picture and caught.count < 2 and run.files.raw.rescued is None:
+            if not caught.count:
+                predict_light(run, report)
             _draw_if_it_can(run, report)
         try:
             write_report(report, run.files.folder)

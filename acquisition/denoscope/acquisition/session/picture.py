@@ -161,7 +161,8 @@ def draw_report(output: Path, report: SessionReport, camera: CameraCalibration |
     dropped = sum(frames.dropped.values())
     figure.suptitle(
         f"{report.source.name}: {counted(frames.received, 'frame')} received, {frames.written_raw} written raw, "
-        f"{frames.denoised} denoised, {dropped} not denoised   |   bundle {denoiser.bundle}, {denoiser.backend}",
+        f"{frames.denoised} denoised, {dropped} not denoised   |   bundle {denoiser.bundle}, {denoiser.backend}"
+        + ("" if report.light is None else f"\n{report.light.half()}"),
         fontsize=11,
         parse_math=False,  # a name may hold dollar signs
     )

@@ -166,6 +166,7 @@ def summary(report: SessionReport) -> str:
             *_delay(report),
             *_lost(report),
             *skipped_sentences(report),
+            *([report.light.half()] if report.light is not None else []),
             *(f"Problem: {problem}." for problem in report.outcome.problems),
             *(f"Note: {note}." for note in report.outcome.notes),
         ]
