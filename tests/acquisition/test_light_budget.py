@@ -42,7 +42,10 @@ def test_the_loss_at_half_of_the_light_is_that_of_a_simulation(tmp_path: Path) -
     assert (tmp_path / "light.png").stat().st_size > 5000
 
 
-def test_a_recording_says_what_half_of_the_light_would_cost(bundle: Path, tmp_path: Path) -> None:
+def test_a_recording_says_what_half_of_the_light_would_cost(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("denoscope.acquisition.session.live._draw_if_it_can", lambda *_: None)
     light = np.linspace(20, 400, 40)[None, None, :] * np.ones((66, 36, 1))
     movie = np.random.default_rng(5).poisson(light).astype(np.uint16)
     tifffile.imwrite(tmp_path / "movie.tif", movie)
