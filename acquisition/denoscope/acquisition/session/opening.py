@@ -33,7 +33,7 @@ from .watchers import Watchers
 
 if TYPE_CHECKING:
     from denoscope.acquisition.contracts import DenoisedSink, RawSink
-    from denoscope.acquisition.view.link import LiveView
+    from denoscope.acquisition.view.link import LiveView, OpenView
     from denoscope.runtime import CameraCalibration
 
 __all__ = ["OpenRun", "open_run"]
@@ -85,7 +85,7 @@ class OpenRun:
     lane: DenoiseLane
     session: Session
     gauges: Gauges
-    view: LiveView | None
+    view: OpenView | None
     watchers: Watchers
     notes: list[str]
 
@@ -153,9 +153,10 @@ def open_run(
     stack.callback(watchers.close)
     files.watch(watchers, info.shape, source.core)
     sinks: tuple[RawSink, DenoisedSink] = (files.raw, watchers.sink(files.movie))
+    shown: OpenView | None = None
     if view is not None:
-        view.open(settings, info)
-        sinks = view.shown(
+        shown = view.open(settings, info)
+        sinks = shown.shown(
             *sinks, raw_at=lambda: files.raw.pixels_at, denoised_at=lambda: files.movie.pixels_at
         )
     routes = Routes(settings.streams)
@@ -198,7 +199,7 @@ def open_run(
         lane=lane,
         session=session,
         gauges=gauges,
-        view=view,
+        view=shown,
         watchers=watchers,
         notes=notes,
     )

@@ -15,13 +15,13 @@ from .board import Board, Wish
 from .publisher import Publisher, ShownRaw, ShownSink, status_values
 from .words import BoardWords
 
-__all__ = ["LiveView"]
+__all__ = ["LiveView", "OpenView"]
 
 _STILL_S = 10.0
 
 
 class LiveView:
-    """Shows a session to whoever shares the slab.
+    """Shows sessions to whoever shares the slab.
 
     Parameters
     ----------
@@ -31,19 +31,13 @@ class LiveView:
 
     def __init__(self, slab: Slab) -> None:
         self._slab = slab
-        self._publisher: Publisher | None = None
-        self._board: Board | None = None
-        self._count = 0
-        self._obeyed = 0
-        self._beats: tuple[int, float] | None = None
-        self._still_s = 0.0
+        self._board: Board | None = None  # of the session that is shown
 
-    def open(self, settings: SessionSettings, info: SourceInfo) -> None:
-        """Make room for frames like those of the source, before the first one."""
-        self._settings, self._info = settings, info
+    def open(self, settings: SessionSettings, info: SourceInfo) -> OpenView:
+        """Make room for frames like those of the source, before the first one, and show that session from now on."""
         # Denoised frames of a calibrated camera are float32.
         self._board, name = Board.create(self._slab, 4 * info.shape[0] * info.shape[1])
-        self._publisher = Publisher(self._board, settings.streams)
+        opened = OpenView(self, self._board, settings, info)
         self.opened(
             {
                 "name": name,
@@ -56,12 +50,52 @@ class LiveView:
                 "regions": settings.regions is not None,
             }
         )
+        return opened
 
     def opened(self, _words: BoardWords) -> None:
         """Tell the viewer where to look; `open` calls it."""
 
     def wait(self) -> None:
         """Wait until the viewer is there, before the camera is armed; where that matters."""
+
+    def let_go(self, _stalled_s: float) -> list[str]:
+        """Let the viewer go, because the session has ended; return what the user should know of it.
+
+        Parameters
+        ----------
+        _stalled_s
+            Seconds for which the viewer has not moved; 0 where that is no longer than a busy moment.
+        """
+        return []
+
+    def close(self) -> None:
+        """Let go of the memory; no frame may follow."""
+        if self._board is not None:
+            self._board.close()
+        self._slab.close()
+
+
+class OpenView:
+    """A session that is shown: its frames, its status, and the viewer's wishes.
+
+    Parameters
+    ----------
+    view
+        Shows it.
+    board
+        Memory that the viewer reads.
+    settings, info
+        Of the session, and of its source.
+    """
+
+    def __init__(self, view: LiveView, board: Board, settings: SessionSettings, info: SourceInfo) -> None:
+        self._view, self._board = view, board
+        self._settings, self._info = settings, info
+        self._publisher = Publisher(board, settings.streams)
+        self._count = 0
+        self._obeyed = 0
+        self._beats: tuple[int, float] | None = None
+        self._still_s = 0.0
 
     def shown(
         self,
@@ -81,19 +115,16 @@ class LiveView:
             Return the byte where the pixels of the newest frame begin in ``raw.tif`` and ``denoised.ome.tif``, None
             where they are not there.
         """
-        assert self._publisher is not None
         return ShownRaw(raw, self._publisher, raw_at), ShownSink(sink, self._publisher, denoised_at)
 
     def show(self, status: SessionStatus) -> None:
         """Show the session's status; called a few times a second."""
-        assert self._publisher is not None
         self._count += 1
         streams = self._publisher.streams
         self._publisher.status(status_values(status, self._info, self._settings, streams, self._count))
 
     def pass_on(self, control: SessionControl) -> None:
         """Hand the viewer's wishes to the session; called a few times a second."""
-        assert self._board is not None
         count, wish = self._board.wishes
         if count != self._obeyed and wish is not None:
             {Wish.STOP: control.stop, Wish.PAUSE: control.pause, Wish.RESUME: control.resume}[wish]("view")
@@ -103,19 +134,8 @@ class LiveView:
             self._beats = (beats, now_s)
         self._still_s = now_s - self._beats[1] if beats else 0.0
 
-    @property
-    def stalled_s(self) -> float:
-        """For how long the viewer has not moved; 0 where that is no longer than a busy moment."""
-        return self._still_s if self._still_s > _STILL_S else 0.0
-
     def finish(self, status: SessionStatus) -> list[str]:
         """Show the last status and let the viewer go; return what the user should know of it."""
         self.show(status)
-        assert self._publisher is not None
-        return [self._publisher.problem] if self._publisher.problem else []
-
-    def close(self) -> None:
-        """Let go of the memory; no frame may follow."""
-        if self._board is not None:
-            self._board.close()
-        self._slab.close()
+        notes = [self._publisher.problem] if self._publisher.problem else []
+        return notes + self._view.let_go(self._still_s if self._still_s > _STILL_S else 0.0)

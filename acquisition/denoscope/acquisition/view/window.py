@@ -9,7 +9,6 @@ from contextlib import suppress
 from denoscope.acquisition.extras import require
 from denoscope.acquisition.processes.child import Child, exit_words
 from denoscope.acquisition.processes.shared_memory import Slab
-from denoscope.acquisition.session.states import SessionStatus
 from denoscope.runtime import InvalidInput
 
 from .link import LiveView
@@ -85,21 +84,19 @@ class LiveWindow(LiveView):
             return "the live view was closed before the recording ended"
         return f"the live view was lost: its process {exit_words(code)}; the recording was not affected"
 
-    def finish(self, status: SessionStatus) -> list[str]:
-        """Show the last status, let the window go, and return what the user should know of it."""
-        notes = super().finish(status)
+    def let_go(self, stalled_s: float) -> list[str]:
+        """Let the window go, and return what the user should know of it."""
         lost = self.lost
         if lost is not None:
-            return [*notes, lost]
-        if self.stalled_s:
-            notes.append(
-                f"the live view stood still for the last {self.stalled_s:.0f} s and was ended; the recording was "
-                "not affected"
-            )
-            return notes
+            return [lost]
+        if stalled_s:
+            return [
+                f"the live view stood still for the last {stalled_s:.0f} s and was ended; the recording was not "
+                "affected"
+            ]
         self._child.tell({"event": "finished", "stay": self._stay})
         self._let_go, self._closes = self._stay, not self._stay
-        return notes
+        return []
 
     def close(self) -> None:
         """End the window, unless it was let go, and let go of pipes and memory."""
