@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +12,13 @@ from denoscope.acquisition.contracts import DenoisedSink, Denoiser, Frame, Stamp
 from denoscope.acquisition.denoisers.routing import Change, Route, Routes
 from denoscope.acquisition.errors import DenoiserFailed, one_line
 
+from .backlog import Backlog, HeldFrames, Waiting
 from .changes import StreamChanges
 from .pace import Pace
 from .tally import Tally
 
 if TYPE_CHECKING:
-    from denoscope.runtime import Denoised, StreamKey
+    from denoscope.runtime import Denoised
 
 __all__ = ["PASSED_OVER", "QUEUE_FRAMES", "DenoiseLane"]
 
@@ -29,12 +28,6 @@ QUEUE_FRAMES = 64
 """Frames that may wait for the denoiser of a session."""
 
 _CLOCKS_AGREE_S = 60.0
-# More than any window and calibration hold; stamps older than this belong to skipped outputs.
-_STAMPS = 4096
-_PATIENCE_S = 10.0  # a denoiser that takes no frame for so long is not waited for any more
-
-
-_Item = tuple[int, Frame, Route, float]  # its page, the frame, its stream, when it was queued
 
 
 class DenoiseLane:
@@ -97,21 +90,14 @@ class DenoiseLane:
         # One in another process takes frames ahead of its answers; see `RemoteDenoiser`.
         self._ahead = hasattr(type(denoiser), "begin")  # what stands in for one need not
         self._sink = sink
-        self._look_ahead = look_ahead
         self._finish_s = finish_s
         self._many_streams = routes is not None
-        self._queue: queue.Queue[_Item | Change | None] = queue.Queue(queue_frames)
-        self._patient = self._hangs = self._paused = False
-        self._waiting: dict[int, Stamp] = {}  # of the frames that the denoiser holds, by their page
-        self._keys: set[StreamKey] = set()
+        self._backlog = Backlog(queue_frames)
+        self._held = HeldFrames(look_ahead)
+        self._paused = False
         self._deadline_s: float | None = None
         self._refinements = 0
-        self._left_out: dict[StreamKey, int] = {}  # number of the first frame left at the deadline
         self._camera: str | None = None
-        self._newest_s, self._skips = (
-            0.0,
-            False,
-        )  # when the last pushed frame came, and whether it skips an output
         self._pace = Pace(lag_s)
         self.tally = Tally(clock)
         self.changes = StreamChanges(routes)
@@ -130,7 +116,7 @@ class DenoiseLane:
     @property
     def waiting(self) -> tuple[int, int]:
         """Frames that wait, and how many may."""
-        return self._queue.qsize(), self._queue.maxsize
+        return self._backlog.size
 
     @property
     def unusual(self) -> Mapping[str, int]:
@@ -165,16 +151,9 @@ class DenoiseLane:
         elif self._paused:
             self.tally.drop("paused")
             self.changes.paused(route)
-        else:
-            self._patient = wait
-            patience_s = _PATIENCE_S if wait and not self._hangs else 0.0
-            try:
-                self._queue.put((index, frame, route, time.perf_counter()), patience_s > 0, patience_s)
-                self._hangs = False
-            except queue.Full:
-                self._hangs = wait
-                self.tally.drop("overrun")
-                self.changes.not_taken(route)
+        elif not self._backlog.put((index, frame, route, time.perf_counter()), wait=wait):
+            self.tally.drop("overrun")
+            self.changes.not_taken(route)
 
     def _route(self, index: int, frame: Frame) -> Route | str:
         """Return a frame's stream, or why it has none: metadata of any program must not end a recording."""
@@ -189,8 +168,7 @@ class DenoiseLane:
         self.changes.pause = replace(self.changes.pause, recalibrate=not self._pace.started)
         self._paused = True
         if self._many_streams:
-            with suppress(queue.Full):  # then the first frame after the pause does it
-                self._queue.put_nowait(self.changes.pause)
+            self._backlog.put_change(self.changes.pause)  # else the first frame after the pause does it
 
     def resume(self) -> None:
         """Take frames again."""
@@ -208,13 +186,7 @@ class DenoiseLane:
         if within_s is not None:
             self._finish_s = within_s
         self._deadline_s = time.perf_counter() + self._finish_s
-        while self._thread.is_alive():
-            try:
-                self._queue.put(None, timeout=0.1)
-                break
-            except queue.Full:
-                if time.perf_counter() > self._deadline_s + self._finish_s:
-                    break
+        self._backlog.put_end(self._deadline_s + self._finish_s, self._thread.is_alive)
         patience_s, finished = 2 * self._finish_s + (20 if within_s is None else 0), -1
         # The frames that were held for the noise estimate come back together, which takes as long as they need.
         while self._thread.is_alive() and finished != (finished := self._steps()):
@@ -236,23 +208,22 @@ class DenoiseLane:
                     self._drain(item)
                 else:
                     self._push(*item)
-            self._take(each for each in self._denoiser.flush() if self._saw_its_look_ahead(each))
+            self._take(each for each in self._denoiser.flush() if self._held.saw_its_look_ahead(each))
         except Exception as error:  # noqa: BLE001  whatever it was, the raw recording goes on
             self._fail(error)
 
-    def _next(self) -> _Item | Change | None:
+    def _next(self) -> Waiting | Change | None:
         """Wait for what comes next; of the frames that wait only the newest, where all are hopelessly many.
 
         While none waits, the outputs of frames that are under way are taken.
         """
-        while self._under_way and self._queue.empty():
+        while self._under_way and self._backlog.empty:
             self._take(self._denoiser.collect())
             self._look_at_the_pace()
-        item = self._queue.get()
+        item = self._backlog.next()
         while self._pace.hopeless and isinstance(item, tuple) and item[2].change is None:
-            try:
-                newer = self._queue.get_nowait()
-            except queue.Empty:
+            some, newer = self._backlog.newer()
+            if not some:
                 self._pace.passed_over(time.perf_counter())
                 break
             self.tally.drop(PASSED_OVER)
@@ -265,13 +236,8 @@ class DenoiseLane:
         """Frames that the denoiser was given and has not answered yet."""
         return int(self._denoiser.under_way) if self._ahead else 0
 
-    def _saw_its_look_ahead(self, output: Denoised) -> bool:
-        """Say whether no frame that an output waited for was left at the deadline; `fill_run` computes such outputs."""
-        first = self._left_out.get(output.meta.key)
-        return first is None or output.meta.number + self._look_ahead < first
-
     def _drain(self, change: Change) -> None:
-        for key in self._keys:
+        for key in self._held.keys:
             self._take(self._denoiser.restart(key, recalibrate=change.recalibrate))
 
     def _fail(self, error: Exception) -> None:
@@ -282,36 +248,29 @@ class DenoiseLane:
             if not isinstance(error, (DenoiserFailed, NotFinite)):
                 what = f"{type(error).__name__}: {what}"
             self.problem = f"denoising failed ({what}); the raw recording is not affected"
-        while True:
-            # Frames that wait are counted at the end; emptying the queue lets the memory go.
-            try:
-                self._queue.get_nowait()
-            except queue.Empty:
-                return
+        self._backlog.clear()  # they are counted at the end; the memory goes
 
     def _push(self, index: int, frame: Frame, route: Route, queued_s: float) -> None:
         from denoscope.runtime import FrameMeta
 
         now_s = time.perf_counter()
         if self._deadline_s is not None and now_s > self._deadline_s:
-            self._left_out.setdefault(route.key, route.number)
+            self._held.leave_out(route)
             return
         lag_s = now_s - frame.t_received_s
         waiting, room = self.waiting
-        behind = self._pace.falls_behind(now_s, lag_s, waiting, room, patient=self._patient)
+        behind = self._pace.falls_behind(now_s, lag_s, waiting, room, patient=self._backlog.patient)
         skip = "keep-up" if behind else None
         if route.change is not None:
             self._take(self._denoiser.restart(route.key, recalibrate=route.change.recalibrate))
-        if route.key not in self._keys or (route.change is not None and route.change.recalibrate):
+        if route.key not in self._held.keys or (route.change is not None and route.change.recalibrate):
             # A stream that opens and calibrates holds up the others; that is not falling behind either.
-            self._keys.add(route.key)
+            self._held.keys.add(route.key)
             self._pace.starts_anew()
         lag_in_core_s = self._core_lag_s(frame)
-        self._waiting[index] = Stamp(
-            index, frame.t_received_s, frame.core_unix_s, lag_in_core_s, route.index, frame.tags
+        self._held.add(
+            Stamp(index, frame.t_received_s, frame.core_unix_s, lag_in_core_s, route.index, frame.tags)
         )
-        if len(self._waiting) > _STAMPS:
-            del self._waiting[next(iter(self._waiting))]
         meta = FrameMeta(
             number=route.number,
             t_received_s=frame.t_received_s,
@@ -321,7 +280,7 @@ class DenoiseLane:
         if self._pace.is_steady(frame.t_received_s):
             self.tally.stages["to_queue"].add(queued_s - frame.t_received_s + lag_in_core_s)
             self.tally.stages["queue"].add(now_s - queued_s)
-        self._newest_s, self._skips = frame.t_received_s, skip is not None
+        self._pace.pushed(frame.t_received_s, skips=skip is not None)
         if self._ahead:
             self._take(self._denoiser.begin(frame.pixels, meta, skip=skip))
         else:
@@ -335,7 +294,7 @@ class DenoiseLane:
         """Note whether the denoiser is in step with the camera, after each of its answers, and the answers' times."""
         if self._ahead:
             for took in self._denoiser.times():
-                if self._pace.is_steady(self._newest_s):
+                if self._pace.is_steady():
                     self.tally.stages["hop_to"].add(took.hop_to_s)
                     self.tally.stages["compute"].add(took.compute_s)
                     self.tally.stages["hop_back"].add(took.hop_back_s)
@@ -343,11 +302,10 @@ class DenoiseLane:
         held = self._denoiser.counters.in_flight
         # After the calibration the denoiser works off what it held, until it is in step with the camera
         # or, on a machine that is too slow, the first output is skipped.
-        steady = self._look_ahead * len(self._keys)
-        none_left = self._queue.empty() and not self._under_way
-        in_step = self._pace.started and held <= steady and none_left
-        if in_step or self._skips:
-            self._pace.in_step(self._newest_s)
+        none_left = self._backlog.empty and not self._under_way
+        in_step = self._pace.started and held <= self._held.usual and none_left
+        if in_step or self._pace.skips:
+            self._pace.in_step()
 
     def _allow_for_refinement(self) -> None:
         """Count as starting up what a stream loses when it encodes its first frames anew, not as falling behind."""
@@ -369,8 +327,7 @@ class DenoiseLane:
 
     def _take(self, outputs: Iterable[Denoised]) -> None:
         for output in outputs:
-            index = output.meta.source_index
-            stamp = None if index is None else self._waiting.pop(index, None)
+            stamp = self._held.take(output)
             if stamp is None:
                 raise DenoiserFailed(f"it sent frame {output.meta.number}, which it was not given")
             began_s = time.perf_counter()

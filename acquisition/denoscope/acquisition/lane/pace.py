@@ -21,6 +21,8 @@ class Pace:
     ----------
     hopeless
         True while the denoiser cannot even encode every frame.
+    skips
+        True where the frame that was pushed last skips an output.
     """
 
     def __init__(self, lag_s: float) -> None:
@@ -30,7 +32,9 @@ class Pace:
         self._behind_until_s = 0.0
         self._behind_since: tuple[float, float] | None = None  # when without an output, and the lag then
         self._passed_over_s = float("-inf")
+        self._newest_s = 0.0  # when the frame came that was pushed last
         self.hopeless = False
+        self.skips = False
 
     @property
     def started(self) -> bool:
@@ -45,14 +49,19 @@ class Pace:
         """Count what is lost from here on as starting up: a stream opens, calibrates or encodes frames anew."""
         self._caught_up_s = None
 
-    def is_steady(self, received_s: float) -> bool:
-        """Say whether a frame that came then had to wait for no calibration."""
+    def pushed(self, received_s: float, *, skips: bool) -> None:
+        """Note a frame that is pushed: when it came, and whether it skips an output."""
+        self._newest_s, self.skips = received_s, skips
+
+    def is_steady(self, received_s: float | None = None) -> bool:
+        """Say whether a frame that came then, or the one pushed last, had to wait for no calibration."""
+        received_s = self._newest_s if received_s is None else received_s
         return self._caught_up_s is not None and received_s > self._caught_up_s
 
-    def in_step(self, received_s: float) -> None:
-        """Note that all frames up to the one that came then are denoised or skipped."""
+    def in_step(self) -> None:
+        """Note that all frames up to the one pushed last are denoised or skipped."""
         if self._caught_up_s is None:
-            self._caught_up_s = received_s
+            self._caught_up_s = self._newest_s
 
     def falls_behind(self, now_s: float, lag_s: float, waiting: int, room: int, *, patient: bool) -> bool:
         """Say whether the output that is due is skipped.
