@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.runtime import Bundle
 from support.shell import run_here
 from support.tiny_bundle import tiny_bundle
 
@@ -38,22 +37,6 @@ def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frames = np.random.default_rng(3).poisson(150, (40, 48, 56)).astype(np.uint16)
     tifffile.imwrite(path, frames)
     return path
-
-
-@pytest.fixture
-def exported(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write graphs that exist in place of exporting those of the trained network, which takes ten seconds.
-
-    Give it the bundle, or its name, whose graphs these are; None exports.
-    """
-    if request.param is not None:
-        use_graphs_of(request.param, monkeypatch)
-
-
-def use_graphs_of(bundle: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Bundle.load(bundle)
-    graphs = {f"{name}.onnx": kept.graph_bytes(name) for name in kept.manifest.graphs}
-    monkeypatch.setattr("denoscope.export._bundle.export_graphs", lambda *_: graphs)
 
 
 @pytest.fixture

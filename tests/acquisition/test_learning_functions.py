@@ -33,17 +33,8 @@ FUNCTIONS = (
 )
 
 
-@pytest.mark.parametrize(
-    ("name", "exported"),
-    [
-        *((name, "live-fast" if name == "train_bundle" else None) for name in FUNCTIONS),
-        pytest.param("train_bundle", None, marks=pytest.mark.slow),
-    ],
-    indirect=["exported"],
-)
-def test_the_example_of_a_function_runs(
-    name: str, exported: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_example_of_a_function_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     function = getattr(acquisition, name)
     (example,) = doctest.DocTestFinder(recurse=False).find(

@@ -50,7 +50,7 @@ METHODS = ("umvd", "umvd with a baseline", "umvd with a baseline and a gain", "s
 def some(
     methods: Iterable[str], later: Iterable[str] = ("umvd", "umvd with a baseline", "live")
 ) -> list[Any]:
-    """Return the methods; those whose graphs another has too are slow, because the exporter takes seconds a graph."""
+    """Return the methods; those whose graphs another has too are slow."""
     return [pytest.param(m, marks=pytest.mark.slow) if m in later else m for m in methods]
 
 

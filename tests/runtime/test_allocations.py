@@ -70,6 +70,6 @@ def test_nothing_grows_with_the_movie(bundle: Bundle, traced: None) -> None:
 
         play(0, 200)
         before = play(200, 100)
-        after = play(300, 1000)
+        after = play(300, 300)
     grown = sum(s.size_diff for s in after.compare_to(before, "lineno"))
     assert grown < 1000, after.compare_to(before, "lineno")[:5]
