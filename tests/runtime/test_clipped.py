@@ -13,6 +13,7 @@ from denoscope.runtime import (
     ScannerArtefacts,
     Stream,
     estimate_intensity,
+    measure_saturation,
     measure_scanner,
 )
 from denoscope.runtime.noise.clipped import take_out_clipped
@@ -106,10 +107,13 @@ def test_the_flank_of_a_structure_belongs_to_it() -> None:
     assert np.array_equal(made.ravel()[clipped.at], noisy[0].ravel()[clipped.at])
 
 
-@pytest.mark.parametrize(("counts_of", "found"), [(4095, True), (4000, False), (255, True), (65535, True)])
-def test_only_the_end_of_a_converter_is_a_ceiling(counts_of: int, found: bool) -> None:
+@pytest.mark.parametrize(
+    ("counts_of", "found"),
+    [(4095, True), (4000, True), (255, True), (65535, True), (range(3900, 4060, 10), False)],
+)
+def test_what_has_noise_is_no_ceiling(counts_of: int | range, found: bool) -> None:
     frame = np.random.default_rng(0).poisson(2, (64, 64)).astype(np.uint16)
-    frame[10:14, 10:14] = counts_of
+    frame[10:14, 10:14] = np.reshape(counts_of, (4, 4)) if isinstance(counts_of, range) else counts_of
     assert (
         take_out_clipped(frame, Intensity(offset=2, scale=1.4, noise_slope=0.7, noise_floor=0.1))[1]
         is not None
@@ -152,3 +156,78 @@ def test_saturated_pixels_move_with_the_lines_that_are_corrected() -> None:
     made, _ = _denoised(noisy, scanner=ScannerArtefacts(line_offset=2.0), fix_line_offset=True)
     rows, columns = np.nonzero(made[4] == 65535)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (40, 49, 50, 59)
+
+
+def _shifted(movie: np.ndarray, pixels: float, order: int) -> np.ndarray:
+    """Return frames resampled by a part of a pixel down and across, by a line or a cubic (Catmull-Rom)."""
+    x = pixels
+    weights = {
+        1: (0.0, 1 - x, x, 0.0),
+        3: (
+            0.5 * (-x + 2 * x**2 - x**3),
+            0.5 * (2 - 5 * x**2 + 3 * x**3),
+            0.5 * (x + 4 * x**2 - 3 * x**3),
+            0.5 * (-(x**2) + x**3),
+        ),
+    }[order]
+    for axis in (1, 2):
+        movie = sum(w * np.roll(movie, 1 - i, axis) for i, w in enumerate(weights))
+    return movie
+
+
+_CEILINGS = {
+    "12 bits times 16": lambda m: (np.minimum(m // 16, 4095) * 16).astype(np.uint16),
+    "less an offset": lambda m: np.minimum(m, 16383).astype(np.int16) - np.int16(77),
+    "14 bits": lambda m: np.minimum(m, 16383).astype(np.uint16),
+    "floats from 0 to 1": lambda m: (np.minimum(m, 20000) / 20000).astype(np.float32),
+    "8 bits": lambda m: (np.minimum(m, 25500) // 100).astype(np.uint8),
+    "resampled by lines": lambda m: _shifted(np.minimum(m, 12000.0), 0.4, 1).astype(np.float32),
+    "resampled by cubics": lambda m: _shifted(np.minimum(m, 12000.0), 0.4, 3).astype(np.float32),
+    "resampled to counts": lambda m: counts(_shifted(np.minimum(m, 12000.0), 0.4, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", list(_CEILINGS))
+def test_a_ceiling_may_be_any_count(kind: str) -> None:
+    clean, _ = active_cells(8)
+    clean = clean + np.where(_distance() < 6, 1e6, 0)
+    random = np.random.default_rng(5)
+    scale = 4 if kind == "8 bits" else 1
+    noisy = random.poisson((clean - 100) / 20) * 20.0 + 100 + random.normal(0, 3, clean.shape)
+    noisy = _CEILINGS[kind](np.clip(np.rint(noisy * scale), 0, None).astype(np.int64))
+    noise = estimate_intensity(noisy)
+    filled, clipped = take_out_clipped(noisy[4], noise)
+    assert clipped is not None
+    inside = _distance() < 4
+    assert np.isin(np.flatnonzero(inside), clipped.at).all()
+    assert len(clipped.at) < 4 * np.count_nonzero(_distance() < 6)
+    around = noisy[4][(_distance() > 12) & (_distance() < 30)].astype(float)
+    near = filled[_distance() < 11].astype(float)
+    assert near.max() < around.max() + 4 * around.std()
+    assert near.min() > around.min() - 4 * around.std()
+
+
+def test_bright_cells_and_beads_that_do_not_saturate_stay() -> None:
+    random = np.random.default_rng(3)
+    beads = sum(
+        amplitude * np.exp(-np.square(_distance(x=x, y=y)) / 8)
+        for amplitude, x, y in zip(random.uniform(400, 900, 12), *random.uniform(8, 88, (2, 12)), strict=True)
+    )
+    plate = np.where(_distance() < 8, 600, 0)  # even, but for its noise
+    for structure in (beads, plate):
+        noisy = counts(random.poisson(3 + np.broadcast_to(structure, (6, 96, 112))) * 20 + 100)
+        noise = estimate_intensity(noisy)
+        assert noisy.max() > noise.offset + 40 * noise.scale
+        assert not any(take_out_clipped(frame, noise)[1] for frame in noisy)
+        assert measure_saturation(noisy).share == 0
+
+
+def test_stuck_pixels_do_not_count_as_saturation() -> None:
+    _, noisy = _movie(0.0, 12)
+    noisy[:, 10::7, 9::9] = 65535
+    found = measure_saturation(noisy)
+    assert found.share == 0
+    assert found.warning() is None
+    _, noisy = _movie(np.where(_distance() < 6, 1e6, 0), 12)
+    assert measure_saturation(noisy).share == pytest.approx((_distance() < 6).mean(), rel=0.01)
+    assert measure_saturation((noisy // 4).astype(np.int16) - np.int16(9)).share > 0.005

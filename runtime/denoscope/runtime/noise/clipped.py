@@ -17,7 +17,7 @@ import numpy.typing as npt
 from denoscope.runtime.movies.holes import fill_sources
 
 from .noise import Intensity
-from .saturation import is_full, piles_up
+from .saturation import ends_at
 
 __all__ = ["Clipped", "all_without_clipped", "take_out_clipped"]
 
@@ -29,6 +29,11 @@ _STEP = 40.0  # standard deviations of the noise beside it by which a structure 
 _DARK = 0.1  # share of the saturated counts that what lies beside it may have at most
 _BRIGHT = 10.0  # standard deviations from which a pixel beside it belongs to it
 _FLANK = 5  # pixels that an edge may be wide
+_FEWEST = 16  # pixels of a plateau
+_EVEN = 0.1  # standard deviations of the noise that the counts of a plateau differ by
+_SPREAD = 3.0  # the same for those of an even structure
+_BEYOND = 0.3  # of these, more than noise makes so even: a plateau
+_LOOKED_AT = 4096  # pixels
 _MOST = 0.9  # share of a frame; what is left of others says nothing
 
 
@@ -74,10 +79,18 @@ def take_out_clipped(frame: Frame, intensity: Intensity) -> tuple[Frame, Clipped
     """
     top = frame.max()
     ceiling = float(top)
-    if not is_full(ceiling, frame.dtype) or ceiling <= intensity.offset + _STEP * intensity.scale:
+    if ceiling <= intensity.offset + _STEP * intensity.scale:
         return frame, None
     full = frame == top
-    if np.count_nonzero(full) > _MOST * full.size or not piles_up(frame, full, ceiling):
+    if np.count_nonzero(full) > _MOST * full.size:
+        return frame, None
+    if not ends_at(frame, full, ceiling):
+        full = np.zeros_like(full)
+    level = _plateau(frame, full, intensity)
+    if level is not None:
+        full = frame >= level
+        ceiling = level
+    elif not full.any():
         return frame, None
     wide = _with_flanks(frame, full, intensity)
     if wide.all():
@@ -107,9 +120,35 @@ def all_without_clipped(frames: Frame, intensity: Intensity) -> Frame:
     return np.stack(filled)
 
 
+def _plateau(frame: Frame, full: Mask, intensity: Intensity) -> float | None:
+    """Return the count from which on pixels lie on a plateau that is more even than noise allows; None without one.
+
+    Resampling, as by motion correction, spreads a ceiling over some counts and may overshoot it.
+    """
+    counts = frame[(frame > intensity.offset + _STEP * intensity.scale) & ~full].astype(np.float64)
+    counts = counts[np.isfinite(counts)]
+    if counts.size < _FEWEST:
+        return None
+    ordered = np.sort(counts[:: max(1, counts.size // _LOOKED_AT)])
+    noise = float(_noise_of(ordered[-1:], intensity)[0])
+    width = max(_EVEN * noise, 2.0 if frame.dtype.kind in "iu" else 0.0)
+    ends = np.searchsorted(ordered, ordered + width, side="right")
+    best = int(np.argmax(ends - np.arange(len(ends))))
+    level, even = ordered[best], int(ends[best]) - best
+    near = int(np.count_nonzero(np.abs(ordered - level) < _SPREAD * noise))
+    by_noise = 0.4 * width / noise * near
+    if (
+        even < max(_FEWEST, by_noise + max(_BEYOND * near, 2 * near**0.5))
+        or len(ordered) - ends[best] > even / 2
+    ):
+        return None
+    return float(level)
+
+
 def _with_flanks(frame: Frame, full: Mask, intensity: Intensity) -> Mask:
     """Return the saturated pixels and the bright ones beside them, which an edge that is not quite sharp makes."""
-    bright = frame > intensity.offset + _BRIGHT * intensity.scale
+    far = _BRIGHT * intensity.scale  # resampling leaves pixels far too dark beside an edge, too
+    bright = (frame > intensity.offset + far) | (frame < intensity.offset - far)
     wide = full
     for _ in range(_FLANK):
         wide = _grown(wide) & bright

@@ -23,7 +23,7 @@ from denoscope.runtime.movies.holes import check_magnitude, measurable, measured
 
 from .correlation import FEWEST_FRAMES, LEAST_EDGE, measure_noise_correlation
 from .few_photons import FewPhotons
-from .saturation import is_full
+from .saturation import ends_at, is_full
 
 __all__ = ["Intensity", "estimate_intensity"]
 
@@ -202,7 +202,8 @@ def _moments(movie: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray, np
         squares += np.square(previous, out=previous)
         previous = current
     largest = float(largest)
-    usable = highest < (largest if is_full(largest, movie.dtype) else np.inf)
+    full = highest == largest
+    usable = ~full if is_full(largest, movie.dtype) or ends_at(highest, full, largest) else np.ones_like(full)
     if length == 1:
         return _moments_of_one(previous, usable, largest)
     return total / length, squares / (2 * (length - 1)), usable, largest
