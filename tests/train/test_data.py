@@ -24,7 +24,7 @@ from denoscope.train.data import movie as data_module
 from denoscope.train.data.clips import ClipPool
 from denoscope.train.data.past import Past
 from denoscope.train.networks.live.batch import Batch, draw_batch
-from support.field_inputs import lines_shifted
+from support.field_inputs import active_cells, counts, lines_shifted
 
 STAMPED = np.arange(60, dtype=np.uint16)[:, None, None] * 10 + np.zeros((60, 32, 32), np.uint16)
 PLAIN = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=0.1)
@@ -317,3 +317,18 @@ def test_a_movie_that_is_trained_on_is_read_and_not_mapped(tmp_path: Path) -> No
     read = movie_from_file(path).frames
     assert not isinstance(read, np.memmap)  # it would end this process where the file is cut short
     np.testing.assert_array_equal(np.asarray(read), frames)
+
+
+def test_saturated_pixels_are_filled_and_do_not_count(tmp_path: Path) -> None:
+    frames = active_cells(24, 48, 64)[1]
+    frames[:, 20:26, 30:36] = 1e6
+    tifffile.imwrite(tmp_path / "m.tif", counts(frames))
+    movie = movie_from_file(tmp_path / "m.tif")
+    assert movie.lost is not None
+    assert np.asarray(movie.frames).max() < 5000
+    assert 0.5 < movie.intensity.gain / 20 < 2
+    batch = draw_batch([movie], np.ones(1), SETTINGS, size=30, crop=32, rng=np.random.default_rng(1))
+    left_out = (batch.counted == 0).sum(axis=(1, 2, 3))
+    assert 36 <= left_out.max() < 60  # with bright pixels beside it
+    assert movie.part(2, 9).lost == movie.lost[2:9]
+    assert batch.window.max() < 100

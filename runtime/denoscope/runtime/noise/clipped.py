@@ -16,15 +16,16 @@ import numpy.typing as npt
 
 from denoscope.runtime.movies.holes import fill_sources
 
-from .noise import Intensity
-from .saturation import ends_at
+from .noise import Intensity, estimate_intensity
+from .saturation import ends_at, saturated_part
 
-__all__ = ["Clipped", "all_without_clipped", "take_out_clipped"]
+__all__ = ["Clipped", "all_without_clipped", "filled_estimate", "saturated_pixels", "take_out_clipped"]
 
 Frame = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
+_FAR = 40.0  # median steps of a pixel from frame to frame
 _STEP = 40.0  # standard deviations of the noise beside it by which a structure stands out
 _DARK = 0.1  # share of the saturated counts that what lies beside it may have at most
 _BRIGHT = 10.0  # standard deviations from which a pixel beside it belongs to it
@@ -77,21 +78,10 @@ def take_out_clipped(frame: Frame, intensity: Intensity) -> tuple[Frame, Clipped
 
     A frame without saturated structures that stand out is returned itself, with None.
     """
-    top = frame.max()
-    ceiling = float(top)
-    if ceiling <= intensity.offset + _STEP * intensity.scale:
+    found = _at_the_ceiling(frame, intensity)
+    if found is None:
         return frame, None
-    full = frame == top
-    if np.count_nonzero(full) > _MOST * full.size:
-        return frame, None
-    if not ends_at(frame, full, ceiling):
-        full = np.zeros_like(full)
-    level = _plateau(frame, full, intensity)
-    if level is not None:
-        full = frame >= level
-        ceiling = level
-    elif not full.any():
-        return frame, None
+    full, ceiling = found
     wide = _with_flanks(frame, full, intensity)
     if wide.all():
         return frame, None
@@ -112,12 +102,66 @@ def take_out_clipped(frame: Frame, intensity: Intensity) -> tuple[Frame, Clipped
     return out, Clipped(at, measured, _noise_of(measured, intensity))
 
 
+def saturated_pixels(frame: Frame, intensity: Intensity) -> Mask | None:
+    """Return which pixels of a frame (H, W) say nothing of the light: saturated, or taken out beside such; or None."""
+    top = frame.max()
+    full = frame == top
+    lost = full if ends_at(frame, full, float(top)) else np.zeros_like(full)
+    found = _at_the_ceiling(frame, intensity)
+    if found is not None:
+        lost = lost | found[0]
+        clipped = take_out_clipped(frame, intensity)[1]
+        if clipped is not None:
+            lost.ravel()[clipped.at] = True
+    return lost if lost.any() else None
+
+
+def filled_estimate(frames: Frame) -> tuple[Frame, Intensity | None]:
+    """Return frames (T, H, W) whose saturated structures are filled, and their noise where it had to be estimated.
+
+    The array itself comes back where there are none.
+    """
+    saturates = saturated_part(frames) is not None
+    if not (saturates or _stands_out(frames)):
+        return frames, None
+    estimated = estimate_intensity(frames)
+    filled = all_without_clipped(frames, estimated)
+    # Pixels at one ceiling are left out of an estimate; those that were resampled are not.
+    return filled, estimated if filled is frames or saturates else None
+
+
+def _stands_out(frames: Frame) -> bool:
+    """Say whether some pixels of frames (T, H, W) are far brighter than most, by the noise of these."""
+    if len(frames) < 2:
+        return False
+    some = frames[:2, ::4].astype(np.float32)
+    noise = float(np.median(np.abs(some[1] - some[0])))
+    return float(frames.max()) > float(np.median(some)) + _FAR * max(noise, 1e-12)
+
+
 def all_without_clipped(frames: Frame, intensity: Intensity) -> Frame:
     """Return frames (T, H, W) whose saturated structures are filled; the array itself where there are none."""
     filled = [take_out_clipped(frame, intensity)[0] for frame in frames]
     if all(np.shares_memory(one, frame) for one, frame in zip(filled, frames, strict=True)):
         return frames
     return np.stack(filled)
+
+
+def _at_the_ceiling(frame: Frame, intensity: Intensity) -> tuple[Mask, float] | None:
+    """Return which pixels are at a ceiling far above the noise, and its counts; None where none are."""
+    top = frame.max()
+    ceiling = float(top)
+    if ceiling <= intensity.offset + _STEP * intensity.scale:
+        return None
+    full = frame == top
+    if np.count_nonzero(full) > _MOST * full.size:
+        return None
+    if not ends_at(frame, full, ceiling):
+        full = np.zeros_like(full)
+    level = _plateau(frame, full, intensity)
+    if level is not None:
+        return frame >= level, level
+    return (full, ceiling) if full.any() else None
 
 
 def _plateau(frame: Frame, full: Mask, intensity: Intensity) -> float | None:

@@ -99,7 +99,8 @@ def ends_at(frame: npt.NDArray[Any], full: npt.NDArray[np.bool_], ceiling: float
         return piles_up(frame, full, ceiling)
     if ceiling < (_LEAST_ODD if frame.dtype.kind in "iu" else np.finfo(np.float32).tiny):
         return False
-    return _ODD <= np.count_nonzero(full) <= _MOST * full.size and piles_up(frame, full, ceiling)
+    several = _ODD <= np.count_nonzero(full) <= _MOST * full.size
+    return bool(several) and piles_up(frame, full, ceiling)
 
 
 def saturated_part(frames: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:

@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from denoscope.runtime.artefacts.light import lit_as_one
 from denoscope.runtime.artefacts.scanner import Scanner, ScannerArtefacts, measure_scanner
-from denoscope.runtime.noise.clipped import all_without_clipped
+from denoscope.runtime.noise.clipped import filled_estimate
 from denoscope.runtime.noise.noise import Intensity, estimate_intensity
-from denoscope.runtime.noise.saturation import saturated_part
 from denoscope.runtime.types import StageClock
 
 from .settings import StreamSettings
@@ -21,17 +20,7 @@ __all__ = ["Learned"]
 
 Frame = npt.NDArray[Any]
 
-_FAR = 40.0  # median steps of a pixel from frame to frame
 _BRIGHTER = 10.0  # standard deviations above the median of the frames that the noise was estimated from
-
-
-def _stands_out(frames: Frame) -> bool:
-    """Say whether some pixels of frames (T, H, W) are far brighter than most, by the noise of these."""
-    if len(frames) < 2:
-        return False
-    some = frames[:2, ::4].astype(np.float32)
-    noise = float(np.median(np.abs(some[1] - some[0])))
-    return float(frames.max()) > float(np.median(some)) + _FAR * max(noise, 1e-12)
 
 
 class Learned:
@@ -119,15 +108,7 @@ class Learned:
         if not scanner.idle:
             frames = np.stack([scanner.take_off(frame) for frame in frames])
         self.refinements += self.intensity is not None
-        estimated = None
-        saturates = saturated_part(frames) is not None
-        if saturates or _stands_out(frames):
-            estimated = estimate_intensity(frames)
-            filled = all_without_clipped(frames, estimated)
-            # Pixels at one ceiling are left out of an estimate; those that were resampled are not.
-            if filled is not frames and not saturates:
-                estimated = None
-            frames = filled
+        frames, estimated = filled_estimate(frames)
         as_one = lit_as_one(frames) if self._light else frames
         if estimated is None or as_one is not frames:
             estimated = estimate_intensity(as_one)

@@ -29,6 +29,7 @@ from denoscope.runtime import (
     without_holes,
 )
 from denoscope.runtime.motion.field import between
+from denoscope.runtime.noise.clipped import filled_estimate, saturated_pixels, take_out_clipped
 from denoscope.train.simulator.simulate import random_settings, simulate
 
 from .clips import Clip, ClipPool
@@ -42,6 +43,9 @@ LONGEST_PAST = 400  # frames that a window of a movie on disk remembers at most
 _MINIMUM_FRAMES = 10
 _MINIMUM_EDGE = 32  # pixels
 _IN_MEMORY_BYTES = 256 * 2**20  # files are read whole up to this size
+
+
+Lost = tuple[npt.NDArray[np.intp], ...]
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,9 @@ class TrainingMovie:
         (`denoscope.runtime.motion.field`); None for a movie that was not.
     note
         What the user should know of how the file was read; empty if nothing.
+    lost
+        Indices into each flat frame of the pixels that saturate: what `frames` holds there was filled as `Stream` fills
+        it, and is no measurement. None where none does.
     first
         Number of the first frame that windows are drawn around; those before it are only their past.
     """
@@ -74,6 +81,7 @@ class TrainingMovie:
     first: int = 0
     fields: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     note: str = ""
+    lost: Lost | None = field(default=None, repr=False)
     _pools: dict[tuple[int, int, int, int], ClipPool] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -113,11 +121,24 @@ class TrainingMovie:
         """Return the frames `start` to `stop` (exclusive) with the same intensity transform."""
         clean = None if self.clean is None else self.clean[start:stop]
         fields = None if self.fields is None else self.fields[start:stop]
-        return TrainingMovie(self.name, self.frames[start:stop], clean, self.intensity, fields=fields)
+        lost = None if self.lost is None else self.lost[start:stop]
+        return TrainingMovie(
+            self.name, self.frames[start:stop], clean, self.intensity, fields=fields, lost=lost
+        )
 
     def ending(self, first: int) -> TrainingMovie:
         """Return the frames from `first` on, with those before them as their past."""
-        return TrainingMovie(self.name, self.frames, self.clean, self.intensity, first, self.fields)
+        return TrainingMovie(
+            self.name, self.frames, self.clean, self.intensity, first, self.fields, lost=self.lost
+        )
+
+    def measured(self, frame: int, area: tuple[slice, slice]) -> npt.NDArray[np.float32]:
+        """Return 1 where the pixels of an area of a frame were measured, 0 where they saturate."""
+        shape = self.frames.shape[1:]
+        known = np.ones(shape, np.float32)
+        if self.lost is not None:
+            known.ravel()[self.lost[frame]] = 0
+        return known[area]
 
     def clip(
         self, *, crop: int, window: int, ahead: int = 0, seed: int, step: int | None, rng: np.random.Generator
@@ -186,10 +207,27 @@ def movie_from_file(
         raise InvalidInput(
             f"{path.name} is {movie.shape[1]} x {movie.shape[2]} pixels; the least is 32 x 32."
         )
-    intensity = estimate_intensity(np.asarray(movie[:_CALIBRATION_FRAMES]))
+    filled, estimated = filled_estimate(np.asarray(movie[:_CALIBRATION_FRAMES]))
+    intensity = estimated or estimate_intensity(filled)
+    movie, lost = _without_saturated(movie, intensity)
     artefacts = measure_scanner(frames_to_measure(movie)).sentences()
     note = "; ".join(filter(None, (note, intensity.warning(), *artefacts)))
-    return TrainingMovie(path.name, movie, None, intensity, note=note)
+    return TrainingMovie(path.name, movie, None, intensity, note=note, lost=lost)
+
+
+def _without_saturated(movie: AnyMovie, intensity: Intensity) -> tuple[AnyMovie, Lost | None]:
+    """Return a movie whose saturated structures are filled as `Stream` does, and which pixels of it are no measurement.
+
+    A movie that is not in memory is returned as it is.
+    """
+    if not in_memory(movie):
+        return movie, None
+    masks = [saturated_pixels(np.asarray(frame), intensity) for frame in movie]
+    if all(mask is None for mask in masks):
+        return movie, None
+    none = np.zeros(0, np.intp)
+    lost = tuple(none if mask is None else np.flatnonzero(mask) for mask in masks)
+    return np.stack([take_out_clipped(np.asarray(frame), intensity)[0] for frame in movie]), lost
 
 
 def simulated_movies(
@@ -256,9 +294,16 @@ def aligned(movie: TrainingMovie, on_frame: Callable[[int], None] = lambda _: No
         part = shown_by_all(shape, displacements)
         if min(side.stop - side.start for side in part) < _MINIMUM_EDGE:
             return movie
+    lost = None
+    if movie.lost is not None:
+        holes = np.zeros(movie.frames.shape, np.uint8)
+        for frame, at in zip(holes, movie.lost, strict=True):
+            frame.ravel()[at] = 1
+        holes = np.asarray(align_movie(holes, displacements, movie.name, part=part))
+        lost = tuple(np.flatnonzero(frame) for frame in holes)
     frames = align_movie(movie.frames, displacements, movie.name, part=part)
     fields = between(motion.fields, shape, part)
-    return TrainingMovie(movie.name, frames, clean, movie.intensity, fields=fields)
+    return TrainingMovie(movie.name, frames, clean, movie.intensity, fields=fields, lost=lost)
 
 
 def in_memory(frames: AnyMovie) -> bool:

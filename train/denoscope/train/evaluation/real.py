@@ -18,6 +18,8 @@ from scipy import ndimage
 from skimage.registration import optical_flow_ilk
 
 from denoscope.runtime import Bundle, Intensity, InvalidInput, counted, estimate_intensity
+from denoscope.runtime.movies.holes import fill_sources
+from denoscope.runtime.noise.clipped import filled_estimate, saturated_pixels
 
 from .cells import (
     Objects,
@@ -238,7 +240,9 @@ def evaluate_movie(
         )
     if track:
         require_tracker()
-    intensity = estimate_intensity(noisy[:_CALIBRATION])
+    filled, estimated = filled_estimate(noisy[:_CALIBRATION])
+    intensity = estimated or estimate_intensity(filled)
+    lost = [saturated_pixels(frame, intensity) for frame in noisy]
     raw = np.asarray(noisy, np.float32)
     recent = ndimage.uniform_filter1d(raw, min(_RUNNING, len(raw)), axis=0)
     regions = find_objects(recent.max(axis=0), radius_px).labels
@@ -262,9 +266,26 @@ def evaluate_movie(
         mean, std = denoise_offline(bundle, noisy, backend=backend, on_frame=on_frame)
         seconds = (time.perf_counter() - started) / len(noisy)
         denoised = np.asarray(mean, np.float32)
-        residual = analyse_residual(raw, denoised, intensity, stride=bundle.manifest.stride, std=std)
+        residual = analyse_residual(
+            _beside(raw, lost),
+            _beside(denoised, lost),
+            intensity,
+            stride=bundle.manifest.stride,
+            std=None if std is None else _beside(std, lost),
+        )
         methods.append(measured(label, denoised, residual=residual, frame_s=seconds))
     return MovieResult(name, intensity, regions, radius_px, methods)
+
+
+def _beside(movie: FloatArray, lost: Sequence[npt.NDArray[np.bool_] | None]) -> FloatArray:
+    """Return a movie whose pixels that saturate are taken from beside: these have no noise."""
+    if all(mask is None for mask in lost):
+        return movie
+    out = movie.copy()
+    for frame, mask in zip(out, lost, strict=True):
+        if mask is not None and not mask.all():
+            frame[mask] = frame.ravel()[fill_sources(mask)]
+    return out
 
 
 def score_traces(noisy: FloatArray, movie: FloatArray, regions: npt.NDArray[np.int32]) -> TraceScore | None:

@@ -10,12 +10,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime import Bundle, FrameMeta, InvalidInput, Stream, calibrate_stream, counted
+from denoscope.runtime import (
+    Bundle,
+    FrameMeta,
+    InvalidInput,
+    Stream,
+    calibrate_stream,
+    counted,
+    estimate_intensity,
+)
+from denoscope.runtime.noise.clipped import filled_estimate, saturated_pixels
 
 from .cells import find_objects, match_objects
 from .metrics import Reliability, Score, best_gaussian, best_temporal_average, reliability, score
 from .records import FoundRecord, PairRecord, ReliabilityRecord, ScoreRecord
 from .verdicts import margin_verdict
+
+_CALIBRATION = 32  # frames for the noise model
 
 __all__ = [
     "Found",
@@ -231,6 +242,7 @@ def evaluate_pair(
             "give two movies of one shape."
         )
     shown = np.asarray(clean, np.float32)
+    known = _measured(noisy, known)
     truth = shown if known is None else np.where(known, shown, np.float32(np.nan))
     measured = measure_filters(truth, noisy)
     reliabilities: dict[str, Reliability] = {}
@@ -252,6 +264,20 @@ def evaluate_pair(
         reliability=reliabilities,
         found=_found(shown, estimates, radius_px),
     )
+
+
+def _measured(noisy: npt.NDArray[Any], known: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+    """Return which pixels were measured, and do not saturate: there the ceiling is shown; None for all."""
+    filled, estimated = filled_estimate(noisy[:_CALIBRATION])
+    intensity = estimated or estimate_intensity(filled)
+    measured: npt.NDArray[np.bool_] | None = None
+    for t, frame in enumerate(noisy):
+        lost = saturated_pixels(frame, intensity)
+        if lost is not None:
+            if measured is None:
+                measured = np.ones(noisy.shape, np.bool_) if known is None else known.copy()
+            measured[t] &= ~lost
+    return known if measured is None else measured
 
 
 def measure_filters(truth: FloatArray, noisy: npt.NDArray[Any]) -> list[tuple[Row, FloatArray]]:

@@ -43,6 +43,8 @@ class Batch:
         (B, 1, h, w) truth; meaningless where `supervised` is 0.
     supervised
         (B,): 1 where the truth is known.
+    counted
+        (B, 1, h, w): 0 where the centre saturates and neither truth nor measurement is known, else 1.
     """
 
     window: npt.NDArray[np.float32]
@@ -54,6 +56,7 @@ class Batch:
     followed: npt.NDArray[np.float32]
     clean: npt.NDArray[np.float32]
     supervised: npt.NDArray[np.float32]
+    counted: npt.NDArray[np.float32]
 
 
 def draw_batch(
@@ -97,6 +100,7 @@ def draw_batch(
     followed = np.zeros(size, np.float32)
     clean = np.zeros((size, 1, crop, crop), np.float32)
     supervised = np.zeros(size, np.float32)
+    counted = np.ones((size, 1, crop, crop), np.float32)
     for b, choice in enumerate(rng.choice(len(movies), size=size, p=shares)):
         movie = movies[choice]
         unit = movie.intensity
@@ -139,9 +143,11 @@ def draw_batch(
             truth = movie.clean[centre, top + y : top + y + crop, left + x : left + x + crop]
             clean[b, 0] = (truth - unit.offset) / unit.scale
             supervised[b] = 1
-        for array in (window, memory, clean):
+        if movie.lost is not None:
+            counted[b, 0] = movie.measured(centre, area)
+        for array in (window, memory, clean, counted):
             array[b] = array[b, :, ::flip_y, ::flip_x]
-    return Batch(window, valid, memory, weight, noise, sampled, followed, clean, supervised)
+    return Batch(window, valid, memory, weight, noise, sampled, followed, clean, supervised, counted)
 
 
 def _remembered_frames(

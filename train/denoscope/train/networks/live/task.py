@@ -110,8 +110,9 @@ def self_supervised_score(
     """
     shares = np.full(len(movies), 1 / len(movies)) if shares is None else shares
 
-    def surprise(p: Prediction, measured: Tensor, _: Tensor) -> Tensor:
-        windows = _per_window(_negative_log_likelihood(measured - p.blind_mean, p, p.noise_variance))
+    def surprise(p: Prediction, measured: Tensor, _: Tensor, counted: Tensor) -> Tensor:
+        likelihood = _negative_log_likelihood(measured - p.blind_mean, p, p.noise_variance)
+        windows = _per_window(likelihood, counted)
         return (windows.clamp_max(_ODD) + torch.log1p((windows - _ODD).clamp_min(0))).mean()
 
     return _mean_over_windows(model, movies, shares, surprise, seed=seed, crop=crop)
@@ -120,8 +121,8 @@ def self_supervised_score(
 def _posterior_score(model: LiveNet, movies: Sequence[TrainingMovie], *, seed: int, crop: int) -> float:
     """Mean over windows of half the logarithm of the posterior's squared error in units of the noise."""
 
-    def error(p: Prediction, _: Tensor, clean: Tensor) -> Tensor:
-        return 0.5 * torch.log(_per_window(((clean - p.mean) / p.sigma).square()) + _TINY).mean()
+    def error(p: Prediction, _: Tensor, clean: Tensor, counted: Tensor) -> Tensor:
+        return 0.5 * torch.log(_per_window(((clean - p.mean) / p.sigma).square(), counted) + _TINY).mean()
 
     shares = np.full(len(movies), 1 / len(movies))
     return _mean_over_windows(model, movies, shares, error, seed=seed, crop=crop)
@@ -131,7 +132,7 @@ def _mean_over_windows(
     model: LiveNet,
     movies: Sequence[TrainingMovie],
     shares: npt.NDArray[np.float64],
-    value: Callable[[Prediction, Tensor, Tensor], Tensor],
+    value: Callable[[Prediction, Tensor, Tensor, Tensor], Tensor],
     *,
     seed: int,
     crop: int,
@@ -143,12 +144,12 @@ def _mean_over_windows(
         for index in range(_VALIDATION_BATCHES):
             rng = np.random.default_rng((seed, 2, index))
             batch = draw_batch(movies, shares, model.settings, size=_VALIDATION_WINDOWS, crop=crop, rng=rng)
-            window, valid, memory, weight, noise, places, followed, clean, _ = (
+            window, valid, memory, weight, noise, places, followed, clean, _, counted = (
                 t.to(device_of(model)) for t in _tensors(batch)
             )
             p = _predict(model, window, valid, memory, weight, noise, places, followed)
             measured = window[:, model.settings.window // 2].unsqueeze(1)
-            total += float(value(p, measured, clean))
+            total += float(value(p, measured, clean, counted))
     return total / _VALIDATION_BATCHES
 
 
@@ -163,8 +164,9 @@ def loss_of_batch(
     followed: Tensor,
     clean: Tensor,
     supervised: Tensor,
+    counted: Tensor,
 ) -> Tensor:
-    """Loss of one batch.
+    """Loss of one batch, over the pixels that count.
 
     With truth: logarithm of each window's mean squared error, so every window counts in decibels
     whatever its photon count, for the blind and for the posterior mean. Without truth: the same
@@ -177,15 +179,17 @@ def loss_of_batch(
     measured = window[:, centre : centre + 1]
     known = supervised.view(-1, 1, 1, 1)
     target = known * clean + (1 - known) * measured
-    blind = _per_window((target - p.blind_mean).square() / p.sigma)
-    posterior = _per_window((target - p.mean).square() / p.sigma)
+    blind = _per_window((target - p.blind_mean).square() / p.sigma, counted)
+    posterior = _per_window((target - p.mean).square() / p.sigma, counted)
     mean_loss = supervised * (torch.log(blind + 1e-5) + torch.log(posterior + 1e-5))
     mean_loss = mean_loss + (1 - supervised) * 10.0 * torch.log(blind + 1e-5)
     extra = (1 - known) * p.noise_variance.detach() + known * 1e-4 * p.sigma.square()
     likelihood = _negative_log_likelihood((target - p.blind_mean).detach(), p, extra)
-    loss = mean_loss + 0.2 * _per_window(likelihood)
+    loss = mean_loss + 0.2 * _per_window(likelihood, counted)
     if model.settings.calibrated:
-        loss = loss + known.flatten() * 0.2 * _per_window(interval_loss(target - p.mean.detach(), p.variance))
+        loss = loss + known.flatten() * 0.2 * _per_window(
+            interval_loss(target - p.mean.detach(), p.variance), counted
+        )
     return loss.mean()
 
 
@@ -265,5 +269,6 @@ def interval_loss(error: Tensor, variance: Tensor) -> Tensor:
     )
 
 
-def _per_window(x: Tensor) -> Tensor:
-    return x.mean(dim=(1, 2, 3))
+def _per_window(x: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean over the pixels of each window that count."""
+    return (x * counted).mean(dim=(1, 2, 3)) / counted.mean(dim=(1, 2, 3)).clamp_min(_TINY)
