@@ -130,6 +130,11 @@ def load_network(bundle: Bundle) -> AnyNetwork:
 def load_bundle_flow(bundle: Bundle) -> FlowNet:
     """Return the flow network that a bundle's `motion` was exported from.
 
+    Parameters
+    ----------
+    bundle
+        A bundle of a guided `live` network or of STS-UVD.
+
     Raises
     ------
     InvalidInput

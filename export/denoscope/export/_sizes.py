@@ -16,7 +16,7 @@ _TYPICAL = 512
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read `512x640` as (height, width) in pixels."""
+    """Return height and width in pixels, from `text` like ``512x640``."""
     match = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", text)
     if match is None:
         raise InvalidInput(f"`size` {text} is no frame size: write HEIGHTxWIDTH, for example 512x640.")
@@ -26,7 +26,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_range(text: str) -> tuple[int, int]:
-    """Read `64..2048` as the shortest and the longest side of a frame in pixels."""
+    """Return the shortest and the longest side of a frame in pixels, from `text` like ``64..2048``."""
     match = re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", text)
     if match is None:
         raise InvalidInput(f"`dynamic` {text} is no range: write SMALLEST..LARGEST, for example 64..2048.")

@@ -52,7 +52,7 @@ _NUMBER = re.compile(r"(?:sm_?)?(\d+)\.(\d)|sm_?(\d{1,2})(\d)")
 
 @dataclass(frozen=True, order=True)
 class Target:
-    """Target of an engine: every GPU of one compute capability."""
+    """Target of an engine: every GPU of the compute capability ``major.minor``."""
 
     major: int
     minor: int
@@ -67,7 +67,12 @@ class Target:
 
 
 def parse_targets(text: str) -> tuple[Target, ...]:
-    """Read a list such as `rtx3060,RTX 4090,sm120,8.6` as targets, each once, in the order given.
+    """Return the targets of a list such as `rtx3060,RTX 4090,sm120,8.6`, each once, in the order given.
+
+    Parameters
+    ----------
+    text
+        Names of GPUs or compute capabilities with commas between them.
 
     Raises
     ------

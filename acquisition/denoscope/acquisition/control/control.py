@@ -256,12 +256,44 @@ def pause(run: Path | str) -> RequestAnswer:
 
 
 def resume(run: Path | str) -> RequestAnswer:
-    """Denoise again in a session that was paused; parameters, result and errors as of `pause`."""
+    """Denoise again in a session that was paused.
+
+    Parameters
+    ----------
+    run
+        Run folder of the session.
+
+    Returns
+    -------
+    RequestAnswer
+        State of the session afterwards, and whether the request changed anything.
+
+    Raises
+    ------
+    DenoscopeError
+        As of `pause`.
+    """
     return ask(Path(run), Action.RESUME)
 
 
 def stop(run: Path | str) -> RequestAnswer:
-    """End a session: what is buffered is still written and denoised; otherwise as `pause`."""
+    """End a session; what is buffered is still written and denoised.
+
+    Parameters
+    ----------
+    run
+        Run folder of the session.
+
+    Returns
+    -------
+    RequestAnswer
+        State of the session afterwards, and whether the request changed anything.
+
+    Raises
+    ------
+    DenoscopeError
+        As of `pause`.
+    """
     return ask(Path(run), Action.STOP)
 
 

@@ -20,7 +20,14 @@ Convert = Callable[[Any], Any]  # of arrays (H, W); numpy is not imported for th
 
 
 def load_camera(gain: Path | None, offset: Path | None, roi: str | None) -> CameraCalibration | None:
-    """Return the calibration that the options name, None without any.
+    """Return the calibration of a camera, None where no map is given.
+
+    Parameters
+    ----------
+    gain, offset
+        Maps of the gain (counts per photo-electron) and of the offset (counts): ``.mat``, ``.tif``, ``.npy``, ``.npz``.
+    roi
+        Region ``"x,y,width,height"`` of the maps, in pixels, that the frames show; None for all of them.
 
     Raises
     ------

@@ -169,7 +169,17 @@ class BuiltEngine(EngineManifest):
 
 
 class BuiltEngines(_Result):
-    """Outcome of `build_engines`: the folder, and one entry an engine in the order they were built."""
+    """Outcome of `build_engines`.
+
+    Attributes
+    ----------
+    folder
+        Folder of engines.
+    engines
+        One entry an engine, in the order in which they were built.
+    interrupted
+        Whether it was ended before all were there.
+    """
 
     schema_version: Literal[1] = 1
     folder: Path
@@ -186,7 +196,7 @@ class EngineCheck(_Result):
 
 
 class EngineChecks(_Result):
-    """Outcome of `check_engines`."""
+    """Outcome of `check_engines`: the folder, and each of its engines."""
 
     schema_version: Literal[1] = 1
     folder: Path
@@ -206,7 +216,7 @@ class DeletedEngine(_Result):
 
 
 class DeletedEngines(_Result):
-    """Outcome of `prune_engines`."""
+    """Outcome of `prune_engines`: the folder, and the engines that were deleted."""
 
     schema_version: Literal[1] = 1
     folder: Path

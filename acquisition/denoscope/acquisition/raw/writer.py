@@ -405,14 +405,16 @@ class RawRecording:
 
     Attributes
     ----------
-    header
-        The sidecar's first line.
+    path, header
+        ``raw.tif``, and the sidecar's first line.
     records
         One mapping per frame, in order; ``len(records)`` frames can be read with their stamps.
     pages
         Complete pages in ``raw.tif``; at most one more than records after a kill.
     notes
         What was reconciled, in sentences; empty after a clean end.
+    lines
+        Complete lines of the sidecar after the first.
     """
 
     path: Path

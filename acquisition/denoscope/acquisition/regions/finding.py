@@ -71,6 +71,13 @@ def find_cells(pictures: list[Picture], radius_px: float) -> Regions:
     A cell is a maximum of the Laplacian of a Gaussian that stands above the scatter of the whole response, with the
     pixels around it where the response is positive and that are nearer to it than to any other.
 
+    Parameters
+    ----------
+    pictures
+        Pictures ``(H, W)`` of one scene, such as its mean and its deviation over time.
+    radius_px
+        Radius of a cell in pixels.
+
     Raises
     ------
     InvalidInput

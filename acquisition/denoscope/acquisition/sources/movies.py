@@ -52,7 +52,19 @@ def demo_movie() -> Movie:
 
 
 def read_movie(path: Path, **choice: Any) -> Movie:
-    """Read a movie ``(T, H, W)``; `choice` is that of channel, plane and position.
+    """Read a movie into memory.
+
+    Parameters
+    ----------
+    path
+        Movie of any format that `denoscope.runtime.open_movie` opens.
+    choice
+        Keywords ``channel``, ``plane``, ``position`` and ``interleaved`` of that function.
+
+    Returns
+    -------
+    Movie
+        Its frames ``(T, H, W)``, uint8 or uint16.
 
     Raises
     ------

@@ -83,6 +83,11 @@ def measure_scanner(frames: npt.NDArray[Any]) -> ScannerArtefacts:
     ----------
     frames
         (T, H, W) raw counts, in the order in which they came.
+
+    Returns
+    -------
+    ScannerArtefacts
+        Offset of the lines in pixels and patterns in counts, each only where it stands out of the noise.
     """
     check_movie(frames, "frames")
     frames = measurable(frames)
@@ -117,7 +122,18 @@ def _measured_beside(frames: npt.NDArray[Any], saturated: npt.NDArray[np.bool_])
 
 
 def frames_to_measure(movie: AnyMovie) -> npt.NDArray[Any]:
-    """Return frames from all over a recorded movie, in pairs of successive ones, to measure its artefacts from."""
+    """Return frames from all over a recorded movie, in pairs of successive ones, to measure its artefacts from.
+
+    Parameters
+    ----------
+    movie
+        (T, H, W) raw counts.
+
+    Returns
+    -------
+    array
+        (N, H, W) of the movie's dtype, N at most T.
+    """
     check_movie(movie)
     frame_bytes = int(movie.shape[1]) * int(movie.shape[2]) * movie.dtype.itemsize
     pairs = max(min(_LOOKED_AT, _LOOKED_AT_BYTES // frame_bytes), 2 * _FEWEST) // 2

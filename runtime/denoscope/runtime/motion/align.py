@@ -79,7 +79,15 @@ def follow_motion(
 
 
 def shown_by_all(shape: tuple[int, int], displacements: npt.NDArray[np.floating[Any]]) -> tuple[slice, slice]:
-    """Return the rows and columns of the rest position that every frame of (H, W) pixels shows; they may be empty."""
+    """Return the rows and columns of the rest position that every frame shows; they may be empty.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the frames, in pixels.
+    displacements
+        (T, 2) displacement of each frame from the rest position in y and x, in pixels.
+    """
     whole = np.rint(displacements)
     (top, left), (bottom, right) = whole.min(0), whole.max(0)
     height, width = shape

@@ -182,10 +182,18 @@ def movie_from_file(
     interleaved: int | None = None,
     camera: CameraCalibration | None = None,
 ) -> TrainingMovie:
-    """Open the movie at `path`, cut to `frames`, with its noise model estimated.
+    """Open a movie to train on, with its noise model estimated.
 
-    `channel`, `plane`, `position` and `interleaved` are those of `denoscope.runtime.open_movie`; frames are
-    corrected with the calibration of the `camera`, if given.
+    Parameters
+    ----------
+    path
+        Movie of any format that `denoscope.runtime.open_movie` opens.
+    frames
+        Part of it.
+    channel, plane, position, interleaved
+        Choice in files of several movies, see `denoscope.runtime.open_movie`.
+    camera
+        Calibration that the frames are corrected with; None for none.
     """
     movie = open_movie(
         path, channel=channel, plane=plane, position=position, interleaved=interleaved, mapped=False

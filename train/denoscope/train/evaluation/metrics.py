@@ -42,7 +42,18 @@ class Score:
 
 
 def score(clean: FloatArray, estimate: npt.NDArray[np.generic]) -> Score:
-    """Compare an estimate with the truth, both (T, H, W) in raw counts; the truth is NaN where it is not known."""
+    """Compare an estimate with the truth.
+
+    Parameters
+    ----------
+    clean, estimate
+        (T, H, W) raw counts; the truth is NaN where it is not known.
+
+    Returns
+    -------
+    Score
+        PSNR in dB, SSIM and the other numbers of the tables.
+    """
     clean = np.asarray(clean, np.float32)
     known = np.isfinite(clean)
     if not known.all():
@@ -124,6 +135,11 @@ def best_gaussian(clean: FloatArray, noisy: npt.NDArray[np.generic]) -> tuple[Fl
     """Return the 3-D Gaussian filter of the noisy movie that is closest to the truth, and its widths.
 
     This baseline is tuned on the truth, which no user has: a method worth running must beat it.
+
+    Parameters
+    ----------
+    clean, noisy
+        (T, H, W) raw counts; the truth is NaN where it is not known.
     """
     noisy = np.asarray(noisy, np.float32)
 
@@ -138,7 +154,13 @@ def best_gaussian(clean: FloatArray, noisy: npt.NDArray[np.generic]) -> tuple[Fl
 
 
 def best_temporal_average(clean: FloatArray, noisy: npt.NDArray[np.generic]) -> tuple[FloatArray, str]:
-    """Return the centred moving average over time that is closest to the truth, and its length."""
+    """Return the centred moving average over time that is closest to the truth, and its length in words.
+
+    Parameters
+    ----------
+    clean, noisy
+        (T, H, W) raw counts; the truth is NaN where it is not known.
+    """
     noisy = np.asarray(noisy, np.float32)
     return _closest(
         clean,

@@ -165,7 +165,22 @@ def fit_umvd(
     network: UmvdSettings | None = None,
     **options: Any,
 ) -> UmvdFit:
-    """Train UMVD on noisy movies; see `fit` for the rest."""
+    """Train UMVD on noisy movies.
+
+    Parameters
+    ----------
+    movies, checkpoint
+        See `fit`.
+    settings, network
+        How to train, and the shape of the network; None takes the defaults.
+    options
+        Further keywords of `fit`.
+
+    Returns
+    -------
+    UmvdFit
+        The network that scored best.
+    """
     return fit(movies, checkpoint, method="umvd", settings=settings, network=network, **options)
 
 
@@ -177,7 +192,22 @@ def fit_sts_uvd(
     network: StsUvdSettings | None = None,
     **options: Any,
 ) -> StsUvdFit:
-    """Train STS-UVD on noisy movies; see `fit` for the rest."""
+    """Train STS-UVD on noisy movies.
+
+    Parameters
+    ----------
+    movies, checkpoint
+        See `fit`.
+    settings, network
+        How to train, and the shape of the network; None takes the defaults.
+    options
+        Further keywords of `fit`.
+
+    Returns
+    -------
+    StsUvdFit
+        The network that scored best, with its flows.
+    """
     result = fit(movies, checkpoint, method="sts-uvd", settings=settings, network=network, **options)
     assert isinstance(result, StsUvdFit)
     return result

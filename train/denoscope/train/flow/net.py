@@ -463,5 +463,15 @@ def estimate_flow(
 def flow_estimator(
     network: FlowNet, intensity: Intensity, *, reach: int = 16
 ) -> Callable[[FloatArray, FloatArray], FloatArray]:
-    """Return `estimate_flow` as the function of (target, source) frames that STS-UVD asks for."""
+    """Return `estimate_flow` as the function of (target, source) frames that STS-UVD asks for.
+
+    Parameters
+    ----------
+    network
+        Flow network.
+    intensity
+        Transform and noise of the frames.
+    reach
+        Largest displacement that is looked for, in pixels.
+    """
     return lambda target, source: estimate_flow(network, source, target, intensity, reach=reach)

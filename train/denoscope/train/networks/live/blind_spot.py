@@ -24,7 +24,15 @@ _COVERED: dict[str, set[str]] = {
 def blind_spots_for(movies: Sequence[TrainingMovie]) -> tuple[set[str], list[str]]:
     """Return the blind spots that the noise of the movies asks for, and what the user should know of it.
 
-    The set is empty where the movies are too small to tell.
+    Parameters
+    ----------
+    movies
+        Movies to train on.
+
+    Returns
+    -------
+    set of str, list of str
+        Names of blind spots, empty where the movies are too small to tell; and sentences.
     """
     try:
         measured = [measure_noise_correlation(movie.frames[:_MEASURED_FRAMES]) for movie in movies]

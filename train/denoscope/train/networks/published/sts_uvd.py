@@ -51,7 +51,19 @@ FlowEstimator = Callable[[FloatArray, FloatArray], FloatArray]  # (target, sourc
 
 @dataclass(frozen=True)
 class StsUvdSettings:
-    """Shape of the network: the window, L of the temporal filter, and channels as in `UmvdSettings`."""
+    """Shape of the network.
+
+    Attributes
+    ----------
+    window
+        Frames that one output sees, odd.
+    level
+        L of the temporal filter; see `temporal_weights`.
+    features
+        Channels of a frame's features.
+    width, wide, head
+        Channels of the U-Net; see `UmvdSettings`.
+    """
 
     window: int = 7
     level: float = 4.0
@@ -104,7 +116,7 @@ def replace_pixels(
 
 
 class StsUvd(nn.Module):
-    """The network: features, temporal weights, guided temporal fusion, the U-Net of UMVD.
+    """Network of STS-UVD: features, temporal weights, guided temporal fusion, the U-Net of UMVD.
 
     What the fusion does with the centre: W averages the warped features of the *other* frames only;
     the centre's features enter the gate and the residual candidate, multiplied by kappa. At
@@ -227,7 +239,21 @@ def default_flow(target: FloatArray, source: FloatArray) -> FloatArray:
 
 
 def estimate_flows(frames: AnyMovie, estimator: FlowEstimator = default_flow) -> Flows:
-    """Estimate the flows between neighbouring frames (T, H, W), T at least 2, both ways."""
+    """Estimate the flows between neighbouring frames, both ways.
+
+    Parameters
+    ----------
+    frames
+        (T, H, W) raw counts, T at least 2.
+    estimator
+        Function of a target and a source frame (H, W) that returns the flow (2, H, W) in y and x, in pixels: each
+        pixel of the target lies at its place plus the flow in the source.
+
+    Returns
+    -------
+    Flows
+        Flow of each pair of successive frames, forwards and backwards.
+    """
     pairs = [(np.asarray(a, np.float32), np.asarray(b, np.float32)) for a, b in _pairs(frames)]
     return Flows(
         from_next=np.stack([estimator(a, b) for a, b in pairs]),
