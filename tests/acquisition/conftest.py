@@ -40,6 +40,12 @@ def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def short_rehearsals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an adaptation rehearse movies of a few frames: simulating the usual ones takes three seconds."""
+    monkeypatch.setattr("denoscope.train.networks.live.rehearsal._FRAMES", 40)
+
+
+@pytest.fixture
 def denoscope() -> Run:
     """Run the shell in this process, in a fraction of the time."""
     return run_here

@@ -127,6 +127,7 @@ def test_what_an_earlier_training_wrote_is_not_replaced(tmp_path: Path, name: st
             train(resume=True)
 
 
+@pytest.mark.usefixtures("short_rehearsals")
 def test_train_then_evaluate(denoscope: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     noisy, clean = pair
     mine = tmp_path / "mine.denoscope"

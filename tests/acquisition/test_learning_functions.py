@@ -33,6 +33,7 @@ FUNCTIONS = (
 )
 
 
+@pytest.mark.usefixtures("short_rehearsals")
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_example_of_a_function_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
