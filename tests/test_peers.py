@@ -200,7 +200,7 @@ def test_bars_compare_with_the_same_part_of_the_movie() -> None:
     }
     name = peers.NAOMI[0]
     found = {bar["bar"]: bar for bar in peers.bars({"movies": {name: {"rows": rows}}})}
-    assert found["dB above live-hq"]["reached"]
+    assert found["dB above live-hq, still"]["reached"]
     assert found["dB above support"]["value"] == pytest.approx(0.5)
     assert not found["dB above support"]["reached"]
     assert not found["dB above bm4d, on its part"]["reached"]
@@ -211,6 +211,13 @@ def test_bars_compare_with_the_same_part_of_the_movie() -> None:
 def test_scenes_of_new_seeds_are_new_and_stay_what_they_are() -> None:
     import peers
 
+    assert [peers.moves(name) for name in (*peers.NAOMI, "two-photon", "moving-cells")] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
     first, again = (peers.new_scene(peers.FRESH[5], 3).clean for _ in range(2))
     assert np.array_equal(first, again)
 
