@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from _provenance import write_results
+from _provenance import provenance, write_results
 from recorded import middle
 from scipy import ndimage
 
@@ -145,10 +145,9 @@ def _rms(values: npt.NDArray[np.floating[Any]]) -> float:
 def denoised(
     bundle: Bundle, name: str, counts: npt.NDArray[Any], options: argparse.Namespace
 ) -> list[Frames]:
-    """Return mean and deviation of a movie, from the folder of an earlier run where it is there."""
-    stem = f"{name}-{bundle.digest[:12]}-{len(counts)}-{counts.shape[1]}.npz".replace(" ", "_").replace(
-        ",", ""
-    )
+    """Return mean and deviation of a movie, from the folder of an earlier run of this commit where it is there."""
+    size = f"{len(counts)}-{counts.shape[1]}-{provenance()['commit'][:12]}"
+    stem = f"{name}-{bundle.digest[:12]}-{size}.npz".replace(" ", "_").replace(",", "")
     file = options.output / "denoised" / stem
     if not file.exists():
         mean, std = denoise_offline(bundle, counts, backend=options.backend)
@@ -197,6 +196,7 @@ def main() -> None:
             row = {
                 "movie": name,
                 "bundle": bundle.manifest.name,
+                "commit": provenance()["commit"],
                 **causes(truth, noisy, shown, std),
                 "spectra": {
                     "truth": spectrum(truth),
