@@ -13,7 +13,7 @@ from denoscope.runtime import BackendUnavailable
 
 core = pytest.importorskip("cuda.core", reason="needs the extra 'cuda'")
 
-from cuda.core.graph import Graph, GraphBuilder  # noqa: E402
+from cuda.core.graph import ExecutableMemcpyNode, Graph, GraphBuilder, MemcpyNode  # noqa: E402
 
 from denoscope.runtime.backends.device.cuda import CudaDevice  # noqa: E402
 
@@ -130,6 +130,36 @@ def test_work_is_captured_and_replayed(gpu: Any) -> None:
     assert done == [stream]
     replay(stream)
     builder.complete.return_value.launch.assert_called_once_with(stream)
+
+
+def test_a_captured_copy_is_aimed_elsewhere(gpu: Any) -> None:
+    device = CudaDevice()
+    stream = device.stream()
+    captured = device.capture(stream, lambda _: None)
+    builder = stream.create_graph_builder.return_value
+    memory, target = device.allocate(64, stream), device.pinned(64)
+    up, down = (create_autospec(MemcpyNode, instance=True) for _ in range(2))
+    up.src, down.src = 4, memory.address
+    builder.graph_definition.nodes.return_value = {up, down, object()}
+    views = {up: create_autospec(ExecutableMemcpyNode), down: create_autospec(ExecutableMemcpyNode)}
+    builder.complete.return_value.__getitem__.side_effect = views.get
+    device.aim(captured, memory, target)
+    where = target.buffer.handle  # type: ignore[attr-defined]
+    views[down].update.assert_called_once_with(dst=where, src=memory.address, size=64)
+    views[up].update.assert_not_called()
+
+
+def test_two_works_beside_each_other_are_joined(gpu: Any) -> None:
+    device = CudaDevice()
+    stream, order = device.stream(), []
+    device.beside(stream, lambda s: order.append(("work", s)), lambda s: order.append(("copies", s)))
+    second = next(s for what, s in order if what == "copies")
+    assert second is not stream
+    assert ("work", stream) in order
+    begun, ended = stream.record.call_args.args[0], second.record.call_args.args[0]
+    assert begun is not ended
+    second.wait.assert_called_once_with(begun)
+    stream.wait.assert_called_once_with(ended)
 
 
 def test_a_capture_that_fails_is_ended(gpu: Any) -> None:

@@ -43,6 +43,9 @@ class Context:
         if size < self.trt.needed:
             self.trt.logger.log(0, "too small")
 
+    def is_stream_capturable(self, stream: int) -> bool:
+        return self.trt.capturable
+
     def execute_async_v3(self, stream: int) -> bool:
         self.ran.append(dict(self.addresses))
         return not self.trt.broken
@@ -66,6 +69,7 @@ class Library:
     def __init__(self) -> None:
         self.contexts: list[Context] = []
         self.asked, self.needed, self.broken, self.takes_kept = 512, 0, False, True
+        self.capturable = True
         self.logger: Any = None
         self.caches: list[Any] = []
 
@@ -127,6 +131,17 @@ def test_bindings_share_one_context_that_is_told_its_addresses_before_each_run(o
     assert [c["x"] for c in context.ran] == [a.memory.address, b.memory.address, a.memory.address]
     assert [c["y"] for c in context.ran] == [y.memory.address, z.memory.address, y.memory.address]
     assert context.memory == 512
+
+
+@pytest.mark.parametrize("capturable", [True, False])
+def test_an_engine_that_cannot_be_captured_says_so(owner: Any, *, capturable: bool) -> None:
+    trt = Library()
+    trt.capturable = capturable
+    engine = _LoadedEngine(trt, owner, b"", "key")
+    x, y = buffers(owner, 2)
+    engine.prepare({"x": x}, {"y": y}, owner)
+    assert engine.capturable == capturable
+    assert ("CUDA graphs" in owner.describe()) != capturable
 
 
 def test_memory_that_is_too_small_is_noticed_although_nothing_is_returned(owner: Any) -> None:

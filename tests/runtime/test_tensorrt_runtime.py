@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import denoscope.runtime.backends.registry as table
@@ -20,10 +21,11 @@ from denoscope.runtime import (
     choose_backend,
 )
 from denoscope.runtime.backends import tensorrt as _tensorrt
+from denoscope.runtime.backends.raw_count_graphs import without_output
 from denoscope.runtime.backends.tensorrt import EngineTarget, TensorRtRtx, engines_for
 from denoscope.runtime.engines import EngineCache, LocalGpu, SizeRange
 from denoscope.runtime.testing import BackendContract
-from support.gpu_on_host import VERSION, SelfBuildingOnHost, TensorRtOnHost, put_bundle
+from support.gpu_on_host import VERSION, SelfBuildingOnHost, TensorRtOnHost, put_bundle, put_engine
 from support.tiny_bundle import assert_answer, expected_movie, stamped, tiny_bundle
 
 CAMERA = Intensity(offset=100.0, scale=7.5, noise_slope=0.3, noise_floor=0.2)
@@ -263,6 +265,26 @@ def _building(backend_class: type[TensorRtRtx], cache: EngineCache) -> TensorRtR
             return super().compile(onnx)
 
     return Building(threads=1, cache=cache)
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_the_deviation_is_computed_only_where_it_is_asked_for(
+    tmp_path: Path, cache: EngineCache, *, built: bool
+) -> None:
+    bundle = tiny_bundle(tmp_path / "tiny.denoscope", window=5)
+    put_bundle(cache, bundle)
+    if built:  # as `denoscope build` does; an older version did not
+        put_engine(cache, without_output(bundle.graph_bytes("fuse"), "std"), manifest=bundle.manifest)
+    outputs = {}
+    for std in (False, True):
+        with TensorRtOnHost(cache) as backend, Stream(bundle, backend, std=std, light=False) as stream:
+            outputs[std] = [o for n in range(9) for o in stream.push(stamped(n), FrameMeta(n, 0.0))]
+            spent = stream._chosen.graphs.of(np.dtype(np.uint16))["fuse"].outputs
+            assert ("std" in spent) == (std or not built)
+            assert ("deviation" in backend.describe()) == (not std and not built)
+    assert outputs[True][0].std is not None
+    for lean, whole in zip(outputs[False], outputs[True], strict=True):
+        np.testing.assert_array_equal(lean.frame, whole.frame)
 
 
 def test_what_the_real_builder_made_is_found_and_loaded(bundle: Bundle, cache: EngineCache) -> None:

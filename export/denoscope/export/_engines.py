@@ -24,6 +24,7 @@ from denoscope.export._tensorrt import (
     version,
 )
 from denoscope.runtime import Bundle, InvalidInput
+from denoscope.runtime.backends.raw_count_graphs import without_output
 from denoscope.runtime.engines import (
     BuiltEngine,
     CachedEngine,
@@ -86,6 +87,8 @@ def plan_engines(
 ) -> tuple[EnginePlan, ...]:
     """Decide on every engine before the first is built: each graph of the bundle for each target.
 
+    `fuse` comes a second time, without the deviation, where the bundle predicts one.
+
     Parameters
     ----------
     bundle
@@ -118,12 +121,15 @@ def plan_engines(
     ranges = size_ranges(sizes, dynamic, bundle.manifest.stride)
     wanted = [name for name in FLAVOURS if flavour in ("auto", name)]
     half = precision == "fp16"
-    halved = {name: _built(name, bundle.graph_bytes(name), half=half) for name in bundle.manifest.graphs}
+    graphs = [(name, bundle.graph_bytes(name)) for name in bundle.manifest.graphs]
+    if bundle.manifest.predicts_std:
+        # For sessions that do not ask for the deviation, which is a tenth of the work.
+        graphs.append(("fuse", without_output(bundle.graph_bytes("fuse"), "std")))
+    built = [(name, onnx, _built(name, onnx, half=half)) for name, onnx in graphs]
     plans = []
     for target in targets:
         chosen, place, why = _choose(target, wanted)
-        for graph in bundle.manifest.graphs:
-            onnx = bundle.graph_bytes(graph)
+        for graph, onnx, lowered in built:
             spec = EngineSpec(
                 graph=graph,
                 onnx_sha256=hashlib.sha256(onnx).hexdigest(),
@@ -131,10 +137,10 @@ def plan_engines(
                 flavour_version=version(chosen),
                 target=place,
                 profiles=_profiles(graph, bundle, ranges),
-                options=_options(bundle, tf32=tf32 and graph not in _EXACT, half=halved[graph] is not onnx),
+                options=_options(bundle, tf32=tf32 and graph not in _EXACT, half=lowered is not onnx),
             )
             m = bundle.manifest
-            plans.append(EnginePlan(spec, halved[graph], m.name, target, m.scale, why, m.flow_scale))
+            plans.append(EnginePlan(spec, lowered, m.name, target, m.scale, why, m.flow_scale))
     return tuple(plans)
 
 

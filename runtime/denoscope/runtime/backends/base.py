@@ -180,6 +180,11 @@ class Backend(ABC):
         """Return why a backend that can run here cannot run this bundle, or None when it can."""
         return None
 
+    @classmethod
+    def unsuited(cls, bundle: Bundle) -> str | None:  # noqa: ARG003  for backends that ask
+        """Return why `auto` passes over a backend that can run a bundle, or None where it takes it."""
+        return None
+
     @abstractmethod
     def describe(self) -> dict[str, str]:
         """Return what a report should say: library, version, device, precision, threads."""
@@ -199,6 +204,10 @@ class Backend(ABC):
         BackendUnavailable
             If the library refuses the graph.
         """
+
+    def compiles(self, onnx: bytes) -> bool:  # noqa: ARG002  for backends that know graphs by their bytes
+        """Say whether a graph can be made ready that differs from those of a bundle; see `as_exported`."""
+        return not self.as_exported
 
     def compile_raw(self, onnx: bytes, graph: str, dtype: str) -> Graph:
         """Make `encode` or `fuse` ready for raw frames: `raw` in place of `frame` or of `mean`, see `_raw`.

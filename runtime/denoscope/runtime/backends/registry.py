@@ -43,6 +43,8 @@ class BackendEntry:
         `module:class`, imported when the backend is asked about.
     automatic
         Whether `auto` may pick it; rows are tried in order.
+    for_bundles
+        Whether `auto` picks it only for a bundle that it knows.
     merit
         Why `auto` would pick it, to be read after "because".
     """
@@ -50,6 +52,7 @@ class BackendEntry:
     name: str
     target: str
     automatic: bool = False
+    for_bundles: bool = False
     merit: str = "it is installed"
 
     def load(self) -> type[Backend]:
@@ -109,6 +112,13 @@ _TABLE: dict[str, BackendEntry] = {
             "onnxruntime-tensorrt", "denoscope.runtime.backends.onnxruntime_gpu:OnnxRuntimeTensorRt"
         ),
         BackendEntry(
+            "openvino-bf16",
+            "denoscope.runtime.backends.openvino:OpenVinoBf16",
+            automatic=True,
+            for_bundles=True,
+            merit="this processor computes in bfloat16, in which the bundle loses less than 0.02 dB",
+        ),
+        BackendEntry(
             "openvino",
             "denoscope.runtime.backends.openvino:OpenVino",
             automatic=True,
@@ -120,7 +130,6 @@ _TABLE: dict[str, BackendEntry] = {
             automatic=True,
             merit="it runs on any processor",
         ),
-        BackendEntry("openvino-bf16", "denoscope.runtime.backends.openvino:OpenVinoBf16"),
     )
 }
 _registered: dict[str, BackendEntry] = {}
@@ -227,9 +236,9 @@ def choose_backend(
         return entries[name].load()(threads=threads), Choice(name, "it was asked for by name")
     against = dict(rejected or {})
     for entry in entries.values():
-        if not entry.automatic or entry.name in against:
+        if not entry.automatic or entry.name in against or (entry.for_bundles and bundle is None):
             continue
-        obstacle = _obstacle(entry, bundle)
+        obstacle = _obstacle(entry, bundle) or (None if bundle is None else entry.load().unsuited(bundle))
         if obstacle is None:
             try:
                 return entry.load()(threads=threads), Choice(entry.name, entry.merit, against)

@@ -31,7 +31,15 @@ _KEPT = "runtime"  # folder, inside that of the engines, of what TensorRT for RT
 
 
 class Engine(ABC):
-    """A loaded engine."""
+    """A loaded engine.
+
+    Attributes
+    ----------
+    capturable
+        False where its runs cannot be part of a CUDA graph; known once one is prepared.
+    """
+
+    capturable: bool = True
 
     @abstractmethod
     def prepare(
@@ -120,10 +128,21 @@ class TensorRt(DeviceBackend):
     def inference_library(self) -> str:
         return f"{self.flavour} {self.version}"
 
+    def compiles(self, onnx: bytes) -> bool:
+        try:
+            self._engines(onnx)
+        except BackendUnavailable:
+            # Built by an older version: what it computes is complete.
+            self.note("deviation", "computed though nobody reads it: `denoscope build` makes a faster engine")
+            return False
+        return True
+
     def compile(self, onnx: bytes) -> Graph:
+        return _Graph(self, self._engines(onnx))
+
+    def _engines(self, onnx: bytes) -> list[EngineManifest]:
         place = EngineTarget(self.flavour, self.version, self.device.capability, self.device.name)
-        found = engines_for(onnx, self.cache, place, self.name)
-        return _Graph(self, found)
+        return engines_for(onnx, self.cache, place, self.name)
 
     def compile_raw(self, onnx: bytes, graph: str, dtype: str) -> Graph:
         inner = self.compile(onnx)
@@ -171,7 +190,10 @@ class _Graph(DeviceGraph):
         return _NUMPY[kind]
 
     def work(self, inputs: Mapping[str, DeviceBuffer], outputs: Mapping[str, DeviceBuffer]) -> Work:
-        return self._engine(inputs).prepare(inputs, outputs, self._backend)
+        engine = self._engine(inputs)
+        prepared = engine.prepare(inputs, outputs, self._backend)
+        self.captures = engine.capturable  # as it is for these buffers
+        return prepared
 
     def close(self) -> None:
         super().close()
@@ -306,6 +328,11 @@ class _LoadedEngine(Engine):
         self._log.errors = []
         context.set_device_memory(memory.address, memory.size)  # returns nothing, but says what is wrong
         self._must(not self._log.errors, f"{memory.size} bytes of working memory")
+        if hasattr(context, "is_stream_capturable") and not context.is_stream_capturable(stream):
+            self.capturable = False
+            self._owner.note(
+                "CUDA graphs", "not captured: the engine needs the host in between; build the bundle again"
+            )
         self._contexts[key] = context, memory
         return context, memory
 

@@ -26,13 +26,12 @@ class CompiledGraphs:
     bundle
         Whose graphs.
     std
-        Whether the standard deviation will be read; without it a tenth of the work is left out, but by backends
-        whose graphs are compiled beforehand.
+        Whether the standard deviation will be read; without it a tenth of the work is left out.
     """
 
     def __init__(self, backend: Backend, bundle: Bundle, *, std: bool = True) -> None:
         self._backend, self._bundle = backend, bundle
-        self._std = std or backend.as_exported
+        self._std = std
         self._kind: str | None = None
         self._graphs: dict[str, Graph] = {}
 
@@ -52,8 +51,12 @@ class CompiledGraphs:
             if old is not None:
                 old.close()
             data = self._bundle.graph_bytes(name)
-            if name == "fuse" and not self._std:
-                data = without_output(data, "std")
+            if (
+                name == "fuse"
+                and not self._std
+                and self._backend.compiles(lean := without_output(data, "std"))
+            ):
+                data = lean
             if kind != "float32" and name in _RAW:
                 self._graphs[name] = self._backend.compile_raw(data, name, kind)
             else:
