@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,36 @@ def rows(plan: Plan) -> Iterator[dict[str, Any]]:
     }
     replay = device.capture(stream, frame)
     yield {"what": "the same as one captured graph", **quantiles(lambda: whole(replay), plan.repeats)}
+    other = device.pinned(2 * count)
+    turns = cycle((down, other))
+    yield {
+        "what": "the same, its copy down aimed elsewhere each time",
+        **quantiles(lambda: (device.aim(replay, out, next(turns)), whole(replay)), plan.repeats),
+    }
+    device.aim(replay, out, other)
+    other.array[:] = 0
+    whole(replay)
+    wrong = int((other.array.view(np.uint16) != expected).sum())
+    yield {"what": "a copy that was aimed elsewhere", "pixels_unlike_numpy": wrong}
+
+    def forked(on: Any) -> None:
+        device.launch("uint16_to_float32", count, (raw, offset, factor, number), on)
+        device.launch("float32_to_uint16", count, (number, offset, back, out), on)
+        device.beside(
+            on,
+            lambda s: device.launch("uint16_to_float32", count, (raw, offset, factor, number), s),
+            lambda s: device.copy_out(out, down, s),
+        )
+
+    branches = device.capture(stream, forked)
+    down.array[:] = 0
+    whole(branches)
+    wrong = int((down.array.view(np.uint16) != expected).sum())
+    yield {"what": "a copy down beside a kernel", "pixels_unlike_numpy": wrong}
+    yield {
+        "what": "two kernels, one beside the copy down",
+        **quantiles(lambda: whole(branches), plan.repeats),
+    }
     yield {
         "what": "wait for an event that is done",
         **quantiles(lambda: device.synchronise(event), plan.repeats),

@@ -20,7 +20,7 @@ Frames = npt.NDArray[np.float32]
 
 
 def measure_pushes(
-    name: str, backend: Any, plan: Plan, *, kernels: bool = False
+    name: str, backend: Any, plan: Plan, *, kernels: bool = False, ahead: bool = False
 ) -> tuple[dict[str, Any], Frames]:
     """Return what pushes into a stream of a bundle cost, and its first outputs (T, H, W) in counts.
 
@@ -34,6 +34,8 @@ def measure_pushes(
         How many frames of which size.
     kernels
         Also list the GPU's kernels of a push, by the time that they take.
+    ahead
+        Whether the next frame is said to be there already, so that two are under way.
     """
     size = plan.size, plan.size
     scene = make_scene(size)
@@ -45,7 +47,8 @@ def measure_pushes(
 
         def push() -> Any:
             i = next(number)
-            return stream.push(scene.frames[i % len(scene.frames)], FrameMeta(number=i, t_received_s=0.0))
+            frame = scene.frames[i % len(scene.frames)]
+            return stream.push(frame, FrameMeta(number=i, t_received_s=0.0), ahead=ahead)
 
         outputs = [output.frame for _ in range(8 if plan.dry else 20) for output in push()]
         before, began = stream.stage_seconds, time.perf_counter()
@@ -65,7 +68,8 @@ def measure_pushes(
             "stages_mean": {
                 key: (getattr(after, key) - getattr(before, key)) / plan.repeats for key in stages
             },
-            "cuda_graphs": stream.backend_info.get("CUDA graphs"),
+            "ahead": ahead,
+            **{key: stream.backend_info.get(key) for key in ("CUDA graphs", "frames", "pictures", "pushes")},
         }
         if kernels and not plan.dry:
             with contextlib.suppress(Exception):  # a profile is a bonus

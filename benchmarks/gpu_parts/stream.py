@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 from unittest.mock import patch
 
@@ -15,6 +16,8 @@ from .pushes import measure_pushes
 
 
 class _NoWork(DeviceGraph):
+    captures = True
+
     def work(self, inputs: Any, outputs: Any) -> Any:  # noqa: ARG002
         return lambda stream: None  # noqa: ARG005
 
@@ -39,9 +42,9 @@ def _backend(plan: Plan) -> Any:
 
 
 def rows(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Yield the seconds of a push and of its stages for each bundle."""
-    for name in BUNDLES:
+    """Yield the seconds of a push and of its stages for each bundle, one at a time and with two under way."""
+    for name, ahead in product(BUNDLES, (False, True)):
         # Graphs that do nothing give black frames, which the guard rightly refuses.
         with _backend(plan) as backend, patch.object(Guard, "check_numbers"):
-            row, _ = measure_pushes(name, backend, plan)
+            row, _ = measure_pushes(name, backend, plan, ahead=ahead)
         yield {"bundle": name, **row}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from copy import copy
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ class Guard:
     """Compare the frames of one stream, a few thousand pixels each."""
 
     def __init__(self) -> None:
-        self._samples: dict[int, Sample] = {}
+        self._samples: dict[int, tuple[Sample, float]] = {}  # with their means
         self._ahead: deque[tuple[int, int, Sample]] = (
             deque()
         )  # seen while an output before them was under way
@@ -188,9 +189,9 @@ class Guard:
             self._means.clear()
             self._forget_block()
             self._shape = sample.shape
-        self._samples[number] = sample
-        self._means.append(float(sample.mean()))
-        low, high = float(sample.min()), float(sample.max())
+        mean, low, high = _mean(sample), _least(sample), _most(sample)
+        self._samples[number] = sample, mean
+        self._means.append(mean)
         if low < self._low:
             self._low = low
         if high > self._high:
@@ -204,13 +205,14 @@ class Guard:
         NotFinite
             If it is 0 or a limit of its dtype everywhere, far off the measured frame.
         """
-        given = self._samples.get(number)
-        if given is None or made.dtype.kind == "f":
+        kept = self._samples.get(number)
+        if kept is None or made.dtype.kind == "f":
             return
-        value, limits = made[0, 0], np.iinfo(made.dtype)
-        if value not in (0, limits.min, limits.max) or made.min() != made.max():
+        value = int(made[0, 0])
+        if value not in _limits(made.dtype) or made.min() != made.max():
             return
-        mean, error = float(given.mean()), float(given.std()) / given.size**0.5
+        given, mean = kept
+        error = float(given.std()) / given.size**0.5
         if abs(float(value) - mean) > _SIGMAS * error + 0.2 * (mean - self._low) + 1:
             raise NotFinite(_not_finite(number))
 
@@ -224,32 +226,30 @@ class Guard:
         """
         for skipped in [each for each in self._samples if each < number]:
             del self._samples[skipped]
-        given = self._samples.pop(number, None)
+        given, mean = self._samples.pop(number, (None, 0.0))
         found = _sample(made)
         if given is None or not given.shape == found.shape == self._shape:
             return
         self._checked += 1
         self._compared += 1
         difference = found - given
-        rows = difference.mean(axis=1)
-        off = float(rows.mean())
+        rows = np.add.reduce(difference, axis=1) / np.float32(difference.shape[1])
+        off = _mean(rows)
         if off != off or off in (np.inf, -np.inf):
             known = np.isfinite(given)
             if not np.isfinite(found[known]).all():
                 raise NotFinite(_not_finite(number))
             return  # holes in the measured frame; the mean of the rest is not worth the time
-        columns = difference.mean(axis=0)
-        error = max(float(rows.std()) / len(rows) ** 0.5, float(columns.std()) / len(columns) ** 0.5)
-        mean = float(given.mean())
         whole = 0.5 if made.dtype.kind in "iu" else 0.0
         light = mean - self._low
-        low, high = float(found.min()), float(found.max())
+        low, high = _least(found), _most(found)
         reach = self._high - self._low
         dimmest, brightest = min(self._means), max(self._means)
         self._sum_up(number, given, found, whole)
         off -= min(max(off, dimmest - mean), brightest - mean)
         kind = ""
-        if abs(off) > _SIGMAS * error + _SHARE * light + whole:
+        least = _SHARE * light + whole
+        if abs(off) > least and abs(off) > _SIGMAS * _error(difference, rows) + least:
             kind = "mean"
         elif high > self._high + reach + whole or low < self._low - reach - whole:
             kind = "range"
@@ -315,6 +315,34 @@ class Guard:
         if self._blocks >= _BLOCKS:
             self._count(self._block_from, number, _BLOCKS * _BLOCK, worst, "contrast")
         self._block_from = self._next_from
+
+
+# Means and extremes as numpy's methods give them, without what these cost for a few thousand pixels.
+
+
+def _mean(values: Sample) -> float:
+    return float(np.add.reduce(values, axis=None) / np.float32(values.size))
+
+
+def _least(values: Sample) -> float:
+    return float(np.minimum.reduce(values, axis=None))
+
+
+def _most(values: Sample) -> float:
+    return float(np.maximum.reduce(values, axis=None))
+
+
+def _error(difference: Sample, rows: Sample) -> float:
+    """Return the error of the mean of a difference, by its rows (their means are given) and by its columns."""
+    columns = difference.mean(axis=0)
+    return max(float(rows.std()) / len(rows) ** 0.5, float(columns.std()) / len(columns) ** 0.5)
+
+
+@cache
+def _limits(dtype: np.dtype[Any]) -> frozenset[int]:
+    """Return what NaN and infinite values become in a dtype of integers."""
+    limits = np.iinfo(dtype)
+    return frozenset((0, int(limits.min), int(limits.max)))
 
 
 def _sample(frame: Frame) -> Sample:
