@@ -309,6 +309,7 @@ def test_on_a_gpu_frames_that_wait_are_begun_before_the_last_one_has_come_down(
         outputs += [*all_of(with_gpu), *with_gpu.flush()]
         expected += local.flush()
         said = with_gpu.describe()["backend"]["pushes"]
+        assert with_gpu.learned()["backend_details"]["pushes"] == said
         counters = with_gpu.counters
     finally:
         with_gpu.close()

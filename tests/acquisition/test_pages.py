@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -40,20 +41,18 @@ def test_a_file_cut_by_a_kill_at_any_write_is_readable(tmp_path: Path) -> None:
     path = tmp_path / "m.tif"
     states: list[tuple[int, bytes]] = []
     file = PageFile(path, describe=True)
-    write = file._write
+    write = file._write_at
 
-    def recording(data: bytes | memoryview) -> None:
-        half = memoryview(data).cast("B")[: len(memoryview(data).cast("B")) // 2]
-        at = file._file.tell()
-        # The link is eight bytes, which a disk takes at once; everything else may be cut in half.
-        if len(memoryview(data).cast("B")) != 8:
-            file._file.write(half)
+    def recording(at: int, *parts: bytes | memoryview) -> None:
+        data = b"".join(parts)
+        # The link is eight bytes, which a disk takes at once; everything else may be cut anywhere.
+        for cut in (len(data) // 8, len(data) // 2, len(data) - 9) if len(data) != 8 else ():
+            write(at, data[:cut])
             states.append((file.pages, path.read_bytes()))
-            file._file.seek(at)
-        write(data)
+        write(at, *parts)
         states.append((file.pages, path.read_bytes()))
 
-    file._write = recording  # type: ignore[method-assign]
+    file._write_at = recording  # type: ignore[method-assign]
     for frame in frames:
         file.append(frame)
     file.set_description("<done/>")
@@ -70,19 +69,37 @@ def test_a_file_cut_by_a_kill_at_any_write_is_readable(tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("most", [1, 5, 1000])
+def test_a_write_that_takes_only_a_part_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, *, at_once: bool
+) -> None:
+    """Systems may write less than they were given; Windows has no call that writes several parts."""
+    if not at_once:
+        monkeypatch.delattr(os, "pwritev", raising=False)
+    elif hasattr(os, "pwritev"):
+        monkeypatch.setattr(os, "pwritev", lambda fd, parts, at: os.pwrite(fd, b"".join(parts)[:most], at))
+    frames = np.random.default_rng(1).integers(0, 999, (3, 9, 11)).astype(np.uint16)
+    with PageFile(tmp_path / "m.tif", describe=True) as file:
+        for frame in frames:
+            file.append(frame, metadata={"name": "odd"})
+        file.set_description("<done/>")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "m.tif"), frames)
+
+
 def test_a_failed_write_keeps_the_pages_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = np.arange(30, dtype=np.uint16).reshape(5, 6)
     file = PageFile(tmp_path / "m.tif")
     file.append(frame)
-    write, calls = file._write, [0]
+    write, calls = file._write_at, [0]
 
-    def failing(data: bytes | memoryview) -> None:
+    def failing(at: int, *parts: bytes | memoryview) -> None:
         calls[0] += 1
         if calls[0] == 2:
             raise OSError(28, "No space left on device")
-        write(data)
+        write(at, *parts)
 
-    monkeypatch.setattr(file, "_write", failing)
+    monkeypatch.setattr(file, "_write_at", failing)
     with pytest.raises(OSError, match="No space"):
         file.append(frame)
     assert file.pages == 1
@@ -138,13 +155,13 @@ def test_pages_are_put_into_another_order_and_shown_twice(tmp_path: Path, classi
     for value in range(4):
         file.append(np.full((4, 6), value, np.uint16), metadata={"n": value})
     states: list[bytes] = []
-    write = file._write
+    write = file._write_at
 
-    def recording(data: bytes | memoryview) -> None:
-        write(data)
+    def recording(at: int, *parts: bytes | memoryview) -> None:
+        write(at, *parts)
         states.append(path.read_bytes())
 
-    file._write = recording  # type: ignore[method-assign]
+    file._write_at = recording  # type: ignore[method-assign]
     file.order([3, 0, 0, 2])
     file.set_description("ordered")
     file.append(np.full((4, 6), 9, np.uint16))

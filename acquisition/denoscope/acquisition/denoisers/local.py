@@ -219,7 +219,9 @@ class LocalDenoiser(Router):
                 "followed_since": since,
                 "guard": self.guard.model_dump(),
             }
-            self._state, self._learned = state, {**found, **self._changed}
+            if first.overlaps:
+                found["backend_details"] = first.backend_info  # how frames were computed
+            self._state, self._learned = state, {**self._changed, **found}
         return self._learned
 
     def flush(self) -> list[Denoised]:

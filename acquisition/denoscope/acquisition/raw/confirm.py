@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-__all__ = ["confirm", "disk_is_full", "second_handle"]
+__all__ = ["confirm", "disk_is_full", "second_handle", "write_at"]
 
 _FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 _WINDOWS_FULL = frozenset({39, 112, 1295})  # handle disk full, disk full, quota exceeded
@@ -38,6 +40,28 @@ def confirm(number: int) -> OSError | None:
             raise
         return error
     return None
+
+
+def write_at(file: Any, at: int, parts: Sequence[bytes | memoryview]) -> None:
+    """Write bytes one part after the other from a byte of an unbuffered file on.
+
+    With one call of the system where there is such: each gives Python's lock away, and a thread that copies frames
+    meanwhile keeps it for milliseconds.
+    """
+    left = [memoryview(part).cast("B") for part in parts if len(part)]
+    if sys.platform == "win32" or not hasattr(os, "pwritev"):
+        file.seek(at)
+        for part in left:
+            while part.nbytes:
+                part = part[file.write(part) or 0 :]
+        return
+    while left:
+        written = os.pwritev(file.fileno(), left, at)
+        at += written
+        while left and written >= left[0].nbytes:
+            written -= left.pop(0).nbytes
+        if left and written:
+            left[0] = left[0][written:]
 
 
 def second_handle(path: Path, number: int) -> int:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from denoscope.runtime import counted
 
-from .confirm import confirm, second_handle
+from .confirm import confirm, second_handle, write_at
 
 __all__ = ["CLASSIC_LIMIT", "PageFile", "replace_description"]
 
@@ -126,7 +126,7 @@ class PageFile:
         self._directories = array("Q")
         if keep is None:
             self._link_at, self._end = self._form.link_at, len(self._form.header)
-            self._write(self._form.header)
+            self._write_at(0, self._form.header)
             return
         try:
             self._form = _form_of(self._read(0, 4))
@@ -155,8 +155,7 @@ class PageFile:
                 )
             self._add(directory_at, end)
         self._file.truncate(self._end)
-        self._file.seek(self._link_at)
-        self._write(bytes(form.offset.size))
+        self._write_at(self._link_at, bytes(form.offset.size))
 
     def _add(self, directory_at: int, end: int) -> None:
         """Count a page that is linked."""
@@ -174,10 +173,8 @@ class PageFile:
             raise ValueError(f"{self.path} ends at byte {at}, after {counted(self.pages, 'complete page')}")
         return data
 
-    def _write(self, data: bytes | memoryview) -> None:
-        left = memoryview(data).cast("B")
-        while left.nbytes:
-            left = left[self._file.write(left) or 0 :]
+    def _write_at(self, at: int, *parts: bytes | memoryview) -> None:
+        write_at(self._file, at, parts)
 
     def _tags(self, frame: npt.NDArray[Any], data_at: int, text: bytes) -> list[tuple[int, int, int, bytes]]:
         """Return code, type, count and value of each tag of a page."""
@@ -250,13 +247,9 @@ class PageFile:
             raise OSError(
                 errno.EFBIG, f"{self.path.name} would grow over the 4 GB that a classic TIFF can hold"
             )
-        self._file.seek(self._end)
-        if padding:
-            self._write(b"\0" * padding)
-        self._write(frame.reshape(-1).view(np.uint8).data)
-        self._write(values + directory)
-        self._file.seek(self._link_at)
-        self._write(form.offset.pack(directory_at))
+        pixels = frame.reshape(-1).view(np.uint8).data
+        self._write_at(self._end, bytes(padding), pixels, values + directory)
+        self._write_at(self._link_at, form.offset.pack(directory_at))
         self._add(directory_at, directory_at + len(directory))
         self.pixels_at = data_at
         return self.pages - 1
@@ -279,7 +272,6 @@ class PageFile:
         """
         form, start = self._form, self._end + -self._end % 8
         placed, at, data = array("Q"), start, bytearray(-self._end % 8)
-        self._file.seek(self._end)
         for place, page in enumerate(pages):
             entries = [entry for entry in self._entries(page) if entry[0] != _DESCRIPTION]
             if place == 0 and self._describe:
@@ -292,12 +284,10 @@ class PageFile:
             data += directory if last else directory.ljust(following - at, b"\0")
             at = at + size if last else following
             if len(data) > _ORDER_AT_ONCE or last:
-                self._file.seek(at - len(data))
-                self._write(bytes(data))
+                self._write_at(at - len(data), bytes(data))
                 data = bytearray()
         confirm(self._file.fileno())  # the new pages are on the disk before anything points to them
-        self._file.seek(form.link_at)
-        self._write(form.offset.pack(placed[0]))
+        self._write_at(form.link_at, form.offset.pack(placed[0]))
         self._directories, self.pages, self._link_at = array("Q"), 0, form.link_at
         for directory_at, end in zip(placed, [*placed[1:], at], strict=True):
             self._add(directory_at, end)
@@ -318,10 +308,9 @@ class PageFile:
         if not self._description_at:
             raise ValueError("a description needs a first page in a file opened with describe=True")
         data = text.encode() + b"\0"
-        self._file.seek(self._end)
-        self._write(data)
-        self._file.seek(self._description_at)
-        self._write(self._form.offset.pack(len(data)) + self._form.offset.pack(self._end))
+        self._write_at(self._end, data)
+        found = self._form.offset.pack(len(data)) + self._form.offset.pack(self._end)
+        self._write_at(self._description_at, found)
         self._end += len(data)
 
     @property

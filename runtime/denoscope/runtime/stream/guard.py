@@ -335,7 +335,7 @@ def _most(values: Sample) -> float:
 def _error(difference: Sample, rows: Sample) -> float:
     """Return the error of the mean of a difference, by its rows (their means are given) and by its columns."""
     columns = difference.mean(axis=0)
-    return max(float(rows.std()) / len(rows) ** 0.5, float(columns.std()) / len(columns) ** 0.5)
+    return float(max(rows.std() / len(rows) ** 0.5, columns.std() / len(columns) ** 0.5))
 
 
 @cache
