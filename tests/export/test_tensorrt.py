@@ -479,22 +479,22 @@ def test_build_list_verify_and_prune_from_the_shell(tiny: Bundle, cache: EngineC
     assert [code for code, _, _ in at_once] == [0, 0], at_once
     answers = [json.loads(out.splitlines()[-1])["engines"] for _, out, _ in at_once]
     assert [[e["spec"]["graph"] for e in answer] for answer in answers] == [
-        ["encode", "remember", "fuse"]
+        ["encode", "remember", "fuse", "fuse"]
     ] * 2
-    assert sorted(e["built"] for answer in answers for e in answer) == [False] * 3 + [True] * 3
+    assert sorted(e["built"] for answer in answers for e in answer) == [False] * 4 + [True] * 4
     assert all("tensorrt_rtx" in err and "builds for 8.6" in err for _, _, err in at_once)
 
     code, out, _ = told(run_here("engines", "list", "--cache", cache.folder))
-    assert (code, out.count(": good")) == (0, 3)
+    assert (code, out.count(": good")) == (0, 4)
     victim = Path(answers[0][1]["path"])
     victim.write_bytes(victim.read_bytes()[:-1])
     code, out, _ = told(run_here("engines", "verify", "--cache", cache.folder))
-    assert (code, out.count(": good")) == (1, 2)
-    assert "2 good, 1 unusable" in out
+    assert (code, out.count(": good")) == (1, 3)
+    assert "3 good, 1 unusable" in out
     code, out, _ = told(run_here(*words, "--quiet"))
-    assert [e["built"] for e in json.loads(out)["engines"]] == [False, True, False]
+    assert [e["built"] for e in json.loads(out)["engines"]] == [False, True, False, False]
     code, out, _ = told(run_here("engines", "prune", "--all", "--cache", cache.folder, "--json"))
-    assert (code, len(json.loads(out.splitlines()[-1])["deleted"])) == (0, 3)
+    assert (code, len(json.loads(out.splitlines()[-1])["deleted"])) == (0, 4)
     code, _, err = told(run_here("engines", "list", "--all", "--cache", cache.folder))
     assert (code, "goes with prune" in err) == (2, True)
     code, _, err = told(run_here("build", tiny.folder, "--for", "h100", "--size", "64x64"))

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from denoscope.runtime.bundle.bundle import Bundle
 
-__all__ = ["LOSS_DB", "loss_db"]
+__all__ = ["LOSS_DB", "MOST_DB", "loss_db"]
 
 LOSS_DB = {
-    "313db4bd2f093492486bdeead246f411af3a6027b6adbe79dff4947c3b4c9a2b": 0.01,  # live
-    "e399bf8cc067d51d70301b299826a721986888e49fa4e40292fc7259bfaca661": 0.01,  # live-fast
-    "3b94ba3863dfa3d81ded7130fb4160ebd961798285ae9d751589e3c1854ad0f1": 0.01,  # live-hq
+    "313db4bd2f093492486bdeead246f411af3a6027b6adbe79dff4947c3b4c9a2b": 0.012,  # live
+    "e399bf8cc067d51d70301b299826a721986888e49fa4e40292fc7259bfaca661": 0.008,  # live-fast
+    "3b94ba3863dfa3d81ded7130fb4160ebd961798285ae9d751589e3c1854ad0f1": 0.023,  # live-hq
 }
+MOST_DB = 0.02
+"""Loss that `auto` accepts."""
 
 
 def loss_db(bundle: Bundle) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from denoscope.runtime.errors import BackendUnavailable, InvalidInput
 
 from .base import Backend, Buffer, Graph, HostBuffer, check_dtype, check_names
-from .bfloat16 import loss_db
+from .bfloat16 import MOST_DB, loss_db
 from .processor_graphs import for_processors
 
 if TYPE_CHECKING:
@@ -98,8 +98,11 @@ class OpenVinoBf16(OpenVino):
 
     @classmethod
     def unsuited(cls, bundle: Bundle) -> str | None:
-        if loss_db(bundle) is None:
-            return f"the loss of {bundle.manifest.name} in bfloat16 is not known: name the backend to use it"
+        name, loss = bundle.manifest.name, loss_db(bundle)
+        if loss is None:
+            return f"the loss of {name} in bfloat16 is not known: name the backend to use it"
+        if loss > MOST_DB:
+            return f"{name} loses {loss:g} dB in bfloat16, more than {MOST_DB:g}: name the backend to use it"
         return None
 
 
