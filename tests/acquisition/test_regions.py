@@ -13,6 +13,7 @@ import pytest
 import tifffile
 
 from denoscope.acquisition.regions.baseline import Baseline
+from denoscope.acquisition.regions.deviation import MeanDeviation
 from denoscope.acquisition.regions.finding import RegionFinder, find_cells
 from denoscope.acquisition.regions.measure import RegionMeter
 from denoscope.acquisition.regions.reading import found_radius, read_regions, regions_of_layer
@@ -380,3 +381,18 @@ def test_a_disk_that_refuses_costs_traces_and_nothing_else(tmp_path: Path) -> No
     record = thread.close()
     assert "No space" in str(thread.problem)
     assert record.frames + record.missed == 6
+
+
+def test_the_motion_of_the_scene_is_no_error_of_a_mean() -> None:
+    """The more the denoised mean changes, the less certain it is; what changes by far more is the scene."""
+
+    def factor(change: float) -> float:
+        rng, deviation = np.random.default_rng(4), MeanDeviation(np.array([80]))
+        for _ in range(60):
+            mean = np.array([200 + rng.normal() * change])
+            deviation.add(mean + rng.normal(), mean, np.array([8.0]))
+        return float(deviation.factor[0])
+
+    still, active, moving, far = map(factor, (0.1, 1.0, 3.0, 12.0))
+    assert still < active
+    assert max(moving, far) < 1.1 * active

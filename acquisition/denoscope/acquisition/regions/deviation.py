@@ -22,6 +22,7 @@ _SIZE = (-0.511, 1.022, -0.0667)
 _SEEN = (-0.628, 0.6456, -0.0479, -0.2261, 0.5002, 0.4262)
 _LEAST = 30  # frames before the traces' own scatter is believed
 _MEMORY = 1000  # frames over which it is averaged
+_MOST_CHANGE = 30.0  # independent variances; a change beyond is the scene's, not the error's (decision 76)
 _NORMAL = 0.7979  # mean of the absolute value of a standard normal number
 
 
@@ -80,7 +81,7 @@ class MeanDeviation:
             self._seen_size
             + _SEEN[3] * np.log(1e-3 + left / scatter)
             + _SEEN[4] * np.log(1e-2 + residual / scatter)
-            + _SEEN[5] * np.log(1e-3 + (change / _NORMAL) ** 2 / 2)
+            + _SEEN[5] * np.log(1e-3 + np.minimum((change / _NORMAL) ** 2 / 2, _MOST_CHANGE))
         )
         # Beyond what was ever seen the fit says nothing.
         factor: Values = np.exp(np.clip(log, np.log(self._of_size / 4), np.log(self._of_size * 4)))
