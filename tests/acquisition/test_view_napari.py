@@ -155,6 +155,39 @@ def test_contrast_by_hand_stays(until: Callable[..., None]) -> None:
     display.close()
 
 
+def test_blink_and_swipe(until: Callable[..., None]) -> None:
+    display = Display(ViewerModel())
+    shared = Board.create(Slab(), 4 * 16 * 16)[0]
+    display.open(shared, (16, 16))
+    frame = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    shared.put(Slot.RAW, frame, 0)
+    shared.put(Slot.DENOISED, (frame + 1000).astype(np.float32), 0)
+    until(lambda: display.shown)
+    raw, denoised = display._viewer.layers
+    grid = display._viewer.canvas.grid
+    display.bar.compare.setCurrentText("swipe")
+    assert not grid.enabled
+    assert not raw.visible
+    assert not display.bar.share.isHidden()
+    np.testing.assert_array_equal(denoised.data[:, :8], frame[:, :8])
+    np.testing.assert_array_equal(denoised.data[:, 8:], frame[:, 8:] + 1000)
+    display.bar.share.setValue(25)
+    np.testing.assert_array_equal(denoised.data[:, 4:], frame[:, 4:] + 1000)
+    shared.put(Slot.RAW, frame + 5, 1)
+    until(lambda: denoised.data[0, 0] == 5)
+    display.bar.compare.setCurrentText("blink")
+    np.testing.assert_array_equal(denoised.data, frame + 1000)
+    assert display.bar.share.isHidden()
+    seen = set()
+    until(lambda: seen.add((raw.visible, denoised.visible)) or len(seen) == 2)
+    assert seen == {(True, False), (False, True)}
+    display.bar.compare.setCurrentText("side by side")
+    assert grid.enabled
+    assert raw.visible
+    assert denoised.visible
+    display.close()
+
+
 def test_back_in_time_and_live_again(until: Callable[..., None], tmp_path: Path) -> None:
     display = Display(ViewerModel())
     shared = Board.create(Slab(), 4 * 16 * 16)[0]
@@ -185,7 +218,7 @@ def test_back_in_time_and_live_again(until: Callable[..., None], tmp_path: Path)
     np.testing.assert_array_equal(raw.data, frames[1])
     assert display.bar.time.value() == 1
     display.bar.time.setValue(2)
-    assert display.bar.number.text() == "frame 2, not denoised while recording"
+    assert display.bar.number.text() == "frame 2, not denoised live"
     assert not denoised.data.any()
     display.bar.time.setValue(5)  # the last one of which is known where it lies
     assert display.bar.number.text() == "frame 4, from the disk"

@@ -19,9 +19,12 @@ from qtpy.QtWidgets import (
 
 from .board import Wish
 from .line import Level
+from .panels import Compare
 from .words import ViewStatus
 
 __all__ = ["SessionBar"]
+
+_WIDEST = "raw frame 88888, denoised 88888"
 
 _COLOURS = {
     Level.CALM: "background: transparent;",
@@ -46,6 +49,8 @@ class SessionBar(QWidget):
         Called with whether both pictures have the same contrast.
     on_snapshot
         Called when the window is to be saved as a picture.
+    on_compare, on_swipe
+        Called with the way to compare the pictures, and with the share of the width that shows the raw one.
     on_time
         Called with the page to go back to, None for the newest frame.
     """
@@ -58,6 +63,8 @@ class SessionBar(QWidget):
         on_link: Callable[[bool], None],
         on_snapshot: Callable[[], None],
         on_time: Callable[[int | None], None],
+        on_compare: Callable[[Compare], None],
+        on_swipe: Callable[[float], None],
     ) -> None:
         super().__init__()
         self._on_wish = on_wish
@@ -77,7 +84,18 @@ class SessionBar(QWidget):
         self.link = QCheckBox("link contrast")
         self.link.setToolTip("Show raw and denoised with the same brightness limits")
         self.link.setChecked(True)
+        self.compare = QComboBox()
+        self.compare.addItems([each.value for each in Compare])
+        self.compare.setToolTip("How to compare the raw with the denoised picture")
+        self.share = QSlider(Qt.Orientation.Horizontal)
+        self.share.setRange(0, 100)
+        self.share.setValue(50)
+        self.share.setMaximumWidth(110)
+        self.share.setToolTip("Raw to the left of this, denoised to its right")
+        self.share.hide()
         self.number = QLabel("")
+        # The slider beside it stays where it is, whatever the number is.
+        self.number.setMinimumWidth(self.number.fontMetrics().horizontalAdvance(_WIDEST) + 8)
         self.number.setToolTip("Raw and denoised show the same frame as long as denoised frames come")
         self.snapshot = QPushButton("Snapshot")
         self.snapshot.setToolTip("Save the window as a picture in the run folder")
@@ -96,7 +114,16 @@ class SessionBar(QWidget):
         below.addWidget(self.number)
         below.addWidget(self.time, 1)
         below.addWidget(self.live)
-        for widget in (self.streams, self.automatic, self.link, self.snapshot, self.pause, self.stop):
+        for widget in (
+            self.compare,
+            self.share,
+            self.streams,
+            self.automatic,
+            self.link,
+            self.snapshot,
+            self.pause,
+            self.stop,
+        ):
             below.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 2, 4, 2)
@@ -109,6 +136,8 @@ class SessionBar(QWidget):
         self.snapshot.clicked.connect(lambda: on_snapshot())
         self.time.valueChanged.connect(self._go)
         self.live.clicked.connect(self.go_live)
+        self.compare.currentTextChanged.connect(lambda text: self._choose(Compare(text), on_compare))
+        self.share.valueChanged.connect(lambda value: on_swipe(value / 100))
         self.pause.clicked.connect(self._toggle_pause)
         self.stop.clicked.connect(lambda: self._on_wish(Wish.STOP))
         self.say("waiting for the session", Level.CALM)
@@ -159,6 +188,10 @@ class SessionBar(QWidget):
         self.live.setEnabled(False)
         self.show_length(self.time.minimum(), self.time.maximum())
         self._on_time(None)
+
+    def _choose(self, how: Compare, on_compare: Callable[[Compare], None]) -> None:
+        self.share.setVisible(how is Compare.SWIPE)
+        on_compare(how)
 
     def _go(self, page: int) -> None:
         self.live.setEnabled(True)

@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, QTimer
 from .bar import SessionBar
 from .board import Board, Slot, Wish
 from .line import Level, StatusLine
-from .panels import Panels
+from .panels import Compare, Panels
 from .past import PastFrames
 from .trace_panel import TracePanel
 from .words import ViewStatus
@@ -20,6 +20,7 @@ __all__ = ["Display", "add_docks"]
 
 _PERIOD_S = 1 / 30
 _STATUS_EVERY_S = 0.25
+_BLINK_MS = 500
 _MOST_SNAPSHOTS = 10_000
 
 
@@ -39,8 +40,17 @@ class Display(QObject):
         super().__init__()
         self.panels = Panels(viewer, self._manual)
         self.bar = SessionBar(
-            self._ask, self._want, self._automatic, self.panels.link, self._snapshot, self._go
+            self._ask,
+            self._want,
+            self._automatic,
+            self.panels.link,
+            self._snapshot,
+            self._go,
+            self._compare,
+            self.panels.swipe,
         )
+        self._blinks = QTimer(self)
+        self._blinks.timeout.connect(self.panels.blink)
         self._past: PastFrames | None = None
         self._page: int | None = None
         self._stream = 0
@@ -159,8 +169,15 @@ class Display(QObject):
             return
         denoised = self._past.read(Slot.DENOISED, self._page)
         self.panels.show_past(raw, denoised, time.perf_counter())
-        what = "from the disk" if denoised is not None else "not denoised while recording"
+        what = "from the disk" if denoised is not None else "not denoised live"
         self.bar.number.setText(f"frame {raw.number}, {what}")
+
+    def _compare(self, how: Compare) -> None:
+        """Show the pictures side by side, in turns, or one over the other."""
+        self.panels.compare(how)
+        self._blinks.stop()
+        if how is Compare.BLINK:
+            self._blinks.start(_BLINK_MS)
 
     def _snapshot(self) -> None:
         """Save the canvas as ``snapshot-1.png`` and so on in the run folder."""

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .board import Board, Picture, Slot
 from .contrast import AutoContrast
 
-__all__ = ["Panels"]
+__all__ = ["Compare", "Panels"]
 
 _CONTRAST_EVERY_S = 0.25
 _LOOKS = 3
 _NAMES = {Slot.RAW: "raw", Slot.DENOISED: "denoised"}
+
+
+class Compare(Enum):
+    """Ways to compare the raw with the denoised picture."""
+
+    BESIDE = "side by side"
+    BLINK = "blink"
+    SWIPE = "swipe"
 
 
 class Panels:
@@ -40,6 +50,9 @@ class Panels:
         self._numbers: dict[Slot, int | None] = dict.fromkeys(_NAMES)
         self.automatic = True
         self.linked = True
+        self._compare = Compare.BESIDE
+        self._swipe = 0.5
+        self._pixels: dict[Slot, npt.NDArray[Any]] = {}
 
     @property
     def number(self) -> str:
@@ -56,13 +69,14 @@ class Panels:
         self._pixel_um = pixel_um or 1.0
         self.forget_contrast()
         for slot in _NAMES:
+            self._pixels[slot] = np.zeros(shape, np.uint16)
             self._layer(slot).data = np.zeros(shape, np.uint16)
             self._layer(slot).scale = (self._pixel_um, self._pixel_um)
             self._layer(slot).units = ("pixel", "pixel") if pixel_um is None else ("um", "um")
         self._viewer.canvas.overlays.scale_bar.visible = pixel_um is not None
         grid = self._viewer.canvas.grid
-        grid.shape, grid.stride, grid.spacing, grid.enabled = (1, 2), 1, 0.02, True
-        self._viewer.reset_view(margin=0.02)
+        grid.shape, grid.stride, grid.spacing = (1, 2), 1, 0.02
+        self.compare(self._compare)
 
     def forget_contrast(self) -> None:
         """Take the next frame's contrast at once, because it shows something else."""
@@ -79,7 +93,9 @@ class Panels:
             fresh = True
             self._orders[slot] = picture.order
             self._numbers[slot] = picture.number
-            self._show(self._layer(slot), picture)
+            self._show(slot, picture)
+        if fresh:
+            self._join()
         if self.automatic and fresh and now_s - self._contrast_s >= _CONTRAST_EVERY_S:
             self._contrast_s = now_s
             self._set_contrast(now_s)
@@ -88,9 +104,10 @@ class Panels:
     def show_past(self, raw: Picture, denoised: Picture | None, now_s: float) -> None:
         """Show a frame from the disk; a black picture stands for one that was not denoised."""
         self._numbers = {Slot.RAW: raw.number, Slot.DENOISED: None if denoised is None else denoised.number}
-        self._show(self._layer(Slot.RAW), raw)
+        self._show(Slot.RAW, raw)
         black = Picture(np.zeros(raw.pixels.shape, raw.pixels.dtype), raw.number, raw.step, 0)
-        self._show(self._layer(Slot.DENOISED), denoised or black)
+        self._show(Slot.DENOISED, denoised or black)
+        self._join()
         if self.automatic and denoised is not None:
             self._set_contrast(now_s)
 
@@ -107,7 +124,9 @@ class Panels:
                 break
         return found
 
-    def _show(self, layer: Any, picture: Picture) -> None:
+    def _show(self, slot: Slot, picture: Picture) -> None:
+        layer = self._layer(slot)
+        self._pixels[slot] = picture.pixels
         old, new = layer.data, picture.pixels
         if (old.shape, old.dtype) == (new.shape, new.dtype):
             # Half the cost of setting the data, of which only the pixels have changed.
@@ -116,7 +135,7 @@ class Panels:
             return
         self._setting = True  # napari moves the limits where they do not suit another dtype
         try:
-            layer.data = new
+            layer.data = new.copy()
         finally:
             self._setting = False
         if old.shape != new.shape:
@@ -127,8 +146,8 @@ class Panels:
         self._setting = True
         try:
             found = {
-                slot: self._contrast[slot].update(layer.data, now_s)
-                for slot, layer in self._layers.items()
+                slot: self._contrast[slot].update(self._pixels[slot], now_s)
+                for slot in self._layers
                 if self._orders[slot]
             }
             # What is noise would set the limits of a linked raw picture, so the denoised one does.
@@ -147,6 +166,42 @@ class Panels:
             layer.name_overlay.visible = True
             self._layers[slot] = layer
         return layer
+
+    def compare(self, how: Compare) -> None:
+        """Show the pictures side by side, or over each other."""
+        self._compare = how
+        self._viewer.canvas.grid.enabled = how is Compare.BESIDE
+        self._layer(Slot.RAW).visible = how is Compare.BESIDE
+        self._layer(Slot.DENOISED).visible = True
+        self._layer(Slot.DENOISED).name_overlay.visible = how is not Compare.SWIPE  # which shows both
+        self._viewer.reset_view(margin=0.02)
+        self._join(whole=True)
+
+    def blink(self) -> None:
+        """Show the other picture, where they blink."""
+        if self._compare is Compare.BLINK:
+            raw, denoised = self._layer(Slot.RAW), self._layer(Slot.DENOISED)
+            raw.visible, denoised.visible = denoised.visible, raw.visible
+
+    def swipe(self, share: float) -> None:
+        """Show the raw picture in a share of the width, from the left, where they are swiped."""
+        self._swipe = share
+        self._join(whole=True)
+
+    def _join(self, *, whole: bool = False) -> None:
+        """Put the left of the raw picture over the denoised one, where they are swiped; `whole` draws both anew."""
+        layer, raw, denoised = (
+            self._layer(Slot.DENOISED),
+            self._pixels[Slot.RAW],
+            self._pixels[Slot.DENOISED],
+        )
+        if denoised.shape != layer.data.shape or not (whole or self._compare is Compare.SWIPE):
+            return
+        np.copyto(layer.data, denoised, casting="unsafe")
+        if self._compare is Compare.SWIPE and raw.shape == denoised.shape:
+            cut = round(self._swipe * raw.shape[1])
+            np.copyto(layer.data[:, :cut], raw[:, :cut], casting="unsafe")
+        layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def link(self, on: bool) -> None:
         """Show both pictures with the same contrast limits, or each with its own."""
