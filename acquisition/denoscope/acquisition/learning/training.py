@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from denoscope.acquisition.denoisers.converting import load_camera
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.extras import require
+from denoscope.acquisition.sources.part import PartChoice
 
 from .results import CameraMaps, TrainingResult
 
@@ -215,18 +216,15 @@ def train_bundle(
     ('live', 1, True)
     """
     require("torch", extra="train", purpose="training")
-    from denoscope.runtime import InvalidInput, counted, open_movie
-    from denoscope.train import METHODS, aligned, fit, movie_from_file, simulated_movies
+    from denoscope.runtime import InvalidInput
+    from denoscope.train import METHODS, fit, movie_from_file, simulated_movies
     from denoscope.train.fitting.checkpoint import remove_checkpoint
     from denoscope.train.fitting.logs import tensorboard_installed
 
     told = listener or TrainingListener()
     began = time.perf_counter()
-    if output.exists() and not (output / "bundle.json").is_file():
-        raise InvalidInput(f"`output` {output} exists and is not a bundle: name another folder.")
     files = _Files.beside(output, log)
-    if not overwrite:
-        _refuse_existing(files, resume=resume)
+    files.check(resume=resume, overwrite=overwrite)
     if sum(budget is not None for budget in (minutes, epochs, steps)) > 1:
         raise InvalidInput("`minutes`, `epochs` and `steps` are three ways to say how long: give one.")
     beginning = _beginning(
@@ -234,35 +232,17 @@ def train_bundle(
     )
     camera = load_camera(camera_gain, camera_offset, camera_roi)
 
-    def opened(path: Path) -> TrainingMovie:
-        return movie_from_file(
-            path,
-            frames,
-            channel=channel,
-            plane=plane,
-            position=position,
-            interleaved=interleaved,
-            camera=camera,
-        )
-
-    loaded = [opened(path) for path in movies]
-    warnings = _choose_blind_spot(beginning, loaded)
-    if camera is not None:
-        for path in movies:
-            recorded = open_movie(
-                path, channel=channel, plane=plane, position=position, interleaved=interleaved, mapped=False
-            )
-            warnings += filter(None, [camera.warning(recorded)])
+    choice: PartChoice = {
+        "channel": channel,
+        "plane": plane,
+        "position": position,
+        "interleaved": interleaved,
+    }
+    loaded = [movie_from_file(path, frames, **choice, camera=camera) for path in movies]
+    warnings = _choose_blind_spot(beginning, loaded) + _camera_warnings(movies, choice, camera)
     entry = METHODS[beginning.method]
     if entry.name == "live":
-        for index, movie in enumerate(loaded):
-            loaded[index] = aligned(movie)
-            if loaded[index] is not movie:
-                frames_are = counted(len(loaded[index].frames), "frame is", "frames are")
-                told.noted(
-                    f"{movie.name} moves as a whole: {frames_are} aligned as in a live session, and the part that "
-                    "every frame shows is learned from."
-                )
+        loaded = [_aligned(movie, told) for movie in loaded]
     settings = _settings(
         entry,
         adapts=beginning.parent is not None,
@@ -308,6 +288,33 @@ def train_bundle(
     return finished
 
 
+def _camera_warnings(
+    movies: Sequence[Path], choice: PartChoice, camera: CameraCalibration | None
+) -> list[str]:
+    """Return what the user should know of a calibration and the movies that it is used for."""
+    from denoscope.runtime import open_movie
+
+    if camera is None:
+        return []
+    found = (camera.warning(open_movie(path, mapped=False, **choice)) for path in movies)
+    return [warning for warning in found if warning]
+
+
+def _aligned(movie: TrainingMovie, told: TrainingListener) -> TrainingMovie:
+    """Return a movie as a live session aligns it, and say so where it moves."""
+    from denoscope.runtime import counted
+    from denoscope.train import aligned
+
+    still = aligned(movie)
+    if still is not movie:
+        frames_are = counted(len(still.frames), "frame is", "frames are")
+        told.noted(
+            f"{movie.name} moves as a whole: {frames_are} aligned as in a live session, and the part that every frame "
+            "shows is learned from."
+        )
+    return still
+
+
 @dataclass(frozen=True)
 class _Files:
     """Files of a training."""
@@ -332,16 +339,19 @@ class _Files:
             checkpoint=output.with_name(output.name + ".checkpoint.safetensors"),
         )
 
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse to replace what an earlier training wrote; its table is continued by `resume`."""
+        from denoscope.runtime import InvalidInput
 
-def _refuse_existing(files: _Files, *, resume: bool) -> None:
-    """Refuse to replace what an earlier training wrote; its table is continued by `resume`."""
-    interrupted = files.checkpoint.is_file()
-    for path in (files.bundle, files.page, *([] if resume and interrupted else [files.table])):
-        if path.exists():
-            remedy = "add `resume` to go on with the interrupted training, or " if interrupted else ""
-            raise OutputExists(
-                f"{path} exists: {remedy}name another `output`, or add `overwrite` to replace it."
-            )
+        if self.bundle.exists() and not (self.bundle / "bundle.json").is_file():
+            raise InvalidInput(f"`output` {self.bundle} exists and is not a bundle: name another folder.")
+        interrupted = self.checkpoint.is_file()
+        for path in (self.bundle, self.page, *([] if resume and interrupted else [self.table])):
+            if path.exists() and not overwrite:
+                remedy = "add `resume` to go on with the interrupted training, or " if interrupted else ""
+                raise OutputExists(
+                    f"{path} exists: {remedy}name another `output`, or add `overwrite` to replace it."
+                )
 
 
 @dataclass
