@@ -237,6 +237,13 @@ def checkout(name: str, stack: ExitStack) -> Path:
     return folder
 
 
+def name_of(tree: Path) -> str:
+    """Return the commit of a checkout, else the name of the folder."""
+    words = ["git", "-C", str(tree), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    return commit if commit and (tree / ".git").exists() else tree.name
+
+
 def main() -> None:
     """Print the table, one column a tree."""
     parser = argparse.ArgumentParser(
@@ -262,7 +269,7 @@ def main() -> None:
         for title, values in more.items():
             for table, value in zip(tables, values, strict=True):
                 table[title] = value
-        names = [tree.name for tree in trees]
+        names = [name_of(tree) for tree in trees]
     print("| what | " + " | ".join(names) + " |")
     print("|---" * (1 + len(tables)) + "|")
     for what in tables[-1]:
