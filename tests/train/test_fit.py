@@ -203,7 +203,9 @@ def test_a_network_of_both_sides_is_adapted(real: TrainingMovie) -> None:
     """`train --from recorded`: windows know what comes after them, and no weight of the start is lost."""
     shape = replace(TINY["live"], two_sided=True)
     start = LiveNet(shape)
-    result = fit([real], settings=settings_of("live"), network=shape, start=weights_of(start))
+    result = fit(
+        [real], settings=settings_of("live", caution=0.0, steps=2), network=shape, start=weights_of(start)
+    )
     assert result.network.settings.two_sided
     assert np.isfinite([result.score_before, result.score_after]).all()
     assert weights_of(result.network).keys() == weights_of(start).keys()
