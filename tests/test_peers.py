@@ -110,7 +110,7 @@ def test_a_folder_without_the_code_is_named(tmp_path: Path) -> None:
 
 
 def test_blocks_of_a_movie_join_to_the_movie() -> None:
-    from peer_networks import _in_blocks
+    from peer_networks import _in_blocks  # blocks alone, without a peer's network
 
     movie = torch.rand(21, 30, 26)
     assert torch.allclose(_in_blocks(torch.nn.Identity(), movie, 8, 16), movie, atol=1e-6)
@@ -118,7 +118,7 @@ def test_blocks_of_a_movie_join_to_the_movie() -> None:
 
 def test_srdtrans_learns_from_neighbours_alone() -> None:
     """Input and targets are never the same pixel."""
-    from peer_networks import _four
+    from peer_networks import _four  # turns alone, without a peer's network
 
     frames = torch.arange(2 * 4 * 6, dtype=torch.float32).reshape(2, 4, 6)
     four = _four(frames)

@@ -13,7 +13,7 @@ import pytest
 
 from acquisition.conftest import environment
 from denoscope.acquisition import OutputExists
-from denoscope.acquisition.bench import run as _run
+from denoscope.acquisition.bench import run as run_module
 from denoscope.acquisition.bench.against import compare
 from denoscope.acquisition.bench.cases import Case, parse_size, plan_cases
 from denoscope.acquisition.bench.play import DELIVERED, WORK, Plan, Timeline, play
@@ -377,7 +377,7 @@ def test_a_computer_that_stood_still_is_said(
 ) -> None:
     summary = summarise(made([DELIVERED] * 12)).model_copy(update={"clock_late_max_s": 17.45})
     late = MeasuredCase(**dict(summary), case=case_of(bundle), label="a")
-    monkeypatch.setattr(_run, "_measure", lambda _: (late, None))
+    monkeypatch.setattr(run_module, "_measure", lambda _: (late, None))
     report = bench([case_of(bundle)], tmp_path / "run")
     assert any("up to 17.45 s late" in note for note in report.notes)
 
@@ -392,7 +392,7 @@ def test_an_interrupted_run_keeps_its_cases(
             raise KeyboardInterrupt
         return CaseResult(case=case, label=case.label, problem="it was not run"), None
 
-    monkeypatch.setattr(_run, "_measure", measure)
+    monkeypatch.setattr(run_module, "_measure", measure)
     with pytest.raises(KeyboardInterrupt):
         bench([first, second], tmp_path / "run")
     report = json.loads((tmp_path / "run" / "bench.json").read_text(encoding="utf-8"))
@@ -413,7 +413,7 @@ def test_a_run_that_is_killed_keeps_the_cases_before(
             raise SystemExit  # what is behind it is not reached, as after kill -9
         return CaseResult(case=case, label=case.label, problem="it was not run"), None
 
-    monkeypatch.setattr(_run, "_measure", measure)
+    monkeypatch.setattr(run_module, "_measure", measure)
     with pytest.raises(SystemExit):
         bench(cases, run)
     report = json.loads((run / "bench.json").read_text(encoding="utf-8"))
@@ -433,7 +433,7 @@ def test_the_command_says_what_an_interruption_keeps(
             raise KeyboardInterrupt
         return CaseResult(case=case, label=case.label, problem="it was not run"), None
 
-    monkeypatch.setattr(_run, "_measure", measure)
+    monkeypatch.setattr(run_module, "_measure", measure)
     words = (
         "bench",
         "--bundle",

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from acquisition.test_bench import case_of
-from denoscope.acquisition.bench import gpu_meter as _gpu_meter
+from denoscope.acquisition.bench import gpu_meter as gpu_meter_module
 from denoscope.acquisition.bench.against import compare
 from denoscope.acquisition.bench.gpu_meter import open_meter
 from denoscope.acquisition.bench.play import KEEP_UP
@@ -95,8 +95,8 @@ Install = Callable[..., FakeNvml]
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Install:
-    monkeypatch.setattr(_gpu_meter, "_REST_S", 0.1)
-    monkeypatch.setattr(_gpu_meter, "_SHORTEST_S", 0.2)
+    monkeypatch.setattr(gpu_meter_module, "_REST_S", 0.1)
+    monkeypatch.setattr(gpu_meter_module, "_SHORTEST_S", 0.2)
 
     def put(*names: str, **options: bool) -> FakeNvml:
         nvml = FakeNvml(*names, **options)

@@ -20,7 +20,7 @@ pytest.importorskip("zmq", reason="needs the extra 'micromanager'")
 from denoscope.acquisition import SessionStatus, make_settings, read_raw
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
 from denoscope.acquisition.session.forecast import Load, make_forecast, refused
-from denoscope.acquisition.sources import bridge as _bridge
+from denoscope.acquisition.sources import bridge as bridge_module
 from denoscope.acquisition.sources import java as java
 from denoscope.acquisition.sources.bridge import BridgeSource
 from denoscope.acquisition.sources.bridge_sequence import is_another
@@ -128,7 +128,7 @@ def test_a_sequence_that_runs_is_left_alone(serve: Serve, bundle: Path, tmp_path
 def test_frames_that_somebody_is_still_fetching_are_left_alone(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_bridge, "_WATCH_S", 3.0)
+    monkeypatch.setattr(bridge_module, "_WATCH_S", 3.0)
     camera = Camera(numbered_frames(12), rate_hz=5000)
     camera.start("gui")
     while camera.count() < 500:
@@ -160,7 +160,7 @@ def test_frames_that_somebody_is_still_fetching_are_left_alone(
 def test_frames_that_nobody_fetches_are_said_to_be_cleared(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_bridge, "_WATCH_S", 0.05)
+    monkeypatch.setattr(bridge_module, "_WATCH_S", 0.05)
     camera = Camera(numbered_frames(6), rate_hz=5000)
     camera.start("gui")
     while camera.count() < 7:
@@ -339,7 +339,7 @@ def test_a_long_call_of_another_program_is_waited_for(serve: Serve, bundle: Path
 
 
 def test_it_can_be_stopped_while_micro_manager_is_busy(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_bridge, "_STOP_S", 0.3)
+    monkeypatch.setattr(bridge_module, "_STOP_S", 0.3)
     peer = serve(Camera(numbered_frames(500), rate_hz=100))
     source = source_of(peer)
     source.open()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from acquisition.conftest import environment
-from denoscope.acquisition.diagnostics import gpu as _gpu
-from denoscope.acquisition.diagnostics import recording as _doctor_recording
+from denoscope.acquisition.diagnostics import gpu as gpu_module
+from denoscope.acquisition.diagnostics import recording as recording_module
 from denoscope.acquisition.diagnostics.compute import (
     check_auto,
     check_backends,
@@ -55,7 +55,7 @@ def script(folder: Path, code: int) -> str:
 @pytest.mark.parametrize("code", [0, 6])
 def test_nvidia_smi_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     program = script(tmp_path, code)
-    monkeypatch.setattr(_gpu.shutil, "which", lambda _: program)
+    monkeypatch.setattr(gpu_module.shutil, "which", lambda _: program)
     driver = find_driver()
     assert driver is not None
     if code:
@@ -68,8 +68,8 @@ def test_without_a_driver_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None
     def missing(name: str) -> None:
         raise OSError(name)
 
-    monkeypatch.setattr(_gpu.shutil, "which", lambda _: None)
-    monkeypatch.setattr(_gpu.ctypes, "CDLL", missing)
+    monkeypatch.setattr(gpu_module.shutil, "which", lambda _: None)
+    monkeypatch.setattr(gpu_module.ctypes, "CDLL", missing)
     assert find_driver() is None
 
 
@@ -178,7 +178,7 @@ def test_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def refuse(*_: Any) -> float:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_doctor_recording, "write_speed", refuse)
+    monkeypatch.setattr(recording_module, "write_speed", refuse)
     (finding,) = check_disk(tmp_path, 0.0)
     assert finding.status is Status.BROKEN
     assert "Permission denied" in finding.found
@@ -257,12 +257,12 @@ def test_a_damaged_default_bundle_stops_a_recording(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_check_that_fails_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from denoscope.acquisition.diagnostics import checks as _doctor
+    from denoscope.acquisition.diagnostics import checks as checks_module
 
     def fail() -> list[Any]:
         raise RuntimeError("the library is torn")
 
-    monkeypatch.setattr(_doctor, "check_openvino", fail)
+    monkeypatch.setattr(checks_module, "check_openvino", fail)
     report = doctor(tmp_path)
     row = next(f for f in report["findings"] if f["topic"] == "OpenVINO")
     assert "the library is torn" in row["found"]

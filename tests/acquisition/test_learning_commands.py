@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from denoscope.acquisition.cli.app import _spread_pairs
+from denoscope.acquisition.cli.app import _spread_pairs  # before typer reads the words
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.learning import training
 from denoscope.runtime import InvalidInput
@@ -280,7 +280,7 @@ def denoised(denoscope: Run, noisy: Path, bundle: Path, folder: Path) -> None:
 
 def test_the_blind_spot_follows_the_noise() -> None:
     # Choosing is a step inside `train_bundle`, which has no result that shows it before it has trained.
-    from denoscope.acquisition.learning.training import _Beginning, _choose_blind_spot
+    from denoscope.acquisition.learning.training import _Beginning, _choose_blind_spot  # no training
     from denoscope.runtime import estimate_intensity
     from denoscope.train import LiveNetSettings, TrainingMovie
 

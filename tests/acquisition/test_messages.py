@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from denoscope.acquisition import OutputExists, SourceInfo, make_settings, read_raw
 from denoscope.acquisition.cli import app
-from denoscope.acquisition.cli.screen import _rows
+from denoscope.acquisition.cli.screen import _rows  # what the screen shows, without a terminal
 from denoscope.acquisition.errors import DiskUnwritable
 from denoscope.acquisition.offline import denoise as offline
 from denoscope.acquisition.raw.in_the_way import in_the_way
@@ -29,7 +29,7 @@ from support.plain_results import denoise_movie, fill_run, live, summary
 
 from .conftest import Run
 from .test_fill import frames_of, record
-from .test_outputs import _exit, command
+from .test_outputs import _exit, command  # helpers of another test
 from .test_routing import Listed
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")

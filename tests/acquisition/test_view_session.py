@@ -19,8 +19,8 @@ import tifffile
 
 from acquisition.conftest import ROOT, Run, environment
 from denoscope.acquisition import make_settings
-from denoscope.acquisition.view import link as _link
-from denoscope.acquisition.view import window as _window
+from denoscope.acquisition.view import link as link_module
+from denoscope.acquisition.view import window as window_module
 from denoscope.acquisition.view.window import LiveWindow
 from denoscope.runtime import InvalidInput
 from support.plain_results import live
@@ -41,8 +41,8 @@ def stamped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def window(monkeypatch: pytest.MonkeyPatch) -> Callable[..., LiveWindow]:
     """Open a window whose process has no screen."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
-    monkeypatch.setattr(_window, "require", lambda *_, **__: None)
-    monkeypatch.setattr(_window, "_CLOSE_S", 10.0)
+    monkeypatch.setattr(window_module, "require", lambda *_, **__: None)
+    monkeypatch.setattr(window_module, "_CLOSE_S", 10.0)
 
     def make(module: str = "acquisition.view_double", **options: Any) -> LiveWindow:
         return LiveWindow(stay=False, module=module, **options)
@@ -112,7 +112,7 @@ def test_viewer_stalls(
     window: Callable[..., LiveWindow],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_link, "_STILL_S", 0.5)
+    monkeypatch.setattr(link_module, "_STILL_S", 0.5)
     view = window()
     start_s = time.perf_counter()
 

@@ -21,9 +21,15 @@ from denoscope.export import (
     export_precision,
     plan_engines,
 )
-from denoscope.export import _engines as engines_module
-from denoscope.export import _parity as parity
-from denoscope.export._half import BF16, FP16, Format, half_precision, rounded_like_half
+from denoscope.export import _engines as engines_module  # is the builder installed
+from denoscope.export import _parity as parity  # smaller scenes for its measurement
+from denoscope.export._half import (
+    BF16,
+    FP16,
+    Format,
+    half_precision,
+    rounded_like_half,
+)  # the rewriting itself
 from denoscope.runtime import (
     BackendUnavailable,
     Bundle,

@@ -29,10 +29,10 @@ from denoscope.export import (
     parse_targets,
     plan_engines,
 )
-from denoscope.export import _engines as engines_module
-from denoscope.export._build_process import build_in_process_of_its_own
-from denoscope.export._lowering import gemm_as_products
-from denoscope.export._tensorrt import BuildRequest, Phases
+from denoscope.export import _engines as engines_module  # builders that are replaced
+from denoscope.export._build_process import build_in_process_of_its_own  # one graph, no bundle
+from denoscope.export._lowering import gemm_as_products  # the rewriting itself
+from denoscope.export._tensorrt import BuildRequest, Phases  # the builder itself
 from denoscope.runtime import Bundle, InvalidInput, list_bundles
 from denoscope.runtime.backends.raw_count_graphs import without_output
 from denoscope.runtime.engines import EngineCache, LocalGpu
@@ -262,7 +262,7 @@ CORPUS = """
 import json, sys
 from support.damage import mutated
 from denoscope.export import EngineBuildFailed
-from denoscope.export._tensorrt import BuildRequest, build, load
+from denoscope.export._tensorrt import BuildRequest, build, load  # the builder itself
 fields = json.loads(sys.stdin.readline())
 data = bytes.fromhex(sys.stdin.readline())
 trt = load("tensorrt_rtx")

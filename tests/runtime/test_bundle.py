@@ -25,7 +25,9 @@ from denoscope.runtime import (
     list_bundles,
     write_bundle,
 )
-from denoscope.runtime.bundle.bundle import _checksum
+from denoscope.runtime.bundle.bundle import (
+    _checksum,
+)  # damaged bundles are signed again, as an attacker would
 from support.tiny_bundle import (
     assert_answer,
     expected_movie,

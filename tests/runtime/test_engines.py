@@ -23,8 +23,8 @@ from denoscope.runtime.engines import (
     SizeRange,
     default_cache_folder,
 )
-from denoscope.runtime.engines import cache as _cache
-from denoscope.runtime.engines import driver as _driver
+from denoscope.runtime.engines import cache as cache_module
+from denoscope.runtime.engines import driver as driver_module
 
 ROOT = Path(__file__).parents[2]
 SIZE = SizeRange(minimum=(512, 512), typical=(512, 512), maximum=(512, 512))
@@ -182,7 +182,7 @@ def test_the_folder_is_the_users_alone(cache: EngineCache) -> None:
 def test_an_engine_of_another_user_is_foreign(cache: EngineCache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.get_or_build(SPEC, Builder())
     owner = cache.folder.stat().st_uid
-    monkeypatch.setattr(_cache.os, "geteuid", lambda: owner + 1)
+    monkeypatch.setattr(cache_module.os, "geteuid", lambda: owner + 1)
     with pytest.raises(InvalidInput, match=f"belongs to the user {owner}"):
         cache.find(SPEC)
 
@@ -321,17 +321,17 @@ class Driver:
 
 
 def test_the_driver_is_asked_for_the_gpu() -> None:
-    assert _driver._ask(Driver(), 0) == LocalGpu("NVIDIA GeForce RTX 4090", (8, 9), (13, 2))
-    assert "cuInit returned 100" in str(_driver._ask(Driver(cuInit=100), 0))
-    assert "sees 1 GPUs" in str(_driver._ask(Driver(), 1))
-    assert "returned 999" in str(_driver._ask(Driver(cuDeviceGetName=999), 0))
+    assert driver_module._ask(Driver(), 0) == LocalGpu("NVIDIA GeForce RTX 4090", (8, 9), (13, 2))
+    assert "cuInit returned 100" in str(driver_module._ask(Driver(cuInit=100), 0))
+    assert "sees 1 GPUs" in str(driver_module._ask(Driver(), 1))
+    assert "returned 999" in str(driver_module._ask(Driver(cuDeviceGetName=999), 0))
 
 
 def test_without_a_driver_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise OSError(name)
 
-    monkeypatch.setattr(_driver.ctypes, "CDLL", missing)
+    monkeypatch.setattr(driver_module.ctypes, "CDLL", missing)
     assert "no NVIDIA driver is installed" in str(public.local_gpu())
 
 

@@ -19,7 +19,9 @@ from onnx import helper, numpy_helper
 
 from denoscope.runtime import Bundle, BundleDamaged, write_bundle
 from denoscope.runtime.bundle import bundle as module
-from denoscope.runtime.bundle.bundle import _checksum
+from denoscope.runtime.bundle.bundle import (
+    _checksum,
+)  # damaged bundles are signed again, as an attacker would
 from denoscope.runtime.bundle.regular_file import NotReadable, read_regular
 from support.hostile_graphs import HOSTILE, hostile_bundle
 from support.tiny_bundle import tiny_bundle, tiny_files, tiny_manifest

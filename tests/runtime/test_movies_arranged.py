@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
-from denoscope.runtime.movies import opening as _open
+from denoscope.runtime.movies import opening as opening_module
 from denoscope.runtime.movies.formats.tiff import count_pages
 from denoscope.runtime.movies.names import missing_numbers, sort_names
 from denoscope.runtime.movies.pages_of import scanimage_turns
@@ -314,7 +314,9 @@ def test_warnings_of_the_parser_stay_inside(tmp_path: Path, monkeypatch: pytest.
 def test_other_formats_are_named_with_the_way_out(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_open, "find_spec", lambda _: None)  # without the libraries of the extra `vendors`
+    monkeypatch.setattr(
+        opening_module, "find_spec", lambda _: None
+    )  # without the libraries of the extra `vendors`
     path = tmp_path / f"movie.{ending}"
     path.write_bytes(b"\x01\x02\x03" * 100)
     with pytest.raises(
@@ -325,7 +327,7 @@ def test_other_formats_are_named_with_the_way_out(
 
 
 def test_a_format_is_known_by_its_first_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_open, "find_spec", lambda _: None)
+    monkeypatch.setattr(opening_module, "find_spec", lambda _: None)
     (tmp_path / "movie.data").write_bytes(b"ZISRAWFILE" + bytes(100))
     with pytest.raises(InvalidInput, match="a Zeiss CZI"):
         open_movie(tmp_path / "movie.data")

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from denoscope.runtime import Intensity, InvalidInput, estimate_intensity
-from denoscope.runtime.noise import noise as _noise
+from denoscope.runtime.noise import noise as noise_module
 from support.field_inputs import DETECTORS, detected
 
 SHAPE = (96, 112)
@@ -235,10 +235,10 @@ def test_a_fit_is_not_replaced_where_the_scene_moves(monkeypatch: pytest.MonkeyP
     moving = record(np.stack([np.roll(scene, t % 3, 1) for t in range(5)]), 2.0, 3.0, random)
     pulses = detected("gamma pulses", 0.05, 5, seed=3)[2]
     for frames, white in ((moving, False), (pulses, True)):
-        _, variance, usable, _ = _noise._moments(frames)
-        assert _noise._is_white(frames, variance, usable) is white
+        _, variance, usable, _ = noise_module._moments(frames)
+        assert noise_module._is_white(frames, variance, usable) is white
     replaced = estimate_intensity(pulses)
-    monkeypatch.setattr(_noise, "_is_white", lambda *_: False)
+    monkeypatch.setattr(noise_module, "_is_white", lambda *_: False)
     assert estimate_intensity(pulses).scale < 0.9 * replaced.scale
 
 

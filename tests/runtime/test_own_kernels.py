@@ -16,7 +16,11 @@ from denoscope.runtime.backends.device.cuda import compile_kernels
 from denoscope.runtime.backends.device.kernels.plan import pack_weights, plan_kernels
 from denoscope.runtime.backends.device.kernels.read import read_program
 from denoscope.runtime.backends.onnxruntime_gpu import with_shapes
-from denoscope.runtime.backends.own_kernels import OwnKernels, _places, kernel_prelude
+from denoscope.runtime.backends.own_kernels import (
+    OwnKernels,
+    _places,
+    kernel_prelude,
+)  # run as C, without a GPU
 from denoscope.runtime.testing import BackendContract
 from support.gpu_on_host import KernelsOnHost
 from support.nvrtc import nvrtc

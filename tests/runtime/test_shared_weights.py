@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save
 
 from denoscope.runtime import Bundle, BundleDamaged, list_bundles, write_bundle
-from denoscope.runtime.bundle.bundle import _checksum
+from denoscope.runtime.bundle.bundle import _checksum  # changed bundles are signed again
 from denoscope.runtime.bundle.shared_weights import fill_in, read_weights, take_out
 from support.tiny_bundle import tiny_files, tiny_manifest
 

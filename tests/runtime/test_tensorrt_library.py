@@ -10,7 +10,7 @@ import pytest
 
 from denoscope.runtime import BackendUnavailable, DeviceFailed
 from denoscope.runtime.backends.device.device import DeviceBuffer
-from denoscope.runtime.backends.tensorrt import _LoadedEngine
+from denoscope.runtime.backends.tensorrt import _LoadedEngine  # a library that is played, without a GPU
 from denoscope.runtime.engines import EngineCache
 from support.gpu_on_host import TensorRtOnHost
 

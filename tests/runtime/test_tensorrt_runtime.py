@@ -20,7 +20,7 @@ from denoscope.runtime import (
     Stream,
     choose_backend,
 )
-from denoscope.runtime.backends import tensorrt as _tensorrt
+from denoscope.runtime.backends import tensorrt as tensorrt_module
 from denoscope.runtime.backends.raw_count_graphs import without_output
 from denoscope.runtime.backends.tensorrt import EngineTarget, TensorRtRtx, engines_for
 from denoscope.runtime.engines import EngineCache, LocalGpu, SizeRange
@@ -190,7 +190,7 @@ def test_auto_passes_over_it_until_its_engines_are_there(
         TensorRtOnHost.__init__(self, cache, threads=threads)  # type: ignore[arg-type]
 
     monkeypatch.setenv("DENOSCOPE_ENGINES", str(cache.folder))
-    monkeypatch.setattr(_tensorrt, "local_gpu", lambda: LocalGpu("Lazy GPU", (8, 6), (13, 0)))
+    monkeypatch.setattr(tensorrt_module, "local_gpu", lambda: LocalGpu("Lazy GPU", (8, 6), (13, 0)))
     monkeypatch.setattr(TensorRtRtx, "unavailable", classmethod(lambda _: None))
     monkeypatch.setattr(TensorRtRtx, "installed_version", classmethod(lambda _: VERSION))
     monkeypatch.setattr(TensorRtRtx, "__init__", opened)
@@ -225,8 +225,8 @@ class TestTensorRtRtx(BackendContract):
 
 
 def _building(backend_class: type[TensorRtRtx], cache: EngineCache) -> TensorRtRtx:
-    from denoscope.export._build_process import build_in_process_of_its_own
-    from denoscope.export._tensorrt import BuildRequest
+    from denoscope.export._build_process import build_in_process_of_its_own  # one graph, no bundle
+    from denoscope.export._tensorrt import BuildRequest  # the builder itself
     from denoscope.runtime.engines import BuiltEngine, EngineSpec
 
     sizes = SizeRange(minimum=(4, 4), typical=(32, 32), maximum=(256, 256))
@@ -291,7 +291,7 @@ def test_what_the_real_builder_made_is_found_and_loaded(bundle: Bundle, cache: E
     """Names, sizes and options as `denoscope build` writes them; only the engine itself is not run."""
     pytest.importorskip("tensorrt_rtx", reason="needs the extra 'gpu'")
     from denoscope.export import Target, build_engine, plan_engines
-    from denoscope.export._engines import installed_versions
+    from denoscope.export._engines import installed_versions  # versions of the builder
 
     version = installed_versions()["tensorrt_rtx"]
     plans = plan_engines(bundle, [Target(8, 6)], [(24, 32)], flavour="tensorrt_rtx")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from denoscope.runtime import InvalidInput
-from denoscope.train.evaluation import cells as _cells
+from denoscope.train.evaluation import cells as cells_module
 from denoscope.train.evaluation.cells import (
     Objects,
     count_supported,
@@ -109,6 +109,6 @@ def test_a_radius_that_does_not_fit() -> None:
 
 
 def test_the_tracker_is_named_when_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cells, "find_spec", lambda _: None)
+    monkeypatch.setattr(cells_module, "find_spec", lambda _: None)
     with pytest.raises(InvalidInput, match=r"\.\[tracking\]"):
         track_objects(noise(3), RADIUS)

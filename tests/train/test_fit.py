@@ -26,7 +26,7 @@ from denoscope.train import (
     simulate,
     simulated_movies,
 )
-from denoscope.train.fitting.fit import _is_better
+from denoscope.train.fitting.fit import _is_better  # the rule alone, without trainings
 from denoscope.train.fitting.kept import State
 from denoscope.train.fitting.logs import COLUMNS, TrainingLog, read_log
 from denoscope.train.networks.live.task import LiveTask

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from denoscope.runtime import InvalidInput, estimate_intensity
-from denoscope.train.flow import fit as _flow_fit
+from denoscope.train.flow import fit as flow_fit_module
 from denoscope.train.flow.fit import FlowFitSettings, end_point_error, fit_flow, held_out_pairs
 from denoscope.train.flow.net import FlowNet, load_flow
 from denoscope.train.flow.pairs import PairSettings, draw_pairs, still_scenes
@@ -64,7 +64,7 @@ def test_resumes_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         if step == 20:
             raise Stopped
 
-    monkeypatch.setattr(_flow_fit, "_CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(flow_fit_module, "_CHECKPOINT_EVERY_S", 0.0)
     with pytest.raises(Stopped):
         fit_flow(tmp_path / "part.safetensors", settings=SHORT, on_progress=stop)
     resumed = fit_flow(tmp_path / "part.safetensors", settings=SHORT, resume=True)

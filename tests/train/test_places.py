@@ -21,7 +21,7 @@ from denoscope.train import (
 )
 from denoscope.train.data.sampling import align_features, recall_memory, sample_frames, spreading
 from denoscope.train.networks.live.batch import draw_batch
-from denoscope.train.networks.live.task import _on_the_centre
+from denoscope.train.networks.live.task import _on_the_centre  # compared with a slow way
 from denoscope.train.simulator.displacement import warp_movie
 from denoscope.train.simulator.simulate import CameraSettings, SceneSettings
 

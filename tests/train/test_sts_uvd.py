@@ -26,7 +26,7 @@ from denoscope.train.networks.published.sts_uvd import (
     replace_pixels,
     spatial_probabilities,
 )
-from denoscope.train.networks.published.sts_uvd_task import _is_plateau
+from denoscope.train.networks.published.sts_uvd_task import _is_plateau  # the rule alone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
