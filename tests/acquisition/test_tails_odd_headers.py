@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,16 @@ def test_one_file_of_several_says_that_others_were_not_watched(tmp_path: Path) -
         "1 other file of this recording lies beside x_MMStack_Pos0.ome.tif, not watched: watch the folder to take all"
     ]
     source.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["0/.zarray", "0/0.0.0"])
+def test_a_zarr_with_a_pipe_in_it_does_not_block(tmp_path: Path, name: str) -> None:
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(tmp_path / "m.zarr", mode="w", zarr_format=2)
+    group.create_array("0", data=pixels(5), chunks=(1, H, W))
+    group.attrs.update({"multiscales": [{"axes": [*"tyx"], "datasets": [{"path": "0"}]}]})
+    (tmp_path / "m.zarr" / name).unlink()
+    os.mkfifo(tmp_path / "m.zarr" / name)
+    with pytest.raises(InvalidInput, match="a pipe or a device"):
+        streams(tmp_path / "m.zarr")

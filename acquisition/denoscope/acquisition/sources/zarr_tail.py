@@ -13,6 +13,7 @@ from denoscope.acquisition.contracts import Tags
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.extras import require
 from denoscope.runtime import InvalidInput
+from denoscope.runtime.movies import check_regular, check_zarr_metadata
 
 from .tails import Grown, Tail
 
@@ -69,6 +70,7 @@ class ZarrTail(Tail):
     def _array_at(path: Path) -> Any:
         import zarr
 
+        check_zarr_metadata(path)
         try:
             return zarr.open_array(str(path), mode="r")
         except (OSError, ValueError, KeyError, TypeError):
@@ -132,7 +134,12 @@ class ZarrTail(Tail):
         return Grown(pixels, tags, lost)
 
     def _there(self) -> bool:
-        return all(path.exists() for path in self._files(self._chunk(self._index)))
+        files = self._files(self._chunk(self._index))
+        if not all(path.exists() for path in files):
+            return False
+        for path in files:
+            check_regular(path)
+        return True
 
     def _reaches(self) -> bool:
         """Say whether the array is long enough for the next plane, after another look where it was not."""
@@ -200,6 +207,7 @@ def _axis_names(scale: dict[str, Any]) -> list[str]:
 
 def _attributes(path: Path) -> Tags:
     """Return the attributes of a group, of either version of Zarr; none while they are not written."""
+    check_zarr_metadata(path)
     for name in _METADATA:
         try:
             values = json.loads((path / name).read_text(encoding="utf-8"))

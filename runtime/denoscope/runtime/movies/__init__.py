@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .check import check_regular
+from .check import check_regular, check_zarr_metadata
 from .converted import as_float32, converted
 from .lazy import LazyMovie
 from .names import other_parts, stream_of_name
@@ -16,6 +16,7 @@ __all__ = [
     "MovieFormat",
     "as_float32",
     "check_regular",
+    "check_zarr_metadata",
     "converted",
     "open_movie",
     "other_parts",

@@ -10,13 +10,22 @@ import numpy as np
 
 from denoscope.runtime.errors import InvalidInput
 
-__all__ = ["ALLOWED_DTYPES", "check_claim", "check_dtype", "check_regular", "one_line"]
+__all__ = [
+    "ALLOWED_DTYPES",
+    "check_claim",
+    "check_dtype",
+    "check_regular",
+    "check_zarr_metadata",
+    "one_line",
+]
 
 ALLOWED_DTYPES = ("uint8", "uint16", "int16", "float32")
 
 # Noise does not compress: a recording shrinks to a half or a third. What claims to have shrunk a
 # hundredfold is damaged, a bomb, or an array of which next to nothing was written.
 _LARGEST_RATIO = 100
+_ZARR_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+_LARGEST_METADATA = 64 * 2**20
 _ALWAYS_FINE_BYTES = 64_000_000
 
 
@@ -32,6 +41,21 @@ def check_regular(path: Path) -> None:
         raise InvalidInput(
             f"{path} is a pipe or a device, not a file: give the path of a movie file or folder."
         )
+
+
+def check_zarr_metadata(folder: Path) -> None:
+    """Refuse metadata of a Zarr array or group that are no regular file or too large, before a library reads them.
+
+    Raises
+    ------
+    InvalidInput
+        For such a file.
+    """
+    for name in _ZARR_METADATA:
+        file = folder / name
+        check_regular(file)
+        if file.is_file() and (size := file.stat().st_size) > _LARGEST_METADATA:
+            raise InvalidInput(f"{file} has {size / 1e6:.0f} MB of metadata: it is damaged.")
 
 
 def check_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:

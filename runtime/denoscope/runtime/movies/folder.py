@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.links import bad_link
 
 from .check import check_claim, check_regular
 from .formats.tiff import Head, count_pages, head_of, open_flat, open_tiff
@@ -48,6 +49,11 @@ def open_folder(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     if (path / "raw.tif").is_file() and (path / "report.json").is_file() | (path / "raw.jsonl").is_file():
         return open_tiff(path / "raw.tif", wanted, limit_bytes)
     files = {p.name: p for p in path.iterdir() if p.suffix.lower() in (*_TIFF, ".png") and p.name[0] != "."}
+    for p in files.values():
+        if (why := bad_link(p)) is not None:
+            raise InvalidInput(
+                f"{path} cannot be read whole: {why}; remove the link or put the image in its place."
+            )
     files = {name: p for name, p in files.items() if not p.is_dir()}
     if len(files) > 1:  # ThorImage's picture of the field before the recording
         files = {name: p for name, p in files.items() if not _PREVIEW.fullmatch(name)} or files

@@ -22,6 +22,7 @@ from .imaris import is_imaris, open_imaris
 __all__ = ["open_hdf5"]
 
 _SHOWN = 8
+_DEEPEST = 32
 _MOST_OBJECTS = 10_000
 _NWB_SERIES = ("TwoPhotonSeries", "OnePhotonSeries", "ImageSeries")
 _LENGTHS = {"meters": 1e6, "meter": 1e6, "m": 1e6, "millimeters": 1e3, "mm": 1e3, "micrometers": 1.0, "microns": 1.0,
@@ -71,12 +72,13 @@ def _arrays(file: Any) -> list[Any]:
     arrays: list[Any] = []
     seen = 0
 
-    def visit(_: str, item: Any) -> bool | None:
+    def visit(name: str, item: Any) -> bool | None:
         nonlocal seen
         seen += 1
         if isinstance(item, h5py.Dataset) and item.ndim >= 3 and item.dtype.kind in "uif":
             arrays.append(item)
-        return True if seen >= _MOST_OBJECTS else None
+        # Groups in groups take longer with each: no recording nests many.
+        return True if seen >= _MOST_OBJECTS or name.count("/") >= _DEEPEST else None
 
     file.visititems(visit)
     return arrays

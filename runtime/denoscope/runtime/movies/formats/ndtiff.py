@@ -23,6 +23,7 @@ __all__ = ["open_ndtiff"]
 _KINDS = {"time": "time", "channel": "channel", "z": "plane", "position": "position"}
 # 8 bit, 16 bit, and 10, 12, 14, 11 bit in 16; 2 is colour.
 _PIXEL_TYPES = {0: "<u1", 1: "<u2", 3: "<u2", 4: "<u2", 5: "<u2", 6: "<u2"}
+_LARGEST_INDEX = 2**30  # ten million frames
 _LARGEST_TAGS = 2**20
 _MOST_TAGS = 5000
 _PLACE = struct.Struct("<IiiiiIii")
@@ -68,6 +69,10 @@ def _read_index(index: Path) -> list[tuple[dict[str, _Entry], _Place]]:
 
     The frames before a record that was cut short are a recording that was interrupted.
     """
+    if (size := index.stat().st_size) > _LARGEST_INDEX:
+        raise InvalidInput(
+            f"{index} has {size / 1e6:.0f} MB (limit {_LARGEST_INDEX / 1e6:.0f} MB): it is damaged."
+        )
     data = index.read_bytes()
     at, places = 0, []
     try:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
-from denoscope.runtime.movies.check import check_claim, check_dtype, one_line
+from denoscope.runtime.movies.check import check_claim, check_dtype, check_zarr_metadata, one_line
 from denoscope.runtime.movies.facts import Facts, Metadata, told
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
@@ -22,7 +22,7 @@ __all__ = ["open_zarr"]
 
 _KINDS = {"t": "time", "c": "channel", "z": "plane"}
 _OLD_AXES = "tczyx"  # of OME-Zarr 0.1 and 0.2, which does not name them
-_LARGEST_METADATA = 64 * 2**20
+_CHUNK_MARGIN = 2**14  # bytes of headers and checksums of a chunk
 _SHOWN = 8
 _UNITS = {
     "meter": 1.0, "millimeter": 1e-3, "micrometer": 1e-6, "nanometer": 1e-9,
@@ -50,6 +50,7 @@ def open_zarr(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         array_path, axes = _full_resolution(folder, metadata)
         if axes is None and (of_image := _in_image(array_path)) is not None:
             metadata, axes = of_image
+        check_zarr_metadata(array_path)
         array = zarr.open_array(store=str(array_path), mode="r")
         if axes is None:
             axes = _dimension_names(array)
@@ -86,13 +87,10 @@ def _in_image(array: Path) -> tuple[dict[str, Any], list[str]] | None:
 
 def _attributes(folder: Path) -> Metadata:
     """Return the OME attributes of a group, of version 0.5 or 0.4; empty where there are none."""
+    check_zarr_metadata(folder)
     for name in ("zarr.json", ".zattrs"):
         file = folder / name
         if file.is_file():
-            if file.stat().st_size > _LARGEST_METADATA:
-                raise InvalidInput(
-                    f"{file} has {file.stat().st_size / 1e6:.0f} MB of metadata: it is damaged."
-                )
             found = json.loads(file.read_text(encoding="utf-8"))
             if name == "zarr.json":
                 found = found.get("attributes", {}).get("ome", {})
@@ -157,6 +155,7 @@ def _dimension_names(array: Any) -> list[str] | None:
 
 
 def _node_type(folder: Path) -> str:
+    check_zarr_metadata(folder)
     file = folder / "zarr.json"
     return str(json.loads(file.read_text(encoding="utf-8")).get("node_type")) if file.is_file() else ""
 
@@ -252,13 +251,25 @@ class _Array:
         ]
         for place in itertools.product(*places):
             if self._there(place):
+                self._check_size(place)
                 continue
             if self._time is None or place[self._time] >= self._last_written(self._time):
                 raise EOFError(f"chunk {place} was never written")
 
+    def _check_size(self, place: tuple[int, ...]) -> None:
+        """Refuse a chunk that is much larger than its pixels: what it decodes to has no limit."""
+        most = 2 * math.prod(self._chunks) * self.dtype.itemsize + _CHUNK_MARGIN
+        size = (self._folder / self._array.metadata.encode_chunk_key(place)).stat().st_size
+        if size > most:
+            raise ValueError(f"chunk {place} has {size} bytes, and its pixels {most // 2} at most")
+
     def _there(self, place: tuple[int, ...]) -> bool:
-        key: str = self._array.metadata.encode_chunk_key(place)
-        return (self._folder / key).is_file()
+        file = self._folder / self._array.metadata.encode_chunk_key(place)
+        if file.is_file():
+            return True
+        if file.exists():  # zarr would read a pipe or a device to its end
+            raise ValueError(f"chunk {place} is a folder, a pipe or a device")
+        return False
 
     def _last_written(self, time: int) -> int:
         """Return how many chunks of the axis `time` there are up to the last of which any part is there."""

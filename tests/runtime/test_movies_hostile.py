@@ -1,0 +1,124 @@
+"""Files made to hang a reader, fill its memory or lead it elsewhere: each is refused in one sentence, at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from denoscope.runtime import InvalidInput, open_movie
+
+H, W = 16, 24
+posix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+
+
+def image(path: Path, version: int = 2) -> Path:
+    """Write an OME-Zarr of 5 frames, a chunk each."""
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(path, mode="w", zarr_format=version)
+    frames = np.random.default_rng(1).integers(0, 250, (5, H, W)).astype(np.uint16)
+    group.create_array("0", data=frames, chunks=(1, H, W))
+    scale = {"axes": [{"name": a} for a in "tyx"], "datasets": [{"path": "0"}]}
+    group.attrs.update({"multiscales": [scale]})
+    return path
+
+
+def change(**values: Any) -> Callable[[Path], None]:
+    """Return what changes the metadata of the array."""
+
+    def changed(path: Path) -> None:
+        file = path / "0" / ".zarray"
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+    return changed
+
+
+def bomb(path: Path) -> None:
+    change(compressor={"id": "zlib", "level": 1})(path)
+    (path / "0" / "0.0.0").write_bytes(zlib.compress(bytes(40_000_000)))
+
+
+def sparse(name: str) -> Callable[[Path], None]:
+    return lambda path: os.truncate(path / name, 12_000_000_000)
+
+
+def pipe(name: str) -> Callable[[Path], None]:
+    def made(path: Path) -> None:
+        (path / name).unlink()
+        os.mkfifo(path / name)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (bomb, "chunk .* has .* bytes"),
+        (change(shape=[10**9, 10**5, 10**5]), "claims"),
+        (change(chunks=[0, H, W]), "cannot be read"),
+        (change(filters=[{"id": "pickle"}], dtype="|O"), "cannot be read as OME-Zarr"),
+        (sparse(".zattrs"), "12000 MB of metadata"),
+        (sparse("0/.zarray"), "12000 MB of metadata"),
+        (lambda path: (path / ".zattrs").write_text('{"multiscales":' + "[" * 200_000), "cannot be read"),
+        pytest.param(pipe("0/.zarray"), "a pipe or a device", marks=posix),
+        pytest.param(pipe("0/0.0.0"), "a pipe or a device", marks=posix),
+    ],
+)
+def test_a_zarr_that_is_a_trap(tmp_path: Path, spoil: Callable[[Path], Any], said: str) -> None:
+    spoil(image(tmp_path / "m.zarr"))
+    with pytest.raises(InvalidInput, match=said) as caught:
+        np.asarray(open_movie(tmp_path / "m.zarr"))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_index_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "NDTiff.index").touch()
+    sparse("NDTiff.index")(tmp_path)
+    with pytest.raises(InvalidInput, match="has 12000 MB"):
+        open_movie(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        '<!DOCTYPE x [<!ENTITY a "' + "a" * 50_000 + '">]>',
+        '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>',
+    ],
+)
+def test_entities_in_xml(tmp_path: Path, declared: str) -> None:
+    xml = (
+        f'<?xml version="1.0" encoding="UTF-8"?>{declared}<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        f'<Image Name="{"&a;" * 4000}"><Pixels DimensionOrder="XYZCT" Type="uint16" SizeX="{W}" SizeY="{H}" SizeZ="1" '
+        'SizeC="1" SizeT="1"><TiffData/></Pixels></Image></OME>'
+    )
+    tifffile.imwrite(tmp_path / "m.ome.tif", np.zeros((H, W), np.uint16), description=xml, metadata=None)
+    with pytest.raises(InvalidInput, match=r"cannot be read as a TIFF movie .ParseError"):
+        open_movie(tmp_path / "m.ome.tif")
+
+
+def test_groups_in_groups_end(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        group = file
+        for _ in range(400):
+            group = group.create_group("g")
+        group["movie"] = np.zeros((5, H, W), np.uint16)
+    with pytest.raises(InvalidInput, match="holds no data set"):
+        open_movie(tmp_path / "m.h5")
+
+
+@posix
+@pytest.mark.parametrize("target", ["f3.tif", "nowhere.tif"])
+def test_links_in_a_folder_that_lead_nowhere(tmp_path: Path, target: str) -> None:
+    for i in range(3):
+        tifffile.imwrite(tmp_path / f"f{i}.tif", np.zeros((H, W), np.uint16))
+    (tmp_path / "f3.tif").symlink_to(target)
+    with pytest.raises(InvalidInput, match=r"f3\.tif is a link"):
+        open_movie(tmp_path)
