@@ -15,6 +15,7 @@ import tifffile
 
 from denoscope.acquisition import Frame, make_settings
 from denoscope.acquisition.errors import OutputExists
+from denoscope.acquisition.offline import fill as fill_module
 from denoscope.acquisition.offline.fill import FILLED_MOVIE, fill_in_place
 from denoscope.acquisition.session import skipped as skipped_module
 from denoscope.runtime import InvalidInput, open_movie
@@ -425,3 +426,27 @@ def test_channels_are_numbered_as_they_came_in_the_recording(tmp_path: Path) -> 
     live, filled = (tifffile.imread(run / name) for name in ("denoised.ome.tif", FILLED_MOVIE))
     assert live.shape == filled.shape == (20, 2, 48, 56)
     np.testing.assert_array_equal(live[18:], filled[18:])
+
+
+def test_a_fill_that_is_interrupted_leaves_nothing_half_written(
+    denoscope: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    record(run, frames_of(30), range(10, 20))
+    before = {path.name for path in run.iterdir()}
+    take = fill_module._Filling.take
+
+    def interrupted(filling: Any, index: int, pixels: Any) -> None:
+        if index == 15:
+            raise KeyboardInterrupt
+        take(filling, index, pixels)
+
+    monkeypatch.setattr(fill_module._Filling, "take", interrupted)
+    words = ("denoise", "--fill", run, "--bundle", tmp_path / "tiny.denoscope")
+    done = denoscope(*words)
+    assert done.returncode == 130
+    assert "interrupted after 15 of 30 frames; the run is as it was" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in run.iterdir()} == before
+    monkeypatch.undo()
+    assert denoscope(*words).returncode == 0

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 import denoscope.acquisition as acquisition
 import denoscope.train as train
 from denoscope.acquisition import Evaluation, OutputExists, check_engines, export_bundle_precision
+from denoscope.acquisition.learning import evaluation as evaluation_module
 from denoscope.runtime import estimate_intensity
-from denoscope.train.evaluation.records import ResidualRecord, TraceRecord, worst
+from denoscope.train.evaluation.records import MovieRecord, ResidualRecord, TraceRecord, worst
 from denoscope.train.evaluation.residual import analyse_residual
 from denoscope.train.evaluation.verdicts import (
     margin_verdict,
@@ -22,6 +24,8 @@ from denoscope.train.evaluation.verdicts import (
     serious_first,
     trace_verdicts,
 )
+
+from .conftest import Run
 
 FUNCTIONS = (
     "build_engines",
@@ -119,3 +123,48 @@ def test_verdicts_on_activity_objects_and_truth() -> None:
     assert trace_verdicts(None) == object_verdicts(0, 0) == []
     assert [object_verdicts(9, n)[0].level for n in (9, 8, 2)] == ["fine", "look here", "do not trust"]
     assert [margin_verdict(db).level for db in (4.0, -0.5)] == ["fine", "look here"]
+
+
+def test_an_evaluation_that_is_interrupted_keeps_the_movies_before(
+    denoscope: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.full((12, 32, 32), 90, np.uint16))
+
+    def movie(_run: object, name: str, _noisy: object) -> MovieRecord:
+        if name == stop:
+            raise KeyboardInterrupt
+        return MovieRecord(
+            movie=name,
+            frames=12,
+            height_px=32,
+            width_px=32,
+            intensity=estimate_intensity(np.full((12, 32, 32), 90, np.uint16)),
+            object_radius_px=3.0,
+            regions=0,
+            methods=[],
+        )
+
+    monkeypatch.setattr(evaluation_module._Run, "movie", movie)
+    words = (
+        "evaluate",
+        "--movie",
+        tmp_path / "a.tif",
+        "--movie",
+        tmp_path / "b.tif",
+        "--bundle",
+        "live-fast",
+    )
+    stop = "b"
+    run = denoscope(*words, "--output", tmp_path / "some")
+    assert run.returncode == 130
+    assert run.stderr.endswith(f"interrupted; {tmp_path / 'some' / 'evaluation.json'} holds 1 of 2 movies\n")
+    found = Evaluation.model_validate_json(
+        (tmp_path / "some" / "evaluation.json").read_text(encoding="utf-8")
+    )
+    assert [record.movie for record in found.movies] == ["a"]
+    assert found.notes[-1] == "stopped after 1 of 2 movies, which are all there is"
+    stop = "a"
+    run = denoscope(*words, "--output", tmp_path / "none")
+    assert run.stderr.endswith("interrupted; no movie was done\n")
+    assert not list((tmp_path / "none").iterdir())

@@ -365,6 +365,8 @@ def test_a_file_is_no_folder_for_the_doctor(tmp_path: Path, capsys: pytest.Captu
 
 def test_errors_of_the_environment_are_explained() -> None:
     assert "bundle.json" in str(explain(MemoryError("Unable to allocate 7 PiB")))
+    for words in ("I/O error: No space left on device (os error 28)", "write failed (os error 112)"):
+        assert "the disk is full, so free space" in str(explain(RuntimeError(words)))
     assert "nested too deeply" in str(explain(RecursionError("maximum recursion depth exceeded")))
     for code in (errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.ENOSPC, errno.ELOOP):
         said = explain(OSError(code, os.strerror(code), "x" * 1000))

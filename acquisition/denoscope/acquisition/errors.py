@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 
 from denoscope.runtime import DenoscopeError
 
@@ -69,6 +70,8 @@ def explain(error: BaseException) -> str | None:
             "damaged, or was made "
             "to be."
         )
+    if not isinstance(error, OSError) and _FULL.search(str(error)):
+        return f"a file could not be written ({one_line(error)}): {_REMEDIES['ENOSPC']}."
     if not isinstance(error, OSError) or error.errno is None:
         return None
     remedy = _REMEDIES.get(errno.errorcode.get(error.errno, ""))
@@ -82,6 +85,10 @@ def explain(error: BaseException) -> str | None:
 
 
 _LONGEST = 200
+# Libraries that are not written in Python say so in words only.
+_FULL = re.compile(
+    r"No space left on device|os error 28\)|os error 112\)|not enough space on the disk", re.IGNORECASE
+)
 _PERMISSION = "it is read-only or another user's, so give its permissions or name another folder"
 _REMEDIES = {
     "EACCES": _PERMISSION,

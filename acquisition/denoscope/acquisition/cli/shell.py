@@ -80,8 +80,8 @@ class Shell:
             result = found.as_json() if isinstance(found, Record) else found
         except DenoscopeError as error:
             result, code = self._failed(str(error), 1 if isinstance(error, NotFinite) else 2)
-        except KeyboardInterrupt:
-            result, code = self._failed(self.interrupted, 130)
+        except KeyboardInterrupt as error:
+            result, code = self._failed(str(error) or self.interrupted, 130)
         except Exception as error:  # noqa: BLE001  the user gets a sentence, --debug the traceback
             known = explain(error)
             hint = "" if self.debug else " (run again with --debug for the traceback)"

@@ -111,7 +111,7 @@ def evaluate(
     True
     """
     require("skimage", extra="train", purpose="evaluation")
-    from denoscope.runtime import Bundle, InvalidInput
+    from denoscope.runtime import Bundle, InvalidInput, counted
 
     if not pair and not movie and not simulated:
         raise InvalidInput(
@@ -142,20 +142,44 @@ def evaluate(
     movies = [(path.stem, run.whole(path, run.read(path, frames, choice))[0]) for path in movie]
     output.mkdir(parents=True, exist_ok=True)
     margins: dict[str, dict[str, float]] = {}
-    scored = []
-    for name, arrays in pairs:
-        record, margins[name] = run.pair(name, *arrays)
-        scored.append(record)
-    found = Evaluation(
-        pairs=scored,
-        margin_db=margins,
-        movies=[run.movie(name, noisy) for name, noisy in movies],
-        notes=run.notes,
-        light=run.light,
-    )
-    (output / "evaluation.json").write_text(found.model_dump_json(indent=2), encoding="utf-8")
-    (output / "evaluation.md").write_text("\n".join(run.markdown), encoding="utf-8")
+    scored: list[PairRecord] = []
+    plain: list[MovieRecord] = []
+    count = len(pairs) + len(movies)
+
+    def write() -> Evaluation:
+        """Write the numbers of the movies so far: what comes after them may be interrupted."""
+        done = len(scored) + len(plain)
+        late = f"stopped after {done} of {counted(count, 'movie')}, which are all there is"
+        notes = run.notes if done == count else [*run.notes, late]
+        found = Evaluation(pairs=scored, margin_db=margins, movies=plain, notes=notes, light=run.light)
+        _replace(output / "evaluation.json", found.model_dump_json(indent=2))
+        _replace(output / "evaluation.md", "\n".join(run.markdown))
+        return found
+
+    try:
+        for name, arrays in pairs:
+            record, margins[name] = run.pair(name, *arrays)
+            scored.append(record)
+            found = write()
+        for name, counts in movies:
+            plain.append(run.movie(name, counts))
+            found = write()
+    except KeyboardInterrupt:
+        done = len(scored) + len(plain)
+        kept = f"{output / 'evaluation.json'} holds {done} of {counted(count, 'movie')}"
+        raise KeyboardInterrupt(f"interrupted; {kept if done else 'no movie was done'}") from None
     return found
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole: of one that does not fit onto the disk, the one before stays."""
+    part = path.with_name(f"{path.name}.partial")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _can_budget(bundle: Bundle) -> bool:

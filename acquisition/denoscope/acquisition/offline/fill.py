@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,7 +38,7 @@ from denoscope.acquisition.sinks import FrameIndex, Layout, MovieSink, open_sink
 from denoscope.acquisition.sinks.live_movies import LiveMovie, live_movie
 from denoscope.runtime import DenoscopeError, InvalidInput
 
-from .outputs import check_output, give_name, locked
+from .outputs import check_output, give_name, locked, partial_of
 
 if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration, Denoised, Stream, StreamKey
@@ -103,6 +104,9 @@ def fill_run(
         unlocked = stack.enter_context(locked(output))
         if unlocked is not None:
             recorded.notes.append(unlocked)
+        # It cannot be gone on with; once it is complete, nothing takes it away again.
+        begun = stack.enter_context(ExitStack())
+        begun.callback(_remove, partial_of(output))
         with _damage(run):
             model = _open_model(stack, recorded, bundle, backend, camera, std=False)
             movie = _NewMovie(stack, recorded, model, output)
@@ -116,6 +120,7 @@ def fill_run(
         provenance = _provenance(recorded, model, filling)
         if (note := noise_note(provenance.intensity)) is not None:
             recorded.notes.append(note)
+        begun.pop_all()
         movie.finish(provenance, output)
         frames = len(recorded.routes)
         return Filling(
@@ -131,6 +136,15 @@ def fill_run(
             notes=recorded.notes,
             denoiser=provenance,
         )
+
+
+def _remove(partial: Path) -> None:
+    """Remove a file or folder that was begun, if the disk allows it."""
+    with suppress(OSError):
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
