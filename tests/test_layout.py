@@ -131,3 +131,27 @@ def test_no_command_maps_a_movie() -> None:
                     words = {k.arg: getattr(k.value, "value", None) for k in call.keywords}
                     assert words.get("mapped") is False, f"{path}:{call.lineno}"
     assert found > 4
+
+
+def test_values_are_typed() -> None:
+    """Values that are read again have a model or a named type; see docs/decisions/0072-typed-values.md."""
+    places = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for part in PARTS
+        for path in sorted((ROOT / part / "denoscope").rglob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "dict[str, Any]" in line
+    ]
+    assert len(places) <= 32, places
+
+
+def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
+    riddle = re.compile(r'"""(What|Whether|Where)\b')
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for folder in (*PARTS, "tests")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.lstrip().startswith('"""') and riddle.match(line.lstrip())
+    ]
+    assert not found

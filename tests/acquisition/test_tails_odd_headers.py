@@ -1,4 +1,4 @@
-"""What `watch:` makes of headers that say little: channels and planes are told apart, stray files passed over."""
+"""`watch:` with headers that say little: channels and planes are told apart, stray files passed over."""
 
 from __future__ import annotations
 

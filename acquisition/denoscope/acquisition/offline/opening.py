@@ -46,7 +46,7 @@ __all__ = [
 _RESERVE_BYTES = 200_000_000
 
 Facts = dict[str, object]
-"""What the result of a run depends on, by name, as the journal has it; compared and never read by name."""
+"""Facts that the result of a run depends on, as the journal has them; compared, never read by name."""
 
 
 @dataclass(frozen=True, slots=True)

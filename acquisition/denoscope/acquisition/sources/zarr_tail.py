@@ -156,7 +156,7 @@ class ZarrTail(Tail):
             return {}
         # Where there is no time, planes stand in for it, as in a recorded movie.
         names = {**_AXES, "z": "z" if "t" in self._names else "time"}
-        axes: dict[str, Any] = {names.get(n, n): at for n, at in zip(self._names, place, strict=False)}
+        axes: Tags = {names.get(n, n): at for n, at in zip(self._names, place, strict=False)}
         if "channel" in axes and len(self._channels) == self._array.shape[self._names.index("c")]:
             axes["channel"] = self._channels[axes["channel"]]
         return {"Axes": axes}
@@ -185,9 +185,9 @@ def _full_resolution(path: Path) -> tuple[Path, list[str]]:
     return root, _axis_names(scales[0])
 
 
-def _multiscales(path: Path) -> list[dict[str, Any]] | None:
+def _multiscales(path: Path) -> list[Tags] | None:
     attributes = _attributes(path)
-    found: list[dict[str, Any]] | None = attributes.get("ome", attributes).get("multiscales")
+    found: list[Tags] | None = attributes.get("ome", attributes).get("multiscales")
     return found
 
 
@@ -199,7 +199,7 @@ def _channel_names(image: Path) -> list[str]:
     return names if all(names) and len(set(names)) == len(names) else []
 
 
-def _axis_names(scale: dict[str, Any]) -> list[str]:
+def _axis_names(scale: Tags) -> list[str]:
     # Versions 0.1 and 0.2 do not name their axes.
     axes = scale.get("axes", [*"tczyx"])
     return [str(axis["name"] if isinstance(axis, dict) else axis) for axis in axes]

@@ -61,7 +61,7 @@ class Wish(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the pixels of a frame lie in its file, and what they are.
+    """Place of a frame's pixels in its file, and their kind.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class Board:
         self.places: npt.NDArray[np.uint64] = slab.view(
             _slots_bytes(self._capacity[0]), (2, _PLACES, _PLACE_WORDS), np.uint64
         )
-        """Where the newest frames lie on the disk, raw and denoised, for `place_of`."""
+        """Places of the newest frames on the disk, raw and denoised, for `place_of`."""
 
     @classmethod
     def create(cls, slab: Slab, frame_bytes: int) -> tuple[Board, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoscope.acquisition.processes.child import speak
-from denoscope.acquisition.processes.wire import Wire
+from denoscope.acquisition.processes.wire import Wire, Words
 from denoscope.runtime import DenoscopeError, counted
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _interrupt_when_told(wire: Wire) -> None:
     _thread.interrupt_main()
 
 
-def _run(request: dict[str, Any], dock: _Dock) -> None:
+def _run(request: Words, dock: _Dock) -> None:
     from denoscope.acquisition.offline.denoise import denoise_movie
     from denoscope.acquisition.offline.journal import Journal
 

@@ -53,7 +53,7 @@ class Job:
             network.load_state_dict(dict(self.start))
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
-    def identity(self, initial: Mapping[str, Tensor]) -> dict[str, Any]:
+    def identity(self, initial: Mapping[str, Tensor]) -> dict[str, object]:
         """Return what a checkpoint must agree with to be one of this training."""
         shape = json.loads(json.dumps(asdict(self.shape)))
         movies = [f"{m.name} {list(m.frames.shape)} {m.intensity.offset:g}" for m in self.movies]

@@ -76,7 +76,7 @@ def _full_resolution(folder: Path, metadata: Metadata) -> tuple[Path, list[str] 
     return array, [str(a["name"] if isinstance(a, dict) else a).lower() for a in axes]
 
 
-def _in_image(array: Path) -> tuple[dict[str, Any], list[str]] | None:
+def _in_image(array: Path) -> tuple[Metadata, list[str]] | None:
     """Return the metadata of the image whose full resolution an array is, and the names of its axes, or None."""
     metadata = _attributes(array.parent)
     if "multiscales" not in metadata:
