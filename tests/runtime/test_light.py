@@ -208,6 +208,12 @@ def test_less_than_a_count_is_seen_to_be_lost_in_rounding() -> None:
     assert not lost_in_rounding(made, changed(made, more), more)
 
 
+def test_what_is_changed_beyond_the_dtype_ends_at_its_limits() -> None:
+    made = np.array([[0, 9, 65500, 65535]], np.uint16).repeat(16, 0)
+    assert changed(made, Change(1.1, -5)).tolist()[0] == [0, 5, 65535, 65535]
+    assert changed(made[:, :3], Change(1.0, 10)).tolist()[0] == [10, 19, 65510]
+
+
 @cache
 def still(photons: float = 20.0, length: int = 40) -> tuple[Movie, Movie]:
     """Return counts of a still scene, and of another one."""

@@ -178,7 +178,9 @@ def changed(made: Frame, change: Change) -> Frame:
     counts *= np.float32(factor)
     counts += np.float32(shift)
     np.rint(counts, out=counts)
-    np.clip(counts, limits.min, limits.max, out=counts)
+    ends = factor * float(made.min()) + shift, factor * float(made.max()) + shift
+    if min(ends) < limits.min + 1 or max(ends) > limits.max - 1:  # clipping costs as much as all the rest
+        np.clip(counts, limits.min, limits.max, out=counts)
     return counts.astype(made.dtype)
 
 
