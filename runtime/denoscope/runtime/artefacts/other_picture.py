@@ -82,10 +82,12 @@ def other_picture(
             for a, b in _pairs(recent)
         ):
             return kind
+    if _alike(x, last) >= _OTHER:  # nearly every frame
+        return ""
     noise = float(np.median(variance))
     pictured = min(float(np.var(x)), float(np.var(last))) > _STRUCTURE * noise
     calm = _CALM * (1 - noise / max(float(np.var(last)), noise))
-    if pictured and _alike(x, last) < _OTHER and all(_alike(a, b) > calm for a, b in _pairs(recent)):
+    if pictured and all(_alike(a, b) > calm for a, b in _pairs(recent)):
         moved = _best_shift(x.reshape(size), last.reshape(size))
         if moved < _SHIFTED and all(_alike(x, each) < _OTHER for each in recent):
             return "of another picture"
