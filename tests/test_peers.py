@@ -72,6 +72,7 @@ def test_a_network_of_others_is_trained_and_denoises(name: str, tmp_path: Path) 
     from peer_networks import PEERS, train_peer
 
     noisy = np.random.default_rng(0).poisson(20, (72, 33, 40)).astype(np.uint16)
+    before = set(sys.modules)
     for peer in PEERS[name]:
         ticks = itertools.count(0, 20)
         trained = train_peer(
@@ -83,7 +84,7 @@ def test_a_network_of_others_is_trained_and_denoises(name: str, tmp_path: Path) 
         movie = trained.denoise(noisy)
         assert movie.shape == noisy.shape
         assert abs(float(movie.mean()) - 20) < 1
-    assert not {"model", "models", "deepcad", "SRDTrans"} & set(sys.modules)
+    assert not {"model", "models", "deepcad", "SRDTrans"} & (set(sys.modules) - before)
 
 
 def test_two_peers_with_modules_of_one_name_stay_apart(tmp_path: Path) -> None:

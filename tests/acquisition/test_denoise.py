@@ -52,7 +52,9 @@ def test_float32_is_not_rounded(denoscope: Run, bundle: Path, movie: Path, tmp_p
     counts, values = tifffile.imread(whole), tifffile.imread(fine)
     assert (counts.dtype, values.dtype) == (tifffile.imread(movie).dtype, np.float32)
     assert (values != np.rint(values)).mean() > 0.9
-    assert np.abs(values - counts).max() < 0.51, "what was written in whole counts is this, rounded"
+    # The light of a frame is measured on what is written, so that it may move whole counts by a little more.
+    assert np.abs(values - counts).max() < 0.75, "what was written in whole counts is this, rounded"
+    assert np.abs((values - counts).mean(axis=(1, 2))).max() < 0.05
 
 
 def test_a_part_of_the_movie(denoscope: Run, bundle: Path, movie: Path, tmp_path: Path) -> None:

@@ -302,11 +302,12 @@ def test_on_a_gpu_frames_that_wait_are_begun_before_the_last_one_has_come_down(
     try:
         with_gpu.prepare((24, 32), np.uint16, 1)
         other, outputs, expected = StreamKey("B"), [], []
-        for number, frame in enumerate(movie):
-            meta = FrameMeta(number, time.perf_counter(), other if number in (12, 13, 27) else KEY)
+        metas = [FrameMeta(n, n / 30, other if n in (12, 13, 27) else KEY) for n in range(len(movie))]
+        for frame, meta in zip(movie, metas, strict=True):  # nothing between them, so that frames wait
             outputs += with_gpu.begin(frame, meta)
-            expected += local.push(frame, meta)
         outputs += [*all_of(with_gpu), *with_gpu.flush()]
+        for frame, meta in zip(movie, metas, strict=True):
+            expected += local.push(frame, meta)
         expected += local.flush()
         said = with_gpu.describe()["backend"]["pushes"]
         assert with_gpu.learned()["backend_details"]["pushes"] == said

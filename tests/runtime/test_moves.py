@@ -29,7 +29,7 @@ def recorded(scene: FloatArray, walk: FloatArray, photons: float, rng: np.random
         (128, 0.3),
         (128, 2.0),
         (128, 50.0),
-        (600, 2.0),
+        pytest.param(600, 2.0, marks=pytest.mark.slow),
         pytest.param(600, 0.3, marks=pytest.mark.slow),
         pytest.param(600, 50.0, marks=pytest.mark.slow),
     ],

@@ -121,7 +121,7 @@ def test_files_that_describe_each_other_in_a_circle(tmp_path: Path) -> None:
 def test_imagej_says_fewer_images_than_there_are(tmp_path: Path, options: dict[str, Any]) -> None:
     data = pixels(9)
     path = write_pages(tmp_path / "m.tif", data, "ImageJ=1.53t\nimages=5\nframes=5\n", **options)
-    assert reads(path, data) == "m.tif says that it holds 5 images, and has 9: all of them are read"
+    assert reads(path, data) == "m.tif says that it holds 5, and has 9 images: all are read"
 
 
 def test_imagej_says_channels_that_do_not_fit(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_imagej_says_channels_that_do_not_fit(tmp_path: Path) -> None:
     text = "ImageJ=1.53t\nimages=12\nchannels=2\nframes=5\nhyperstack=true\n"
     path = write_pages(tmp_path / "m.tif", data.reshape(-1, H, W), text)
     with pytest.raises(
-        InvalidInput, match=r"12 images, 2 channels x 1 slices x 5 frames, and has 12 pages: .*`interl"
+        InvalidInput, match=r"12 images, 2 channels x 1 slice x 5 frames, and has 12 pages: .*`interl"
     ):
         open_movie(path)
     reads(path, data[:, 1], interleaved=2, channel=1)

@@ -34,7 +34,7 @@ from qtpy.QtWidgets import (
 
 from denoscope.acquisition.contracts import RECORDED
 from denoscope.acquisition.errors import one_line
-from denoscope.runtime import DenoscopeError, LazyMovie, list_bundles, open_movie
+from denoscope.runtime import DenoscopeError, LazyMovie, counted, list_bundles, open_movie
 
 from .child_session import ChildSession
 from .contrast import AutoContrast
@@ -245,7 +245,7 @@ class MovieDock(QWidget):
             self.movie.setCurrentText(paths[0])
             event.acceptProposedAction()
             if len(paths) > 1:
-                self._say(f"{len(paths)} files were dropped: the first was chosen.")
+                self._say(f"{counted(len(paths), 'file was', 'files were')} dropped: the first was chosen.")
 
     def _layer(self) -> Any:
         text = self.movie.currentText()
@@ -346,7 +346,9 @@ class MovieDock(QWidget):
                     self._end(self._with_verdicts(event["verdicts"]))
                 case "cancelled":
                     done = (
-                        f"after {event['done']} of {event['total']} frames" if event["total"] else "at once"
+                        f"after {event['done']} of {counted(event['total'], 'frame')}"
+                        if event["total"]
+                        else "at once"
                     )
                     self._end(f"Cancelled {done}. Denoise goes on from there.")
                 case _:
@@ -358,7 +360,7 @@ class MovieDock(QWidget):
         if not self._started[0] or done < self._started[0]:
             self._started = done, time.perf_counter()
         first, since_s = self._started
-        words = f"{what}: {done} of {total} frames" if total else what
+        words = f"{what}: {done} of {counted(total, 'frame')}" if total else what
         if done > first:
             left_s = (time.perf_counter() - since_s) / (done - first) * (total - done)
             words += f", about {_duration(left_s)} left" if done < total else ""

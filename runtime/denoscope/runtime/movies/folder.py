@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.links import bad_link
+from denoscope.runtime.words import counted
 
 from .check import check_claim, check_regular
 from .formats.tiff import Head, count_pages, head_of, open_flat, open_tiff
@@ -238,8 +239,8 @@ def _open_parts(
         lengths = [first.shape[0], *(opener(part).shape[0] for part in parts[1:])]
     if stacks and turns is not None and any(n != lengths[0] for n in lengths[:-1]):
         raise InvalidInput(
-            f"{path} holds volumes of {min(lengths)} to {max(lengths)} planes: move those that were cut short "
-            "elsewhere."
+            f"{path} holds volumes of {min(lengths)} to {counted(max(lengths), 'plane')}: move those that were cut "
+            "short elsewhere."
         )
     long = max(lengths) > 1
     if long and lost:

@@ -159,7 +159,8 @@ def restore(z: Float32, intensity: Intensity, dtype: np.dtype[Any]) -> npt.NDArr
     np.add(z, np.float32(intensity.offset), out=z)
     np.clip(z, np.float32(limits.min), np.float32(limits.max), out=z)
     np.rint(z, out=z)
-    np.copyto(out, z, casting="unsafe")
+    with np.errstate(invalid="ignore"):  # NaN becomes 0 or a limit, which the guard refuses
+        np.copyto(out, z, casting="unsafe")
     return out
 
 

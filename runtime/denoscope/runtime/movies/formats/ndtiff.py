@@ -59,7 +59,7 @@ def open_ndtiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     places = _read_index(folder / "NDTiff.index")
     chosen, note = _pick(path, places, wanted)
     if whole != path and len(files := {place.file for _, place in places}) > 1:
-        said = f"{path.name} is one of {len(files)} files of a recording, which is read as a whole"
+        said = f"{path.name} is one of {counted(len(files), 'file')} of a recording, which is read as a whole"
         note = "; ".join(filter(None, (said, note)))
     return _Frames(path, folder, chosen, note, limit_bytes)
 

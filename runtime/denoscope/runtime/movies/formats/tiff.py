@@ -304,7 +304,7 @@ def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_byt
     unlisted = len(tif.pages) - sum(math.prod(s.shape[:-2]) for s in series) if xml else 0
     if unlisted > 0:
         count = len(tif.pages)
-        left = f"{path.name} has {count} pages, and its OME-XML lists {count - unlisted} of them"
+        left = f"{path.name} has {counted(count, 'page')}, and its OME-XML lists {count - unlisted} of them"
         left += ": the others are left out"
         reader.note = "; ".join(filter(None, (reader.note, left)))
     return reader
@@ -343,14 +343,14 @@ def _imagej_pages(
         return None
     if several > 1 and wanted.interleaved is None:
         raise InvalidInput(
-            f"{path} says that it holds {planned} images, {sizes[0]} channels x {sizes[1]} slices x {sizes[2]} frames, "
-            f"and has {counted(count, 'page')}: save it again in Fiji (Image > Properties), or say with `interleaved` "
-            "how many channels alternate."
+            f"{path} says that it holds {counted(planned, 'image')}, {counted(sizes[0], 'channel')} x "
+            f"{counted(sizes[1], 'slice')} x {counted(sizes[2], 'frame')}, and has {counted(count, 'page')}: save it "
+            "again in Fiji (Image > Properties), or say with `interleaved` how many channels alternate."
         )
     reader = _open_plain(tif, path, wanted, limit_bytes)
     if reader is not None and several == 1:
         reader.note = (
-            f"{path.name} says that it holds {planned} images, and has {count}: all of them are read"
+            f"{path.name} says that it holds {planned}, and has {counted(count, 'image')}: all are read"
         )
     return reader
 
@@ -372,7 +372,9 @@ def _written_one_by_one(path: Path, series: list[tifffile.TiffPageSeries]) -> st
         counted_up = all(s.name == f"Image{i}" for i, s in enumerate(series))
         if not counted_up or set(lengths) != {1} or many <= _MOST_POSITIONS:
             return None
-        return f"{path.name} holds {many} images of one frame each: they are taken for points in time"
+        return (
+            f"{path.name} holds {counted(many, 'image')} of one frame each: they are taken for points in time"
+        )
     if first.kind != "shaped":
         return None
     if set(lengths) == {1}:
