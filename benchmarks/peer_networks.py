@@ -69,13 +69,14 @@ def _importing_from(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
         # Peers share names such as `model` and `utils`.
         for name in set(sys.modules) - before:
             places = [getattr(sys.modules[name], "__file__", None)]
             places += list(getattr(sys.modules[name], "__path__", []))
             if any(place and Path(place).is_relative_to(folder) for place in places):
                 del sys.modules[name]
+        # Last: without it, a folder of modules of the same name elsewhere would become the place of theirs.
+        sys.path.remove(str(folder))
 
 
 def class_of(folder: Path, module: str, name: str) -> Callable[..., torch.nn.Module]:

@@ -87,6 +87,17 @@ def test_a_network_of_others_is_trained_and_denoises(name: str, tmp_path: Path) 
     assert not {"model", "models", "deepcad", "SRDTrans"} & (set(sys.modules) - before)
 
 
+def test_modules_are_forgotten_where_a_folder_of_their_name_is_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peer_networks import class_of
+
+    (tmp_path / "elsewhere" / "models").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    class_of(stub(tmp_path, "fast"), "models.Unet_Lite", "Unet_Lite")
+    assert not [name for name in sys.modules if name.split(".")[0] == "models"]
+
+
 def test_two_peers_with_modules_of_one_name_stay_apart(tmp_path: Path) -> None:
     from peer_networks import class_of
 
