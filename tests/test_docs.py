@@ -50,11 +50,12 @@ def test_every_decision_has_a_date_and_a_status_and_is_in_the_index(site: Module
     "page", [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))], ids=lambda p: p.stem
 )
 def test_every_row_of_a_table_has_the_cells_of_its_head(page: Path) -> None:
-    """A `|` in a comment or in code ends a cell, and the page shows half of what was written."""
-    head = 0
+    """A `|` in a comment or in code ends a cell; a table without an empty line before it is shown as text."""
+    head, before = 0, ""
     for line in re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL).splitlines():
         cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
-        head = (head or cells) if cells else 0
+        assert head or not cells or not before.strip(), f"no empty line before {line}"
+        head, before = (head or cells) if cells else 0, line
         assert cells == head, line
 
 
