@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["predict_light"]
 
 _FRAMES, _SIDE = 80, 128  # a few seconds of computing
-_QUICK = ("openvino", "onnxruntime-cpu")  # on any picture size at once, without an engine to build
+_QUICK = ("openvino", "openvino-bf16", "onnxruntime-cpu")  # they take any picture size, and build no engine
 
 
 def predict_light(run: OpenRun, report: SessionReport) -> None:
