@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from acquisition.view_layout import until as wait_until
 from denoscope.acquisition import denoise_movie
 from denoscope.acquisition.view import movie_process
 from denoscope.runtime import DenoscopeError
@@ -42,11 +42,7 @@ def application() -> Iterator[QApplication]:
 @pytest.fixture
 def until(application: QApplication) -> Callable[..., None]:
     def wait(met: Callable[[], Any], timeout_s: float = 60.0) -> None:
-        end_s = time.monotonic() + timeout_s
-        while not met():
-            assert time.monotonic() < end_s, "it did not happen in time"
-            application.processEvents()
-            time.sleep(0.005)
+        wait_until(met, timeout_s, pause_s=0.005)
 
     return wait
 

@@ -15,6 +15,7 @@ import pytest
 import tifffile
 
 from acquisition.conftest import ROOT
+from acquisition.view_layout import until as wait_until
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.view.board import Board, Slot, Wish
 
@@ -61,11 +62,7 @@ def application(napari: None) -> Iterator[QApplication]:
 @pytest.fixture
 def until(application: QApplication) -> Callable[..., None]:
     def wait(met: Callable[[], Any], timeout_s: float = 30.0) -> None:
-        end_s = time.monotonic() + timeout_s
-        while not met():
-            assert time.monotonic() < end_s, "it did not happen in time"
-            application.processEvents()
-            time.sleep(0.005)
+        wait_until(met, timeout_s, pause_s=0.005)
 
     return wait
 

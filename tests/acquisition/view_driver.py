@@ -7,22 +7,11 @@ from __future__ import annotations
 
 import re
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import napari
-from qtpy.QtWidgets import QApplication
-from view_layout import check_layout
-
-
-def until(met: Callable[[], Any], timeout_s: float = 200.0) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not met():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        QApplication.processEvents()
-        time.sleep(0.01)
+from view_layout import check_layout, until
 
 
 def main() -> None:

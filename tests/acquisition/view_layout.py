@@ -1,9 +1,22 @@
-"""Checks of every window: text fits, and nothing lies over anything else."""
+"""Helpers of the tests of windows: wait while Qt goes on; check that text fits and nothing lies over anything else."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
+
+
+def until(met: Callable[[], Any], timeout_s: float = 200.0, pause_s: float = 0.01) -> None:
+    """Let Qt go on until something is met; assert that it happens in time."""
+    from qtpy.QtWidgets import QApplication
+
+    end_s = time.monotonic() + timeout_s
+    while not met():
+        assert time.monotonic() < end_s, "it did not happen in time"
+        QApplication.processEvents()
+        time.sleep(pause_s)
 
 
 def check_layout(window: Any) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
@@ -14,11 +14,8 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
-    QFrame,
-    QLabel,
     QLineEdit,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -31,7 +28,7 @@ from denoscope.runtime import DenoscopeError, list_bundles
 from .board import Board
 from .child_session import ChildSession
 from .display import Display, add_docks
-from .form import row, with_button
+from .form import row, scrolled_words, with_button
 
 __all__ = ["LiveDock"]
 
@@ -115,16 +112,7 @@ class LiveDock(QWidget):
         self.seconds.setSpecialValueText("until stopped")
         self.start = QPushButton("Start")
         self.start.clicked.connect(self._start)
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        # A long summary is scrolled: napari sizes the dock by its first words, which are none.
-        scrolled = QScrollArea()
-        scrolled.setWidget(self.words)
-        scrolled.setWidgetResizable(True)
-        scrolled.setFrameShape(QFrame.Shape.NoFrame)
-        scrolled.setMinimumHeight(_LINES * self.words.fontMetrics().lineSpacing())
+        self.words, scrolled = scrolled_words(_LINES)
         form = QFormLayout()
         form.addRow("Camera", with_button(self.core, self._browse_core))
         form.addRow("Bundle", with_button(self.bundle, self._browse_bundle))

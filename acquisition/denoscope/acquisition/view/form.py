@@ -1,12 +1,13 @@
-"""Rows of the docks' forms."""
+"""Rows of the docks' forms, and the words below them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtWidgets import QHBoxLayout, QToolButton, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QToolButton, QWidget
 
-__all__ = ["row", "with_button"]
+__all__ = ["row", "scrolled_words", "with_button"]
 
 
 def row(field: QWidget, *more: QWidget) -> QWidget:
@@ -26,3 +27,20 @@ def with_button(field: QWidget, on_click: Callable[[], None]) -> QWidget:
     button.setText("…")
     button.clicked.connect(on_click)
     return row(field, button)
+
+
+def scrolled_words(lines: int) -> tuple[QLabel, QScrollArea]:
+    """Return a label for a summary that can be selected, and the area of some lines that scrolls it.
+
+    napari sizes a dock by its first words, which are none, so that a long summary would be cut off.
+    """
+    words = QLabel()
+    words.setWordWrap(True)
+    words.setAlignment(Qt.AlignmentFlag.AlignTop)
+    words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    area = QScrollArea()
+    area.setWidget(words)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setMinimumHeight(lines * words.fontMetrics().lineSpacing())
+    return words, area

@@ -13,20 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
     QComboBox,
     QFileDialog,
     QFormLayout,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QLineEdit,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -38,7 +36,7 @@ from denoscope.runtime import DenoscopeError, LazyMovie, counted, list_bundles, 
 
 from .child_session import ChildSession
 from .contrast import AutoContrast
-from .form import row, with_button
+from .form import row, scrolled_words, with_button
 
 __all__ = ["MovieDock"]
 
@@ -160,15 +158,7 @@ class MovieDock(QWidget):
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.left = QLabel("")
-        self.words = QLabel("")
-        self.words.setWordWrap(True)
-        self.words.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        scrolled = QScrollArea()
-        scrolled.setWidget(self.words)
-        scrolled.setWidgetResizable(True)
-        scrolled.setFrameShape(QFrame.Shape.NoFrame)
-        scrolled.setMinimumHeight(_LINES * self.words.fontMetrics().lineSpacing())
+        self.words, scrolled = scrolled_words(_LINES)
         form = QFormLayout()
         form.addRow("Movie", with_button(self.movie, self._browse))
         form.addRow("Bundle", self.bundle)

@@ -69,7 +69,7 @@ class Made:
     Attributes
     ----------
     side
-        Which of the window's outputs it is in.
+        Number of the window's output that it is in.
     place
         Where on the canvas the frame lies; None for nowhere.
     intensity

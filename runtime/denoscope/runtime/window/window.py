@@ -132,7 +132,7 @@ class BoundWindow:
 
     @property
     def side(self) -> int:
-        """Which of the window's outputs the next picture comes in; it must have been read before."""
+        """Number of the output that the next picture comes in; that output must have been read before."""
         return self._memory.now if self._sides > 1 else 0
 
     @property
