@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,9 @@ import tifffile
 from acquisition.conftest import ROOT
 from acquisition.view_layout import until as wait_until
 from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.regions.measure import FrameTraces
+from denoscope.acquisition.regions.regions import Regions
+from denoscope.acquisition.regions.trace_file import TraceFile
 from denoscope.acquisition.view.board import Board, Slot, Wish
 
 if TYPE_CHECKING:
@@ -28,6 +32,14 @@ if TYPE_CHECKING:
     from denoscope.acquisition.view.dock import LiveDock
 
 pytestmark = pytest.mark.filterwarnings("default")
+
+LABELS = np.zeros((16, 20), np.int32)
+LABELS[2:5, 3:7] = 1
+LABELS[8:12, 10:13] = 2
+LABELS[13, 18] = 3
+REGIONS = Regions(
+    LABELS.shape, ["soma 1", "dendrite, apical", "7"], [np.flatnonzero(n == LABELS) for n in (1, 2, 3)]
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -312,6 +324,122 @@ def test_dock_says_how_a_session_died(
     assert "What it had received is on disk" in dock.words.text()
     assert dock.words.text() == dock.display.bar.line.text()
     dock.deleteLater()
+
+
+def record(folder: Path, frames: int = 3) -> None:
+    """Write what a recording with regions has in its folder."""
+    file = TraceFile(folder / "traces.csv", REGIONS)
+    tifffile.imwrite(folder / "regions.tif", REGIONS.labels())
+    for page in range(frames):
+        ones = np.ones(3)
+        file.append(page, page, page / 10, "", FrameTraces(REGIONS.names, ones, ones, ones, ones))
+    file.close()
+
+
+def shown(tmp_path: Path, pixel_um: float | None = 0.5) -> tuple[Display, Board]:
+    display = Display(ViewerModel())
+    board = Board.create(Slab(), 4 * LABELS.size)[0]
+    display.open(board, (16, 20), pixel_um=pixel_um, output=tmp_path, regions=True)
+    board.put(Slot.RAW, np.ones((16, 20), np.uint16), 0)
+    board.put(Slot.DENOISED, np.ones((16, 20), np.uint16), 0)
+    return display, board
+
+
+def click(viewer: Any, row: float, column: float, *, drag_px: float = 0.0) -> None:
+    """Do what napari does with a press, a movement and a release."""
+    event = SimpleNamespace(type="mouse_press", position=(row, column), pos=np.zeros(2))
+    callback = viewer.mouse_drag_callbacks[-1]
+    steps = callback(viewer, event)
+    next(steps)
+    event.type, event.pos = "mouse_move", np.full(2, drag_px)
+    next(steps)
+    event.type = "mouse_release"
+    with pytest.raises(StopIteration):
+        next(steps)
+
+
+def test_outlines_follow_the_edges_of_pixels() -> None:
+    from denoscope.acquisition.view.outlines import outline_segments
+
+    segments, owners = outline_segments(LABELS)
+    assert [int((owners == n).sum()) for n in (1, 2, 3)] == [2 * (3 + 4), 2 * (4 + 3), 4]
+    ends = np.concatenate([segments[owners == 1, 0], segments[owners == 1].sum(1)])
+    assert ends.min(0).tolist() == [1.5, 2.5]
+    assert ends.max(0).tolist() == [4.5, 6.5]
+    touching = np.array([[1, 2]])
+    assert len(outline_segments(touching)[0]) == 8  # each has its own edge where they touch
+    assert len(outline_segments(np.zeros((3, 3), int))[0]) == 0
+
+
+def test_each_picture_has_its_regions_in_the_colours_of_the_traces(tmp_path: Path) -> None:
+    from denoscope.acquisition.view.outlines import TRACE_COLOURS
+
+    display, _ = shown(tmp_path)
+    viewer = display._viewer
+    wait_until(lambda: display.shown)
+    assert [layer.name for layer in viewer.layers] == ["raw", "denoised"]
+    record(tmp_path)  # found while the recording goes on
+    wait_until(lambda: len(viewer.layers) == 6)
+    grid = viewer.canvas.grid
+    places = [grid.position(place, viewer.layers) for place in range(6)]
+    assert places == [(0, 0)] * 3 + [(0, 1)] * 3
+    assert [viewer.layers[place].name for place in (0, 3)] == ["raw", "denoised"]
+    lines, numbers = viewer.layers[1:3]
+    assert tuple(lines.scale) == (0.5, 0.5)
+    display.traces.regions.setText("dendrite, apical, 7")
+    display.traces.draw()
+
+    def colour(region: int) -> str:
+        owner = display.panels.outlines._owners == region
+        return "#" + "".join(f"{round(255 * float(each)):02x}" for each in lines.edge_color[owner][0][:3])
+
+    assert (colour(2), colour(3)) == TRACE_COLOURS[:2]
+    assert colour(1) not in TRACE_COLOURS
+    assert list(numbers.features["name"]) == list(REGIONS.names)
+    np.testing.assert_allclose(numbers.data[0], [1.5, 6.5 + 0.008 * 20])
+    # White where it is clicked: in micrometres, as napari tells it.
+    click(viewer, 3 * 0.5, 4 * 0.5)
+    assert display.traces.plot.selected == "soma 1"
+    assert colour(1) == "#ffffff"
+    assert "soma 1" in display.traces._names()
+    click(viewer, 8 * 0.5, 10 * 0.5, drag_px=30)  # that was a movement of the picture
+    click(viewer, 0, 0)
+    click(viewer, 1e6, -5)
+    assert display.traces.plot.selected == "soma 1"
+    display.traces.outlined.setChecked(False)
+    assert not lines.visible
+    display.close()
+
+
+def test_outlines_that_were_deleted_stay_away(tmp_path: Path) -> None:
+    record(tmp_path)
+    display, _ = shown(tmp_path, None)
+    viewer = display._viewer
+    wait_until(lambda: len(viewer.layers) == 6)
+    viewer.layers.remove(viewer.layers[1])
+    display.bar.compare.setCurrentText("swipe")
+    display.bar.compare.setCurrentText("side by side")
+    assert [layer.name for layer in viewer.layers] == ["raw", "denoised"]
+    assert viewer.canvas.grid.stride == 1
+    click(viewer, 3, 4)
+    # Those of the recording before are not those of the next.
+    display.open(Board.create(Slab(), 4 * LABELS.size)[0], (16, 20), output=tmp_path / "next", regions=True)
+    assert len(viewer.layers) == 2
+    display.close()
+
+
+def test_a_thousand_regions_have_the_numbers_of_those_shown(tmp_path: Path) -> None:
+    from denoscope.acquisition.view.outlines import Outlines
+
+    labels = np.kron(np.arange(1, 1025).reshape(32, 32), np.ones((4, 4), int))
+    viewer = ViewerModel()
+    picture = viewer.add_image(np.zeros(labels.shape, np.uint16))
+    names = tuple(str(n) for n in range(1, 1025))
+    outlines = Outlines(viewer, lambda _name: None)
+    outlines.open(labels, names, [picture])
+    outlines.colour(("5", "900"), "17")
+    (_, numbers) = outlines._layers[0]
+    assert list(numbers.features["name"]) == ["5", "17", "900"]
 
 
 def test_manifest() -> None:

@@ -160,9 +160,10 @@ def test_what_is_drawn(tmp_path: Path, application: QApplication) -> None:
         file.append(page, page, page / 10, "", one)
     panel.refresh()
     assert panel.words.text() == "3 of 3 regions"
-    raw, denoised, fired, failed = (141, 148, 158), (90, 170, 255), (255, 176, 0), (255, 92, 92)
+    raw, fired, failed = (141, 148, 158), (255, 176, 0), (255, 92, 92)
     picture = pixels_of(panel.plot)
-    assert count_of(picture, denoised) > 3000
+    for denoised in ((90, 170, 255), (76, 208, 138), (255, 122, 184)):  # each row has its own
+        assert count_of(picture, denoised) > 1000
     assert count_of(picture, raw) > 1500
     legend = count_of(picture, fired)
     fire(tmp_path, 200, "2")

@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, QTimer
 from .bar import SessionBar
 from .board import Board, Slot, Wish
 from .line import Level, StatusLine
+from .outlines import read_labels
 from .panels import Compare, Panels
 from .past import PastFrames
 from .trace_panel import TracePanel
@@ -38,7 +39,9 @@ class Display(QObject):
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
-        self.panels = Panels(viewer, self._manual)
+        self.traces = TracePanel(self._colour)
+        self.panels = Panels(viewer, self._manual, self.traces.pick)
+        self.traces.outlined.toggled.connect(self.panels.outlines.show)
         self.bar = SessionBar(
             self._ask,
             self._want,
@@ -54,9 +57,9 @@ class Display(QObject):
         self._past: PastFrames | None = None
         self._page: int | None = None
         self._stream = 0
-        self.traces = TracePanel()
         self._viewer = viewer
         self._output: Path | None = None
+        self._outlined = False
         self.status: ViewStatus | None = None
         self.shown = 0
         self._board: Board | None = None
@@ -100,7 +103,7 @@ class Display(QObject):
         self.panels.open(shape, pixel_um)
         self.traces.open(output if regions else None)
         self._past = None if output is None else PastFrames(board.places, output)
-        self._page, self._stream = None, 0
+        self._page, self._stream, self._outlined = None, 0, False
         board.beat()
         self._start(0.0)
 
@@ -141,6 +144,7 @@ class Display(QObject):
             return
         self._status_s = now_s
         self.traces.refresh(self.bar.streams.currentText())
+        self._outline()
         self.status = board.get_status() or self.status
         if self.status is not None:
             self.bar.say(*self._line.write(self.status, now_s))
@@ -149,6 +153,20 @@ class Display(QObject):
                 written = self.status["written_raw"]
                 self.bar.time.setEnabled(written > 1)
                 self.bar.show_length(max(0, written - self._past.longest), written - 1)
+
+    def _outline(self) -> None:
+        """Draw the regions over the pictures once they are known: from the start, or when they were found."""
+        if self._output is None or self._outlined or not self.traces.names:
+            return
+        labels = read_labels(self._output)
+        if labels is not None:
+            self._outlined = True
+            self.panels.outline(labels, self.traces.names)
+            self.panels.outlines.show(self.traces.outlined.isChecked())
+            self.traces.draw()
+
+    def _colour(self, shown: tuple[str, ...], selected: str) -> None:
+        self.panels.outlines.colour(shown, selected)
 
     def _go(self, page: int | None) -> None:
         """Show the frame of a page from the disk, or the newest one again."""

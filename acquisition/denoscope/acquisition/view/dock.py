@@ -51,6 +51,8 @@ class LiveDock(QWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
+        # napari hands a plugin a proxy of its viewer, whose layers are other objects each time they are asked for.
+        self._viewer = napari_viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.display = Display(napari_viewer)
         self.session: ChildSession | None = None
         self._suggested = ""

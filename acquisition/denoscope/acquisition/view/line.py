@@ -103,7 +103,7 @@ def _numbers(status: ViewStatus, skipped: int) -> list[str]:
         f"{status['fps_in']:.1f} frames/s, {status['fps_out']:.1f} denoised",
         f"delay {latency['p50'] * 1e3:.0f} ms (99 % within {latency['p99'] * 1e3:.0f} ms)"
         if "p50" in latency
-        else ("catching up" if status["emitted"] else "calibrating"),
+        else _no_delay(status),
         f"skipped {skipped}",
         f"raw written {status['written_raw']} of {status['received']}"
         if status["keeps_raw"]
@@ -111,4 +111,11 @@ def _numbers(status: ViewStatus, skipped: int) -> list[str]:
     ]
     if status["state"] == "finished" and status["message"]:
         parts[1:2] = [status["message"]]
-    return parts
+    return [part for part in parts if part]
+
+
+def _no_delay(status: ViewStatus) -> str:
+    """Say why there is no delay yet; nothing at the end, when it will never come."""
+    if status["state"] == "finished":
+        return "" if status["emitted"] else "nothing denoised live"
+    return "catching up" if status["emitted"] else "calibrating"

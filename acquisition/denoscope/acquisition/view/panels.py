@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .board import Board, Picture, Slot
 from .contrast import AutoContrast
+from .outlines import Outlines
 
 __all__ = ["Compare", "Panels"]
 
@@ -36,10 +37,18 @@ class Panels:
         A ``napari.Viewer``, or its model alone.
     on_manual
         Called when the user sets contrast limits by hand, so that `automatic` went off.
+    on_pick
+        Called with the region that was clicked in a picture.
     """
 
-    def __init__(self, viewer: Any, on_manual: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        viewer: Any,
+        on_manual: Callable[[], None],
+        on_pick: Callable[[str], None] = lambda _region: None,
+    ) -> None:
         self._viewer = viewer
+        self.outlines = Outlines(viewer, on_pick)
         self._on_manual = on_manual
         self._layers: dict[Slot, Any] = {}
         self._orders = dict.fromkeys(_NAMES, 0)
@@ -67,6 +76,7 @@ class Panels:
         self._orders = dict.fromkeys(_NAMES, 0)
         self._numbers = dict.fromkeys(_NAMES)
         self._pixel_um = pixel_um or 1.0
+        self.outlines.close()
         self.forget_contrast()
         for slot in _NAMES:
             self._pixels[slot] = np.zeros(shape, np.uint16)
@@ -74,9 +84,27 @@ class Panels:
             self._layer(slot).scale = (self._pixel_um, self._pixel_um)
             self._layer(slot).units = ("pixel", "pixel") if pixel_um is None else ("um", "um")
         self._viewer.canvas.overlays.scale_bar.visible = pixel_um is not None
-        grid = self._viewer.canvas.grid
-        grid.shape, grid.stride, grid.spacing = (1, 2), 1, 0.02
+        self._viewer.canvas.grid.shape, self._viewer.canvas.grid.spacing = (1, 2), 0.02
         self.compare(self._compare)
+
+    def outline(self, labels: npt.NDArray[np.integer[Any]], names: tuple[str, ...]) -> None:
+        """Draw regions over both pictures: a label image, and the names of 1, 2 and so on."""
+        pictures = [self._layer(slot) for slot in _NAMES]
+        self.outlines.open(labels, names, pictures, self._pixel_um)
+        self.compare(self._compare)
+
+    def _arrange(self) -> None:
+        """Put the layers into the order of the grid's boxes, each picture with what lies over it."""
+        boxes = [[self._layer(slot), *self.outlines.of(place)] for place, slot in enumerate(_NAMES)]
+        # A box holds so many layers; where the user has deleted one of a picture's, its box has no other layer.
+        if len({len(box) for box in boxes}) > 1:
+            self.outlines.close()
+            boxes = [box[:1] for box in boxes]
+        layers = self._viewer.layers
+        for place, layer in enumerate(each for box in boxes for each in box):
+            if layers.index(layer) != place:
+                layers.move(layers.index(layer), place)
+        self._viewer.canvas.grid.stride = len(boxes[0])
 
     def forget_contrast(self) -> None:
         """Take the next frame's contrast at once, because it shows something else."""
@@ -170,6 +198,7 @@ class Panels:
     def compare(self, how: Compare) -> None:
         """Show the pictures side by side, or over each other."""
         self._compare = how
+        self._arrange()
         self._viewer.canvas.grid.enabled = how is Compare.BESIDE
         self._layer(Slot.RAW).visible = how is Compare.BESIDE
         self._layer(Slot.DENOISED).visible = True

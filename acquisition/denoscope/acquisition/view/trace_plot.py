@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from .outlines import TRACE_COLOURS
 from .trace_tail import Fired, TraceWindow
 
 __all__ = ["TracePlot", "thinned"]
@@ -19,13 +20,8 @@ __all__ = ["TracePlot", "thinned"]
 Points = npt.NDArray[np.float64]
 
 _PAPER, _INK, _FAINT = QColor("#15171a"), QColor("#e8eaed"), QColor("#3a3f46")
-_RAW, _BAND, _MARK, _NOT_DONE = (
-    QColor("#8d949e"),
-    QColor(90, 170, 255, 70),
-    QColor("#ffb000"),
-    QColor("#ff5c5c"),
-)
-_DENOISED = QColor("#5aaaff")
+_RAW, _MARK, _NOT_DONE, _MARKED = QColor("#8d949e"), QColor("#ffb000"), QColor("#ff5c5c"), QColor("#262b31")
+_BAND_ALPHA = 70
 _ROW_PX = 62
 _AROUND_PX = 52  # legend and time axis
 _MOST_POINTS = 500
@@ -62,12 +58,21 @@ def thinned(times: Points, values: Points, most: int = _MOST_POINTS) -> tuple[Po
 class TracePlot(QWidget):
     """Draws the last seconds of some regions.
 
-    The raw mean is thin, the denoised mean bold in a band of one predicted standard deviation to either side, and a
-    firing of a trigger is a vertical line. The axis is dF/F in percent, of each row by itself.
+    The raw mean is thin and grey, the denoised mean bold in the row's colour, in a band of one predicted standard
+    deviation to either side, and a firing of a trigger is a vertical line. The axis is dF/F in percent, of each row by
+    itself.
+
+    Parameters
+    ----------
+    on_pick
+        Called with the region whose row was clicked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_pick: Callable[[str], None] = lambda _region: None) -> None:
         super().__init__()
+        self._on_pick = on_pick
+        self.selected = ""
+        """Region whose row is marked."""
         self._names: tuple[str, ...] = ()
         self._window: TraceWindow | None = None
         self._fired: list[Fired] = []
@@ -108,12 +113,7 @@ class TracePlot(QWidget):
             return
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         end_s = float(self._window.time_s[-1])
-        inside = QRectF(
-            _LEFT_PX,
-            18.0,
-            max(40.0, self.width() - _LEFT_PX - _RIGHT_PX),
-            max(40.0, float(self.height() - _AROUND_PX)),
-        )
+        inside = self._inside()
         self._draw_legend(painter, inside)
         self._draw_times(painter, inside, end_s)
         height = inside.height() / len(self._names)
@@ -123,13 +123,28 @@ class TracePlot(QWidget):
         self._draw_unit(painter, inside)
         painter.end()
 
+    def _inside(self) -> QRectF:
+        return QRectF(
+            _LEFT_PX,
+            18.0,
+            max(40.0, self.width() - _LEFT_PX - _RIGHT_PX),
+            max(40.0, float(self.height() - _AROUND_PX)),
+        )
+
+    def mousePressEvent(self, event: Any) -> None:  # noqa: N802
+        """Select the region whose row was clicked; called by Qt."""
+        inside = self._inside()
+        place = int((event.position().y() - inside.top()) // (inside.height() / max(1, len(self._names))))
+        if 0 <= place < len(self._names):
+            self._on_pick(self._names[place])
+
     def _draw_legend(self, painter: QPainter, inside: QRectF) -> None:
         metrics = QFontMetricsF(self._font)
         x = inside.left()
         for words, colour, width in (
             ("raw mean", _RAW, 1.0),
-            ("denoised mean", _DENOISED, 2.5),
-            ("± 1 standard deviation", _BAND, 8.0),
+            ("denoised mean", _INK, 2.5),
+            ("± 1 standard deviation", _clear(_INK), 8.0),
             ("trigger fired", _MARK, 2.0),
         ):
             painter.setPen(QPen(colour, width))
@@ -176,6 +191,9 @@ class TracePlot(QWidget):
             100.0 * each[:, place].astype(np.float64) for each in (window.raw, window.dff, window.std)
         )
         low, high = _limits(raw, dff, band)
+        colour = QColor(TRACE_COLOURS[place % len(TRACE_COLOURS)])
+        if name == self.selected:
+            painter.fillRect(row, _MARKED)
         painter.setPen(_FAINT)
         painter.drawLine(row.bottomLeft(), row.bottomRight())
         step = _nice((high - low) / 2.5)
@@ -204,11 +222,11 @@ class TracePlot(QWidget):
             ]
 
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(_BAND)
+        painter.setBrush(_clear(colour))
         for lower, upper in zip(curve(dff - band), curve(dff + band), strict=False):
             painter.drawPolygon(QPolygonF([*lower, *reversed(list(upper))]))
         painter.setBrush(Qt.BrushStyle.NoBrush)
-        for values, pen in ((raw, QPen(_RAW, 1.0)), (dff, QPen(_DENOISED, 2.5))):
+        for values, pen in ((raw, QPen(_RAW, 1.0)), (dff, QPen(colour, 2.5))):
             painter.setPen(pen)
             for polygon in curve(values):
                 painter.drawPolyline(polygon)
@@ -235,7 +253,7 @@ class TracePlot(QWidget):
         lines = [f"region {name}", *_newest(window, place)]
         top = row.center().y() - 7.5 * len(lines)
         for number, line in enumerate(lines):
-            painter.setPen(_INK if number == 0 else _RAW)
+            painter.setPen(QColor(TRACE_COLOURS[place % len(TRACE_COLOURS)]) if number == 0 else _RAW)
             painter.drawText(
                 QRectF(row.right() + 8.0, top + 15.0 * number, _RIGHT_PX - 12.0, 15.0),
                 Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter,
@@ -247,6 +265,11 @@ class TracePlot(QWidget):
             0.0, end_s - self._seconds
         )  # a recording that has just begun fills the row from the left
         return float(row.left() + (time_s - begin_s) / self._seconds * row.width())
+
+
+def _clear(colour: QColor) -> QColor:
+    """Return a colour that lets through what lies below."""
+    return QColor(colour.red(), colour.green(), colour.blue(), _BAND_ALPHA)
 
 
 def _newest(window: TraceWindow, place: int) -> list[str]:
