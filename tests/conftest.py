@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
-import pytest
-from hypothesis import settings
+# The tests start hundreds of processes. Where containers forbid Python to keep compiled modules, each process would
+# compile the project again, and each worker all tests and hypothesis: a quarter of the processor's time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
-from support.skips import ALLOWED_SKIPS, Skips, allowed_skips
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from support.skips import ALLOWED_SKIPS, Skips, allowed_skips  # noqa: E402
 
 # Two workers on two cores: the tensors of the tests are so small that more threads only get in the way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
