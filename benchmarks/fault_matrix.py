@@ -1,13 +1,16 @@
 """Every fault that we could think of, each in a real recording in a process of its own, frames counted.
 
-    python benchmarks/fault_matrix.py [--bundle B] [--row NAME]... [--kills 50] [--jobs N]
-        [--output FILE.json] [--json]
+    python benchmarks/fault_matrix.py [--part recordings|programs] [--row NAME]... [--bundle B] [--kills 50]
+        [--jobs N] [--output FILE.json] [--resume] [--json]
 
 Each row starts a session (`fault_session.py`), does something bad to it, to its denoiser's process, to its
 folder or to its camera, and compares what lies on the disk with what was sent, bit for bit. `missing` counts
 frames received that cannot be read; after ``kill -9`` nobody can say what was received, so `age_s` is how old
 the newest readable frame was at that moment. The rows of `raw_safety.py` are run as they are. Prints the
 table as Markdown. Rows that need POSIX signals or a file system of their own are skipped elsewhere.
+
+Results are written after each row, in the order of the rows. `--resume` keeps those of the file's rows that are as
+they should be and runs the others; each row says of which commit it is.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition", "tests")]
 
 import raw_safety  # noqa: E402
-from _provenance import write_results  # noqa: E402
+from _provenance import provenance, read_rows, write_results  # noqa: E402
 from fault_session import sent  # noqa: E402
 from fault_shell import SHELL_ROWS  # noqa: E402
 
@@ -400,6 +403,10 @@ ROWS = (
     ),
 )
 KILLS = "kill-9"
+PARTS: dict[str, list[str]] = {
+    "recordings": [*(row.name for row in raw_safety.ROWS), *(row.name for row in ROWS), KILLS],
+    "programs": [*SHELL_ROWS],
+}
 
 
 def environment(folder: Path, row: Row | None = None) -> dict[str, str]:
@@ -692,37 +699,57 @@ def _run_named(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     else:
         row = next(row for row in raw_safety.ROWS if row.name == name)
         result = _from_raw_safety(row, arguments.bundle)
-    print(f"{name}: {time.perf_counter() - began_s:.0f} s", file=sys.stderr, flush=True)
-    return result
+    verdict = "" if result.get("ok", "skipped" in result) else ", not as it should be"
+    print(f"{name}: {time.perf_counter() - began_s:.0f} s{verdict}", file=sys.stderr, flush=True)
+    return {**_without_places(result), "commit": arguments.commit}
+
+
+def _without_places(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose words do not name this computer's folder for temporary files."""
+    place = re.compile(re.escape(tempfile.gettempdir()) + r"/tmp\w+")
+    return {
+        key: place.sub("FOLDER", value) if isinstance(value, str) else value for key, value in result.items()
+    }
 
 
 def main() -> None:
     """Run the rows and print the table."""
-    everything = [*(row.name for row in raw_safety.ROWS), *(row.name for row in ROWS), *SHELL_ROWS, KILLS]
+    everything = [name for names in PARTS.values() for name in names]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundle", help="By default one that does almost nothing, made for the occasion.")
+    parser.add_argument("--part", choices=PARTS, help="By default all rows.")
     parser.add_argument("--row", action="append", choices=everything)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=5, help="Of the moments of the kills.")
     parser.add_argument("--jobs", type=int, default=1, help="Rows at the same time.")
     parser.add_argument("--output", type=Path, help="JSON file for the results.")
+    parser.add_argument("--resume", action="store_true", help="Keep the rows of --output that are right.")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     os.environ["PYTHONPATH"] = environment(Path())["PYTHONPATH"]
-    wanted = arguments.row or [name for name in everything if name != "denoiser-stalls-2s"]
+    arguments.commit = provenance()["commit"]
+    kept = read_rows(arguments.output) if arguments.resume else []
+    results = {row["row"]: row for row in kept}
+    right = {row["row"] for row in kept if row.get("ok", "skipped" in row)}
+    asked = PARTS[arguments.part] if arguments.part else everything
+    wanted = arguments.row or [name for name in asked if name != "denoiser-stalls-2s" and name not in right]
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(arguments.jobs) as pool:
         if arguments.bundle is None:
             arguments.bundle = str(Path(place) / "tiny.denoscope")
             tiny_bundle(Path(arguments.bundle), intensity=None, calibration_frames=8)
-        results = []
         for result in pool.map(lambda name: _run_named(name, arguments), wanted):
-            results.append(result)
+            results[result["row"]] = result
             if arguments.output is not None:  # what there is, should a later row be cut off
-                write_results(arguments.output, results, [arguments.bundle], indent=1)
-    print(json.dumps(results) if arguments.json else table(results))
-    sys.exit(0 if all(result.get("ok", "skipped" in result) for result in results) else 1)
+                write_results(arguments.output, _ordered(results, everything), [arguments.bundle], indent=1)
+    rows = _ordered(results, everything)
+    print(json.dumps(rows) if arguments.json else table(rows))
+    sys.exit(0 if all(row.get("ok", "skipped" in row) for row in rows) else 1)
+
+
+def _ordered(results: dict[str, dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+    return [results[name] for name in names if name in results]
 
 
 if __name__ == "__main__":
