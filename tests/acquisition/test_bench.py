@@ -420,9 +420,62 @@ def test_a_run_that_is_killed_keeps_the_cases_before(
     assert [case["label"] for case in report["cases"]] == [case.label for case in cases[:2]]
     assert report["notes"][-1] == "stopped after 2 of 3 cases, which are all there is"
     assert {path.name for path in run.iterdir()} == {"bench.json", "timelines.json", "bench.md"}
-    with pytest.raises(OutputExists, match="add `overwrite`"):
+    with pytest.raises(OutputExists, match="`overwrite` to replace it"):
         bench(cases[:1], run)
     assert len(bench(cases[:1], run, overwrite=True).cases) == 1
+
+
+def test_a_benchmark_goes_on_where_it_was_interrupted(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, run = [case_of(bundle, look_ahead=frames) for frames in (1, 0, 2)], tmp_path / "run"
+    measured: list[int] = []
+    problems, stop = {0: "busy"}, {2}
+
+    def measure(case: Case) -> tuple[CaseResult, CaseTimes | None]:
+        if case.look_ahead in stop:
+            raise KeyboardInterrupt
+        measured.append(case.look_ahead)
+        return CaseResult(case=case, label=case.label, problem=problems.get(case.look_ahead)), None
+
+    monkeypatch.setattr(run_module, "_measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        bench(cases, run, resume=True)  # there is nothing to resume, so it begins
+    before = json.loads((run / "bench.json").read_text(encoding="utf-8"))
+    for given in (problems, stop, measured):
+        given.clear()
+    report = bench(cases, run, resume=True)
+    assert measured == [0, 2], "the case with a problem is measured again, the good one is not"
+    assert [result.case for result in report.cases] == cases
+    assert report.provenance.as_json() == before["provenance"]
+    (note,) = (note for note in report.notes if "bench.png" not in note)
+    assert note.startswith("resumed after 1 of 3 cases; ")
+    assert [each["label"] for each in json.loads((run / "timelines.json").read_text(encoding="utf-8"))] == [
+        case.label for case in cases
+    ]
+    measured.clear()
+    assert bench(cases, run, resume=True).cases == report.cases
+    assert not measured
+
+
+def test_another_benchmark_is_not_resumed(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, run = case_of(bundle), tmp_path / "run"
+    monkeypatch.setattr(run_module, "_measure", lambda case: (CaseResult(case=case, label=case.label), None))
+    bench([case], run)
+    written = (run / "bench.json").read_bytes()
+    with pytest.raises(OutputExists, match="add `resume` to go on with it"):
+        bench([case], run)
+    with pytest.raises(InvalidInput, match="give one of the two"):
+        bench([case], run, resume=True, overwrite=True)
+    with pytest.raises(InvalidInput, match="other values"):
+        bench([case.model_copy(update={"fps": 31.0})], run, resume=True)
+    later = provenance().model_copy(update={"packages": {"numpy": "99"}})
+    monkeypatch.setattr(run_module, "provenance", lambda: later)
+    with pytest.raises(InvalidInput, match=r"other versions .*99"):
+        bench([case], run, resume=True)
+    assert (run / "bench.json").read_bytes() == written
 
 
 def test_the_command_says_what_an_interruption_keeps(
@@ -447,7 +500,10 @@ def test_the_command_says_what_an_interruption_keeps(
     )
     run = denoscope(*words, "--look-ahead", 1, "--output", tmp_path / "some")
     assert run.returncode == 130
-    assert run.stderr == f"denoscope: interrupted; {tmp_path / 'some' / 'bench.json'} holds 1 case\n"
+    assert (
+        run.stderr
+        == f"denoscope: interrupted; {tmp_path / 'some' / 'bench.json'} holds 1 case; add --resume to go on\n"
+    )
     (tmp_path / "none").touch()
     run = denoscope(*words, "--output", tmp_path / "nothing")
     assert (run.returncode, run.stderr) == (130, "denoscope: interrupted; nothing was measured\n")
@@ -493,7 +549,7 @@ def test_the_command_from_end_to_end(denoscope: Run, bundle: Path, tmp_path: Pat
     assert "This run / " in (second / "bench.md").read_text(encoding="utf-8")
     again = denoscope(*words, "--output", second)
     assert again.returncode == 2
-    assert "exists: name another --output, or add --overwrite" in again.stderr
+    assert "exists: name another --output, or add --resume to go on with it, or --overwrite" in again.stderr
 
 
 REFUSED = {

@@ -18,12 +18,15 @@ from filelock import FileLock, Timeout
 from denoscope.acquisition import OutputExists, SourceInfo, make_settings, read_raw
 from denoscope.acquisition.cli import app
 from denoscope.acquisition.cli.screen import _rows  # what the screen shows, without a terminal
+from denoscope.acquisition.denoisers.local import LocalDenoiser
 from denoscope.acquisition.errors import DiskUnwritable
 from denoscope.acquisition.offline import denoise as offline
 from denoscope.acquisition.raw.in_the_way import in_the_way
 from denoscope.acquisition.results import SessionProvenance
+from denoscope.acquisition.session import opening, supervisor
 from denoscope.acquisition.session.states import SessionState, SessionStatus
 from denoscope.acquisition.sinks import live_movies
+from denoscope.acquisition.sources import open_source
 from denoscope.runtime import InvalidInput, bad_link
 from support.plain_results import denoise_movie, fill_run, live, summary
 
@@ -348,6 +351,46 @@ def test_a_late_ctrl_c_does_not_hide_what_became_of_the_recording(
     assert done.returncode == 0, done.stderr
     assert "Raw 40/40 saved" in done.stdout
     assert "before anything was recorded" not in done.stderr
+
+
+def replay_in_process(monkeypatch: pytest.MonkeyPatch, movie: Path) -> None:
+    """Let a demo replay a movie without Micro-Manager's core and without the denoiser's process, to be quick."""
+    monkeypatch.setattr(opening, "_source_of", lambda _: open_source(f"replay:{movie}", fps=50))
+    monkeypatch.setattr(opening, "RemoteDenoiser", lambda request, **_: LocalDenoiser(request))
+
+
+@pytest.mark.parametrize("where", ["open_files", "Routes", "Session.start"])
+def test_a_demo_that_is_interrupted_before_its_camera_runs_leaves_nothing(
+    denoscope: Run, bundle: Path, movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    replay_in_process(monkeypatch, movie)
+    monkeypatch.setattr(f"denoscope.acquisition.session.opening.{where}", interrupt)
+    done = denoscope("demo", "--output", tmp_path / "run", "--bundle", bundle)
+    assert done.returncode == 130
+    assert done.stderr == "denoscope: interrupted before anything was recorded\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_demo_that_is_interrupted_keeps_what_was_recorded(
+    denoscope: Run, bundle: Path, movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = supervisor.Supervisor._turn
+
+    def turn(self: Any) -> None:
+        if self._run.session.status().received >= 5:
+            signal.raise_signal(signal.SIGINT)
+        show(self)
+
+    replay_in_process(monkeypatch, movie)
+    monkeypatch.setattr(supervisor.Supervisor, "_turn", turn)
+    monkeypatch.setattr("denoscope.acquisition.session.live._draw_if_it_can", lambda *_: None)
+    done = denoscope("demo", "--output", tmp_path / "run", "--bundle", bundle, "--seconds", 60)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert "Interrupted by you." in done.stdout
+    recording = read_raw(tmp_path / "run")
+    assert 5 <= len(recording) < 40
+    assert not recording.notes
+    np.testing.assert_array_equal(recording.read(), tifffile.imread(movie)[: len(recording)])
 
 
 def test_interrupted_while_a_command_is_being_loaded(

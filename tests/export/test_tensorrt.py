@@ -35,7 +35,7 @@ from denoscope.export._lowering import gemm_as_products  # the rewriting itself
 from denoscope.export._tensorrt import BuildRequest, Phases  # the builder itself
 from denoscope.runtime import Bundle, InvalidInput, list_bundles
 from denoscope.runtime.backends.raw_count_graphs import without_output
-from denoscope.runtime.engines import EngineCache, LocalGpu
+from denoscope.runtime.engines import EngineCache, EngineContents, LocalGpu
 from denoscope.runtime.motion.field import KNOTS, interpolation, places
 from support.damage import mutated
 from support.shell import run_here
@@ -535,11 +535,40 @@ def test_ctrl_c_ends_the_build_and_keeps_what_is_complete(tiny: Bundle, cache: E
     assert code == 130, err
     done = json.loads(out.splitlines()[-1])["engines"]
     assert 1 <= len(done) < 135
-    assert "Interrupted: " in err
+    assert "denoscope: interrupted; " in err
     assert "Traceback" not in err
     kept = list(cache.verify())
     assert [state.problem for state in kept] == [None] * len(kept)
     assert len(kept) - len(done) in (0, 1)  # the last one may be there before it is listed
+
+
+@needs_builder
+def test_ctrl_c_while_an_engine_is_written_leaves_nothing_of_it(
+    tiny: Bundle, cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirmed, fsync = 0, os.fsync
+
+    def confirm(number: int) -> None:
+        nonlocal confirmed
+        confirmed += 1
+        if confirmed == 3:  # two files an engine
+            raise KeyboardInterrupt
+        fsync(number)
+
+    monkeypatch.setattr(
+        engines_module, "build_in_process_of_its_own", lambda *_: (b"engine", EngineContents())
+    )
+    monkeypatch.setattr(os, "fsync", confirm)
+    words = ("build", tiny.folder, "--for", "rtx3060", "--size", "64x64", "--cache", cache.folder)
+    code, _, err = told(run_here(*words, "--quiet"))
+    assert (code, err) == (
+        130,
+        f"denoscope: interrupted; {cache.folder} holds 1 of 4 engines; the same command builds the others\n",
+    )
+    assert [path.suffix for path in sorted(cache.folder.glob("*.*"))] == [".engine", ".json"]
+    monkeypatch.setattr(os, "fsync", fsync)
+    code, out, _ = told(run_here(*words))
+    assert (code, "3 built, 1 were already there" in out) == (0, True)
 
 
 def test_building_engines_needs_no_torch() -> None:

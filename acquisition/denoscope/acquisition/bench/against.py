@@ -14,6 +14,7 @@ from denoscope.runtime import InvalidInput
 from .results import (
     SCHEMA,
     Benchmark,
+    BenchmarkProvenance,
     CaseRatios,
     CaseResult,
     ComparedCase,
@@ -23,14 +24,14 @@ from .results import (
 )
 from .whole_window import SUFFIX
 
-__all__ = ["compare", "compare_whole_window", "read_report"]
+__all__ = ["compare", "compare_whole_window", "provenance_differences", "read_report"]
 
 _Key = tuple[str, *tuple[object, ...]]
 _KEY = ("backend", "height", "width", "look_ahead", "fps", "align", "threads")
 
 
-def read_report(file: Path) -> Benchmark:
-    """Read the ``bench.json`` of an earlier run.
+def read_report(file: Path, parameter: str = "against") -> Benchmark:
+    """Read the ``bench.json`` of an earlier run, given by the parameter of this name.
 
     Raises
     ------
@@ -42,13 +43,13 @@ def read_report(file: Path) -> Benchmark:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInput(
-            f"`against` {file} cannot be read as a benchmark ({error}): name the bench.json of an earlier run."
+            f"`{parameter}` {file} cannot be read as a benchmark ({error}): name the bench.json of an earlier run."
         ) from error
     if isinstance(report, dict) and report.get("bench_schema") == SCHEMA:
         with suppress(ValidationError):
             return Benchmark.model_validate(report)
     raise InvalidInput(
-        f"`against` {file} is not a bench.json of schema {SCHEMA}: name one that this version has written."
+        f"`{parameter}` {file} is not a bench.json of schema {SCHEMA}: name one that this version has written."
     )
 
 
@@ -140,18 +141,23 @@ def _drops(result: CaseResult) -> int | None:
     return sum(result.frames.measured.dropped.values()) if isinstance(result, MeasuredCase) else None
 
 
+def provenance_differences(old: BenchmarkProvenance, new: BenchmarkProvenance) -> list[str]:
+    """Return what changed of the computer and the versions between two runs, in words."""
+    before, after = old.as_json(), new.as_json()
+    return [
+        f"{name}: {before[name]} then, {after[name]} now"
+        for name in ("cpu", "cores", "platform", "denoscope", "git", "python", "packages")
+        if after[name] != before[name]
+    ]
+
+
 def _differences(
     new: Benchmark,
     old: Benchmark,
     now: Mapping[_Key, CaseResult],
     then: Mapping[_Key, CaseResult],
 ) -> list[str]:
-    before, after = old.provenance.as_json(), new.provenance.as_json()
-    found = [
-        f"{name}: {before[name]} then, {after[name]} now"
-        for name in ("cpu", "cores", "platform", "denoscope", "git", "python", "packages")
-        if after[name] != before[name]
-    ]
+    found = provenance_differences(old.provenance, new.provenance)
     for key in now.keys() & then.keys():
         earlier, later = then[key], now[key]
         digests = [result.case.bundle_sha256 for result in (earlier, later)]

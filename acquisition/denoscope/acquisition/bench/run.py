@@ -10,13 +10,14 @@ from pathlib import Path
 from denoscope.acquisition.diagnostics.machine import load_average
 from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.acquisition.processes.child import Child, exit_words
-from denoscope.runtime import InvalidInput, counted
+from denoscope.runtime import InvalidInput
 
 from .against import compare, compare_whole_window, read_report
 from .cases import Case, plan_cases
 from .play import KEEP_UP
 from .provenance import provenance
 from .results import Benchmark, CaseResult, CaseTimeline, CaseTimes, MeasuredCase
+from .resumed import interrupted_words, kept, stopped_words
 from .tables import markdown
 from .whole_window import whole_window
 
@@ -24,6 +25,7 @@ __all__ = ["PICTURE", "REPORT", "TABLES", "TIMELINES", "bench", "benchmark"]
 
 REPORT, TIMELINES, TABLES, PICTURE = "bench.json", "timelines.json", "bench.md", "bench.png"
 
+_REPLACE = "`overwrite` to replace it"
 _CLOCK_LATE_S = 0.1
 _LONGEST_S = 3600.0  # beyond what the frames themselves take; a search over slow rates is long
 
@@ -44,6 +46,7 @@ def benchmark(
     compare: str | None = None,
     against: Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     on_case: Callable[[int, int, Case, CaseResult | None], None] | None = None,
 ) -> Benchmark:
     """Measure the delay from camera to denoised frame and the highest frame rate, each case in a process of its own.
@@ -52,7 +55,8 @@ def benchmark(
     ----------
     output
         Folder for ``bench.json``, ``timelines.json``, ``bench.md`` and ``bench.png``; refused where it holds one.
-        The numbers are written after each case, so that a run that is killed keeps those of the cases before.
+        The numbers are written after each case, so that a run that is killed keeps those of the cases before, and
+        goes on with `resume`.
     bundles
         Folders or names of shipped bundles.
     backends
@@ -78,8 +82,12 @@ def benchmark(
         The ``bench.json`` of an earlier run to compare with.
     overwrite
         Replace the benchmark that the folder holds, once the first case is measured.
+    resume
+        Go on with the benchmark that the folder holds, if there is one: cases measured without a problem are kept.
+        Another computer, version or bundle, and other values than it was begun with, are refused.
     on_case
-        Called before and after each case with its position, the number of cases, the case, and its numbers or None.
+        Called before and after each case that is measured now, with its position, the number of cases, the case, and
+        its numbers or None.
 
     Returns
     -------
@@ -124,7 +132,15 @@ def benchmark(
         if on_case is not None:
             on_case(position, len(cases), case, result)
 
-    return bench(cases, output, left_out=left_out, against=against, overwrite=overwrite, on_case=shown)
+    return bench(
+        cases,
+        output,
+        left_out=left_out,
+        against=against,
+        overwrite=overwrite,
+        resume=resume,
+        on_case=shown,
+    )
 
 
 def bench(
@@ -134,6 +150,7 @@ def bench(
     left_out: Mapping[str, str] | None = None,
     against: Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     on_case: Callable[[int, Case, CaseResult | None], None] | None = None,
 ) -> Benchmark:
     """Measure the cases one after the other and write the report, the tables and the picture.
@@ -151,6 +168,8 @@ def bench(
         The ``bench.json`` of an earlier run, or its folder, to compare with.
     overwrite
         Replace the benchmark that the folder holds, once the first case is measured.
+    resume
+        Keep the cases that the folder's benchmark has measured without a problem.
     on_case
         Called before a case with its position and None, and after it with its result.
 
@@ -164,28 +183,32 @@ def bench(
     OutputExists
         If the folder holds a benchmark.
     InvalidInput
-        If `against` is no benchmark.
+        If `against` is no benchmark, or what is to be resumed is another one.
     KeyboardInterrupt
         When it was interrupted; the cases measured until then are written first.
     """
+    if resume and overwrite:
+        raise InvalidInput(
+            "`resume` keeps the cases that are measured and `overwrite` replaces them: give one of the two."
+        )
+    begun = (output / REPORT).exists()
     for name in (REPORT, TIMELINES, TABLES, PICTURE):
-        if (output / name).exists() and not overwrite:
-            raise OutputExists(
-                f"{output / name} exists: name another `output`, or add `overwrite` to replace it."
-            )
+        if (output / name).exists() and not (overwrite or (resume and begun)):
+            way = f"`resume` to go on with it, or {_REPLACE}" if begun else _REPLACE
+            raise OutputExists(f"{output / name} exists: name another `output`, or add {way}.")
     if output.exists() and not output.is_dir():
         raise OutputExists(f"`output` {output} is a file; name a folder.")
     earlier = read_report(against) if against is not None else None
     output.mkdir(parents=True, exist_ok=True)
     report = Benchmark(provenance=provenance(), keep_up=KEEP_UP, backends_left_out=dict(left_out or {}))
     timelines: list[CaseTimeline] = []
+    if resume and begun:
+        report, timelines = kept(output / REPORT, output / TIMELINES, report, cases)
     try:
         _measure_all(cases, report, timelines, on_case, output)
     except KeyboardInterrupt:
         if done := len(report.cases):
-            report.notes.append(
-                f"interrupted after {done} of {counted(len(cases), 'case')}, which are all there is"
-            )
+            report.notes.append(interrupted_words(done, len(cases)))
             _write(report, timelines, output, earlier, against)
         raise
     _write(report, timelines, output, earlier, against)
@@ -199,14 +222,18 @@ def _measure_all(
     on_case: Callable[[int, Case, CaseResult | None], None] | None,
     output: Path,
 ) -> None:
+    there = [result.case for result in report.cases]
     for position, case in enumerate(cases):
+        if case in there:
+            continue
         if on_case is not None:
             on_case(position, case, None)
         load = load_average()
         result, times = _measure(case)
         result.load_average_1min_before = load
-        timelines.append(CaseTimeline(label=case.label, timeline=times))
-        report.cases.append(result)
+        at = sum(cases.index(each.case) < position for each in report.cases)
+        timelines.insert(at, CaseTimeline(label=case.label, timeline=times))
+        report.cases.insert(at, result)
         _save(report, timelines, output, len(cases))
         late_s = result.clock_late_max_s if isinstance(result, MeasuredCase) else 0.0
         if late_s > _CLOCK_LATE_S:
@@ -223,8 +250,7 @@ def _save(report: Benchmark, timelines: list[CaseTimeline], output: Path, cases:
     done = len(report.cases)
     if done == cases:
         return  # all of them are written in a moment
-    note = f"stopped after {done} of {counted(cases, 'case')}, which are all there is"
-    so_far = report.model_copy(update={"notes": [*report.notes, note]})
+    so_far = report.model_copy(update={"notes": [*report.notes, stopped_words(done, cases)]})
     _write_numbers(so_far, timelines, output)
 
 

@@ -92,10 +92,13 @@ class Shell:
                 print(json.dumps(result, default=str), flush=True)
         raise typer.Exit(code)
 
+    def complain(self, text: str) -> None:
+        """Print one sentence about what went wrong, or was interrupted, to standard error, with `quiet` too."""
+        with suppress(OSError, ValueError):
+            print(f"denoscope: {with_flags(text)}", file=sys.stderr, flush=True)
+
     def _failed(self, message: str, code: int) -> tuple[dict[str, object], int]:
-        message = with_flags(message)
         if self.debug:
             traceback.print_exc()
-        with suppress(OSError, ValueError):
-            print(f"denoscope: {message}", file=sys.stderr, flush=True)
-        return {"error": message, "exit_code": code}, code
+        self.complain(message)
+        return {"error": with_flags(message), "exit_code": code}, code

@@ -355,14 +355,22 @@ def _not_private(status: os.stat_result) -> str | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file in one step, readable by this user only."""
+    """Write a file in one step, readable by this user only; nothing of it is left where that does not succeed."""
     draft = path.with_name(path.name + _DRAFT)
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _replace(draft, path)
+    except BaseException:  # a full disk, or Ctrl-C
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _replace(draft: Path, path: Path) -> None:
     for attempt in range(_REPLACE_ATTEMPTS):
         try:
             draft.replace(path)

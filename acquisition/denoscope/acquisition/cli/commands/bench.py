@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from denoscope.acquisition.cli.flags import with_flags
 from denoscope.acquisition.cli.progress import ProgressLine
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 
@@ -54,6 +54,9 @@ def bench(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the benchmark that the folder holds.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run ended, if there is one.")
+    ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -63,15 +66,16 @@ def bench(
 
     def action() -> tuple[Benchmark | dict[str, object], int]:
         from denoscope.acquisition import benchmark
+        from denoscope.acquisition.bench.against import read_report
         from denoscope.acquisition.bench.run import PICTURE, REPORT, TABLES
         from denoscope.acquisition.bench.tables import line, sentences
         from denoscope.runtime import counted
 
-        measured = 0
+        measured = False
 
         def on_case(position: int, count: int, case: Case, result: CaseResult | None) -> None:
             nonlocal measured
-            measured = position + (result is not None)
+            measured |= result is not None
             if result is None:
                 progress.show(position, count, case.label)
             else:
@@ -95,16 +99,16 @@ def bench(
                     compare=compare,
                     against=against,
                     overwrite=overwrite,
+                    resume=resume,
                     on_case=on_case,
                 )
             except KeyboardInterrupt:
-                kept = (
-                    f"{output / REPORT} holds {counted(measured, 'case')}"
-                    if measured
-                    else "nothing was measured"
-                )
-                text = f"interrupted; {kept}"
-                print(f"denoscope: {text}", file=sys.stderr, flush=True)
+                kept = "nothing was measured"
+                if measured or (resume and (output / REPORT).exists()):
+                    there = len(read_report(output).cases)
+                    kept = f"{output / REPORT} holds {counted(there, 'case')}; add `resume` to go on"
+                text = with_flags(f"interrupted; {kept}")
+                shell.complain(text)
                 return {"error": text, "exit_code": 130}, 130
         for sentence in sentences(report):
             shell.say(sentence)

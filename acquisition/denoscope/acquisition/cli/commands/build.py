@@ -54,6 +54,7 @@ def build(
 
     def action() -> tuple[BuiltEngines, int]:
         from denoscope.acquisition.learning.engines import BuildListener, build_engines
+        from denoscope.runtime import counted
 
         with ProgressLine(shell, "building", "engine") as line:
 
@@ -73,6 +74,7 @@ def build(
                 def finished(self, engine: BuiltEngine) -> None:
                     shell.say(_line(engine))
 
+            screen = Screen()
             result = build_engines(
                 bundle,
                 targets,
@@ -82,14 +84,15 @@ def build(
                 tf32=tf32,
                 precision=precision,
                 cache=cache,
-                listener=Screen(),
+                listener=screen,
             )
         built = sum(engine.built for engine in result.engines)
-        shell.say(
-            f"{'Interrupted: ' if result.interrupted else ''}{built} built, "
-            f"{len(result.engines) - built} were already there: {result.folder}"
-        )
-        return result, 130 if result.interrupted else 0
+        if result.interrupted:
+            there = f"{len(result.engines)} of {counted(screen.total, 'engine')}"
+            shell.complain(f"interrupted; {result.folder} holds {there}; the same command builds the others")
+            return result, 130
+        shell.say(f"{built} built, {len(result.engines) - built} were already there: {result.folder}")
+        return result, 0
 
     shell.run(action)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -165,7 +164,7 @@ def denoise(
 
                 target = output or (None if movie is None else movie / RECORDED_MOVIE)
                 text = _interrupted(done_of, target, filling=fill is not None)
-                print(f"denoscope: {text}", file=sys.stderr, flush=True)
+                shell.complain(text)
                 return {"error": text, "exit_code": 130}, 130
         for sentence in _sentences(result):
             shell.say(sentence)
