@@ -24,8 +24,8 @@ import numpy as np
 import tifffile
 
 from denoscope.acquisition import Frame, SourceInfo, Trigger, live, make_settings
-from denoscope.acquisition.session.report import summary
-from denoscope.acquisition.session.session import Session
+from denoscope.acquisition.session.ending.summary import summary
+from denoscope.acquisition.session.recording.session import Session
 from denoscope.acquisition.sources import Source
 from denoscope.runtime import DenoscopeError
 
@@ -298,7 +298,7 @@ SESSIONS: Mapping[str, Spec] = {
 
 def _look_on() -> Any:
     """Start what looks at the board of the live view, in place of napari."""
-    from denoscope.acquisition.view import window as _window
+    from denoscope.acquisition.view.window import live_window as _window
 
     _window.require = lambda *_, **__: None  # type: ignore[assignment]
     return _window.LiveWindow(stay=False, module="acquisition.view_double")

@@ -92,9 +92,9 @@ class Spoiled:
 def child(row: Row, folder: Path, bundle: str) -> int:
     """Run the session of `row` in this process and return its exit code."""
     from denoscope.acquisition import RawWriter, live, make_settings
-    from denoscope.acquisition.session import opening as _opening
     from denoscope.acquisition.session import supervisor as _supervisor
-    from denoscope.acquisition.session.report import summary
+    from denoscope.acquisition.session.ending.summary import summary
+    from denoscope.acquisition.session.opening import open_run as _opening
 
     if row.file_limit_mb:
         import resource

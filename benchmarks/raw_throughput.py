@@ -118,7 +118,7 @@ def session(folder: Path, size: int, frames: int) -> float:
     """Record with a session whose denoiser gives nothing."""
     from denoscope.acquisition import RawWriter
     from denoscope.acquisition.lane.lane import DenoiseLane
-    from denoscope.acquisition.session.session import Session
+    from denoscope.acquisition.session.recording.session import Session
     from denoscope.acquisition.testing import _Nothing
 
     source = _source(folder, size)

@@ -20,9 +20,9 @@ import numpy as np
 
 from denoscope.acquisition import Frame, RawWriter, SourceInfo
 from denoscope.acquisition.processes.shared_memory import Slab
-from denoscope.acquisition.view import publisher as _publisher
-from denoscope.acquisition.view.board import Board, Slot
-from denoscope.acquisition.view.publisher import Publisher
+from denoscope.acquisition.view.board import publisher as _publisher
+from denoscope.acquisition.view.board.board import Board, Slot
+from denoscope.acquisition.view.board.publisher import Publisher
 
 SIZES = (256, 512, 1024, 2048)
 

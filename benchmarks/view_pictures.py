@@ -61,10 +61,10 @@ def live_window(folder: Path, output: Path, look: Path | None, fps: float) -> fl
     """Record into a window like that of ``denoscope live``; return the seconds until its first picture."""
     import napari
 
-    from denoscope.acquisition.view.board import Board
-    from denoscope.acquisition.view.child_session import ChildSession
-    from denoscope.acquisition.view.display import Display, add_docks
-    from denoscope.acquisition.view.window_process import _make_room
+    from denoscope.acquisition.view.board.board import Board
+    from denoscope.acquisition.view.docks.child_session import ChildSession
+    from denoscope.acquisition.view.window.display import Display, add_docks
+    from denoscope.acquisition.view.window.process import _make_room
 
     movie, cells = inputs(folder)
     viewer = napari.Viewer(title="denoscope live")

@@ -84,7 +84,9 @@ OTHER_PROGRAMS = {
         "--query-gpu=",
         "--format=csv,noheader,nounits",
     },
-    "acquisition/denoscope/acquisition/session/skipped.py": {"--fill"},  # of a whole command, word by word
+    "acquisition/denoscope/acquisition/session/ending/skipped.py": {
+        "--fill"
+    },  # of a whole command, word by word
 }
 
 

@@ -19,7 +19,7 @@ pytest.importorskip("zmq", reason="needs the extra 'micromanager'")
 
 from denoscope.acquisition import SessionStatus, make_settings, read_raw
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
-from denoscope.acquisition.session.forecast import Load, make_forecast, refused
+from denoscope.acquisition.session.opening.forecast import Load, make_forecast, refused
 from denoscope.acquisition.sources import bridge as bridge_module
 from denoscope.acquisition.sources import java as java
 from denoscope.acquisition.sources.bridge import BridgeSource

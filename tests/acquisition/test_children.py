@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 STARTED = (
     "denoscope.acquisition.denoisers.process",
     "denoscope.acquisition.integrations.hook_process",
-    "denoscope.acquisition.view.window_process",
-    "denoscope.acquisition.view.session_process",
+    "denoscope.acquisition.view.window.process",
+    "denoscope.acquisition.view.docks.session_process",
 )
 RUN = ("denoscope.acquisition.bench.worker", "denoscope.export._build_process")
 PATHS = ("", os.pathsep, "nowhere" + os.pathsep, os.pathsep + "nowhere")

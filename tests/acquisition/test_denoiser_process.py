@@ -23,7 +23,7 @@ from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
 from denoscope.acquisition.lane.lane import DenoiseLane
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.results import SessionReport, Timing
-from denoscope.acquisition.session.report import summary
+from denoscope.acquisition.session.ending.summary import summary
 from denoscope.runtime import Denoised, FrameMeta, InvalidInput, StreamKey
 from support.tiny_bundle import tiny_bundle
 

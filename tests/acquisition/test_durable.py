@@ -17,8 +17,8 @@ from denoscope.acquisition import Frame, RawWriter, SourceInfo, make_settings, r
 from denoscope.acquisition.errors import NoDiskSpace
 from denoscope.acquisition.raw import writer as raw_module
 from denoscope.acquisition.raw.pages import PageFile
-from denoscope.acquisition.session import forecast as forecast_module
-from denoscope.acquisition.session.forecast import Load, make_forecast
+from denoscope.acquisition.session.opening import forecast as forecast_module
+from denoscope.acquisition.session.opening.forecast import Load, make_forecast
 from support.plain_results import live
 from support.tiny_bundle import tiny_bundle
 

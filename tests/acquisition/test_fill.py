@@ -17,7 +17,7 @@ from denoscope.acquisition import Frame, make_settings
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.offline import fill as fill_module
 from denoscope.acquisition.offline.fill import FILLED_MOVIE, fill_in_place
-from denoscope.acquisition.session import skipped as skipped_module
+from denoscope.acquisition.session.ending import skipped as skipped_module
 from denoscope.runtime import InvalidInput, open_movie
 from support.field_inputs import lines_shifted
 from support.plain_results import fill_run, live, summary

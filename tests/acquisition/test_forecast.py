@@ -14,8 +14,8 @@ import tifffile
 from denoscope.acquisition import Frame, SourceInfo, make_settings, read_raw
 from denoscope.acquisition.errors import DiskTooSlow, NoDiskSpace
 from denoscope.acquisition.raw.disk import write_speed
-from denoscope.acquisition.session import forecast as module
-from denoscope.acquisition.session.forecast import Forecast, Load, make_forecast, refused
+from denoscope.acquisition.session.opening import forecast as module
+from denoscope.acquisition.session.opening.forecast import Forecast, Load, make_forecast, refused
 from support.plain_results import live
 from support.tiny_bundle import tiny_bundle
 

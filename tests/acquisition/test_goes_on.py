@@ -27,8 +27,8 @@ from denoscope.acquisition.processes.signals import interrupts
 from denoscope.acquisition.processes.words import Words, never_wait
 from denoscope.acquisition.raw.confirm import confirm
 from denoscope.acquisition.session import live as live_module
-from denoscope.acquisition.session import run_files
-from denoscope.acquisition.session.session import Session
+from denoscope.acquisition.session.opening import run_files
+from denoscope.acquisition.session.recording.session import Session
 from denoscope.acquisition.session.supervisor import Supervisor
 from denoscope.runtime import Bundle
 from support.plain_results import live
@@ -496,7 +496,7 @@ def test_the_second_session_on_a_folder_writes_nothing_there(
 ) -> None:
     folder = tmp_path / "run"
     monkeypatch.setattr(
-        "denoscope.acquisition.session.opening.refuse_existing", lambda _: None
+        "denoscope.acquisition.session.opening.open_run.refuse_existing", lambda _: None
     )  # both looked before either began
     settings = make_settings(core="demo", output=folder, bundle=str(bundle), picture=False, denoiser="thread")
     folder.mkdir()

@@ -11,7 +11,7 @@ import tifffile
 from denoscope.acquisition import light_budget, live
 from denoscope.acquisition.offline.light_budget import draw_light_budget
 from denoscope.acquisition.results import SessionReport
-from denoscope.acquisition.session.report import summary
+from denoscope.acquisition.session.ending.summary import summary
 from denoscope.runtime import FrameMeta, InvalidInput, Stream
 from denoscope.train import CameraSettings, SceneSettings, simulate
 

@@ -138,7 +138,7 @@ def test_the_command_is_named_where_the_skipped_frames_are_not_known(
     def full(_run: Any) -> NoReturn:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("denoscope.acquisition.session.ending.show_skipped", full)
+    monkeypatch.setattr("denoscope.acquisition.session.ending.finish.show_skipped", full)
     run = tmp_path / "run"
     settings = make_settings(core="demo", output=run, bundle=str(bundle), denoiser="thread", picture=False)
     report = live(settings, source=Listed(frames_of(12)), wrap=Broken)
@@ -337,7 +337,7 @@ def test_any_name_can_stand_above_the_picture(bundle: Path, movie: Path, tmp_pat
 def test_a_late_ctrl_c_does_not_hide_what_became_of_the_recording(
     denoscope: Run, bundle: Path, movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from denoscope.acquisition.session import report as report_module
+    from denoscope.acquisition.session.ending import report as report_module
 
     told = report_module.summary
 

@@ -10,7 +10,7 @@ import pytest
 
 from denoscope.acquisition import make_settings
 from denoscope.acquisition.lane.latency import LatencyHistogram
-from denoscope.acquisition.session.metrics import Gauges, MetricsServer, metrics_address
+from denoscope.acquisition.session.recording.metrics import Gauges, MetricsServer, metrics_address
 from denoscope.runtime import InvalidInput
 from support.plain_results import live
 

@@ -18,7 +18,7 @@ pytest.importorskip("matplotlib", reason="needs the extra 'report'")
 def test_gaps_are_gaps_and_axes_have_their_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
-    from denoscope.acquisition.session.picture import draw_report
+    from denoscope.acquisition.session.ending.picture import draw_report
 
     skipped = [*range(28, 40), 50]
     report = record(tmp_path / "run", frames_of(60), skipped)

@@ -15,8 +15,8 @@ import tifffile
 from denoscope.acquisition import SessionReport, denoise_movie, hook, live, read_raw
 from denoscope.acquisition.frames.live_frame import LiveFrame
 from denoscope.acquisition.regions.trace_file import read_traces
+from denoscope.acquisition.session.recording.watchers import Watchers
 from denoscope.acquisition.session.running import LiveSession
-from denoscope.acquisition.session.watchers import Watchers
 from denoscope.acquisition.triggers.trigger import Trigger
 from denoscope.runtime import DenoscopeError, InvalidInput
 

@@ -17,11 +17,11 @@ from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.raw.writer import RawWriter
 from denoscope.acquisition.session.states import FinishReason, SessionState, SessionStatus
 from denoscope.acquisition.sinks.ome import DenoisedWriter
-from denoscope.acquisition.view.board import Board, Slot, Wish
-from denoscope.acquisition.view.contrast import AutoContrast
-from denoscope.acquisition.view.line import Level, StatusLine
-from denoscope.acquisition.view.past import PastFrames
-from denoscope.acquisition.view.publisher import Publisher, ShownRaw, ShownSink, status_values
+from denoscope.acquisition.view.board.board import Board, Slot, Wish
+from denoscope.acquisition.view.board.publisher import Publisher, ShownRaw, ShownSink, status_values
+from denoscope.acquisition.view.window.contrast import AutoContrast
+from denoscope.acquisition.view.window.line import Level, StatusLine
+from denoscope.acquisition.view.window.past import PastFrames
 from denoscope.runtime import Denoised, FrameMeta, StageTimes, StreamKey
 
 
@@ -143,7 +143,7 @@ def denoised(number: int, value: int, key: StreamKey) -> Denoised:
 
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("denoscope.acquisition.view.publisher._PERIOD_S", 0.0)
+    monkeypatch.setattr("denoscope.acquisition.view.board.publisher._PERIOD_S", 0.0)
 
 
 def test_frames_of_the_past_are_read_from_the_files(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_raw_and_denoised_show_the_same_frame_as_long_as_denoised_ones_come(
     publisher.raw(frame(4, 14))
     publisher.denoised(denoised(2, 22, key))
     assert numbers() == [(2, 12), (2, 22)]
-    monkeypatch.setattr("denoscope.acquisition.view.publisher._ALONE_S", 0.0)
+    monkeypatch.setattr("denoscope.acquisition.view.board.publisher._ALONE_S", 0.0)
     publisher.raw(frame(5, 15))  # denoising was paused
     assert numbers() == [(5, 15), (2, 22)]
 

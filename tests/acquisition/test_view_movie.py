@@ -15,7 +15,7 @@ import tifffile
 
 from acquisition.view_layout import until as wait_until
 from denoscope.acquisition import denoise_movie
-from denoscope.acquisition.view import movie_process
+from denoscope.acquisition.view.docks import movie_process
 from denoscope.runtime import DenoscopeError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def until(application: QApplication) -> Callable[..., None]:
 def dock(application: QApplication, bundle: Path) -> Iterator[Any]:
     from napari.components import ViewerModel
 
-    from denoscope.acquisition.view.movie_dock import MovieDock
+    from denoscope.acquisition.view.docks.movie_dock import MovieDock
 
     dock = MovieDock(ViewerModel())
     dock.bundle.setCurrentText(str(bundle))
@@ -89,7 +89,7 @@ class Here:
 
 @pytest.fixture
 def here(dock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("denoscope.acquisition.view.movie_dock.ChildSession", Here)
+    monkeypatch.setattr("denoscope.acquisition.view.docks.movie_dock.ChildSession", Here)
 
 
 @pytest.mark.usefixtures("here")

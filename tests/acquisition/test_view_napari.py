@@ -21,15 +21,15 @@ from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.regions.measure import FrameTraces
 from denoscope.acquisition.regions.regions import Regions
 from denoscope.acquisition.regions.trace_file import TraceFile
-from denoscope.acquisition.view.board import Board, Slot, Wish
+from denoscope.acquisition.view.board.board import Board, Slot, Wish
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from npe2 import PluginManifest
     from qtpy.QtWidgets import QApplication
 
-    from denoscope.acquisition.view.display import Display
-    from denoscope.acquisition.view.dock import LiveDock
+    from denoscope.acquisition.view.docks.live_dock import LiveDock
+    from denoscope.acquisition.view.window.display import Display
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -53,8 +53,8 @@ def napari() -> None:
         from npe2 import PluginManifest
         from qtpy.QtWidgets import QApplication
 
-    from denoscope.acquisition.view.display import Display
-    from denoscope.acquisition.view.dock import LiveDock
+    from denoscope.acquisition.view.docks.live_dock import LiveDock
+    from denoscope.acquisition.view.window.display import Display
 
     found = (ViewerModel, PluginManifest, QApplication, Display, LiveDock)
     globals().update({each.__name__: each for each in found})
@@ -359,7 +359,7 @@ def click(viewer: Any, row: float, column: float, *, drag_px: float = 0.0) -> No
 
 
 def test_outlines_follow_the_edges_of_pixels() -> None:
-    from denoscope.acquisition.view.outlines import outline_segments
+    from denoscope.acquisition.view.traces.outlines import outline_segments
 
     segments, owners = outline_segments(LABELS)
     assert [int((owners == n).sum()) for n in (1, 2, 3)] == [2 * (3 + 4), 2 * (4 + 3), 4]
@@ -372,7 +372,7 @@ def test_outlines_follow_the_edges_of_pixels() -> None:
 
 
 def test_each_picture_has_its_regions_in_the_colours_of_the_traces(tmp_path: Path) -> None:
-    from denoscope.acquisition.view.outlines import TRACE_COLOURS
+    from denoscope.acquisition.view.traces.outlines import TRACE_COLOURS
 
     display, _ = shown(tmp_path)
     viewer = display._viewer
@@ -429,7 +429,7 @@ def test_outlines_that_were_deleted_stay_away(tmp_path: Path) -> None:
 
 
 def test_a_thousand_regions_have_the_numbers_of_those_shown(tmp_path: Path) -> None:
-    from denoscope.acquisition.view.outlines import Outlines
+    from denoscope.acquisition.view.traces.outlines import Outlines
 
     labels = np.kron(np.arange(1, 1025).reshape(32, 32), np.ones((4, 4), int))
     viewer = ViewerModel()

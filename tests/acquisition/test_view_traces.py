@@ -13,7 +13,7 @@ import pytest
 from denoscope.acquisition.regions.measure import FrameTraces
 from denoscope.acquisition.regions.regions import Regions
 from denoscope.acquisition.regions.trace_file import TraceFile
-from denoscope.acquisition.view.trace_tail import TraceTail
+from denoscope.acquisition.view.traces.tail import TraceTail
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QApplication
@@ -90,8 +90,8 @@ def test_streams_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_begins_late_reads_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("denoscope.acquisition.view.trace_tail._AT_ONCE", 3000)
-    monkeypatch.setattr("denoscope.acquisition.view.trace_tail._BACK", 2000)
+    monkeypatch.setattr("denoscope.acquisition.view.traces.tail._AT_ONCE", 3000)
+    monkeypatch.setattr("denoscope.acquisition.view.traces.tail._BACK", 2000)
     file = TraceFile(tmp_path / "traces.csv", REGIONS)
     for page in range(900):
         file.append(page, page, page / 10, "", traces(100.0))
@@ -144,7 +144,7 @@ def count_of(picture: Any, colour: tuple[int, int, int]) -> int:
 
 @pytest.mark.filterwarnings("default")
 def test_what_is_drawn(tmp_path: Path, application: QApplication) -> None:
-    from denoscope.acquisition.view.trace_panel import TracePanel
+    from denoscope.acquisition.view.traces.panel import TracePanel
 
     panel = TracePanel()
     panel.resize(900, 320)
@@ -189,7 +189,7 @@ def test_what_is_drawn(tmp_path: Path, application: QApplication) -> None:
 
 @pytest.mark.filterwarnings("default")
 def test_many_points_are_drawn_as_few(application: QApplication) -> None:
-    from denoscope.acquisition.view.trace_plot import thinned
+    from denoscope.acquisition.view.traces.plot import thinned
 
     times = np.arange(10_000.0)
     values = np.zeros(10_000)

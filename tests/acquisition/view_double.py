@@ -18,9 +18,9 @@ from typing import Any
 from denoscope.acquisition.processes.child import speak
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.processes.wire import Wire
-from denoscope.acquisition.view.board import Board, Slot, Wish
-from denoscope.acquisition.view.past import PastFrames
-from denoscope.acquisition.view.trace_tail import TraceTail
+from denoscope.acquisition.view.board.board import Board, Slot, Wish
+from denoscope.acquisition.view.traces.tail import TraceTail
+from denoscope.acquisition.view.window.past import PastFrames
 
 
 def listen(wire: Wire, lines: queue.SimpleQueue[dict[str, Any] | None]) -> None:

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from denoscope.acquisition.view.child_session import ChildSession
+from denoscope.acquisition.view.docks.child_session import ChildSession
 
 if __name__ == "__main__":
     session = ChildSession(json.loads(sys.argv[1]))

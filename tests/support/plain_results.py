@@ -8,7 +8,7 @@ from denoscope import acquisition
 from denoscope.acquisition.control import control
 from denoscope.acquisition.notes import noise_check
 from denoscope.acquisition.results import Record, SessionReport
-from denoscope.acquisition.session.report import summary as summary_of
+from denoscope.acquisition.session.ending.summary import summary as summary_of
 
 __all__ = ["ask", "check_noise", "denoise_movie", "doctor", "fill_run", "live", "summary"]
 

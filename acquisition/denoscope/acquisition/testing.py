@@ -31,7 +31,7 @@ from denoscope.runtime import DenoscopeError, counted
 from .contracts import Frame
 from .lane.lane import DenoiseLane
 from .raw.writer import RawWriter, read_raw
-from .session.session import Session
+from .session.recording.session import Session
 from .session.states import FinishReason
 from .sources import Source
 

@@ -37,8 +37,8 @@ def _frame_sender(wire: Wire) -> Callable[[LiveFrame], None]:
 
 def _run(wire: Wire) -> None:
     from denoscope.acquisition.results import HookCounts
+    from denoscope.acquisition.session.ending.report import write_report
     from denoscope.acquisition.session.live import live
-    from denoscope.acquisition.session.report import write_report
     from denoscope.acquisition.session.settings import make_settings
     from denoscope.acquisition.sources.pipe import PipeSource
 

@@ -13,22 +13,22 @@ from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.frames.mailbox import Mailbox
 from denoscope.acquisition.processes.signals import interrupts
 from denoscope.acquisition.results import SessionReport
+from denoscope.acquisition.session.ending.finish import finish
+from denoscope.acquisition.session.ending.light import predict_light
+from denoscope.acquisition.session.ending.report import write_report
+from denoscope.acquisition.session.ending.skipped import fill_skipped
+from denoscope.acquisition.session.opening.forecast import Arm
+from denoscope.acquisition.session.opening.open_run import OpenRun, open_run
+from denoscope.acquisition.session.recording.watchers import OnDenoised, Watchers
 from denoscope.acquisition.sources import Source
 from denoscope.acquisition.triggers.trigger import Trigger
 from denoscope.runtime import DenoscopeError
 
-from .ending import finish
-from .forecast import Arm
-from .light import predict_light
-from .opening import OpenRun, open_run
-from .report import write_report
 from .settings import SessionSettings, make_settings
-from .skipped import fill_skipped
 from .supervisor import OnStatus, Supervisor
-from .watchers import OnDenoised, Watchers
 
 if TYPE_CHECKING:
-    from denoscope.acquisition.view.link import LiveView
+    from denoscope.acquisition.view.board.link import LiveView
     from denoscope.runtime import CameraCalibration
 
 __all__ = ["live"]
@@ -152,7 +152,7 @@ def _draw_if_it_can(run: OpenRun, report: SessionReport) -> None:
 def _draw(output: Path, report: SessionReport, camera: CameraCalibration | None) -> None:
     notes = report.outcome.notes
     try:
-        from .picture import draw_report
+        from denoscope.acquisition.session.ending.picture import draw_report
     except ImportError as error:
         notes.append(
             f'report.png was not drawn ({error}); install it with: python -m pip install ".[report]"'

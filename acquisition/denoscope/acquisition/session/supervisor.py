@@ -12,8 +12,8 @@ from denoscope.acquisition.control.showing import StatusThread
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.raw.disk import free_bytes
 from denoscope.acquisition.results import SessionProvenance
+from denoscope.acquisition.session.opening.open_run import OpenRun
 
-from .opening import OpenRun
 from .states import FinishReason, SessionStatus
 
 if TYPE_CHECKING:

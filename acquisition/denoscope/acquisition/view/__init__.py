@@ -6,6 +6,13 @@ happens to the window, a stall or a crash, costs the recording nothing.
 
 ::
 
-    denoscope live --view:  the session starts a window          (`LiveWindow`, `_window_process`)
-    the plugin in napari:   the window's dock starts a session   (`LiveDock`, `_session_process`)
+    denoscope live --view:  the session starts a window          (`LiveWindow`, `view.window.process`)
+    the plugin in napari:   the window's dock starts a session   (`LiveDock`, `view.docks.session_process`)
+
+Four rooms, each of which imports from those below it:
+
+- `docks`: the plugin's docks, and the processes that they start
+- `window`: what is seen of a session: pictures, bar, line, and the process of the window
+- `traces`: the plot of a recording's traces, from its file
+- `board`: memory that session and window share, and the session's end of it
 """

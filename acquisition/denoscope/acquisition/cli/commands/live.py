@@ -29,8 +29,8 @@ from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption
 
 if TYPE_CHECKING:
     from denoscope.acquisition.results import SessionReport
-    from denoscope.acquisition.session.forecast import Forecast
-    from denoscope.acquisition.view.window import LiveWindow
+    from denoscope.acquisition.session.opening.forecast import Forecast
+    from denoscope.acquisition.view.window.live_window import LiveWindow
 
 __all__ = ["ViewOption", "live", "record"]
 
@@ -41,7 +41,7 @@ ViewOption = Annotated[
 
 def _open_window(shell: Shell) -> LiveWindow:
     """Return a window that stays after the recording where somebody is there to close it."""
-    from denoscope.acquisition.view.window import LiveWindow
+    from denoscope.acquisition.view.window.live_window import LiveWindow
 
     window = LiveWindow(stay=shell.interactive)
     shell.say("Opening the live view. The recording starts when it is open, or after 30 s.")
@@ -72,8 +72,8 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
         from denoscope.acquisition.control.control import SessionControl, TerminalKeys
         from denoscope.acquisition.processes.signals import interrupts
         from denoscope.acquisition.processes.words import never_wait
+        from denoscope.acquisition.session.ending.summary import summary
         from denoscope.acquisition.session.live import live as run
-        from denoscope.acquisition.session.report import summary
         from denoscope.acquisition.session.settings import make_settings
 
         never_wait()

@@ -12,9 +12,8 @@ import numpy as np
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.extras import require
 from denoscope.acquisition.lane.latency import LatencyHistogram
+from denoscope.acquisition.session.states import SessionState, SessionStatus
 from denoscope.runtime import InvalidInput
-
-from .states import SessionState, SessionStatus
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -32,10 +32,10 @@ from qtpy.QtWidgets import (
 
 from denoscope.acquisition.contracts import RECORDED
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.view.window.contrast import AutoContrast
 from denoscope.runtime import DenoscopeError, LazyMovie, counted, list_bundles, open_movie
 
 from .child_session import ChildSession
-from .contrast import AutoContrast
 from .form import row, scrolled_words, with_button
 
 __all__ = ["MovieDock"]
@@ -43,7 +43,7 @@ __all__ = ["MovieDock"]
 _POLL_MS = 50
 _LINES = 12
 _LAYER = "layer: "
-_MODULE = "denoscope.acquisition.view.movie_process"
+_MODULE = "denoscope.acquisition.view.docks.movie_process"
 _MOST_FRAMES = 2**31 - 1
 _COLOURS = {"fine": "#3fb56b", "look here": "#ffb000", "do not trust": "#ff6b6b"}
 

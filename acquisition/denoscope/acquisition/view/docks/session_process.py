@@ -12,10 +12,9 @@ from typing import Any
 from denoscope.acquisition.processes.child import speak
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.processes.wire import Wire
+from denoscope.acquisition.view.board.link import LiveView
+from denoscope.acquisition.view.board.words import BoardWords
 from denoscope.runtime import DenoscopeError
-
-from .link import LiveView
-from .words import BoardWords
 
 __all__ = ["main"]
 
@@ -45,8 +44,8 @@ class _ParentView(LiveView):
 
 
 def _run(slab: Slab, wire: Wire, parent: _Parent) -> None:
+    from denoscope.acquisition.session.ending.summary import summary
     from denoscope.acquisition.session.live import live
-    from denoscope.acquisition.session.report import summary
     from denoscope.acquisition.session.settings import make_settings
 
     request = wire.receive()

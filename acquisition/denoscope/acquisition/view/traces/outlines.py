@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.acquisition.session.live_traces import REGIONS_PICTURE
+from denoscope.acquisition.session.recording.live_traces import REGIONS_PICTURE
 
 __all__ = ["TRACE_COLOURS", "Outlines", "outline_segments", "read_labels"]
 

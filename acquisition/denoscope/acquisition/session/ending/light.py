@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, cast
 
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.raw.writer import raw_pages
+from denoscope.acquisition.session.opening.open_run import predicts_std
 from denoscope.runtime import DenoscopeError
-
-from .opening import predicts_std
 
 if TYPE_CHECKING:
     from denoscope.acquisition.results import SessionReport
+    from denoscope.acquisition.session.opening.open_run import OpenRun
     from denoscope.runtime import AnyMovie
-
-    from .opening import OpenRun
 
 __all__ = ["predict_light"]
 

@@ -13,11 +13,11 @@ from denoscope.acquisition.frames.mailbox import Mailbox
 from denoscope.acquisition.frames.tap import FrameTap
 from denoscope.acquisition.regions.regions import Regions
 from denoscope.acquisition.results import SessionReport
+from denoscope.acquisition.session.settings import SessionSettings
 from denoscope.acquisition.triggers.trigger import RunningTrigger, Trigger
 from denoscope.runtime import InvalidInput, counted
 
 from .live_traces import FILES, LiveTraces
-from .settings import SessionSettings
 
 __all__ = ["OnDenoised", "Watchers"]
 

@@ -17,10 +17,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from .board import Wish
+from denoscope.acquisition.view.board.board import Wish
+from denoscope.acquisition.view.board.words import ViewStatus
+
 from .line import Level
 from .panels import Compare
-from .words import ViewStatus
 
 __all__ = ["SessionBar"]
 

@@ -14,8 +14,7 @@ from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.processes.child import speak
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.processes.wire import Wire, Words
-
-from .board import Board
+from denoscope.acquisition.view.board.board import Board
 
 __all__ = ["main"]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from denoscope.acquisition.view.board.words import ViewStatus
 from denoscope.runtime import counted
-
-from .words import ViewStatus
 
 __all__ = ["Level", "StatusLine"]
 

@@ -16,8 +16,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from .trace_plot import TracePlot
-from .trace_tail import TraceTail
+from .plot import TracePlot
+from .tail import TraceTail
 
 __all__ = ["TracePanel"]
 

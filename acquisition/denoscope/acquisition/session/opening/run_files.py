@@ -16,13 +16,13 @@ from denoscope.acquisition.provenance import package_version
 from denoscope.acquisition.raw.in_the_way import in_the_way
 from denoscope.acquisition.raw.traces import Traces
 from denoscope.acquisition.raw.writer import RAW_MOVIE, RAW_SIDECAR, RawElsewhere, RawWriter
+from denoscope.acquisition.session.recording.log import LOG, EventLog
+from denoscope.acquisition.session.recording.watchers import Watchers
+from denoscope.acquisition.session.settings import SessionSettings
 from denoscope.acquisition.sinks.live import LiveSink, open_live_sink
 from denoscope.runtime import DenoscopeError
 
 from .forecast import Forecast
-from .log import LOG, EventLog
-from .settings import SessionSettings
-from .watchers import Watchers
 
 __all__ = ["RunFiles", "existing_parent", "open_files", "refuse_existing"]
 

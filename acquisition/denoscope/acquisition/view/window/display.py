@@ -8,14 +8,15 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QTimer
 
+from denoscope.acquisition.view.board.board import Board, Slot, Wish
+from denoscope.acquisition.view.board.words import ViewStatus
+from denoscope.acquisition.view.traces.outlines import read_labels
+from denoscope.acquisition.view.traces.panel import TracePanel
+
 from .bar import SessionBar
-from .board import Board, Slot, Wish
 from .line import Level, StatusLine
-from .outlines import read_labels
 from .panels import Compare, Panels
 from .past import PastFrames
-from .trace_panel import TracePanel
-from .words import ViewStatus
 
 __all__ = ["Display", "add_docks"]
 

@@ -15,7 +15,7 @@ from denoscope.acquisition.processes.wire import Words
 
 __all__ = ["ChildSession"]
 
-_MODULE = "denoscope.acquisition.view.session_process"
+_MODULE = "denoscope.acquisition.view.docks.session_process"
 
 
 class ChildSession:

@@ -17,12 +17,12 @@ from denoscope.acquisition.notes.noise_check import (
 from denoscope.acquisition.notes.unusual import unusual_note
 from denoscope.acquisition.raw.writer import raw_pages
 from denoscope.acquisition.results import NoiseCheck, SessionProvenance, SessionReport
+from denoscope.acquisition.session.opening.open_run import OpenRun
+from denoscope.acquisition.session.supervisor import Supervisor
 from denoscope.runtime import GuardFinding, counted
 
-from .opening import OpenRun
 from .report import build_report
 from .skipped import Skipped, show_skipped
-from .supervisor import Supervisor
 
 if TYPE_CHECKING:
     from denoscope.acquisition.processes.signals import Interrupts

@@ -13,7 +13,7 @@ from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from .outlines import TRACE_COLOURS
-from .trace_tail import Fired, TraceWindow
+from .tail import Fired, TraceWindow
 
 __all__ = ["TracePlot", "thinned"]
 

@@ -19,10 +19,9 @@ from denoscope.acquisition.contracts import Frame, RawSink
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.lane.lane import DenoiseLane
 from denoscope.acquisition.lane.latency import Rate
+from denoscope.acquisition.session.states import FinishReason, SessionState, SessionStatus
 from denoscope.acquisition.sources import Source
 from denoscope.runtime import counted
-
-from .states import FinishReason, SessionState, SessionStatus
 
 __all__ = ["Session"]
 

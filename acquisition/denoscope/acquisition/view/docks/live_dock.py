@@ -23,11 +23,11 @@ from qtpy.QtWidgets import (
 from denoscope.acquisition.contracts import RECORDED
 from denoscope.acquisition.session.settings import make_settings
 from denoscope.acquisition.sinks.live import LiveFormat
+from denoscope.acquisition.view.board.board import Board
+from denoscope.acquisition.view.window.display import Display, add_docks
 from denoscope.runtime import DenoscopeError, list_bundles
 
-from .board import Board
 from .child_session import ChildSession
-from .display import Display, add_docks
 from .form import row, scrolled_words, with_button
 
 __all__ = ["LiveDock"]

@@ -9,16 +9,15 @@ from contextlib import suppress
 from denoscope.acquisition.extras import require
 from denoscope.acquisition.processes.child import Child, exit_words
 from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.view.board.link import LiveView
+from denoscope.acquisition.view.board.words import BoardWords
 from denoscope.runtime import InvalidInput
-
-from .link import LiveView
-from .words import BoardWords
 
 __all__ = ["LiveWindow"]
 
 _READY_S = 30.0
 _CLOSE_S = 15.0
-_MODULE = "denoscope.acquisition.view.window_process"
+_MODULE = "denoscope.acquisition.view.window.process"
 
 
 class LiveWindow(LiveView):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition.regions.trace_file import TRACES
-from denoscope.acquisition.session.log import LOG
+from denoscope.acquisition.session.recording.log import LOG
 
 __all__ = ["Fired", "TraceTail", "TraceWindow"]
 

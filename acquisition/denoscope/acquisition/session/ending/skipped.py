@@ -17,11 +17,12 @@ from denoscope.acquisition.results import NotDenoised
 from denoscope.acquisition.sinks.ome import ranges
 from denoscope.runtime import counted
 
+from .report import write_report
+
 if TYPE_CHECKING:
     from denoscope.acquisition.processes.signals import Interrupts
     from denoscope.acquisition.results import SessionReport
-
-    from .opening import OpenRun
+    from denoscope.acquisition.session.opening.open_run import OpenRun
 
 __all__ = ["Skipped", "fill_skipped", "show_skipped", "skipped_sentences"]
 
@@ -101,8 +102,6 @@ def fill_skipped(
     if not due or caught.count or run.lane.problem is not None:
         return
     from denoscope.acquisition.offline.fill import fill_in_place
-
-    from .report import write_report
 
     with suppress(OSError):  # a kill from here on leaves a report that is true
         write_report(report, run.files.folder)

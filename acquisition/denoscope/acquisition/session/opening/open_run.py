@@ -19,21 +19,21 @@ from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.lane.lane import QUEUE_FRAMES, DenoiseLane
 from denoscope.acquisition.provenance import package_version
 from denoscope.acquisition.raw.disk import free_bytes
+from denoscope.acquisition.session.recording.metrics import Gauges, MetricsServer, metrics_address
+from denoscope.acquisition.session.recording.session import Session
+from denoscope.acquisition.session.recording.watchers import Watchers
+from denoscope.acquisition.session.settings import SessionSettings
 from denoscope.acquisition.sinks.live import check_live_format
 from denoscope.acquisition.sources import Part, Source, open_source
 from denoscope.acquisition.sources.movies import read_movie
 from denoscope.runtime import Bundle, DenoscopeError
 
 from .forecast import Arm, Forecast, Load, make_forecast, refused
-from .metrics import Gauges, MetricsServer, metrics_address
 from .run_files import RunFiles, existing_parent, open_files, refuse_existing
-from .session import Session
-from .settings import SessionSettings
-from .watchers import Watchers
 
 if TYPE_CHECKING:
     from denoscope.acquisition.contracts import DenoisedSink, RawSink
-    from denoscope.acquisition.view.link import LiveView, OpenView
+    from denoscope.acquisition.view.board.link import LiveView, OpenView
     from denoscope.runtime import CameraCalibration
 
 __all__ = ["OpenRun", "open_run"]

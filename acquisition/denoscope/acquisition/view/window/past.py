@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from denoscope.acquisition.raw.writer import RAW_MOVIE
 from denoscope.acquisition.sinks.ome import DENOISED_MOVIE
-
-from .board import Board, Picture, Place, Slot
+from denoscope.acquisition.view.board.board import Board, Picture, Place, Slot
 
 __all__ = ["PastFrames"]
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .board import Board, Picture, Slot
+from denoscope.acquisition.view.board.board import Board, Picture, Slot
+from denoscope.acquisition.view.traces.outlines import Outlines
+
 from .contrast import AutoContrast
-from .outlines import Outlines
 
 __all__ = ["Compare", "Panels"]
 

@@ -1,0 +1,116 @@
+"""The report of a session in plain sentences: frames, delay, losses, problems."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from denoscope.acquisition.lane.lane import PASSED_OVER
+from denoscope.acquisition.results import SessionReport, StageDelay
+from denoscope.runtime import counted
+
+from .skipped import skipped_sentences
+
+__all__ = ["summary"]
+
+
+def summary(report: SessionReport) -> str:
+    """Return the outcome as one or more plain sentences, the first complete by itself."""
+    return "\n".join(
+        [
+            _done(report),
+            *_delay(report),
+            *_lost(report),
+            *skipped_sentences(report),
+            *([report.light.half()] if report.light is not None else []),
+            *(f"Problem: {problem}." for problem in report.outcome.problems),
+            *(f"Note: {note}." for note in report.outcome.notes),
+        ]
+    )
+
+
+_ENDED = {
+    "frames_reached": "Done",
+    "time_reached": "Done",
+    "source_ended": "Done, because the camera stopped by itself",
+    "stopped": "Stopped as you asked",
+    "interrupted": "Interrupted by you",
+}
+_WHY_SKIPPED = {
+    "keep-up": "computer too slow",
+    "overrun": "computer too slow",
+    PASSED_OVER: "computer too slow",
+    "paused": "paused by you",
+    "end of session": "too late to finish",
+}
+
+
+def _done(report: SessionReport) -> str:
+    frames, outcome = report.frames, report.outcome
+    ended = _ENDED.get(outcome.reason or "", f"Ended because {outcome.message}")
+    raw = f"Raw {frames.written_raw}/{frames.received} saved"
+    if not report.keep_raw:
+        raw = f"{counted(frames.received, 'frame')} received, raw ones kept by the acquisition"
+    counts: Counter[str] = Counter()
+    for reason, count in frames.dropped.items():
+        counts[_WHY_SKIPPED.get(reason, reason)] += count
+    skipped = "".join(f", {count} skipped ({reason})" for reason, count in counts.items())
+    return f"{ended}. {raw}. {frames.denoised} denoised live{skipped}."
+
+
+def _delay(report: SessionReport) -> list[str]:
+    """Return the delay and what it consists of: later frames that an output needs, and computing."""
+    timing = report.timing
+    total_s, late_s = timing.latency_p50_s, timing.latency_p99_s
+    if total_s is None or late_s is None:
+        return []
+    total_ms = round(total_s * 1e3)
+    ahead, rate = report.denoiser.look_ahead or 0, timing.fps_in_hz
+    waiting_ms = min(total_ms, round(ahead / rate * 1e3)) if rate else 0
+    lines = [
+        f"Delay {total_ms} ms: {waiting_ms} waiting for later frames, {total_ms - waiting_ms} computing; 99 % of "
+        f"frames within {late_s * 1e3:.0f} ms.",
+        f"Camera {rate:.1f} frames/s, denoised {timing.fps_out_hz:.1f} frames/s.",
+    ]
+    if timing.stages:
+        lines.append(_way(timing.stages))
+    if timing.startup_frames and timing.startup_max_s is not None:
+        lines.append(
+            f"{counted(timing.startup_frames, 'frame')} at the beginning waited up to "
+            f"{timing.startup_max_s * 1e3:.0f} ms while the denoiser measured the brightness."
+        )
+    return lines
+
+
+_STAGE_WORDS = {
+    "to_queue": "from the camera",
+    "queue": "waiting for the denoiser",
+    "hop_to": "to its process",
+    "compute": "computing",
+    "hop_back": "back",
+    "deliver": "to disk and screen",
+}
+
+
+def _way(stages: Mapping[str, StageDelay]) -> str:
+    """Return where the time of a frame goes, the wait for later frames apart."""
+    parts = [
+        f"{words} {_ms(stages[stage].p50_s)} ({_ms(stages[stage].p99_s)})"
+        for stage, words in _STAGE_WORDS.items()
+        if stage in stages
+    ]
+    return f"A frame's way in ms, median (99 %): {', '.join(parts)}."
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.0f}" if seconds > 0.01 else f"{seconds * 1e3:.2g}"
+
+
+def _lost(report: SessionReport) -> list[str]:
+    missing = report.frames.missing_numbers
+    if not missing:
+        return []
+    return [
+        f"{counted(missing, 'frame was', 'frames were')} lost before reaching denoscope: the camera's frame "
+        "numbers jump over them."
+    ]

@@ -1,0 +1,1 @@
+"""Before the camera is armed: forecast, run folder, denoiser, source; whatever is refused is refused here."""

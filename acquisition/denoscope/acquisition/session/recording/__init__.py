@@ -1,0 +1,1 @@
+"""While frames come: the threads of the session, what looks at denoised frames, numbers and events."""
