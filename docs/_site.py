@@ -131,10 +131,9 @@ def rooms_table(root: Path) -> str:
     lines = ["| room | modules | what it does |", "|---|---|---|"]
     for part in ("acquisition", "export", "train", "runtime"):
         top = root / part / "denoscope" / part
-        for folder in [top, *sorted(p for p in top.iterdir() if (p / "__init__.py").is_file())]:
-            name = part if folder == top else f"{part}/{folder.name}"
-            inside = folder.glob("*.py") if folder == top else folder.rglob("*.py")
-            modules = sum(path.name != "__init__.py" for path in inside)
+        for folder in [top, *sorted(path.parent for path in top.glob("*/**/__init__.py"))]:
+            name = folder.relative_to(root / part / "denoscope").as_posix()
+            modules = sum(path.name != "__init__.py" for path in folder.glob("*.py"))
             text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
             first = " ".join(text.split("\n\n")[0].split())
             lines.append(

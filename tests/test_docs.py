@@ -127,7 +127,13 @@ def test_a_name_that_is_gone_is_noticed() -> None:
 
 def test_every_room_has_a_line(site: ModuleType) -> None:
     table = site.rooms_table(ROOT)
-    for room in ("acquisition/session", "runtime/stream", "train/fitting", "export"):
+    for room in (
+        "acquisition/session",
+        "acquisition/view/docks",
+        "runtime/stream",
+        "train/fitting",
+        "export",
+    ):
         assert re.search(rf"`{room}`\**? \| \d+ \| \S", table), room
 
 
