@@ -22,7 +22,6 @@ from denoscope.acquisition import Frame, RawWriter, SourceInfo
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.view.board import publisher as _publisher
 from denoscope.acquisition.view.board.board import Board, Slot
-from denoscope.acquisition.view.board.board import publisher as _publisher
 from denoscope.acquisition.view.board.publisher import Publisher
 
 SIZES = (256, 512, 1024, 2048)

@@ -19,7 +19,6 @@ from denoscope.acquisition.raw import writer as raw_module
 from denoscope.acquisition.raw.pages import PageFile
 from denoscope.acquisition.session.opening import forecast as forecast_module
 from denoscope.acquisition.session.opening.forecast import Load, make_forecast
-from denoscope.acquisition.session.opening.open_run import forecast as forecast_module
 from support.plain_results import live
 from support.tiny_bundle import tiny_bundle
 

@@ -16,7 +16,6 @@ from denoscope.acquisition.errors import DiskTooSlow, NoDiskSpace
 from denoscope.acquisition.raw.disk import write_speed
 from denoscope.acquisition.session.opening import forecast as module
 from denoscope.acquisition.session.opening.forecast import Forecast, Load, make_forecast, refused
-from denoscope.acquisition.session.opening.open_run import forecast as module
 from support.plain_results import live
 from support.tiny_bundle import tiny_bundle
 

@@ -22,7 +22,6 @@ from denoscope.acquisition import make_settings
 from denoscope.acquisition.view.board import link as link_module
 from denoscope.acquisition.view.window import live_window as window_module
 from denoscope.acquisition.view.window.live_window import LiveWindow
-from denoscope.acquisition.view.window.live_window import live_window as window_module
 from denoscope.runtime import InvalidInput
 from support.plain_results import live
 
