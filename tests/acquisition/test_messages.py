@@ -337,15 +337,15 @@ def test_any_name_can_stand_above_the_picture(bundle: Path, movie: Path, tmp_pat
 def test_a_late_ctrl_c_does_not_hide_what_became_of_the_recording(
     denoscope: Run, bundle: Path, movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from denoscope.acquisition.session.ending import report as report_module
+    from denoscope.acquisition.session.ending import summary as summary_module
 
-    told = report_module.summary
+    told = summary_module.summary
 
     def late(report: Any) -> str:
         signal.getsignal(signal.SIGINT)(signal.SIGINT, None)  # type: ignore[operator, misc]
         return told(report)
 
-    monkeypatch.setattr(report_module, "summary", late)
+    monkeypatch.setattr(summary_module, "summary", late)
     words = ("--bundle", bundle, "--fps", "500", "--denoiser", "thread", "--no-picture")
     done = denoscope("live", "--core", f"replay:{movie}", "--output", tmp_path / "run", *words)
     assert done.returncode == 0, done.stderr
