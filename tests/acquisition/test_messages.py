@@ -23,7 +23,8 @@ from denoscope.acquisition.errors import DiskUnwritable
 from denoscope.acquisition.offline import denoise as offline
 from denoscope.acquisition.raw.in_the_way import in_the_way
 from denoscope.acquisition.results import SessionProvenance
-from denoscope.acquisition.session import opening, supervisor
+from denoscope.acquisition.session import supervisor
+from denoscope.acquisition.session.opening import open_run as opening
 from denoscope.acquisition.session.states import SessionState, SessionStatus
 from denoscope.acquisition.sinks import live_movies
 from denoscope.acquisition.sources import open_source
@@ -364,7 +365,7 @@ def test_a_demo_that_is_interrupted_before_its_camera_runs_leaves_nothing(
     denoscope: Run, bundle: Path, movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     replay_in_process(monkeypatch, movie)
-    monkeypatch.setattr(f"denoscope.acquisition.session.opening.{where}", interrupt)
+    monkeypatch.setattr(f"denoscope.acquisition.session.opening.open_run.{where}", interrupt)
     done = denoscope("demo", "--output", tmp_path / "run", "--bundle", bundle)
     assert done.returncode == 130
     assert done.stderr == "denoscope: interrupted before anything was recorded\n"
