@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +103,37 @@ def test_entities_in_xml(tmp_path: Path, declared: str) -> None:
     tifffile.imwrite(tmp_path / "m.ome.tif", np.zeros((H, W), np.uint16), description=xml, metadata=None)
     with pytest.raises(InvalidInput, match=r"cannot be read as a TIFF movie .ParseError"):
         open_movie(tmp_path / "m.ome.tif")
+
+
+def test_elements_in_elements_end(tmp_path: Path) -> None:
+    deep = "<OME>" + "<a>" * 300_000 + "</a>" * 300_000 + "</OME>"
+    tifffile.imwrite(tmp_path / "m.ome.tif", np.zeros((H, W), np.uint16), description=deep, metadata=None)
+    (tmp_path / "m.companion.ome").write_text(deep)
+    (tmp_path / "thor").mkdir()
+    (tmp_path / "thor" / "Experiment.xml").write_text(deep)
+    (tmp_path / "thor" / "Image_001_001.raw").write_bytes(bytes(1000))
+    text = deep.encode("utf-16-le")
+    (tmp_path / "m.lif").write_bytes(struct.pack("<IIBI", 0x70, len(text) + 5, 0x2A, len(deep)) + text)
+    for name in ("m.ome.tif", "m.companion.ome", "thor", "m.lif"):
+        with pytest.raises(InvalidInput, match="more than 100 deep"):
+            open_movie(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["<Pixels " * 60_000, "<BinaryOnly " * 40_000, "<Sequence " * 50_000])
+def test_tags_that_never_end_cost_no_time(tmp_path: Path, text: str) -> None:
+    xml = f"<OME><![CDATA[{text}]]></OME>"
+    tifffile.imwrite(
+        tmp_path / "m_Cycle00001_Ch1_000001.ome.tif",
+        np.ones((H, W), np.uint16),
+        description=xml,
+        metadata=None,
+    )
+    (tmp_path / "m.xml").write_text(xml)
+    began = time.process_time()
+    assert open_movie(tmp_path).shape[0] == 1
+    assert (
+        time.process_time() - began < 5
+    )  # a quarter of an hour where each tag is sought to the end of the file
 
 
 def test_groups_in_groups_end(tmp_path: Path) -> None:

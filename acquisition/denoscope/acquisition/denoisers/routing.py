@@ -211,7 +211,7 @@ def _axes(tags: Mapping[str, Any]) -> Tags:
     if isinstance(axes, str):
         try:
             axes = json.loads(axes)
-        except ValueError:
+        except (ValueError, RecursionError):
             axes = None
     values = dict(axes) if isinstance(axes, Mapping) else {}
     found = {name: value for name, value in values.items() if name not in _KNOWN}

@@ -296,7 +296,7 @@ def _tags_of(page: Any) -> Tags:
     if isinstance(value, str | bytes):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
     return dict(value) if isinstance(value, Mapping) else {}
 
@@ -304,7 +304,7 @@ def _tags_of(page: Any) -> Tags:
 def natural(name: str) -> list[tuple[bool, int, str]]:
     """Return what sorts names as people do: ``img2`` before ``img10``."""
     parts = re.split(r"(\d+)", Path(name).stem.lower())
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts if part]
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts if part]
 
 
 class FolderTail(Tail):

@@ -20,6 +20,8 @@ __all__ = [
 ]
 
 ALLOWED_DTYPES = ("uint8", "uint16", "int16", "float32")
+# Read as float32: exact up to 24 bits, which no camera exceeds.
+_WIDER_DTYPES = ("int8", "int32", "uint32", "int64", "uint64", "float16", "float64")
 
 # Noise does not compress: a recording shrinks to a half or a third. What claims to have shrunk a
 # hundredfold is damaged, a bomb, or an array of which next to nothing was written.
@@ -59,8 +61,8 @@ def check_zarr_metadata(folder: Path) -> None:
 
 
 def check_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return `dtype` in native byte order if denoscope takes it."""
-    if dtype.newbyteorder("=").name not in ALLOWED_DTYPES:
+    """Return `dtype` in native byte order if denoscope takes it, or reads it as float32."""
+    if dtype.newbyteorder("=").name not in ALLOWED_DTYPES + _WIDER_DTYPES:
         raise InvalidInput(f"{name} holds {dtype.name}; save it as one of {', '.join(ALLOWED_DTYPES)}.")
     return dtype.newbyteorder("=")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,17 +25,26 @@ from .names import Named, missing_numbers, natural_order, sort_names
 from .ome import file_names, listed_images
 from .pages_of import Turns, choose_pages
 from .pick import Axis, Wanted, pick, pick_index
+from .prairie import CYCLE, Cycles, cycles_of
 
 __all__ = ["natural_order", "open_folder"]
 
 _TIFF = (".tif", ".tiff", ".btf", ".tf8")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_LARGEST_XML = 64 * 2**20
-_CYCLE = re.compile(r"_Cycle\d{5}_", re.IGNORECASE)
 _STACK_PART = re.compile(r"(.*)_[1-9]\d*$")
 _LOOKED_INTO = 100
 _SHOWN = 4
 _PREVIEW = re.compile(r"chan[a-d]_preview\.tiff?", re.IGNORECASE)
+
+
+class _Taken(NamedTuple):
+    """Files of the wanted part in the order of time, what is left to choose in them, and sentences for the user."""
+
+    files: list[Named]
+    inside: Wanted
+    note: str = ""  # how planes became time
+    absent: str = ""  # time points without an image of this part
+    first: str = ""  # a file without a number
 
 
 def open_folder(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
@@ -71,16 +81,25 @@ def open_folder(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     head = Head(None, "") if kinds == {"png"} else head_of(first)
     if _is_listed(head.ome, set(files)):
         return open_tiff(first, wanted, limit_bytes)
-    cycle = _cycle(path, head)
-    chosen, inside, said = _choose(path, files, cycle, wanted)
+    cycles = cycles_of(path, head.ome)
+    taken = _choose(path, files, cycles, wanted)
+    chosen, inside = taken.files, taken.inside
     parts = [files[named.name] for named in chosen]
     lost = missing_numbers([named.time for named in chosen]) if all(n.time for n in chosen) else []
     if kinds == {"png"}:
         pick(str(path), [Axis("time", len(parts))], inside)
         opener = partial(_Png, limit_bytes=limit_bytes)
-        return Joined(parts, [1] * len(parts), opener, opener(parts[0]), said or _lost_note(path, lost))
-    stacks = cycle == "plane" and all(_CYCLE.search(part.name) for part in parts)
-    return _open_parts(path, parts, lost, inside, limit_bytes, said, stacks=stacks)
+        note = "; ".join(filter(None, (taken.note or _lost_note(path, lost), taken.absent, taken.first)))
+        return Joined(parts, [1] * len(parts), opener, opener(parts[0]), note)
+    stacks = cycles.kind == "plane" and all(CYCLE.search(part.name) for part in parts)
+    reader = _open_parts(
+        path, parts, lost, inside, limit_bytes, taken.note, stacks=stacks, zigzag=stacks and cycles.zigzag
+    )
+    beginning = (
+        taken.first if reader.shape[0] == len(parts) else ""
+    )  # the parts of a recording are listed anyway
+    reader.note = "; ".join(filter(None, (reader.note, taken.absent, beginning)))
+    return reader
 
 
 def _below(path: Path) -> str:
@@ -121,11 +140,9 @@ def _is_listed(ome: str, names: set[str]) -> bool:
     return len(listed) > 1 and names <= listed and listed_images(ome) is not None
 
 
-def _choose(
-    path: Path, files: dict[str, Path], cycle: str | None, wanted: Wanted
-) -> tuple[list[Named], Wanted, str]:
-    """Return the files of the wanted part in the order of time, what is left to choose, and a note."""
-    found = sort_names(list(files), cycle_is=cycle)
+def _choose(path: Path, files: dict[str, Path], prairie: Cycles, wanted: Wanted) -> _Taken:
+    """Return the files of the wanted part in the order of time, and what to know of them."""
+    found = sort_names(list(files), cycle_is=prairie.kind)
     if found.unclear is not None:
         cycles, images = found.unclear
         if wanted.plane is not None:
@@ -137,7 +154,9 @@ def _choose(
                 "time series."
             )
         else:
-            return *_one_cycle(path, found.files, wanted), ""
+            return _Taken(*_one_cycle(path, found.files, wanted))
+    if prairie.zigzag and len(found.planes) > 1:
+        found = replace(found, files=_turned_back(found.files, found.planes))
     times = len({named.time for named in found.files})
     axes = [
         Axis("time", times),
@@ -156,7 +175,22 @@ def _choose(
             f"{path} holds no file of this channel, plane and position: choose another combination."
         )
     taken.sort(key=lambda n: (n.time, natural_order(n.name)))
-    return taken, _of(wanted, {a.kind for a in axes if a.size == 1}), picks.note
+    absent = times - len({named.time for named in taken})
+    gaps = (
+        f"{path.name}: {absent} of {counted(times, 'time point has', 'time points have')} no image of this choice"
+        if absent and len(here) > 1
+        else ""
+    )
+    first = ""
+    if len(taken) > 1 and taken[0].name in found.firsts:
+        first = f"{taken[0].name}, which has no number, is taken for the image before {taken[1].name}"
+    return _Taken(taken, _of(wanted, {a.kind for a in axes if a.size == 1}), picks.note, gaps, first)
+
+
+def _turned_back(files: tuple[Named, ...], planes: tuple[str, ...]) -> tuple[Named, ...]:
+    """Return images with the planes that they show where every other cycle goes through the sample backwards."""
+    backwards = dict(zip(planes, reversed(planes), strict=True))
+    return tuple(replace(f, plane=backwards[f.plane]) if f.time and f.time[0] % 2 == 0 else f for f in files)
 
 
 def _of(wanted: Wanted, kinds: set[str]) -> Wanted:
@@ -178,20 +212,6 @@ def _one_cycle(path: Path, files: tuple[Named, ...], wanted: Wanted) -> tuple[li
     )
 
 
-def _cycle(path: Path, head: Head) -> str | None:
-    """Return what the numbered images of a Prairie View cycle are, ``plane`` or ``time``, where metadata say it."""
-    for xml in sorted(path.glob("*.xml"))[:4]:
-        if xml.is_file() and xml.stat().st_size < _LARGEST_XML:
-            kinds = set(
-                re.findall(r'<Sequence\b[^>]*\btype="([^"]*)"', xml.read_text("utf-8", errors="replace"))
-            )
-            if kinds:
-                return "plane" if all("ZSeries" in kind for kind in kinds) else "time"
-    sizes = dict(re.findall(r'\bSize([ZT])\s*=\s*"(\d+)"', head.ome))
-    z, t = int(sizes.get("Z", 1)), int(sizes.get("T", 1))
-    return "plane" if z > 1 >= t else "time" if t > 1 >= z else None
-
-
 def _lost_note(path: Path, lost: list[int]) -> str:
     if not lost:
         return ""
@@ -211,10 +231,12 @@ def _open_parts(
     said: str,
     *,
     stacks: bool = False,
+    zigzag: bool = False,
 ) -> Reader:
     """Open TIFF files that follow each other in time: single images or stacks; `said` is a note on them.
 
-    `stacks` says that the pages of each file are the planes of one volume.
+    `stacks` says that the pages of each file are the planes of one volume, `zigzag` that every other file has them
+    in reverse order.
     """
     head = head_of(parts[0])
     listed = set(file_names(head.ome)) if head.ome else set()
@@ -227,7 +249,7 @@ def _open_parts(
     if turns is not None:
         opener = partial(open_flat, limit_bytes=limit_bytes)
     elif stacks and len(parts) > 1 and (planes := count_pages(parts[0])) > 1:
-        turns, opener = Turns(1, planes), partial(open_flat, limit_bytes=limit_bytes)
+        turns, opener = Turns(1, planes, zigzag=zigzag), partial(open_flat, limit_bytes=limit_bytes)
     first = opener(parts[0])
     frame_bytes = first.shape[1] * first.shape[2] * first.dtype.itemsize
     if first.shape[0] == 1 and inside.plane is None and inside.channel is None:

@@ -32,6 +32,7 @@ _WORDS = {
     "cycle": "cycle",
 }  # fmt: skip
 _MOST_CHANNELS = 16
+_BEFORE_A_SIGN = ("", "_", "=", " ", "(")
 _SHORT_POSITION = {"p", "s", "m"}
 _NUMBER = re.compile(r"([A-Za-z]*)([-_= ]?)(\d+)")
 _LETTER_CHANNEL = re.compile(r"(?:^|(?<=[^A-Za-z]))(Chan)([A-D])(?=[^A-Za-z]|$)")
@@ -132,7 +133,10 @@ def _parse(name: str) -> _Parsed:
             stop += len(tail[0]) if tail else 0
             if tail:
                 taken.append((start, stop))
-        found.append(_Field(kind, int(match[3]), label if kind != "number" else match[3], word, start, stop))
+        value = int(match[3])
+        if match[2] == "-" and not word and stem[match.start() - 1 : match.start()] in _BEFORE_A_SIGN:
+            start, value = start - 1, -value
+        found.append(_Field(kind, value, label if kind != "number" else stem[start:stop], word, start, stop))
     found.sort(key=lambda field: field.start)
     template, at = [], 0
     for field in found:
@@ -164,6 +168,8 @@ class NamedFiles:
         Labels of each, in order; one where the names tell no difference.
     unclear
         Cycles and images of a cycle where nothing says whether a cycle is a stack or a time series, else None.
+    firsts
+        Files without a number that count as the one before the lowest number.
     """
 
     files: tuple[Named, ...]
@@ -171,6 +177,7 @@ class NamedFiles:
     planes: tuple[str, ...]
     positions: tuple[str, ...]
     unclear: tuple[int, int] | None = None
+    firsts: tuple[str, ...] = ()
 
 
 def sort_names(names: Sequence[str], *, cycle_is: str | None = None) -> NamedFiles:
@@ -184,12 +191,21 @@ def sort_names(names: Sequence[str], *, cycle_is: str | None = None) -> NamedFil
         Kind of the numbered images of a Prairie View cycle, if its metadata say it: ``plane`` or ``time``.
     """
     parsed = {name: _parse(name) for name in names}
-    _join_first_parts(parsed)
+    if len({_stem(name) for name in names}) < len(names):
+        # ``movie.tif`` and ``movie.ome.tif`` are two movies.
+        parsed = {
+            name: _Parsed(each.template + name[len(_stem(name)) :].lower(), each.fields)
+            for name, each in parsed.items()
+        }
+    firsts = _join_first_parts(parsed)
     words = _word_axis({p.template for p in parsed.values()}, parsed)
     groups: dict[str, list[str]] = {}
     for name, each in parsed.items():
         groups.setdefault(words[1].get(each.template, each.template), []).append(name)
     many = len(groups) > 1
+    shown = {template: _shown(template) for template in groups}
+    if len(set(shown.values())) < len(shown):
+        shown = {template: template.replace("#", "...") for template in groups}
     files: list[Named] = []
     unclear = None
     for template, members in groups.items():
@@ -198,18 +214,19 @@ def sort_names(names: Sequence[str], *, cycle_is: str | None = None) -> NamedFil
         unclear = unclear or cycles
         for name, (channel, plane, position, time) in placed.items():
             word = words[0].get(parsed[name].template, "")
-            where = " ".join(filter(None, (_shown(template) if many else "", position)))
+            where = " ".join(filter(None, (shown[template] if many else "", position)))
             files.append(Named(name, " ".join(filter(None, (word, channel))), plane, where, time))
     files.sort(key=lambda f: (f.time, natural_order(f.name)))
 
     def labels(axis: str) -> tuple[str, ...]:
         return tuple(sorted({getattr(f, axis) for f in files}, key=natural_order))
 
-    return NamedFiles(tuple(files), labels("channel"), labels("plane"), labels("position"), unclear)
+    return NamedFiles(tuple(files), labels("channel"), labels("plane"), labels("position"), unclear, firsts)
 
 
-def _join_first_parts(parsed: dict[str, _Parsed]) -> None:
-    """Count ``movie.tif`` as the first of ``movie_1.tif``, ``movie_2.tif``."""
+def _join_first_parts(parsed: dict[str, _Parsed]) -> tuple[str, ...]:
+    """Count ``movie.tif`` as the first of ``movie_1.tif``, ``movie_2.tif``, and return such names."""
+    firsts = []
     by_template: dict[str, list[str]] = {}
     for name, each in parsed.items():
         by_template.setdefault(each.template, []).append(name)
@@ -224,6 +241,8 @@ def _join_first_parts(parsed: dict[str, _Parsed]) -> None:
                 at = len(stem)
                 zero = _Field(first.kind, first.value - 1, "", first.word, at, at)
                 parsed[name] = _Parsed(longer, (*parsed[name].fields, zero))
+                firsts.append(name)
+    return tuple(firsts)
 
 
 def _shown(template: str) -> str:
@@ -269,11 +288,22 @@ def _place(
     # One letter before the only number that changes, as in s0001: an image of a series, not a position.
     if len(varying) == 1 and columns[varying[0]][0].word in _SHORT_POSITION and len(names) > 2:
         roles[varying[0]] = "time"
+    # More channels than microscopes have are images of a series, as in c0001.
+    if len(varying) == 1 and roles[varying[0]] == "channel" and len(names) > _MOST_CHANNELS:
+        roles[varying[0]] = "time"
     if scanimage and roles.get(len(columns) - 2) == "number":
         roles[len(columns) - 2] = "position"
     numbers = [i for i in varying if roles[i] == "number"]
+    _mark_recordings(columns, roles, numbers)
     timed = any(roles[i] in ("time", "stamp") for i in varying)
     unique = [i for i in numbers if len({f.value for f in columns[i]}) == len(names)]
+    if unique and {roles[i] for i in varying} <= {"stamp", "number"}:
+        # Where a counter and a clock agree, the counter also tells what is missing.
+        stamps = [i for i in varying if roles[i] == "stamp"]
+        by_number = sorted(rows, key=lambda row: row[unique[-1]].value)
+        if stamps and all(a[i].value <= b[i].value for a, b in pairwise(by_number) for i in stamps):
+            roles.update(dict.fromkeys(stamps, "order"))
+            timed = False
     cycles = next((i for i in varying if roles[i] == "cycle"), None)
     thorlabs = kinds.count("number") >= 4 and any(f.word == "chan" for f in rows[0])
     if thorlabs:
@@ -281,6 +311,8 @@ def _place(
         for i, role in zip(last, ("position", "position", "plane", "time"), strict=True):
             if i in roles:
                 roles[i] = role
+    elif cycle_is == "plane" and cycles is None and "cycle" in kinds and numbers:
+        roles[numbers[-1]] = "plane"
     elif cycles is not None and numbers:
         roles[cycles] = "time"
         if cycle_is is None:
@@ -305,9 +337,32 @@ def _place(
             kind: "_".join(row[i].label for i in varying if roles[i] == kind)
             for kind in ("channel", "plane", "position")
         }
-        time = tuple(row[i].value for i in varying if roles[i] in ("time", "stamp"))
+        # The zero behind a stamp keeps it from being taken for a counter: after 12:59 comes 13:00.
+        time = tuple(
+            n
+            for i in varying
+            if roles[i] in ("time", "stamp")
+            for n in ((row[i].value, 0) if roles[i] == "stamp" else (row[i].value,))
+        )
         placed[name] = labels["channel"], labels["plane"], labels["position"], time
     return placed, unclear
+
+
+def _mark_recordings(
+    columns: Sequence[tuple[_Field, ...]], roles: dict[int, str], numbers: Sequence[int]
+) -> None:
+    """Take stamps that several images share, each with the same numbers again, for the starts of recordings."""
+    stamps = [i for i, role in roles.items() if role == "stamp"]
+    if not stamps or not numbers:
+        return
+
+    def places(of: Sequence[int]) -> set[tuple[str, ...]]:
+        return set(zip(*([field.label for field in columns[i]] for i in of), strict=True))
+
+    told = [i for i, role in roles.items() if role in ("channel", "plane", "position", "time", "cycle")]
+    images = len(places([*roles]))
+    if len(places([*stamps, *told])) < images and len(places([*numbers, *told])) < images:
+        roles.update(dict.fromkeys(stamps, "position"))
 
 
 def missing_numbers(times: Sequence[tuple[int, ...]]) -> list[int]:

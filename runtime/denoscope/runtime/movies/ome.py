@@ -11,10 +11,11 @@ from xml.etree import ElementTree as ET
 
 from denoscope.runtime.errors import InvalidInput
 
+from .untrusted import LARGEST_XML, check_xml
+
 __all__ = ["OmeImage", "check_names", "companion_of", "file_names", "listed_images", "page_turns"]
 
 _MOST_PLANES = 2_000_000
-_LARGEST_XML = 256 * 2**20
 
 
 @dataclass
@@ -89,7 +90,7 @@ def companion_of(path: Path, xml: str) -> tuple[Path, str] | None:
     InvalidInput
         If that file is missing or too large.
     """
-    match = re.search(r"<(?:\w+:)?BinaryOnly\b[^>]*\bMetadataFile\s*=\s*[\"']([^\"']+)[\"']", xml)
+    match = re.search(r"<(?:\w+:)?BinaryOnly\b[^<>]*\bMetadataFile\s*=\s*[\"']([^\"']+)[\"']", xml)
     if match is None:
         return None
     check_names(path, xml)
@@ -103,21 +104,22 @@ def companion_of(path: Path, xml: str) -> tuple[Path, str] | None:
 
 def read_companion(path: Path) -> str:
     """Return the OME-XML in a file of its own, with names checked; empty where a TIFF file holds it."""
-    if path.stat().st_size > _LARGEST_XML and path.suffix.lower() not in (".tif", ".tiff"):
+    if path.stat().st_size > LARGEST_XML and path.suffix.lower() not in (".tif", ".tiff"):
         raise InvalidInput(f"{path} has {path.stat().st_size / 1e6:.0f} MB of metadata: it is damaged.")
     with path.open("rb") as file:
         head = file.read(4)
         if head[:2] in (b"II", b"MM"):
             return ""
         xml = (head + file.read()).decode("utf-8", errors="replace")
+    check_xml(path, xml)
     check_names(path, xml)
     return xml
 
 
 def listed_images(xml: str) -> list[OmeImage] | None:
-    """Return the images of OME-XML that says for each plane where it is, or None where it does not."""
+    """Return the images of OME-XML, checked by `check_xml`, that says where each plane is; None where it does not."""
     try:
-        root = ET.fromstring(xml)  # noqa: S314 - expat bounds entities
+        root = ET.fromstring(xml)  # noqa: S314 - `check_xml` comes first
     except ET.ParseError:
         return None
     images, planes = [], 0

@@ -16,7 +16,8 @@ from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.links import bad_link
 from denoscope.runtime.words import counted
 
-from .check import check_regular
+from .check import ALLOWED_DTYPES, check_regular
+from .facts import facts_of
 from .foreign import foreign_kind, is_foreign, way_out
 from .install import how_to_install
 from .joined import Chosen, Joined
@@ -243,7 +244,24 @@ def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
             f"{counted(others, 'other file of this recording lies', 'other files of this recording lie')} beside it: "
             "name the folder to take all of them"
         )
-    return reader
+    return reader if reader.dtype.name in ALLOWED_DTYPES else _AsFloat32(path, reader)
+
+
+class _AsFloat32:
+    """Frames of a reader whose pixels are of a kind that networks do not take."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, path: Path, reader: Reader) -> None:
+        self.shape, self.piece, self.facts = reader.shape, reader.piece, facts_of(reader)
+        read_as = f"{path.name} holds {reader.dtype.name}, which is read as float32"
+        self.note = "; ".join(filter(None, (reader.note, read_as)))
+        self._reader = reader
+
+    def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[np.float32]:
+        """Return (stop - start, rows, columns)."""
+        with np.errstate(over="ignore"):  # infinite pixels are left out later
+            return self._reader.read(start, stop, rows, columns).astype(np.float32)
 
 
 def _is_joined(reader: Reader) -> bool:

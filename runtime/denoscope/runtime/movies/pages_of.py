@@ -17,6 +17,7 @@ from denoscope.runtime.words import counted
 
 from .ome import page_turns
 from .pick import Axis, Wanted, pick
+from .untrusted import check_xml
 
 __all__ = ["Turns", "choose_pages", "interleaved", "page_axes", "scanimage_turns"]
 
@@ -42,6 +43,10 @@ class Turns:
         Frames of the acquisition (all channels of a frame count once) before the first page.
     names
         Names of the channels, empty where the file has none.
+    zigzag
+        True if every other volume goes through the planes backwards.
+    regions
+        True if each page shows several regions one below another.
     """
 
     channels: int
@@ -50,6 +55,8 @@ class Turns:
     flyback: int = 0
     start: int = 0
     names: tuple[str, ...] = ()
+    zigzag: bool = False
+    regions: bool = False
 
     @property
     def single(self) -> bool:
@@ -63,6 +70,9 @@ class Turns:
         volume, inside = np.divmod(frame + self.start, self.planes * self.repeats + self.flyback)
         plane, repeat = np.divmod(inside, self.repeats)
         plane[plane >= self.planes] = -1
+        if self.zigzag:
+            back = (volume % 2 == 1) & (plane >= 0)
+            plane[back] = self.planes - 1 - plane[back]
         return np.stack([volume * self.repeats + repeat, plane, channel], axis=1)
 
     def axes(self, index: int, number: int | None = None) -> dict[str, int | str]:
@@ -114,6 +124,9 @@ def choose_pages(name: str, turns: Turns, pages: int, wanted: Wanted) -> tuple[n
     flyback = int((table[:, 1] < 0).sum())
     left_out = counted(flyback, "flyback frame is", "flyback frames are")
     note = f"{Path(name).name}: {left_out} left out" if flyback else ""
+    if turns.regions:
+        said = f"{Path(name).name} shows several regions one below another in each frame, as ScanImage saved them"
+        note = "; ".join(filter(None, (note, said)))
     return places.astype(np.int64), "; ".join(filter(None, (chosen.note, note)))
 
 
@@ -166,21 +179,26 @@ def _scanimage(text: str, description: str, later: Callable[[int], str]) -> Turn
     in_volume = _whole(value("hStackManager.numFramesPerVolume", "hFastZ.numFramesPerVolume"))
     with_flyback = _whole(value("hStackManager.numFramesPerVolumeWithFlyback"))
     discarded = _whole(value("hFastZ.numDiscardFlybackFrames", "fastZNumDiscardFrames")) or 0
-    enabled = value("hStackManager.enable", "hFastZ.enable", "fastZEnable")
-    volumetric = slices is not None and slices > 1 if enabled is None else _true(enabled)
+    # Before 2020 a number of slices was a stack, whatever moved the focus.
+    enabled, piezo = value("hStackManager.enable"), value("hFastZ.enable", "fastZEnable")
+    volumetric = _true(enabled) if enabled is not None else (slices or 1) > 1 or _true(piezo or "")
     start = max((_frame_number(description) or 1) - 1, 0)
+    regions = _true(value("hRoiManager.mroiEnable") or "")
     if not volumetric or (slices or in_volume or 1) <= 1:
-        return Turns(channels, names=labels if channels > 1 else ())
+        return Turns(channels, names=labels if channels > 1 else (), regions=regions)
     planes = min(slices or in_volume or 1, _MOST)
-    # ScanImage 4 moves the objective with every frame where it moves it at all while it records.
-    repeats = _whole(value("hStackManager.framesPerSlice")) or 1
+    slow = (value("hStackManager.stackMode") or "").strip("' ") == "slow"
+    slow = slow or (enabled is None and piezo is not None and not _true(piezo))
+    # ScanImage 4 moves a piezo with every frame, and the stage after all frames of a slice.
+    frames_here = value("hStackManager.framesPerSlice", *(["acqNumFrames"] if slow else []))
+    repeats = _whole(frames_here) or 1
     average = _whole(value("hScan2D.logAverageFactor", "acqNumAveragedFrames")) or 1
     repeats = max(repeats // average, 1)
-    slow = (value("hStackManager.stackMode") or "").strip("' ") == "slow"
     if in_volume and in_volume % planes == 0 and not slow:
-        repeats = in_volume // planes
+        repeats = max(in_volume // planes // average, 1)
     frames = planes * repeats
-    flyback = max(with_flyback - in_volume, 0) if with_flyback and in_volume else discarded
+    flyback = max(with_flyback - in_volume, 0) if with_flyback and in_volume else 0 if slow else discarded
+    flyback //= average
     begin = start
     if flyback:
         # A file may have been written without them: then the numbers of its frames jump.
@@ -193,7 +211,7 @@ def _scanimage(text: str, description: str, later: Callable[[int], str]) -> Turn
             value("hFastZ.discardFlybackFrames", "fastZDiscardFlybackFrames") or ""
         ):
             flyback = flyback if with_flyback else discarded
-    return Turns(channels, planes, repeats, flyback, begin, labels if channels > 1 else ())
+    return Turns(channels, planes, repeats, flyback, begin, labels if channels > 1 else (), regions=regions)
 
 
 def _scanimage_3(text: str) -> Turns:
@@ -214,7 +232,7 @@ def _shaped_axes(description: str) -> PageAxes | None:
     try:
         said = json.loads(description)
         letters, shape = str(said["axes"]), [int(n) for n in said["shape"]]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError):
         return None
     leading = [(a, n) for a, n in zip(letters, shape, strict=False) if a not in "YXS" and n > 1]
     order = "".join(a for a, _ in leading)
@@ -253,6 +271,7 @@ def page_axes(path: Path, software: str, description: str) -> PageAxes | None:
         return shaped
     if not description[-10:].strip().endswith("OME>"):
         return None
+    check_xml(path, description)
     if "BinaryOnly" in description:  # another file describes this one, if it is there already
         from .formats.tiff import head_of
 

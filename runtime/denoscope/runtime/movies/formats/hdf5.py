@@ -99,7 +99,7 @@ def _only_movie(file: Any, name: str) -> Any:
     """Return the one data set that can be a movie."""
     arrays = [d for d in _arrays(file) if d.dtype.newbyteorder("=").name in ALLOWED_DTYPES] or _arrays(file)
     if _text(file.attrs.get("nwb_version")):
-        arrays = [d for d in arrays if _text(d.parent.attrs.get("neurodata_type")) in _NWB_SERIES] or arrays
+        arrays = [d for d in arrays if _text(d.parent.attrs.get("neurodata_type")) in _NWB_SERIES]
         _check_external(file, arrays, name)
     if len(arrays) == 1:
         return arrays[0]

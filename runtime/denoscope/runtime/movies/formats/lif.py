@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.facts import Facts, told
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted
+from denoscope.runtime.movies.untrusted import LARGEST_XML, check_xml
 
 from .plane_by_plane import Choice, PlaneByPlane, choose, only_image, open_by_library
 
 __all__ = ["open_lif"]
 
+_HEAD = struct.Struct("<IIBI")  # 0x70, bytes that follow, 0x2A, characters of XML in UTF-16
 _KINDS = {"T": "time", "Z": "plane", "C": "channel", "M": "position"}
 
 
@@ -28,9 +31,18 @@ def open_lif(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     InvalidInput
         If the file is damaged, in colour, or the choice is ambiguous.
     """
+    _check_description(path)
     return open_by_library(
         path, "Leica LIF", "liffile:LifFile", lambda file: _opened(path, file, wanted, limit_bytes)
     )
+
+
+def _check_description(path: Path) -> None:
+    """Refuse a description that cannot be one, before the library parses it."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD.size)
+        characters = _HEAD.unpack(head)[-1] if len(head) == _HEAD.size else 0
+        check_xml(path, file.read(min(2 * characters, 2 * LARGEST_XML)).decode("utf-16-le", "replace"))
 
 
 def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:

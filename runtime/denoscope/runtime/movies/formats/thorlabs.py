@@ -17,6 +17,7 @@ from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.names import natural_order
 from denoscope.runtime.movies.pages_of import Turns
 from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
+from denoscope.runtime.movies.untrusted import parse_xml
 from denoscope.runtime.words import counted
 
 from .tiff import DenseReader
@@ -83,7 +84,9 @@ def _read_xml(file: Path) -> ET.Element:
     if file.stat().st_size > _LARGEST_XML:
         raise InvalidInput(f"{file} has {file.stat().st_size / 1e6:.0f} MB: it is damaged; copy it again.")
     try:
-        return ET.parse(file).getroot()  # noqa: S314 - expat bounds entities
+        return parse_xml(file, file.read_bytes())
+    except InvalidInput:
+        raise
     except (ET.ParseError, ValueError, LookupError) as error:
         raise InvalidInput(f"{file} is no XML ({one_line(error)}): it is damaged; copy it again.") from error
 

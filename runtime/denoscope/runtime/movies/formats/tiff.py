@@ -30,6 +30,7 @@ from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.ome import OmeImage, check_names, companion_of, listed_images, read_companion
 from denoscope.runtime.movies.pages_of import Turns, choose_pages, scanimage_turns
 from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
+from denoscope.runtime.movies.untrusted import check_xml
 from denoscope.runtime.words import counted
 
 __all__ = ["DenseReader", "Head", "count_pages", "head_of", "open_flat", "open_tiff"]
@@ -44,6 +45,7 @@ _ARRANGED = {
 }  # fmt: skip
 _TIFF = (".tif", ".tiff", ".btf", ".tf8")
 _LEAST_IFD_BYTES = 18  # one entry in the shortest directory; a file cannot list more pages than that allows
+_SMALLER, _MASK = 1, 4  # of the tag NewSubfileType
 _MANY_PLANES = 1_000_000
 _MOST_POSITIONS = 8  # more images than this are rather points in time
 
@@ -103,10 +105,12 @@ def _open_with(path: Path, arrange: Callable[[tifffile.TiffFile], Reader]) -> Re
         tif = _parsed(path)
     try:
         with _one_sentence(path):
+            _check_ome(tif, path)
             _check_plane_count(tif, path)
-            if tif.is_ome and tif.ome_metadata:
-                check_names(path, tif.ome_metadata)
             reader = arrange(tif)
+            if tif.pages.first.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+                said = f"{path.name} shows small values as bright; they are kept as they are stored"
+                reader.note = "; ".join(filter(None, (reader.note, said)))
     except BaseException:
         tif.close()
         raise
@@ -150,8 +154,7 @@ class Head:
 def head_of(path: Path) -> Head:
     """Read what the first page of a TIFF file says about the others."""
     with _one_sentence(path), _parsed(path) as tif:
-        if tif.is_ome and tif.ome_metadata:
-            check_names(path, tif.ome_metadata)
+        _check_ome(tif, path)
         xml = (tif.ome_metadata or "") if tif.is_ome else ""
         described = _described(path, xml)
         return Head(_turns_of(tif), xml if described is None else described[1])
@@ -164,8 +167,8 @@ def _described(path: Path, xml: str) -> tuple[Path, str] | None:
         return found
     there = found[0]
     with _parsed(there) as tif:
+        _check_ome(tif, there)
         other = (tif.ome_metadata or "") if tif.is_ome else ""
-    check_names(there, other)
     if "BinaryOnly" in other or not other:
         raise InvalidInput(
             f"{path} is one part of a recording that {there.name} should describe, and it does not: copy the whole "
@@ -255,13 +258,20 @@ def _one_sentence(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _check_ome(tif: tifffile.TiffFile, path: Path) -> None:
+    """Refuse OME-XML that is no description of a movie, before anything parses it."""
+    if tif.is_ome and tif.ome_metadata:
+        check_xml(path, tif.ome_metadata)
+        check_names(path, tif.ome_metadata)
+
+
 def _check_plane_count(tif: tifffile.TiffFile, path: Path) -> None:
     """Refuse OME-XML that lists more planes than the files of the folder have room for."""
     xml = tif.ome_metadata if tif.is_ome else None
     if not xml:
         return
     planes = 0
-    for pixels in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", xml):
+    for pixels in re.findall(r"<(?:\w+:)?Pixels\b[^<>]*>", xml):
         sizes = [int(n) for n in re.findall(r"\bSize[TCZ]\s*=\s*[\"'](\d{1,18})[\"']", pixels)]
         planes += math.prod(sizes)
     if planes > _MANY_PLANES:
@@ -406,7 +416,7 @@ def _listed(xml: str, path: Path) -> list[OmeImage] | None:
 
 def _by_file(images: list[OmeImage], xml: str, path: Path) -> list[OmeImage] | None:
     """Return the images with the name of this file where its XML means it."""
-    root = ET.fromstring(xml)  # noqa: S314 - expat bounds entities
+    root = ET.fromstring(xml)  # noqa: S314 - `_check_ome` comes first
     own = {
         uuid.get("FileName", "")
         for uuid in root.iter()
@@ -497,11 +507,16 @@ def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes:
     first = tif.pages.first
     if len(first.shape) != 2 or any(tif.pages[i].hash != first.hash for i in (count // 2, count - 1)):
         return None
+    if count > 1 and not _is_copy(first) and _is_copy(tif.pages[1]):
+        raise InvalidInput(
+            f"{path} holds a smaller copy or a mask behind its frames, as its pages say: save the frames as a file of "
+            "their own."
+        )
     _check_file(path, first.shape, first, path.stat().st_size, limit_bytes)  # each page again when it is read
     pick(str(path), [Axis("time", count)], wanted)
     tif.pages.cache = False
     # The light form of a page leaves out its size, which only an uncompressed page's bytes prove.
-    tif.pages.useframes = first.compression == 1
+    tif.pages.useframes = first.compression == 1 and not _is_packed(first)
     if tif.pages.useframes:
         # Pages of a contiguous key take its size in bytes for their own, which would hide a page that differs.
         first.is_contiguous = False
@@ -520,6 +535,11 @@ def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes:
             "may have been cut short or still be written"
         )
     return _PageReader(path, first, count, lambda t: tif.pages[t], note)
+
+
+def _is_copy(page: Any) -> bool:
+    """Say whether a page calls itself a smaller copy of another, or a mask for it."""
+    return bool(int(page.subfiletype) & (_SMALLER | _MASK))
 
 
 def _goes_on_after(tif: tifffile.TiffFile, last: int) -> bool:
@@ -612,13 +632,14 @@ def _check_file(
     path: Path, shape: tuple[int, ...], key: tifffile.TiffPage, stored: int, limit_bytes: int
 ) -> None:
     """Check what the first page claims: dtype, size of it all, of one frame and of one strip or tile."""
-    if key.dtype is None or key.samplesperpixel != 1 or key.bitspersample != 8 * key.dtype.itemsize:
+    whole = key.dtype is not None and (key.bitspersample == 8 * key.dtype.itemsize or _is_packed(key))
+    if key.dtype is None or key.samplesperpixel != 1 or not whole:
         raise InvalidInput(
             f"{path} holds {key.bitspersample}-bit pixels of {key.samplesperpixel} samples; save it as "
             "uint8, uint16, int16 or float32, one grey value a pixel."
         )
     check_dtype(str(path), key.dtype)
-    compressed = key.compression != 1
+    compressed = key.compression != 1 or _is_packed(key)
     if compressed and key.compression not in tifffile.TIFF.DECOMPRESSORS:
         raise InvalidInput(
             f"{path} is compressed with {tifffile.COMPRESSION(key.compression).name}, which needs imagecodecs: "
@@ -636,10 +657,15 @@ def _check_file(
     )
 
 
+def _is_packed(key: tifffile.TiffPage) -> bool:
+    """Say whether pixels of 9 to 15 bits lie behind each other without gaps."""
+    return key.dtype == np.uint16 and 8 < key.bitspersample < 16
+
+
 def _channel_names(tif: tifffile.TiffFile, image: int) -> tuple[str, ...]:
     """Return the names that the file gives the channels of an image, empty where it gives none."""
     if tif.is_ome and tif.ome_metadata:
-        images = ET.fromstring(tif.ome_metadata).findall("{*}Image")  # noqa: S314 - expat bounds entities
+        images = ET.fromstring(tif.ome_metadata).findall("{*}Image")  # noqa: S314 - checked
         if image < len(images):
             channels = images[image].findall("{*}Pixels/{*}Channel")
             names = tuple(c.get("Name", "") for c in channels)
@@ -720,6 +746,7 @@ class _PageReader:
         self.shape = (length, int(key.shape[-2]), int(key.shape[-1]))
         self.dtype = check_dtype(str(path), key.dtype)
         self._plain = key.compression == 1 and key.predictor == 1 and key.fillorder == 1 and not key.is_tiled
+        self._plain &= not _is_packed(key)
         self._stored = self.dtype.newbyteorder(key.parent.byteorder)
         self.piece = (1, 1, 1) if self._plain else (1, int(key.chunks[-2]), int(key.chunks[-1]))
         self.files: set[tifffile.FileHandle] = set()  # of the other files of a movie in several
