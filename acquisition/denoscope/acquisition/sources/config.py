@@ -12,14 +12,16 @@ from denoscope.runtime import InvalidInput
 
 from .core import CoreSource
 
-__all__ = ["ConfigSource", "adapter_folder", "explain_load_error", "import_pycromanager"]
+__all__ = ["ConfigSource", "adapter_folder", "explain_load_error", "import_mmpycorex"]
 
 _INTERFACE = re.compile(r"MMCore requires (\d+); device adapter has (\d+)")
 _INSTALL = 'install it with: python -m pip install ".[micromanager]"'
 
 
-def import_pycromanager() -> Any:
-    """Return ``mmpycorex``, after checking that pycromanager is there.
+def import_mmpycorex() -> Any:
+    """Return ``mmpycorex``, which runs the core of pycromanager.
+
+    pycromanager itself would load dask and half of SciPy, which takes longer than the rest of the start.
 
     Raises
     ------
@@ -28,7 +30,6 @@ def import_pycromanager() -> Any:
     """
     try:
         import mmpycorex
-        import pycromanager  # noqa: F401
     except ImportError as error:
         raise SourceUnavailable(
             f"Micro-Manager's Python packages are missing ({error}); {_INSTALL}."
@@ -116,9 +117,8 @@ class ConfigSource(CoreSource):
         config = self._config if self._config.is_file() else folder / self._config
         if not config.is_file():
             raise InvalidInput(f"the configuration {self._config} is neither a file nor one in {folder}.")
-        self._package = import_pycromanager()
+        self._package = import_mmpycorex()
         import pymmcore
-        from pycromanager import Core
 
         version = str(pymmcore.__version__)
         try:
@@ -128,7 +128,7 @@ class ConfigSource(CoreSource):
         except (OSError, RuntimeError) as error:
             required = version.split(".")[-2]
             raise explain_load_error(error, config, folder, required) from error
-        self._core = Core()
+        self._core = self._package.Core()
         return self._describe(
             "config",
             str(self._config),

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from denoscope.acquisition.contracts import SourceInfo
 from denoscope.acquisition.errors import SourceUnavailable
 
-from .config import import_pycromanager
+from .config import import_mmpycorex
 from .core import CoreSource
 from .movies import Movie
 
@@ -162,11 +162,10 @@ class ReplaySource(CoreSource):
 
     def open(self) -> SourceInfo:
         """Start the core with the replay camera as its camera."""
-        self._package = import_pycromanager()
+        self._package = import_mmpycorex()
         unicore = _import_unicore()
         import pymmcore
         from mmpycorex import launcher
-        from pycromanager import Core
 
         core = _snake_case_core(unicore.UniMMCore)
         core.pop_next_tagged_image = types.MethodType(launcher.pop_next_tagged_image, core)
@@ -179,7 +178,7 @@ class ReplaySource(CoreSource):
         core.setShutterDevice(_SHUTTER)
         core.setCircularBufferMemoryFootprint(self._buffer_mb)
         launcher._PYMMCORES.append(core)
-        self._core = Core()
+        self._core = self._package.Core()
         self._device.room = self._room
         length = len(self._movie.frames)
         return self._describe(
