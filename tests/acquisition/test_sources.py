@@ -88,13 +88,21 @@ def test_a_configuration_of_our_own(denoscope_process: Run, bundle: Path, tmp_pa
     run = denoscope_process(
         *("live", "--core", "MMConfig_demo.cfg", "--output", output, "--bundle", bundle, "--frames", 12),
         *("--no-picture", "--json", "--quiet"),
+        *("--exposure-ms", 5, "--binning", 2, "--roi", "16,32,120,80"),
     )
     assert run.returncode == 0, run
     report = json.loads(run.stdout)
+    assert report["source"]["shape"] == [80, 120]
+    assert report["source"]["exposure_s"] == 0.005
+    head = json.loads((output / "raw.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert head["source"]["details"] == report["source"]["details"]
+    set_up = head["source"]["details"]["camera_settings"]
+    assert set_up["roi_px"]["set"] == [16, 32, 120, 80]
+    assert set_up["binning"] == {"asked": 2, "set": "2"}
     recording = read_raw(output)
     assert len(recording) == 12
     assert [record["tags"]["Camera"] for record in recording.records] == ["Camera"] * 12
-    assert report["source"]["pixel_size_m"] == pytest.approx(1e-6)
+    assert report["source"]["pixel_size_m"] == pytest.approx(2e-6)
     assert report["frames"]["denoised"] + sum(report["frames"]["dropped"].values()) == 12
     with tifffile.TiffFile(output / "denoised.ome.tif") as tiff:
         assert tiff.is_ome

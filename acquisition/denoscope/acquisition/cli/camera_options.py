@@ -1,4 +1,4 @@
-"""The options that name a camera's calibration maps, the same for every command."""
+"""The options of a camera: its calibration maps, and its settings while denoscope drives it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["GainOption", "OffsetOption", "RoiOption"]
+__all__ = ["BinningOption", "ExposureOption", "GainOption", "OffsetOption", "RoiOption", "SensorOption"]
 
 GainOption = Annotated[
     Path | None,
@@ -22,4 +22,18 @@ OffsetOption = Annotated[
 RoiOption = Annotated[
     str | None,
     typer.Option("--camera-roi", help="Region x,y,width,height of the maps that the frames show."),
+]
+ExposureOption = Annotated[
+    float | None,
+    typer.Option(
+        "--exposure-ms",
+        help="Exposure of the camera of FILE.cfg in milliseconds; put back afterwards, as --roi and --binning are.",
+    ),
+]
+SensorOption = Annotated[
+    str | None,
+    typer.Option("--roi", help="Region x,y,width,height of its sensor, in pixels after binning."),
+]
+BinningOption = Annotated[
+    int | None, typer.Option("--binning", help="Pixels of its sensor that are read as one, along each axis.")
 ]

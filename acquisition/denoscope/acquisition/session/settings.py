@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from denoscope.acquisition.sinks.live import LiveFormat
+from denoscope.acquisition.sources.camera import CameraChoice, parse_roi
 from denoscope.acquisition.triggers.trigger import Trigger, parse_trigger
 from denoscope.runtime import InvalidInput
 
@@ -82,6 +83,10 @@ class SessionSettings(BaseModel):
     camera_gain, camera_offset, camera_roi
         Calibration maps, and the region ``x,y,width,height`` of them that the frames show: frames are then
         denoised in photo-electrons. The raw recording stays as the camera gave it.
+    exposure_ms, roi, binning
+        Exposure in milliseconds, region ``x,y,width,height`` of the sensor (in pixels after binning), and pixels read as
+        one along each axis, of the camera of ``FILE.cfg``: set before it starts and put back afterwards; None leaves
+        them as they are.
     regions
         File with regions whose traces are written to ``traces.csv``, or ``find`` or ``find:RADIUS`` to find cells in
         the first denoised frames; see `denoscope.acquisition.read_regions`.
@@ -132,6 +137,9 @@ class SessionSettings(BaseModel):
     camera_gain: Path | None = None
     camera_offset: Path | None = None
     camera_roi: str | None = None
+    exposure_ms: float | None = Field(None, gt=0, le=1e7)
+    roi: str | None = None
+    binning: int | None = Field(None, ge=1, le=64)
     regions: str | None = None
     dark: float = Field(0.0, ge=0, le=1e6)
     trigger: tuple[str, ...] = ()
@@ -156,6 +164,17 @@ class SessionSettings(BaseModel):
             parse_trigger(text, hold_off_s=self.hold_off_s, limit=self.trigger_limit, dry_run=self.dry_run)
             for text in self.trigger
         ]
+
+    def camera(self) -> CameraChoice:
+        """Return what the settings ask of the camera.
+
+        Raises
+        ------
+        InvalidInput
+            When the region is not understood.
+        """
+        roi = None if self.roi is None else parse_roi(self.roi)
+        return CameraChoice(self.exposure_ms, roi, self.binning)
 
     @property
     def _paced(self) -> bool:
@@ -199,4 +218,5 @@ def make_settings(**values: Any) -> SessionSettings:
             f"`movie` {settings.movie} is replayed by `core` demo, not by `core` {settings.core}."
         )
     settings.triggers()
+    settings.camera()
     return settings

@@ -8,10 +8,11 @@ from pathlib import Path
 from denoscope.runtime import InvalidInput
 
 from .base import Source
+from .camera import AS_IT_IS, CameraChoice, parse_roi
 from .movies import Movie, demo_movie
 from .part import WHOLE, Part
 
-__all__ = ["WHOLE", "Part", "Source", "open_source"]
+__all__ = ["AS_IT_IS", "WHOLE", "CameraChoice", "Part", "Source", "open_source", "parse_roi"]
 
 _ADDRESS = re.compile(r"(?P<host>[^\s:/\\]{2,}|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
@@ -26,6 +27,7 @@ def open_source(
     buffer_mb: int = 512,
     idle_s: float = 10.0,
     part: Part = WHOLE,
+    camera: CameraChoice = AS_IT_IS,
 ) -> Source:
     """Return the source that `core` names; it still has to be opened.
 
@@ -49,12 +51,16 @@ def open_source(
         Seconds without a new frame after which what ``watch:PATH`` names counts as finished.
     part
         Channel, plane and position of ``replay:PATH`` and ``watch:PATH``.
+    camera
+        Exposure, region and binning of the camera of ``FILE.cfg``.
 
     Raises
     ------
     InvalidInput
-        When `core` is none of these.
+        When `core` is none of these, or has no camera that denoscope drives and `camera` asks for something.
     """
+    if not core.lower().endswith(".cfg"):
+        camera.refuse(core)
     if core == "demo":
         if movie is None:
             part.refuse("`core` demo without `movie`")
@@ -74,7 +80,7 @@ def open_source(
     if core.lower().endswith(".cfg"):
         from .config import ConfigSource
 
-        return ConfigSource(Path(core), mm_dir=mm_dir, buffer_mb=buffer_mb)
+        return ConfigSource(Path(core), mm_dir=mm_dir, buffer_mb=buffer_mb, camera=camera)
     address = _ADDRESS.fullmatch(core)
     if address and 0 < int(address["port"]) < 2**16:
         from .bridge import BridgeSource

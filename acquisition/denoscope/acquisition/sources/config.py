@@ -10,6 +10,7 @@ from denoscope.acquisition.contracts import SourceInfo
 from denoscope.acquisition.errors import SourceUnavailable
 from denoscope.runtime import InvalidInput
 
+from .camera import AS_IT_IS, CameraChoice, SetCamera
 from .core import CoreSource
 
 __all__ = ["ConfigSource", "adapter_folder", "explain_load_error", "import_mmpycorex"]
@@ -103,10 +104,21 @@ class ConfigSource(CoreSource):
         Folder with the device adapters, or None for the ``mm-test-adapters`` package's.
     buffer_mb
         Size of the core's circular buffer in MB.
+    camera
+        Exposure, region and binning while it is open.
     """
 
-    def __init__(self, config: Path, *, mm_dir: Path | None = None, buffer_mb: int = 512) -> None:
+    def __init__(
+        self,
+        config: Path,
+        *,
+        mm_dir: Path | None = None,
+        buffer_mb: int = 512,
+        camera: CameraChoice = AS_IT_IS,
+    ) -> None:
         super().__init__(buffer_mb=buffer_mb)
+        self._choice = camera
+        self._set: SetCamera | None = None
         self._config = config
         self._mm_dir = mm_dir
         self._package: Any = None
@@ -129,12 +141,17 @@ class ConfigSource(CoreSource):
             required = version.split(".")[-2]
             raise explain_load_error(error, config, folder, required) from error
         self._core = self._package.Core()
+        label = str(self._core.get_camera_device())
+        details: dict[str, Any] = {"config": str(config), "adapters": str(folder)}
+        if label and self._choice.names:
+            self._set = SetCamera(self._core, label, self._choice)
+            details["camera_settings"] = self._set.record()
         return self._describe(
             "config",
             str(self._config),
             cameras=max(int(self._core.get_number_of_camera_channels()), 1),
             versions={"mmcore": str(self._core.get_version_info()), "pymmcore": version},
-            details={"config": str(config), "adapters": str(folder)},
+            details=details,
         )
 
     @property
@@ -142,9 +159,17 @@ class ConfigSource(CoreSource):
         """Core of Micro-Manager, for triggers."""
         return self._core
 
+    def notes(self) -> list[str]:
+        """Return what the user should know in the end, values that the camera has rounded among it."""
+        return [*super().notes(), *(self._set.notes if self._set is not None else ())]
+
     def close(self) -> None:
-        """Stop the camera and unload every device."""
+        """Stop the camera, put back its settings, and unload every device."""
         if self._core is not None:
             self.stop()
-            self._core = None
-            self._package.terminate_core_instances()
+            try:
+                if self._set is not None:
+                    self._set.restore()
+            finally:
+                self._core = None
+                self._package.terminate_core_instances()

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from denoscope.acquisition.cli.camera_options import GainOption, OffsetOption, RoiOption
+from denoscope.acquisition.cli.camera_options import (
+    BinningOption,
+    ExposureOption,
+    GainOption,
+    OffsetOption,
+    RoiOption,
+    SensorOption,
+)
 from denoscope.acquisition.cli.movie_options import (
     ChannelOption,
     FixLineOffsetOption,
@@ -160,6 +167,9 @@ def live(
     metrics: Annotated[
         str | None, typer.Option(help="Port where Prometheus, on this computer, reads the session's numbers.")
     ] = None,
+    exposure_ms: ExposureOption = None,
+    roi: SensorOption = None,
+    binning: BinningOption = None,
     camera_fps: Annotated[
         float | None,
         typer.Option(help="Frames per second, for the disk check, of a camera slower than its exposure."),
@@ -212,6 +222,9 @@ def live(
         fill=fill,
         fix_line_offset=fix_line_offset,
         metrics=metrics,
+        exposure_ms=exposure_ms,
+        roi=roi,
+        binning=binning,
         camera_fps=camera_fps,
         force=force,
         picture=picture,

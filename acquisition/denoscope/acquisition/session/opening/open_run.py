@@ -247,6 +247,7 @@ def _source_of(settings: SessionSettings) -> Source:
         buffer_mb=settings.buffer_mb,
         idle_s=settings.idle_s,
         part=part,
+        camera=settings.camera(),
     )
 
 

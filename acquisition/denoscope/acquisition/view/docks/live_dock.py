@@ -36,6 +36,7 @@ _POLL_MS = 50
 _LINES = 10
 _CORES = ("demo", "127.0.0.1:4827", "replay:", "watch:")
 _OWN = "the bundle's own"
+_AS_IT_IS = "binning as it is"
 
 
 class LiveDock(QWidget):
@@ -104,6 +105,20 @@ class LiveDock(QWidget):
         self.mm_dir = QLineEdit()
         self.mm_dir.setPlaceholderText("as installed")
         self.mm_dir.setToolTip("Folder with Micro-Manager's device adapters, for FILE.cfg")
+        self.exposure = QDoubleSpinBox()
+        self.exposure.setRange(0, 1e7)
+        self.exposure.setDecimals(2)
+        self.exposure.setSpecialValueText("exposure as it is")
+        self.exposure.setSuffix(" ms")
+        self.exposure.setToolTip(
+            "Exposure of the camera of FILE.cfg; put back afterwards, as binning and region are"
+        )
+        self.binning = QComboBox()
+        self.binning.addItems([_AS_IT_IS, "1", "2", "4", "8"])
+        self.binning.setToolTip("Pixels of the camera of FILE.cfg that are read as one, along each axis")
+        self.roi = QLineEdit()
+        self.roi.setPlaceholderText("as it is")
+        self.roi.setToolTip("x,y,width,height of the sensor of FILE.cfg, in pixels after binning")
         self.fps = QDoubleSpinBox()
         self.fps.setRange(0.1, 10_000)
         self.fps.setValue(30)
@@ -123,6 +138,8 @@ class LiveDock(QWidget):
         form.addRow("Regions", with_button(self.regions, self._browse_regions))
         form.addRow("Save as", row(self.format, self.std))
         form.addRow("Adapters", with_button(self.mm_dir, self._browse_mm_dir))
+        form.addRow("Exposure", row(self.exposure, self.binning))
+        form.addRow("Region", self.roi)
         form.addRow("Frames/s", self.fps)
         form.addRow("Seconds", self.seconds)
         layout = QVBoxLayout(self)
@@ -174,6 +191,9 @@ class LiveDock(QWidget):
             "denoised_format": self.format.currentText(),
             "std": self.std.isChecked(),
             "mm_dir": self.mm_dir.text().strip() or None,
+            "exposure_ms": self.exposure.value() or None,
+            "binning": None if self.binning.currentText() == _AS_IT_IS else int(self.binning.currentText()),
+            "roi": self.roi.text().strip() or None,
         }
 
     # -- session
