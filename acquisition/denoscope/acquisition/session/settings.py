@@ -84,8 +84,8 @@ class SessionSettings(BaseModel):
         Calibration maps, and the region ``x,y,width,height`` of them that the frames show: frames are then
         denoised in photo-electrons. The raw recording stays as the camera gave it.
     exposure_ms, roi, binning
-        Exposure in milliseconds, region ``x,y,width,height`` of the sensor (in pixels after binning), and pixels read as
-        one along each axis, of the camera of ``FILE.cfg``: set before it starts and put back afterwards; None leaves
+        Exposure in milliseconds, region ``x,y,width,height`` of the sensor (in pixels after binning), and pixels read
+        as one along each axis, of the camera of ``FILE.cfg``: set before it starts and put back afterwards; None leaves
         them as they are.
     regions
         File with regions whose traces are written to ``traces.csv``, or ``find`` or ``find:RADIUS`` to find cells in
