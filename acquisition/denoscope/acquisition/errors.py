@@ -106,5 +106,9 @@ _REMEDIES = {
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's text on one line, without a full stop at its end."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    """Return an error's text on one line, without a full stop at its end; its kind where it has none."""
+    try:
+        text = " ".join(str(error).split()).rstrip(".")
+    except Exception:  # noqa: BLE001  an error of another program, which may be unable to say what it is
+        text = ""
+    return text or type(error).__name__

@@ -124,14 +124,14 @@ class PageFile:
         self._form = _CLASSIC if classic else _BIG
         self._to_sync: int | None = None
         self._directories = array("Q")
-        if keep is None:
-            self._link_at, self._end = self._form.link_at, len(self._form.header)
-            self._write_at(0, self._form.header)
-            return
         try:
-            self._form = _form_of(self._read(0, 4))
+            if keep is not None:
+                self._form = _form_of(self._read(0, 4))
             self._link_at, self._end = self._form.link_at, len(self._form.header)
-            self._keep(keep)
+            if keep is None:
+                self._write_at(0, self._form.header)
+            else:
+                self._keep(keep)
         except BaseException:
             self._file.close()
             raise

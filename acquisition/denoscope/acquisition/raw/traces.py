@@ -25,9 +25,18 @@ class Traces:
 
     @contextmanager
     def noticing(self) -> Iterator[None]:
-        """Notice what appears in the folder inside the block; nothing where the block raises."""
+        """Notice what appears in the folder inside the block; nothing where another run turns out to own the folder."""
         before = set(self._entries())
-        yield
+        try:
+            yield
+        except FileExistsError:  # what appeared may be the other's
+            raise
+        except BaseException:  # a full disk, or Ctrl-C
+            self._notice(before)
+            raise
+        self._notice(before)
+
+    def _notice(self, before: set[Path]) -> None:
         self._made += [path for path in self._entries() if path not in before]
 
     def _entries(self) -> list[Path]:

@@ -49,6 +49,7 @@ _AGAIN_S = (0.02, 0.1, 0.5)  # pauses before a page is tried again
 _AHEAD_BYTES = 256 << 20
 _MOST_LINES = 20_000
 _MOST_RESCUES = 1000
+_LARGEST = 2**64
 # All tags of a camera are written again after this many of its frames.
 _WHOLE_EVERY = 1000
 
@@ -118,7 +119,7 @@ class RawWriter:
             if isinstance(error, FileExistsError):
                 raise _exists(folder / RAW_SIDECAR) from None
             raise
-        self._lines_to_sync = second_handle(folder / RAW_SIDECAR, self._lines.fileno())
+        self._lines_to_sync = self._lines.fileno()
         self._confirming = threading.Lock()
         self._sync = DiskSync(self._confirm_both, ahead_bytes)
         self._lines_end = 0
@@ -126,16 +127,20 @@ class RawWriter:
         self._lines_ended = False
         self._synced_s, self._synced_bytes = time.perf_counter(), 0
         now = datetime.now(UTC)
-        self._line(
-            {
-                "format": _FORMAT,
-                "schema_version": _SCHEMA_VERSION,
-                "denoscope": version,
-                "started_utc": now.isoformat(),
-                "clock": {"received_s": time.perf_counter(), "unix_s": now.timestamp()},
-                "source": source.as_json(),
-            }
-        )
+        header = {
+            "format": _FORMAT,
+            "schema_version": _SCHEMA_VERSION,
+            "denoscope": version,
+            "started_utc": now.isoformat(),
+            "clock": {"received_s": time.perf_counter(), "unix_s": now.timestamp()},
+            "source": source.as_json(),
+        }
+        try:
+            self._lines_to_sync = second_handle(folder / RAW_SIDECAR, self._lines.fileno())
+            self._line(header)
+        except BaseException:
+            self._close_files()
+            raise
 
     @property
     def pixels_at(self) -> int | None:
@@ -149,7 +154,7 @@ class RawWriter:
 
     def _line(self, values: Mapping[str, Any]) -> None:
         """Append a line; where the disk refuses it, it is kept and written before the next one."""
-        line = (json.dumps(values, default=str, separators=(",", ":")) + "\n").encode()
+        line = (json.dumps(values, default=_plain, separators=(",", ":")) + "\n").encode()
         if self._lines_ended:
             return
         if len(self._unwritten) == _MOST_LINES:
@@ -202,7 +207,7 @@ class RawWriter:
         """Write one frame, then its line; return the page's index."""
         page = self._page(frame.pixels)
         self.written += 1
-        tags = dict(frame.tags)
+        tags = self._plain(frame.tags)
         known = self._tags.pop(frame.camera, None)  # kept only once the line is written
         self._line(
             {
@@ -227,6 +232,26 @@ class RawWriter:
             self._sync.ask(self.nbytes)
         self._sync.check(self.nbytes)
         return page
+
+    def _plain(self, tags: Tags) -> Tags:
+        """Return tags of a frame that JSON can hold and that can be compared; one that cannot be written is left out.
+
+        A camera's tags are texts and numbers. Those of other programs may be anything, and their pixels are saved
+        all the same.
+        """
+        if all(type(name) is str and _is_plain(value) for name, value in tags.items()):
+            return dict(tags)
+        plain = {}
+        for name, value in tags.items():
+            try:
+                plain[str(name)] = json.loads(json.dumps(value, default=_plain))
+            except Exception as error:  # noqa: BLE001  whatever such a value does, the next frame is recorded
+                self._got_over(
+                    "tags",
+                    f"a tag of frame {self.written - 1} could not be written ({type(error).__name__}), and is "
+                    "missing in every line where that is so",
+                )
+        return plain
 
     def _tags_of(self, camera: str, tags: Tags, known: Tags | None) -> Tags:
         """Return what the line says of its tags: all of them, or those that changed."""
@@ -297,13 +322,16 @@ class RawWriter:
                     f"{RAW_SIDECAR} ends before {RAW_MOVIE}: lines of the last frames could not be written"
                 )
         finally:
-            self._closed = True
-            try:
-                self._pages.close()
-            finally:
-                if self._lines_to_sync != self._lines.fileno():
-                    os.close(self._lines_to_sync)
-                self._lines.close()
+            self._close_files()
+
+    def _close_files(self) -> None:
+        self._closed = True
+        try:
+            self._pages.close()
+        finally:
+            if self._lines_to_sync != self._lines.fileno():
+                os.close(self._lines_to_sync)
+            self._lines.close()
 
     def _rescue(self) -> Path:
         """Write the files again, into the first folder that nobody else has: RUN, RUN-rescued, RUN-rescued-2, ..."""
@@ -345,6 +373,15 @@ class RawWriter:
 
 def _exists(path: Path) -> OutputExists:
     return OutputExists(f"{path} exists and is never overwritten; name another `output` folder.")
+
+
+def _is_plain(value: object) -> bool:
+    return type(value) in (str, float, bool, type(None)) or (type(value) is int and abs(value) < _LARGEST)
+
+
+def _plain(value: object) -> object:
+    """Return what stands in JSON for a value that JSON does not know."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _held(folder: Path) -> bool:

@@ -126,8 +126,8 @@ def live(
             _draw_if_it_can(run, report)
         try:
             write_report(report, run.files.folder)
-        except (OSError, TypeError, ValueError) as error:
-            report.outcome.notes.append(f"report.json could not be written: {error}")
+        except Exception as error:  # noqa: BLE001  the recording is complete, and whoever called is told this
+            report.outcome.notes.append(f"report.json could not be written: {one_line(error)}")
         log = run.files.log
         log.write("finished", outcome=report.outcome.as_json(), frames=report.frames.as_json())
         log.flush()

@@ -15,6 +15,8 @@ import queue
 import threading
 import time
 
+import numpy as np
+
 from denoscope.acquisition.contracts import Frame, RawSink
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.lane.lane import DenoiseLane
@@ -71,6 +73,7 @@ class Session:
         self._pauses: list[dict[str, float | int | None]] = []
         self._numbers: dict[str, int] = {}
         self._left_in_core = 0
+        self._no_pictures: list[tuple[int, str]] = []
         self._started_s = 0.0
         self._stopped_s: float | None = None
         self._raw_failed = threading.Event()
@@ -215,6 +218,7 @@ class Session:
             )
         finally:
             self.request_stop(FinishReason.SOURCE_ENDED)
+            self._say_no_pictures()
             self._stopping()
             self._stopped_s = time.perf_counter()
             self._put(None)
@@ -242,6 +246,15 @@ class Session:
         self._source.stop()
         self._left_in_core = self._count_left()
 
+    def _say_no_pictures(self) -> None:
+        if count := len(self._no_pictures):
+            after, why = self._no_pictures[0]
+            self.add_problem(
+                f"{counted(count, 'thing was sent that is no picture', 'things were sent that are no pictures')}, "
+                f"the first after {counted(after, 'frame')} ({why}); nothing of that kind can be recorded, and the "
+                "recording went on"
+            )
+
     def _stopping(self) -> None:
         with self._lock:
             self._state = SessionState.STOPPING
@@ -259,6 +272,9 @@ class Session:
         return count
 
     def _take(self, frame: Frame) -> None:
+        if (why := _no_picture(frame.pixels)) is not None:
+            self._no_pictures.append((self._received, why))
+            return
         last = self._numbers.get(frame.camera)
         if last is not None and frame.number > last + 1:
             self._missing += frame.number - last - 1
@@ -311,3 +327,12 @@ class Session:
                 FinishReason.RAW_WRITE_FAILED,
                 f"the raw recording could not be finished: {one_line(error)}",
             )
+
+
+def _no_picture(pixels: object) -> str | None:
+    """Return why pixels cannot be a page of a recording, None where they can."""
+    if not isinstance(pixels, np.ndarray):
+        return f"a {type(pixels).__name__}"
+    if pixels.ndim == 2 and pixels.size and pixels.dtype.kind in "uif":
+        return None
+    return f"{pixels.dtype} values of shape {' x '.join(map(str, pixels.shape)) or 'a single number'}"
