@@ -233,7 +233,7 @@ class RawWriter:
         self._sync.check(self.nbytes)
         return page
 
-    def _plain(self, tags: Tags) -> Tags:
+    def _plain(self, tags: Mapping[str, Any]) -> Tags:
         """Return tags of a frame that JSON can hold and that can be compared; one that cannot be written is left out.
 
         A camera's tags are texts and numbers. Those of other programs may be anything, and their pixels are saved
