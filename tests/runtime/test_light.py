@@ -200,6 +200,66 @@ def test_a_slow_fade_of_few_photons_is_seen_within_the_window() -> None:
     assert off.shift + (off.factor - 1) * (scene.mean() - 7) == pytest.approx(-3, abs=0.5)
 
 
+def cells_that_move(photons: float, seed: int) -> tuple[Movie, Movie, Intensity]:
+    """Return (clean, counts) of a small field through which bright cells move in steady light, and its noise."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:96, :96]
+    cells = [
+        (*random.uniform(-10, 106, 2), random.uniform(3, 6), random.uniform(0.5, 4.0)) for _ in range(14)
+    ]
+    path = np.cumsum(random.normal(0, 0.25, (50, 2)), 0) + 3 * np.sin(np.arange(50) / 9)[:, None]
+    rate = np.full((50, 96, 96), 0.6 * photons)
+    for frame, (down, right) in zip(rate, path, strict=True):
+        for cy, cx, radius, light in cells:
+            away = (y - cy - down) ** 2 + (x - cx - right) ** 2
+            frame += photons * light * np.exp(-away / (2 * radius**2))
+    noise = 400 * photons + 9.0
+    camera = Intensity(
+        offset=OFFSET + 20 * photons,
+        scale=noise**0.5,
+        noise_slope=20 / noise**0.5,
+        noise_floor=9 / noise,
+    )
+    return rate * 20 + OFFSET, counts(random.poisson(rate) * 20 + OFFSET), camera
+
+
+@pytest.mark.parametrize(("photons", "seed"), [(1.0, 4), (6.0, 2)])
+def test_cells_that_move_through_a_small_field_change_no_light(photons: float, seed: int) -> None:
+    clean, movie, camera = cells_that_move(photons, seed)
+    meter = LightMeter((96, 96), camera)
+    lit = [meter.lit(t, meter.see(frame)) for t, frame in enumerate(movie)]
+    assert all(each.light is STEADY for each in lit)
+    changes = [
+        missing_light(clean[t].astype(np.float32), lit[t], lit[t - 5 : t + 2], meter) for t in range(6, 49)
+    ]
+    assert changes == [None] * 43
+
+
+def test_frames_of_a_scene_that_moves_are_not_averaged_for_its_contrast() -> None:
+    camera = Intensity(offset=200, scale=40, noise_slope=0.4, noise_floor=0.5)
+    y, x = np.mgrid[:96, :96]
+    scenes = [300 + 120 * np.sin((x + t) / 5) * np.cos((y - t) / 4) for t in range(7)]
+    meter = LightMeter((96, 96), camera)
+    meter.begin_with(scenes[0])
+    brighter = Light(1.2, -20)
+    lit = [Lit(t, meter.blocks_of(each), brighter, float(each.mean())) for t, each in enumerate(scenes)]
+    change = missing_light(scenes[5].astype(np.float32), lit[5], lit, meter)
+    assert change is not None
+    assert change.factor == pytest.approx(1, abs=0.002)
+
+
+def test_noise_of_single_photons_is_no_change_of_light() -> None:
+    random = np.random.default_rng(1)
+    y, x = np.mgrid[:60, :60]
+    rate = 0.1 * (1 + 0.3 * np.sin(x / 9) * np.cos(y / 7))
+    photons = random.poisson(np.broadcast_to(rate, (40, 60, 60)))
+    movie = np.rint(photons * 100.0 + 10 + random.normal(0, 3, photons.shape)).astype(np.int16)
+    noise = 100 * 10 + 9.0
+    camera = Intensity(offset=20, scale=noise**0.5, noise_slope=100 / noise**0.5, noise_floor=9 / noise)
+    meter = LightMeter((60, 60), camera)
+    assert all(meter.see(frame) is STEADY for frame in movie)
+
+
 def test_less_than_a_count_is_seen_to_be_lost_in_rounding() -> None:
     made = np.random.default_rng(1).integers(100, 200, (64, 64)).astype(np.uint16)
     little = Change(1.0, 0.3, 0.02)

@@ -38,7 +38,7 @@ _UNSEEN, _UNSEEN_CONTRAST = (
 _LEAST = 0.005  # and the share of the light
 _FEWEST = 4  # frames of one light through whose means a line is drawn
 _STEADY = 1.5  # variance of their means about it, in that of the noise, up to which it is believed
-_STILL = 2.5  # the same of a single block
+_STILL, _STILL_ALL = 2.5, 1.1  # the same of a single block, and of all
 _MOST = 0.5  # of the contrast that is changed
 _NOTHING = 0.02  # of a count
 _TOLERANCE, _TOLERANCE_OF_LIGHT = 0.02, 0.002  # counts, and share of the light, that rounding may hide
@@ -86,7 +86,7 @@ def missing_light(
     """
     steady = all(lit.light is STEADY for lit in around)
     light = max(meter.light_above(own.mean) if above is None else above, 1e-12)
-    trend = _trend(around) if steady else 0.0
+    trend = _trend(around, meter) if steady else 0.0
     if steady and not (max(abs(own.drift), abs(trend)) > _LEAST * light or unseen):
         return None
     variance = meter.variance_of(own.blocks)
@@ -97,6 +97,8 @@ def missing_light(
     if unseen if drifts or not steady else not unseen:
         return None
     found = meter.blocks_of(made)
+    # Not by the measured blocks, of which those that are dark by noise would weigh more.
+    variance = meter.variance_of(found)
     measured, errors = _measured_blocks(own, around, variance)
     missing = measured - found
     if not np.isfinite(missing).all():
@@ -189,14 +191,20 @@ def _share(likely: float, error: float) -> float:
     return likely * likely / max(likely * likely + error, 1e-30)
 
 
-def _trend(around: Sequence[Lit]) -> float:
-    """Return by how many counts the means of the frames of a window rise from the first to the last, along a line."""
+def _trend(around: Sequence[Lit], meter: LightMeter) -> float:
+    """Return by how many counts the light of a window rises from the first frame to the last, along a line.
+
+    It is 0 where parts of the frame rise by more or less than the light does.
+    """
     if len(around) < _FEWEST:
         return 0.0
     t = np.array([lit.number for lit in around], np.float64)
     t -= t.mean()
-    means = np.array([lit.mean for lit in around])
-    return float(t @ means) / float(t @ t) * float(t[-1] - t[0])
+    rise = float(t[-1] - t[0]) / float(t @ t)
+    trend = rise * float(t @ np.array([lit.mean for lit in around]))
+    if abs(trend) < _LEAST * meter.light_above(around[0].mean):
+        return 0.0
+    return trend if meter.is_even(rise * (t @ np.stack([lit.blocks for lit in around]))) else 0.0
 
 
 def _drift(own: Lit, trend: float, light: float, error: float) -> float:
@@ -224,7 +232,12 @@ def _measured_blocks(own: Lit, around: Sequence[Lit], variance: Array) -> tuple[
     level = frames.mean(axis=0)
     left = frames - level - t[:, None] * rise
     at = t[[lit is own for lit in alike]][0]
-    still = np.square(left).sum(axis=0) < _STILL * (len(t) - 2) * variance
+    spreads = np.square(left).sum(axis=0) / ((len(t) - 2) * variance)
+    if not float(spreads.mean()) < _STILL_ALL:
+        return own.blocks, np.ones_like(
+            variance
+        )  # the scene moves: a mean over frames has too little contrast
+    still = spreads < _STILL
     leverage = 1 / len(t) + at**2 / spread
     return np.where(still, level + at * rise, own.blocks), np.where(still, leverage, 1.0)
 

@@ -26,6 +26,8 @@ Array = npt.NDArray[np.float64]
 
 _BLOCKS = 16  # along each side
 _LEAST_BLOCK = 4  # pixels of its side
+_LEAST_PHOTONS = 16.0  # of a block; fewer, and its noise is taken for structure
+_FEWEST_BLOCKS = 4  # along each side
 _PIXELS, _PIXELS_DIM = 1 << 15, 1 << 17  # sampled of a frame; where there are few photons
 _DIM = 4.0  # photons a pixel
 _SIGMAS = 5.0  # standard errors that a change of light must have
@@ -33,6 +35,10 @@ _LEAST = 0.01  # of the light
 _MEMORY = 16.0  # frames, time constant of the reference,
 _SHORT = 4.0  # and of what a frame is compared with, so that activity that lasts is no change
 _LONG = 64.0  # and of what slow drifts are told by
+_REGIONS = 4  # along each side, whose changes are compared
+_EVEN_SIGMAS = 4.0  # standard errors, by what regions differ in, that an even change must have
+_LEAST_DRIFT = 0.005  # of the light
+_LITTLE = 0.02  # of the variance of the blocks' means
 _UNEVEN = 0.33  # largest spread of a change over the frame, relative to the change: else it is activity
 _STEPS = 6  # of the robust fit
 _TUKEY = 4.7
@@ -126,27 +132,34 @@ def _median(values: Array) -> float:
     return float((low + high) / 2)
 
 
-def _edge(length: int) -> int:
-    """Return the number of blocks along a side."""
-    return max(1, min(_BLOCKS, length // _LEAST_BLOCK))
+def _mean(values: Array) -> float:
+    return float(np.add.reduce(values)) / values.size
+
+
+def _edge(length: int, least: float) -> int:
+    """Return the number of blocks along a side, of which each shall have so many pixels."""
+    few = max(_FEWEST_BLOCKS, int(length / max(least, 1.0)))
+    return max(1, min(_BLOCKS, length // _LEAST_BLOCK, few))
 
 
 class _Blocks:
     """Means of a frame over blocks, from some of its rows."""
 
-    def __init__(self, shape: tuple[int, int], pixels: int) -> None:
+    def __init__(self, shape: tuple[int, int], pixels: int, photons: float = np.inf) -> None:
         height, width = shape
+        least = (_LEAST_PHOTONS / photons) ** 0.5
         every = max(1, height * width // pixels)
         self._every = every
         rows = np.arange(0, height, every)
-        self.size = _edge(len(rows)), _edge(width)
-        self._down = self._pool(len(rows), self.size[0])
-        self._across = self._pool(width, self.size[1]).T.copy()
+        self.size = _edge(len(rows), least), _edge(width, least)
+        self._down = self.pool(len(rows), self.size[0])
+        self._across = self.pool(width, self.size[1]).T.copy()
         self._counts = np.empty((len(rows), width), np.float32)
         self.pixels = len(rows) * width / (self.size[0] * self.size[1])
 
     @staticmethod
-    def _pool(length: int, cells: int) -> npt.NDArray[np.float32]:
+    def pool(length: int, cells: int) -> npt.NDArray[np.float32]:
+        """Return the matrix (cells, length) that takes means over parts of a line."""
         member = np.arange(length) * cells // length == np.arange(cells)[:, None]
         return np.asarray(member / member.sum(1, keepdims=True), np.float32)
 
@@ -232,7 +245,9 @@ class LightMeter:
 
     def __init__(self, shape: tuple[int, int], intensity: Intensity) -> None:
         photons = 1 / max(intensity.noise_slope, 1e-3) ** 2
-        self._blocks = _Blocks(shape, _PIXELS if photons >= _DIM else _PIXELS_DIM)
+        self._blocks = _Blocks(shape, _PIXELS if photons >= _DIM else _PIXELS_DIM, photons)
+        down, across = (_Blocks.pool(edge, min(_REGIONS, edge)) for edge in self._blocks.size)
+        self._down, self._across = down, across.T.copy()  # from blocks to regions
         self._intensity = intensity
         self.few_photons = min(1.0, intensity.noise_slope)
         self._seen_blocks: Array = np.zeros(0)  # of the last frame
@@ -243,7 +258,8 @@ class LightMeter:
         self._reference: Array | None = None
         self._last: Array = np.zeros(0)  # the same over a few frames
         self._seen = 0.0
-        self._long, self._frames = 0.0, 0  # mean of many frames in the reference's light
+        self._long: Array = np.zeros(0)  # the same over many frames
+        self._frames = 0
         self._level = STEADY  # the light while it is steady
         self._varies = False
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=_QUIET)
@@ -275,7 +291,7 @@ class LightMeter:
             return
         chosen = blocks[usual] - changes[usual, None]
         self._reference = chosen.mean(axis=0)
-        self._last = chosen[: int(2 * _SHORT)].mean(axis=0)
+        self._last = self._long = chosen[: int(2 * _SHORT)].mean(axis=0)
         self._seen = float(min(usual.sum(), _MEMORY))
 
     def begin_with(self, frame: npt.NDArray[Any]) -> None:
@@ -283,7 +299,7 @@ class LightMeter:
         self.restart()
         self._reference = self._last = self._blocks.of(frame)
         self._seen = 1.0
-        self._long, self._frames = float(self._last.mean()), 1
+        self._long, self._frames = self._last, 1
 
     def see(self, frame: npt.NDArray[Any], measured: npt.NDArray[Any] | None = None) -> Light:
         """Return the light of the next frame (H, W) of raw counts.
@@ -303,12 +319,13 @@ class LightMeter:
             if self._lacks_a_picture(x):
                 return Light(unusual="dark")
             self._reference, self._last, self._seen = x, x, 1.0
-            self._long, self._frames = float(x.mean()), 1
+            self._long, self._frames = x, 1
             self._full.append(full)
             return STEADY
         level = self._level
         predicted = self._last if level is STEADY else level.gain * self._last + level.offset
-        variance = self.variance_of(predicted) * (1 + level.gain**2 / min(self._seen, 2 * _SHORT - 1))
+        averaged = min(self._seen, 2 * _SHORT - 1)
+        variance = self._steady_variance(predicted, averaged) * (1 + level.gain**2 / averaged)
         residual = x - predicted
         weight = 1 / variance
         change = float(weight @ residual / weight.sum())
@@ -330,7 +347,9 @@ class LightMeter:
         self._calm.append(steady)
         self._full.append(full)
         self._frames += 1
-        self._long += (float(steady.mean()) - self._long) / min(self._frames, _LONG)
+        self._long = (
+            steady if self._frames == 1 else self._long + (steady - self._long) / min(self._frames, _LONG)
+        )
         return light
 
     def lit(self, number: int, light: Light) -> Lit:
@@ -340,10 +359,34 @@ class LightMeter:
         drift = 0.0
         if light is STEADY and reference is not None:
             # Means of some frames, of which single ones may hide a drift.
-            recent = float(self._last.mean())
-            before = (float(reference.mean()), self._long)
-            drift = max((recent - each for each in before), key=abs)
+            changes = self._last - reference, self._last - self._long
+            change = max(changes, key=lambda each: abs(each.sum()))
+            if self.is_even(change):
+                drift = float(change.mean())
         return Lit(number, blocks, light, mean, drift)
+
+    def is_even(self, change: Array) -> bool:
+        """Say whether a change of the blocks' means is one of the light.
+
+        All parts of the frame have then changed by a like number of counts or by a like share of their light.
+        Structures that move, enter or flash change some parts only.
+        """
+        reference = self._reference
+        if reference is None:
+            return False
+        mean = float(change.mean())
+        light = self.light_above(float(reference.mean()))
+        if not abs(mean) > _LEAST_DRIFT * light > 0:
+            return False
+        changes, levels = (
+            (self._down @ (each.reshape(self._blocks.size) @ self._across)).ravel()
+            for each in (change, reference)
+        )
+        above = np.maximum(levels - (float(reference.mean()) - light), 0.1 * light)
+        for each in (changes, changes / above):
+            if abs(each.mean()) > _EVEN_SIGMAS * each.std() / (each.size - 1) ** 0.5:
+                return True
+        return False
 
     def blocks_of(self, frame: npt.NDArray[Any]) -> Array:
         """Return the means of a frame over the blocks that are kept of a measured one."""
@@ -359,6 +402,20 @@ class LightMeter:
         n = self._intensity
         z = (level - n.offset) / n.scale
         return np.maximum(n.noise_slope * z + 1, n.noise_floor) * (n.scale**2 / self._blocks.pixels)
+
+    def _steady_variance(self, level: Array, frames: float) -> Array:
+        """Return the variance of blocks by the camera's noise, given their means over so many frames.
+
+        Weights by the means themselves would prefer blocks that are dark by noise, so that the next frame looks
+        brighter. So the means are drawn together by the share of their spread that is noise.
+        """
+        variance = self.variance_of(level)
+        mean = level.mean()
+        spread = float(np.square(level - mean).mean())
+        noise = float(variance.mean()) / frames
+        if noise < _LITTLE * spread:
+            return variance
+        return self.variance_of(mean + max(0.0, 1 - noise / max(spread, 1e-30)) * (level - mean))
 
     def _lacks_a_picture(self, x: Array) -> bool:
         """Say whether a first frame is dark: far below the session's median everywhere, and without structure."""
@@ -405,7 +462,9 @@ class LightMeter:
         )
         if kind:
             return self._pass_by(x, kind)
-        spread = np.sqrt(max(fit.spread**2 - self._usual**2, 0.0) * _median(variance))
+        # Brighter frames have more noise.
+        noise = 1 + (_mean(self.variance_of(x)) - _mean(self.variance_of(x - residual))) / _mean(variance)
+        spread = np.sqrt(max(fit.spread**2 - max(noise, 1.0) * self._usual**2, 0.0) * _median(variance))
         error = max(
             fit.error, self._usual * fit.error / fit.spread, self._row_error(residual, fit, reference)
         )
