@@ -16,8 +16,12 @@ from denoscope.runtime import GuardFinding, Intensity, ScannerArtefacts
 
 __all__ = [
     "REPORT_SCHEMA",
+    "AdaptationRecord",
+    "AdaptationRound",
+    "BundleSwap",
     "CallbackCounts",
     "CameraRecord",
+    "DelayDuring",
     "Denoising",
     "Filling",
     "Frames",
@@ -142,6 +146,36 @@ class Provenance(Record):
         return False if value is None else value
 
 
+class BundleSwap(Record):
+    """Change of the bundle in mid-run, because weights that were trained meanwhile are better.
+
+    Attributes
+    ----------
+    frame
+        Page of ``raw.tif`` from which on frames were denoised with the new bundle.
+    bundle, bundle_sha256
+        Folder of the new bundle inside the run folder, and SHA-256 of its files.
+    trained_on_frames
+        Raw frames that it was trained on.
+    gain_nats, error_nats
+        How much better it predicts frames that it was not trained on than the bundle before, in nats a pixel, and the
+        standard error of that.
+    memory_frames
+        Frames that the new denoiser had seen before it took over; its long memory begins with them.
+    at_s
+        Seconds since the recording began.
+    """
+
+    frame: int
+    bundle: str
+    bundle_sha256: str
+    trained_on_frames: int
+    gain_nats: float
+    error_nats: float
+    memory_frames: int = 0
+    at_s: float = 0.0
+
+
 class SessionProvenance(Provenance):
     """Origin of the frames that were denoised while recording.
 
@@ -157,6 +191,8 @@ class SessionProvenance(Provenance):
         Folder of a bundle that does not ship with the package.
     frames_not_denoised
         Pages of ``raw.tif`` and what the denoised movie shows for them, as its metadata says it.
+    swaps
+        Changes of the bundle in mid-run; ``bundle`` is the one that the session began with.
     """
 
     intensity_provisional: bool | None = None
@@ -165,6 +201,7 @@ class SessionProvenance(Provenance):
     noise: NoiseCheck | None = None
     bundle_path: str | None = None
     frames_not_denoised: str | None = None
+    swaps: list[BundleSwap] = Field(default_factory=list)
 
 
 class MovieProvenance(Provenance):
@@ -460,6 +497,85 @@ class LightBudget(Record):
         return f"with less light the denoised picture would lose about {' and '.join(losses)}"
 
 
+class AdaptationRound(Record):
+    """One round of training on the frames of the running session.
+
+    Attributes
+    ----------
+    frames, held_out
+        Raw frames that it saw, and the last ones of them, which were not trained on and by which it is judged.
+    steps, seconds, processor_s
+        Of the training.
+    gain_nats, error_nats
+        How much better the new weights predict the held-out frames than those in use, in nats a pixel, and the standard
+        error of that; above 0 is better.
+    total_nats, total_error_nats
+        The same against the bundle that the session began with.
+    total_db, total_error_db
+        The same in dB: how much smaller the squared error of the prediction is once the variance of the noise is taken
+        off; None where the noise leaves too little of it.
+    offered
+        True where the gain was larger than twice its error, so that the weights were offered.
+    at_s
+        Seconds since the recording began.
+    """
+
+    frames: int
+    held_out: int
+    steps: int
+    seconds: float
+    processor_s: float
+    gain_nats: float
+    error_nats: float
+    total_nats: float
+    total_error_nats: float
+    total_db: float | None = None
+    total_error_db: float | None = None
+    offered: bool = False
+    at_s: float = 0.0
+
+
+class DelayDuring(Record):
+    """Delay of denoised frames in one phase of an adaptation: frames, and the delay's median and 99 % in seconds."""
+
+    frames: int
+    p50_s: float
+    p99_s: float
+
+
+class AdaptationRecord(Record):
+    """Training beside a session; see ``docs/guides/adapt-while-recording.md``.
+
+    Attributes
+    ----------
+    threads
+        Processor threads that it was allowed.
+    rounds, swaps
+        Rounds of training, and changes of the bundle.
+    refused
+        Why new weights were tried and not used, one sentence each.
+    paused
+        Times that training was held up because the denoiser skipped frames.
+    processor_s, peak_bytes
+        Processor time and memory of the training process.
+    delay
+        Delay of denoised frames while nothing was trained (``idle``), while training (``training``), and while new
+        weights were tried beside those in use (``trial``).
+    problem
+        Why training ended before the recording did; None where it did not.
+    """
+
+    threads: int = 1
+    rounds: list[AdaptationRound] = Field(default_factory=list)
+    swaps: list[BundleSwap] = Field(default_factory=list)
+    refused: list[str] = Field(default_factory=list)
+    paused: int = 0
+    processor_s: float = 0.0
+    peak_bytes: int | None = None
+    delay: dict[str, DelayDuring] = Field(default_factory=dict)
+    problem: str | None = None
+
+
 class TracesRecord(Record):
     """Traces of regions that were written.
 
@@ -547,6 +663,8 @@ class SessionReport(Record):
         Traces of regions that were written, and what each trigger did.
     light
         What the denoised picture would lose at half of the light; None where the noise does not tell.
+    adaptation
+        Training while recording; None where it was not asked for.
     """
 
     schema_version: int = REPORT_SCHEMA
@@ -571,6 +689,7 @@ class SessionReport(Record):
     traces: TracesRecord | None = None
     triggers: list[TriggerRecord] = Field(default_factory=list)
     light: LightBudget | None = None
+    adaptation: AdaptationRecord | None = None
 
     @classmethod
     def read(cls, run: Path | str) -> Self:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from denoscope.acquisition.contracts import Denoiser
 from denoscope.acquisition.processes.memory import peak_bytes, resident_bytes
 from denoscope.acquisition.provenance import provenance_of
-from denoscope.runtime import BackendUnavailable, Bundle, Intensity, InvalidInput, Stream, choose_backend
+from denoscope.runtime import (
+    BackendUnavailable,
+    Bundle,
+    Intensity,
+    InvalidInput,
+    ScannerArtefacts,
+    Stream,
+    choose_backend,
+)
 
 from .exchange import STAGES, Description
 from .routing import Router
@@ -57,6 +65,8 @@ class DenoiserRequest:
         Whether motion is tracked; None to find out.
     stages
         Whether the time of each stage is told with every frame, for measurements.
+    scanner
+        Artefacts of the scanner, as plain values; None to measure them where the transform is estimated.
     """
 
     bundle: str
@@ -68,6 +78,7 @@ class DenoiserRequest:
     intensity: Mapping[str, Any] | None = None
     align: bool | None = None
     stages: bool = False
+    scanner: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, object]:
         """Return plain values, from which ``DenoiserRequest(**values)`` is the same."""
@@ -171,12 +182,13 @@ class LocalDenoiser(Router):
 
     def _stream(self, bundle: Bundle) -> Stream:
         request = self._request
-        given = request.intensity
+        given, scanner = request.intensity, request.scanner
         return Stream(
             bundle,
             self._backend,
             look_ahead=request.look_ahead,
             intensity=None if given is None else Intensity.model_validate(given),
+            scanner=None if scanner is None else ScannerArtefacts.model_validate(scanner),
             std=request.std,
             fix_line_offset=request.fix_line_offset,
             align=request.align,

@@ -8,13 +8,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.processes.child import end_with, speak
+from denoscope.acquisition.processes.priority import go_first
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.processes.wire import Message, Wire, Words
 
@@ -219,15 +219,6 @@ class _Server:
         return words
 
 
-def _be_first_to_go() -> None:
-    """Ask Linux to end this process rather than the recording where memory runs out."""
-    if sys.platform == "linux":
-        try:
-            Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-        except OSError:  # not allowed here; nothing depends on it
-            return
-
-
 def _open(request: DenoiserRequest) -> Any:
     from .local import LocalDenoiser
 
@@ -245,7 +236,7 @@ def main(make: Callable[[DenoiserRequest], Any] = _open) -> None:
     wire = speak()
     faulthandler.enable()
     end_with(int(sys.argv[1]))
-    _be_first_to_go()
+    go_first(500)  # before the recording
     _Server(wire, Slab(int(sys.argv[2]) if len(sys.argv) > 2 else None), make).serve()
 
 

@@ -340,7 +340,9 @@ class DenoiseLane:
             steady = self._pace.is_steady(stamp.t_received_s)
             if steady:
                 self.tally.stages["deliver"].add(now_s - began_s)
-            (self.tally.latency if steady else self.tally.startup).add(latency_s)
+                self.tally.add_latency(latency_s)
+            else:
+                self.tally.startup.add(latency_s)
             self.tally.processing.add(output.times.fused - output.times.fuse_start)
             self.tally.emit()
         self.tally.skips(self._denoiser.counters.dropped)

@@ -26,6 +26,8 @@ class Tally:
         Seconds of computing one output.
     stages
         Seconds by stage of a frame's way, in step with the camera; see `STAGES`.
+    phase, by_phase
+        Name of what goes on beside the session, empty for nothing that matters, and the latencies of each phase.
     nan
         Pixels of outputs that hold no number.
     latency_from
@@ -40,6 +42,8 @@ class Tally:
         self.received = 0
         self.latency = LatencyHistogram()
         self.startup = LatencyHistogram()
+        self.phase = ""
+        self.by_phase: dict[str, LatencyHistogram] = {}
         self.processing = LatencyHistogram()
         self.stages = {stage: LatencyHistogram() for stage in STAGES}
         self.nan = NanCount()
@@ -65,6 +69,12 @@ class Tally:
         """Count one denoised frame."""
         with self._lock:
             self._emitted += 1
+
+    def add_latency(self, seconds: float) -> None:
+        """Count the latency of one output that was in step with the camera."""
+        self.latency.add(seconds)
+        if self.phase:
+            self.by_phase.setdefault(self.phase, LatencyHistogram()).add(seconds)
 
     def skips(self, dropped: Mapping[str, int]) -> None:
         """Take over how many outputs the denoiser has left out, by reason."""

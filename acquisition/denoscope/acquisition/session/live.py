@@ -112,9 +112,7 @@ def live(
                 stack.callback(view.close)
             run = open_run(settings, stack, source=source, wrap=wrap, arm=arm, view=view, watchers=watchers)
             caught.listener = _is_counted
-            run.session.start()
-            run.files.keep()
-            run.files.log.write("recording")
+            run.start()
             supervisor = Supervisor(run, caught, control or SessionControl(), on_status)
             supervisor.watch()
             report, skipped = finish(run, supervisor, caught)

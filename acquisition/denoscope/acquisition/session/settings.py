@@ -96,6 +96,9 @@ class SessionSettings(BaseModel):
         Conditions and actions, like ``region 3 dff > 0.5 for 2 frames then shutter close``.
     hold_off_s, trigger_limit, dry_run
         Of the triggers; see `denoscope.acquisition.Trigger`.
+    adapt
+        Train on the recorded frames in a process beside the recording, and go on with the new weights where they are
+        better on frames that they were not trained on. Needs the extra ``train``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -146,6 +149,7 @@ class SessionSettings(BaseModel):
     hold_off_s: float = Field(1.0, ge=0, le=1e6)
     trigger_limit: int | None = Field(None, ge=1)
     dry_run: bool = False
+    adapt: bool = False
 
     @field_validator("regions", mode="before")
     @classmethod

@@ -186,6 +186,14 @@ def live(
     hold_off_s: HoldOffOption = 1.0,
     trigger_limit: LimitOption = None,
     dry_run: DryRunOption = False,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt",
+            help="Train on the recorded frames while recording, and go on with the new weights where they are better. "
+            'Needs the extra "train".',
+        ),
+    ] = False,
     camera_gain: GainOption = None,
     camera_offset: OffsetOption = None,
     camera_roi: RoiOption = None,
@@ -235,6 +243,7 @@ def live(
         hold_off_s=hold_off_s,
         trigger_limit=trigger_limit,
         dry_run=dry_run,
+        adapt=adapt,
         camera_gain=camera_gain,
         camera_offset=camera_offset,
         camera_roi=camera_roi,

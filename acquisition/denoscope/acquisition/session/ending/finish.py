@@ -36,6 +36,7 @@ def finish(run: OpenRun, supervisor: Supervisor, caught: Interrupts) -> tuple[Se
     """Wait for the backlog and close the denoised movie; return the report, and the frames that were skipped."""
     hurry = caught.closed is not None
     supervisor.beside("obeying requests", supervisor.obey)  # what came too late is answered too
+    supervisor.beside("ending the adaptation", lambda: _end_adaptation(run))
     received = run.session.finish(_HURRY_S if hurry else None).received
     if hurry:
         supervisor.note_once(
@@ -79,11 +80,25 @@ def finish(run: OpenRun, supervisor: Supervisor, caught: Interrupts) -> tuple[Se
         routes=run.routes,
     )
     report.guard = guard
+    report.adaptation = None if run.adaptation is None else run.adaptation.record
     report.on_denoised, report.traces, report.triggers = seen.on_denoised, seen.traces, seen.triggers
     report.forecast = run.forecast.as_json()
     report.keep_raw = run.settings.keep_raw
     report.frames.not_denoised = skipped.record()
     return report, skipped
+
+
+def _end_adaptation(run: OpenRun) -> None:
+    """End the training before the backlog is worked off; frames may be denoised for a while yet."""
+    adaptation = run.adaptation
+    if adaptation is None:
+        return
+    adaptation.close()
+    run.notes.extend(adaptation.notes)
+    if adaptation.record.problem is not None:
+        run.session.add_problem(
+            f"training while recording ended early: {adaptation.record.problem}; the recording was not affected"
+        )
 
 
 def _close_watchers(run: OpenRun, seen: SessionReport) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from denoscope.acquisition.adaptation.adaptation import Adaptation, Surroundings, check_adaptation
+from denoscope.acquisition.adaptation.swapping import SwappingDenoiser
 from denoscope.acquisition.contracts import Denoiser, SourceInfo
 from denoscope.acquisition.denoisers.converting import Convert, ConvertingDenoiser, conversion, load_camera
 from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser, SessionDenoiser
@@ -32,6 +34,8 @@ from .forecast import Arm, Forecast, Load, make_forecast, refused
 from .run_files import RunFiles, existing_parent, open_files, refuse_existing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from denoscope.acquisition.contracts import DenoisedSink, RawSink
     from denoscope.acquisition.view.board.link import LiveView, OpenView
     from denoscope.runtime import CameraCalibration
@@ -67,6 +71,8 @@ class OpenRun:
         Shows the session, or None.
     watchers
         Look at the denoised frames.
+    adaptation
+        Trains while recording; None where it was not asked for.
     notes
         Sentences for the user; more are added until the report is written.
     """
@@ -87,12 +93,29 @@ class OpenRun:
     gauges: Gauges
     view: OpenView | None
     watchers: Watchers
+    adaptation: Adaptation | None
     notes: list[str]
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Provenance of the denoised frames; the denoised movie reads it when it is begun and when it is closed."""
         return self.denoiser.provenance
+
+    def start(self) -> None:
+        """Arm the camera, keep the files, and begin what goes on beside the recording."""
+        self.session.start()
+        self.files.keep()
+        self.files.log.write("recording")
+        if self.adaptation is not None:
+            self.adaptation.start(
+                Surroundings(
+                    written=lambda: self.files.raw.written,
+                    dropped=lambda: self.lane.counts()[1],
+                    streams=lambda: len(self.routes.received),
+                    tally=self.lane.tally,
+                    tell=lambda event, **values: self.files.log.write(event, **values),
+                )
+            )
 
 
 def open_run(
@@ -131,8 +154,12 @@ def open_run(
     camera = load_camera(settings.camera_gain, settings.camera_offset, settings.camera_roi)
     convert = conversion(camera, float32=settings.float32)
     watchers = watchers or Watchers(settings)
-    denoiser = _open_denoiser(settings, watchers)
+    if settings.adapt:
+        check_adaptation(settings.bundle, denoiser=settings.denoiser, keep_raw=settings.keep_raw)
+    denoiser, adaptation = _open_denoiser(settings, watchers)
     stack.callback(denoiser.close)
+    if adaptation is not None:
+        stack.callback(adaptation.close)
     denoiser.provenance.update(
         camera=None if camera is None else camera.describe(),
         float32=settings.float32,
@@ -201,6 +228,7 @@ def open_run(
         gauges=gauges,
         view=shown,
         watchers=watchers,
+        adaptation=adaptation,
         notes=notes,
     )
 
@@ -213,7 +241,9 @@ def _open_metrics(settings: SessionSettings, stack: ExitStack) -> MetricsServer 
     return metrics
 
 
-def _open_denoiser(settings: SessionSettings, watchers: Watchers) -> SessionDenoiser:
+def _open_denoiser(
+    settings: SessionSettings, watchers: Watchers
+) -> tuple[SessionDenoiser, Adaptation | None]:
     request = DenoiserRequest(
         settings.bundle,
         settings.backend,
@@ -223,8 +253,25 @@ def _open_denoiser(settings: SessionSettings, watchers: Watchers) -> SessionDeno
         fix_line_offset=settings.fix_line_offset,
     )
     if settings.denoiser == "thread":
-        return LocalDenoiser(request)
-    return RemoteDenoiser(request, patience_s=settings.patience_s)
+        return LocalDenoiser(request), None
+    first = RemoteDenoiser(request, patience_s=settings.patience_s)
+    if not settings.adapt:
+        return first, None
+
+    def make(another: DenoiserRequest) -> SessionDenoiser:
+        return RemoteDenoiser(another, patience_s=settings.patience_s)
+
+    camera = {
+        "camera_gain": _text(settings.camera_gain),
+        "camera_offset": _text(settings.camera_offset),
+        "camera_roi": settings.camera_roi,
+    }
+    denoiser = SwappingDenoiser(first)
+    return denoiser, Adaptation(denoiser, make, request, settings.output, camera)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
 
 
 def predicts_std(bundle: str) -> bool:

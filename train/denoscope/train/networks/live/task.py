@@ -21,7 +21,7 @@ from .batch import Batch, draw_batch
 from .net import LiveNet, Prediction
 from .settings import LiveNetSettings
 
-__all__ = ["LiveTask", "interval_loss", "self_supervised_score"]
+__all__ = ["LiveTask", "blind_windows", "interval_loss", "self_supervised_score", "window_scores"]
 
 _VALIDATION_BATCHES = 6
 _VALIDATION_WINDOWS = 16
@@ -111,11 +111,55 @@ def self_supervised_score(
     shares = np.full(len(movies), 1 / len(movies)) if shares is None else shares
 
     def surprise(p: Prediction, measured: Tensor, _: Tensor, counted: Tensor) -> Tensor:
-        likelihood = _negative_log_likelihood(measured - p.blind_mean, p, p.noise_variance)
-        windows = _per_window(likelihood, counted)
-        return (windows.clamp_max(_ODD) + torch.log1p((windows - _ODD).clamp_min(0))).mean()
+        return window_scores(p, measured, counted).mean()
 
     return _mean_over_windows(model, movies, shares, surprise, seed=seed, crop=crop)
+
+
+def window_scores(p: Prediction, measured: Tensor, counted: Tensor) -> Tensor:
+    """Return the `self_supervised_score` of each window of a batch (B,)."""
+    likelihood = _negative_log_likelihood(measured - p.blind_mean, p, p.noise_variance)
+    windows = _per_window(likelihood, counted)
+    return windows.clamp_max(_ODD) + torch.log1p((windows - _ODD).clamp_min(0))
+
+
+def blind_windows(
+    model: LiveNet, movies: Sequence[TrainingMovie], *, seed: int, crop: int, windows: int
+) -> npt.NDArray[np.float64]:
+    """Score windows one by one; the same seed gives the same windows for two networks of one shape.
+
+    Parameters
+    ----------
+    model
+        The network.
+    movies
+        Frames not trained on, drawn from alike.
+    seed, crop, windows
+        Choose the windows, their edge in pixels, and how many at least.
+
+    Returns
+    -------
+    numpy.ndarray
+        (windows, 2): `window_scores`, and the mean squared error of the blind prediction less the variance of the
+        noise, in variances of the noise: an estimate of its squared error to the unknown picture.
+    """
+    model.eval()
+    shares = np.full(len(movies), 1 / len(movies))
+    found: list[npt.NDArray[np.float64]] = []
+    with torch.inference_mode():
+        for index in range(-(-windows // _VALIDATION_WINDOWS)):
+            rng = np.random.default_rng((seed, 4, index))
+            batch = draw_batch(movies, shares, model.settings, size=_VALIDATION_WINDOWS, crop=crop, rng=rng)
+            window, valid, memory, weight, noise, places, followed, _, _, counted = (
+                t.to(device_of(model)) for t in _tensors(batch)
+            )
+            p = _predict(model, window, valid, memory, weight, noise, places, followed)
+            measured = window[:, model.settings.window // 2].unsqueeze(1)
+            unit = p.sigma.square()
+            excess = ((measured - p.blind_mean).square() - p.noise_variance) / unit
+            both = window_scores(p, measured, counted), _per_window(excess, counted)
+            found.append(torch.stack(both, 1).double().cpu().numpy())
+    return np.concatenate(found)
 
 
 def _posterior_score(model: LiveNet, movies: Sequence[TrainingMovie], *, seed: int, crop: int) -> float:

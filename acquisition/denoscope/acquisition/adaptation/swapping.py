@@ -1,0 +1,255 @@
+"""A session's denoiser that can give way to another one between two frames, without a frame lost or seen twice."""
+
+from __future__ import annotations
+
+import queue
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from denoscope.acquisition.denoisers.local import SessionDenoiser
+from denoscope.runtime import GuardFinding, StreamCounters
+
+from .trial import Trial
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from denoscope.acquisition.denoisers.exchange import Description, PushTimes
+    from denoscope.runtime import Denoised, FrameMeta, StreamKey
+
+__all__ = ["SwapPoint", "SwappingDenoiser", "conditions"]
+
+_HELD = 4096  # frames whose places are remembered; more than any denoiser holds
+_TRIES = 200  # frames at which the two denoisers may hold different frames before a trial is given up
+
+
+@dataclass(frozen=True, slots=True)
+class SwapPoint:
+    """Where one denoiser gave way to another.
+
+    Attributes
+    ----------
+    frame
+        Page of ``raw.tif`` of the first output of the new one.
+    memory_frames
+        Frames that the new one had seen before the one that was pushed to it first.
+    """
+
+    frame: int
+    memory_frames: int
+
+
+def conditions(learned: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a second denoiser must be told, so that it treats frames as the first does."""
+    return {
+        "intensity": learned.get("intensity"),
+        "scanner": learned.get("scanner"),
+        "align": True if learned.get("aligned") else None,
+    }
+
+
+class SwappingDenoiser:
+    """The denoiser in use, and perhaps a second one that is tried beside it.
+
+    It is used by the session's thread alone, as any `SessionDenoiser`; another thread may only start and cancel trials
+    and read `points`. Both denoisers get every frame. The second one takes over before a frame for which it has
+    finished all frames before, and when both hold the same frames: the outputs of these then come from the second, each
+    once and in order.
+
+    Parameters
+    ----------
+    first
+        In use from the beginning.
+
+    Attributes
+    ----------
+    points
+        One entry for each time that a second denoiser took over.
+    prepared
+        Shape, dtype and streams that `prepare` was given.
+    """
+
+    def __init__(self, first: SessionDenoiser) -> None:
+        self._now: Any = first
+        self._trial: Trial | None = None
+        self._told: dict[str, Any] = {}
+        self._tries = 0
+        self._recent: deque[int] = deque(maxlen=_HELD)
+        self._before = StreamCounters(0, 0, {}, 0)  # of denoisers that gave way
+        self._at_start = StreamCounters(0, 0, {}, 0)  # of the one in use, when it took over
+        self._steps = self._refinements = 0
+        self._guard: GuardFinding | None = None
+        self._guards: tuple[object, GuardFinding] | None = None
+        self._times: list[PushTimes] = []
+        self.points: queue.SimpleQueue[SwapPoint] = queue.SimpleQueue()
+        self.prepared: tuple[tuple[int, int], Any, int] | None = None
+        self.look_ahead: int = first.look_ahead
+        self.provenance = first.provenance
+
+    # -- for the thread that adapts
+
+    def try_out(self, trial: Trial, told: Mapping[str, Any]) -> None:
+        """Give each frame to the trial's denoiser too, and let it take over when it is in step.
+
+        Parameters
+        ----------
+        trial
+            Has just begun.
+        told
+            The `conditions` that its denoiser was opened with.
+        """
+        self._told, self._tries = dict(told), 0
+        self._trial = trial
+
+    # -- for the session's thread
+
+    @property
+    def counters(self) -> StreamCounters:
+        """Counts of the pushed frames, over all denoisers that were in use."""
+        now: StreamCounters = self._now.counters
+        if not self._before.received:
+            return now
+        before, start = self._before, self._at_start
+        return StreamCounters(
+            before.received + now.received - start.received,
+            before.emitted + now.emitted - start.emitted,
+            _sum(before.dropped, now.dropped, start.dropped),
+            now.in_flight,
+            _sum(before.unusual, now.unusual, start.unusual),
+        )
+
+    @property
+    def under_way(self) -> int:
+        """Frames that were handed over and not answered yet."""
+        return int(self._now.under_way)
+
+    @property
+    def steps(self) -> int:
+        """Finished steps of all denoisers that were in use."""
+        return self._steps + int(self._now.steps)
+
+    @property
+    def pid(self) -> int:
+        """Of the process in use."""
+        return int(self._now.pid)
+
+    def learned(self) -> Mapping[str, Any]:
+        """Return what the denoiser in use has found out, with the findings of the guard of those before."""
+        found: dict[str, Any] = dict(self._now.learned())
+        if self._before.received:
+            found["intensity_refinements"] = self._refinements
+            found["guard"] = self._guard_of(found.get("guard"))
+        return found
+
+    def _guard_of(self, found: Any) -> Any:
+        if self._guard is None or found is None:
+            return found if self._guard is None else self._guard.model_dump()
+        if self._guards is None or self._guards[0] is not found:  # asked for with every frame
+            self._guards = found, self._guard.and_of(GuardFinding.model_validate(found))
+        return self._guards[1].model_dump()
+
+    def times(self) -> list[PushTimes]:
+        """Return the times of the frames that were answered since the last call, in order."""
+        times, self._times = [*self._times, *self._now.times()], []
+        return times
+
+    def describe(self) -> Description:
+        """Return the backend and the memory of the process in use."""
+        description: Description = self._now.describe()
+        return description
+
+    def prepare(self, shape: tuple[int, int], dtype: npt.DTypeLike, streams: int) -> None:
+        """Open so many streams for frames of a shape and dtype now."""
+        self.prepared = shape, dtype, streams
+        self._now.prepare(shape, dtype, streams)
+
+    def push(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        """Take one frame; return the outputs that are due."""
+        outputs = self.begin(frame, meta, skip=skip)
+        return outputs + self._settle()
+
+    def begin(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        """Hand over one frame; return the outputs of frames before it that are there."""
+        outputs = [] if self._trial is None else self._go_over(meta)
+        if self._trial is not None:
+            self._trial.offer(frame, meta)
+        self._recent.append(-1 if meta.source_index is None else meta.source_index)
+        begun: list[Denoised] = self._now.begin(frame, meta, skip=skip)
+        return outputs + begun
+
+    def collect(self) -> list[Denoised]:
+        """Wait for the answer to the oldest frame under way; return its outputs."""
+        outputs: list[Denoised] = self._now.collect()
+        return outputs
+
+    def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
+        """Finish what one stream holds and begin it anew; a trial ends."""
+        self._cancel("the recording was paused or changed while the new bundle was tried")
+        outputs: list[Denoised] = self._now.restart(key, recalibrate=recalibrate)
+        return outputs
+
+    def flush(self) -> list[Denoised]:
+        """Return the outputs of all frames still held; a trial ends."""
+        self._cancel("the recording ended while the new bundle was tried")
+        outputs: list[Denoised] = self._now.flush()
+        return outputs
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._cancel("the recording ended while the new bundle was tried")
+        self._now.close()
+
+    def _cancel(self, why: str) -> None:
+        if (trial := self._trial) is not None:
+            self._trial = None
+            trial.cancel(why, again=True)
+
+    def _settle(self) -> list[Denoised]:
+        outputs: list[Denoised] = []
+        while self._now.under_way:
+            outputs += self._now.collect()
+        return outputs
+
+    def _go_over(self, meta: FrameMeta) -> list[Denoised]:
+        """Let the trial's denoiser take over before this frame, where it can; return the outputs of the other."""
+        trial = self._trial
+        assert trial is not None
+        if trial.problem is not None:
+            self._trial = None
+            return []
+        new: Any = trial.in_step()
+        if new is None:
+            return []
+        outputs, old = self._settle(), self._now
+        if conditions(old.learned()) != self._told:
+            self._cancel("the brightness or the motion was measured anew while the new bundle was tried")
+            return outputs
+        held = old.counters.in_flight
+        if new.counters.in_flight != held or new.look_ahead != old.look_ahead:
+            self._tries += 1
+            if self._tries > _TRIES:
+                self._cancel("the two denoisers did not hold the same frames")
+            return outputs
+        before = self.counters
+        self._steps, self._times = self.steps, self.times()
+        learned = self.learned()
+        if not trial.hand_over(old):
+            return outputs
+        self._refinements = int(learned.get("intensity_refinements") or 0)
+        if learned.get("guard") is not None:
+            self._guard = GuardFinding.model_validate(learned["guard"])
+        self._before, self._at_start, self._now, self._trial = before, new.counters, new, None
+        self._steps -= int(new.steps)
+        first = self._recent[-held] if held else (meta.source_index or 0)
+        self.points.put(SwapPoint(first, trial.pushed - held))
+        return outputs
+
+
+def _sum(before: Mapping[str, int], now: Mapping[str, int], start: Mapping[str, int]) -> dict[str, int]:
+    """Return counts by name of all denoisers, those of the one in use since it took over."""
+    total = Counter(before)
+    total.update(now)
+    total.subtract(start)
+    return {name: count for name, count in total.items() if count}
