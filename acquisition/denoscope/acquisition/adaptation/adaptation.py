@@ -40,7 +40,7 @@ _NO_SKIP = ("paused",)  # reasons for which a frame is not denoised that say not
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What an adaptation sees of its session, and may do to it.
+    """View of a session as its adaptation has it.
 
     Attributes
     ----------

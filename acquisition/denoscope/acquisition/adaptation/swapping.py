@@ -27,7 +27,7 @@ _TRIES = 200  # frames at which the two denoisers may hold different frames befo
 
 @dataclass(frozen=True, slots=True)
 class SwapPoint:
-    """Where one denoiser gave way to another.
+    """Moment at which one denoiser gave way to another.
 
     Attributes
     ----------
@@ -74,6 +74,7 @@ class SwappingDenoiser:
     def __init__(self, first: SessionDenoiser) -> None:
         self._now: Any = first
         self._trial: Trial | None = None
+        self._won: list[Trial] = []
         self._told: dict[str, Any] = {}
         self._tries = 0
         self._recent: deque[int] = deque(maxlen=_HELD)
@@ -200,6 +201,8 @@ class SwappingDenoiser:
         """Let go of everything."""
         self._cancel("the recording ended while the new bundle was tried")
         self._now.close()
+        for trial in self._won:
+            trial.release()
 
     def _cancel(self, why: str) -> None:
         if (trial := self._trial) is not None:
@@ -237,6 +240,7 @@ class SwappingDenoiser:
         learned = self.learned()
         if not trial.hand_over(old):
             return outputs
+        self._won.append(trial)
         self._refinements = int(learned.get("intensity_refinements") or 0)
         if learned.get("guard") is not None:
             self._guard = GuardFinding.model_validate(learned["guard"])

@@ -73,6 +73,7 @@ class Trial:
         self._open = self._ready = self._taken = False
         self._denoiser: SessionDenoiser | None = None
         self._old: SessionDenoiser | None = None
+        self._released = threading.Event()
         self.pushed = 0
         self.problem: str | None = None
         self.again = False
@@ -125,6 +126,10 @@ class Trial:
                 self.problem, self.again = why, again
         self._queue.put(None)
 
+    def release(self) -> None:
+        """Let the thread end, because the denoiser that was handed over is closed."""
+        self._released.set()
+
     def join(self, timeout_s: float) -> None:
         """Wait for the thread, so long at most."""
         self._thread.join(timeout_s)
@@ -143,6 +148,9 @@ class Trial:
             unused = self._old if self._taken else self._denoiser
         if unused is not None:
             unused.close()
+        if self._taken:
+            # Linux ends a child process with the thread that started it; see `end_with`.
+            self._released.wait()
 
     def _push(self, frame: Any, meta: FrameMeta) -> None:
         assert self._denoiser is not None
