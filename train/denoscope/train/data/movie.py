@@ -246,6 +246,7 @@ def simulated_movies(
     seed: int,
     first: int = 0,
     kinds: Sequence[str] = ("two-photon",),
+    fine: float = 0.0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[TrainingMovie]:
     """Simulate `count` varied movies of `size` x `size` pixels with truth.
@@ -258,13 +259,15 @@ def simulated_movies(
         Number of the first of them: seed and number decide a movie.
     kinds
         Kinds of scene to choose from, see `random_settings`.
+    fine
+        Share of the scenes that have fine structure.
     progress
         Called with the number of movies done.
     """
     movies = []
     for index in range(first, first + count):
         rng = np.random.default_rng((seed, index))
-        scene, camera = random_settings(rng, frames=frames, height=size, width=size, kinds=kinds)
+        scene, camera = random_settings(rng, frames=frames, height=size, width=size, kinds=kinds, fine=fine)
         simulated = simulate(scene, camera, seed=int(rng.integers(2**31)))
         noisy = np.rint(simulated.noisy)
         intensity = estimate_intensity(noisy[:_CALIBRATION_FRAMES])

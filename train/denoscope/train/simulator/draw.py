@@ -29,6 +29,7 @@ def random_settings(
     height: int,
     width: int,
     kinds: Sequence[str] = ("two-photon",),
+    fine: float = 0.0,
 ) -> tuple[SceneSettings, CameraSettings]:
     """Draw a scene and a camera from the range that models are trained for.
 
@@ -43,6 +44,8 @@ def random_settings(
         photons a pixel, rigid motion, and a camera without limits. Any other choice draws the full
         variety: 7 to 1,000 Hz, 0.1 to 1,000 photons, up to 3 pixels of motion a frame, rigid and local,
         raster scans, events of a single frame, 8 to 16 bits with saturation, bleed, row noise, unequal pixels.
+    fine
+        Share of the scenes that have fine structure, drawn last; with 0 the other choices are as they always were.
     """
     unknown = [kind for kind in kinds if kind not in ALL_KINDS]
     if unknown or not kinds:
@@ -50,6 +53,15 @@ def random_settings(
             f"The simulator knows no scenes of kind {', '.join(map(repr, unknown)) or 'none'}; "
             f"choose from {', '.join(ALL_KINDS)}."
         )
+    scene, camera = _scene_and_camera(rng, frames, height, width, kinds)
+    if fine and rng.random() < fine:
+        scene = replace(scene, fine_structure=_log_uniform(rng, 0.15, 1.0))
+    return scene, camera
+
+
+def _scene_and_camera(
+    rng: np.random.Generator, frames: int, height: int, width: int, kinds: Sequence[str]
+) -> tuple[SceneSettings, CameraSettings]:
     scene, camera = _plain_two_photon(rng, frames, height, width)
     if tuple(kinds) == ("two-photon",):
         return scene, camera

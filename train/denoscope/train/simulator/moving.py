@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from .fine import granular, random_fibres
 from .settings import SceneSettings
 from .shapes import blurred_noise
 from .traces import bleaching, smooth_trace
@@ -192,6 +193,11 @@ def _with_background(
     """Add an uneven background whose light is `scene.background` times that of the objects."""
     shape = (scene.height, scene.width)
     haze = np.exp(0.5 * scene.neuropil_contrast * blurred_noise(shape, min(shape) / rng.uniform(3, 10), rng))
+    if scene.fine_structure:  # filaments of a cell that holds still, as total internal reflection shows them
+        haze *= granular(shape, scene.fine_structure * 10 ** rng.uniform(-1.5, -0.3), rng)
+        count = 1 + int(rng.poisson(scene.fine_structure * 10 ** rng.uniform(0.5, 2.2) * haze.size / 1e4))
+        filaments = random_fibres(shape, count, rng) * np.float32(10 ** rng.uniform(-1.0, 0.7))
+        haze += scene.fine_structure * haze.mean() * filaments
     drift = 1 + scene.background_drift * smooth_trace(scene.frames, scene.frame_rate_hz, rng)
     movie = _drawn(objects, traces, shape)
     level = max(scene.background, 0.02) * float(movie.mean()) + 1e-6  # a little light is everywhere

@@ -71,6 +71,9 @@ class SceneSettings:
     flashes
         Mean number of short events, one to a few frames long, that begin in each frame and 100 x 100
         pixels, see `add_flashes`.
+    fine_structure
+        How much fine structure there is, 0 (none) to 1: grains in the neuropil or in the background, dendrites, axons
+        and capillaries of a pixel or two across. With 0 a seed gives the movies that it always gave.
     """
 
     frames: int = 400
@@ -105,6 +108,7 @@ class SceneSettings:
     directed: float = 0.3
     deformation: float = 0.15
     flashes: float = 0.0
+    fine_structure: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in ALL_KINDS:

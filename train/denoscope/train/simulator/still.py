@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from .fine import fibres, granular, random_fibres
 from .settings import SceneSettings
 from .shapes import blurred_noise, disc, neuropil, process, punctum, soma, vessels
 from .traces import activity, bleaching, smooth_trace
@@ -53,6 +54,8 @@ def two_photon(scene: SceneSettings, rng: np.random.Generator) -> tuple[FloatArr
     shape = (scene.height, scene.width)
     shade = vessels(shape, rng)
     texture = neuropil(shape, scene.neuropil_contrast, rng) * shade
+    if scene.fine_structure:
+        texture *= _fine_neuropil(scene, shape, rng)
     images = [texture]
     traces = [1.0 + 0.15 * smooth_trace(scene.frames, scene.frame_rate_hz, rng)]
     for _ in range(3):  # neuropil activity that is shared by wide regions
@@ -71,6 +74,14 @@ def two_photon(scene: SceneSettings, rng: np.random.Generator) -> tuple[FloatArr
     for _ in range(int(rng.poisson(scene.punctum_count * area))):
         images.append(punctum(shape, rng))
         traces.append(activity(scene, rng))
+    if scene.fine_structure:
+        arbours = [_arbour(scene, c, images[first + i], rng) for i, c in enumerate(centres)]
+        images += arbours
+        traces += traces[first : first + count]
+        for _ in range(int(rng.poisson(scene.fine_structure * rng.uniform(10, 150) * area))):
+            light = scene.fine_structure * np.exp(rng.normal(-1.6, 0.9))
+            images.append(random_fibres(shape, int(rng.integers(1, 5)), rng) * np.float32(light))
+            traces.append(activity(scene, rng))
     return _assemble(scene, images, traces, centres, first)
 
 
@@ -97,6 +108,8 @@ def one_photon(scene: SceneSettings, rng: np.random.Generator) -> tuple[FloatArr
         np.exp(0.3 * scene.neuropil_contrast * blurred_noise(shape, width / rng.uniform(3, 8), rng)) * shade
     )
     light = sum(float(c.mean()) * float(t.mean()) for c, t in zip(cells, cell_traces, strict=True))
+    if scene.fine_structure:
+        haze *= ndimage.gaussian_filter(_fine_neuropil(scene, shape, rng), scatter)
     haze *= scene.background * max(light, 1e-3) / haze.mean()
     drift = scene.background_drift
     images = [np.asarray(haze, np.float32)]
@@ -105,6 +118,32 @@ def one_photon(scene: SceneSettings, rng: np.random.Generator) -> tuple[FloatArr
         images.append(np.asarray(haze * np.abs(blurred_noise(shape, width / 6, rng)), np.float32))
         traces.append(drift * smooth_trace(scene.frames, scene.frame_rate_hz * rng.uniform(0.3, 5), rng))
     return _assemble(scene, images + cells, traces + cell_traces, centres, len(images))
+
+
+def _fine_neuropil(scene: SceneSettings, shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+    """Grains, fibres at rest and shadows of capillaries, (H, W) about one."""
+    strength, area = scene.fine_structure, shape[0] * shape[1] / 1e4
+    light = granular(shape, strength * 10 ** rng.uniform(-2.0, -0.5), rng)
+    for _ in range(3):  # near and far, thin and thick
+        count = int(rng.poisson(strength * 10 ** rng.uniform(0.8, 2.3) * area))
+        if count:
+            light += np.float32(strength * 10 ** rng.uniform(-2.0, -0.4)) * random_fibres(shape, count, rng)
+    for _ in range(int(rng.poisson(2 * area))):
+        shadow = fibres(
+            shape, rng.uniform((0, 0), shape, (1, 2)), 1.5 * max(shape), rng, width=rng.uniform(0.7, 1.8)
+        )
+        light *= 1 - np.float32(strength * rng.uniform(0.1, 0.7)) * shadow.clip(0, 1)
+    return light
+
+
+def _arbour(
+    scene: SceneSettings, centre: npt.NDArray[np.float32], body: FloatArray, rng: np.random.Generator
+) -> FloatArray:
+    """Dendrites that leave a soma and light up with it, (H, W); without any for some."""
+    starts = np.repeat(np.asarray(centre, float)[None], int(rng.integers(0, 8)), axis=0)
+    length = rng.uniform(2, 14) * scene.soma_radius_px
+    light = scene.fine_structure * float(body.max()) * 10 ** rng.uniform(-1.7, -0.4)
+    return fibres(body.shape[:2], starts, length, rng, width=rng.uniform(0.5, 1.2)) * np.float32(light)
 
 
 def _assemble(
