@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import errno
 from importlib import import_module
 from pathlib import Path
 
@@ -12,7 +13,13 @@ import tifffile
 
 import denoscope.acquisition as acquisition
 import denoscope.train as train
-from denoscope.acquisition import Evaluation, OutputExists, check_engines, export_bundle_precision
+from denoscope.acquisition import (
+    Evaluation,
+    OutputExists,
+    check_engines,
+    export_bundle_precision,
+    train_bundle,
+)
 from denoscope.acquisition.learning import evaluation as evaluation_module
 from denoscope.runtime import estimate_intensity
 from denoscope.train.evaluation.records import MovieRecord, ResidualRecord, TraceRecord, worst
@@ -60,6 +67,25 @@ def test_every_public_name_of_the_packages_is_there() -> None:
 def test_an_export_never_replaces(tmp_path: Path) -> None:
     with pytest.raises(OutputExists, match="name another folder"):
         export_bundle_precision("live", tmp_path)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
+def test_a_training_that_fails_leaves_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fit(*_movies: object, log: Path, **_options: object) -> None:
+        log.write_text("step,loss")
+        raise error
+
+    monkeypatch.setattr(train, "fit", fit)
+    tifffile.imwrite(
+        tmp_path / "movie.tif", np.random.default_rng(1).integers(0, 99, (12, 48, 48), np.uint16)
+    )
+    with pytest.raises(type(error)):
+        train_bundle(
+            [tmp_path / "movie.tif"], tmp_path / "mine.denoscope", start="nothing", size="fast", steps=1
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["movie.tif"]
 
 
 def test_a_folder_without_engines_holds_none(tmp_path: Path) -> None:

@@ -149,6 +149,85 @@ def test_zarr_of_every_version(tmp_path: Path, version: str) -> None:
     same(found[("channel", "RFP"), ("z", 0)], data[:, 1, 0])
 
 
+@pytest.mark.parametrize("paged", [False, True])
+@pytest.mark.parametrize("zigzag", [False, True])
+def test_planes_of_prairie_view_are_streams(tmp_path: Path, zigzag: bool, paged: bool) -> None:
+    data = pixels(4, 3)
+    for c, volume in enumerate(data, start=1):
+        stored = volume[::-1] if zigzag and c % 2 == 0 else volume
+        for i, plane in enumerate(stored, start=1):
+            if not paged:
+                tifffile.imwrite(
+                    tmp_path / f"T_Cycle{c:05d}_Ch2_{i:06d}.ome.tif", plane, ome=False, metadata=None
+                )
+        if paged:
+            name = tmp_path / f"T_Cycle{c:05d}_Ch2_000001.ome.tif"
+            tifffile.imwrite(name, stored, ome=False, metadata=None, photometric="minisblack")
+    one = f'<Sequence type="TSeries ZSeries Element" bidirectionalZ="{zigzag}">{"<Frame/>" * 3}</Sequence>'
+    (tmp_path / "T.xml").write_text(f"<PVScan>{one * 4}</PVScan>")
+    found = streams(tmp_path)
+    assert sorted(dict(key)["z"] for key in found) == [0, 1, 2]
+    for key, frames in found.items():
+        same(frames, data[:, dict(key)["z"]])
+
+
+def test_cycles_of_prairie_view_that_may_be_stacks_are_said(tmp_path: Path) -> None:
+    data = pixels(2, 3)
+    for c, i in np.ndindex(2, 3):
+        tifffile.imwrite(tmp_path / f"T_Cycle{c + 1:05d}_Ch2_{i + 1:06d}.tif", data[c, i], metadata=None)
+    source = WatchSource(tmp_path, idle_s=0.1)
+    source.open()
+    while not source.finished():
+        source.pop()
+    source.close()
+    assert any("stacks or time series" in note for note in source.notes())
+
+
+def test_png_images_are_followed_and_pictures_beside_tiff_are_not(tmp_path: Path) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    data = pixels(12)
+    for i, frame in enumerate(data):
+        (tmp_path / f"img_{i}.png").write_bytes(imagecodecs.png_encode(frame))
+    whole = (tmp_path / "img_11.png").read_bytes()
+    (tmp_path / "img_11.png").write_bytes(whole[:-5])
+    tail = open_tail(tmp_path)
+    assert tail is not None
+    found = [grown.pixels for _ in range(12) if (grown := tail.read(settled=True)) is not None]
+    same(found, data[:11])
+    assert tail.unfinished()
+    (tmp_path / "img_11.png").write_bytes(whole)
+    last = tail.read(settled=False)
+    assert last is not None
+    same([last.pixels], data[11:])
+    tifffile.imwrite(tmp_path / "img_0.tif", data[3])
+    ((_, found),) = streams(tmp_path).items()
+    same(found, data[3:4])
+
+
+def test_positions_of_bioformats2raw_are_streams(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    data = pixels(2, 5)
+    group = zarr.open_group(tmp_path / "m.zarr", mode="w", zarr_format=2)
+    group.attrs["bioformats2raw.layout"] = 3
+    scale = {"axes": [{"name": a} for a in "tyx"], "datasets": [{"path": "0"}]}
+    for position, movie in enumerate(data):
+        image = group.create_group(str(position))
+        image.create_array("0", data=movie, chunks=(1, H, W))
+        image.attrs["multiscales"] = [scale]
+    found = streams(tmp_path / "m.zarr")
+    assert sorted(dict(key)["position"] for key in found) == [0, 1]
+    for key, frames in found.items():
+        same(frames, data[dict(key)["position"]])
+
+
+def test_names_with_odd_digits_do_not_end_it(tmp_path: Path) -> None:
+    data = pixels(3)
+    for name, frame in zip(("1²3.tif", "4²5.tif", "10²5.tif"), data, strict=True):
+        tifffile.imwrite(tmp_path / name, frame)
+    ((_, found),) = streams(tmp_path).items()
+    same(found, data)
+
+
 def test_metadata_of_zarr_that_make_no_sense_are_one_sentence(tmp_path: Path) -> None:
     pytest.importorskip("zarr")
     (tmp_path / "m.zarr").mkdir()

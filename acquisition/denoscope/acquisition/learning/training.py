@@ -261,6 +261,7 @@ def train_bundle(
         told.noted(
             'TensorBoard is not installed (python -m pip install ".[tensorboard]"): only the CSV log is written.'
         )
+    table_before = files.table_state()
     try:
         result = fit(
             [*loaded, *simulated_movies(simulated, seed=seed)],
@@ -276,14 +277,16 @@ def train_bundle(
             on_plan=lambda plan: told.planned(_plan(plan, beginning, settings, loaded)),
             on_progress=told.progressed,
         )
-    except KeyboardInterrupt:
+        finished = _finish(
+            result, beginning, entry, settings, loaded, files, warnings, camera, simulated, told, began
+        )
+    except BaseException as error:
         resumable = files.checkpoint.is_file()
-        if not resumable:
-            files.table.unlink(missing_ok=True)
-        raise TrainingInterrupted(resumable=resumable) from None
-    finished = _finish(
-        result, beginning, entry, settings, loaded, files, warnings, camera, simulated, told, began
-    )
+        if not resumable and not files.bundle.exists() and files.table_state() != table_before:
+            files.table.unlink(missing_ok=True)  # else it would keep the next try from the same name
+        if isinstance(error, KeyboardInterrupt):
+            raise TrainingInterrupted(resumable=resumable) from None
+        raise
     remove_checkpoint(files.checkpoint)
     return finished
 
@@ -338,6 +341,13 @@ class _Files:
             table=output.with_name(f"{name}-training.csv") if log is None else log / "training.csv",
             checkpoint=output.with_name(output.name + ".checkpoint.safetensors"),
         )
+
+    def table_state(self) -> tuple[int, int] | None:
+        """Return size and time of change of the table, None where there is none."""
+        if not self.table.is_file():
+            return None
+        stat = self.table.stat()
+        return stat.st_size, stat.st_mtime_ns
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse to replace what an earlier training wrote; its table is continued by `resume`."""

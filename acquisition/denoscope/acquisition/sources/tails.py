@@ -21,13 +21,24 @@ import numpy.typing as npt
 
 from denoscope.acquisition.contracts import Tags
 from denoscope.runtime import InvalidInput
-from denoscope.runtime.movies import check_regular, page_axes, stream_of_name
+from denoscope.runtime.movies import (
+    CYCLE,
+    Cycles,
+    PngImage,
+    check_regular,
+    cycles_beside,
+    page_axes,
+    stream_of_name,
+)
 
 __all__ = ["FolderTail", "Grown", "Tail", "TiffTail", "natural", "open_tail"]
 
 _SUFFIXES = (".tif", ".tiff")
+_PNG = (".png",)
+_PNG_END = b"IEND\xaeB`\x82"
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _ENDLESS = 1 << 62
+_LARGEST_IMAGE = 2**31  # bytes
 _ENTRIES = 4096  # more tags than this in one page is no page yet
 
 
@@ -86,9 +97,9 @@ def open_tail(path: Path) -> Tail | None:
     """
     if path.is_dir():
         if path.suffix.lower() == ".zarr" or any((path / name).exists() for name in _ZARR_MARKS):
-            from .zarr_tail import ZarrTail
+            from .zarr_tail import ZarrFolderTail
 
-            return ZarrTail(path)
+            return ZarrFolderTail(path)
         whole = path / "Full resolution"  # of an NDTiff with smaller copies
         return FolderTail(whole if (whole / "NDTiff.index").exists() else path)
     check_regular(path)
@@ -307,8 +318,43 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts if part]
 
 
+class PngTail(Tail):
+    """Follow one PNG image: it is complete when its last block is there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._given = False
+
+    def mark(self) -> object:
+        """Return the file's size and time of change."""
+        stat = self._path.stat()
+        return stat.st_size, stat.st_mtime_ns
+
+    def read(self, *, settled: bool) -> Grown | None:  # noqa: ARG002  its end says that it is complete
+        """Return the image if it is complete."""
+        if self._given or not self._is_complete():
+            return None
+        self._given = True
+        image = PngImage(self._path, _LARGEST_IMAGE)
+        height, width = image.shape[1:]
+        return Grown(image.read(0, 1, slice(0, height), slice(0, width))[0])
+
+    def _is_complete(self) -> bool:
+        with self._path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - len(_PNG_END), 0))
+            return file.read() == _PNG_END
+
+    def unfinished(self) -> bool:
+        """Say whether part of the image is there."""
+        return not self._given and self._path.stat().st_size > 0
+
+    def close(self) -> None:
+        """Do nothing: the file is open only while it is read."""
+
+
 class FolderTail(Tail):
-    """Follow a folder of TIFF files, numbered images or the files of one NDTiff, in the order of their names.
+    """Follow a folder of TIFF or PNG files, numbered images or the files of one NDTiff, in the order of their names.
 
     Files whose names tell channels, planes or positions apart are followed side by side, one of each at a time.
     """
@@ -317,12 +363,16 @@ class FolderTail(Tail):
         self._path = path
         self._done: set[str] = set()
         self._last: dict[_Stream, _Key] = {}
-        self._open: dict[_Stream, tuple[str, TiffTail, int]] = {}
+        self._open: dict[_Stream, tuple[str, TiffTail | PngTail, int]] = {}
         self._waiting: dict[_Stream, list[tuple[_Key, str]]] = {}
         self._listed: tuple[str, ...] = ()
         self._words = ""
         self._lost = 0
+        self._suffixes: tuple[str, ...] = ()
+        self._prairie: Cycles | None = None
         self.late = 0
+        self.other_kind = 0
+        self.unclear = False
 
     def mark(self) -> object:
         """Return which files there are, and the marks of those that are being read."""
@@ -331,17 +381,23 @@ class FolderTail(Tail):
     def _names(self) -> tuple[str, ...]:
         """Return the files in the order of their names, and count those that came too late."""
         # What is there and no regular file, such as a pipe, would block whoever opens it.
-        names = {
-            each.name
+        found = [
+            each
             for each in self._path.iterdir()
-            if each.suffix.lower() in _SUFFIXES
+            if each.suffix.lower() in (*_SUFFIXES, *_PNG)
             and each.name[0] != "."  # what file managers and copying programs put beside the images
             and (each.name in self._done or each.is_file() or not each.exists())
-        }
+        ]
+        if found and not self._suffixes:  # some programs put a picture beside each image
+            self._suffixes = _SUFFIXES if any(each.suffix.lower() in _SUFFIXES for each in found) else _PNG
+        names = {each.name for each in found if each.suffix.lower() in self._suffixes}
+        self.other_kind = len(found) - len(names)
         new = [name for name in names if name not in self._done]
         for name in new:
+            if CYCLE.search(name) and not self._knows_cycles(name):
+                continue  # which planes there are is asked again when the image is complete
             self._done.add(name)
-            stream, key = _placed(name)
+            stream, key = self._placed(name)
             if key < self._last.get(stream, ()):
                 self.late += 1  # a file that came after a later one was read
                 continue
@@ -357,7 +413,7 @@ class FolderTail(Tail):
         while self._open:
             moved = False
             for stream, (name, tail, count) in sorted(
-                self._open.items(), key=lambda item: _placed(item[1][0])[1]
+                self._open.items(), key=lambda item: self._placed(item[1][0])[1]
             ):
                 grown = tail.read(settled=settled)
                 if grown is None and self._follows(stream):
@@ -375,7 +431,8 @@ class FolderTail(Tail):
                 if grown is not None:
                     self._open[stream] = name, tail, count + 1
                     lost, self._lost = self._lost, 0
-                    return Grown(grown.pixels, _tagged(grown.tags, self._known(stream)), lost)
+                    tags = _tagged(grown.tags, self._known(stream))
+                    return Grown(grown.pixels, self._cycled(tags, name, count), lost)
             if not moved:
                 return None
             self._take_up()
@@ -388,6 +445,51 @@ class FolderTail(Tail):
             return stream
         return (" ".join(filter(None, (stream[3].strip("-_. #"), stream[0]))), *stream[1:])
 
+    def _placed(self, name: str) -> tuple[_Stream, _Key]:
+        """Return the stream of a file, and what sorts the files: planes of Prairie View's volumes are streams."""
+        stream, key = _placed(name)
+        cycle = CYCLE.search(name)
+        if cycle is None:
+            return stream, key
+        assert self._prairie is not None
+        numbers = re.findall(r"\d+", _stem(name))
+        if self._prairie.kind != "plane" or not numbers:
+            several = bool(numbers) and int(cycle[1]) > 1 and int(numbers[-1]) > 1
+            self.unclear |= several and self._prairie.kind is None
+            return stream, key
+        plane = self._plane(int(cycle[1]), int(numbers[-1]) - 1)
+        return (stream[0], f"z{plane}", *stream[2:]), (natural(name[: cycle.end()]),)
+
+    def _knows_cycles(self, name: str) -> bool:
+        """Say whether it is known what the cycles of Prairie View are, after a look at an image of them."""
+        if self._prairie is None:
+            self._prairie = cycles_beside(self._path / name)
+        return self._prairie is not None
+
+    def _plane(self, cycle: int, index: int) -> int:
+        """Return which plane the image with this index in its cycle shows."""
+        assert self._prairie is not None
+        if self._prairie.zigzag and index >= self._prairie.planes:
+            raise InvalidInput(
+                f"{self._path} holds volumes that Prairie View recorded up and down, and its XML does not say how many "
+                "planes they have: denoise them when the recording has ended."
+            )
+        backwards = self._prairie.zigzag and cycle % 2 == 0
+        return self._prairie.planes - 1 - index if backwards else index
+
+    def _cycled(self, tags: Mapping[str, Any], name: str, page: int) -> Mapping[str, Any]:
+        """Return the tags of a page with the plane that it shows, where a file holds a volume of Prairie View."""
+        cycle = CYCLE.search(name)
+        if cycle is None or self._prairie is None or self._prairie.kind != "plane":
+            return tags
+        first = int(re.findall(r"\d+", _stem(name))[-1]) - 1
+        axes = {
+            **tags.get("Axes", {}),
+            "time": int(cycle[1]) - 1,
+            "z": self._plane(int(cycle[1]), first + page),
+        }
+        return {**tags, "Axes": axes}
+
     def _follows(self, stream: _Stream) -> bool:
         return bool(self._waiting.get(stream))
 
@@ -396,7 +498,8 @@ class FolderTail(Tail):
         for stream, files in self._waiting.items():
             if files and stream not in self._open and len(self._open) < _MOST_OPEN:
                 key, name = files.pop(0)
-                self._open[stream] = name, TiffTail(self._path / name), 0
+                tail = PngTail if name.lower().endswith(_PNG) else TiffTail
+                self._open[stream] = name, tail(self._path / name), 0
                 self._last[stream] = key
 
     def unfinished(self) -> bool:
@@ -415,11 +518,17 @@ _Stream = tuple[str, str, str, str]
 _Key = tuple[Any, ...]
 
 
+def _stem(name: str) -> str:
+    return re.sub(r"(\.ome)?\.\w+$", "", name, flags=re.IGNORECASE)
+
+
 def _placed(name: str) -> tuple[_Stream, _Key]:
     """Return the stream that a file's name tells, and what sorts the files."""
     stream, rest = stream_of_name(name)
     # Names of other words are other recordings or channels; ``movie.tif`` and ``movie_1.tif`` are one.
     words = re.sub(r"(?:[-_. ]?[A-Za-z]?|[-_. ](?:file|part)|@)#$", "", re.sub(r"\d+", "#", rest))
+    if name.lower().endswith((".ome.tif", ".ome.tiff")):  # beside ``movie.tif``, another movie
+        words += " ome"
     return (*stream, words), (natural(rest), natural(stream[2]), natural(stream[1]), natural(stream[0]))
 
 

@@ -32,7 +32,7 @@ class WatchSource(UncoredSource):
     Parameters
     ----------
     path
-        TIFF, BigTIFF, a folder of numbered TIFF files, an NDTiff folder or an OME-Zarr; it need not
+        TIFF, BigTIFF, a folder of numbered TIFF or PNG files, an NDTiff folder or an OME-Zarr; it need not
         exist yet.
     idle_s
         Seconds without any change after which it counts as finished.
@@ -188,6 +188,16 @@ class WatchSource(UncoredSource):
         if isinstance(self._tail, FolderTail) and self._tail.late:
             self._notes.append(
                 f"left out {counted(self._tail.late, 'file')} of {self._path.name} that came after later ones"
+            )
+        if isinstance(self._tail, FolderTail) and self._tail.other_kind:
+            self._notes.append(
+                f"left out {counted(self._tail.other_kind, 'image')} of {self._path.name}: a recording is TIFF "
+                "or PNG, not both"
+            )
+        if isinstance(self._tail, FolderTail) and self._tail.unclear:
+            self._notes.append(
+                f"nothing says whether the cycles of {self._path.name} are stacks or time series: they were "
+                "recorded as one time series"
             )
 
     def _frame(self, grown: Grown) -> Frame:

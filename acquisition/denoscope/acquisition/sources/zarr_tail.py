@@ -17,12 +17,71 @@ from denoscope.runtime.movies import check_regular, check_zarr_metadata
 
 from .tails import Grown, Tail
 
-__all__ = ["ZarrTail"]
+__all__ = ["ZarrFolderTail", "ZarrTail"]
 
 _METADATA = ("zarr.json", ".zattrs")
 
 _AHEAD = 16  # chunks looked at behind one that is missing, to tell a lost frame from one still to come
 _AXES = {"t": "time", "c": "channel", "z": "z"}
+
+
+class ZarrFolderTail(Tail):
+    """Follow the image in a Zarr store, or all images of a store with one for each position, side by side.
+
+    Writers of several positions number their images 0, 1, 2 and so on, and put no metadata of an image above them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require("zarr", extra="formats", purpose=f"watching {path.name}")
+        self._path = path
+        self._only: ZarrTail | None = None
+        self._positions: dict[str, ZarrTail] = {}
+        self._turn = 0
+
+    def _look(self) -> list[tuple[str, ZarrTail]]:
+        """Return the images that are there, with the names of their positions."""
+        if self._only is not None:
+            return [("", self._only)]
+        if not self._positions and (_multiscales(self._path) or _is_array(self._path)):
+            self._only = ZarrTail(self._path)
+            return [("", self._only)]
+        for each in self._path.iterdir():
+            if (
+                each.name.isdecimal()
+                and each.name not in self._positions
+                and each.is_dir()
+                and _multiscales(each)
+            ):
+                self._positions[each.name] = ZarrTail(each)
+        return sorted(self._positions.items(), key=lambda item: int(item[0]))
+
+    def read(self, *, settled: bool) -> Grown | None:
+        """Return the next plane of the positions in turn."""
+        tails = self._look()
+        for i in range(len(tails)):
+            at = (self._turn + i) % len(tails)
+            name, tail = tails[at]
+            if (grown := tail.read(settled=settled)) is not None:
+                self._turn = at + 1
+                if not name:
+                    return grown
+                axes = {**grown.tags.get("Axes", {}), "position": int(name)}
+                return Grown(grown.pixels, {**grown.tags, "Axes": axes}, grown.lost)
+        return None
+
+    def mark(self) -> object:
+        """Return the marks of all images."""
+        return tuple((name, tail.mark()) for name, tail in self._look())
+
+    def unfinished(self) -> bool:
+        """Say whether part of a further frame is there."""
+        return any(tail.unfinished() for _, tail in self._look())
+
+    def close(self) -> None:
+        """Let go of the arrays."""
+        for _, tail in [("", self._only), *self._positions.items()]:
+            if tail is not None:
+                tail.close()
 
 
 class ZarrTail(Tail):
@@ -183,6 +242,16 @@ def _full_resolution(path: Path) -> tuple[Path, list[str]]:
     if not root.resolve().is_relative_to(path.resolve()):
         raise InvalidInput(f"{path} names an array outside itself, {root}: its metadata are damaged.")
     return root, _axis_names(scales[0])
+
+
+def _is_array(path: Path) -> bool:
+    if (path / ".zarray").is_file():
+        return True
+    try:
+        about = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(about, dict) and about.get("node_type") == "array"
 
 
 def _multiscales(path: Path) -> list[Tags] | None:

@@ -8,16 +8,22 @@ from .lazy import LazyMovie
 from .names import other_parts, stream_of_name
 from .opening import FORMATS, AnyMovie, MovieFormat, open_movie
 from .pages_of import page_axes
+from .png import PngImage
+from .prairie import CYCLE, Cycles, cycles_beside
 
 __all__ = [
+    "CYCLE",
     "FORMATS",
     "AnyMovie",
+    "Cycles",
     "LazyMovie",
     "MovieFormat",
+    "PngImage",
     "as_float32",
     "check_regular",
     "check_zarr_metadata",
     "converted",
+    "cycles_beside",
     "open_movie",
     "other_parts",
     "page_axes",

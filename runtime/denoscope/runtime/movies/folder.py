@@ -5,32 +5,26 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import NamedTuple
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.links import bad_link
 from denoscope.runtime.words import counted
 
-from .check import check_claim, check_regular
 from .formats.tiff import Head, count_pages, head_of, open_flat, open_tiff
-from .install import how_to_install
 from .joined import Chosen, Joined, parts_note
 from .lazy import Reader
 from .names import Named, missing_numbers, natural_order, sort_names
 from .ome import file_names, listed_images
 from .pages_of import Turns, choose_pages
 from .pick import Axis, Wanted, pick, pick_index
+from .png import PngImage
 from .prairie import CYCLE, Cycles, cycles_of
 
 __all__ = ["natural_order", "open_folder"]
 
 _TIFF = (".tif", ".tiff", ".btf", ".tf8")
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _STACK_PART = re.compile(r"(.*)_[1-9]\d*$")
 _LOOKED_INTO = 100
 _SHOWN = 4
@@ -88,7 +82,7 @@ def open_folder(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     lost = missing_numbers([named.time for named in chosen]) if all(n.time for n in chosen) else []
     if kinds == {"png"}:
         pick(str(path), [Axis("time", len(parts))], inside)
-        opener = partial(_Png, limit_bytes=limit_bytes)
+        opener = partial(PngImage, limit_bytes=limit_bytes)
         note = "; ".join(filter(None, (taken.note or _lost_note(path, lost), taken.absent, taken.first)))
         return Joined(parts, [1] * len(parts), opener, opener(parts[0]), note)
     stacks = cycles.kind == "plane" and all(CYCLE.search(part.name) for part in parts)
@@ -287,50 +281,3 @@ def _open_parts(
 def _count_images(parts: list[Path], frame_bytes: int, plain: bool) -> list[int]:
     """Return the pages of each file; a file that is too small for two frames is not opened."""
     return [1 if plain and p.stat().st_size < 2 * frame_bytes else count_pages(p) for p in parts]
-
-
-class _Png:
-    """One PNG image."""
-
-    note = ""
-
-    def __init__(self, file: Path, limit_bytes: int) -> None:
-        check_regular(file)
-        self._file, self._limit_bytes = file, limit_bytes
-        height, width, self.dtype = self._describe(file)
-        self.shape = (1, height, width)
-        self.piece = (1, height, width)
-
-    def _describe(self, file: Path) -> tuple[int, int, np.dtype[Any]]:
-        """Return rows, columns and dtype of an image from its header."""
-        if find_spec("imagecodecs") is None:
-            raise InvalidInput(
-                f"{file} is PNG, and reading it needs imagecodecs: {how_to_install('formats')}."
-            )
-        with file.open("rb") as opened:
-            head = opened.read(26)
-        if len(head) < 26 or not head.startswith(_PNG_MAGIC) or head[12:16] != b"IHDR":
-            raise InvalidInput(f"{file} is no PNG image: it is damaged; save it again.")
-        width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-        bits, colour = head[24], head[25]
-        if colour != 0 or bits not in (8, 16):
-            raise InvalidInput(
-                f"{file} holds colour or {bits}-bit pixels: save it as grey values of 8 or 16 bits."
-            )
-        check_claim(
-            str(file),
-            (height, width),
-            bits // 8,
-            piece=(height, width),
-            stored_bytes=file.stat().st_size,
-            compressed=True,
-            limit_bytes=self._limit_bytes,
-        )
-        return height, width, np.dtype(f"uint{bits}")
-
-    def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
-        """Return (stop - start, rows, columns)."""
-        import imagecodecs
-
-        image: npt.NDArray[Any] = imagecodecs.png_decode(self._file.read_bytes())
-        return image[None, rows, columns] if stop > start else image[None][:0]

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CYCLE", "Cycles", "cycles_of"]
+from denoscope.runtime.errors import InvalidInput
+
+__all__ = ["CYCLE", "Cycles", "cycles_beside", "cycles_of"]
 
 CYCLE = re.compile(r"_Cycle(\d+)_", re.IGNORECASE)
 _LARGEST_XML = 64 * 2**20
@@ -30,6 +32,16 @@ class Cycles:
     kind: str | None = None
     zigzag: bool = False
     planes: int = 0
+
+
+def cycles_beside(image: Path) -> Cycles | None:
+    """Return what the cycles are of which an image is one, or None while it cannot be read."""
+    from .formats.tiff import head_of
+
+    try:
+        return cycles_of(image.parent, head_of(image).ome)
+    except (InvalidInput, OSError):
+        return None
 
 
 def cycles_of(folder: Path, ome: str) -> Cycles:
