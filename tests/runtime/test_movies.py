@@ -222,7 +222,7 @@ def test_a_format_that_is_not_installed_names_the_extra(
 ) -> None:
     find = importlib.util.find_spec
     missing = {"zarr", "h5py", "imagecodecs"}
-    for module in ("opening", "folder"):
+    for module in ("opening", "png"):
         monkeypatch.setattr(
             f"denoscope.runtime.movies.{module}.find_spec",
             lambda name: None if name in missing else find(name),

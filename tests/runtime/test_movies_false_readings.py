@@ -13,6 +13,7 @@ import tifffile
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
 from denoscope.runtime.movies.names import missing_numbers, sort_names
+from support.field_inputs import active_cells
 
 H, W = 16, 24
 
@@ -241,3 +242,69 @@ def test_masks_of_an_nwb_file_are_no_movie(tmp_path: Path) -> None:
         file["processing/ophys/ImageSegmentation/PlaneSegmentation/image_mask"] = pixels(7, dtype="float32")
     with pytest.raises(InvalidInput, match="holds no data set"):
         open_movie(tmp_path / "m.nwb")
+
+
+@pytest.mark.parametrize(("height", "width", "length"), [(64, 96, 120), (96, 64, 60)])
+@pytest.mark.parametrize("subtracted", [False, True])
+def test_time_as_the_last_axis_of_frames_that_are_no_squares(
+    tmp_path: Path, height: int, width: int, length: int, subtracted: bool
+) -> None:
+    movie = active_cells(length, height, width, photons=30.0, seed=height)[1].astype(np.float32)
+    if subtracted:  # a still background is the only thing that tells, so its lack refuses nothing
+        movie -= movie.mean(axis=0)
+    np.save(tmp_path / "first.npy", movie)
+    np.save(tmp_path / "last.npy", np.ascontiguousarray(np.moveaxis(movie, 0, -1)))
+    assert open_movie(tmp_path / "first.npy").shape == movie.shape
+    if not subtracted:
+        with pytest.raises(InvalidInput, match="time as the last"):
+            open_movie(tmp_path / "last.npy")
+
+
+def test_axes_that_a_zarr_names_in_another_order_are_refused(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    names = ["y", "x", "t"]
+    zarr.create_array(tmp_path / "m.zarr", data=np.moveaxis(pixels(5), 0, -1), dimension_names=names)
+    with pytest.raises(InvalidInput, match="has the axes"):
+        open_movie(tmp_path / "m.zarr")
+
+
+@pytest.mark.parametrize("time", [0, 1])
+def test_frames_of_hdf5_that_were_never_written_are_no_dark_frames(tmp_path: Path, time: int) -> None:
+    h5py = pytest.importorskip("h5py")
+    data = pixels(6)
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        ahead = (1,) * time
+        made = file.create_dataset(
+            "m", (*ahead, 100, H, W), "u2", chunks=(*ahead, 2, H, W), compression="gzip"
+        )
+        made[(*(0,) * time, slice(0, 6))] = data
+    assert reads(tmp_path / "m.h5", data) == "m.h5 ends at frame 6 of the 100 planned"
+
+
+@pytest.mark.parametrize("shape", [(5, 1, H, W), (1, 5, H, W)])
+def test_axes_of_one_entry_are_left_out(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    h5py = pytest.importorskip("h5py")
+    data = pixels(5)
+    np.save(tmp_path / "m.npy", data.reshape(shape))
+    assert reads(tmp_path / "m.npy", data) == ""
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["movie"] = data.reshape(*shape, 1)
+    assert reads(tmp_path / "m.h5", data) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("img_0.jpg", "JPEG picture, which denoscope does not read: its compression"),
+        ("a.mraw", "a Photron MRAW"),
+        ("movie.nd2", "a Nikon ND2: name that file"),
+        ("movie.tif.part", "still being downloaded"),
+        ("movie.h5", "no HDF5 file"),
+    ],
+)
+def test_a_folder_or_file_that_is_not_read_is_named(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / name).write_bytes(b"II*\0" + bytes(90) if name.endswith("part") else b"x" * 90)
+    paths = [tmp_path] if name[-3:] in ("jpg", "nd2") else [tmp_path, tmp_path / name]
+    for path in paths:
+        with pytest.raises(InvalidInput, match=said):
+            open_movie(path)

@@ -57,6 +57,20 @@ def write_video(path: Path, movie: npt.NDArray[Any], codec: str, kind: str) -> P
     return path
 
 
+def test_videos_of_a_folder_are_one_movie_as_miniscopes_write_them(tmp_path: Path) -> None:
+    movie = np.random.default_rng(1).integers(0, 250, (24, H, W)).astype(np.uint8)
+    for part in range(12):
+        write_video(tmp_path / f"{part}.avi", movie[2 * part : 2 * part + 2], "ffv1", "gray")
+    assert "one movie of 12 files" in check_reads(tmp_path, movie).note
+    write_video(tmp_path / "behavCam1.avi", movie[:3], "ffv1", "gray")
+    with pytest.raises(InvalidInput, match="2 positions"):
+        open_movie(tmp_path)
+    (tmp_path / "behavCam1.avi").unlink()
+    (tmp_path / "3.avi").unlink()
+    with pytest.raises(InvalidInput, match="lacks part 3"):
+        open_movie(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "kind", "scale"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,9 @@ from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.links import bad_link
 from denoscope.runtime.words import counted
 
+from .foreign import foreign_folder
 from .formats.tiff import Head, count_pages, head_of, open_flat, open_tiff
+from .install import how_to_install
 from .joined import Chosen, Joined, parts_note
 from .lazy import Reader
 from .names import Named, missing_numbers, natural_order, sort_names
@@ -63,8 +66,11 @@ def open_folder(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     if len(files) > 1:  # ThorImage's picture of the field before the recording
         files = {name: p for name, p in files.items() if not _PREVIEW.fullmatch(name)} or files
     if not files:
+        if videos := _videos(path):
+            return _open_videos(path, videos, wanted, limit_bytes)
+        what = _below(path) or foreign_folder(path)
         raise InvalidInput(
-            f"{path} holds no movie: no TIFF or PNG images, NDTiff.index or OME-Zarr metadata{_below(path)}."
+            f"{path} holds no movie: no TIFF or PNG images, NDTiff.index or OME-Zarr metadata{what}."
         )
     kinds = {"png" if p.suffix.lower() == ".png" else "tif" for p in files.values()}
     if len(kinds) > 1:
@@ -94,6 +100,38 @@ def open_folder(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     )  # the parts of a recording are listed anyway
     reader.note = "; ".join(filter(None, (reader.note, taken.absent, beginning)))
     return reader
+
+
+def _videos(path: Path) -> dict[str, Path]:
+    """Return the videos of a folder by their names."""
+    return {
+        p.name: p
+        for p in path.iterdir()
+        if p.suffix.lower() in (".avi", ".mkv", ".mp4", ".mov") and p.name[0] != "." and p.is_file()
+    }
+
+
+def _open_videos(path: Path, files: dict[str, Path], wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open videos that follow each other in time, as miniscopes write them: ``0.avi``, ``1.avi``."""
+    if len({p.suffix.lower() for p in files.values()}) > 1:
+        raise InvalidInput(f"{path} holds videos of several formats: move one kind elsewhere.")
+    if find_spec("av") is None:
+        raise InvalidInput(f"{path} holds videos, and reading them needs av: {how_to_install('video')}.")
+    from .formats.video import open_video
+
+    taken = _choose(path, files, Cycles(), wanted)
+    parts = [files[named.name] for named in taken.files]
+    lost = missing_numbers([named.time for named in taken.files]) if all(n.time for n in taken.files) else []
+    if lost:
+        raise InvalidInput(
+            f"{path} lacks part {lost[0]} of the recording ({len(lost)} of {len(lost) + len(parts)} missing): copy it "
+            "to the others, or move the parts after it to a folder of their own."
+        )
+    opener = partial(open_video, wanted=taken.inside, limit_bytes=limit_bytes)
+    first = opener(parts[0])
+    lengths = [first.shape[0], *(opener(part).shape[0] for part in parts[1:])]
+    note = parts_note(path.name, parts, lengths) if len(parts) > 1 else ""
+    return Joined(parts, lengths, opener, first, "; ".join(filter(None, (first.note, taken.note, note))))
 
 
 def _below(path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 from denoscope.runtime.errors import InvalidInput
@@ -9,7 +11,7 @@ from denoscope.runtime.errors import InvalidInput
 from .lazy import Reader
 from .pick import Wanted
 
-__all__ = ["foreign_kind", "is_foreign", "open_foreign", "way_out"]
+__all__ = ["foreign_folder", "foreign_kind", "is_foreign", "open_foreign", "way_out"]
 
 _FIJI = "open it in Fiji (File > Import > Bio-Formats) and save it as OME-TIFF"
 _BIO = "convert it with bioformats2raw to OME-Zarr, or in Fiji (Bio-Formats) to OME-TIFF"
@@ -101,6 +103,32 @@ _FORMATS: dict[str, tuple[str, str]] = {
     ".cxd": ("a SimplePCI file", _FIJI),
     ".nwb": ("an NWB file", "name the data set with the movie: FILE.nwb::/acquisition/NAME/data"),
     ".jpg": ("a JPEG picture", "its compression changes the noise: denoise the original recording instead"),
+    ".jpeg": ("a JPEG picture", "its compression changes the noise: denoise the original recording instead"),
+    ".bmp": (
+        "a BMP picture",
+        "open the pictures in Fiji (File > Import > Image Sequence) and save them as TIFF",
+    ),
+    ".mraw": ("a Photron MRAW", "export it as 16-bit TIFF from Photron FASTCAM Viewer (PFV)"),
+    ".cih": (
+        "the description of a Photron recording",
+        "export that as 16-bit TIFF from Photron FASTCAM Viewer (PFV)",
+    ),
+    ".cihx": (
+        "the description of a Photron recording",
+        "export that as 16-bit TIFF from Photron FASTCAM Viewer (PFV)",
+    ),
+    ".ptu": ("a PicoQuant PTU", "export its intensity images as TIFF from SymPhoTime"),
+    ".ser": ("a SER video", "convert it to TIFF, for example with SER Player"),
+    ".dm3": ("a Gatan DM3", _FIJI),
+    ".dm4": ("a Gatan DM4", _FIJI),
+    ".zvi": ("a Zeiss ZVI", _FIJI),
+    ".pic": ("a Bio-Rad PIC", _FIJI),
+    ".ipw": ("an Image-Pro workspace", _FIJI),
+    ".lnk": ("a Windows shortcut", "give the path that it leads to"),
+    ".part": ("a file that is still being downloaded or copied", "wait until it is complete"),
+    ".crdownload": ("a file that is still being downloaded", "wait until it is complete"),
+    ".h5": ("no HDF5 file, though its name says so", "it is damaged or was never written: copy it again"),
+    ".hdf5": ("no HDF5 file, though its name says so", "it is damaged or was never written: copy it again"),
     ".gif": ("a GIF", "it holds 256 colours: denoise the original recording instead"),
 }
 
@@ -129,10 +157,32 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"Andor Technology", ".sif"),
     (0, b"SIMPLE  =", ".fits"),
     (0, b"GIF8", ".gif"),
+    (0, b"LUCAM-RECORDER", ".ser"),
+    (0, b"PQTTTR", ".ptu"),
     (0, b"\xff\xd8\xff", ".jpg"),
 )
+_LOOKED_AT = 10_000
+_READ = (
+    ".nd2",
+    ".czi",
+    ".lif",
+    ".oib",
+    ".oif",
+    ".ims",
+    ".sbx",
+    ".h5",
+    ".hdf5",
+    ".nwb",
+    ".mat",
+    ".wmv",
+    ".mj2",
+    ".webm",
+)
+_PICTURES = {
+    ending for ending in _FORMATS if ending not in (".txt", ".csv", ".xml", ".json", ".png", ".lnk", ".pkl")
+}
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_FRONTS = (".vsi",)  # TIFF files that show a small picture of what other files hold
+_FRONTS = (".vsi", ".part", ".crdownload")  # TIFF files that show a part only of what there is
 
 
 def foreign_kind(path: Path) -> str | None:
@@ -171,6 +221,20 @@ def open_foreign(path: Path, _wanted: Wanted, _limit_bytes: int) -> Reader:
     """
     name, remedy = way_out(path)
     raise InvalidInput(f"{path} is {name}, which denoscope does not read: {remedy}.")
+
+
+def foreign_folder(folder: Path) -> str:
+    """Return which formats that are not read a folder holds most of, as the end of a sentence; empty for none."""
+    found = Counter(
+        p.suffix.lower() for p in islice(folder.iterdir(), _LOOKED_AT) if p.suffix.lower() in _PICTURES
+    )
+    if not found:
+        return ""
+    ending = found.most_common(1)[0][0]
+    name, remedy = _FORMATS[ending]
+    if ending in _READ:
+        return f"; there is {name}: name that file"
+    return f"; there is {name}, which denoscope does not read: {remedy}"
 
 
 def way_out(path: Path) -> tuple[str, str]:

@@ -57,7 +57,7 @@ _PARTS = (
         r"(?:_[1-9]\d*)?(?:\.ome)?\.tiff?",
     ),
 )
-_SUFFIX = re.compile(r"(\.ome)?\.(tiff?|png|btf|tf8)$", re.IGNORECASE)
+_SUFFIX = re.compile(r"(\.ome)?\.(tiff?|png|btf|tf8|avi|mkv|mp4|mov)$", re.IGNORECASE)
 
 
 def natural_order(name: str) -> list[tuple[bool, int, str]]:

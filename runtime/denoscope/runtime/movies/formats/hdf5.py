@@ -168,6 +168,21 @@ def _is_turned(data: Any) -> bool:
     return width != height and (width, height) == tuple(data.shape[-2:])
 
 
+def _written(data: Any, shown: str, time: int) -> int:
+    """Return the length of the time axis up to the last chunk that was written: HDF5 shows the others as zeros."""
+    planned = int(data.shape[time])
+    chunks = data.chunks
+    if not chunks or data.id.get_num_chunks() >= math.prod(
+        -(-n // c) for n, c in zip(data.shape, chunks, strict=True)
+    ):
+        return planned
+    ends = [0]
+    data.id.chunk_iter(lambda chunk: ends.append(int(chunk.chunk_offset[time]) + chunks[time]))
+    if not max(ends):
+        raise InvalidInput(f"{shown} was never filled: the recording was not written; choose another one.")
+    return min(planned, max(ends))
+
+
 def _facts(data: Any, length: int) -> Facts:
     """Return times and names of an NWB series, and the spacing that other programs write as attributes."""
     series = data.parent
@@ -220,6 +235,9 @@ class _DataSet:
             raise InvalidInput(
                 f"{name} is shorter than its data set {data.name}: it was cut short; copy it again."
             )
+        self._behind = 0  # axes of one entry after the columns, as of channels that are stored last
+        while len(shape) > 3 and shape[-1] == 1:
+            shape, chunks, self._behind = shape[:-1], chunks[:-1], self._behind + 1
         # HDF5 names no axes: of more than three, only those of one entry can be left out.
         if sum(n > 1 for n in shape[:-2]) > 1:
             raise InvalidInput(
@@ -230,9 +248,13 @@ class _DataSet:
         self._leading = len(shape) - 2
         self._turned = _is_turned(data)
         sides = (-1, -2) if self._turned else (-2, -1)
-        self.shape = (shape[self._time], shape[sides[0]], shape[sides[1]])
+        length = _written(data, shown, self._time)
+        self.shape = (length, shape[sides[0]], shape[sides[1]])
         self.piece = (int(chunks[self._time]), int(chunks[sides[0]]), int(chunks[sides[1]]))
         self.note = f"{Path(name).name} stores columns before rows: frames are turned" if self._turned else ""
+        if length < shape[self._time]:
+            ends = f"{Path(name).name} ends at frame {length} of the {shape[self._time]} planned"
+            self.note = "; ".join(filter(None, (self.note, ends)))
         with suppress(Exception):  # metadata of any program: what cannot be understood is no reason to stop
             self.facts = _facts(data, self.shape[0])
         if math.prod(chunks) * self.dtype.itemsize < 2**16:
@@ -243,6 +265,7 @@ class _DataSet:
         """Return (stop - start, rows, columns)."""
         index: list[Any] = [0] * self._leading
         index[self._time] = slice(start, stop)
+        behind = (0,) * self._behind
         if self._turned:
-            return np.asarray(self._data[(*index, columns, rows)], self.dtype).swapaxes(1, 2)
-        return np.asarray(self._data[(*index, rows, columns)], self.dtype)
+            return np.asarray(self._data[(*index, columns, rows, *behind)], self.dtype).swapaxes(1, 2)
+        return np.asarray(self._data[(*index, rows, columns, *behind)], self.dtype)

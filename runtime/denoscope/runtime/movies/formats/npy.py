@@ -42,6 +42,8 @@ def open_npy(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         raise InvalidInput(
             f"{path} holds Python objects, which are never loaded: save the movie alone, (T, H, W)."
         )
+    if len(shape) > 3:  # axes of one entry
+        shape = (*(n for n in shape[:-2] if n != 1), *shape[-2:])
     if len(shape) != 3:
         raise InvalidInput(
             f"{path} has the shape {shape}; a movie is (T, H, W): save one channel and plane of it."

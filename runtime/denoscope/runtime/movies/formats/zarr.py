@@ -151,7 +151,7 @@ def _dimension_names(array: Any) -> list[str] | None:
     ):
         return None
     names = [_NAMES.get(n.lower(), n.lower()) for n in found]
-    return names if names[-2:] == ["y", "x"] and len(set(names)) == len(names) else None
+    return names if {"y", "x"} <= set(names) and len(set(names)) == len(names) else None
 
 
 def _node_type(folder: Path) -> str:
