@@ -1,6 +1,6 @@
 """Show what happens to the raw data when things go wrong: one real session a row, in a process of its own.
 
-    python benchmarks/raw_safety.py [--bundle B] [--row NAME]... [--jobs N] [--json]
+    python benchmarks/raw_safety.py [--bundle B] [--backend B] [--row NAME]... [--jobs N] [--json]
 
 Each row records from a real Micro-Manager core, does something bad to the session, and compares what
 lies on the disk with what the camera sent, bit for bit. `missing` counts frames received and not
@@ -89,7 +89,7 @@ class Spoiled:
         return getattr(self._stream, name)
 
 
-def child(row: Row, folder: Path, bundle: str) -> int:
+def child(row: Row, folder: Path, bundle: str, backend: str) -> int:
     """Run the session of `row` in this process and return its exit code."""
     from denoscope.acquisition import RawWriter, live, make_settings
     from denoscope.acquisition.session import supervisor as _supervisor
@@ -121,6 +121,7 @@ def child(row: Row, folder: Path, bundle: str) -> int:
     settings = make_settings(
         output=folder / "run",
         bundle=bundle,
+        backend=backend,
         frames=row.frames,
         threads=1,
         picture=False,
@@ -137,7 +138,7 @@ def child(row: Row, folder: Path, bundle: str) -> int:
     return report.outcome.exit_code
 
 
-def run(row: Row, bundle: str) -> dict[str, Any]:
+def run(row: Row, bundle: str, backend: str) -> dict[str, Any]:
     """Run one row and return its numbers."""
     if sys.platform == "win32" and (row.file_limit_mb or row.signal):
         return {"row": row.name, "what": row.what, "skipped": "needs POSIX signals and limits"}
@@ -145,7 +146,8 @@ def run(row: Row, bundle: str) -> dict[str, Any]:
         folder = Path(place)
         tifffile.imwrite(folder / "movie.tif", movie())
         paths = [str(ROOT / part) for part in PARTS] + [os.environ.get("PYTHONPATH", "")]
-        command = [sys.executable, __file__, "--child", str(folder), "--row", row.name, "--bundle", bundle]
+        command = [sys.executable, __file__, "--child", str(folder), "--row", row.name]
+        command += ["--bundle", bundle, "--backend", backend]
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -213,6 +215,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundle", default="live")
+    parser.add_argument("--backend", default="auto")
     parser.add_argument("--row", action="append", choices=[row.name for row in ROWS])
     parser.add_argument("--jobs", type=int, default=1, help="rows at the same time")
     parser.add_argument("--json", action="store_true")
@@ -221,9 +224,9 @@ def main() -> None:
     rows = [row for row in ROWS if not arguments.row or row.name in arguments.row]
     sys.path[:0] = [str(ROOT / part) for part in PARTS]
     if arguments.child:
-        sys.exit(child(rows[0], arguments.child, arguments.bundle))
+        sys.exit(child(rows[0], arguments.child, arguments.bundle, arguments.backend))
     with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
-        results = list(pool.map(lambda row: run(row, arguments.bundle), rows))
+        results = list(pool.map(lambda row: run(row, arguments.bundle, arguments.backend), rows))
     if arguments.json:
         print(json.dumps(results))
         return

@@ -42,7 +42,8 @@ def main() -> None:
         return
     from denoscope.acquisition import hook
 
-    follower = hook(output=folder / "denoised", bundle=bundle, queue_mb=0.05 if mode == "hangs" else 64)
+    room = {"queue_mb": 0.05 if mode == "hangs" else 64}
+    follower = hook(output=folder / "denoised", bundle=bundle, backend="onnxruntime-cpu", **room)
     pid = follower._child.pid
     passed = follower.push
     count = 0

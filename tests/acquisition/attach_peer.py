@@ -61,7 +61,9 @@ def main() -> None:
         from denoscope.acquisition import attach
 
         # A busy computer may take long to start the denoiser; nothing is to be skipped for it.
-        following = attach(core, output=folder / "denoised", bundle=bundle, lag_s=100)
+        following = attach(
+            core, output=folder / "denoised", bundle=bundle, backend="onnxruntime-cpu", lag_s=100
+        )
     with following as follower:
         if mode == "raises":
             follower.push = None

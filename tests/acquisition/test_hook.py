@@ -17,7 +17,7 @@ import pytest
 import tifffile
 from ome_types import from_tiff
 
-from acquisition.conftest import environment
+from acquisition.conftest import QUICK, environment
 from denoscope.acquisition import OutputExists, Source, SourceFailed, attach, hook
 from denoscope.acquisition.integrations import hook as hook_module
 from denoscope.acquisition.processes.wire import pack
@@ -144,7 +144,7 @@ def test_frames_that_cannot_be_denoised_are_counted(tmp_path: Path, bundle: Path
 
 def test_the_call_does_not_wait(tmp_path: Path, bundle: Path) -> None:
     image = np.zeros((512, 512), np.uint16)
-    with hook(output=tmp_path / "out", bundle=bundle, queue_mb=20) as follower:
+    with hook(output=tmp_path / "out", bundle=bundle, backend=QUICK, queue_mb=20) as follower:
         took = []
         for number in range(200):
             began = time.perf_counter()
@@ -172,7 +172,7 @@ def test_mistakes_are_said_before_the_acquisition(
 
 
 def test_a_folder_is_never_overwritten(tmp_path: Path, bundle: Path) -> None:
-    with hook(output=tmp_path, bundle=bundle) as follower:
+    with hook(output=tmp_path, bundle=bundle, backend=QUICK) as follower:
         follower(frames(1)[0], {})
     with pytest.raises(OutputExists, match=r"hook\.json"):
         hook(output=tmp_path, bundle=bundle)
@@ -224,7 +224,7 @@ def test_line_offsets_can_be_corrected_and_the_format_chosen(
 
 def test_it_writes_the_format_that_was_asked_for(tmp_path: Path, bundle: Path) -> None:
     pytest.importorskip("yaozarrs", reason="needs the extra 'formats'")
-    with hook(output=tmp_path / "run", bundle=bundle, denoised_format="ome-zarr") as follower:
+    with hook(output=tmp_path / "run", bundle=bundle, backend=QUICK, denoised_format="ome-zarr") as follower:
         for frame in frames(12):
             follower(frame, {"Camera": "mine"})
     result = follower.finish()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from acquisition.conftest import ROOT, environment
+from acquisition.conftest import QUICK, ROOT, environment
 
 pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
 pytestmark = [pytest.mark.micromanager, pytest.mark.timeout(600)]
@@ -28,7 +28,7 @@ def run_rows(bundle: Path, names: Sequence[str]) -> dict[str, Result]:
     script = ROOT / "benchmarks" / "raw_safety.py"
     rows = [word for name in names for word in ("--row", name)]
     done = subprocess.run(
-        [sys.executable, script, "--json", "--jobs", "3", "--bundle", bundle, *rows],
+        [sys.executable, script, *("--json", "--jobs", "3"), "--bundle", bundle, "--backend", QUICK, *rows],
         capture_output=True,
         text=True,
         timeout=560,
