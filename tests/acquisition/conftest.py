@@ -58,8 +58,9 @@ def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def short_rehearsals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let an adaptation rehearse movies of a few frames: simulating the usual ones takes three seconds."""
+    """Let an adaptation rehearse two movies of a few frames: simulating the usual ones takes three seconds."""
     monkeypatch.setattr("denoscope.train.networks.live.rehearsal._FRAMES", 40)
+    monkeypatch.setattr("denoscope.train.networks.live.rehearsal._MOVIES", 2)
 
 
 @pytest.fixture
