@@ -230,7 +230,8 @@ def test_cells_that_move_through_a_small_field_change_no_light(photons: float, s
     lit = [meter.lit(t, meter.see(frame)) for t, frame in enumerate(movie)]
     assert all(each.light is STEADY for each in lit)
     changes = [
-        missing_light(clean[t].astype(np.float32), lit[t], lit[t - 5 : t + 2], meter) for t in range(6, 49)
+        missing_light(clean[t].astype(np.float32), lit[t], lit[t - 5 : t + 2], meter, moves=True)
+        for t in range(6, 49)
     ]
     assert changes == [None] * 43
 

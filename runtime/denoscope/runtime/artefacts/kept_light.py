@@ -63,6 +63,7 @@ def missing_light(
     above: float | None = None,
     *,
     unseen: bool = False,
+    moves: bool = False,
 ) -> Change | None:
     """Return factor and shift that give a denoised frame (H, W) the light and the contrast of the measured one.
 
@@ -78,6 +79,8 @@ def missing_light(
         Its `light_above` for the frame, as it was when the frame was due; None to ask for it now.
     unseen
         Look for what is missing from frames in steady light only: of few photons light changes unseen.
+    moves
+        The scene moves, so that its structures change the means of the frame and of its blocks.
 
     Returns
     -------
@@ -86,20 +89,22 @@ def missing_light(
     """
     steady = all(lit.light is STEADY for lit in around)
     light = max(meter.light_above(own.mean) if above is None else above, 1e-12)
-    trend = _trend(around, meter) if steady else 0.0
+    trend = _trend(around) if steady else 0.0
     if steady and not (max(abs(own.drift), abs(trend)) > _LEAST * light or unseen):
         return None
     variance = meter.variance_of(own.blocks)
     count = len(variance)
     error = float(variance.mean()) / count  # squared
     drift = _drift(own, trend, light, error)
+    if drift and moves and not (own.even or meter.is_even(_rise(around))):
+        drift = 0.0
     drifts = drift != 0
     if unseen if drifts or not steady else not unseen:
         return None
     found = meter.blocks_of(made)
     # Not by the measured blocks, of which those that are dark by noise would weigh more.
     variance = meter.variance_of(found)
-    measured, errors = _measured_blocks(own, around, variance)
+    measured, errors = (own.blocks, 1.0) if moves else _measured_blocks(own, around, variance)
     missing = measured - found
     if not np.isfinite(missing).all():
         return None
@@ -118,8 +123,7 @@ def missing_light(
     # Lines with noise of their own move the mean more than pixels do.
     if shared > (1 + _SHARED / meter.rows**0.5) ** 2 * error:
         spread = max(spread, shared / error)
-        drift = _drift(own, trend, light, shared)
-        drifts = drift != 0
+        drifts = drifts and _drift(own, trend, light, shared) != 0
         if steady and not (drifts or unseen):
             return None
     error *= spread
@@ -191,20 +195,22 @@ def _share(likely: float, error: float) -> float:
     return likely * likely / max(likely * likely + error, 1e-30)
 
 
-def _trend(around: Sequence[Lit], meter: LightMeter) -> float:
-    """Return by how many counts the light of a window rises from the first frame to the last, along a line.
-
-    It is 0 where parts of the frame rise by more or less than the light does.
-    """
+def _trend(around: Sequence[Lit]) -> float:
+    """Return by how many counts the means of the frames of a window rise from the first to the last, along a line."""
     if len(around) < _FEWEST:
         return 0.0
     t = np.array([lit.number for lit in around], np.float64)
     t -= t.mean()
-    rise = float(t[-1] - t[0]) / float(t @ t)
-    trend = rise * float(t @ np.array([lit.mean for lit in around]))
-    if abs(trend) < _LEAST * meter.light_above(around[0].mean):
-        return 0.0
-    return trend if meter.is_even(rise * (t @ np.stack([lit.blocks for lit in around]))) else 0.0
+    means = np.array([lit.mean for lit in around])
+    return float(t @ means) / float(t @ t) * float(t[-1] - t[0])
+
+
+def _rise(around: Sequence[Lit]) -> Array:
+    """Return the same of the blocks of the frames."""
+    t = np.array([lit.number for lit in around], np.float64)
+    t -= t.mean()
+    blocks = np.stack([lit.blocks for lit in around])
+    return np.asarray(t @ blocks / max(float(t @ t), 1.0) * float(t[-1] - t[0]))
 
 
 def _drift(own: Lit, trend: float, light: float, error: float) -> float:
@@ -215,14 +221,15 @@ def _drift(own: Lit, trend: float, light: float, error: float) -> float:
     return drift if abs(drift) > _LEAST * light else 0.0
 
 
-def _measured_blocks(own: Lit, around: Sequence[Lit], variance: Array) -> tuple[Array, Array]:
+def _measured_blocks(own: Lit, around: Sequence[Lit], variance: Array) -> tuple[Array, Array | float]:
     """Return the blocks of a measured frame, and their squared errors in those of the one frame.
 
-    Where a block of the frames in the same light lies on a line in time but for its noise, it is taken from the line.
+    Where a block of the frames in the same light lies on a line in time but for its noise, it is taken from the line. A
+    scene that moves is not: a mean over its frames has too little contrast.
     """
     alike = [lit for lit in around if lit.light is own.light]
     if len(alike) < _FEWEST:
-        return own.blocks, np.ones_like(variance)
+        return own.blocks, 1.0
     frames = np.stack([lit.blocks for lit in alike])
     frames += (own.mean - frames.mean(axis=1))[:, None]
     t = np.array([lit.number for lit in alike], np.float64)
@@ -234,9 +241,7 @@ def _measured_blocks(own: Lit, around: Sequence[Lit], variance: Array) -> tuple[
     at = t[[lit is own for lit in alike]][0]
     spreads = np.square(left).sum(axis=0) / ((len(t) - 2) * variance)
     if not float(spreads.mean()) < _STILL_ALL:
-        return own.blocks, np.ones_like(
-            variance
-        )  # the scene moves: a mean over frames has too little contrast
+        return own.blocks, 1.0
     still = spreads < _STILL
     leverage = 1 / len(t) + at**2 / spread
     return np.where(still, level + at * rise, own.blocks), np.where(still, leverage, 1.0)

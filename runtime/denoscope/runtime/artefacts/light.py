@@ -81,7 +81,8 @@ STEADY = Light()
 class Lit:
     """Number of a measured frame, its means over the blocks of the light meter, and the light it got.
 
-    `drift` is by how much the mean of the last frames in steady light is off that of many before them, in counts.
+    `drift` is by how much the mean of the last frames in steady light is off that of many before them, in counts, and
+    `even` whether all parts of the frame have drifted so.
     """
 
     number: int
@@ -89,6 +90,7 @@ class Lit:
     light: Light
     mean: float
     drift: float = 0.0
+    even: bool = False
 
 
 def under(intensity: Intensity, light: Light, brightest: float = 3.0) -> Intensity:
@@ -356,14 +358,13 @@ class LightMeter:
         """Return what is kept of the frame that was seen last."""
         blocks, reference = self._seen_blocks, self._reference
         mean = float(blocks.mean())
-        drift = 0.0
+        drift, even = 0.0, False
         if light is STEADY and reference is not None:
             # Means of some frames, of which single ones may hide a drift.
             changes = self._last - reference, self._last - self._long
             change = max(changes, key=lambda each: abs(each.sum()))
-            if self.is_even(change):
-                drift = float(change.mean())
-        return Lit(number, blocks, light, mean, drift)
+            drift, even = float(change.mean()), self.is_even(change)
+        return Lit(number, blocks, light, mean, drift, even)
 
     def is_even(self, change: Array) -> bool:
         """Say whether a change of the blocks' means is one of the light.

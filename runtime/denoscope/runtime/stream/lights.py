@@ -74,9 +74,16 @@ class Lights:
         return 0.0 if self.meter is None or own is None else self.meter.light_above(own.mean)
 
     def missing(
-        self, made: Frame, own: Lit | None, around: Sequence[Lit], above: float, *, unseen: bool = False
+        self,
+        made: Frame,
+        own: Lit | None,
+        around: Sequence[Lit],
+        above: float,
+        *,
+        unseen: bool = False,
+        moves: bool = False,
     ) -> Change | None:
         """Return factor and shift that give a denoised frame its light; None where it has it (see `missing_light`)."""
         if self.meter is None or own is None:
             return None
-        return missing_light(made, own, around, self.meter, above, unseen=unseen)
+        return missing_light(made, own, around, self.meter, above, unseen=unseen, moves=moves)

@@ -214,7 +214,8 @@ class OutputMaker:
         lights, entry, around = pending.bound.lights, pending.entry, pending.around
         own, above = entry.lit, pending.above
         lit = [each.lit for each in around if each.lit is not None]
-        change = lights.missing(frame, own, lit, above)
+        moves = pending.bound.window.follows
+        change = lights.missing(frame, own, lit, above, moves=moves)
         if change is not None:
             frame = self._changed(pending, frame, change)
         if entry.few is None:
@@ -222,7 +223,7 @@ class OutputMaker:
         kept = keep_mean(frame, entry.few, [each.few.mean for each in around if each.few is not None])
         if kept is not frame:
             return kept
-        change = lights.missing(frame, own, lit, above, unseen=True)
+        change = lights.missing(frame, own, lit, above, unseen=True, moves=moves)
         return frame if change is None else self._changed(pending, frame, change)
 
     def _changed(self, pending: Pending, frame: Frame, change: Change) -> Frame:
