@@ -309,6 +309,14 @@ def values(**changes: Any) -> dict[str, Any]:
         ({"latency_s": {}, "emitted": 0}, Level.GOOD, "calibrating"),
         ({"latency_s": {}}, Level.GOOD, "catching up"),
         ({"keeps_raw": False}, Level.GOOD, "raw kept elsewhere"),
+        ({"preview": True}, Level.NOTE, "Preview: nothing is saved · 12 s"),
+        ({"dropped": {"keep-up": 3}}, Level.WARNING, "3 frames were skipped, and none is now"),
+        (
+            {"preview": True, "dropped": {"keep-up": 3}, "fps_out": 9.0},
+            Level.WARNING,
+            "a recording saves all raw frames",
+        ),
+        ({"preview": True, "state": "finished"}, Level.CALM, "The preview has ended: nothing was saved"),
         (
             {"state": "finished", "message": FinishReason.STOPPED.value},
             Level.CALM,
@@ -320,6 +328,13 @@ def test_line(changes: dict[str, Any], level: Level, words: str) -> None:
     text, found = StatusLine().write(values(**changes), 100.0)
     assert found is level
     assert words in text
+
+
+def test_line_of_a_preview_speaks_of_no_raw_frames_on_the_disk() -> None:
+    for state in ("recording", "paused", "stopping", "finished"):
+        text, _ = StatusLine().write(values(preview=True, keeps_raw=False, state=state), 100.0)
+        assert "raw" not in text
+        assert "nothing" in text
 
 
 def test_line_forgets_skips_and_notices_silence() -> None:

@@ -88,6 +88,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "received": 30,
         "written_raw": 30,
         "keeps_raw": True,
+        "preview": False,
         "emitted": 28,
         "dropped": {},
         "missing": 0,
@@ -240,9 +241,12 @@ def test_back_in_time_and_live_again(until: Callable[..., None], tmp_path: Path)
     assert display.bar.number.text() == "raw frame 5, denoised 4"
     assert display.bar.time.value() == 5
     assert not display.bar.live.isEnabled()
-    # After the end too.
+    # After the end too, when the last denoised frame is shown, though it was too quick for the board.
+    shared.put(Slot.DENOISED, frames[3] + 7000, 3)
     shared.put_status(status(state="finished", written_raw=5, count=3))
     display.close()
+    assert display.bar.number.text() == "frame 4"
+    np.testing.assert_array_equal(denoised.data, frames[4] + 7000)
     display.bar.time.setValue(0)
     np.testing.assert_array_equal(raw.data, frames[0])
     display.bar.live.click()
@@ -277,6 +281,26 @@ def test_what_is_clicked_reaches_the_session(until: Callable[..., None]) -> None
     assert display.bar.streams.count() == 2
     display.bar.streams.setCurrentIndex(1)
     assert shared.wanted == 1
+    display.close()
+
+
+def test_a_preview_has_a_button_that_records(until: Callable[..., None], tmp_path: Path) -> None:
+    display = Display(ViewerModel())
+    shared = Board.create(Slab(), 4 * 16 * 16)[0]
+    display.open(shared, (16, 16), preview=True)
+    assert not display.bar.record.isHidden()
+    assert not display.bar.snapshot.isEnabled()
+    shared.put_status(status(preview=True, keeps_raw=False))
+    until(display.bar.record.isEnabled)
+    assert display.bar.line.text().startswith("Preview: nothing is saved")
+    assert not display.bar.time.isEnabled()
+    display.bar.record.click()
+    assert shared.wishes == (1, Wish.RECORD)
+    shared.put_status(status(preview=True, state="finished", count=2))
+    display.close()
+    assert display.bar.line.text() == "The preview has ended: the recording starts in a few seconds"
+    display.open(Board.create(Slab(), 4 * 16 * 16)[0], (16, 16), output=tmp_path)
+    assert display.bar.record.isHidden()
     display.close()
 
 

@@ -18,7 +18,7 @@ import pytest
 import tifffile
 
 from acquisition.conftest import ROOT, Run, environment
-from denoscope.acquisition import make_settings
+from denoscope.acquisition import OutputExists, make_settings
 from denoscope.acquisition.view.board import link as link_module
 from denoscope.acquisition.view.window import live_window as window_module
 from denoscope.acquisition.view.window.live_window import LiveWindow
@@ -90,6 +90,69 @@ def test_viewer_sees_the_session(
     assert seen["status"]["state"] == "finished"
     assert seen["status"]["received"] == FRAMES
     assert seen["opened"]["shape"] == [48, 56]
+
+
+def test_preview_saves_nothing_until_it_is_asked_to(
+    stamped: Path,
+    bundle: Path,
+    tmp_path: Path,
+    window: Callable[..., LiveWindow],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    settings = make_settings(
+        core=f"replay:{stamped}",
+        output=tmp_path / "run",
+        bundle=str(bundle),
+        backend="onnxruntime-cpu",
+        threads=1,
+        fps=40,
+        picture=False,
+        denoiser="thread",
+        preview=True,
+    )
+    report = live(settings, view=window())
+    assert not report["preview"]
+    assert report["frames"]["written_raw"] == FRAMES
+    seen = json.loads((tmp_path / "run" / "seen.json").read_text(encoding="utf-8"))
+    assert seen["preview"]["preview"]
+    assert seen["preview"]["written_raw"] == 0
+    assert not seen["status"]["preview"]
+    assert seen["torn"] == 0
+    assert not list(elsewhere.iterdir())  # what the preview needed is gone
+    # Without a viewer it ends with the movie; the run folder is not even made.
+    settings = settings.model_copy(update={"output": tmp_path / "other", "fps": 400})
+    report = live(settings)
+    assert report["preview"]
+    assert report["output"] == ""
+    assert report["frames"]["received"] == FRAMES
+    assert report["frames"]["written_raw"] == 0
+    assert report["outcome"]["exit_code"] == 0
+    assert not (tmp_path / "other").exists()
+    # A run folder that is taken is refused before the preview, not after it.
+    with pytest.raises(OutputExists, match="never overwritten"):
+        live(settings.model_copy(update={"output": tmp_path / "run"}))
+
+
+def test_preview_ends_with_its_window(
+    stamped: Path, bundle: Path, tmp_path: Path, window: Callable[..., LiveWindow]
+) -> None:
+    view = window()
+    settings = make_settings(
+        core=f"replay:{stamped}",
+        output=tmp_path / "run",
+        bundle=str(bundle),
+        threads=1,
+        fps=1,
+        denoiser="thread",
+    )
+    settings = settings.model_copy(update={"preview": True})
+    report = live(settings, view=view, on_status=lambda *_: view._child.process.kill())
+    assert report["preview"]
+    assert report["frames"]["received"] < FRAMES
+    assert report["outcome"]["reason"] == "stopped"
 
 
 def test_viewer_is_killed(

@@ -29,9 +29,24 @@ def listen(wire: Wire, lines: queue.SimpleQueue[dict[str, Any] | None]) -> None:
     lines.put(None)
 
 
+def preview(board: Board) -> Any:
+    """Look until there are pictures, then ask for the recording; return the status of the preview."""
+    while board.get(Slot.DENOISED) is None or board.get_status() is None:
+        board.beat()
+        time.sleep(0.002)
+    status = board.get_status()
+    board.ask(Wish.RECORD)
+    board.close()
+    return status
+
+
 def watch(slab: Slab, lines: queue.SimpleQueue[dict[str, Any] | None]) -> dict[str, Any]:
     words = lines.get()
     assert words is not None
+    previewed = words["preview"] and preview(Board.follow(slab.again(), words["name"], words["nbytes"]))
+    if previewed:
+        words = lines.get()
+        assert words is not None
     board = Board.follow(slab, words["name"], words["nbytes"])
     orders = {Slot.RAW: 0, Slot.DENOISED: 0}
     seen: dict[str, Any] = {
@@ -41,6 +56,7 @@ def watch(slab: Slab, lines: queue.SimpleQueue[dict[str, Any] | None]) -> dict[s
         "past": [0, 0],
         "status": None,
         "opened": words,
+        "preview": previewed,
     }
     asked = False
     past, moment = PastFrames(board.places, Path(words["output"])), random.Random(1)

@@ -653,6 +653,8 @@ class SessionReport(Record):
         Stretches without denoising.
     keep_raw
         Whether raw frames were written; off where the acquisition keeps them.
+    preview
+        Whether nothing was saved.
     fill_command
         Command that computes what was skipped; None where nothing is left to compute.
     hook
@@ -683,6 +685,7 @@ class SessionReport(Record):
     guard: GuardFinding | None = None
     forecast: dict[str, object] = Field(default_factory=dict)
     keep_raw: bool = True
+    preview: bool = False
     fill_command: str | None = None
     hook: HookCounts | None = None
     on_denoised: CallbackCounts | None = None

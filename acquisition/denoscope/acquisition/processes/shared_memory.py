@@ -82,6 +82,10 @@ class Slab:
             raise ValueError(f"{count} values of {wanted} at byte {at} do not fit into {self.nbytes} bytes")
         return np.frombuffer(self._map, wanted, count, at).reshape(shape)
 
+    def again(self) -> Slab:
+        """Return the same slab for another visit, to be closed by itself."""
+        return Slab(None if sys.platform == "win32" else os.dup(self._descriptor))
+
     def close(self) -> None:
         """Let go of the memory; arrays that lie in it keep it until they are gone. Safe to call twice."""
         self._map = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,9 @@ from denoscope.acquisition.session.opening.open_run import OpenRun, open_run
 from denoscope.acquisition.session.recording.watchers import OnDenoised, Watchers
 from denoscope.acquisition.sources import Source
 from denoscope.acquisition.triggers.trigger import Trigger
-from denoscope.runtime import DenoscopeError
+from denoscope.runtime import DenoscopeError, InvalidInput
 
+from .preview import preview_settings
 from .settings import SessionSettings, make_settings
 from .supervisor import OnStatus, Supervisor
 
@@ -105,11 +107,52 @@ def live(
     'the camera stopped by itself'
     """
     settings = make_settings(**values) if settings is None else settings
+    record = partial(
+        _record,
+        on_status=on_status,
+        wrap=wrap,
+        source=source,
+        control=control,
+        view=view,
+        on_denoised=on_denoised,
+        newest_only=newest_only,
+        on_fill=on_fill,
+    )
+    with ExitStack() as stack:
+        if view is not None:
+            stack.callback(view.close)
+        if settings.preview:
+            if source is not None:
+                raise InvalidInput(
+                    "`preview` does not go with `source`, which can be opened once; leave one out."
+                )
+            with preview_settings(settings) as shown:
+                report = record(shown, arm=lambda _forecast: True)
+            report.output = ""
+            if view is None or not view.recording_wanted:
+                return report
+            settings = settings.model_copy(update={"preview": False})
+        return record(settings, arm=arm, triggers=triggers)
+
+
+def _record(
+    settings: SessionSettings,
+    *,
+    on_status: OnStatus | None,
+    wrap: Callable[[Any], Denoiser] | None,
+    source: Source | None,
+    control: SessionControl | None,
+    arm: Arm | None,
+    view: LiveView | None,
+    on_denoised: OnDenoised | Mailbox | None,
+    newest_only: bool,
+    on_fill: Callable[[int, int], None],
+    triggers: Sequence[Trigger] = (),
+) -> SessionReport:
+    """Run one session; the parameters are those of `live`."""
     watchers = Watchers(settings, on_denoised, newest_only=newest_only, triggers=triggers)
     with interrupts() as caught:
         with ExitStack() as stack:
-            if view is not None:
-                stack.callback(view.close)
             run = open_run(settings, stack, source=source, wrap=wrap, arm=arm, view=view, watchers=watchers)
             caught.listener = _is_counted
             run.start()
@@ -117,6 +160,10 @@ def live(
             supervisor.watch()
             report, skipped = finish(run, supervisor, caught)
         report.outcome.notes = list(run.notes)  # with what closing the source gave
+        if settings.preview:
+            if supervisor.raised is not None:
+                raise supervisor.raised
+            return report
         fill_skipped(run, report, skipped, caught, on_fill)
         if settings.picture and caught.count < 2 and run.files.raw.rescued is None:
             if not caught.count:

@@ -94,6 +94,9 @@ class SessionSettings(BaseModel):
         Counts of the camera without light, which are no light in dF/F.
     trigger
         Conditions and actions, like ``region 3 dff > 0.5 for 2 frames then shutter close``.
+    preview
+        Show and denoise, and save nothing, until the window asks for the recording, which then begins with these
+        settings; regions, triggers, `frames` and `seconds` are for the recording.
     hold_off_s, trigger_limit, dry_run
         Of the triggers; see `denoscope.acquisition.Trigger`.
     adapt
@@ -150,6 +153,7 @@ class SessionSettings(BaseModel):
     trigger_limit: int | None = Field(None, ge=1)
     dry_run: bool = False
     adapt: bool = False
+    preview: bool = False
 
     @field_validator("regions", mode="before")
     @classmethod

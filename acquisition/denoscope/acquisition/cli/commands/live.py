@@ -41,6 +41,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ViewOption", "live", "record"]
 
+PreviewOption = Annotated[
+    bool,
+    typer.Option(
+        "--preview",
+        help="Show raw and denoised frames in the window and save nothing, until you click Record there; with --view.",
+    ),
+]
 ViewOption = Annotated[
     bool, typer.Option("--view", help="Show raw and denoised frames side by side in a window.")
 ]
@@ -82,10 +89,17 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
         from denoscope.acquisition.session.ending.summary import summary
         from denoscope.acquisition.session.live import live as run
         from denoscope.acquisition.session.settings import make_settings
+        from denoscope.runtime import InvalidInput
 
         never_wait()
         settings = make_settings(**values)
+        if settings.preview and not view:
+            raise InvalidInput("`preview` shows frames in a window: give `view` too.")
         window = _open_window(shell) if view else None
+        if settings.preview:
+            shell.say(
+                "Preview: nothing is saved. Click Record in the window to record, Stop or Ctrl-C to end."
+            )
         control = SessionControl()
         with interrupts() as late:
             with TerminalKeys(control) as keys, Screen(shell) as screen, FillBar(shell, screen.end) as bar:
@@ -104,7 +118,8 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
 
                 report = run(settings, on_status=screen, control=control, arm=arm, view=window, on_fill=bar)
             shell.say(summary(report))
-            shell.say(f"Run folder: {settings.output}")
+            if not report.preview:
+                shell.say(f"Run folder: {settings.output}")
         return report, report.outcome.exit_code
 
     shell.run(action)
@@ -180,6 +195,7 @@ def live(
     ] = False,
     picture: Annotated[bool, typer.Option(help="Draw report.png at the end.")] = True,
     view: ViewOption = False,
+    preview: PreviewOption = False,
     regions: RegionsOption = None,
     dark: DarkOption = 0.0,
     trigger: TriggerOption = None,
@@ -237,6 +253,7 @@ def live(
         force=force,
         picture=picture,
         view=view,
+        preview=preview,
         regions=regions,
         dark=dark,
         trigger=tuple(trigger or ()),

@@ -83,7 +83,7 @@ def finish(run: OpenRun, supervisor: Supervisor, caught: Interrupts) -> tuple[Se
     report.adaptation = None if run.adaptation is None else run.adaptation.record
     report.on_denoised, report.traces, report.triggers = seen.on_denoised, seen.traces, seen.triggers
     report.forecast = run.forecast.as_json()
-    report.keep_raw = run.settings.keep_raw
+    report.keep_raw, report.preview = run.settings.keep_raw, run.settings.preview
     report.frames.not_denoised = skipped.record()
     return report, skipped
 

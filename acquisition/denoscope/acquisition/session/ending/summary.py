@@ -48,6 +48,9 @@ _WHY_SKIPPED = {
 def _done(report: SessionReport) -> str:
     frames, outcome = report.frames, report.outcome
     ended = _ENDED.get(outcome.reason or "", f"Ended because {outcome.message}")
+    if report.preview:
+        received = counted(frames.received, "frame")
+        return f"Preview ended; nothing was saved. {received} received, {frames.denoised} denoised."
     raw = f"Raw {frames.written_raw}/{frames.received} saved"
     if not report.keep_raw:
         raw = f"{counted(frames.received, 'frame')} received, raw ones kept by the acquisition"

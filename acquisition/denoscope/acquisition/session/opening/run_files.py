@@ -20,6 +20,7 @@ from denoscope.acquisition.session.recording.log import LOG, EventLog
 from denoscope.acquisition.session.recording.watchers import Watchers
 from denoscope.acquisition.session.settings import SessionSettings
 from denoscope.acquisition.sinks.live import LiveSink, open_live_sink
+from denoscope.acquisition.sinks.nowhere import NoMovie
 from denoscope.runtime import DenoscopeError
 
 from .forecast import Forecast
@@ -154,6 +155,8 @@ def open_files(
         log.flush()
     stack.callback(log.flush)
     log.write("forecast", **forecast.as_json())
+    if settings.preview:
+        return RunFiles(folder, raw, NoMovie(), log, None, unused)
     if not settings.keep_raw:
         notes.append("raw frames were not written here: whoever records keeps them")
     with traces.noticing():

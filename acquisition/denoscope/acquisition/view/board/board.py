@@ -57,6 +57,7 @@ class Wish(IntEnum):
     STOP = 1
     PAUSE = 2
     RESUME = 3
+    RECORD = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ class LiveView:
     def __init__(self, slab: Slab) -> None:
         self._slab = slab
         self._board: Board | None = None  # of the session that is shown
+        self.recording_wanted = False
+        """True once the viewer has asked for a recording, in a preview."""
 
     def open(self, settings: SessionSettings, info: SourceInfo) -> OpenView:
         """Make room for frames like those of the source, before the first one, and show that session from now on."""
@@ -45,12 +47,18 @@ class LiveView:
                 "shape": list(info.shape),
                 "bundle": settings.bundle,
                 "source": info.name,
-                "output": str(settings.output),
+                "output": "" if settings.preview else str(settings.output),
                 "pixel_um": info.pixel_size_um,
                 "regions": settings.regions is not None,
+                "preview": settings.preview,
             }
         )
         return opened
+
+    @property
+    def gone(self) -> bool:
+        """True where nobody looks any more."""
+        return False
 
     def opened(self, _words: BoardWords) -> None:
         """Tell the viewer where to look; `open` calls it."""
@@ -126,9 +134,15 @@ class OpenView:
     def pass_on(self, control: SessionControl) -> None:
         """Hand the viewer's wishes to the session; called a few times a second."""
         count, wish = self._board.wishes
-        if count != self._obeyed and wish is not None:
+        if count != self._obeyed and wish is Wish.RECORD:
+            if self._settings.preview:
+                self._view.recording_wanted = True
+                control.stop("view")
+        elif count != self._obeyed and wish is not None:
             {Wish.STOP: control.stop, Wish.PAUSE: control.pause, Wish.RESUME: control.resume}[wish]("view")
         self._obeyed = count
+        if self._settings.preview and self._view.gone:
+            control.stop("view")  # a preview is for those who look
         now_s, beats = time.perf_counter(), self._board.beats
         if self._beats is None or beats != self._beats[0]:
             self._beats = (beats, now_s)
@@ -138,4 +152,6 @@ class OpenView:
         """Show the last status and let the viewer go; return what the user should know of it."""
         self.show(status)
         notes = [self._publisher.problem] if self._publisher.problem else []
+        if self._settings.preview and self._view.recording_wanted:
+            return notes  # it shows the recording next
         return notes + self._view.let_go(self._still_s if self._still_s > _STILL_S else 0.0)

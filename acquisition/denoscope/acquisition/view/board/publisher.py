@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -221,10 +222,9 @@ def status_values(
     count
         How many statuses came before, so that a viewer sees when none comes any more.
     """
-    try:
-        free: int | None = free_bytes(settings.output)
-    except OSError:  # the folder is gone; the raw writer says so
-        free = None
+    free: int | None = None
+    with suppress(OSError):  # the folder is gone; the raw writer says so
+        free = None if settings.preview else free_bytes(settings.output)
     copies = 2 if settings.keep_raw else 1
     return {
         "count": count,
@@ -235,6 +235,7 @@ def status_values(
         "written_raw": status.written_raw,
         "keeps_raw": settings.keep_raw,
         "fills": settings.fill,
+        "preview": settings.preview,
         "emitted": status.emitted,
         "dropped": dict(status.dropped),
         "missing": status.missing,

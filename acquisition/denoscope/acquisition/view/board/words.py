@@ -20,6 +20,8 @@ class BoardWords(TypedDict):
         Bundle, source and folder of the session.
     regions
         Whether the session measures regions.
+    preview
+        Whether nothing is saved.
     """
 
     name: str
@@ -30,6 +32,7 @@ class BoardWords(TypedDict):
     output: str
     pixel_um: float | None
     regions: bool
+    preview: bool
 
 
 class ViewStatus(TypedDict):
@@ -43,8 +46,8 @@ class ViewStatus(TypedDict):
         See `SessionStatus`; the reason in words, the last three problems.
     received, written_raw, emitted, dropped, missing
         Frames.
-    keeps_raw, fills
-        Whether raw frames are written, and whether skipped frames are computed at the end.
+    keeps_raw, fills, preview
+        Whether raw frames are written, whether skipped frames are computed at the end, and whether nothing is saved.
     fps_in, fps_out, latency_s
         Frames/s received and denoised, and percentiles of the delay.
     free_bytes, reserve_bytes, bytes_per_s
@@ -61,6 +64,7 @@ class ViewStatus(TypedDict):
     written_raw: int
     keeps_raw: bool
     fills: bool
+    preview: bool
     emitted: int
     dropped: dict[str, int]
     missing: int

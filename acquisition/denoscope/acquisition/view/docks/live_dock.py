@@ -23,7 +23,6 @@ from qtpy.QtWidgets import (
 from denoscope.acquisition.contracts import RECORDED
 from denoscope.acquisition.session.settings import make_settings
 from denoscope.acquisition.sinks.live import LiveFormat
-from denoscope.acquisition.view.board.board import Board
 from denoscope.acquisition.view.window.display import Display, add_docks
 from denoscope.runtime import DenoscopeError, list_bundles
 
@@ -128,7 +127,13 @@ class LiveDock(QWidget):
         self.seconds.setDecimals(0)
         self.seconds.setSpecialValueText("until stopped")
         self.start = QPushButton("Start")
-        self.start.clicked.connect(self._start)
+        self.start.setToolTip("Record: raw and denoised frames are saved in the run folder")
+        self.start.clicked.connect(lambda: self._start())
+        self.preview = QPushButton("Preview")
+        self.preview.setToolTip(
+            "Show and denoise, and save nothing; Record under the pictures begins the recording"
+        )
+        self.preview.clicked.connect(lambda: self._start(preview=True))
         self.words, scrolled = scrolled_words(_LINES)
         form = QFormLayout()
         form.addRow("Camera", with_button(self.core, self._browse_core))
@@ -144,7 +149,7 @@ class LiveDock(QWidget):
         form.addRow("Seconds", self.seconds)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
-        layout.addWidget(self.start)
+        layout.addWidget(row(self.start, self.preview))
         layout.addWidget(scrolled, 1)
         return layout
 
@@ -198,7 +203,7 @@ class LiveDock(QWidget):
 
     # -- session
 
-    def _start(self) -> None:
+    def _start(self, *, preview: bool = False) -> None:
         self._suggest_output()
         try:
             make_settings(**self.settings())
@@ -206,27 +211,29 @@ class LiveDock(QWidget):
             self.words.setText(str(error))
             return
         self.words.setText("Starting; this takes a few seconds.")
-        self.start.setEnabled(False)
-        self.session = ChildSession(self.settings())
+        self._enable(False)
+        self.session = ChildSession({**self.settings(), "preview": preview})
         self._timer.start(_POLL_MS)
+
+    def _enable(self, on: bool) -> None:
+        self.start.setEnabled(on)
+        self.preview.setEnabled(on)
 
     def _poll(self) -> None:
         while self.session is not None and (event := self.session.poll()) is not None:
             if event["event"] == "opened":
-                self.words.setText(f"Recording into {event['output']}")
-                board = Board.follow(self.session.slab, event["name"], event["nbytes"])
-                shape = event["shape"][0], event["shape"][1]
-                self.display.open(
-                    board,
-                    shape,
-                    pixel_um=event.get("pixel_um"),
-                    output=Path(event["output"]),
-                    regions=bool(event.get("regions")),
-                )
+                into = event["output"]
+                self.words.setText(f"Recording into {into}" if into else self._previewing())
+                self.display.follow(self.session.slab, event)
             elif event["event"] == "finished":
                 self._end(event["summary"], None)
             else:
                 self._end(event["message"], event["message"])
+
+    def _previewing(self) -> str:
+        return (
+            f"Preview: nothing is saved. Record, under the pictures, saves into {self.output.text().strip()}"
+        )
 
     def _end(self, words: str, problem: str | None) -> None:
         assert self.session is not None
@@ -235,5 +242,5 @@ class LiveDock(QWidget):
         self.session.close()
         self.session = None
         self.words.setText(words)
-        self.start.setEnabled(True)
+        self._enable(True)
         self._suggest_output()

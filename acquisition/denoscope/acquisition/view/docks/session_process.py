@@ -6,6 +6,7 @@ It goes on when napari is gone, crashed or not: the frames come first, and the r
 from __future__ import annotations
 
 import sys
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -37,6 +38,19 @@ class _ParentView(LiveView):
     def __init__(self, slab: Slab, parent: _Parent) -> None:
         super().__init__(slab)
         self._parent = parent
+        self._left = False
+
+    @property
+    def gone(self) -> bool:
+        """True once napari has left."""
+        return self._left
+
+    def listen(self, wire: Wire) -> None:
+        """Wait until napari leaves."""
+        with suppress(OSError, ValueError):
+            while wire.receive() is not None:
+                pass
+        self._left = True
 
     def opened(self, words: BoardWords) -> None:
         """Tell the dock where to look."""
@@ -52,7 +66,9 @@ def _run(slab: Slab, wire: Wire, parent: _Parent) -> None:
     if request is None:
         return
     settings = make_settings(**request.words)
-    report = live(settings, view=_ParentView(slab, parent))
+    view = _ParentView(slab, parent)
+    threading.Thread(target=view.listen, args=(wire,), name="denoscope-napari", daemon=True).start()
+    report = live(settings, view=view)
     parent.tell("finished", summary=summary(report), exit_code=report.outcome.exit_code)
 
 

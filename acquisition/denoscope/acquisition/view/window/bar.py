@@ -25,6 +25,9 @@ from .panels import Compare
 
 __all__ = ["SessionBar"]
 
+_PAUSE = "Denoise nothing for now; raw frames are still written"
+_PAUSE_PREVIEW = "Denoise nothing for now"
+_STOP = "End the recording; what is buffered is still written and denoised"
 _WIDEST = "raw frame 88888, denoised 88888"
 
 _COLOURS = {
@@ -32,6 +35,7 @@ _COLOURS = {
     Level.GOOD: "background: #1d6b3c; color: white;",
     Level.WARNING: "background: #a85800; color: white;",
     Level.BAD: "background: #a11d1d; color: white;",
+    Level.NOTE: "background: #1f4e8c; color: white;",
 }
 
 
@@ -102,9 +106,13 @@ class SessionBar(QWidget):
         self.snapshot.setToolTip("Save the window as a picture in the run folder")
         self.snapshot.setEnabled(False)
         self.pause = QPushButton("Pause")
-        self.pause.setToolTip("Denoise nothing for now; raw frames are still written")
+        self.pause.setToolTip(_PAUSE)
         self.stop = QPushButton("Stop")
-        self.stop.setToolTip("End the recording; what is buffered is still written and denoised")
+        self.stop.setToolTip(_STOP)
+        self.record = QPushButton("Record")
+        self.record.setToolTip("End the preview and begin the recording, with the same settings")
+        self.record.setStyleSheet("QPushButton:enabled { background: #a11d1d; color: white; }")
+        self.record.hide()
         self.time = QSlider(Qt.Orientation.Horizontal)
         self.time.setToolTip("Go back over the frames on the disk; the recording goes on")
         self.live = QPushButton("Live")
@@ -122,6 +130,7 @@ class SessionBar(QWidget):
             self.automatic,
             self.link,
             self.snapshot,
+            self.record,
             self.pause,
             self.stop,
         ):
@@ -141,6 +150,7 @@ class SessionBar(QWidget):
         self.share.valueChanged.connect(lambda value: on_swipe(value / 100))
         self.pause.clicked.connect(self._toggle_pause)
         self.stop.clicked.connect(lambda: self._on_wish(Wish.STOP))
+        self.record.clicked.connect(lambda: self._on_wish(Wish.RECORD))
         self.say("waiting for the session", Level.CALM)
         self.enable(running=False)
 
@@ -165,9 +175,13 @@ class SessionBar(QWidget):
         """Say whether a session can be asked for anything."""
         self.pause.setEnabled(running)
         self.stop.setEnabled(running)
+        self.record.setEnabled(running)
 
-    def begin(self) -> None:
-        """Forget the streams of the session before."""
+    def begin(self, *, preview: bool = False) -> None:
+        """Forget the streams of the session before; a preview can be followed by the recording."""
+        self.record.setVisible(preview)
+        self.pause.setToolTip(_PAUSE_PREVIEW if preview else _PAUSE)
+        self.stop.setToolTip("End the preview; nothing is saved" if preview else _STOP)
         blocked = self.streams.blockSignals(True)
         self.streams.clear()
         self.streams.blockSignals(blocked)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QObject, QTimer
 
+from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.view.board.board import Board, Slot, Wish
 from denoscope.acquisition.view.board.words import ViewStatus
 from denoscope.acquisition.view.traces.outlines import read_labels
@@ -61,6 +63,8 @@ class Display(QObject):
         self._viewer = viewer
         self._output: Path | None = None
         self._outlined = False
+        self.recording = False
+        """True where a recording is shown, and not a preview."""
         self.status: ViewStatus | None = None
         self.shown = 0
         self._board: Board | None = None
@@ -79,6 +83,7 @@ class Display(QObject):
         pixel_um: float | None = None,
         output: Path | None = None,
         regions: bool = False,
+        preview: bool = False,
     ) -> None:
         """Show a session that has left its first words on a board.
 
@@ -94,12 +99,14 @@ class Display(QObject):
             Run folder, where snapshots go and traces are.
         regions
             Whether it measures regions.
+        preview
+            Whether nothing is saved.
         """
         self.close()
-        self._output = output
+        self._output, self.recording = output, not preview
         self.bar.snapshot.setEnabled(output is not None)
         self._board, self._line, self.status = board, StatusLine(), None
-        self.bar.begin()
+        self.bar.begin(preview=preview)
         self.bar.say("waiting for the first frame", Level.CALM)
         self.panels.open(shape, pixel_um)
         self.traces.open(output if regions else None)
@@ -108,12 +115,24 @@ class Display(QObject):
         board.beat()
         self._start(0.0)
 
+    def follow(self, slab: Slab, words: Mapping[str, Any]) -> None:
+        """Show the session of which the words of its board tell; the slab stays the caller's."""
+        self.open(
+            Board.follow(slab.again(), words["name"], words["nbytes"]),
+            (words["shape"][0], words["shape"][1]),
+            pixel_um=words.get("pixel_um"),
+            output=Path(words["output"]) if words["output"] else None,
+            regions=bool(words.get("regions")),
+            preview=bool(words.get("preview")),
+        )
+
     def close(self, problem: str | None = None) -> None:
         """Show the last frames and the last line, or `problem` in its place, and let go of the board."""
         self._timer.stop()
         if self._board is None:
             return
         self._look(self._board, last=True)
+        self._show_last()
         self._board.close()
         self._board = None
         self.bar.enable(running=False)
@@ -123,6 +142,17 @@ class Display(QObject):
     def stop(self) -> None:
         """Ask the session that is shown, if any, to end."""
         self._ask(Wish.STOP)
+
+    def _show_last(self) -> None:
+        """Show the last denoised frame, which may have come too soon after the one before it to be shown live."""
+        if self._past is None or self._page is not None or self.status is None:
+            return
+        page = self._past.newest_denoised(self.status["written_raw"] - 1, self._stream)
+        raw = None if page is None else self._past.read(Slot.RAW, page)
+        denoised = None if page is None else self._past.read(Slot.DENOISED, page)
+        if raw is not None and denoised is not None and self.panels.is_later(denoised.number):
+            self.panels.show_past(raw, denoised, time.perf_counter())
+            self.bar.number.setText(self.panels.number)
 
     def _tick(self) -> None:
         if self._board is None:
@@ -217,6 +247,10 @@ class Display(QObject):
     def _ask(self, wish: Wish) -> None:
         if self._board is not None:
             self._board.ask(wish)
+            if wish is Wish.RECORD:
+                self._line.recording_wanted = True
+                self.bar.enable(running=False)
+                self.bar.say("The preview ends: the recording starts in a few seconds", Level.CALM)
 
     def _want(self, stream: int) -> None:
         if self._board is not None:

@@ -11,6 +11,7 @@ __all__ = ["Level", "StatusLine"]
 
 _RECENT_S = 10.0
 _LASTS_S = 120.0
+_ABREAST = 0.95  # share of the frames that come from which on the denoiser keeps up
 
 
 class Level(Enum):
@@ -20,6 +21,7 @@ class Level(Enum):
     GOOD = "good"
     WARNING = "warning"
     BAD = "bad"
+    NOTE = "note"
 
 
 class StatusLine:
@@ -28,7 +30,8 @@ class StatusLine:
     The line is ``BAD`` after an error, so too while denoising has failed and only raw frames are written;
     ``WARNING`` while outputs were skipped in the last ten seconds, frames never arrived, the disk has room
     for less than two minutes, or the session's answers stay away; ``GOOD`` while all is well; ``CALM``
-    before, after, and in a pause, of which it says how old the denoised picture is.
+    before, after, and in a pause, of which it says how old the denoised picture is. A preview is ``NOTE`` in place of
+    ``GOOD``, and its line begins with that nothing is saved.
     """
 
     def __init__(self) -> None:
@@ -36,6 +39,8 @@ class StatusLine:
         self._skipped_s = -_RECENT_S
         self._last: tuple[int, float] = (-1, 0.0)
         self._emitted: tuple[int, float] = (-1, 0.0)
+        self.recording_wanted = False
+        """True once the user has asked for the recording, in a preview."""
 
     def write(self, status: ViewStatus, now_s: float) -> tuple[str, Level]:
         """Return the line for a status as `status_values` makes it.
@@ -56,25 +61,33 @@ class StatusLine:
             self._emitted = (status["emitted"], now_s)
         ended = status["state"] == "finished"
         warnings = [] if ended else self._warnings(status, now_s)
+        if status["preview"] and ended and not status["problems"]:
+            after = "the recording starts in a few seconds" if self.recording_wanted else "nothing was saved"
+            return f"The preview has ended: {after}", Level.CALM
         parts = [*warnings, *_numbers(status, skipped)]
+        if status["preview"] and not ended:
+            parts.insert(0, "Preview: nothing is saved")
         if status["state"] == "paused":
             age_s = now_s - self._emitted[1]
             parts.insert(
-                0, f"paused: the denoised picture is {age_s:.0f} s old, raw frames are still recorded"
+                0,
+                f"paused: the denoised picture is {age_s:.0f} s old"
+                + ("" if status["preview"] else ", raw frames are still recorded"),
             )
         if status["problems"]:
             return " · ".join([status["problems"][-1], *parts]), Level.BAD
         if warnings:
             return " · ".join(parts), Level.WARNING
-        recording = status["state"] in ("recording", "stopping")
-        return " · ".join(parts), Level.GOOD if recording else Level.CALM
+        if status["state"] not in ("recording", "stopping"):
+            return " · ".join(parts), Level.CALM
+        return " · ".join(parts), Level.NOTE if status["preview"] else Level.GOOD
 
     def _warnings(self, status: ViewStatus, now_s: float) -> list[str]:
         warnings = []
         if status["state"] != "finished" and now_s - self._last[1] > _RECENT_S:
             warnings.append(f"no word from the session for {now_s - self._last[1]:.0f} s")
         if now_s - self._skipped_s < _RECENT_S:
-            warnings.append(_too_slow(status))
+            warnings.append(_too_slow(status) if _is_behind(status) else _caught_up(self._skipped))
         if status["missing"]:
             warnings.append(f"{counted(status['missing'], 'frame')} never arrived")
         free, rate = status["free_bytes"], status["bytes_per_s"]
@@ -87,8 +100,19 @@ class StatusLine:
         return warnings
 
 
+def _is_behind(status: ViewStatus) -> bool:
+    """Return whether fewer frames are denoised than come, at this moment."""
+    return status["fps_out"] < _ABREAST * status["fps_in"]
+
+
+def _caught_up(skipped: int) -> str:
+    return f"{counted(skipped, 'frame was', 'frames were')} skipped, and none is now"
+
+
 def _too_slow(status: ViewStatus) -> str:
     text = f"this computer denoises {status['fps_out']:.0f} of {status['fps_in']:.0f} frames/s"
+    if status["preview"]:
+        return f"{text}: the rest is skipped; a recording saves all raw frames"
     if not status["keeps_raw"]:
         return f"{text}: the rest is skipped"
     later = "will be computed at the end" if status["fills"] else "can be computed later"
@@ -98,19 +122,26 @@ def _too_slow(status: ViewStatus) -> str:
 def _numbers(status: ViewStatus, skipped: int) -> list[str]:
     latency = status["latency_s"]
     parts = [
-        f"{status['state']} {status['elapsed_s']:.0f} s",
+        f"{'' if status['preview'] else status['state']} {status['elapsed_s']:.0f} s".strip(),
         f"{status['fps_in']:.1f} frames/s, {status['fps_out']:.1f} denoised",
         f"delay {latency['p50'] * 1e3:.0f} ms (99 % within {latency['p99'] * 1e3:.0f} ms)"
         if "p50" in latency
         else _no_delay(status),
         f"skipped {skipped}",
-        f"raw written {status['written_raw']} of {status['received']}"
-        if status["keeps_raw"]
-        else f"received {status['received']}, raw kept elsewhere",
+        _raw(status),
     ]
     if status["state"] == "finished" and status["message"]:
         parts[1:2] = [status["message"]]
     return [part for part in parts if part]
+
+
+def _raw(status: ViewStatus) -> str:
+    """Say where the raw frames are."""
+    if status["preview"]:
+        return f"received {status['received']}"
+    if status["keeps_raw"]:
+        return f"raw written {status['written_raw']} of {status['received']}"
+    return f"received {status['received']}, raw kept elsewhere"
 
 
 def _no_delay(status: ViewStatus) -> str:

@@ -83,6 +83,11 @@ class LiveWindow(LiveView):
             return "the live view was closed before the recording ended"
         return f"the live view was lost: its process {exit_words(code)}; the recording was not affected"
 
+    @property
+    def gone(self) -> bool:
+        """True once the window is closed or lost."""
+        return self.lost is not None
+
     def let_go(self, stalled_s: float) -> list[str]:
         """Let the window go, and return what the user should know of it."""
         lost = self.lost

@@ -72,6 +72,11 @@ class Panels:
             return "" if denoised is None else f"frame {denoised}"
         return f"raw frame {raw}" if denoised is None else f"raw frame {raw}, denoised {denoised}"
 
+    def is_later(self, number: int) -> bool:
+        """Return whether a denoised frame comes after the one that is shown."""
+        shown = self._numbers[Slot.DENOISED]
+        return shown is None or number > shown
+
     def open(self, shape: tuple[int, int], pixel_um: float | None = None) -> None:
         """Begin anew with frames of a shape, with a scale bar where the size of a pixel is known."""
         self._orders = dict.fromkeys(_NAMES, 0)

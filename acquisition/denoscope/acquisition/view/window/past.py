@@ -48,6 +48,14 @@ class PastFrames:
                 return each
         return None
 
+    def newest_denoised(self, page: int, stream: int) -> int | None:
+        """Return the last page up to one that was denoised, in a stream."""
+        for each in range(page, max(-1, page - _MOST_STEPS), -1):
+            place = Board.place_of(self._places, Slot.DENOISED, each)
+            if place is not None and place.stream == stream:
+                return each
+        return None
+
     def read(self, slot: Slot, page: int) -> Picture | None:
         """Return the raw or the denoised frame of a page; None where there is none or its file is gone."""
         place = Board.place_of(self._places, slot, page)

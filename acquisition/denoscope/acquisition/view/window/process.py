@@ -7,14 +7,12 @@ import queue
 import sys
 import threading
 import traceback
-from pathlib import Path
 from typing import Any
 
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.processes.child import speak
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.processes.wire import Wire, Words
-from denoscope.acquisition.view.board.board import Board
 
 __all__ = ["main"]
 
@@ -60,20 +58,13 @@ def _run(slab: Slab, wire: Wire) -> None:
             words = lines.get()
             if words is None:
                 ended = True
-                display.close("the session ended without a word; what it had received is on disk")
+                kept = "what it had received is on disk" if display.recording else "nothing was saved"
+                display.close(f"the session ended without a word; {kept}")
                 if display.status is None:
                     viewer.close()
             elif words["event"] == "opened":
-                viewer.title = f"denoscope live: {words['output']}"
-                board = Board.follow(slab, words["name"], words["nbytes"])
-                shape = words["shape"][0], words["shape"][1]
-                display.open(
-                    board,
-                    shape,
-                    pixel_um=words.get("pixel_um"),
-                    output=Path(words["output"]),
-                    regions=bool(words.get("regions")),
-                )
+                viewer.title = f"denoscope live: {words['output'] or 'preview'}"
+                display.follow(slab, words)
             else:
                 ended = True
                 display.close()

@@ -1,0 +1,39 @@
+"""The sink of a preview: denoised frames are shown, and go nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from .base import FrameIndex
+
+if TYPE_CHECKING:
+    from denoscope.acquisition.contracts import Stamp
+    from denoscope.runtime import Denoised, StreamKey
+
+__all__ = ["NoMovie"]
+
+
+class NoMovie:
+    """Stand where a `LiveSink` would while nothing is saved."""
+
+    pixels_at: int | None = None
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.received: Mapping[StreamKey, int] = {}
+
+    def append(self, output: Denoised, stamp: Stamp) -> None:
+        """Let the frame go."""
+
+    def holds(self, _key: StreamKey, _index: int, /) -> bool:
+        """Say that nothing is missing."""
+        return True
+
+    def stand_in(self, frame: npt.NDArray[Any], place: FrameIndex, /) -> None:
+        """Let the frame go."""
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
