@@ -25,7 +25,7 @@ from denoscope.acquisition.sources import Source
 from denoscope.acquisition.triggers.trigger import Trigger
 from denoscope.runtime import DenoscopeError, InvalidInput
 
-from .preview import preview_settings
+from .opening.preview import preview_settings
 from .settings import SessionSettings, make_settings
 from .supervisor import OnStatus, Supervisor
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from denoscope.acquisition.sinks.live import check_live_format
 
-from .opening.run_files import refuse_existing
+from .run_files import refuse_existing
 
 if TYPE_CHECKING:
-    from .settings import SessionSettings
+    from denoscope.acquisition.session.settings import SessionSettings
 
 __all__ = ["preview_settings"]
 
