@@ -48,6 +48,7 @@ def preview_settings(settings: SessionSettings) -> Iterator[SessionSettings]:
                 "std": False,
                 "regions": None,
                 "trigger": (),
+                "adapt": False,
                 "reserve_mb": 0.0,
             }
         )
