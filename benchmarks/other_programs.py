@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,6 +42,7 @@ from _provenance import write_results  # noqa: E402
 from acquisition import test_fill  # noqa: E402
 from acquisition.test_routing import Listed  # noqa: E402
 from denoscope.acquisition import SourceInfo, denoise_movie, fill_run, read_raw  # noqa: E402
+from denoscope.acquisition.offline.fill import FILLED_MOVIE  # noqa: E402
 from denoscope.acquisition.sinks import base  # noqa: E402
 
 FRAMES, PIXEL_UM, CAMERA = 60, 0.65, "Camera \N{GREEK SMALL LETTER MU}"
@@ -127,10 +130,12 @@ def write_all(folder: Path) -> dict[str, Written]:
     found["live, filled"] = Written(filled / "denoised.ome.tif", whole)
     marked = _session(folder / "marked", fill=False)
     shown = whole.copy()
-    shown[SKIPPED] = raw[SKIPPED]  # skipped frames are shown as measured
+    pages = json.loads((marked / "report.json").read_text())["frames"]["not_denoised"]["pages"]
+    skipped = [page for first, last in pages for page in range(first, last + 1)]
+    shown[skipped] = raw[skipped]  # skipped frames are shown as measured
     found["live, not filled"] = Written(marked / "denoised.ome.tif", shown)
     fill_run(marked, bundle=bundle)
-    found["live, filled afterwards"] = Written(marked / "denoised_filled.ome.tif", whole)
+    found["live, filled afterwards"] = Written(marked / FILLED_MOVIE, whole)
     killed = folder / "killed"
     killed.mkdir()
     run = _killed(killed)
@@ -244,6 +249,7 @@ def _in_suite2p(path: Path) -> Seen:
     return Seen(np.concatenate([batch for batch in batches if batch is not None]), halved=True)
 
 
+@cache
 def _suite2p() -> Any:
     """Load suite2p's reader of TIFF files alone: the package asks for PyTorch, Qt and more."""
     spec = importlib.util.find_spec("suite2p")
@@ -313,6 +319,8 @@ def _absent(program: str) -> str | None:
             return "needs Java"
         jar = _jar(java)
         return None if jar is not None and jar.is_file() else f"needs its jar ({java})"
+    if program == "suite2p" and program in sys.modules:
+        return None
     module = {"napari": "napari_builtins", "OME-Zarr's specification": "yaozarrs"}.get(program, program)
     return None if importlib.util.find_spec(module) is not None else f"needs {module}"
 

@@ -188,6 +188,34 @@ def test_the_help_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         sys.stdout.write(b"bytes")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+@pytest.mark.parametrize("buffered", [True, False])
+def test_words_that_an_encoding_does_not_have_hide_none_after_them(
+    monkeypatch: pytest.MonkeyPatch, errors: str, buffered: bool
+) -> None:
+    raw = Kept()
+    below: Any = io.BufferedWriter(raw) if buffered else raw  # as with PYTHONUNBUFFERED
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(below, encoding="ascii", errors=errors))
+    with Words():
+        print("into \u540d: 2 \N{GREEK SMALL LETTER MU}m")
+        print("Done.")
+    assert raw.kept.replace(b"\r", b"") == b"into ?: 2 ?m\nDone.\n"
+
+
+class Kept(io.RawIOBase):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        self.kept = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.kept += bytes(data)
+        return len(data)
+
+
 def session(movie: Path, bundle: Path, run: Path, frames: int, **more: Any) -> subprocess.Popen[bytes]:
     words = command(movie, bundle, run)
     words[words.index("--frames") + 1] = str(frames)

@@ -41,6 +41,19 @@ def test_ome_zarr(bundle: Path, movie: Path, tmp_path: Path, expected: np.ndarra
     np.testing.assert_array_equal(np.asarray(open_movie(out)), expected)
 
 
+def test_the_camera_of_an_ome_zarr_has_its_name_and_a_contrast(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr", reason="needs the extra 'formats'")
+    yaozarrs = pytest.importorskip("yaozarrs", reason="needs the extra 'formats'")
+    record(tmp_path / "run", frames_of(12), form="ome-zarr")
+    out = tmp_path / "run" / "denoised.ome.zarr"
+    yaozarrs.validate_zarr_store(str(out))
+    group = zarr.open_group(out, mode="r")
+    (channel,) = group.attrs["ome"]["omero"]["channels"]
+    assert channel["label"] == "Cam"
+    pixels = group["0"][:]
+    assert pixels.min() <= channel["window"]["start"] < channel["window"]["end"] <= pixels.max()
+
+
 @pytest.mark.parametrize("stop", [5, 16, 30])
 def test_an_interrupted_ome_zarr_goes_on(
     bundle: Path, movie: Path, tmp_path: Path, expected: np.ndarray, stop: int

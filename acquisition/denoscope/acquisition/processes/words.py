@@ -145,7 +145,9 @@ class Words:
 
     def _write(self, stream: TextIO, text: str) -> None:
         """Write below the stream's buffer: the interpreter waits at its end for a buffer that is being written."""
-        raw = getattr(getattr(stream, "buffer", None), "raw", None)
+        buffer = getattr(stream, "buffer", None)
+        # There is no buffer where the interpreter was told to use none (PYTHONUNBUFFERED).
+        raw = buffer if isinstance(buffer, io.RawIOBase) else getattr(buffer, "raw", None)
         if raw is None:
             stream.write(text)
             stream.flush()
@@ -153,8 +155,7 @@ class Words:
             return
         if os.linesep != "\n":
             text = text.replace("\n", os.linesep)
-        errors = stream.errors if stream.errors not in (None, "strict") else "replace"
-        left = memoryview(text.encode(stream.encoding or "utf-8", errors or "replace"))
+        left = memoryview(_encoded(text, stream))
         while left.nbytes:
             taken = raw.write(left)
             if not taken:  # a pipe that does not block, and is full
@@ -181,6 +182,15 @@ class Words:
             with self._room:
                 self._ended = True
                 self._room.notify_all()
+
+
+def _encoded(text: str, stream: TextIO) -> bytes:
+    """Return the bytes of a text, with question marks for letters that the stream's encoding does not have."""
+    encoding = stream.encoding or "utf-8"
+    try:
+        return text.encode(encoding, stream.errors or "strict")
+    except UnicodeError:
+        return text.encode(encoding, "replace")
 
 
 def never_wait() -> None:

@@ -27,7 +27,7 @@ from denoscope.runtime import InvalidInput
 from .base import FrameIndex
 from .ndtiff import PROVENANCE_FILE, Dataset
 from .ome import DenoisedWriter
-from .zarr import FULL, TAGS, create_image, tags_line
+from .zarr import FULL, NO_CONTRAST, TAGS, create_image, for_viewers, tags_line
 
 if TYPE_CHECKING:
     from denoscope.acquisition.contracts import Stamp
@@ -49,6 +49,7 @@ LiveFormat = Literal["ome-tiff", "ome-zarr", "ndtiff"]
 
 _GROW = 64
 _ZARR_JSON = "zarr.json"
+_CONTRAST_EVERY = 32  # frames
 _SYNC_EVERY_S = 1.0
 _STD = {"quantity": "predicted standard deviation of each denoised pixel, in its units"}
 
@@ -126,6 +127,9 @@ class _Image:
         self._there: dict[tuple[int, int], set[int]] = {}
         self._span = (1 << 62, -1)
         self._key: StreamKey | None = None
+        self._camera = source.camera
+        self._contrast: dict[int, tuple[float, float]] = {}
+        """Smallest and largest value of each channel, in every 32nd frame."""
 
     def append(self, output: Denoised, index: int, time_s: float, tags: Mapping[str, Any]) -> None:
         """Write one chunk, then its line."""
@@ -156,9 +160,17 @@ class _Image:
         at = index - self._first.setdefault((channel, z), index if self.follows else 0)
         self._make_room(at + 1)
         self._write_chunk((at, channel, z), pixels)
+        if at % _CONTRAST_EVERY == 0:
+            self._see(channel, pixels)
         place = {"t": at, "c": channel, "z": z}
         about = {"channel": key.channel, "z": key.z} | dict(tags)
         self._lines.write(tags_line(place, time_s, about, stream_index=index, **more))
+
+    def _see(self, channel: int, pixels: npt.NDArray[Any]) -> None:
+        shown = pixels if pixels.dtype.kind in "iu" else pixels[np.isfinite(pixels)]
+        if shown.size:
+            low, high = self._contrast.get(channel, (np.inf, -np.inf))
+            self._contrast[channel] = min(low, float(shown.min())), max(high, float(shown.max()))
 
     def _write_chunk(self, place: tuple[int, int, int], pixels: npt.NDArray[Any]) -> None:
         at, channel, z = place
@@ -225,6 +237,12 @@ class _Image:
             "denoscope": _plain({**self._provenance, **more}),
             "channels": list(self._channels),
         }
+        if self._contrast:
+            found = {number: pair for number, pair in self._contrast.items() if pair[0] < pair[1]}
+            group["attributes"]["ome"]["omero"] = for_viewers(
+                (name or self._key.camera or self._camera, found.get(number, NO_CONTRAST))
+                for name, number in self._channels.items()
+            )
         write_whole(self.path / _ZARR_JSON, json.dumps(group).encode())
 
     def close(self, length: int = 0) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,10 +21,12 @@ from .base import FrameIndex, Layout
 if TYPE_CHECKING:
     from denoscope.runtime import StreamKey
 
-__all__ = ["FULL", "TAGS", "ZarrSink", "create_image", "frames_of", "tags_line"]
+__all__ = ["FULL", "TAGS", "ZarrSink", "create_image", "for_viewers", "frames_of", "tags_line"]
 
 TAGS = "frames.jsonl"
 """A line for each frame."""
+NO_CONTRAST = (0.0, 1.0)
+_LOOKED_AT = 8  # frames, for the contrast
 FULL = "0"
 """Path of the only resolution."""
 
@@ -46,6 +48,7 @@ class ZarrSink:
             if partial.exists():
                 shutil.rmtree(partial)
             _create(partial, layout, self._axes)
+        self._names = [" ".join(filter(None, pair)) or layout.source.camera for pair in self._axes.channels]
         self._array = frames_of(partial, writable=True)
         # Lines of frames that are written again replace the ones before them.
         self._lines = (partial / TAGS).open("ab" if keep is not None else "xb", buffering=0)
@@ -68,13 +71,45 @@ class ZarrSink:
 
         self.close()
         group = zarr.open_group(self._path, mode="r+")
+        if any(self._names):
+            shown = [(name, self._contrast(number)) for number, name in enumerate(self._names)]
+            image: Any = group.attrs["ome"]
+            group.attrs["ome"] = {**image, "omero": for_viewers(shown)}
         group.attrs["denoscope"] = json.loads(json.dumps(provenance, default=str))
         if not (self._path / TAGS).stat().st_size:
             (self._path / TAGS).unlink()
 
+    def _contrast(self, channel: int) -> tuple[float, float]:
+        """Return the smallest and the largest value in some frames of a channel."""
+        several = "c" in self._axes.names
+        low, high = np.inf, -np.inf
+        for index in np.unique(np.linspace(0, self._array.shape[0] - 1, _LOOKED_AT).astype(int)):
+            where = (int(index), channel) if several else (int(index),)
+            frame = np.asarray(self._array[where])
+            shown = frame[np.isfinite(frame)]
+            if shown.size and shown.any():  # zeros were never written
+                low, high = min(low, float(shown.min())), max(high, float(shown.max()))
+        return (low, high) if low < high else NO_CONTRAST
+
     def close(self) -> None:
         """Close the lines; chunks are never open."""
         self._lines.close()
+
+
+def for_viewers(channels: Iterable[tuple[str, tuple[float, float]]]) -> dict[str, Any]:
+    """Return the part of an image's metadata in which viewers look for its channels: their names and contrast."""
+    return {
+        "channels": [
+            {
+                "label": name,
+                "color": "FFFFFF",
+                "active": True,
+                "window": {"min": low, "start": low, "max": high, "end": high},
+            }
+            for name, (low, high) in channels
+        ],
+        "rdefs": {"model": "greyscale"},
+    }
 
 
 def tags_line(index: Mapping[str, int], time_s: float | None, tags: Mapping[str, Any], **more: Any) -> bytes:
