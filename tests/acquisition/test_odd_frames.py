@@ -14,7 +14,7 @@ import pytest
 
 from denoscope.acquisition import Frame, RawWriter, SourceInfo, make_settings, read_raw
 from denoscope.acquisition.errors import one_line
-from denoscope.acquisition.session import run_files
+from denoscope.acquisition.session.opening import run_files
 from denoscope.acquisition.session.settings import SessionSettings
 from support.plain_results import live
 
