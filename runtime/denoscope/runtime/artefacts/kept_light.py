@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -167,11 +168,13 @@ def lost_in_rounding(made: Frame, rounded: Frame, change: Change) -> bool:
     if made.dtype.kind == "f":
         return False
     step = max(1, int((made.size / _SAMPLED) ** 0.5))
-    before = made[::step, ::step].ravel().astype(np.float32)
+    before = made[::step, ::step].ravel()
     off = rounded[::step, ::step].ravel() - (np.float32(change.factor) * before + np.float32(change.shift))
+    if abs(float(off.mean())) > change.tolerance:
+        return True
     third = before.size // 3
     dark = before <= np.partition(before, third)[third]
-    return bool(abs(float(off.mean())) > change.tolerance or abs(float(off[dark].mean())) > change.tolerance)
+    return abs(float(off[dark].mean())) > change.tolerance
 
 
 def changed(made: Frame, change: Change) -> Frame:
@@ -179,15 +182,21 @@ def changed(made: Frame, change: Change) -> Frame:
     factor, shift = change.factor, change.shift
     if made.dtype.kind == "f":
         return np.asarray(made * made.dtype.type(factor) + made.dtype.type(shift))
-    limits = np.iinfo(made.dtype)
+    lowest, highest = _limits(made.dtype)
     counts = made.astype(np.float32)
     counts *= np.float32(factor)
+    ends = sorted((factor * float(made.min()) + shift, factor * float(made.max()) + shift))
+    if ends[0] > max(lowest, 0) + 1 and ends[1] < highest - 1:
+        counts += np.float32(shift + 0.5)  # is rounded by being cut off, which takes half the time
+        return counts.astype(made.dtype)
     counts += np.float32(shift)
-    np.rint(counts, out=counts)
-    ends = factor * float(made.min()) + shift, factor * float(made.max()) + shift
-    if min(ends) < limits.min + 1 or max(ends) > limits.max - 1:  # clipping costs as much as all the rest
-        np.clip(counts, limits.min, limits.max, out=counts)
-    return counts.astype(made.dtype)
+    return np.clip(np.rint(counts, out=counts), lowest, highest, out=counts).astype(made.dtype)
+
+
+@cache
+def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
 
 
 def _share(likely: float, error: float) -> float:

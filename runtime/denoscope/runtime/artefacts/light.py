@@ -41,6 +41,7 @@ _LEAST_DRIFT = 0.005  # of the light
 _LITTLE = 0.02  # of the variance of the blocks' means
 _UNEVEN = 0.33  # largest spread of a change over the frame, relative to the change: else it is activity
 _STEPS = 6  # of the robust fit
+_SETTLED = 0.05  # standard errors; a step that moves it by less is the last one
 _TUKEY = 4.7
 _ACTIVITY = 0.03  # by which activity changes the contrast from frame to frame
 _CERTAIN, _SOME_EVIDENCE = 20.0, 4.0  # logarithms of odds
@@ -213,10 +214,10 @@ def _fit(residual: Array, reference: Array, variance: Array, compared: Array | N
     line = float(weight @ residual / total) + (float(weight @ (x * residual)) / max(spread_x, 1e-30)) * x
     starts = (residual - middle, residual - line)
     left = min(starts, key=lambda r: _median(np.abs(r) / sigma))
-    change = slope = 0.0
+    change = slope = before = slope_before = 0.0
     spread = 1.0
     w = weight
-    for _ in range(_STEPS):
+    for step in range(_STEPS):
         deviation = np.abs(left) / sigma
         spread = max(1.0, 1.4826 * _median(deviation))
         w = weight * np.square(np.maximum(0.0, 1 - np.square(deviation / (_TUKEY * spread))))
@@ -226,6 +227,10 @@ def _fit(residual: Array, reference: Array, variance: Array, compared: Array | N
         spread_x = max(float(w @ (x * x)), 1e-30)
         change = float(w @ residual / total)
         slope = float(w @ (x * residual)) / spread_x
+        moved = (change - before) ** 2 * total + (slope - slope_before) ** 2 * spread_x
+        if step and moved < (_SETTLED * spread) ** 2:
+            break
+        before, slope_before = change, slope
         left = residual - change - slope * x
     if compared is not None:
         centre = float(w @ compared / total)
@@ -464,7 +469,9 @@ class LightMeter:
         if kind:
             return self._pass_by(x, kind)
         # Brighter frames have more noise.
-        noise = 1 + (_mean(self.variance_of(x)) - _mean(self.variance_of(x - residual))) / _mean(variance)
+        means = np.array([_mean(x), _mean(x - residual)])
+        more, before = self.variance_of(means)
+        noise = 1 + float(more - before) / _mean(variance)
         spread = np.sqrt(max(fit.spread**2 - max(noise, 1.0) * self._usual**2, 0.0) * _median(variance))
         error = max(
             fit.error, self._usual * fit.error / fit.spread, self._row_error(residual, fit, reference)
