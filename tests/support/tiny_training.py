@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {
     "umvd": UmvdSettings(window=3, **SMALL),
     "sts-uvd": StsUvdSettings(window=3, **SMALL),
 }
-STEPS_OF_KILLED = {"live": 48, "umvd": 48, "sts-uvd": 48}
+STEPS_OF_KILLED = dict.fromkeys(TINY, 24)
 
 
 def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
