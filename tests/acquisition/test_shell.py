@@ -153,12 +153,16 @@ def test_a_demo_from_end_to_end(
 
 def test_nothing_heavy_is_imported() -> None:
     script = (
-        "import sys, pkgutil, importlib, denoscope.acquisition as a\n"
+        "import sys, pkgutil, importlib.util, denoscope.acquisition as a\n"
         "light = [m for m in ('numpy', 'pydantic', 'rich', 'tifffile') if m in sys.modules]\n"
         "for m in pkgutil.iter_modules(a.__path__):\n"
         "    m.name == '_picture' or importlib.import_module(f'{a.__name__}.{m.name}')\n"
         "names = ('torch', 'matplotlib', 'pycromanager', 'pymmcore', 'ome_types')\n"
         "heavy = [m for m in names if m in sys.modules]\n"
+        "from denoscope.acquisition.sources.config import import_mmpycorex\n"
+        "if importlib.util.find_spec('mmpycorex'):\n"  # what a core needs
+        "    import_mmpycorex().Core\n"
+        "heavy += [m for m in ('pycromanager', 'dask', 'scipy') if m in sys.modules]\n"
         "print(light, heavy)"
     )
     run = subprocess.run(
