@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 IN_FLIGHT = 3  # frames that are handed over before the answer to the first of them must be there
-HEADER = 64  # bytes before the first input
+HEADER = 4096  # bytes before the first input: a page, since frames are copied faster from one to another
 SLOTS = 8  # outputs that fit into the memory at once; a flush sends more in several turns
 
 # Input, stream, reason to skip and dtype as their places among the terms sent so far (0 for none), height, width,
