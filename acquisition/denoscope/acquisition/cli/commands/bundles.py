@@ -48,13 +48,18 @@ def _lines(found: list[BundleChoice]) -> Iterator[str]:
         yield f"Frames/s: 256 x 256 pixels on this computer with {backend}, measured now."
     yield f"{'bundle':<10} {'frames/s':>8} {'quality':>9} {'size':>8}  use it for"
     for each in found:
-        rate = "-" if each.frames_per_s is None else f"{each.frames_per_s:.0f}"
+        rate = "-" if each.frames_per_s is None else _rate(each.frames_per_s)
         gain = "-" if each.quality_db is None else f"{each.quality_db:+.1f} dB"
         yield f"{each.name:<10} {rate:>8} {gain:>9} {each.size_bytes / 1e6:>5.1f} MB  {each.use}"
     yield "Quality: PSNR above a 3-D Gaussian filter tuned on the truth (--details)."
     yield "Four times the pixels take four times as long; a GPU is faster."
     yield "To measure your frame size: denoscope bench --size 512x512 --output speed"
     yield "To take one: add --bundle live-fast to live, denoise or demo; recorded is for denoise alone."
+
+
+def _rate(frames_per_s: float) -> str:
+    """Return a frame rate with two digits or more, so that a slow computer does not read 0."""
+    return f"{frames_per_s:.0f}" if frames_per_s >= 10 else f"{frames_per_s:.1f}"
 
 
 def _details(found: list[BundleChoice]) -> Iterator[str]:
