@@ -148,7 +148,7 @@ def test_values_are_typed() -> None:
 
 
 def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
-    riddle = re.compile(r'"""(What|Whether|Where)\b')
+    riddle = re.compile(r'"""(What|Whether|Where|Which)\b')
     found = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for folder in (*PARTS, "tests")

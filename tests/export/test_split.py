@@ -26,7 +26,7 @@ def window_of(n: int, size: tuple[int, int], gone: set[int]) -> tuple[Tensor, Te
 
 
 def missing(n: int) -> list[set[int]]:
-    """Which frames are not there; one neighbour is left, since without any the answer is zero."""
+    """Frames that are not there; one neighbour is left, since without any the answer is zero."""
     return [gone for gone in (set(), {0}, {n - 1, n // 2 - 1}) if len(gone) < n - 1]
 
 

@@ -80,7 +80,7 @@ def test_target_pixel_has_no_influence_on_the_blind_prediction(
 
 
 def hidden_pixels(**changes: object) -> torch.Tensor:
-    """Which pixels of the centre frame have no influence on the blind prediction of pixel (20, 20)."""
+    """Pixels of the centre frame that have no influence on the blind prediction of pixel (20, 20)."""
     net = network(**changes)
     window = torch.randn(1, 7, 40, 40, requires_grad=True)
     prediction = net(window, torch.ones(7), torch.zeros(1, 0, 40, 40), NOISE)

@@ -30,7 +30,7 @@ def provenance_of(stream: Stream, choice: Choice | None = None) -> Provenance:
     stream
         What denoises.
     choice
-        Which backend was chosen and why, where it was opened for the stream; None for the stream's own.
+        Backend that was chosen and why, where it was opened for the stream; None for the stream's own.
     """
     bundle, choice = stream.bundle, choice or stream.choice
     return Provenance(

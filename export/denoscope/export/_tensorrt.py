@@ -55,7 +55,7 @@ class BuildRequest:
     Attributes
     ----------
     flavour, version
-        Which TensorRT, and its version as the caller saw it.
+        Kind of TensorRT, and its version as the caller saw it.
     graph
         Its name, for messages.
     target

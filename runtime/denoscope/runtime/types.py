@@ -24,7 +24,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class StreamKey:
-    """Which of a session's interleaved movies a frame belongs to; a `Stream` holds one of them.
+    """Movie of a session that a frame belongs to, where several are interleaved; a `Stream` holds one of them.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Which stream a frame belongs to: one for each camera, channel, slice and stage position.
+"""Stream that a frame belongs to: one for each camera, channel, slice and stage position.
 
 Two questions are kept apart. `Routes` reads a frame's metadata and says its stream and its number there;
 it is asked for every frame, in the order of arrival. `Router` owns the streams, and is a denoiser like

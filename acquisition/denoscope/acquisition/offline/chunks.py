@@ -74,7 +74,7 @@ def run_chunk(stream: Stream, movie: AnyMovie, chunk: Chunk, start: int | None =
     movie
         The whole movie.
     chunk
-        Which frames.
+        Frames to denoise, and those before them that warm the stream up.
     start
         First frame whose output is wanted, where the ones before are there already; None for all.
     """

@@ -96,7 +96,7 @@ def denoise_movie(
     dark
         Counts of the camera without light, which are no light in dF/F.
     channel, plane, position
-        Which, where the movie has several.
+        Part of the movie, by number or name, where it has several.
     interleaved
         Channels that take turns frame by frame in a file that does not say so.
     frames

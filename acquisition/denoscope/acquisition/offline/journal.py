@@ -30,7 +30,7 @@ class Calibrated(BaseModel):
 
 
 class Journal:
-    """Which chunks are on the disk, and of which job.
+    """Record of the chunks that are on the disk, and of their job.
 
     The job is everything that the result depends on; a run goes on only where it is the same.
 

@@ -38,7 +38,7 @@ def check_output(path: Path) -> None:
     Raises
     ------
     OutputExists
-        Which of the first two.
+        When the output exists, or its folder does not.
     InvalidInput
         When the file system has no room for the name, or a file stands where a folder is needed.
     """
@@ -77,7 +77,7 @@ def check_files(inputs: list[Path], output: Path, std: Path | None) -> None:
     Raises
     ------
     InvalidInput
-        Which two would be one file.
+        When two of them would be one file; the message names them.
     """
     written: dict[str, Path] = {}
     for each in filter(None, (output, std)):

@@ -107,7 +107,7 @@ class Regions:
         Raises
         ------
         InvalidInput
-            Which sizes.
+            When the frames have another size; the message gives both.
         """
         if tuple(shape) != self.shape:
             raise InvalidInput(

@@ -32,7 +32,7 @@ class FileSource(UncoredSource):
     frames
         How many frames, the movie starting again where it is shorter; None for the movie once.
     part
-        Which channel, plane and position, and how many channels alternate.
+        Channel, plane and position to read, and how many channels alternate.
     """
 
     def __init__(self, path: Path, *, fps: float, frames: int | None = None, part: Part = WHOLE) -> None:

@@ -69,7 +69,7 @@ class Condition:
         Raises
         ------
         InvalidInput
-            Which.
+            When no region has that name.
         """
         if self.region is not None and self.region not in names:
             known = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

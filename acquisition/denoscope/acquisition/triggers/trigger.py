@@ -125,7 +125,6 @@ class RunningTrigger:
         self._fired = self._done = self._failed = self._not_done = self._held_off = 0
         self._delays_s: list[float] = []
         self._error: str | None = None
-        self._busy_with: Firing | None = None
         self._left_behind = False
         self._queue: queue.Queue[Firing | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._act, name="denoscope-trigger", daemon=True)
@@ -234,7 +233,6 @@ class RunningTrigger:
 
     def _act(self) -> None:
         while (firing := self._queue.get()) is not None:
-            self._busy_with = firing
             outcome = "dry run" if self._trigger.dry_run else "done"
             if not self._trigger.dry_run:
                 try:
@@ -248,7 +246,6 @@ class RunningTrigger:
             if len(self._delays_s) < _KEPT:
                 self._delays_s.append(delay_s)
             self._note(firing, outcome, delay_s)
-            self._busy_with = None
 
     def _note(self, firing: Firing, outcome: str, delay_s: float | None = None) -> None:
         self._tell(

@@ -137,7 +137,7 @@ _registered: dict[str, BackendEntry] = {}
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which backend was chosen, and why.
+    """Backend that was chosen, and the reason.
 
     Attributes
     ----------

@@ -369,7 +369,7 @@ class EngineTarget:
     Attributes
     ----------
     flavour, version
-        Which TensorRT.
+        Kind of TensorRT, and its version.
     capability, gpu
         The GPU's compute capability and name.
     """

@@ -166,7 +166,7 @@ def open_movie(
         raw files of ThorImage, Scanbox, a folder of numbered images, or what the extras ``vendors`` (ND2, CZI, LIF,
         OIB, OIF) and ``video`` read.
     channel, plane, position
-        Which, by number or name, where the file has several.
+        Part of the file, by number or name, where it has several.
     interleaved
         Channels that take turns frame by frame in a file that does not say so.
     limit_bytes

@@ -1,4 +1,4 @@
-"""Which pixels reach the most that the camera can count: what is brighter there is lost."""
+"""Saturated pixels: those that reach the most that the camera can count, so that brighter light is lost there."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def piles_up(frame: npt.NDArray[Any], full: npt.NDArray[np.bool_], ceiling: floa
     frame
         (H, W) raw counts.
     full
-        Which of them are the largest.
+        (H, W), true where a pixel has the largest count.
     ceiling
         The largest count, of which `is_full` holds.
     """
@@ -91,7 +91,7 @@ def ends_at(frame: npt.NDArray[Any], full: npt.NDArray[np.bool_], ceiling: float
     frame
         (H, W) raw counts.
     full
-        Which of them are the largest.
+        (H, W), true where a pixel has the largest count.
     ceiling
         The largest count.
     """

@@ -90,7 +90,7 @@ class Ring(Generic[T]):
 
     @property
     def presence(self) -> int:
-        """Which frames of the centre's window are there: bit 0 for the oldest one, later ones in order."""
+        """Frames of the centre's window that are there: bit 0 for the oldest one, later ones in order."""
         return self._presence
 
     def clear(self) -> None:

@@ -173,7 +173,7 @@ class Stream:
 
     @property
     def choice(self) -> Choice:
-        """Which backend runs the graphs, and why it was chosen."""
+        """Backend that runs the graphs, and why it was chosen."""
         return self._chosen.choice
 
     @property

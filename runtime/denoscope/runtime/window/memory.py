@@ -31,7 +31,7 @@ class LongMemory:
     states
         Averages (1, m * C, h, w).
     now
-        Which state holds the memory now.
+        Index of the state that holds the memory now.
     """
 
     def __init__(self, backend: Backend, manifest: BundleManifest, cells: tuple[int, int]) -> None:

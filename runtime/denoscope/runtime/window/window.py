@@ -135,11 +135,6 @@ class BoundWindow:
         """Number of the output that the next picture comes in; that output must have been read before."""
         return self._memory.now if self._sides > 1 else 0
 
-    @property
-    def variants(self) -> int:
-        """Variants of the one call that a frame needs; 0 where it is made of parts."""
-        return len(self._together)
-
     def close(self) -> None:
         """Wait for what the backend still does with the buffers; they may be let go afterwards."""
         with contextlib.suppress(Exception):  # a lost device does nothing any more

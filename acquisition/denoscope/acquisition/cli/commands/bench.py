@@ -25,17 +25,19 @@ def bench(
     ] = None,
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="Backend's name, or auto; may be repeated. Default: every one that runs here."),
+        typer.Option(
+            help="auto, or a backend that denoscope doctor names; may be repeated. Default: every one that runs here."
+        ),
     ] = None,
     size: Annotated[
         list[str] | None, typer.Option(metavar="HxW", help="Frame size in pixels; may be repeated.")
     ] = None,
     look_ahead: Annotated[
-        list[int] | None, typer.Option(help="Frames to wait for after each frame; may be repeated.")
+        list[int] | None, typer.Option(help="Later frames that each output uses; may be repeated.")
     ] = None,
     fps: Annotated[float, typer.Option(help="Frames per second of the simulated camera.")] = 30.0,
     frames: Annotated[int, typer.Option(help="Frames to measure in each case.")] = 300,
-    threads: Annotated[int | None, typer.Option(help="Threads of the backend.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Processor threads to denoise with.")] = None,
     align: Annotated[bool, typer.Option("--align", help="Track the motion of the scene too.")] = False,
     highest_rate: Annotated[bool, typer.Option(help="Search for the highest frame rate.")] = True,
     in_process: Annotated[

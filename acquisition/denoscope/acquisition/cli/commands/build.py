@@ -24,7 +24,7 @@ def build(
         typer.Option("--for", help="GPUs or compute capabilities, for example rtx3060,rtx4090,sm120."),
     ],
     size: Annotated[
-        list[str] | None, typer.Option(help="Frame size HEIGHTxWIDTH to be fastest at; again for more.")
+        list[str] | None, typer.Option(help="Frame size HEIGHTxWIDTH to be fastest at; may be repeated.")
     ] = None,
     dynamic: Annotated[
         str | None, typer.Option(help="Any frame with sides in SMALLEST..LARGEST, for example 64..2048.")

@@ -23,7 +23,7 @@ def demo(
         float, typer.Option(help="How long to replay; the movie is repeated as needed.")
     ] = 20.0,
     bundle: Annotated[str, typer.Option(help="Bundle folder, or the name of a shipped bundle.")] = "live",
-    backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, or a backend that denoscope doctor names.")] = "auto",
     movie: Annotated[Path | None, typer.Option(help="Your own TIFF to replay instead.")] = None,
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 30.0,
     view: ViewOption = False,

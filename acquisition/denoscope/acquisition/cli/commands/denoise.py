@@ -52,7 +52,7 @@ def denoise(
             help="Bundle folder, or the name of a shipped bundle (default: recorded; with --fill, that of the run)."
         ),
     ] = None,
-    backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, or a backend that denoscope doctor names.")] = "auto",
     look_ahead: Annotated[int | None, typer.Option(help="Later frames that each output uses.")] = None,
     std: Annotated[
         Path | None, typer.Option(help="TIFF to write with the predicted standard deviation.")

@@ -45,7 +45,7 @@ def evaluate(
     bundle: Annotated[
         list[str] | None, typer.Option(help="Bundle (name or folder); may be repeated.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, or a backend that denoscope doctor names.")] = "auto",
     frames: Annotated[
         str | None, typer.Option(metavar="A:B", help="Frames to use, of every movie; B is exclusive.")
     ] = None,

@@ -135,9 +135,12 @@ def live(
     ],
     output: Annotated[Path, typer.Option(help="Run folder; it must not hold a recording yet.")],
     bundle: Annotated[str, typer.Option(help="Bundle folder, or the name of a shipped bundle.")] = "live",
-    look_ahead: Annotated[int | None, typer.Option(help="Frames to wait for after each frame.")] = None,
-    backend: Annotated[str, typer.Option(help="Backend's name, or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="Threads of the backend.")] = None,
+    look_ahead: Annotated[
+        int | None,
+        typer.Option(help="Later frames that each output uses: fewer, less delay; more, less noise."),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="auto, or a backend that denoscope doctor names.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Processor threads to denoise with.")] = None,
     denoiser: Annotated[
         str,
         typer.Option(
@@ -155,7 +158,9 @@ def live(
     plane: PlaneOption = None,
     position: PositionOption = None,
     interleaved: InterleavedOption = None,
-    streams: Annotated[int, typer.Option(help="Most streams: cameras x channels x slices x positions.")] = 64,
+    streams: Annotated[
+        int, typer.Option(help="Highest number of cameras x channels x slices x positions.")
+    ] = 64,
     mm_dir: Annotated[Path | None, typer.Option(help="Folder with the device adapters for FILE.cfg.")] = None,
     buffer_mb: Annotated[int, typer.Option(help="Size of Micro-Manager's circular buffer in MB.")] = 512,
     reserve_mb: Annotated[float, typer.Option(help="Disk space in MB that must stay free.")] = 200.0,

@@ -170,7 +170,7 @@ class Device(ABC):
         addresses, numbers
             Its arguments: addresses of the device's memory, then 32-bit integers.
         stream
-            Which stream.
+            Stream that it runs on.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Which blind spot a movie's noise needs, for a network that begins and for one that goes on to learn."""
+"""Blind spot that a movie's noise needs, for a network that begins and for one that goes on to learn."""
 
 from __future__ import annotations
 
