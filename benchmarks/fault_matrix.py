@@ -259,6 +259,24 @@ ROWS = (
         posix=False,
     ),
     Row(
+        *("trainer-killed", "kill -9 of the training process of `--adapt`"),
+        *("adapting", 1, "the training process was ended by signal 9"),
+        act=_hit("SIGKILL", "trainer"),
+    ),
+    Row(
+        *("trainer-stalls", "training process stands still"),
+        *("adapting-still", 1, "the training process made no progress"),
+        act=_hit("SIGSTOP", "trainer"),
+    ),
+    Row(
+        *("trainer-nan", "training offers a bundle whose pixels are no numbers"),
+        *("adapting-nan", 0, "adapted-1.denoscope was not used"),
+    ),
+    Row(
+        *("trainer-full", "disk full while the new bundle is saved"),
+        *("adapting-full", 0, "the new bundle could not be saved"),
+    ),
+    Row(
         *("viewer-stalls", "live view's process stands still from the second second on"),
         *("viewed-long", 0, "the live view stood still"),
         act=_hit("SIGSTOP", "viewer"),

@@ -24,6 +24,7 @@ import numpy as np
 import tifffile
 
 from denoscope.acquisition import Frame, SourceInfo, Trigger, live, make_settings
+from denoscope.acquisition.adaptation.adaptation import Adaptation
 from denoscope.acquisition.session.ending.summary import summary
 from denoscope.acquisition.session.recording.session import Session
 from denoscope.acquisition.sources import Source
@@ -229,6 +230,20 @@ def _full_while_filling() -> None:
     live_movies._write_at = refuse
 
 
+def _training(how: str, **plan: Any) -> Callable[[], None]:
+    """Let a training process that behaves as told train beside the recording."""
+
+    def begin() -> None:
+        from denoscope.acquisition.adaptation import adaptation, trainer
+
+        os.environ["STUB_TRAINER"] = how
+        numbers = {"idle": False, "least_frames": 30, "settle_s": 0.5, "warm_frames": 20} | plan
+        adaptation.PLAN = replace(adaptation.PLAN, module="support.stub_trainer", **numbers)
+        trainer._START_S = 20.0
+
+    return begin
+
+
 def _hanging_callback() -> dict[str, Any]:
     return {"on_denoised": lambda _frame: threading.Event().wait()}
 
@@ -274,6 +289,12 @@ SESSIONS: Mapping[str, Spec] = {
     "filling-full": Spec(skips=True, inside=_full_while_filling, settings={"frames": 240}),
     "callback-hangs": Spec(looking=_hanging_callback, settings={"frames": 240}),
     "trigger-hangs": Spec(looking=_hanging_triggers, settings={"frames": 240}),
+    "adapting": Spec(inside=_training("level"), settings={"adapt": True, "frames": 420}),
+    "adapting-still": Spec(
+        inside=_training("level", patience_s=3.0), settings={"adapt": True, "frames": 1200}
+    ),
+    "adapting-nan": Spec(inside=_training("nan"), settings={"adapt": True, "frames": 1800}),
+    "adapting-full": Spec(inside=_training("full"), settings={"adapt": True, "frames": 600}),
     "replay": Spec(),
     "viewed": Spec(viewed=True, settings={"frames": 360}),
     "viewed-traces": Spec(viewed=True, regions=True, settings={"frames": 840}),
@@ -346,13 +367,16 @@ def main() -> None:
             print(json.dumps({"filling": True}), flush=True)
         time.sleep(0.02 if spec.skips else 0)
 
-    start = Session.start
+    begun: type[Session] | type[Adaptation] = Adaptation if settings.adapt else Session
+    start = begun.start
 
-    def started(self: Any) -> None:
-        start(self)
+    def started(self: Any, *values: Any) -> None:
+        start(self, *values)
+        if settings.adapt:
+            pids["trainer"] = self._trainer.pid
         print(json.dumps({"recording": True, **pids}), flush=True)
 
-    Session.start = started  # type: ignore[method-assign]
+    begun.start = started  # type: ignore[method-assign, assignment]
     try:
         looking = {} if spec.looking is None else spec.looking()
         report = live(settings, source=source, wrap=look, view=view, on_fill=on_fill, **looking)

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
+from denoscope.acquisition import SessionControl, SessionReport, fill_run, live
 from denoscope.acquisition.adaptation import adaptation as module
-from denoscope.acquisition.adaptation.adaptation import check_adaptation
+from denoscope.acquisition.adaptation.adaptation import Adaptation, Surroundings, check_adaptation
+from denoscope.acquisition.adaptation.plan import AdaptationPlan, TrainingRequest
 from denoscope.acquisition.adaptation.swapping import SwappingDenoiser, conditions
 from denoscope.acquisition.adaptation.trial import Trial, TrialPlan
+from denoscope.acquisition.denoisers.kept_bundle import bundle_in_log
 from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser
-from denoscope.runtime import Denoised, FrameMeta, InvalidInput, StreamKey
+from denoscope.acquisition.lane.tally import Tally
+from denoscope.acquisition.results import BundleSwap, SessionProvenance
+from denoscope.acquisition.session.ending.report import write_report
+from denoscope.runtime import Bundle, Denoised, FrameMeta, InvalidInput, StreamKey
 from support.changed_bundle import changed_bundle
 from support.tiny_bundle import tiny_bundle
+
+from .test_fill import frames_of, record
 
 KEY = StreamKey("A")
 PLAN = TrialPlan(warm_frames=4, checked_frames=32, backlog_frames=64)
@@ -213,3 +226,212 @@ def test_what_cannot_work_is_said_before_anything_is_recorded(
     monkeypatch.setattr("denoscope.acquisition.extras.find_spec", lambda _: None)
     with pytest.raises(InvalidInput, match=r'pip install "\.\[train\]"'):
         check_adaptation(tiny, denoiser="process", keep_raw=True)
+
+
+def surroundings(events: list[dict[str, Any]], dropped: dict[str, int] | None = None) -> Surroundings:
+    return Surroundings(
+        written=lambda: 50,
+        dropped=lambda: dropped or {},
+        streams=lambda: 1,
+        tally=Tally("pop"),
+        tell=lambda event, **values: events.append({"event": event, **values}),
+    )
+
+
+@pytest.fixture
+def adaptation(
+    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Adaptation]]:
+    """Return an adaptation whose training process behaves as told."""
+    made: list[Adaptation] = []
+    denoiser = SwappingDenoiser(opened(bundles["tiny"]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+
+    def make(how: str, **plan: Any) -> Adaptation:
+        monkeypatch.setenv("STUB_TRAINER", how)
+        numbers = {
+            "settle_s": 0.0,
+            "least_frames": 10,
+            "growth": 1.0,
+            "idle": False,
+            "patience_s": 30.0,
+        } | plan
+        monkeypatch.setattr(module, "PLAN", AdaptationPlan(module="support.stub_trainer", **numbers))
+        request = DenoiserRequest(str(bundles["tiny"]))
+        no_map = {"camera_gain": None, "camera_offset": None, "camera_roi": None}
+        made.append(Adaptation(denoiser, lambda asked: opened(Path(asked.bundle)), request, tmp_path, no_map))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+    denoiser.close()
+
+
+@pytest.mark.parametrize(
+    ("how", "plan", "words"),
+    [
+        ("crash", {}, "SIGABRT|ended with code|crashed"),
+        ("memory", {"memory_mb": 400}, "400 MB are the limit"),
+        ("stopped", {"patience_s": 1.0}, "made no progress"),
+        ("killed", {}, "SIGKILL|ended with code"),
+    ],
+)
+def test_a_training_process_that_fails_is_ended_and_said(
+    adaptation: Callable[..., Adaptation],
+    how: str,
+    plan: dict[str, Any],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if how == "stopped" and not hasattr(signal, "SIGSTOP"):
+        pytest.skip("needs POSIX signals")
+    events: list[dict[str, Any]] = []
+    monkeypatch.setattr("denoscope.acquisition.adaptation.trainer._START_S", 30.0)
+    adapting = adaptation(how if how in ("crash", "memory") else "level", **plan)
+    adapting.start(surroundings(events))
+    trainer = adapting._trainer
+    assert trainer is not None
+    if how in ("stopped", "killed"):
+        until(lambda: bool(adapting.record.rounds) and trainer.peak_bytes is not None)
+        os.kill(trainer.pid, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
+    until(lambda: adapting.record.problem is not None)
+    assert re.search(words, adapting.record.problem or "")
+    trainer._child.process.wait(10)
+    assert events[-1] == {"event": "adaptation ended", "text": adapting.record.problem}
+    adapting.close()
+
+
+def test_a_full_disk_costs_the_new_bundle_alone(
+    adaptation: Callable[..., Adaptation], tmp_path: Path
+) -> None:
+    adapting, events = adaptation("full"), list[dict[str, Any]]()
+    adapting.start(surroundings(events))
+    until(lambda: bool(adapting.record.refused))
+    assert "could not be saved ([Errno 28] No space left on device)" in adapting.record.refused[0]
+    assert not list(tmp_path.iterdir())
+    assert adapting.record.problem is None
+    adapting.close()
+    assert adapting.record.rounds
+
+
+def test_training_is_held_up_while_frames_are_skipped(adaptation: Callable[..., Adaptation]) -> None:
+    dropped: dict[str, int] = {"paused": 7}
+    adapting = adaptation("level", pause_s=1000.0)
+    adapting.start(surroundings([], dropped))
+    until(lambda: bool(adapting.record.rounds))
+    assert adapting.record.paused == 0
+    dropped["keep-up"] = 1
+    until(lambda: adapting.record.paused == 1)
+    until(lambda: adapting._trainer is not None and not adapting._trainer.works)
+    rounds = len(adapting.record.rounds)
+    time.sleep(0.3)
+    assert len(adapting.record.rounds) <= rounds + 1
+    adapting.close()
+
+
+def test_skipped_frames_are_filled_by_the_bundle_that_was_in_use(tmp_path: Path) -> None:
+    skipped = [20, 21, 41, 42]
+    record(tmp_path / "run", frames_of(60), skipped)
+    changed_bundle(tmp_path / "run" / "adapted-1.denoscope", shift=5.0, of=str(tmp_path / "tiny.denoscope"))
+    other = tmp_path / "run" / "adapted-1.denoscope"
+    fill_run(tmp_path / "run", tmp_path / "first.ome.tif", backend="onnxruntime-cpu")
+    report = SessionReport.read(tmp_path / "run")
+    swap = BundleSwap(
+        frame=30,
+        bundle=other.name,
+        bundle_sha256=Bundle.load(other).digest,
+        trained_on_frames=20,
+        gain_nats=0.1,
+        error_nats=0.01,
+    )
+    report.denoiser.swaps = [swap]
+    write_report(report, tmp_path / "run")
+    done = fill_run(tmp_path / "run", tmp_path / "both.ome.tif", backend="onnxruntime-cpu")
+    assert (done.kept, done.computed) == (56, 4)
+    assert done.denoiser.swaps == [swap]
+    first, both = tifffile.imread(tmp_path / "first.ome.tif"), tifffile.imread(tmp_path / "both.ome.tif")
+    brighter = [float(np.mean(both[at].astype(float) - first[at])) for at in range(60)]
+    # An output is skipped where it is due, three frames later.
+    assert [at for at in range(60) if brighter[at] != 0] == [38, 39]
+    shutil.copytree(tmp_path / "tiny.denoscope", tmp_path / "elsewhere")
+    shutil.rmtree(other)
+    with pytest.raises(InvalidInput, match=r"adapted-1\.denoscope, which is not in .* any more"):
+        fill_run(tmp_path / "run", tmp_path / "none.ome.tif")
+    (tmp_path / "elsewhere").rename(other)
+    with pytest.raises(InvalidInput, match="put a copy of the session's there"):
+        fill_run(tmp_path / "run", tmp_path / "none.ome.tif")
+
+
+@pytest.mark.slow
+def test_a_session_goes_on_with_the_bundle_that_its_training_offers(
+    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("STUB_TRAINER", "good")
+    plan = AdaptationPlan(
+        "support.stub_trainer", idle=False, least_frames=10, settle_s=0.1, warm_frames=8, checked_frames=32
+    )
+    monkeypatch.setattr(module, "PLAN", plan)
+    tifffile.imwrite(tmp_path / "movie.tif", movie(3000))
+    control, seen = SessionControl(), list[int]()
+
+    def look(status: Any, _source: Any, provenance: SessionProvenance) -> None:
+        if provenance.swaps:
+            seen.append(status.received)
+        if seen and status.received > seen[0] + 20:
+            control.stop("test")
+
+    run = tmp_path / "run"
+    report = live(
+        core=f"replay:{tmp_path / 'movie.tif'}",
+        output=run,
+        bundle=str(bundles["tiny"]),
+        fps=40,
+        picture=False,
+        adapt=True,
+        control=control,
+        on_status=look,
+    )
+    assert report.outcome.problems == []
+    assert report.adaptation is not None
+    swap = report.adaptation.swaps[0]
+    assert report.denoiser.swaps == report.adaptation.swaps
+    frames = report.frames
+    assert frames.received == frames.written_raw == frames.denoised + sum(frames.dropped.values())
+    assert frames.denoised > swap.frame + 10
+    assert Bundle.load(run / swap.bundle).digest == swap.bundle_sha256
+    assert {"idle", "trial"} & report.adaptation.delay.keys()
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [each["frame"] for each in events if each["event"] == "bundle changed"] == [swap.frame]
+    assert any(swap.bundle in note for note in report.outcome.notes)
+    with tifffile.TiffFile(run / "denoised.ome.tif") as tif:
+        assert swap.bundle_sha256 in (tif.ome_metadata or "")
+    assert bundle_in_log(run).swaps == [swap]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_rehearsals")
+def test_rounds_of_training_learn_from_the_raw_frames_alone(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from denoscope.acquisition.adaptation.learner import Learner
+
+    rows, columns = np.mgrid[:48, :48]
+    scene = 60 + 40 * np.sin(1.9 * columns) * np.sin(1.7 * rows)
+    frames = np.random.default_rng(0).poisson(scene, (120, 48, 48)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "raw.tif", frames)
+    ticks = list[int]()
+    request = TrainingRequest(
+        str(tmp_path), "live-fast", steps=(8, 8), batch=4, crop=32, least_frames=60, hold_out=0.2
+    )
+    learner = Learner(request, lambda: ticks.append(1))
+    first = learner.learn(90)
+    assert (first.frames, first.held_out, first.steps) == (90, 18, 8)
+    assert ticks
+    second = learner.learn(120)
+    assert second.total_nats > 2 * second.total_error_nats
+    digest = learner.save(tmp_path / "adapted-1.denoscope", second)
+    learner.judge(used=True)
+    bundle = Bundle.load(tmp_path / "adapted-1.denoscope")
+    assert bundle.digest == digest
+    assert bundle.manifest.look_ahead == Bundle.load("live-fast").manifest.look_ahead

@@ -222,6 +222,8 @@ class MovieProvenance(Provenance):
         Frames as they were denoised live, and frames computed now.
     backend_live
         Backend of the session.
+    swaps
+        Changes of the bundle in mid-run; each computed frame is by the bundle that was in use for it.
     """
 
     movie: str | None = None
@@ -233,6 +235,7 @@ class MovieProvenance(Provenance):
     frames_kept_from_live: int | None = None
     frames_computed_afterwards: int | None = None
     backend_live: str | None = None
+    swaps: list[BundleSwap] = Field(default_factory=list)
 
 
 class SourceRecord(Record):

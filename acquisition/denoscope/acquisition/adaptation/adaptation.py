@@ -373,7 +373,7 @@ def adaptation_notes(record: AdaptationRecord) -> list[str]:
     ]
     found += record.refused
     if not record.rounds:
-        found.append("`adapt`: the recording was too short for a first round of training")
+        found.append("`adapt`: the recording ended before a first round of training was complete")
         return found
     last = record.rounds[-1]
     how = f"{last.total_nats:+.4f} ± {last.total_error_nats:.4f} nats a pixel"

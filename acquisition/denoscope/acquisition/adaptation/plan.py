@@ -23,7 +23,8 @@ class AdaptationPlan:
     idle
         Whether it computes only with what all other programs leave of the processors.
     least_frames
-        Raw frames before the first round of training.
+        Raw frames before the first round of training; with fewer than 246 a training rehearses simulated movies, which
+        costs time.
     growth
         After a round that gained nothing, the recording must be so many times as long before the next one.
     steps
@@ -48,7 +49,7 @@ class AdaptationPlan:
     threads: int = 1
     memory_mb: int = 4096
     idle: bool = True
-    least_frames: int = 100
+    least_frames: int = 250
     growth: float = 1.5
     steps: tuple[int, ...] = (100, 200, 400)
     batch: int = 12
@@ -86,7 +87,7 @@ class TrainingRequest:
     threads: int = 1
     memory_mb: int = 4096
     idle: bool = True
-    least_frames: int = 100
+    least_frames: int = 250
     growth: float = 1.5
     steps: tuple[int, ...] = (100, 200, 400)
     batch: int = 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from denoscope.runtime import BundleNotFound, InvalidInput, list_bundles
 if TYPE_CHECKING:
     from denoscope.runtime import Bundle
 
-__all__ = ["KEPT_BUNDLE", "bundle_in_log", "bundle_of", "keep_bundle"]
+__all__ = ["KEPT_BUNDLE", "bundle_in_log", "bundle_of", "bundles_of", "keep_bundle"]
 
 KEPT_BUNDLE = "bundle.denoscope"
 
@@ -49,13 +50,16 @@ def keep_bundle(bundle: str, run: Path) -> str | None:
 
 
 def bundle_in_log(run: Path) -> SessionProvenance:
-    """Return which bundle and look-ahead a session began with, where a crash left its log and no report."""
+    """Return which bundles and look-ahead a session had, where a crash left its log and no report."""
     try:
         lines = (run / "log.jsonl").read_bytes().splitlines()
         opened = next(each for each in map(json.loads, lines) if each["event"] == "opened")
         denoiser = opened["denoiser"]
         known = {name: denoiser[name] for name in ("bundle", "bundle_sha256", "look_ahead")}
-        return SessionProvenance.model_validate(known)
+        swaps = [
+            json.loads(line) for line in lines if b'"event": "bundle changed"' in line and line.endswith(b"}")
+        ]
+        return SessionProvenance.model_validate({**known, "swaps": swaps})
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return SessionProvenance()
 
@@ -103,3 +107,45 @@ def bundle_of(run: Path, denoiser: SessionProvenance, asked: str | None) -> Bund
     if asked is None:
         raise InvalidInput(f"{what}: it was changed since; name a copy of the session's with `bundle`.")
     raise InvalidInput(f"{what}: name the session's with `bundle`.")
+
+
+def bundles_of(
+    run: Path, denoiser: SessionProvenance, asked: str | None
+) -> list[tuple[float, float, Bundle]]:
+    """Load all bundles that a session used, each with the pages of ``raw.tif`` that it was in use for.
+
+    Parameters
+    ----------
+    run, denoiser, asked
+        As for `bundle_of`, which finds the first of them.
+
+    Returns
+    -------
+    list of (float, float, Bundle)
+        First page, page after the last one (infinite for the last bundle), and the bundle.
+
+    Raises
+    ------
+    InvalidInput
+        When one cannot be found, or is another one than the session used.
+    """
+    from denoscope.runtime import Bundle
+
+    starts, bundles = [0.0], [bundle_of(run, denoiser, asked)]
+    for swap in denoiser.swaps:
+        place = run / Path(swap.bundle).name
+        try:
+            model = Bundle.load(place)
+        except BundleNotFound as error:
+            raise InvalidInput(
+                f"from frame {swap.frame} on the session used {swap.bundle}, which is not in {run} any more: put a "
+                "copy of it there."
+            ) from error
+        if model.digest != swap.bundle_sha256:
+            raise InvalidInput(
+                f"from frame {swap.frame} on the session used {swap.bundle} with SHA-256 {swap.bundle_sha256[:12]}..., "
+                f"and {place} has {model.digest[:12]}...: put a copy of the session's there."
+            )
+        starts.append(float(swap.frame))
+        bundles.append(model)
+    return list(zip(starts, [*starts[1:], math.inf], bundles, strict=True))

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from denoscope.acquisition.contracts import REPORT, Frame, SourceInfo
 from denoscope.acquisition.denoisers.converting import Convert, conversion
-from denoscope.acquisition.denoisers.kept_bundle import bundle_in_log, bundle_of
+from denoscope.acquisition.denoisers.kept_bundle import bundle_in_log, bundles_of
 from denoscope.acquisition.denoisers.routing import Route, Router, Routes
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.notes.noise_check import noise_note
@@ -41,7 +41,15 @@ from denoscope.runtime import DenoscopeError, InvalidInput
 from .outputs import check_output, give_name, locked, partial_of
 
 if TYPE_CHECKING:
-    from denoscope.runtime import CameraCalibration, Denoised, Stream, StreamKey
+    from denoscope.runtime import (
+        Backend,
+        Bundle,
+        CameraCalibration,
+        Denoised,
+        GuardFinding,
+        Stream,
+        StreamKey,
+    )
 
 __all__ = ["FILLED_MOVIE", "fill_in_place", "fill_run"]
 
@@ -130,8 +138,8 @@ def fill_run(
             computed=filling.computed,
             missing=frames - filling.kept - filling.computed,
             incomplete=checked.missing(),
-            guard=model.router.guard,
-            untrue=model.router.guard.sentence(),
+            guard=model.guard,
+            untrue=model.guard.sentence(),
             frame_s=(time.perf_counter() - started_s) / frames,
             notes=recorded.notes,
             denoiser=provenance,
@@ -217,7 +225,7 @@ def fill_in_place(
                 filling.take_rest(copy=False)
         finally:
             movie.settle()
-        if (untrue := model.router.guard.sentence()) is not None:
+        if (untrue := model.guard.sentence()) is not None:
             on_untrue(untrue)
         return filling.computed
 
@@ -272,13 +280,35 @@ class _Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class _Part:
+    """Stretch of a recording that one bundle was in use for, and what computes its frames.
+
+    Attributes
+    ----------
+    start, stop
+        Pages of ``raw.tif``, the last one exclusive.
+    first, router
+        The first stream, and all of them.
+    """
+
+    start: float
+    stop: float
+    first: Stream
+    router: Router
+
+    def holds(self, page: int) -> bool:
+        """Return whether a raw frame belongs to this stretch."""
+        return self.start <= page < self.stop
+
+
+@dataclass(frozen=True, slots=True)
 class _Model:
     """Model that computes the frames, and the movie that was denoised live.
 
     Attributes
     ----------
-    first, router
-        The first stream, and all of them.
+    parts
+        The stretches of the recording, one for each bundle; only those of which frames are missing, and the first.
     delay
         Frames of its stream after which an output comes at the latest.
     provenance
@@ -289,12 +319,24 @@ class _Model:
         What is done to a frame before; None for nothing.
     """
 
-    first: Stream
-    router: Router
+    parts: list[_Part]
     delay: int
     provenance: Provenance
     live: LiveMovie
     convert: Convert | None
+
+    @property
+    def first(self) -> Stream:
+        """The first stream of the bundle that the session began with."""
+        return self.parts[0].first
+
+    @property
+    def guard(self) -> GuardFinding:
+        """Findings about all frames that were computed."""
+        found = self.parts[0].router.guard
+        for part in self.parts[1:]:
+            found = found.and_of(part.router.guard)
+        return found
 
 
 def _read(run: Path, camera: CameraCalibration | None) -> _Recorded:
@@ -346,47 +388,54 @@ def _open_model(
     from denoscope.runtime import ScannerArtefacts, Stream, choose_backend
 
     denoiser, routes = recorded.denoiser, recorded.routes
-    model = bundle_of(recorded.run, denoiser, bundle)
-    engine, choice = choose_backend(denoiser.backend if backend == "auto" else backend, bundle=model)
-    stack.callback(engine.close)
     changed = any(route is not None and route.change is not None for route in routes)
     intensity = None if changed else denoiser.intensity
     known = intensity is not None
-    first = stack.enter_context(
-        Stream(
-            model,
-            engine,
-            look_ahead=denoiser.look_ahead,
-            std=std,
-            fix_line_offset=denoiser.fix_line_offset,
-            start_within_s=None,
-            intensity=intensity,
-            align=bool(denoiser.aligned) if known else None,
-            scanner=(denoiser.scanner or ScannerArtefacts()) if known else None,
-        )
-    )
-    router = Router(
-        first,
-        lambda: Stream(
-            model,
-            engine,
-            look_ahead=first.look_ahead,
-            std=std,
-            fix_line_offset=denoiser.fix_line_offset,
-            start_within_s=None,
-        ),
-    )
-    stack.callback(router.close)
     tracks = recorded.tracks()
-    # An output comes this many frames of its stream later at most.
-    alone = known and len(tracks) == 1
     about = recorded.recording.header["source"]
     live = stack.enter_context(live_movie(recorded.run, about, recorded.notes))
+    missing = {
+        page for key, track in tracks.items() for at, page in enumerate(track.places) if (key, at) not in live
+    }
+    parts: list[_Part] = []
+    delay, provenance = 0, Provenance()
+    for start, stop, model in bundles_of(recorded.run, denoiser, bundle):
+        if parts and not any(start <= page < stop for page in missing):
+            continue
+        engine, choice = choose_backend(denoiser.backend if backend == "auto" else backend, bundle=model)
+        stack.callback(engine.close)
+
+        def stream(model: Bundle = model, engine: Backend = engine, **given: Any) -> Stream:
+            return Stream(
+                model,
+                engine,
+                look_ahead=parts[0].first.look_ahead if parts else denoiser.look_ahead,
+                std=std,
+                fix_line_offset=denoiser.fix_line_offset,
+                start_within_s=None,
+                **given,
+            )
+
+        first = stack.enter_context(
+            stream(
+                intensity=intensity,
+                align=bool(denoiser.aligned) if known else None,
+                scanner=(denoiser.scanner or ScannerArtefacts()) if known else None,
+            )
+        )
+        router = Router(first, stream)
+        stack.callback(router.close)
+        parts.append(_Part(start, stop, first, router))
+        # An output comes this many frames of its stream later at most.
+        alone = known and len(tracks) == 1
+        held = first.look_ahead + (0 if alone else model.manifest.calibration_frames + 1)
+        delay = max(delay, held)
+        if len(parts) == 1:
+            provenance = provenance_of(first, choice)
     return _Model(
-        first=first,
-        router=router,
-        delay=first.look_ahead + (0 if alone else model.manifest.calibration_frames + 1),
-        provenance=provenance_of(first, choice),
+        parts=parts,
+        delay=delay,
+        provenance=provenance,
         live=live,
         convert=conversion(camera=camera, float32=_was_float32(denoiser, tracks, live)),
     )
@@ -540,19 +589,23 @@ class _Filling:
         if route.change is not None:
             if route.change.what == "shape":
                 self._drain(route.key, pixels.shape)
-            self._emit(model.router.restart(route.key, recalibrate=route.change.recalibrate))
+            for part in model.parts:
+                self._emit(part, part.router.restart(route.key, recalibrate=route.change.recalibrate))
         track.recent.append(route.index)
         track.pushed, track.shape = route.index + 1, pixels.shape
         if len(track.recent) > model.delay + 1:
             track.recent.popleft()
-        wanted = any((route.key, at) not in model.live for at in track.recent)
+        missing = [track.places[at] for at in track.recent if (route.key, at) not in model.live]
         frame = pixels if model.convert is None else model.convert(pixels)
         meta = FrameMeta(route.number, time.perf_counter(), route.key, source_index=route.index)
-        self._emit(model.router.push(frame, meta, skip=None if wanted else _KEPT))
+        for part in model.parts:
+            wanted = any(part.holds(page) for page in missing)
+            self._emit(part, part.router.push(frame, meta, skip=None if wanted else _KEPT))
 
     def take_rest(self, *, copy: bool) -> None:
         """Take what the streams still hold and, with `copy`, what was denoised live after it."""
-        self._emit(self._model.router.flush())
+        for part in self._model.parts:
+            self._emit(part, part.router.flush())
         if copy:
             for key, track in self._tracks.items():
                 self._copy(key, len(track.places))
@@ -565,16 +618,19 @@ class _Filling:
         for key, track in self._tracks.items():
             shares = (key.camera, key.position) == (changed.camera, changed.position)
             if shares and track.shape != shape:
-                self._emit(self._model.router.restart(key, recalibrate=False))
+                for part in self._model.parts:
+                    self._emit(part, part.router.restart(key, recalibrate=False))
                 self._copy(key, track.pushed)
 
-    def _emit(self, outputs: list[Denoised]) -> None:
-        """Write outputs that were not there, after what was kept before them."""
+    def _emit(self, part: _Part, outputs: list[Denoised]) -> None:
+        """Write outputs of a part's own frames that were not there, after what was kept before them."""
         for output in outputs:
             key = output.meta.key
             track = self._tracks[key]
             at = output.meta.source_index
             assert at is not None  # as it was pushed
+            if not part.holds(track.places[at]):
+                continue
             self._copy(key, at)
             if (key, at) not in self._model.live:
                 self._movie.write(output, key, at, track)
@@ -607,6 +663,7 @@ def _provenance(recorded: _Recorded, model: _Model, filling: _Filling) -> MovieP
             "frames_kept_from_live": filling.kept,
             "frames_computed_afterwards": filling.computed,
             "backend_live": None if recorded.report is None else denoiser.backend,
+            "swaps": denoiser.swaps,
         }
     )
 
