@@ -80,6 +80,8 @@ def main() -> None:
         )
         with tifffile.TiffFile(run / "denoised.ome.tif") as tif:
             denoised = np.stack([page.asarray() for page in tif.pages[: options.frames]])
+    for each in report.adaptation.rounds if report.adaptation is not None else ():
+        print(each, flush=True)
     there = np.ones(options.frames, bool)
     for first, last in report.frames.not_denoised.pages:
         there[first : last + 1] = False

@@ -36,6 +36,7 @@ class StubLearner:
             held = bytearray(os.urandom(1)) * (1 << 30)
             time.sleep(1e6)
             assert held
+        time.sleep(0.05)
         self._tick()
         return AdaptationRound(
             frames=frames,

@@ -109,11 +109,11 @@ class Learner:
             When the disk refuses.
         """
         from denoscope.export import export_bundle
-        from denoscope.runtime import QualityRecord
+        from denoscope.runtime import QualityRecord, counted
 
         parent = self._parent.manifest.name
         record = QualityRecord(
-            movie=f"{Path(self._request.run).name}, {done.held_out} frames not trained on",
+            movie=f"{Path(self._request.run).name}, {counted(done.held_out, 'frame')} not trained on",
             metric="held-out gain in nats a pixel over the bundle of the session's beginning, higher is better",
             value=done.total_nats,
             baseline=0.0,
@@ -125,7 +125,7 @@ class Learner:
             name=folder.name.removesuffix(".denoscope"),
             trained_on=[
                 f"started from {parent} ({self._parent.digest[:12]})",
-                f"{Path(self._request.run).name} while it was recorded, {done.frames} frames, "
+                f"{Path(self._request.run).name} while it was recorded, {counted(done.frames, 'frame')}, "
                 f"the last {done.held_out} held out",
             ],
             quality=[record],

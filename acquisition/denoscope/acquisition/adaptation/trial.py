@@ -12,6 +12,7 @@ import numpy as np
 
 from denoscope.acquisition.denoisers.local import SessionDenoiser
 from denoscope.acquisition.errors import one_line
+from denoscope.runtime import counted
 
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised, FrameMeta
@@ -168,8 +169,8 @@ class Trial:
         found = self._denoiser.learned().get("guard")
         if found is not None and found.get("off"):
             self.cancel(
-                f"the picture of the new bundle parts from the measured one in {found['off']} of {found['checked']} "
-                "frames, beyond what noise explains"
+                f"the picture of the new bundle parts from the measured one in {found['off']} of "
+                f"{counted(found['checked'], 'frame')}, beyond what noise explains"
             )
             return
         self._ready = True
