@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,11 @@ def streams(path: Path) -> Streams:
     tail = open_tail(path)
     assert tail is not None
     found: Streams = {}
-    while (grown := tail.read(settled=True)) is not None:
-        axes = grown.tags.get("Axes") or {}
-        key = tuple(sorted((k, v) for k, v in axes.items() if k != "time"))
-        found.setdefault(key, []).append(grown.pixels)
-    tail.close()
+    with closing(tail):
+        while (grown := tail.read(settled=True)) is not None:
+            axes = grown.tags.get("Axes") or {}
+            key = tuple(sorted((k, v) for k, v in axes.items() if k != "time"))
+            found.setdefault(key, []).append(grown.pixels)
     return found
 
 
@@ -218,6 +219,45 @@ def test_positions_of_bioformats2raw_are_streams(tmp_path: Path) -> None:
     assert sorted(dict(key)["position"] for key in found) == [0, 1]
     for key, frames in found.items():
         same(frames, data[dict(key)["position"]])
+
+
+@pytest.mark.parametrize(
+    "shape", [[2**64, H, W], [4, 2**63 - 1, W], [4, 2**14, 2**20], [2**63 - 1, 2**10, 2**10]]
+)
+def test_a_zarr_that_claims_more_than_a_camera_sends(tmp_path: Path, shape: list[int]) -> None:
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array(tmp_path / "m.zarr", data=pixels(4), chunks=(1, H, W), zarr_format=2)
+    about = tmp_path / "m.zarr" / ".zarray"
+    about.write_text(about.read_text().replace(f"4,\n    {H},\n    {W}", ",".join(map(str, shape))))
+    assert str(shape[0]) in about.read_text()
+    with pytest.raises(InvalidInput, match="metadata are damaged"):
+        streams(tmp_path / "m.zarr")
+
+
+@pytest.mark.parametrize(
+    ("text", "software"),
+    [
+        ("ImageJ=1.53t\nimages=4\nchannels=0\nframes=4\n", ""),
+        ("ImageJ=1.53t\nimages={many}\nframes=4\n", ""),
+        (
+            "frameNumberAcquisition = {many}",
+            "SI.hChannels.channelSave = [1;2]\nSI.hStackManager.numSlices = {many}",
+        ),
+        ("state.acq.numberOfChannelsSave={many}\rstate.acq.numberOfZSlices={many}\r", ""),
+        ('{{"shape": [Infinity, 2, 16, 24], "axes": "TCYX"}}', ""),
+    ],
+)
+def test_numbers_that_overflow_in_a_header(tmp_path: Path, text: str, software: str) -> None:
+    many = "1" * 5000
+    with tifffile.TiffWriter(tmp_path / "m.tif", ome=False) as writer:
+        for i, frame in enumerate(pixels(4)):
+            said = text.format(many=many) if i == 0 else None
+            writer.write(frame, metadata=None, description=said, software=software.format(many=many) or None)
+    try:
+        found = streams(tmp_path / "m.tif")
+    except InvalidInput:
+        return  # in one sentence; what else it may be ends the test
+    assert sum(map(len, found.values())) == 4
 
 
 def test_names_with_odd_digits_do_not_end_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,32 @@ def test_elements_in_elements_end(tmp_path: Path) -> None:
     for name in ("m.ome.tif", "m.companion.ome", "thor", "m.lif"):
         with pytest.raises(InvalidInput, match="more than 100 deep"):
             open_movie(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ('SizeX="24"', 'SizeX="4294967296"'),
+        ('FirstT="0"', f'FirstT="{"1" * 5000}"'),
+        ('"m.ome.tif"', f'"{"n" * 5000}"'),
+    ],
+)
+def test_numbers_and_names_without_end_in_ome_xml(tmp_path: Path, change: tuple[str, str]) -> None:
+    xml = (
+        '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image>'
+        f'<Pixels DimensionOrder="XYZCT" Type="uint16" SizeX="{W}" SizeY="{H}" SizeZ="1" SizeC="1" SizeT="2">'
+        '<TiffData IFD="0" FirstT="0" PlaneCount="2"><UUID FileName="m.ome.tif">u</UUID></TiffData></Pixels></Image>'
+        "</OME>"
+    )
+    assert change[0] in xml
+    xml = xml.replace(*change)
+    with tifffile.TiffWriter(tmp_path / "m.ome.tif", ome=False) as writer:
+        for i in range(2):
+            writer.write(np.ones((H, W), np.uint16), metadata=None, description=None if i else xml)
+    (tmp_path / "m.companion.ome").write_text(xml)
+    for name in ("m.ome.tif", "m.companion.ome"):
+        with suppress(InvalidInput):  # in one sentence; what else it may be ends the test
+            assert open_movie(tmp_path / name).shape == (2, H, W)
 
 
 @pytest.mark.parametrize("text", ["<Pixels " * 60_000, "<BinaryOnly " * 40_000, "<Sequence " * 50_000])

@@ -269,7 +269,7 @@ class _Contiguous:
     @classmethod
     def of(cls, page: Any) -> _Contiguous | None:
         """Return what the first page says, or None where it stands for itself alone."""
-        words = dict(re.findall(r"^(\w+)=(\d+)$", page.description, flags=re.MULTILINE))
+        words = dict(re.findall(r"^(\w+)=(\d{1,18})\s*$", page.description, flags=re.MULTILINE))
         frames = int(words.get("images", 1))
         if not page.is_imagej or frames < 2 or page.compression != 1 or len(page.shape) != 2 or page.is_tiled:
             return None
@@ -277,6 +277,11 @@ class _Contiguous:
         channels, slices = int(words.get("channels", 1)), int(words.get("slices", 1))
         # ImageJ calls the time axis of a plain stack slices.
         slices = slices if "frames" in words else 1
+        if channels < 1 or slices < 1:
+            raise InvalidInput(
+                f"The first page says that it has {channels} x {slices} channels and slices: it is damaged; save the "
+                "movie again in Fiji."
+            )
         return cls(page.dataoffsets[0], page.shape, dtype, frames, channels, slices)
 
     @property

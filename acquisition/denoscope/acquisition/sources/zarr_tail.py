@@ -21,6 +21,9 @@ __all__ = ["ZarrFolderTail", "ZarrTail"]
 
 _METADATA = ("zarr.json", ".zattrs")
 
+_LARGEST_FRAME = 2**31  # bytes
+_MOST_PIECES = 100_000  # chunks of a frame
+_MOST_PLANES = 2**40
 _AHEAD = 16  # chunks looked at behind one that is missing, to tell a lost frame from one still to come
 _AXES = {"t": "time", "c": "channel", "z": "z"}
 
@@ -122,8 +125,23 @@ class ZarrTail(Tail):
         array = self._array_at(self._root)
         if array is not None and len(array.shape) < 3:
             raise InvalidInput(f"{self._path} has the shape {array.shape}; a movie has at least (T, H, W).")
+        if array is not None:
+            self._check_size(array)
         self._array = array
         return array is not None
+
+    def _check_size(self, array: Any) -> None:
+        """Refuse an array whose frames or chunks are larger or more than a camera's."""
+        itemsize = np.dtype(array.dtype).itemsize
+        rows, columns = array.shape[-2:]
+        high, wide = (array.shards or array.chunks)[-2:]
+        pieces = -(-rows // max(high, 1)) * -(-columns // max(wide, 1))
+        largest = max(rows * columns, math.prod(array.shards or array.chunks)) * itemsize
+        if largest > _LARGEST_FRAME or pieces > _MOST_PIECES or math.prod(array.shape[:-2]) > _MOST_PLANES:
+            raise InvalidInput(
+                f"{self._path} has the shape {array.shape} in chunks of {array.chunks}, more than a camera sends: its "
+                "metadata are damaged."
+            )
 
     @staticmethod
     def _array_at(path: Path) -> Any:

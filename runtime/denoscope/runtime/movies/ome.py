@@ -16,6 +16,8 @@ from .untrusted import LARGEST_XML, check_xml
 __all__ = ["OmeImage", "check_names", "companion_of", "file_names", "listed_images", "page_turns"]
 
 _MOST_PLANES = 2_000_000
+_MOST_DIGITS = 18
+_LONGEST_NAME = 1000
 
 
 @dataclass
@@ -69,7 +71,7 @@ def check_names(path: Path, xml: str) -> list[str]:
             raise InvalidInput(
                 f"{path} names a file `{name[:80]}` that cannot be read: its OME-XML is damaged."
             )
-        if any(p.is_absolute() or p.anchor or ".." in p.parts for p in pure):
+        if any(p.is_absolute() or p.anchor or ".." in p.parts for p in pure) or _is_too_long(name):
             raise InvalidInput(
                 f"{path} names the file `{name[:80]}`, which is not below its folder: its OME-XML is damaged or "
                 "not to be trusted; save the movie again."
@@ -80,6 +82,10 @@ def check_names(path: Path, xml: str) -> list[str]:
                 f"{path} names `{name[:80]}`, which is no regular file: remove it from the folder."
             )
     return names
+
+
+def _is_too_long(name: str) -> bool:
+    return len(name) > _LONGEST_NAME or any(len(part.encode()) > 255 for part in PurePosixPath(name).parts)
 
 
 def companion_of(path: Path, xml: str) -> tuple[Path, str] | None:
@@ -151,7 +157,7 @@ def listed_images(xml: str) -> list[OmeImage] | None:
             count = count or ("1" if data.get("IFD") else str(math.prod(sizes.values())))
             first = {a: data.get(f"First{a}", "0") for a in "TCZ"}
             ifd = data.get("IFD", "0")
-            if not all(t.isdecimal() for t in (count, ifd, *first.values())):
+            if not all(t.isdecimal() and len(t) <= _MOST_DIGITS for t in (count, ifd, *first.values())):
                 return None
             planes += int(count)
             if planes > _MOST_PLANES:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.words import counted
 
+from .check import one_line
 from .ome import page_turns
 from .pick import Axis, Wanted, pick
 from .untrusted import check_xml
@@ -264,7 +265,12 @@ def page_axes(path: Path, software: str, description: str) -> PageAxes | None:
     software, description
         The texts of its first page.
     """
-    turns = scanimage_turns(software, description)
+    try:
+        turns = scanimage_turns(software, description)
+    except (ValueError, ArithmeticError) as error:
+        raise InvalidInput(
+            f"{path} has a header of ScanImage that makes no sense ({one_line(error)}): it is damaged."
+        ) from error
     if turns is not None:
         return None if turns.single else lambda index, text: turns.axes(index, _frame_number(text))
     if (shaped := _shaped_axes(description)) is not None:
@@ -292,7 +298,7 @@ def page_axes(path: Path, software: str, description: str) -> PageAxes | None:
 
 def _whole(text: str | None) -> int | None:
     """Return a positive whole number, or None for anything else (``Inf``, ``[]``)."""
-    match = re.fullmatch(r"\[?\s*(\d+)(?:\.0*)?\s*\]?", text or "")
+    match = re.fullmatch(r"\[?\s*(\d{1,18})(?:\.0{0,18})?\s*\]?", text or "")
     return int(match[1]) or None if match else None
 
 
@@ -303,7 +309,7 @@ def _true(text: str) -> bool:
 def _frame_number(description: str) -> int | None:
     """Return the number of a page's frame in its acquisition, as ScanImage writes it in each page."""
     for name in ("frameNumberAcquisition", "frameNumbers", r"Frame Number"):
-        match = re.search(rf"^{name}\s*=\s*(\d+)", description, flags=re.MULTILINE)
+        match = re.search(rf"^{name}\s*=\s*(\d{{1,18}})\b", description, flags=re.MULTILINE)
         if match:
             return int(match[1])
     return None

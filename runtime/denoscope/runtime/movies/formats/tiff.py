@@ -273,7 +273,9 @@ def _check_plane_count(tif: tifffile.TiffFile, path: Path) -> None:
     planes = 0
     for pixels in re.findall(r"<(?:\w+:)?Pixels\b[^<>]*>", xml):
         sizes = [int(n) for n in re.findall(r"\bSize[TCZ]\s*=\s*[\"'](\d{1,18})[\"']", pixels)]
-        planes += math.prod(sizes)
+        sides = [int(n) for n in re.findall(r"\bSize[XY]\s*=\s*[\"'](\d{1,18})[\"']", pixels)]
+        # tifffile makes room for the pages that a plane of this size would take.
+        planes += math.prod(sizes) * -(-math.prod(sides) // max(tif.pages.first.size, 1))
     if planes > _MANY_PLANES:
         room = sum(p.stat().st_size for p in path.parent.glob("*.tif*")) // _LEAST_IFD_BYTES
         if planes > room:
