@@ -39,14 +39,18 @@ LONG = {
     "test_fill",
     "test_fit",
     "test_fit_resume",
+    "test_flow_fit",
     "test_goes_on",
     "test_learning_commands",
     "test_learning_functions",
     "test_light",
     "test_methods",
     "test_moves",
+    "test_movies_damage",
+    "test_own_kernels",
     "test_raw_safety",
     "test_readme",
+    "test_sts_uvd",
     "test_tensorrt",
 }
 

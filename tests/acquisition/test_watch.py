@@ -26,7 +26,7 @@ from denoscope.acquisition.session.settings import make_settings
 from denoscope.acquisition.sources import Part
 from denoscope.acquisition.sources.file import FileSource
 from denoscope.acquisition.sources.tails import natural
-from denoscope.acquisition.sources.watch import WatchSource
+from denoscope.acquisition.sources.watch import STOP_SUFFIX, WatchSource
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
 from denoscope.runtime import InvalidInput
 from support.plain_results import live
@@ -159,10 +159,15 @@ def place_of(name: str, folder: Path) -> tuple[Path, Path]:
     return target, (target.with_name("data_1") if name == "nd_tiff" else target)
 
 
-class Written:
-    """A thread that writes frames, with a pause after each step."""
+def finished(watched: Path) -> None:
+    """End the watching: waiting for a pause would be longer, and end too early on a busy computer."""
+    watched.with_name(watched.name + STOP_SUFFIX).touch()
 
-    def __init__(self, name: str, target: Path, frames: Movie, pause_s: float) -> None:
+
+class Written:
+    """A thread that writes frames, with a pause after each step, and says at the end that there are no more."""
+
+    def __init__(self, name: str, target: Path, watched: Path, frames: Movie, pause_s: float) -> None:
         self.error: BaseException | None = None
 
         def write() -> None:
@@ -170,6 +175,8 @@ class Written:
                 WRITERS[name][1](target, frames, lambda: time.sleep(pause_s))
             except BaseException as error:  # noqa: BLE001  shown by the test that started it
                 self.error = error
+            finally:
+                finished(watched)
 
         self._thread = threading.Thread(target=write)
         self._thread.start()
@@ -191,8 +198,8 @@ IGNORE = pytest.mark.filterwarnings(
 def test_every_frame_of_a_growing_file_comes_once_and_whole(tmp_path: Path, name: str) -> None:
     frames = numbered_frames(23)
     target, watched = place_of(name, tmp_path)
-    source = WatchSource(watched, idle_s=1.0, start_s=20)
-    writer = Written(name, target, frames, 0.015)
+    source = WatchSource(watched, idle_s=60, start_s=20)
+    writer = Written(name, target, watched, frames, 0.015)
     try:
         info = source.open()
         assert (info.shape, info.dtype) == ((24, 32), np.uint16)
@@ -341,7 +348,7 @@ def test_two_stacks_that_grow_side_by_side(tmp_path: Path) -> None:
     movie = turn(12, 2, size=24)
     folder = tmp_path / "stacks"
     folder.mkdir()
-    source = WatchSource(folder, idle_s=1.0, start_s=5)
+    source = WatchSource(folder, idle_s=60, start_s=20)
     with tifffile.TiffWriter(folder / "x_Ch1.tif") as one, tifffile.TiffWriter(folder / "x_Ch2.tif") as two:
         popped: list[Frame] = []
         for t in range(12):
@@ -353,6 +360,7 @@ def test_two_stacks_that_grow_side_by_side(tmp_path: Path) -> None:
             if t > 3:
                 popped += filter(None, (source.pop() for _ in range(4)))
                 time.sleep(0.02)
+    finished(folder)
     popped += pop_all(source)
     source.close()
     found = list(streams_of(popped).values())
@@ -532,9 +540,10 @@ def test_names_sort_as_people_do() -> None:
 
 def test_live_on_a_growing_file(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
     frames = numbered_frames(40, (32, 40))
-    writer = Written("big_tiff", tmp_path / "movie.tif", frames, 0.05)
+    movie = tmp_path / "movie.tif"
+    writer = Written("big_tiff", movie, movie, frames, 0.05)
     run = denoscope(
-        *("live", "--core", f"watch:{tmp_path / 'movie.tif'}", "--idle-s", 1, "--bundle", bundle),
+        *("live", "--core", f"watch:{movie}", "--idle-s", 60, "--bundle", bundle),
         *("--output", tmp_path / "run", "--denoiser", "thread", "--no-picture", "--json", "--quiet"),
     )
     writer.join()
