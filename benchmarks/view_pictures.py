@@ -3,7 +3,7 @@
     python benchmarks/view_pictures.py [--output docs/pictures] [--fps 6] [--look DIR]
 
 Needs Xvfb. The demo's movie, cut to 128 x 128 pixels, is recorded at a rate that the computer keeps up with. Prints the
-seconds between the first frame, as ``raw.jsonl`` has it, and the moment at which the window had drawn a picture. With
+seconds between the first frame, as ``raw.jsonl`` has it, and each step to the first raw and denoised picture. With
 ``--look`` pictures of blinking, swiping and going back are saved there too. Then run ``small_pictures.py``.
 """
 
@@ -57,11 +57,11 @@ def inputs(folder: Path) -> tuple[Path, Path]:
     return folder / "movie.tif", folder / "cells.tif"
 
 
-def live_window(folder: Path, output: Path, look: Path | None, fps: float) -> float:
-    """Record into a window like that of ``denoscope live``; return the seconds until its first picture."""
+def live_window(folder: Path, output: Path, look: Path | None, fps: float) -> dict[str, float]:
+    """Record into a window like that of ``denoscope live``; return seconds from the first frame to each step."""
     import napari
 
-    from denoscope.acquisition.view.board.board import Board
+    from denoscope.acquisition.view.board.board import Slot
     from denoscope.acquisition.view.docks.child_session import ChildSession
     from denoscope.acquisition.view.window.display import Display, add_docks
     from denoscope.acquisition.view.window.process import _make_room
@@ -75,21 +75,23 @@ def live_window(folder: Path, output: Path, look: Path | None, fps: float) -> fl
     settings = {"core": f"replay:{movie}", "bundle": "live-fast", "output": str(folder / "run"), "fps": fps}
     settings |= {"frames": _FRAMES, "regions": str(cells), "picture": False}
     session = ChildSession({**settings, "trigger": ["any region dff > 0.3"]})
-    shown_s = 0.0
+    moments: dict[str, float] = {}
     ended = False
 
     def turn() -> bool:
-        nonlocal shown_s, ended
+        nonlocal ended
         while (event := session.poll()) is not None:
             if event["event"] == "opened":
-                board = Board.follow(session.slab, event["name"], event["nbytes"])
-                display.open(board, (128, 128), output=folder / "run", regions=True)
+                moments["window knows of the recording"] = time.time()
+                display.follow(session.slab, {**event, "output": str(folder / "run")})
+                moments["layers are there"] = time.time()
             else:
                 ended = True
                 if event["event"] == "failed":
                     raise RuntimeError(event["message"])
-        if display.shown and not shown_s:
-            shown_s = time.time()
+        for word, slot in (("raw", Slot.RAW), ("denoised", Slot.DENOISED)):
+            if display.panels.numbers[slot] is not None:
+                moments.setdefault(f"first {word} picture", time.time())
         return ended or (display.status or {}).get("emitted", 0) >= _SHOWN
 
     until(turn)
@@ -115,7 +117,7 @@ def live_window(folder: Path, output: Path, look: Path | None, fps: float) -> fl
     viewer.close()
     head, first, *_ = (json.loads(line) for line in (folder / "run" / "raw.jsonl").read_text().splitlines())
     first_s = head["clock"]["unix_s"] + first["received_s"] - head["clock"]["received_s"]
-    return shown_s - float(first_s)
+    return {name: at - float(first_s) for name, at in moments.items()}
 
 
 def docks(folder: Path, output: Path, look: Path | None) -> None:
@@ -160,8 +162,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             if options.look is not None:
                 options.look.mkdir(parents=True, exist_ok=True)
-            seconds = live_window(Path(folder), options.output, options.look, options.fps)
-            print(f"first picture {seconds:.2f} s after the first frame", flush=True)
+            moments = live_window(Path(folder), options.output, options.look, options.fps)
+            for name, seconds in moments.items():
+                print(f"{name}: {seconds:+.3f} s after the first frame was received", flush=True)
             docks(Path(folder), options.output, options.look)
         return
     read, write = os.pipe()

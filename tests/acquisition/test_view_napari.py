@@ -22,6 +22,7 @@ from denoscope.acquisition.regions.measure import FrameTraces
 from denoscope.acquisition.regions.regions import Regions
 from denoscope.acquisition.regions.trace_file import TraceFile
 from denoscope.acquisition.view.board.board import Board, Slot, Wish
+from denoscope.runtime import InvalidInput
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -282,6 +283,48 @@ def test_what_is_clicked_reaches_the_session(until: Callable[..., None]) -> None
     display.bar.streams.setCurrentIndex(1)
     assert shared.wanted == 1
     display.close()
+
+
+def test_regions_drawn_in_napari_are_those_of_the_frames(tmp_path: Path, application: QApplication) -> None:
+    from denoscope.acquisition.regions.reading import read_regions
+    from denoscope.acquisition.view.docks.drawn import RegionsField
+
+    viewer = ViewerModel()
+    field = RegionsField(viewer, "Cells")
+    assert field.chosen() is None
+    field.setText(" find:4 ")
+    assert field.chosen() == "find:4"
+    # In micrometres over pictures of 0.5 micrometres a pixel, whose first pixel lies at (10, 20).
+    square = [*np.array([[0, 0], [0, 4], [3, 4], [3, 0]]), 2, 5]
+    viewer.add_shapes([(square - 0.5) * 0.5 + [10, 20]], name="my cells", shape_type="polygon")
+    field.setText("layer: my cells")
+    path = Path(field.chosen(0.5, (10.0, 20.0)) or "")
+    regions = read_regions(path, (16, 20))
+    assert np.argwhere(regions.labels() > 0).min(0).tolist() == [2, 5]
+    assert np.argwhere(regions.labels() > 0).max(0).tolist() == [4, 8]
+    field.forget()
+    assert not path.parent.exists()
+    # Labels of a movie: those of the frame that is seen.
+    labels = np.zeros((5, 16, 20), np.uint8)
+    labels[3, 1:4, 2:6] = 7
+    viewer.add_labels(labels, name="painted")
+    assert [field.itemText(place) for place in range(field.count())] == [
+        *("", "find", "layer: my cells", "layer: painted")
+    ]
+    viewer.dims.current_step = (3, 0, 0)
+    field.setText("layer: painted")
+    assert read_regions(field.chosen() or "", (16, 20)).names == ("7",)
+    viewer.dims.current_step = (0, 0, 0)
+    with pytest.raises(InvalidInput, match="the layer painted is empty"):
+        field.chosen()
+    viewer.layers.remove("painted")
+    with pytest.raises(InvalidInput, match="there is no layer painted any more"):
+        field.chosen()
+    viewer.add_shapes(None, ndim=2, name="none")
+    field.setText("layer: none")
+    with pytest.raises(InvalidInput, match="the layer none is empty"):
+        field.chosen()
+    field.forget()
 
 
 def test_a_preview_has_a_button_that_records(until: Callable[..., None], tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from denoscope.acquisition.view.window.display import Display, add_docks
 from denoscope.runtime import DenoscopeError, list_bundles
 
 from .child_session import ChildSession
+from .drawn import RegionsField
 from .form import row, scrolled_words, with_button
 
 __all__ = ["LiveDock"]
@@ -93,9 +94,7 @@ class LiveDock(QWidget):
         self.look_ahead = QComboBox()
         self.look_ahead.addItems([_OWN, "0", "1", "2", "3"])
         self.look_ahead.setToolTip("Frames to wait for after each frame: more is cleaner and later")
-        self.regions = QLineEdit()
-        self.regions.setPlaceholderText("none")
-        self.regions.setToolTip("Cells whose traces are shown and written: a file with regions, or find")
+        self.regions = RegionsField(self._viewer, "Cells whose traces are shown and written")
         self.format = QComboBox()
         self.format.addItems(list(get_args(LiveFormat)))
         self.format.setToolTip("Format of the denoised movie")
@@ -192,7 +191,7 @@ class LiveDock(QWidget):
             "look_ahead": None if ahead == _OWN else int(ahead),
             "fps": self.fps.value(),
             "seconds": self.seconds.value() or None,
-            "regions": self.regions.text().strip() or None,
+            "regions": self.regions.chosen(self.display.panels.pixel_um),
             "denoised_format": self.format.currentText(),
             "std": self.std.isChecked(),
             "mm_dir": self.mm_dir.text().strip() or None,
@@ -206,13 +205,14 @@ class LiveDock(QWidget):
     def _start(self, *, preview: bool = False) -> None:
         self._suggest_output()
         try:
-            make_settings(**self.settings())
+            settings = self.settings()
+            make_settings(**settings)
         except DenoscopeError as error:
             self.words.setText(str(error))
             return
         self.words.setText("Starting; this takes a few seconds.")
         self._enable(False)
-        self.session = ChildSession({**self.settings(), "preview": preview})
+        self.session = ChildSession({**settings, "preview": preview})
         self._timer.start(_POLL_MS)
 
     def _enable(self, on: bool) -> None:
@@ -243,4 +243,5 @@ class LiveDock(QWidget):
         self.session = None
         self.words.setText(words)
         self._enable(True)
+        self.regions.forget()
         self._suggest_output()

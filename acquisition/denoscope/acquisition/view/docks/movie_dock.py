@@ -36,6 +36,7 @@ from denoscope.acquisition.view.window.contrast import AutoContrast
 from denoscope.runtime import DenoscopeError, LazyMovie, counted, list_bundles, open_movie
 
 from .child_session import ChildSession
+from .drawn import RegionsField
 from .form import row, scrolled_words, with_button
 
 __all__ = ["MovieDock"]
@@ -137,9 +138,7 @@ class MovieDock(QWidget):
         self.first.setToolTip("First frame, from 0")
         self.last.setSpecialValueText("end")
         self.last.setToolTip("The frame before which to stop")
-        self.regions = QLineEdit()
-        self.regions.setPlaceholderText("none")
-        self.regions.setToolTip("Cells whose traces are written: a file with regions, or find")
+        self.regions = RegionsField(self._viewer, "Cells whose traces are written")
         self.output = QLineEdit()
         self.output.setToolTip("File to write: .ome.tif, .ome.zarr or .ndtiff; nothing is ever overwritten")
         self.judge = QCheckBox("judge the result too")
@@ -290,6 +289,13 @@ class MovieDock(QWidget):
     def _begin(self, path: Path) -> None:
         output = Path(self.output.text().strip())
         self._started = 0, time.perf_counter()
+        layer = self._source
+        where = () if layer is None else (float(layer.scale[-1]), tuple(map(float, layer.translate[-2:])))
+        try:
+            regions = self.regions.chosen(*where)
+        except DenoscopeError as error:
+            self._end(str(error))
+            return
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -299,7 +305,7 @@ class MovieDock(QWidget):
             "movie": str(path),
             "output": str(output),
             "bundle": self.bundle.currentText().strip(),
-            "regions": self.regions.text().strip() or None,
+            "regions": regions,
             "frames": [self.first.value(), self.last.value() or None],
             "judge": self.judge.isChecked(),
         }
@@ -415,6 +421,7 @@ class MovieDock(QWidget):
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
+        self.regions.forget()
         self._say(words)
         self.left.clear()
         self._running(False)

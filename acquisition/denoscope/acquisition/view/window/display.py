@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = ["Display", "add_docks"]
 _PERIOD_S = 1 / 30
 _STATUS_EVERY_S = 0.25
 _BLINK_MS = 500
+_OUTLINE_AFTER_S = 0.5  # napari takes about a second for the layers: the first pictures are drawn before
 _MOST_SNAPSHOTS = 10_000
 
 
@@ -63,6 +65,7 @@ class Display(QObject):
         self._viewer = viewer
         self._output: Path | None = None
         self._outlined = False
+        self._outline_s = math.inf
         self.recording = False
         """True where a recording is shown, and not a preview."""
         self.status: ViewStatus | None = None
@@ -112,6 +115,7 @@ class Display(QObject):
         self.traces.open(output if regions else None)
         self._past = None if output is None else PastFrames(board.places, output)
         self._page, self._stream, self._outlined = None, 0, False
+        self._outline_s = math.inf
         board.beat()
         self._start(0.0)
 
@@ -170,12 +174,14 @@ class Display(QObject):
         now_s = time.perf_counter()
         if self._page is None and self.panels.refresh(board, now_s):
             self.shown += 1
+            self._outline_s = min(self._outline_s, now_s + _OUTLINE_AFTER_S)
             self.bar.number.setText(self.panels.number)
         if now_s - self._status_s < _STATUS_EVERY_S and not last:
             return
         self._status_s = now_s
         self.traces.refresh(self.bar.streams.currentText())
-        self._outline()
+        if last or now_s >= self._outline_s:
+            self._outline()
         self.status = board.get_status() or self.status
         if self.status is not None:
             self.bar.say(*self._line.write(self.status, now_s))

@@ -56,8 +56,10 @@ class Panels:
         self._contrast: dict[Slot, AutoContrast] = {}
         self._contrast_s = 0.0
         self._setting = False
-        self._pixel_um = 1.0
-        self._numbers: dict[Slot, int | None] = dict.fromkeys(_NAMES)
+        self.pixel_um = 1.0
+        """Edge of a pixel in the viewer's units."""
+        self.numbers: dict[Slot, int | None] = dict.fromkeys(_NAMES)
+        """Numbers of the frames that are shown, None before the first."""
         self.automatic = True
         self.linked = True
         self._compare = Compare.BESIDE
@@ -67,27 +69,27 @@ class Panels:
     @property
     def number(self) -> str:
         """Number of the frame that is shown, in words; empty before the first."""
-        raw, denoised = self._numbers[Slot.RAW], self._numbers[Slot.DENOISED]
+        raw, denoised = self.numbers[Slot.RAW], self.numbers[Slot.DENOISED]
         if raw == denoised or raw is None:
             return "" if denoised is None else f"frame {denoised}"
         return f"raw frame {raw}" if denoised is None else f"raw frame {raw}, denoised {denoised}"
 
     def is_later(self, number: int) -> bool:
         """Return whether a denoised frame comes after the one that is shown."""
-        shown = self._numbers[Slot.DENOISED]
+        shown = self.numbers[Slot.DENOISED]
         return shown is None or number > shown
 
     def open(self, shape: tuple[int, int], pixel_um: float | None = None) -> None:
         """Begin anew with frames of a shape, with a scale bar where the size of a pixel is known."""
         self._orders = dict.fromkeys(_NAMES, 0)
-        self._numbers = dict.fromkeys(_NAMES)
-        self._pixel_um = pixel_um or 1.0
+        self.numbers = dict.fromkeys(_NAMES)
+        self.pixel_um = pixel_um or 1.0
         self.outlines.close()
         self.forget_contrast()
         for slot in _NAMES:
             self._pixels[slot] = np.zeros(shape, np.uint16)
             self._layer(slot).data = np.zeros(shape, np.uint16)
-            self._layer(slot).scale = (self._pixel_um, self._pixel_um)
+            self._layer(slot).scale = (self.pixel_um, self.pixel_um)
             self._layer(slot).units = ("pixel", "pixel") if pixel_um is None else ("um", "um")
         self._viewer.canvas.overlays.scale_bar.visible = pixel_um is not None
         self._viewer.canvas.grid.shape, self._viewer.canvas.grid.spacing = (1, 2), 0.02
@@ -96,7 +98,7 @@ class Panels:
     def outline(self, labels: npt.NDArray[np.integer[Any]], names: tuple[str, ...]) -> None:
         """Draw regions over both pictures: a label image, and the names of 1, 2 and so on."""
         pictures = [self._layer(slot) for slot in _NAMES]
-        self.outlines.open(labels, names, pictures, self._pixel_um)
+        self.outlines.open(labels, names, pictures, self.pixel_um)
         self.compare(self._compare)
 
     def _arrange(self) -> None:
@@ -126,7 +128,7 @@ class Panels:
         for slot, picture in self._newest(board).items():
             fresh = True
             self._orders[slot] = picture.order
-            self._numbers[slot] = picture.number
+            self.numbers[slot] = picture.number
             self._show(slot, picture)
         if fresh:
             self._join()
@@ -137,7 +139,7 @@ class Panels:
 
     def show_past(self, raw: Picture, denoised: Picture | None, now_s: float) -> None:
         """Show a frame from the disk; a black picture stands for one that was not denoised."""
-        self._numbers = {Slot.RAW: raw.number, Slot.DENOISED: None if denoised is None else denoised.number}
+        self.numbers = {Slot.RAW: raw.number, Slot.DENOISED: None if denoised is None else denoised.number}
         self._show(Slot.RAW, raw)
         black = Picture(np.zeros(raw.pixels.shape, raw.pixels.dtype), raw.number, raw.step, 0)
         self._show(Slot.DENOISED, denoised or black)
@@ -173,7 +175,7 @@ class Panels:
         finally:
             self._setting = False
         if old.shape != new.shape:
-            layer.scale = (picture.step * self._pixel_um, picture.step * self._pixel_um)
+            layer.scale = (picture.step * self.pixel_um, picture.step * self.pixel_um)
             self._viewer.reset_view(margin=0.02)
 
     def _set_contrast(self, now_s: float) -> None:
