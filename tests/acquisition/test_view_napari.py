@@ -295,8 +295,8 @@ def test_regions_drawn_in_napari_are_those_of_the_frames(tmp_path: Path, applica
     field.setText(" find:4 ")
     assert field.chosen() == "find:4"
     # In micrometres over pictures of 0.5 micrometres a pixel, whose first pixel lies at (10, 20).
-    square = [*np.array([[0, 0], [0, 4], [3, 4], [3, 0]]), 2, 5]
-    viewer.add_shapes([(square - 0.5) * 0.5 + [10, 20]], name="my cells", shape_type="polygon")
+    corners = np.array([[2.0, 5.0], [2.0, 9.0], [5.0, 9.0], [5.0, 5.0]]) - 0.5
+    viewer.add_shapes([corners * 0.5 + np.array((10, 20))], name="my cells", shape_type="polygon")
     field.setText("layer: my cells")
     path = Path(field.chosen(0.5, (10.0, 20.0)) or "")
     regions = read_regions(path, (16, 20))
