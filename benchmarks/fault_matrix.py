@@ -303,6 +303,22 @@ ROWS = (
         lossless=False,
     ),
     Row(
+        *("disk-read-only", "disk turns read-only while recording"),
+        *("read-only-disk", 2, "Read-only file system"),
+        posix=False,
+        lossless=False,
+    ),
+    Row(
+        *("odd-tags", "tags of every frame hold a circle, an object without words, an array, 5,000 digits"),
+        *("odd-tags", 1, "a tag of frame 0 could not be written"),
+        posix=False,
+    ),
+    Row(
+        *("odd-frames", "the camera sends a frame without pixels and one of three colours"),
+        *("odd-frames", 1, "no pictures"),
+        posix=False,
+    ),
+    Row(
         *("folder-removed", "run folder removed while recording"),
         *("replay", 1, "was removed"),
         act=_remove,

@@ -34,6 +34,7 @@ __all__ = ["FPS", "SESSIONS", "Spec", "sent"]
 
 FPS = 60.0
 _SCRIPTED = 180
+_START_S = 8.0  # at most, until the camera runs
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,26 @@ def _one_wrong_shape(index: int, frame: Frame) -> Frame:
     return frame
 
 
+class _Mute:
+    def __str__(self) -> str:
+        raise RuntimeError("nothing to say")
+
+    __repr__ = __str__
+
+
+def _odd_tags(_index: int, frame: Frame) -> Frame:
+    circle: dict[str, Any] = {}
+    circle["itself"] = circle
+    odd = {"Circle": circle, "Mute": _Mute(), "Values": np.arange(3), "Large": 10**5000}
+    return replace(frame, tags={**frame.tags, **odd})
+
+
+def _no_pictures_at_the_end(index: int, frame: Frame) -> Frame:
+    if index == _SCRIPTED - 2:
+        return replace(frame, pixels=np.zeros((0, 64), np.uint16))
+    return replace(frame, pixels=np.zeros((64, 64, 3), np.uint8)) if index == _SCRIPTED - 1 else frame
+
+
 def _jumping_stamps(index: int, frame: Frame) -> Frame:
     hours = 1 if 60 <= index < 120 else -1 if index >= 120 else 0
     return replace(frame, core_unix_s=(frame.core_unix_s or 0.0) + 3600 * hours)
@@ -203,6 +224,20 @@ def _torn_sidecar() -> None:
         self._lines = Torn(self._lines)
 
     RawWriter.__init__ = tearing  # type: ignore[method-assign]
+
+
+def _read_only_disk() -> None:
+    """Let every write of a page fail after two seconds, as where a stick is pulled out or a share turns read-only."""
+    from denoscope.acquisition.raw import pages
+
+    write, began_s = pages.write_at, time.perf_counter()
+
+    def refuse(*values: Any) -> None:
+        if time.perf_counter() - began_s > 2 + _START_S:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        write(*values)
+
+    pages.write_at = refuse
 
 
 def _broken_loop() -> None:
@@ -302,6 +337,9 @@ SESSIONS: Mapping[str, Spec] = {
     "hang": Spec(settings={"patience_s": 2.0, "frames": 420}),
     "six-seconds": Spec(settings={"frames": 360}),
     "sixteen-seconds": Spec(settings={"frames": 960}),
+    "odd-tags": Spec(script=_odd_tags),
+    "odd-frames": Spec(script=_no_pictures_at_the_end),
+    "read-only-disk": Spec(inside=_read_only_disk, settings={"frames": 2400}),
     "bounded": Spec(settings={"frames": 240}),
     # 60 frames a second come, 40 are taken, as long as they fit into memory.
     "slow-disk": Spec(inside=_slow_disk(0.025, 10), settings={"frames": 240, "raw_queue_mb": 1}),
