@@ -95,11 +95,11 @@ def test_numbers_of_numpy_stay_numbers(tmp_path: Path) -> None:
     assert (record["number"], record["received_s"]) == (7, 0.5)
 
 
-def settings_of(folder: Path, bundle: Path) -> SessionSettings:
+def settings_of(folder: Path, bundle: Path, denoiser: str = "thread") -> SessionSettings:
     return make_settings(
         core="demo",
         picture=False,
-        denoiser="thread",
+        denoiser=denoiser,
         backend="onnxruntime-cpu",
         output=folder / "run",
         bundle=str(bundle),
@@ -118,6 +118,17 @@ class Odd(Steady):
         if frame is None or frame.number not in self._instead:
             return frame
         return replace(frame, pixels=self._instead[frame.number])
+
+
+def test_odd_tags_end_neither_recording_nor_denoising(tmp_path: Path, bundle: Path) -> None:
+    frames = [replace(frame, tags={"n": 1, "odd": circle(), "none": Mute()}) for frame in frames_of(40)]
+    report = live(settings_of(tmp_path, bundle, denoiser="process"), source=Steady(frames, {}))
+    counts = report["frames"]
+    assert counts["received"] == counts["written_raw"] == 40
+    assert "denoiser failed" not in counts["dropped"]
+    (problem,) = report["outcome"]["problems"]
+    assert problem.startswith("a tag of frame 0 could not be written (")
+    assert [dict(record["tags"]) for record in read_raw(tmp_path / "run").records] == [{"n": 1}] * 40
 
 
 def test_what_is_no_picture_is_left_out_and_said(tmp_path: Path, bundle: Path) -> None:

@@ -26,6 +26,7 @@ from denoscope.runtime import InvalidInput, bad_link, counted
 
 from .confirm import confirm, disk_is_full, second_handle
 from .pages import PageFile
+from .plain_tags import odd_tags_words, plain_tags, plain_value
 from .syncing import DiskSync
 
 __all__ = [
@@ -49,7 +50,6 @@ _AGAIN_S = (0.02, 0.1, 0.5)  # pauses before a page is tried again
 _AHEAD_BYTES = 256 << 20
 _MOST_LINES = 20_000
 _MOST_RESCUES = 1000
-_LARGEST = 2**64
 # All tags of a camera are written again after this many of its frames.
 _WHOLE_EVERY = 1000
 
@@ -154,7 +154,7 @@ class RawWriter:
 
     def _line(self, values: Mapping[str, Any]) -> None:
         """Append a line; where the disk refuses it, it is kept and written before the next one."""
-        line = (json.dumps(values, default=_plain, separators=(",", ":")) + "\n").encode()
+        line = (json.dumps(values, default=plain_value, separators=(",", ":")) + "\n").encode()
         if self._lines_ended:
             return
         if len(self._unwritten) == _MOST_LINES:
@@ -207,7 +207,9 @@ class RawWriter:
         """Write one frame, then its line; return the page's index."""
         page = self._page(frame.pixels)
         self.written += 1
-        tags = self._plain(frame.tags)
+        tags, failed = plain_tags(frame.tags)
+        if failed is not None:
+            self._got_over("tags", odd_tags_words(self.written - 1, failed))
         known = self._tags.pop(frame.camera, None)  # kept only once the line is written
         self._line(
             {
@@ -232,26 +234,6 @@ class RawWriter:
             self._sync.ask(self.nbytes)
         self._sync.check(self.nbytes)
         return page
-
-    def _plain(self, tags: Mapping[str, Any]) -> Tags:
-        """Return tags of a frame that JSON can hold and that can be compared; one that cannot be written is left out.
-
-        A camera's tags are texts and numbers. Those of other programs may be anything, and their pixels are saved
-        all the same.
-        """
-        if all(type(name) is str and _is_plain(value) for name, value in tags.items()):
-            return dict(tags)
-        plain = {}
-        for name, value in tags.items():
-            try:
-                plain[str(name)] = json.loads(json.dumps(value, default=_plain))
-            except Exception as error:  # noqa: BLE001  whatever such a value does, the next frame is recorded
-                self._got_over(
-                    "tags",
-                    f"a tag of frame {self.written - 1} could not be written ({type(error).__name__}), and is "
-                    "missing in every line where that is so",
-                )
-        return plain
 
     def _tags_of(self, camera: str, tags: Tags, known: Tags | None) -> Tags:
         """Return what the line says of its tags: all of them, or those that changed."""
@@ -373,15 +355,6 @@ class RawWriter:
 
 def _exists(path: Path) -> OutputExists:
     return OutputExists(f"{path} exists and is never overwritten; name another `output` folder.")
-
-
-def _is_plain(value: object) -> bool:
-    return type(value) in (str, float, bool, type(None)) or (type(value) is int and abs(value) < _LARGEST)
-
-
-def _plain(value: object) -> object:
-    """Return what stands in JSON for a value that JSON does not know."""
-    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _held(folder: Path) -> bool:

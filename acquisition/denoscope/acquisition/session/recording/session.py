@@ -14,6 +14,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from denoscope.acquisition.contracts import Frame, RawSink
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.lane.lane import DenoiseLane
 from denoscope.acquisition.lane.latency import Rate
+from denoscope.acquisition.raw.plain_tags import odd_tags_words, plain_tags
 from denoscope.acquisition.session.states import FinishReason, SessionState, SessionStatus
 from denoscope.acquisition.sources import Source
 from denoscope.runtime import counted
@@ -74,6 +76,7 @@ class Session:
         self._numbers: dict[str, int] = {}
         self._left_in_core = 0
         self._no_pictures: list[tuple[int, str]] = []
+        self._odd_tags: str | None = None
         self._started_s = 0.0
         self._stopped_s: float | None = None
         self._raw_failed = threading.Event()
@@ -218,7 +221,7 @@ class Session:
             )
         finally:
             self.request_stop(FinishReason.SOURCE_ENDED)
-            self._say_no_pictures()
+            self._say_what_was_odd()
             self._stopping()
             self._stopped_s = time.perf_counter()
             self._put(None)
@@ -246,7 +249,9 @@ class Session:
         self._source.stop()
         self._left_in_core = self._count_left()
 
-    def _say_no_pictures(self) -> None:
+    def _say_what_was_odd(self) -> None:
+        if self._odd_tags is not None:
+            self.add_problem(self._odd_tags)
         if count := len(self._no_pictures):
             after, why = self._no_pictures[0]
             self.add_problem(
@@ -275,6 +280,10 @@ class Session:
         if (why := _no_picture(frame.pixels)) is not None:
             self._no_pictures.append((self._received, why))
             return
+        tags, failed = plain_tags(frame.tags)
+        if failed is not None:
+            self._odd_tags = self._odd_tags or odd_tags_words(self._received, failed)
+        frame = replace(frame, tags=tags)
         last = self._numbers.get(frame.camera)
         if last is not None and frame.number > last + 1:
             self._missing += frame.number - last - 1
