@@ -365,36 +365,29 @@ class DenoisedWriter:
         return page.time_s if self.times_s is None else self.times_s[page.index]
 
     def _image(self, number: int, segment: _Segment) -> Element:
-        start = segment.first_index
-        size_um, exposure_s = self._source.pixel_size_um, self._source.exposure_s
-        planes = [
-            element(
-                "Plane",
-                {
-                    "TheZ": page.z,
-                    "TheT": page.index - start,
-                    "TheC": page.channel,
-                    "DeltaT": float(self._time_of(page)) if self._timed and page.shows != REPEATED else None,
-                    "ExposureTime": None if exposure_s is None else float(exposure_s),
-                },
-            )
-            for page in segment.pages
-        ]
-        blocks = [
-            element(
-                "TiffData",
-                {
-                    "IFD": first.page,
-                    "FirstZ": first.z,
-                    "FirstT": first.index - start,
-                    "FirstC": first.channel,
-                    "PlaneCount": count,
-                },
-            )
-            for first, count in _runs(
-                segment.pages, one_plane=len(segment.channels) * len(segment.slices) == 1
-            )
-        ]
+        lens = ("InstrumentRef", "Instrument:0"), ("ObjectiveSettings", "Objective:0:0")
+        has_objective = bool(self._source.details.get("objective"))
+        return element(
+            "Image",
+            {"ID": f"Image:{number}", "Name": self._name_of(segment)},
+            [
+                *(element(tag, {"ID": name}) for tag, name in lens if has_objective),
+                self._pixels(number, segment),
+                element("AnnotationRef", {"ID": "Annotation:0"}),
+            ],
+        )
+
+    def _name_of(self, segment: _Segment) -> str:
+        """Return the name of an image: with the camera and the position where there are several."""
+        cameras = len({each.key.camera for each in self._segments}) > 1
+        places = len({each.key.position for each in self._segments}) > 1
+        named = [f"{self._source.name} {self._quantity}"]
+        named += [segment.key.camera] if cameras else []
+        named += [f"position {segment.key.position}"] if places else []
+        return ", ".join(named)
+
+    def _pixels(self, number: int, segment: _Segment) -> Element:
+        rate, size_um = self._source.frame_rate_hz, self._source.pixel_size_um
         channels = [
             element(
                 "Channel",
@@ -406,8 +399,7 @@ class DenoisedWriter:
             )
             for place, name in enumerate(segment.channels)
         ]
-        rate = self._source.frame_rate_hz
-        pixels = element(
+        return element(
             "Pixels",
             {
                 "ID": f"Pixels:{number}",
@@ -422,24 +414,43 @@ class DenoisedWriter:
                 "PhysicalSizeY": None if size_um is None else float(size_um),
                 "TimeIncrement": None if rate is None else float(1 / rate),
             },
-            [*channels, *blocks, *planes],
+            [*channels, *_blocks(segment), *self._planes(segment)],
         )
-        cameras = len({each.key.camera for each in self._segments}) > 1
-        places = len({each.key.position for each in self._segments}) > 1
-        named = [f"{self._source.name} {self._quantity}"]
-        named += [segment.key.camera] if cameras else []
-        named += [f"position {segment.key.position}"] if places else []
-        lens = ("InstrumentRef", "Instrument:0"), ("ObjectiveSettings", "Objective:0:0")
-        has_objective = bool(self._source.details.get("objective"))
-        return element(
-            "Image",
-            {"ID": f"Image:{number}", "Name": ", ".join(named)},
-            [
-                *(element(tag, {"ID": name}) for tag, name in lens if has_objective),
-                pixels,
-                element("AnnotationRef", {"ID": "Annotation:0"}),
-            ],
+
+    def _planes(self, segment: _Segment) -> list[Element]:
+        """Return place, time and exposure of every page."""
+        exposure_s = self._source.exposure_s
+        return [
+            element(
+                "Plane",
+                {
+                    "TheZ": page.z,
+                    "TheT": page.index - segment.first_index,
+                    "TheC": page.channel,
+                    "DeltaT": float(self._time_of(page)) if self._timed and page.shows != REPEATED else None,
+                    "ExposureTime": None if exposure_s is None else float(exposure_s),
+                },
+            )
+            for page in segment.pages
+        ]
+
+
+def _blocks(segment: _Segment) -> list[Element]:
+    """Return the pages of the file that hold an image, in runs."""
+    one_plane = len(segment.channels) * len(segment.slices) == 1
+    return [
+        element(
+            "TiffData",
+            {
+                "IFD": first.page,
+                "FirstZ": first.z,
+                "FirstT": first.index - segment.first_index,
+                "FirstC": first.channel,
+                "PlaneCount": count,
+            },
         )
+        for first, count in _runs(segment.pages, one_plane=one_plane)
+    ]
 
 
 def ranges(numbers: Iterable[int]) -> list[list[int]]:

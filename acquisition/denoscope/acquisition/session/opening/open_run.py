@@ -179,19 +179,14 @@ def open_run(
     files = open_files(settings, stack, info, given, forecast, denoiser.provenance, notes)
     stack.callback(watchers.close)
     files.watch(watchers, info.shape, source.core)
-    sinks: tuple[RawSink, DenoisedSink] = (files.raw, watchers.sink(files.movie))
-    shown: OpenView | None = None
-    if view is not None:
-        shown = view.open(settings, info)
-        sinks = shown.shown(
-            *sinks, raw_at=lambda: files.raw.pixels_at, denoised_at=lambda: files.movie.pixels_at
-        )
+    shown = None if view is None else view.open(settings, info)
+    raw, denoised = _sinks(files, watchers, shown)
     routes = Routes(settings.streams)
     seen = watchers.denoiser(denoiser)
     converted = seen if convert is None else ConvertingDenoiser(seen, convert)
     lane = DenoiseLane(
         wrap(converted) if wrap else converted,
-        sinks[1],
+        denoised,
         look_ahead=denoiser.look_ahead,
         queue_frames=QUEUE_FRAMES,
         lag_s=settings.lag_s,
@@ -202,7 +197,7 @@ def open_run(
     queued = settings.raw_queue_mb * 2**20 // info.frame_bytes
     session = Session(
         source,
-        sinks[0],
+        raw,
         lane,
         frames=settings.frame_limit,
         raw_queue_frames=min(max(queued, 4), 4096),
@@ -230,6 +225,16 @@ def open_run(
         watchers=watchers,
         adaptation=adaptation,
         notes=notes,
+    )
+
+
+def _sinks(files: RunFiles, watchers: Watchers, shown: OpenView | None) -> tuple[RawSink, DenoisedSink]:
+    """Return what takes raw and denoised frames: the files, and what looks at frames on the way there."""
+    raw, denoised = files.raw, watchers.sink(files.movie)
+    if shown is None:
+        return raw, denoised
+    return shown.shown(
+        raw, denoised, raw_at=lambda: files.raw.pixels_at, denoised_at=lambda: files.movie.pixels_at
     )
 
 
