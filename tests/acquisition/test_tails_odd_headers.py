@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from contextlib import closing
@@ -231,6 +232,28 @@ def test_a_zarr_that_claims_more_than_a_camera_sends(tmp_path: Path, shape: list
     about.write_text(about.read_text().replace(f"4,\n    {H},\n    {W}", ",".join(map(str, shape))))
     assert str(shape[0]) in about.read_text()
     with pytest.raises(InvalidInput, match="metadata are damaged"):
+        streams(tmp_path / "m.zarr")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("chunks", [0, H, W], "metadata are damaged"),
+        ("chunks", [1, 9 * H, W], "cannot be read"),
+        ("fill_value", 10**30, ""),
+    ],
+)
+def test_metadata_of_a_zarr_that_do_not_fit_its_chunks(
+    tmp_path: Path, key: str, value: Any, said: str
+) -> None:
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array(tmp_path / "m.zarr", data=pixels(4), chunks=(1, H, W), zarr_format=2)
+    about = tmp_path / "m.zarr" / ".zarray"
+    about.write_text(json.dumps({**json.loads(about.read_text()), key: value}))
+    if not said:
+        assert streams(tmp_path / "m.zarr") == {}  # waits for metadata that can be read
+        return
+    with pytest.raises(InvalidInput, match=said):
         streams(tmp_path / "m.zarr")
 
 

@@ -146,6 +146,19 @@ def test_numbers_and_names_without_end_in_ome_xml(tmp_path: Path, change: tuple[
             assert open_movie(tmp_path / name).shape == (2, H, W)
 
 
+@pytest.mark.parametrize("value", ["Infinity", "1e400", "NaN", "-5", "1" * 5000])
+@pytest.mark.parametrize("name", ["pixelX", "frames", "width", "averageNum"])
+def test_numbers_of_thorimage_that_overflow(tmp_path: Path, name: str, value: str) -> None:
+    known = {"pixelX": W, "frames": 4, "width": 0, "averageNum": 1} | {name: value}
+    (tmp_path / "Image_001_001.raw").write_bytes(bytes(4 * 2 * H * W))
+    (tmp_path / "Experiment.xml").write_text(
+        f'<T><LSM pixelX="{known["pixelX"]}" pixelY="{H}" averageMode="1" averageNum="{known["averageNum"]}"/>'
+        f'<Streaming enable="1" frames="{known["frames"]}"/><Camera width="{known["width"]}" height="9"/></T>'
+    )
+    with suppress(InvalidInput):  # in one sentence; what else it may be ends the test
+        assert open_movie(tmp_path).shape[1:] == (H, W)
+
+
 @pytest.mark.parametrize("text", ["<Pixels " * 60_000, "<BinaryOnly " * 40_000, "<Sequence " * 50_000])
 def test_tags_that_never_end_cost_no_time(tmp_path: Path, text: str) -> None:
     xml = f"<OME><![CDATA[{text}]]></OME>"

@@ -134,9 +134,12 @@ class ZarrTail(Tail):
         """Refuse an array whose frames or chunks are larger or more than a camera's."""
         itemsize = np.dtype(array.dtype).itemsize
         rows, columns = array.shape[-2:]
-        high, wide = (array.shards or array.chunks)[-2:]
+        pieces_of = array.shards or array.chunks
+        if min(*pieces_of, *array.chunks) < 1:
+            raise InvalidInput(f"{self._path} has chunks of the shape {pieces_of}: its metadata are damaged.")
+        high, wide = pieces_of[-2:]
         pieces = -(-rows // max(high, 1)) * -(-columns // max(wide, 1))
-        largest = max(rows * columns, math.prod(array.shards or array.chunks)) * itemsize
+        largest = max(rows * columns, math.prod(pieces_of)) * itemsize
         if largest > _LARGEST_FRAME or pieces > _MOST_PIECES or math.prod(array.shape[:-2]) > _MOST_PLANES:
             raise InvalidInput(
                 f"{self._path} has the shape {array.shape} in chunks of {array.chunks}, more than a camera sends: its "
@@ -150,7 +153,7 @@ class ZarrTail(Tail):
         check_zarr_metadata(path)
         try:
             return zarr.open_array(str(path), mode="r")
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
             return None  # its metadata are not there yet, or are being written
 
     def _planes(self) -> int:
@@ -201,7 +204,13 @@ class ZarrTail(Tail):
             there, later = self._there(), self._later()
         if not there or not (later is not None or settled):
             return None
-        pixels = np.asarray(self._array[self._place()])
+        try:
+            pixels = np.asarray(self._array[self._place()])
+        except Exception as error:  # decoders of damaged chunks raise anything
+            raise InvalidInput(
+                f"{self._path} has a chunk that cannot be read ({one_line(error)}), of plane {self._index}: it is "
+                "damaged."
+            ) from error
         pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         if later is None and not (pixels != self._array.fill_value).any():
             return None  # the rest of a chunk of several frames, of which only the first are written

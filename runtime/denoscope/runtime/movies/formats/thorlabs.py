@@ -70,7 +70,7 @@ def open_thorlabs(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     root = _read_xml(folder / _XML)
     try:
         return _opened(path, root, wanted, limit_bytes)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, ArithmeticError) as error:
         if isinstance(error, InvalidInput):
             raise
         raise InvalidInput(
