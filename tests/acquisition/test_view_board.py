@@ -337,6 +337,22 @@ def test_line_of_a_preview_speaks_of_no_raw_frames_on_the_disk() -> None:
         assert "nothing" in text
 
 
+def test_the_terminal_says_that_a_preview_saves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    from denoscope.acquisition.cli.screen import Screen
+    from denoscope.acquisition.cli.shell import Shell
+    from denoscope.acquisition.results import SessionProvenance
+
+    status = SessionStatus(SessionState.RECORDING, None, 12.0, 360, 0, 350, {}, 5, 0, 30.0, 29.5, {})
+    info = SourceInfo("demo", "demo", "Camera", (100, 100), np.dtype(np.uint16))
+    for preview, words in ((True, "state preview: nothing is saved, 12 s"), (False, "raw saved 0/360")):
+        screen = Screen(Shell(json=False, quiet=False, debug=False))
+        screen.preview = preview
+        screen(status, info, SessionProvenance())
+        said = "".join(capsys.readouterr())
+        assert words in said
+        assert ("raw saved" in said) is not preview
+
+
 def test_line_forgets_skips_and_notices_silence() -> None:
     line = StatusLine()
     skipped = values(dropped={"overrun": 2})

@@ -74,6 +74,8 @@ class Screen:
         self._console = Console(file=shell.stream)
         self._live: Any = None
         self._line_s = 0.0
+        self.preview = False
+        """True while nothing is saved."""
 
     def __enter__(self) -> Self:
         return self
@@ -92,11 +94,17 @@ class Screen:
         """Show one snapshot."""
         if self._shell.quiet:
             return
+        rows = _rows(status, source, provenance)
+        if self.preview:
+            state = ("state", f"preview: nothing is saved, {status.elapsed_s:.0f} s")
+            rows = [
+                state if name == "state" else (name, value) for name, value in rows if name != "raw saved"
+            ]
         if self._console.is_terminal:
-            self._draw(_rows(status, source, provenance))
+            self._draw(rows)
         elif time.perf_counter() - self._line_s >= _LINE_EVERY_S:
             first, self._line_s = self._line_s == 0.0, time.perf_counter()
-            self._print(_rows(status, source, provenance), first=first)
+            self._print(rows, first=first)
 
     def _draw(self, rows: list[tuple[str, str]]) -> None:
         if self._live is None:

@@ -103,8 +103,10 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
         control = SessionControl()
         with interrupts() as late:
             with TerminalKeys(control) as keys, Screen(shell) as screen, FillBar(shell, screen.end) as bar:
+                screen.preview = settings.preview
 
                 def arm(forecast: Forecast) -> bool:
+                    screen.preview = False
                     if not _answered_for(shell, forecast, force=settings.force):
                         return False
                     if shell.interactive:
