@@ -275,7 +275,7 @@ def _training(how: str, **plan: Any) -> Callable[[], None]:
         os.environ["STUB_TRAINER"] = how
         numbers = {"idle": False, "least_frames": 30, "settle_s": 0.5, "warm_frames": 20} | plan
         adaptation.PLAN = replace(adaptation.PLAN, module="support.stub_trainer", **numbers)
-        trainer._START_S = 20.0
+        trainer._START_S = 5.0
 
     return begin
 
@@ -330,7 +330,7 @@ SESSIONS: Mapping[str, Spec] = {
         inside=_training("level", patience_s=3.0), settings={"adapt": True, "frames": 1200}
     ),
     "adapting-nan": Spec(inside=_training("nan"), settings={"adapt": True, "frames": 1800}),
-    "adapting-full": Spec(inside=_training("full"), settings={"adapt": True, "frames": 600}),
+    "adapting-full": Spec(inside=_training("full"), settings={"adapt": True, "frames": 1200}),
     "replay": Spec(),
     "viewed": Spec(viewed=True, settings={"frames": 360}),
     "viewed-traces": Spec(viewed=True, regions=True, settings={"frames": 840}),

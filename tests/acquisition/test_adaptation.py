@@ -271,8 +271,8 @@ def adaptation(
 @pytest.mark.parametrize(
     ("how", "plan", "words"),
     [
-        ("crash", {}, "SIGABRT|ended with code|crashed"),
-        ("memory", {"memory_mb": 400}, "400 MB are the limit"),
+        pytest.param("crash", {}, "SIGABRT|ended with code|crashed", marks=pytest.mark.slow),
+        pytest.param("memory", {"memory_mb": 400}, "400 MB are the limit", marks=pytest.mark.slow),
         ("stopped", {"patience_s": 1.0}, "made no progress"),
         ("killed", {}, "SIGKILL|ended with code"),
     ],
