@@ -139,6 +139,8 @@ class _Process:
                 continue
             self._wire.send({"offer": str(folder), "sha256": digest, "round": done.as_json()})
             learner.judge(used=self._decided(folder.name))
+            # Nothing is judged twice by the same frames.
+            wanted = int(frames * (1 + request.hold_out))
 
     def _decided(self, bundle: str) -> bool:
         """Wait until the session has tried a bundle; return whether it is in use."""
