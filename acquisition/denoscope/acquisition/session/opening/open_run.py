@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -336,7 +336,7 @@ def _gauges(
     session: Session,
     lane: DenoiseLane,
     info: SourceInfo,
-    provenance: dict[str, Any],
+    provenance: Mapping[str, object],
     started_utc: str,
 ) -> Gauges:
     return Gauges(
