@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import light_budget, live
-from denoscope.acquisition.offline.light_budget import draw_light_budget
+from denoscope.acquisition.offline.light_budget import _dimmed, draw_light_budget  # its noise alone
 from denoscope.acquisition.results import SessionReport
 from denoscope.acquisition.session.ending.summary import summary
 from denoscope.runtime import FrameMeta, InvalidInput, Stream
@@ -63,6 +64,16 @@ def test_a_recording_says_what_half_of_the_light_would_cost(
     other = live(**settings, output=tmp_path / "other", denoiser="thread", picture=False)
     assert other.light is None
     assert "half the light" not in summary(other)
+
+
+@pytest.mark.parametrize("light", [0.0, 400.0])
+def test_dimmed_frames_have_the_noise_of_less_light(light: float) -> None:
+    photon, read, share = 2.0, 9.0, 0.5
+    full = np.full((8, 64, 64), 100 + light, np.float32)
+    noise = np.random.default_rng(1).normal(0, math.sqrt(photon * light + read), full.shape)
+    dimmed = _dimmed(full + noise.astype(np.float32), full, share, 100.0, photon, read)
+    assert dimmed.mean() == pytest.approx(100 + share * light, abs=0.5)
+    assert dimmed.var() == pytest.approx(photon * share * light + read, rel=0.04)
 
 
 def test_a_movie_that_tells_nothing_is_refused() -> None:

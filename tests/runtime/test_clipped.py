@@ -128,6 +128,21 @@ def test_the_end_of_a_distribution_is_no_ceiling() -> None:
     assert saturated_part(frame[None]) is None
 
 
+@pytest.mark.parametrize(("count", "ceiling", "found"), [(3, 255, False), (4, 255, True), (3, 4095, True)])
+def test_a_few_pixels_reach_a_low_ceiling_by_chance(count: int, ceiling: int, found: bool) -> None:
+    frame = np.random.default_rng(2).poisson(9, (64, 64)).astype(np.uint16)
+    frame[20, 20 : 20 + count] = ceiling
+    assert (saturated_part(frame[None]) is not None) is found
+
+
+def test_a_quarter_of_a_frame_at_most_reaches_a_ceiling_that_no_converter_has() -> None:
+    frame = np.random.default_rng(2).poisson(100, (64, 64)).astype(np.uint16)
+    frame[:16] = 3000
+    assert saturated_part(frame[None]) is not None
+    frame[:17] = 3000  # a scene of one brightness, as of a simulation, or a screen
+    assert saturated_part(frame[None]) is None
+
+
 def test_half_a_saturated_picture_changes_neither_light_nor_pattern() -> None:
     half = np.where(np.arange(112) >= 40, 1e6, 0)[None] * np.ones((96, 1))
     found = estimate_intensity(_movie(half, 32)[1])

@@ -19,9 +19,9 @@ def scene(shift: float = 0.0) -> npt.NDArray[np.float32]:
     return np.asarray(made, np.float32)
 
 
-def learned(shift: float, frames: int, std: float = 2.0) -> DeviationFactor:
+def learned(shift: float, frames: int, std: float = 2.0, seed: int = 3) -> DeviationFactor:
     """Return what is learned from pictures that lie beside the scene by up to `shift` pixels, each in its own way."""
-    rng, found = np.random.default_rng(3), DeviationFactor()
+    rng, found = np.random.default_rng(seed), DeviationFactor()
     truth = scene()
     sigma = 10.0 * np.sqrt(0.1 * truth / 10.0 + 1)
     for number in range(frames):
@@ -34,6 +34,15 @@ def learned(shift: float, frames: int, std: float = 2.0) -> DeviationFactor:
 
 def test_noise_alone_changes_no_deviation() -> None:
     assert learned(0.0, 80).factor == pytest.approx(1, abs=0.04)
+
+
+def test_what_the_noise_of_a_few_frames_shows_by_chance_does_not_count() -> None:
+    factors = [learned(0.0, 12, std=1.0, seed=seed).factor for seed in range(20)]
+    assert 1 <= np.mean(factors) < 1.01
+
+
+def test_a_wrong_picture_makes_the_deviation_no_larger_than_it_may() -> None:
+    assert learned(2.0, 40, std=1.0).factor == 1.6
 
 
 def test_a_picture_beside_the_scene_makes_the_deviation_larger() -> None:
