@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -332,7 +333,9 @@ def test_a_long_call_of_another_program_is_waited_for(serve: Serve, bundle: Path
     assert report["outcome"]["exit_code"] == 0, report["outcome"]
     assert report["frames"]["received"] == 150 == len(read_raw(tmp_path / "run"))
     assert max(busy) >= 1
-    assert any("was busy 1 time," in note for note in report["outcome"]["notes"]), report["outcome"]
+    # A busy computer may let it wait more than once.
+    notes = report["outcome"]["notes"]
+    assert any(re.search(r"was busy \d+ times?,", note) for note in notes), report["outcome"]
     events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert "source busy" in events
     assert "source answers again" in events
