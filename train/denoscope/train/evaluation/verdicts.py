@@ -128,8 +128,8 @@ def _structure(r: ResidualRecord) -> Verdict:
         return Verdict(
             level=_level(excess, limit, max(limit, _CORRELATION[1])),
             about=about,
-            why=f"Some of the picture was removed with the noise (what was removed is correlated by {excess:.2f} "
-            f"{where}; up to {limit:.2f} is fine).",
+            why=f"Some of the picture was removed with the noise: values {where} of what was removed are alike "
+            f"(correlation {excess:.2f}; up to {limit:.2f} is fine).",
             todo="If you see cells in the picture of what was removed, train on this movie, or longer.",
         )
     if excess < _LEFT:

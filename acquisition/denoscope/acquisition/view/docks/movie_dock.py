@@ -384,6 +384,8 @@ class MovieDock(QWidget):
             rgb=False,
         )
         raw.contrast_limits = limits
+        if self._viewer.dims.ndim == 3:
+            self._viewer.dims.axis_labels = ("frame", "y", "x")
         self._viewer.layers.link_layers([raw, self.result], ("contrast_limits", "gamma"))
         if len(self._viewer.layers) == 2:  # nothing else is looked at: side by side
             grid = self._viewer.canvas.grid
