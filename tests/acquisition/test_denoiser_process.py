@@ -79,7 +79,7 @@ def play(denoiser: Any, began_s: float) -> list[Denoised]:
 
 
 def test_the_outputs_are_those_of_this_process(with_std: Path) -> None:
-    request = DenoiserRequest(str(with_std), threads=1, std=True)
+    request = DenoiserRequest(str(with_std), backend="onnxruntime-cpu", threads=1, std=True)
     here, there = LocalDenoiser(request), RemoteDenoiser(request)
     try:
         assert there.learned() == UNKNOWN

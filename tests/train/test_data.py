@@ -48,8 +48,8 @@ def bad_files(folder: Path) -> dict[str, Path]:
     header.write_bytes(struct.pack("<2sHI", b"II", 42, 0))
     colour = folder / "colour.tif"
     tifffile.imwrite(colour, np.zeros((4, 3, 16, 16, 3), np.uint8), photometric="rgb")
-    double = folder / "double.tif"
-    tifffile.imwrite(double, np.zeros((4, 16, 16)), photometric="minisblack")
+    complexes = folder / "complex.tif"
+    tifffile.imwrite(complexes, np.zeros((4, 16, 16), np.complex64), photometric="minisblack")
     claim = folder / "claim.tif"
     tifffile.imwrite(claim, np.zeros((2, 16, 16), np.uint16), photometric="minisblack")
     with tifffile.TiffFile(claim, mode="r+") as tif:
@@ -57,11 +57,11 @@ def bad_files(folder: Path) -> dict[str, Path]:
         tif.pages.first.tags["ImageWidth"].overwrite(40_000)
     return {
         "missing": folder / "none.tif",
-        **{p.stem: p for p in (text, empty, header, colour, double, claim)},
+        **{p.stem: p for p in (text, empty, header, colour, complexes, claim)},
     }
 
 
-@pytest.mark.parametrize("kind", ["missing", "text", "empty", "header", "colour", "double", "claim"])
+@pytest.mark.parametrize("kind", ["missing", "text", "empty", "header", "colour", "complex", "claim"])
 @pytest.mark.filterwarnings("ignore")
 def test_bad_files_get_one_sentence(tmp_path: Path, kind: str) -> None:
     path = bad_files(tmp_path)[kind]
