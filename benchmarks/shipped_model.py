@@ -51,10 +51,13 @@ PAIRS = ("naomi_a_static_high", "naomi_a_static_mid", "naomi_a_motion_high")
 
 # Two-photon scenes are what the package is used for most; they and crawling cells move in parts, which is hardest.
 KINDS = ("two-photon", "two-photon", *ALL_KINDS, "moving-cells")
+STILL_KINDS = (*("two-photon",) * 4, *("one-photon",) * 2, "moving-cells", "confocal")
 NAMES = {"fast": "live-fast", "standard": "live", "hq": "live-hq", "recorded": "recorded"}
 
 
-def training_movies(data: Path, simulated: int, seed: int, frames: int) -> list[TrainingMovie]:
+def training_movies(
+    data: Path, simulated: int, seed: int, frames: int, kinds: Sequence[str] = KINDS, fine: float = 0.0
+) -> list[TrainingMovie]:
     """Return simulated movies of every kind and the training part of each real one."""
     with Progress() as bar:
         task = bar.add_task("simulating", total=simulated)
@@ -62,7 +65,8 @@ def training_movies(data: Path, simulated: int, seed: int, frames: int) -> list[
             simulated,
             frames=frames,
             seed=seed,
-            kinds=KINDS,
+            kinds=kinds,
+            fine=fine,
             progress=lambda n: bar.update(task, completed=n),
         )
     return movies + real_movies(data)
@@ -102,6 +106,11 @@ def main() -> None:
     parser.add_argument("--precision", choices=["32", "bf16-mixed"], default="32")
     parser.add_argument("--simulated", type=int, default=120)
     parser.add_argument("--frames", type=int, default=420, help="of a simulated movie")
+    parser.add_argument("--kinds", choices=["usual", "still"], default="usual", help="still: more tissue")
+    parser.add_argument(
+        "--fine", type=float, default=0.0, help="share of the simulated movies with fine structure"
+    )
+    parser.add_argument("--real-share", type=float, default=0.2, help="of the windows")
     parser.add_argument("--learning-rate", type=float, help="largest; 0.001 with --from, else 0.002")
     parser.add_argument("--save", type=Path, help="file for the weights, to be used with --weights later")
     parser.add_argument("--seed", type=int, default=0)
@@ -131,7 +140,10 @@ def main() -> None:
         ]
         write(network, output, name, trained_on, arguments.data)
         return
-    movies = training_movies(arguments.data, arguments.simulated, arguments.seed, arguments.frames)
+    kinds = STILL_KINDS if arguments.kinds == "still" else KINDS
+    movies = training_movies(
+        arguments.data, arguments.simulated, arguments.seed, arguments.frames, kinds, arguments.fine
+    )
     if arguments.intervals:
         if begin is None:
             parser.error("--intervals needs a bundle whose intervals are to be learned: give --from.")
@@ -158,6 +170,7 @@ def main() -> None:
                 stop_after=None,
                 learning_rate=arguments.learning_rate or (1e-3 if start else 2e-3),
                 precision=arguments.precision,
+                real_share=arguments.real_share,
             ),
             network=shape,
             start=begin,
@@ -176,6 +189,8 @@ def main() -> None:
             "windows": FitSettings.batch,
             "seconds": result.processor_s,
             "device": "thread of a processor",
+            "kinds": list(kinds),
+            "fine": arguments.fine,
             "held_out": [result.score_before, result.score_after],
         }
         arguments.save.with_name("training.json").write_text(json.dumps(report), encoding="utf-8")
@@ -184,8 +199,7 @@ def main() -> None:
         result.network.load_state_dict(blended(begin, result.network.state_dict(), 1 - arguments.blend))
     trained_on = [
         *([lineage(parent) + averaged(arguments.blend)] if parent else []),
-        f"{arguments.simulated} simulated movies with truth, {mixture(KINDS)}, "
-        f"0.1 to 1,000 photons a pixel, seed {arguments.seed}",
+        simulated_part(arguments.simulated, kinds, arguments.fine, arguments.seed),
         *real_parts(),
         f"{result.steps} steps of {FitSettings.batch} windows in {result.processor_s / 60:.0f} minutes of a "
         f"processor; held-out score {result.score_before:.4f} -> {result.score_after:.4f}",
@@ -201,12 +215,20 @@ def real_parts() -> list[str]:
     ]
 
 
+def simulated_part(scenes: int, kinds: Sequence[str], fine: float, seed: int) -> str:
+    """Return which simulated movies were learned from, in words."""
+    detail = f", {fine:.0%} with fine structure" if fine else ""
+    return (
+        f"{scenes} simulated movies with truth, {mixture(kinds)}{detail}, 0.1 to 1,000 photons a pixel, "
+        f"seed {seed}"
+    )
+
+
 def trained_on_gpu(report: Path) -> list[str]:
     """Return what a training of shipped_models_gpu.py saw, in words."""
     found = json.loads(report.read_text(encoding="utf-8"))
     return [
-        f"{found['scenes']} simulated movies with truth, {mixture(KINDS)}, "
-        f"0.1 to 1,000 photons a pixel, seed {found['seed']}",
+        simulated_part(found["scenes"], found.get("kinds", KINDS), found.get("fine", 0.0), found["seed"]),
         *real_parts(),
         f"{found['steps']} steps of {found['windows']} windows in {found['seconds'] / 60:.1f} minutes of one "
         f"{found['device']}",
