@@ -46,6 +46,8 @@ def ordinary() -> Iterator[Any]:
     yield pytest.param(detected("gamma pulses", 0.1, 5)[2], id="five frames of few photons")
     yield pytest.param(random.poisson(0.02, (40, 64, 64)).astype(np.uint8), id="photon counting")
     yield pytest.param(np.full((20, 32, 32), 7, np.uint16), id="constant")
+    phase = np.arange(64) / 30 - np.arange(48)[:, None, None] / 8 + np.zeros((64, 1))
+    yield pytest.param(counts(3276 + 2570 * np.sin(2 * np.pi * phase)), id="waves whose sum is flat")
 
 
 @pytest.mark.parametrize("movie", list(ordinary()))

@@ -303,10 +303,12 @@ class Guard:
             self._block_from = self._next_from
             return
         worst, overall = 0.0, float((made - measured).mean())  # of all pixels alike: not contrast
+        # What moves has less contrast in a sum of frames than in each of them, and none after whole turns.
+        moving = max(0.0, float(min(found.var(), given.var()) - made.var())) ** 0.5
         for part in parts:
             off = made[part] - measured[part]
             error = float(off.std()) / max(off.size, 1) ** 0.5
-            light = float(measured[part].mean()) - float(measured.min())
+            light = float(measured[part].mean()) - float(measured.min()) + moving
             mean = float(off.mean()) - overall
             if abs(mean) > _SIGMAS * error + _SHARE_OF_PART * light + whole:
                 share = mean / max(light, 1e-30)
