@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +16,9 @@ import tifffile
 from denoscope.runtime import Bundle
 from support.shell import run_here
 from support.tiny_bundle import tiny_bundle
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QApplication
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = "onnxruntime-cpu"  # a tiny network starts and computes in a tenth of the time that OpenVINO takes
@@ -26,7 +32,7 @@ def environment() -> dict[str, str]:
     return {**inherited, "PYTHONPATH": os.pathsep.join([*parts, os.environ.get("PYTHONPATH", "")])}
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick_backend() -> Iterator[None]:
     """Let `auto` pass over OpenVINO for tiny networks, which take it ten times as long as ONNX Runtime.
 
@@ -39,6 +45,34 @@ def quick_backend() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("denoscope.runtime.backends.openvino.OpenVino.unsuited", classmethod(unsuited))
         yield
+
+
+@pytest.fixture(scope="session")
+def qt_application() -> QApplication:
+    """Return Qt's application of this worker. It lives to the end: no widget may outlive it."""
+    pytest.importorskip("qtpy.QtWidgets", reason="needs Qt and its libraries", exc_type=ImportError)
+    from qtpy.QtWidgets import QApplication
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # An application keeps its platform; processes started later find their own.
+        if QApplication.instance() is None:
+            patch.setenv("QT_QPA_PLATFORM", "offscreen")
+        return QApplication.instance() or QApplication(["denoscope"])
+
+
+@pytest.fixture(scope="module")
+def application(qt_application: QApplication) -> Iterator[QApplication]:
+    """Give the tests of a file Qt's application, and delete the widgets that they left in circles.
+
+    Otherwise a thread of a later test collects them, and Qt ends the process.
+    """
+    from qtpy.QtCore import QEvent
+
+    yield qt_application
+    qt_application.processEvents()
+    qt_application.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

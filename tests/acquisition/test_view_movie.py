@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,18 +24,9 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture(scope="module")
-def application() -> Iterator[QApplication]:
+def application(application: QApplication) -> QApplication:
     pytest.importorskip("napari", reason="needs the extra 'view'")
-    pytest.importorskip("qtpy.QtWidgets", reason="needs Qt and its libraries", exc_type=ImportError)
-    from qtpy.QtWidgets import QApplication
-
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if QApplication.instance() is None:
-            patch.setenv("QT_QPA_PLATFORM", "offscreen")
-        application = QApplication.instance() or QApplication(["denoscope"])
-    yield application
-    application.processEvents()
+    return application
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,17 +59,6 @@ def napari() -> None:
 
     found = (ViewerModel, PluginManifest, QApplication, Display, LiveDock)
     globals().update({each.__name__: each for each in found})
-
-
-@pytest.fixture(scope="module")
-def application(napari: None) -> Iterator[QApplication]:
-    with pytest.MonkeyPatch.context() as patch:
-        # An application keeps its platform; processes started later find their own.
-        if QApplication.instance() is None:
-            patch.setenv("QT_QPA_PLATFORM", "offscreen")
-        application = QApplication.instance() or QApplication(["denoscope"])
-    yield application
-    application.processEvents()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,18 +115,6 @@ def test_the_liveliest_regions_are_found(tmp_path: Path) -> None:
     tail.read()
     assert tail.liveliest(2, 10) == ("2", "3")
     assert tail.liveliest(1, 0.25) == ("3",)
-
-
-@pytest.fixture(scope="module")
-def application() -> QApplication:
-    pytest.importorskip("qtpy.QtWidgets", reason="needs Qt and its libraries", exc_type=ImportError)
-    from qtpy.QtWidgets import QApplication
-
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if QApplication.instance() is None:
-            patch.setenv("QT_QPA_PLATFORM", "offscreen")
-        return QApplication.instance() or QApplication(["denoscope"])
 
 
 def pixels_of(widget: Any) -> Any:
