@@ -228,9 +228,15 @@ def test_every_shipped_bundle_has_its_turn_on_the_oldest_and_a_newer_generation(
     assert TURNS.keys() == {target.name for target in GENERATIONS}
     assert set(TURNS["sm75"]) == set(list_bundles())
     assert {name for names in list(TURNS.values())[1:] for name in names} == set(list_bundles())
-    # What lets them take turns: another network in one of them would have to be built everywhere.
+    # What lets them take turns: another network in one of them would have to be built everywhere. Exporters of
+    # different age compute the same shapes with different nodes.
+    shapes = {"Shape", "Concat", "Reshape", "Div", "Mul", "Unsqueeze", "Squeeze", "Cast"}
     nodes = {
-        (name, graph): [node.op_type for node in onnx.load_model_from_string(data).graph.node]
+        (name, graph): [
+            node.op_type
+            for node in onnx.load_model_from_string(data).graph.node
+            if node.op_type not in shapes
+        ]
         for name in list_bundles()
         for bundle in [Bundle.load(name)]
         for graph in bundle.manifest.graphs
