@@ -144,18 +144,7 @@ class Adaptation:
         self._make = make
         self._request = request
         self._training = TrainingRequest(
-            str(run.absolute()),
-            request.bundle,
-            **camera,
-            threads=plan.threads,
-            memory_mb=plan.memory_mb,
-            idle=plan.idle,
-            least_frames=plan.least_frames,
-            growth=plan.growth,
-            steps=plan.steps,
-            batch=plan.batch,
-            crop=plan.crop,
-            hold_out=plan.hold_out,
+            str(run.absolute()), request.bundle, **(plan.of_rounds() | {**camera})
         )
         self.record = AdaptationRecord(threads=plan.threads)
         self.notes: list[str] = []

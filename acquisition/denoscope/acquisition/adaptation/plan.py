@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Self
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 from denoscope.acquisition.processes.wire import Words
 
 __all__ = ["AdaptationPlan", "TrainingRequest"]
 
 
-@dataclass(frozen=True, slots=True)
-class AdaptationPlan:
-    """Numbers of an adaptation.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundSettings:
+    """Settings of the training process and of its rounds.
 
     Attributes
     ----------
-    module
-        Run by the training process.
     threads, memory_mb
         Processor threads and memory that it may use.
     idle
@@ -33,6 +31,31 @@ class AdaptationPlan:
         Windows of a step, and their edge in pixels.
     hold_out
         Share of the frames, at the end, that a round is judged by.
+    """
+
+    threads: int = 1
+    memory_mb: int = 4096
+    idle: bool = True
+    least_frames: int = 250
+    growth: float = 1.5
+    steps: tuple[int, ...] = (100, 200, 400)
+    batch: int = 12
+    crop: int = 64
+    hold_out: float = 0.15
+
+    def of_rounds(self) -> dict[str, Any]:
+        """Return these settings alone, by their names."""
+        return {each.name: getattr(self, each.name) for each in fields(RoundSettings)}
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptationPlan(RoundSettings):
+    """Numbers of an adaptation.
+
+    Attributes
+    ----------
+    module
+        Run by the training process.
     settle_s
         Age of frames on the disk, in seconds, before they are read.
     warm_frames, checked_frames
@@ -46,15 +69,6 @@ class AdaptationPlan:
     """
 
     module: str = "denoscope.acquisition.adaptation.process"
-    threads: int = 1
-    memory_mb: int = 4096
-    idle: bool = True
-    least_frames: int = 250
-    growth: float = 1.5
-    steps: tuple[int, ...] = (100, 200, 400)
-    batch: int = 12
-    crop: int = 64
-    hold_out: float = 0.15
     settle_s: float = 2.0
     warm_frames: int = 200
     checked_frames: int = 32
@@ -64,7 +78,7 @@ class AdaptationPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingRequest:
+class TrainingRequest(RoundSettings):
     """Request to the training process.
 
     Attributes
@@ -75,8 +89,6 @@ class TrainingRequest:
         Folder or name of the bundle to begin with.
     camera_gain, camera_offset, camera_roi
         Calibration, as of `SessionSettings`.
-    threads, memory_mb, idle, least_frames, growth, steps, batch, crop, hold_out
-        As of `AdaptationPlan`.
     """
 
     run: str
@@ -84,15 +96,6 @@ class TrainingRequest:
     camera_gain: str | None = None
     camera_offset: str | None = None
     camera_roi: str | None = None
-    threads: int = 1
-    memory_mb: int = 4096
-    idle: bool = True
-    least_frames: int = 250
-    growth: float = 1.5
-    steps: tuple[int, ...] = (100, 200, 400)
-    batch: int = 12
-    crop: int = 64
-    hold_out: float = 0.15
 
     def as_json(self) -> dict[str, object]:
         """Return plain values; `from_words` returns the same from them."""
