@@ -1,4 +1,4 @@
-"""What denoscope writes, opened with the programs that people have: pixels, number of frames, times, names, sizes.
+"""Movies that denoscope writes, opened with the programs that people have: pixels, frames, times, names, sizes.
 
     python benchmarks/other_programs.py [--only TEXT]... [--output FILE.json]
 
@@ -53,14 +53,14 @@ JAVA_S = 240
 
 @dataclass(frozen=True)
 class Seen:
-    """What a program says of a movie; None where it does not say."""
+    """Facts that a program gives of a movie; None where it gives none."""
 
     movie: Any
     time_s: list[float] | None = None
     pixel_um: float | None = None
     name: str | None = None
     halved: bool = False
-    """Whether the program halves 16-bit pixels, as suite2p does."""
+    """True where the program halves 16-bit pixels, as suite2p does."""
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QToolButton, QWidget
 
-__all__ = ["row", "scrolled_words", "with_button"]
+__all__ = ["row", "scrolled_words", "unwrapped", "with_button"]
 
 
 def row(field: QWidget, *more: QWidget) -> QWidget:
@@ -44,3 +45,8 @@ def scrolled_words(lines: int) -> tuple[QLabel, QScrollArea]:
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setMinimumHeight(lines * words.fontMetrics().lineSpacing())
     return words, area
+
+
+def unwrapped(viewer: Any) -> Any:
+    """Return the viewer itself: napari hands a plugin a proxy, whose layers are other objects each time."""
+    return getattr(viewer, "__wrapped__", viewer)

@@ -28,7 +28,7 @@ from denoscope.runtime import DenoscopeError, list_bundles
 
 from .child_session import ChildSession
 from .drawn import RegionsField
-from .form import row, scrolled_words, with_button
+from .form import row, scrolled_words, unwrapped, with_button
 
 __all__ = ["LiveDock"]
 
@@ -52,8 +52,7 @@ class LiveDock(QWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        # napari hands a plugin a proxy of its viewer, whose layers are other objects each time they are asked for.
-        self._viewer = napari_viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self._viewer = napari_viewer = unwrapped(napari_viewer)
         self.display = Display(napari_viewer)
         self.session: ChildSession | None = None
         self._suggested = ""

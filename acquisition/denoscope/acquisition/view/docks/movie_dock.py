@@ -37,7 +37,7 @@ from denoscope.runtime import DenoscopeError, LazyMovie, counted, list_bundles, 
 
 from .child_session import ChildSession
 from .drawn import RegionsField
-from .form import row, scrolled_words, with_button
+from .form import row, scrolled_words, unwrapped, with_button
 
 __all__ = ["MovieDock"]
 
@@ -97,8 +97,7 @@ class MovieDock(QWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        # napari hands a plugin a proxy of its viewer, whose layers are other objects each time they are asked for.
-        self._viewer = napari_viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self._viewer = napari_viewer = unwrapped(napari_viewer)
         self.job: ChildSession | None = None
         self.result: Any = None
         """Layer with the denoised movie, once it is there."""
