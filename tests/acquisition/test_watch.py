@@ -25,7 +25,7 @@ from denoscope.acquisition.denoisers.routing import Routes
 from denoscope.acquisition.session.settings import make_settings
 from denoscope.acquisition.sources import Part
 from denoscope.acquisition.sources.file import FileSource
-from denoscope.acquisition.sources.tails import natural
+from denoscope.acquisition.sources.tails import Tail, natural, open_tail
 from denoscope.acquisition.sources.watch import STOP_SUFFIX, WatchSource
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
 from denoscope.runtime import InvalidInput
@@ -503,6 +503,46 @@ def test_a_folder_that_vanishes_is_said(tmp_path: Path) -> None:
     (tmp_path / "images").rmdir()
     with pytest.raises(SourceFailed, match="cannot be read any more after 3 frames"):
         pop_all(source)
+    source.close()
+
+
+@IGNORE
+@pytest.mark.parametrize("name", ["zarr_04", "zarr_05", "numbered"])
+def test_a_folder_may_be_removed_and_made_again_before_the_first_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    frames = numbered_frames(3)
+    target, watched = place_of(name, tmp_path)
+    watched.mkdir()
+
+    def made_again_meanwhile(path: Path) -> Tail | None:
+        tail = open_tail(path)
+        monkeypatch.undo()
+        watched.rmdir()
+        writer.append(threading.Timer(0.05, WRITERS[name][1], (target, frames, lambda: None)))
+        writer[0].start()
+        return tail
+
+    writer: list[threading.Timer] = []
+    monkeypatch.setattr("denoscope.acquisition.sources.watch.open_tail", made_again_meanwhile)
+    source = WatchSource(watched, idle_s=0.5, start_s=20)
+    source.open()
+    writer[0].join()
+    source.start()
+    np.testing.assert_array_equal([frame.pixels for frame in pop_all(source)], frames)
+    source.close()
+
+
+def test_what_hinders_looking_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(path: Path) -> Tail | None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("denoscope.acquisition.sources.watch.open_tail", locked)
+    source = WatchSource(tmp_path / "movie.tif", start_s=0.05)
+    with pytest.raises(
+        SourceUnavailable, match=r"within 0.05 s \(the last look ended with: .*Permission denied"
+    ):
+        source.open()
     source.close()
 
 

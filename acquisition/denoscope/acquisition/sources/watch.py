@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from denoscope.acquisition.contracts import Frame, SourceInfo
-from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
+from denoscope.acquisition.errors import SourceFailed, SourceUnavailable, one_line
 from denoscope.runtime import InvalidInput, bad_link, counted
 from denoscope.runtime.movies import other_parts
 
@@ -56,6 +56,7 @@ class WatchSource(UncoredSource):
         self._start_s = start_s
         self._tail: Tail | None = None
         self._first: Grown | None = None
+        self._hindered: OSError | None = None
         self._camera = ""
         self._number = 0
         self._mark: object = None
@@ -76,9 +77,10 @@ class WatchSource(UncoredSource):
                         f"{counted(self._left_out, 'frame')} appeared at {self._path}, none of the wanted "
                         f"{', '.join(self._part.given())}: there {self._there()}; choose another one."
                     )
+                why = f" (the last look ended with: {one_line(self._hindered)})" if self._hindered else ""
                 raise SourceUnavailable(
-                    f"no complete frame appeared at {self._path} within {self._start_s:g} s; check the path, and "
-                    "start the other software's recording."
+                    f"no complete frame appeared at {self._path} within {self._start_s:g} s{why}; check the path, "
+                    "and start the other software's recording."
                 )
             time.sleep(_LOOK_S)
         self._first = first
@@ -91,11 +93,22 @@ class WatchSource(UncoredSource):
         return info
 
     def _look_or_close(self) -> Grown | None:
+        """Return the first frame if it is complete; look from the beginning again where the files went away.
+
+        Programs make a file or folder, remove it and make it again when a recording begins, and lock it meanwhile.
+        """
         try:
-            return self._look()
+            first = self._look()
         except InvalidInput:
             self.close()
             raise
+        except OSError as error:
+            self.close()
+            self._entries, self._read, self._left_out = {}, 0, 0
+            self._hindered = error
+            return None
+        self._hindered = None
+        return first
 
     def _there(self) -> str:
         """Return which channels, planes and positions have appeared."""
