@@ -13,7 +13,8 @@ from xml.etree import ElementTree as ET
 __all__ = ["element", "ome_xml", "with_texts"]
 
 _SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Compiled when first used, which takes milliseconds for so many characters.
+_NO_XML = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def element(
@@ -63,5 +64,5 @@ def ome_xml(creator: str, children: Iterable[ET.Element]) -> str:
 
 def _text(value: str | int | float) -> str:
     if isinstance(value, str):
-        return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", value)
+        return re.sub(_NO_XML, "\N{REPLACEMENT CHARACTER}", value)
     return str(value).upper() if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime import InvalidInput, open_movie
+from denoscope.runtime import InvalidInput
 
 __all__ = ["Movie", "demo_movie", "read_movie"]
 
@@ -71,6 +71,8 @@ def read_movie(path: Path, **choice: Any) -> Movie:
     InvalidInput
         When the file is missing, not a TIFF, damaged, or not a stack of 8- or 16-bit frames.
     """
+    from denoscope.runtime import open_movie
+
     frames: npt.NDArray[Any] = np.asanyarray(open_movie(path, mapped=False, **choice))
     if frames.dtype == np.int16 and frames.min() >= 0:
         frames = frames.astype(np.uint16)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from denoscope.runtime.movies import AnyMovie
 from denoscope.runtime.movies.arguments import check_movie
 from denoscope.runtime.movies.holes import check_magnitude, filled, measurable, measured_part
 from denoscope.runtime.noise.saturation import saturated_part
 
 from .line_offset import measure_line_offset
+
+if TYPE_CHECKING:
+    from denoscope.runtime.movies import AnyMovie
 
 __all__ = ["Scanner", "ScannerArtefacts", "frames_to_measure", "measure_scanner"]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime.movies import AnyMovie
 from denoscope.runtime.movies.arguments import check_movie
 from denoscope.runtime.movies.holes import with_values
 from denoscope.runtime.noise.clipped import all_without_clipped
@@ -18,6 +17,9 @@ from denoscope.runtime.noise.noise import Intensity
 from .detail import LARGEST, Array, Equations, Image, Scene
 from .field import KNOTS
 from .register import AT_FIRST, REACH, Registration
+
+if TYPE_CHECKING:
+    from denoscope.runtime.movies import AnyMovie
 
 __all__ = ["EVERY", "QUICK", "Watch", "moves", "moves_anywhere"]
 

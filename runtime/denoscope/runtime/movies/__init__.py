@@ -1,15 +1,22 @@
-"""Movies of every format, checked before anything is read and never read whole."""
+"""Movies of every format, checked before anything is read and never read whole.
+
+Modules are imported when their names are first used, because a recording from a camera reads no movie.
+"""
 
 from __future__ import annotations
 
-from .check import check_regular, check_zarr_metadata
-from .converted import as_float32, converted
-from .lazy import LazyMovie
-from .names import other_parts, stream_of_name
-from .opening import FORMATS, AnyMovie, MovieFormat, open_movie
-from .pages_of import page_axes
-from .png import PngImage
-from .prairie import CYCLE, Cycles, cycles_beside
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .check import check_regular, check_zarr_metadata
+    from .converted import as_float32, converted
+    from .lazy import LazyMovie
+    from .names import other_parts, stream_of_name
+    from .opening import FORMATS, AnyMovie, MovieFormat, open_movie
+    from .pages_of import page_axes
+    from .png import PngImage
+    from .prairie import CYCLE, Cycles, cycles_beside
 
 __all__ = [
     "CYCLE",
@@ -29,3 +36,43 @@ __all__ = [
     "page_axes",
     "stream_of_name",
 ]
+
+_MODULES = {
+    "check": (
+        "check_regular",
+        "check_zarr_metadata",
+    ),
+    "converted": (
+        "as_float32",
+        "converted",
+    ),
+    "lazy": ("LazyMovie",),
+    "names": (
+        "other_parts",
+        "stream_of_name",
+    ),
+    "opening": (
+        "FORMATS",
+        "AnyMovie",
+        "MovieFormat",
+        "open_movie",
+    ),
+    "pages_of": ("page_axes",),
+    "png": ("PngImage",),
+    "prairie": (
+        "CYCLE",
+        "Cycles",
+        "cycles_beside",
+    ),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
-from denoscope.runtime.movies import AnyMovie
 from denoscope.runtime.movies.arguments import check_movie
 from denoscope.runtime.movies.holes import holes_of
+
+if TYPE_CHECKING:
+    from denoscope.runtime.movies import AnyMovie
 
 __all__ = ["Saturation", "ends_at", "is_full", "measure_saturation", "piles_up", "saturated_part"]
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from denoscope.acquisition.adaptation.adaptation import Adaptation, Surroundings, check_adaptation
-from denoscope.acquisition.adaptation.swapping import SwappingDenoiser
 from denoscope.acquisition.contracts import Denoiser, SourceInfo
 from denoscope.acquisition.denoisers.converting import Convert, ConvertingDenoiser, conversion, load_camera
 from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser, SessionDenoiser
@@ -36,6 +34,7 @@ from .run_files import RunFiles, existing_parent, open_files, refuse_existing
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from denoscope.acquisition.adaptation.adaptation import Adaptation
     from denoscope.acquisition.contracts import DenoisedSink, RawSink
     from denoscope.acquisition.view.board.link import LiveView, OpenView
     from denoscope.runtime import CameraCalibration
@@ -107,6 +106,8 @@ class OpenRun:
         self.files.keep()
         self.files.log.write("recording")
         if self.adaptation is not None:
+            from denoscope.acquisition.adaptation.adaptation import Surroundings
+
             self.adaptation.start(
                 Surroundings(
                     written=lambda: self.files.raw.written,
@@ -155,6 +156,8 @@ def open_run(
     convert = conversion(camera, float32=settings.float32)
     watchers = watchers or Watchers(settings)
     if settings.adapt:
+        from denoscope.acquisition.adaptation.adaptation import check_adaptation
+
         check_adaptation(settings.bundle, denoiser=settings.denoiser, keep_raw=settings.keep_raw)
     denoiser, adaptation = _open_denoiser(settings, watchers)
     stack.callback(denoiser.close)
@@ -262,6 +265,8 @@ def _open_denoiser(
     first = RemoteDenoiser(request, patience_s=settings.patience_s)
     if not settings.adapt:
         return first, None
+    from denoscope.acquisition.adaptation.adaptation import Adaptation
+    from denoscope.acquisition.adaptation.swapping import SwappingDenoiser
 
     def make(another: DenoiserRequest) -> SessionDenoiser:
         return RemoteDenoiser(another, patience_s=settings.patience_s)

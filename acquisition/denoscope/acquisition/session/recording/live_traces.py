@@ -19,11 +19,9 @@ from denoscope.runtime import InvalidInput, counted
 if TYPE_CHECKING:
     from denoscope.runtime import StreamKey
 
-__all__ = ["FILES", "REGIONS_PICTURE", "LiveTraces"]
+__all__ = ["REGIONS_PICTURE", "LiveTraces"]
 
 REGIONS_PICTURE = "regions.tif"
-FILES = (TRACES, "traces.json", REGIONS_PICTURE)
-"""Files of the traces in a run folder."""
 
 
 class LiveTraces:
@@ -46,7 +44,14 @@ class LiveTraces:
     ------
     InvalidInput
         When the file cannot be used.
+
+    Attributes
+    ----------
+    files
+        Names of the files in a run folder.
     """
+
+    files = (TRACES, "traces.json", REGIONS_PICTURE)
 
     def __init__(
         self,

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from denoscope.acquisition.contracts import DenoisedSink, Denoiser
 from denoscope.acquisition.frames.callback import CallbackThread
 from denoscope.acquisition.frames.live_frame import LiveFrame
 from denoscope.acquisition.frames.mailbox import Mailbox
 from denoscope.acquisition.frames.tap import FrameTap
-from denoscope.acquisition.regions.regions import Regions
 from denoscope.acquisition.results import SessionReport
 from denoscope.acquisition.session.settings import SessionSettings
 from denoscope.acquisition.triggers.trigger import RunningTrigger, Trigger
 from denoscope.runtime import InvalidInput, counted
 
-from .live_traces import FILES, LiveTraces
+if TYPE_CHECKING:
+    from denoscope.acquisition.regions.regions import Regions
+
+    from .live_traces import LiveTraces
 
 __all__ = ["OnDenoised", "Watchers"]
 
@@ -101,6 +103,8 @@ class Watchers:
             return
         settings = self._settings
         if settings.regions is not None:
+            from .live_traces import LiveTraces
+
             self._traces = LiveTraces(
                 settings.regions, shape, settings.output, dark=settings.dark, on_found=self._check_found
             )
@@ -129,7 +133,9 @@ class Watchers:
             When the disk refuses.
         """
         if self._traces is not None:
-            self._made = [name for name in FILES if not os.path.lexists(self._settings.output / name)]
+            self._made = [
+                name for name in self._traces.files if not os.path.lexists(self._settings.output / name)
+            ]
             self._traces.open()
 
     def remove_files(self) -> None:
