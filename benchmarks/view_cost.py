@@ -20,6 +20,8 @@ import numpy as np
 
 from denoscope.acquisition import Frame, RawWriter, SourceInfo
 from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.raw.writer import RAW_MOVIE
+from denoscope.acquisition.sinks.base import PixelsAt
 from denoscope.acquisition.view.board import publisher as _publisher
 from denoscope.acquisition.view.board.board import Board, Slot
 from denoscope.acquisition.view.board.publisher import Publisher
@@ -55,7 +57,7 @@ def measure(folder: Path, size: int, frames: int, *, hurried: bool) -> dict[str,
             begin_s = time.perf_counter()
             raw.append(frame)
             middle_s = time.perf_counter()
-            publisher.raw(frame, raw.written - 1, raw.pixels_at)
+            publisher.raw(frame, raw.written - 1, PixelsAt(RAW_MOVIE, raw.pixels_at or 0))
             written.append(middle_s - begin_s)
             shown.append(time.perf_counter() - middle_s)
     stop.set()

@@ -21,6 +21,7 @@ from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.regions.measure import FrameTraces
 from denoscope.acquisition.regions.regions import Regions
 from denoscope.acquisition.regions.trace_file import TraceFile
+from denoscope.acquisition.sinks.base import PixelsAt
 from denoscope.acquisition.view.board.board import Board, Slot, Wish
 from denoscope.runtime import InvalidInput
 
@@ -199,9 +200,16 @@ def test_back_in_time_and_live_again(until: Callable[..., None], tmp_path: Path)
     for page in range(5):
         shared.put(Slot.RAW, frames[page], page)
         shared.put(Slot.DENOISED, frames[page] + 7000, page)
-        shared.note(Slot.RAW, page, 512 * page, frames[page], stream=0, number=page)
+        shared.note(Slot.RAW, page, PixelsAt("raw.tif", 512 * page), frames[page], stream=0, number=page)
         if page != 2:
-            shared.note(Slot.DENOISED, page, 512 * page, frames[page], stream=0, number=page)
+            shared.note(
+                Slot.DENOISED,
+                page,
+                PixelsAt("denoised.ome.tif", 512 * page),
+                frames[page],
+                stream=0,
+                number=page,
+            )
     shared.put_status(status(written_raw=5))
     until(lambda: display.bar.time.maximum() == 4)
     assert display.bar.time.isEnabled()

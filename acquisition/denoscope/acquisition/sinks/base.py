@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
@@ -14,7 +14,7 @@ from denoscope.acquisition.raw.pages import CLASSIC_LIMIT
 if TYPE_CHECKING:
     from denoscope.runtime import StreamKey
 
-__all__ = ["FrameIndex", "Layout", "MovieSink"]
+__all__ = ["FrameIndex", "Layout", "MovieSink", "PixelsAt"]
 
 _OVERHEAD = 1500  # bytes of a frame beside pixels and tags: directory, padding, OME-XML
 
@@ -52,6 +52,21 @@ class Layout:
         a_frame = self.source.frame_bytes + _OVERHEAD
         most = self.length * len(self.keys) * a_frame + self.metadata_bytes
         return self.one_shape and most < CLASSIC_LIMIT
+
+
+class PixelsAt(NamedTuple):
+    """File and byte where the pixels of a frame begin: one strip, little-endian, not compressed.
+
+    Parameters
+    ----------
+    file
+        Path from the run folder, with forward slashes.
+    byte
+        From the beginning of the file.
+    """
+
+    file: str
+    byte: int
 
 
 @dataclass(frozen=True, slots=True)

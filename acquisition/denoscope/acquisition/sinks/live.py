@@ -24,7 +24,7 @@ from denoscope.acquisition.extras import require
 from denoscope.acquisition.raw.confirm import confirm
 from denoscope.runtime import InvalidInput
 
-from .base import FrameIndex
+from .base import FrameIndex, PixelsAt
 from .ndtiff import PROVENANCE_FILE, Dataset
 from .ome import DenoisedWriter
 from .zarr import FULL, NO_CONTRAST, TAGS, create_image, for_viewers, tags_line
@@ -67,8 +67,8 @@ class LiveSink(Protocol):
     received: Mapping[StreamKey, int]
 
     @property
-    def pixels_at(self) -> int | None:
-        """Byte where the pixels of the newest frame begin in the one file; None where there are more files."""
+    def pixels_at(self) -> PixelsAt | None:
+        """Place of the newest frame's pixels on the disk; None before the first frame."""
 
     def append(self, output: Denoised, stamp: Stamp) -> None:
         """Write the output of the frame with that stamp."""
@@ -108,6 +108,8 @@ class _Image:
         name: str,
     ) -> None:
         self.path = path
+        self.newest = path
+        """The chunk that was written last."""
         self.kind = shape, dtype
         self.follows = False
         self._provenance = provenance
@@ -174,7 +176,7 @@ class _Image:
 
     def _write_chunk(self, place: tuple[int, int, int], pixels: npt.NDArray[Any]) -> None:
         at, channel, z = place
-        write_chunk(self.path, place, pixels)
+        self.newest = write_chunk(self.path, place, pixels)
         self._stop = max(self._stop, at + 1)
         self._there.setdefault((channel, z), set()).add(at)
 
@@ -269,7 +271,7 @@ class _OmeZarr:
     """
 
     def __init__(self, path: Path, source: SourceInfo, provenance: Mapping[str, Any], name: str) -> None:
-        self.pixels_at: int | None = None
+        self.pixels_at: PixelsAt | None = None
         self.length = 0
         self.received: Mapping[StreamKey, int] = {}
         self._path, self._source, self._provenance, self._name = path, source, provenance, name
@@ -292,6 +294,7 @@ class _OmeZarr:
             image = self._begin(group, output.frame)
         time_s = stamp.core_unix_s if stamp.core_unix_s is not None else stamp.t_received_s
         image.append(output, index, time_s, stamp.tags)
+        self.pixels_at = PixelsAt(image.newest.relative_to(self._path.parent).as_posix(), 0)
         if time.perf_counter() - self._synced_s > _SYNC_EVERY_S:
             image.sync()
             self._synced_s = time.perf_counter()
@@ -370,7 +373,7 @@ class _NDTiff:
     def __init__(self, path: Path, source: SourceInfo, provenance: Mapping[str, Any], _name: str) -> None:
         if source.dtype not in (np.uint8, np.uint16):
             raise InvalidInput(f"NDTiff holds uint8 and uint16, and these frames are {source.dtype}.")
-        self.pixels_at: int | None = None
+        self.pixels_at: PixelsAt | None = None
         self.length = 0
         self.received: Mapping[StreamKey, int] = {}
         self._held: set[tuple[StreamKey, int]] = set()
@@ -392,6 +395,8 @@ class _NDTiff:
         self._held.add((key, index))
         time_s = stamp.core_unix_s if stamp.core_unix_s is not None else stamp.t_received_s
         self._put(output.frame, FrameIndex(key, index, time_s, stamp.tags), denoised=True)
+        file, byte = self._data.pixels_of(self._axes(key, index))
+        self.pixels_at = PixelsAt(f"{self._path.name}/{file}", byte)
 
     def holds(self, key: StreamKey, index: int) -> bool:
         """Say whether the stream's frame with that index was denoised."""
@@ -450,8 +455,8 @@ class _WithDeviation:
         self.received: Mapping[StreamKey, int] = {}
 
     @property
-    def pixels_at(self) -> int | None:
-        """Byte where the pixels of the newest denoised frame begin."""
+    def pixels_at(self) -> PixelsAt | None:
+        """Place of the newest denoised frame's pixels on the disk."""
         return self._frames.pixels_at
 
     def append(self, output: Denoised, stamp: Stamp) -> None:
@@ -548,13 +553,21 @@ def open_live_sink(
     return _WithDeviation(frames, std_opener(path, floats, about, "standard deviation"))
 
 
-def write_chunk(image: Path, place: tuple[int, int, int], pixels: npt.NDArray[Any]) -> None:
-    """Write the frame of a place (t, c, z) of an OME-Zarr image that a session made, whole or not at all."""
+def write_chunk(image: Path, place: tuple[int, int, int], pixels: npt.NDArray[Any]) -> Path:
+    """Write the frame of a place (t, c, z) of an OME-Zarr image that a session made, whole or not at all.
+
+    Returns
+    -------
+    Path
+        Its file.
+    """
     at, channel, z = place
     frame = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
     folder = image / FULL / "c" / str(at) / str(channel) / str(z) / "0"
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "0", frame.reshape(-1).view(np.uint8).data)
+    chunk = folder / "0"
+    write_whole(chunk, frame.reshape(-1).view(np.uint8).data)
+    return chunk
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:

@@ -17,7 +17,7 @@ from denoscope.acquisition.extras import require
 from denoscope.acquisition.raw.confirm import confirm
 from denoscope.runtime import InvalidInput
 
-from .base import FrameIndex, Layout
+from .base import FrameIndex, Layout, PixelsAt
 
 __all__ = ["PROVENANCE_FILE", "Dataset", "NDTiffSink"]
 
@@ -102,6 +102,11 @@ class Dataset:
         reader = self._data.current_writer.reader
         self._readers[id(reader)] = reader
         self.images += 1
+
+    def pixels_of(self, axes: Mapping[str, Any]) -> PixelsAt:
+        """Return where the pixels of an image lie; the file is named from the dataset's folder."""
+        entry = self._data.index[frozenset(axes.items())]
+        return PixelsAt(Path(entry.filename).name, int(entry.pix_offset))
 
     def repeat(self, shown: Mapping[str, Any], places: Iterable[Mapping[str, Any]]) -> None:
         """Show an image once more at other places, after `close`; its pixels are not written again.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from .base import FrameIndex
+from .base import FrameIndex, PixelsAt
 
 if TYPE_CHECKING:
     from denoscope.acquisition.contracts import Stamp
@@ -19,7 +19,7 @@ __all__ = ["NoMovie"]
 class NoMovie:
     """Stand where a `LiveSink` would while nothing is saved."""
 
-    pixels_at: int | None = None
+    pixels_at: PixelsAt | None = None
 
     def __init__(self) -> None:
         self.length = 0

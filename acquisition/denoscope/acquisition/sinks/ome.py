@@ -17,7 +17,7 @@ from denoscope.acquisition.contracts import SourceInfo, Stamp
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.raw.pages import PageFile
 
-from .base import FrameIndex
+from .base import FrameIndex, PixelsAt
 from .ome_xml import element, ome_xml, with_texts
 
 if TYPE_CHECKING:
@@ -191,9 +191,9 @@ class DenoisedWriter:
         self._current[segment.key.camera, segment.key.position] = segment
 
     @property
-    def pixels_at(self) -> int | None:
-        """Byte where the pixels of the newest frame begin."""
-        return self._pages.pixels_at
+    def pixels_at(self) -> PixelsAt:
+        """Place of the newest frame's pixels on the disk."""
+        return PixelsAt(self.path.name, self._pages.pixels_at)
 
     def sync(self) -> None:
         """Wait until every frame so far is on the disk."""

@@ -19,10 +19,12 @@ from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.lane.lane import QUEUE_FRAMES, DenoiseLane
 from denoscope.acquisition.provenance import package_version
 from denoscope.acquisition.raw.disk import free_bytes
+from denoscope.acquisition.raw.writer import RAW_MOVIE
 from denoscope.acquisition.session.recording.metrics import Gauges, MetricsServer, metrics_address
 from denoscope.acquisition.session.recording.session import Session
 from denoscope.acquisition.session.recording.watchers import Watchers
 from denoscope.acquisition.session.settings import SessionSettings
+from denoscope.acquisition.sinks.base import PixelsAt
 from denoscope.acquisition.sinks.live import check_live_format
 from denoscope.acquisition.sources import Part, Source, open_source
 from denoscope.acquisition.sources.movies import read_movie
@@ -236,9 +238,12 @@ def _sinks(files: RunFiles, watchers: Watchers, shown: OpenView | None) -> tuple
     raw, denoised = files.raw, watchers.sink(files.movie)
     if shown is None:
         return raw, denoised
-    return shown.shown(
-        raw, denoised, raw_at=lambda: files.raw.pixels_at, denoised_at=lambda: files.movie.pixels_at
-    )
+
+    def raw_at() -> PixelsAt | None:
+        byte = files.raw.pixels_at
+        return None if byte is None else PixelsAt(RAW_MOVIE, byte)
+
+    return shown.shown(raw, denoised, raw_at=raw_at, denoised_at=lambda: files.movie.pixels_at)
 
 
 def _open_metrics(settings: SessionSettings, stack: ExitStack) -> MetricsServer | None:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition.processes.shared_memory import Slab
+from denoscope.acquisition.sinks.base import PixelsAt
 
 from .words import ViewStatus
 
@@ -32,11 +33,12 @@ _HEADER_BYTES = 512
 _HEAD_WORDS = 8
 _HEAD_BYTES = 8 * _HEAD_WORDS
 _RETRIES = 3
-_LAYOUT = 0x64656E6F00000002  # "deno" and the version of the layout
+_LAYOUT = 0x64656E6F00000003  # "deno" and the version of the layout
 _DTYPES: tuple[np.dtype[Any], ...] = tuple(map(np.dtype, (np.uint8, np.uint16, np.float32, np.int16)))
 
 _PLACES = 1 << 18  # frames of which it is known where they lie on the disk: the newest ones
-_PLACE_WORDS = 5  # page + 1, byte, dtype and stream, height and width, number
+_FILE_WORDS = 6  # of a path from the run folder: denoised_12.ome.zarr/0/c/1234567/0/12/0/0 has 40 bytes
+_PLACE_WORDS = 5 + _FILE_WORDS  # page + 1, byte, dtype and stream, height and width, number, file
 
 # Words of the header. The first three are written once; the viewer writes the next four.
 _W_LAYOUT, _W_FRAME_BYTES, _W_WANTED, _W_WISH, _W_WISHES, _W_BEATS = range(6)
@@ -66,8 +68,8 @@ class Place:
 
     Parameters
     ----------
-    at
-        Byte where they begin; one strip, little-endian.
+    file, at
+        Path of the file from the run folder, and byte where they begin; one strip, little-endian.
     shape, dtype
         Of the pixels.
     stream
@@ -76,6 +78,7 @@ class Place:
         The frame's number in its stream.
     """
 
+    file: str
     at: int
     shape: tuple[int, int]
     dtype: np.dtype[Any]
@@ -180,9 +183,11 @@ class Board:
         self._done(slot, order)
 
     def note(
-        self, slot: Slot, page: int, at: int, pixels: npt.NDArray[Any], *, stream: int, number: int
+        self, slot: Slot, page: int, at: PixelsAt, pixels: npt.NDArray[Any], *, stream: int, number: int
     ) -> None:
         """Say where a frame lies that is complete on the disk; never waits.
+
+        A path of more than 48 bytes is left out: what the sinks write is shorter.
 
         Parameters
         ----------
@@ -191,7 +196,7 @@ class Board:
         page
             Page of ``raw.tif``.
         at
-            Byte of its own file where the pixels begin.
+            File and byte where the pixels begin.
         pixels
             ``(H, W)``.
         stream, number
@@ -200,7 +205,11 @@ class Board:
         entry = self.places[slot, page % _PLACES]
         entry[0] = 0  # nobody may read it while it changes
         height, width = pixels.shape
-        entry[1:] = (at, stream << 8 | _DTYPES.index(pixels.dtype), height << 32 | width, number)
+        file = at.file.encode()
+        if len(file) > 8 * _FILE_WORDS:
+            return
+        entry[1:5] = (at.byte, stream << 8 | _DTYPES.index(pixels.dtype), height << 32 | width, number)
+        entry[5:] = np.frombuffer(file.ljust(8 * _FILE_WORDS, b"\0"), np.uint64)
         entry[0] = page + 1
 
     def put_status(self, status: Mapping[str, Any]) -> None:
@@ -280,10 +289,12 @@ class Board:
             Page of ``raw.tif``.
         """
         entry = places[slot, page % _PLACES]
-        _, at, kind, shape, number = (int(word) for word in entry.copy())
+        found = entry.copy()
+        _, at, kind, shape, number = (int(word) for word in found[:5])
         if int(entry[0]) != page + 1 or kind & 0xFF >= len(_DTYPES):
             return None
-        return Place(at, (shape >> 32, shape & 0xFFFFFFFF), _DTYPES[kind & 0xFF], kind >> 8, number)
+        file = found[5:].tobytes().rstrip(b"\0").decode(errors="replace")
+        return Place(file, at, (shape >> 32, shape & 0xFFFFFFFF), _DTYPES[kind & 0xFF], kind >> 8, number)
 
     def want(self, stream: int) -> None:
         """Show another stream from now on."""

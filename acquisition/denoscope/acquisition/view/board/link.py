@@ -10,6 +10,7 @@ from denoscope.acquisition.control.control import SessionControl
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.session.settings import SessionSettings
 from denoscope.acquisition.session.states import SessionStatus
+from denoscope.acquisition.sinks.base import PixelsAt
 
 from .board import Board, Wish
 from .publisher import Publisher, ShownRaw, ShownSink, status_values
@@ -110,8 +111,8 @@ class OpenView:
         raw: RawSink,
         sink: DenoisedSink,
         *,
-        raw_at: Callable[[], int | None] = lambda: None,
-        denoised_at: Callable[[], int | None] = lambda: None,
+        raw_at: Callable[[], PixelsAt | None] = lambda: None,
+        denoised_at: Callable[[], PixelsAt | None] = lambda: None,
     ) -> tuple[RawSink, DenoisedSink]:
         """Return what takes the places of a session's sinks, so that their frames are seen.
 
@@ -120,8 +121,7 @@ class OpenView:
         raw, sink
             The sinks.
         raw_at, denoised_at
-            Return the byte where the pixels of the newest frame begin in ``raw.tif`` and ``denoised.ome.tif``, None
-            where they are not there.
+            Return where the pixels of the newest frame begin in the files, None where they are in none.
         """
         return ShownRaw(raw, self._publisher, raw_at), ShownSink(sink, self._publisher, denoised_at)
 

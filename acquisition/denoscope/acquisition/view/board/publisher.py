@@ -17,6 +17,7 @@ from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.raw.disk import free_bytes
 from denoscope.acquisition.session.settings import SessionSettings
 from denoscope.acquisition.session.states import SessionStatus
+from denoscope.acquisition.sinks.base import PixelsAt
 
 from .board import Board, Slot
 from .words import ViewStatus
@@ -65,7 +66,7 @@ class Publisher:
         with self._lock:
             return [_name(key) for key in self._streams]
 
-    def raw(self, frame: Frame, page: int = 0, at: int | None = None) -> None:
+    def raw(self, frame: Frame, page: int = 0, at: PixelsAt | None = None) -> None:
         """Show a raw frame; called by the thread that writes them, for each.
 
         Parameters
@@ -73,7 +74,7 @@ class Publisher:
         frame
             The frame.
         page, at
-            Page of ``raw.tif``, and byte where its pixels begin; None where it is not on the disk.
+            Page of ``raw.tif``, and where its pixels begin; None where it is not on the disk.
         """
         try:
             route = self._routes.of(frame)
@@ -92,7 +93,7 @@ class Publisher:
         except Exception as error:  # noqa: BLE001  a picture must not cost a frame
             self._fail(error)
 
-    def denoised(self, output: Denoised, page: int = 0, at: int | None = None) -> None:
+    def denoised(self, output: Denoised, page: int = 0, at: PixelsAt | None = None) -> None:
         """Show a denoised frame; called by the thread that takes them, for each.
 
         Parameters
@@ -100,7 +101,7 @@ class Publisher:
         output
             The frame.
         page, at
-            Page of its raw frame, and byte where its own pixels begin; None where they are not in one file.
+            Page of its raw frame, and where its own pixels begin; None where they are not on the disk.
         """
         try:
             key, number = output.meta.key, output.meta.number
@@ -153,11 +154,11 @@ class ShownRaw:
     publisher
         Shows them.
     at
-        Returns the byte where the pixels of the newest frame begin; None where it is not on the disk.
+        Returns where the pixels of the newest frame begin; None where it is not on the disk.
     """
 
     def __init__(
-        self, raw: RawSink, publisher: Publisher, at: Callable[[], int | None] = lambda: None
+        self, raw: RawSink, publisher: Publisher, at: Callable[[], PixelsAt | None] = lambda: None
     ) -> None:
         self._raw = raw
         self._publisher = publisher
@@ -196,7 +197,7 @@ class ShownSink:
     """
 
     def __init__(
-        self, sink: DenoisedSink, publisher: Publisher, at: Callable[[], int | None] = lambda: None
+        self, sink: DenoisedSink, publisher: Publisher, at: Callable[[], PixelsAt | None] = lambda: None
     ) -> None:
         self._sink = sink
         self._publisher = publisher

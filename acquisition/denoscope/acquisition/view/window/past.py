@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.acquisition.raw.writer import RAW_MOVIE
-from denoscope.acquisition.sinks.ome import DENOISED_MOVIE
 from denoscope.acquisition.view.board.board import Board, Picture, Place, Slot
 
 __all__ = ["PastFrames"]
 
 _MOST_BYTES = 1 << 23  # of a frame that is shown, as of a board
 _MOST_STEPS = 4096  # pages that are looked at for one of the stream that is shown
-_FILES = {Slot.RAW: RAW_MOVIE, Slot.DENOISED: DENOISED_MOVIE}
 
 
 class PastFrames:
@@ -61,7 +58,7 @@ class PastFrames:
         place = Board.place_of(self._places, slot, page)
         if place is None:
             return None
-        pixels = _pixels(self._folder / _FILES[slot], place)
+        pixels = _pixels(self._folder / place.file, place)
         if pixels is None:
             return None
         step = max(1, math.ceil(math.sqrt(pixels.nbytes / _MOST_BYTES)))
