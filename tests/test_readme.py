@@ -93,4 +93,6 @@ def test_every_shell_command_of_the_readme(tmp_path: Path) -> None:
 def test_every_local_link_of_the_readme_leads_somewhere() -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     assert links
-    assert not [link for link in links if not (ROOT / link).exists()]
+    headings = re.findall(r"^#+ (.+)$", README, flags=re.MULTILINE)
+    anchors = {"#" + heading.lower().replace(" ", "-") for heading in headings}
+    assert not [link for link in links if link not in anchors and not (ROOT / link).exists()]
