@@ -163,8 +163,9 @@ def judge_onnxruntime(
         )
         again = _REINSTALL_ONNXRUNTIME
         if "onnxruntime-gpu" in sharing:  # it runs on processors too; what it needs is there
-            again = f'pip install --no-deps "onnxruntime-gpu=={versions["onnxruntime-gpu"]}"'
-        remedy = f"pip uninstall -y {' '.join(sharing)} && {again}"
+            again = f'python -m pip install --no-deps "onnxruntime-gpu=={versions["onnxruntime-gpu"]}"'
+        # Two commands: Windows PowerShell 5 has no operator to join them.
+        remedy = f"python -m pip uninstall -y {' '.join(sharing)}, then {again}"
         return Finding("ONNX Runtime", Status.IMPROVE, found, remedy, facts)
     if providers is None:
         found = f"it cannot be imported ({problem})" if problem else "not installed"
