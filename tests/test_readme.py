@@ -49,7 +49,9 @@ def test_the_readme_has_the_two_commands() -> None:
 def test_the_readme_is_short_and_its_commands_suit_every_shell() -> None:
     assert len(README.splitlines()) <= 100
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
-        for kind, text in re.findall(r"^```(sh|text)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.M):
+        for kind, text in re.findall(
+            r"^```(sh|text)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.M
+        ):
             commands = [line for line in text.splitlines() if kind == "sh" or COMMAND.match(line)]
             # PowerShell 5 knows no &&, cmd.exe no single quotes, comments, patterns and no continued lines.
             assert not [line for line in commands if re.search(r"&&|\\$|'|\$|#|\*\.(?!\*)| ~", line)], page

@@ -21,7 +21,7 @@ DarkOption = Annotated[
 TriggerOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="Condition and action, like 'region 3 dff > 0.5 for 2 frames then shutter close'. Actions: shutter close "
+        help='Condition and action, like "region 3 dff > 0.5 for 2 frames then shutter close". Actions: shutter close '
         "or open, set DEVICE PROPERTY VALUE, socket PORT LINE, serial PORT LINE, log. May be repeated."
     ),
 ]
