@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,14 @@ from denoscope.acquisition import SessionControl, SessionReport, fill_run, live
 from denoscope.acquisition.adaptation import adaptation as module
 from denoscope.acquisition.adaptation.adaptation import Adaptation, Surroundings, check_adaptation
 from denoscope.acquisition.adaptation.plan import AdaptationPlan, TrainingRequest
-from denoscope.acquisition.adaptation.swapping import SwappingDenoiser, conditions
+from denoscope.acquisition.adaptation.process import _Ended, _Process
+from denoscope.acquisition.adaptation.swapping import Failure, SwappingDenoiser, SwapPoint, conditions
 from denoscope.acquisition.adaptation.trial import Trial, TrialPlan
 from denoscope.acquisition.denoisers.kept_bundle import bundle_in_log
 from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser
+from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
 from denoscope.acquisition.lane.tally import Tally
-from denoscope.acquisition.results import BundleSwap, SessionProvenance
+from denoscope.acquisition.results import AdaptationRound, BundleSwap, SessionProvenance
 from denoscope.acquisition.session.ending.report import write_report
 from denoscope.runtime import Bundle, Denoised, FrameMeta, InvalidInput, StreamKey
 from support.changed_bundle import changed_bundle
@@ -42,6 +45,7 @@ class Ahead(LocalDenoiser):
     """A denoiser of this process with the methods of one in another; `late` answers stay under way."""
 
     late = 0
+    fails: Exception | None = None
 
     def __init__(self, request: DenoiserRequest) -> None:
         super().__init__(request)
@@ -53,11 +57,21 @@ class Ahead(LocalDenoiser):
         return len(self._waiting)
 
     def begin(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
+        if self.fails is not None:
+            raise self.fails
         self._waiting.append(self.push(frame, meta, skip=skip))
         return self.collect() if len(self._waiting) > self.late else []
 
     def collect(self) -> list[Denoised]:
         return self._waiting.pop(0)
+
+    def flush(self) -> list[Denoised]:
+        if self.fails is not None:
+            raise self.fails
+        return super().flush()
+
+    def rest(self) -> list[Denoised]:
+        return []
 
     def times(self) -> list[Any]:
         return []
@@ -100,9 +114,17 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def play(
-    denoiser: SwappingDenoiser, bundle: Path, frames: Any, at: int = 20, plan: TrialPlan = PLAN
+    denoiser: SwappingDenoiser,
+    bundle: Path,
+    frames: Any,
+    at: int = 20,
+    plan: TrialPlan = PLAN,
+    fails_at: int | None = None,
 ) -> tuple[list[Denoised], Trial]:
-    """Push frames, and try a bundle from frame `at` on; the trial finishes each frame before the next comes."""
+    """Push frames, and try a bundle from frame `at` on; the trial finishes each frame before the next comes.
+
+    After frame `fails_at` the denoiser in use fails.
+    """
     outputs: list[Denoised] = []
 
     def push(number: int) -> None:
@@ -111,7 +133,7 @@ def play(
     for number in range(at):
         push(number)
     learned = denoiser.learned()
-    trial = Trial(lambda: opened(bundle, learned), plan)
+    trial = Trial(lambda: opened(bundle, learned), plan, str(bundle))
     denoiser.try_out(trial, conditions(learned))
     until(lambda: trial._open or trial.problem is not None)
     for number in range(at, len(frames)):
@@ -121,6 +143,8 @@ def play(
         assert counts.received == number + 1
         assert counts.emitted == len(outputs) + sum(map(len, denoiser._now._waiting))
         assert counts.received == counts.emitted + sum(counts.dropped.values()) + counts.in_flight
+        if number == fails_at:
+            denoiser._now.fails = DenoiserLost("ended by signal 9")
     while denoiser.under_way:
         outputs += denoiser.collect()
     return outputs + denoiser.flush(), trial
@@ -153,6 +177,70 @@ def test_another_bundle_takes_over_between_two_frames(
     for output in outputs[:77]:
         np.testing.assert_array_equal(output.frame, right[output.meta.number], str(output.meta.number))
     until(lambda: first.closed)
+    denoiser.close()
+
+
+@pytest.mark.parametrize("at", [69, 79], ids=["in mid-run", "at the end"])
+def test_the_bundle_before_goes_on_where_the_new_one_fails(bundles: dict[str, Path], at: int) -> None:
+    frames, tiny = movie(80), str(bundles["tiny"])
+    told: list[Any] = []
+
+    def reopen(bundle: str, conditions: Any) -> Ahead:
+        assert bundle == tiny
+        told.append(conditions)
+        return Ahead(DenoiserRequest(bundle, "onnxruntime-cpu", threads=1, **conditions))
+
+    denoiser = SwappingDenoiser(opened(bundles["tiny"]), tiny, reopen)
+    outputs, _trial = play(denoiser, bundles["brighter"], frames, fails_at=at)
+    assert denoiser.points.get_nowait().failure is None
+    back = denoiser.points.get_nowait()
+    lost = list(range(at - 2, at + 1))  # the look-ahead, which the failed one held
+    assert back == SwapPoint(
+        lost[0], 0, Failure("brighter.denoscope", "ended by signal 9", 3, "tiny", Bundle.load(tiny).digest)
+    )
+    assert [output.meta.source_index for output in outputs] == [n for n in range(80) if n not in lost]
+    counts = denoiser.counters
+    assert (counts.received, counts.emitted, counts.in_flight) == (80, 77, 0)
+    assert counts.dropped == {"denoiser failed": 3}
+    assert told[0]["intensity"] is not None
+    alone, right = reopen(tiny, told[0]), list[Denoised]()
+    for number in range(at + 1, 80):
+        right += alone.push(frames[number], FrameMeta(number, 0.0, KEY, source_index=number))
+    right += alone.flush()
+    for output, expected in zip(outputs[len(outputs) - len(right) :], right, strict=True):
+        np.testing.assert_array_equal(output.frame, expected.frame)
+    denoiser.close()
+
+
+def test_denoising_ends_where_no_bundle_can_be_opened_again(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(bundles["tiny"])
+    first.fails = DenoiserLost("ended by signal 9")
+    alone = SwappingDenoiser(first, "", lambda _bundle, _told: first)
+    with pytest.raises(DenoiserLost, match="ended by signal 9"):  # nothing was in use before it
+        alone.push(movie(1)[0], FrameMeta(0, 0.0, KEY, source_index=0))
+    alone.close()
+
+    changed = opened(bundles["brighter"])  # in the place of the first bundle
+    denoiser = SwappingDenoiser(opened(bundles["tiny"]), "first", lambda _bundle, _told: changed)
+    with pytest.raises(
+        DenoiserFailed, match=r"signal 9; tiny could not be opened again \(its files were changed\)"
+    ):
+        play(denoiser, bundles["brighter"], movie(80), fails_at=69)
+    assert changed.closed
+    denoiser.close()
+
+
+def test_frames_of_another_stream_end_a_trial(bundles: dict[str, Path]) -> None:
+    denoiser, frames = SwappingDenoiser(opened(bundles["tiny"])), movie(30)
+    for number in range(20):
+        denoiser.push(frames[number], FrameMeta(number, 0.0, KEY, source_index=number))
+    trial = Trial(lambda: opened(bundles["brighter"], denoiser.learned()), PLAN)
+    denoiser.try_out(trial, conditions(denoiser.learned()))
+    denoiser.push(frames[20], FrameMeta(0, 0.0, StreamKey("B"), source_index=20))
+    assert trial.problem == "the recording has several streams"
+    trial.join(10)
     denoiser.close()
 
 
@@ -333,6 +421,69 @@ def test_training_is_held_up_while_frames_are_skipped(adaptation: Callable[..., 
     adapting.close()
 
 
+def test_weights_that_failed_in_use_are_not_tried_again(adaptation: Callable[..., Adaptation]) -> None:
+    events: list[dict[str, Any]] = []
+    adapting = adaptation("level")
+    adapting.start(surroundings(events))
+    points = adapting._denoiser.points
+    points.put(SwapPoint(40, 0, Failure("adapted-1.denoscope", "ended by signal 9", 5, "tiny", "abc")))
+    until(lambda: bool(adapting.record.failed))
+    assert adapting.record.failed[0] == (
+        "adapted-1.denoscope failed after it had taken over (ended by signal 9); from frame 40 on the movie was "
+        "denoised with tiny again, 5 frames in between not while recording, and its weights were not tried again"
+    )
+    swap = adapting.record.swaps[0]
+    assert (swap.frame, swap.bundle, swap.bundle_sha256, swap.failed) == (
+        40,
+        "tiny",
+        "abc",
+        "ended by signal 9",
+    )
+    assert adapting.record.problem is None
+    points.put(SwapPoint(90, 0, Failure("adapted-2.denoscope", "ended by signal 9", 5, "tiny", "abc")))
+    until(lambda: adapting.record.problem is not None)
+    assert adapting.record.problem == "2 new bundles failed after they had taken over"
+    adapting.close()
+    adapting.complete()
+    assert not any("trained on 0 frames" in note for note in adapting.notes)
+
+
+def test_training_goes_on_from_the_weights_before_those_that_failed() -> None:
+    told: list[dict[str, Any]] = []
+    did: list[str] = []
+
+    class Learning:
+        def learn(self, frames: int) -> AdaptationRound:
+            did.append(f"learn {frames}")
+            if len(did) == 1:
+                process._back = 1  # in the middle of the round
+            else:
+                process._ended = True
+            return AdaptationRound(
+                frames=frames,
+                held_out=1,
+                steps=1,
+                seconds=0.0,
+                processor_s=0.0,
+                gain_nats=1.0,
+                error_nats=0.1,
+                total_nats=1.0,
+                total_error_nats=0.1,
+                offered=len(did) == 1,
+            )
+
+        def go_back(self) -> None:
+            did.append("go back")
+
+    wire: Any = SimpleNamespace(send=told.append)
+    process = _Process(wire, lambda _request, _tick: None)
+    process._frames, process._pause = 1000, False
+    with pytest.raises(_Ended):
+        process._train(Learning(), TrainingRequest("run", "tiny", least_frames=100))
+    assert did == ["learn 1000", "go back", "learn 1000"]
+    assert not any("offer" in words for words in told)
+
+
 def test_skipped_frames_are_filled_by_the_bundle_that_was_in_use(tmp_path: Path) -> None:
     skipped = [20, 21, 41, 42]
     record(tmp_path / "run", frames_of(60), skipped)
@@ -348,15 +499,24 @@ def test_skipped_frames_are_filled_by_the_bundle_that_was_in_use(tmp_path: Path)
         gain_nats=0.1,
         error_nats=0.01,
     )
-    report.denoiser.swaps = [swap]
+    back = BundleSwap(
+        frame=39,
+        bundle="tiny",
+        bundle_sha256=str(report.denoiser.bundle_sha256),
+        trained_on_frames=0,
+        gain_nats=0.0,
+        error_nats=0.0,
+        failed="ended by signal 9",
+    )
+    report.denoiser.swaps = [swap, back]
     write_report(report, tmp_path / "run")
     done = fill_run(tmp_path / "run", tmp_path / "both.ome.tif", backend="onnxruntime-cpu")
     assert (done.kept, done.computed) == (56, 4)
-    assert done.denoiser.swaps == [swap]
+    assert done.denoiser.swaps == [swap, back]
     first, both = tifffile.imread(tmp_path / "first.ome.tif"), tifffile.imread(tmp_path / "both.ome.tif")
     brighter = [float(np.mean(both[at].astype(float) - first[at])) for at in range(60)]
     # An output is skipped where it is due, three frames later.
-    assert [at for at in range(60) if brighter[at] != 0] == [38, 39]
+    assert [at for at in range(60) if brighter[at] != 0] == [38]  # from 39 on the first one was in use again
     shutil.copytree(tmp_path / "tiny.denoscope", tmp_path / "elsewhere")
     shutil.rmtree(other)
     with pytest.raises(InvalidInput, match=r"adapted-1\.denoscope, which is not in .* any more"):
@@ -377,13 +537,20 @@ def test_a_session_goes_on_with_the_bundle_that_its_training_offers(
     )
     monkeypatch.setattr(module, "PLAN", plan)
     tifffile.imwrite(tmp_path / "movie.tif", movie(3000))
-    control, seen = SessionControl(), list[int]()
+    control, seen, used = SessionControl(), list[int](), list[Any]()
 
     def look(status: Any, _source: Any, provenance: SessionProvenance) -> None:
-        if provenance.swaps:
+        if len(provenance.swaps) > len(seen) // 2:
             seen.append(status.received)
-        if seen and status.received > seen[0] + 20:
+        if len(seen) == 1 and status.received > seen[0] + 20:
+            seen.append(status.received)
+            os.kill(used[0].pid, signal.SIGTERM)
+        if len(seen) == 3 and status.received > seen[2] + 20:
             control.stop("test")
+
+    def keep(denoiser: Any) -> Any:
+        used.append(denoiser)
+        return denoiser
 
     run = tmp_path / "run"
     report = live(
@@ -395,10 +562,16 @@ def test_a_session_goes_on_with_the_bundle_that_its_training_offers(
         adapt=True,
         control=control,
         on_status=look,
+        wrap=keep,
     )
-    assert report.outcome.problems == []
     assert report.adaptation is not None
-    swap = report.adaptation.swaps[0]
+    swap, back = report.adaptation.swaps
+    assert report.outcome.problems == report.adaptation.failed
+    assert len(report.adaptation.failed) == 1
+    assert back.failed is not None
+    assert (back.bundle_sha256, back.bundle) == (Bundle.load(bundles["tiny"]).digest, "tiny")
+    assert 0 < report.frames.dropped["denoiser failed"] < 20
+    assert report.frames.not_denoised.count == report.frames.computed_afterwards
     assert report.denoiser.swaps == report.adaptation.swaps
     frames = report.frames
     assert frames.received == frames.written_raw == frames.denoised + sum(frames.dropped.values())
@@ -406,11 +579,11 @@ def test_a_session_goes_on_with_the_bundle_that_its_training_offers(
     assert Bundle.load(run / swap.bundle).digest == swap.bundle_sha256
     assert {"idle", "trial"} & report.adaptation.delay.keys()
     events = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [each["frame"] for each in events if each["event"] == "bundle changed"] == [swap.frame]
+    assert [each["frame"] for each in events if each["event"] == "bundle changed"] == [swap.frame, back.frame]
     assert any(swap.bundle in note for note in report.outcome.notes)
     with tifffile.TiffFile(run / "denoised.ome.tif") as tif:
         assert swap.bundle_sha256 in (tif.ome_metadata or "")
-    assert bundle_in_log(run).swaps == [swap]
+    assert bundle_in_log(run).swaps == [swap, back]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from denoscope.acquisition.results import AdaptationRecord, AdaptationRound, Bun
 from denoscope.runtime import Bundle, InvalidInput, counted
 
 from .plan import AdaptationPlan, TrainingRequest
-from .swapping import SwappingDenoiser, conditions
+from .swapping import Failure, SwappingDenoiser, conditions
 from .trainer import Trainer
 from .trial import Trial, TrialPlan
 
@@ -35,6 +35,7 @@ _TURN_S = 0.25
 _TELL_S = 1.0
 _TRIALS = 3  # of one bundle
 _AGAIN_S = 20.0
+_MOST_FAILED = 2  # bundles that may fail after they took over before training ends
 _NO_SKIP = ("paused",)  # reasons for which a frame is not denoised that say nothing about the computer
 
 
@@ -126,9 +127,9 @@ class Adaptation:
     Attributes
     ----------
     record
-        For the report; complete after `close`.
+        For the report; complete after `complete`.
     notes
-        Sentences for the user; complete after `close`.
+        Sentences for the user; complete after `complete`.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class Adaptation:
 
     def close(self) -> None:
         """End training and trials; the denoiser in use stays as it is. Safe to call twice."""
-        first, trainer = not self._ended.is_set(), self._trainer
+        trainer = self._trainer
         self._ended.set()
         if trainer is not None:
             trainer.close()
@@ -176,8 +177,6 @@ class Adaptation:
             self._thread.join()
         if self._trial is not None:
             self._trial.cancel("the recording ended while the new bundle was tried", again=True)
-        if first:
-            self._complete()
 
     def _run(self) -> None:
         try:
@@ -253,9 +252,7 @@ class Adaptation:
     # -- trials
 
     def _look_at_the_trial(self, now_s: float) -> None:
-        while not self._denoiser.points.empty():
-            point = self._denoiser.points.get()
-            self._swapped(point.frame, point.memory_frames)
+        self._look_at_the_points()
         offer, trial = self._offer, self._trial
         if offer is None:
             return
@@ -297,7 +294,8 @@ class Adaptation:
 
         plan = self._plan
         offer.trials += 1
-        self._trial = Trial(make, TrialPlan(plan.warm_frames, plan.checked_frames, plan.backlog_frames))
+        lengths = TrialPlan(plan.warm_frames, plan.checked_frames, plan.backlog_frames)
+        self._trial = Trial(make, lengths, str(offer.folder))
         self._denoiser.try_out(self._trial, told)
 
     def _refuse(self, offer: _Offer, why: str) -> None:
@@ -308,6 +306,43 @@ class Adaptation:
         self._seen.tell("adaptation", text=sentence)
         self._offer = None
         self._trainer.tell_verdict(offer.folder.name, used=False)
+
+    def _look_at_the_points(self) -> None:
+        while not self._denoiser.points.empty():
+            point = self._denoiser.points.get()
+            if point.failure is None:
+                self._swapped(point.frame, point.memory_frames)
+            else:
+                self._failed(point.frame, point.failure)
+
+    def _failed(self, frame: int, failure: Failure) -> None:
+        """Note that a bundle failed after it had taken over; its weights are not tried again."""
+        assert self._trainer is not None
+        assert self._seen is not None
+        sentence = (
+            f"{failure.bundle} failed after it had taken over ({failure.why}); from frame {frame} on the movie was "
+            f"denoised with {failure.back_to} again, {counted(failure.lost, 'frame')} in between not while recording, "
+            "and its weights were not tried again"
+        )
+        self.record.failed.append(sentence)
+        self._add_swap(
+            BundleSwap(
+                frame=frame,
+                bundle=failure.back_to,
+                bundle_sha256=failure.sha256 or "",
+                trained_on_frames=0,
+                gain_nats=0.0,
+                error_nats=0.0,
+                at_s=time.perf_counter() - self._started_s,
+                failed=failure.why,
+            )
+        )
+        self._trainer.tell_failed()
+        if self._offer is not None:
+            self._trial = None
+            self._refuse(self._offer, f"it was trained from {failure.bundle}, which failed")
+        if len(self.record.failed) == _MOST_FAILED:
+            self._end(f"{counted(_MOST_FAILED, 'new bundle')} failed after they had taken over")
 
     def _swapped(self, frame: int, memory_frames: int) -> None:
         offer = self._offer
@@ -324,22 +359,25 @@ class Adaptation:
             memory_frames=memory_frames,
             at_s=time.perf_counter() - self._started_s,
         )
+        self._add_swap(swap)
+        self._offer = self._trial = None
+        self._trainer.tell_verdict(offer.folder.name, used=True)
+
+    def _add_swap(self, swap: BundleSwap) -> None:
+        assert self._seen is not None
         self.record.swaps.append(swap)
         # Read by the denoised movie when it is closed, and by whoever fills the run.
         self._denoiser.provenance["swaps"] = [each.as_json() for each in self.record.swaps]
         self._seen.tell("bundle changed", **swap.as_json())
-        self._offer = self._trial = None
-        self._trainer.tell_verdict(offer.folder.name, used=True)
 
     # -- the end
 
-    def _complete(self) -> None:
+    def complete(self) -> None:
+        """Complete the record and the notes, after `close` and after the last frame was denoised."""
         record, trainer, seen = self.record, self._trainer, self._seen
         if trainer is None or seen is None:
             return
-        while not self._denoiser.points.empty():  # in the last moment
-            point = self._denoiser.points.get()
-            self._swapped(point.frame, point.memory_frames)
+        self._look_at_the_points()
         if self._offer is not None:
             record.refused.append(
                 f"{self._offer.folder.name} is better and came too late to be used while recording"
@@ -359,6 +397,7 @@ def adaptation_notes(record: AdaptationRecord) -> list[str]:
         f"from frame {swap.frame} on the movie was denoised with {swap.bundle}, which was trained on "
         f"{counted(swap.trained_on_frames, 'frame')} of this recording"
         for swap in record.swaps
+        if swap.failed is None
     ]
     found += record.refused
     if not record.rounds:

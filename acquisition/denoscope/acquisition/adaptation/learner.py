@@ -49,6 +49,7 @@ class Learner:
         self._shape: Any = first.settings
         self._flow = getattr(first, "flow", None)
         self._first = self._in_use = self._latest = first
+        self._before: list[Any] = []  # in use before, oldest first
         self._hidden = False  # whether the blind spot was fitted to the noise
         self._made = 0
 
@@ -135,9 +136,15 @@ class Learner:
     def judge(self, *, used: bool) -> None:
         """Go on from the newest weights where they are in use now, else from those in use."""
         if used:
+            self._before.append(self._in_use)
             self._in_use = self._latest
         else:
             self._latest = self._in_use
+
+    def go_back(self) -> None:
+        """Go on from the weights that were in use before, because those in use failed."""
+        if self._before:
+            self._in_use = self._latest = self._before.pop()
 
     def _movie(self, frames: int) -> TrainingMovie:
         """Return the newest frames that fit into memory, as a session would see them."""

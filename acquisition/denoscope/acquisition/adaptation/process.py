@@ -41,6 +41,7 @@ class _Process:
         self._frames = 0
         self._pause = True
         self._verdict: tuple[str, bool] | None = None
+        self._back = 0  # times that the bundle in use failed
         self._ended = False
         self._ticks = 0
         self._works = False
@@ -71,6 +72,8 @@ class _Process:
                     self._frames, self._pause = int(words["frames"]), bool(words["pause"])
                 case "verdict":
                     self._verdict = str(words["bundle"]), bool(words["used"])
+                case "back":
+                    self._back += 1
         self._ended = True
         self._begun.set()
         os._exit(0)  # whatever it computes, nobody waits for it
@@ -103,13 +106,16 @@ class _Process:
             raise _Ended
 
     def _train(self, learner: Any, request: TrainingRequest) -> None:
-        wanted, made, failures = request.least_frames, 0, 0
+        wanted, made, failures, back = request.least_frames, 0, 0, 0
         while True:
             self._works = False
             while self._frames < wanted or self._pause:
                 if self._ended:
                     raise _Ended
                 time.sleep(_WAIT_S)
+            while back < self._back:
+                back += 1
+                learner.go_back()
             self._works, frames = True, self._frames
             try:
                 done = learner.learn(frames)
@@ -124,6 +130,8 @@ class _Process:
                 wanted = int(frames * request.growth)
                 continue
             self._wire.send({"round": done.as_json()})
+            if back < self._back:  # it began with the weights that failed
+                continue
             if not done.offered:
                 wanted = int(frames * request.growth)
                 continue

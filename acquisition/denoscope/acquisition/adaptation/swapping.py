@@ -1,14 +1,16 @@
-"""A session's denoiser that can give way to another one between two frames, without a frame lost or seen twice."""
+"""A session's denoiser that gives way to another one between two frames, and is opened again where that one fails."""
 
 from __future__ import annotations
 
 import queue
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoscope.acquisition.denoisers.local import SessionDenoiser
+from denoscope.acquisition.errors import DenoiserFailed, one_line
 from denoscope.runtime import GuardFinding, StreamCounters
 
 from .trial import Trial
@@ -19,10 +21,34 @@ if TYPE_CHECKING:
     from denoscope.acquisition.denoisers.exchange import Description, PushTimes
     from denoscope.runtime import Denoised, FrameMeta, StreamKey
 
-__all__ = ["SwapPoint", "SwappingDenoiser", "conditions"]
+__all__ = ["Failure", "SwapPoint", "SwappingDenoiser", "conditions"]
 
 _HELD = 4096  # frames whose places are remembered; more than any denoiser holds
 _TRIES = 200  # frames at which the two denoisers may hold different frames before a trial is given up
+_LOST = "denoiser failed"  # the drop reason of frames that a denoiser held when it failed
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Failure of a denoiser that had taken over, and what is in use since.
+
+    Attributes
+    ----------
+    bundle
+        Name of the one that failed.
+    why
+        What happened, without a full stop.
+    lost
+        Frames that it held, which are not denoised while recording.
+    back_to, sha256
+        Name of the bundle that is in use again, and SHA-256 of its files.
+    """
+
+    bundle: str
+    why: str
+    lost: int
+    back_to: str
+    sha256: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +61,23 @@ class SwapPoint:
         Page of ``raw.tif`` of the first output of the new one.
     memory_frames
         Frames that the new one had seen before the one that was pushed to it first.
+    failure
+        Why the one before gave way, where it failed; None where the new one is better.
     """
 
     frame: int
     memory_frames: int
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """Bundle that is or was in use: its place, its name in words, SHA-256 of its files, and the trial it won."""
+
+    bundle: str
+    name: str
+    sha256: str | None
+    trial: Trial | None = None
 
 
 def conditions(learned: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,10 +97,18 @@ class SwappingDenoiser:
     finished all frames before, and when both hold the same frames: the outputs of these then come from the second, each
     once and in order.
 
+    Where one that took over fails, the bundle before it is opened again and goes on with the next frame, under the
+    same conditions. The frames that the failed one held are counted as ``denoiser failed``. A failure of the first one
+    is raised, as that of any denoiser.
+
     Parameters
     ----------
     first
         In use from the beginning.
+    bundle
+        What it was opened with.
+    reopen
+        Opens a bundle under `conditions`; None where none is opened again.
 
     Attributes
     ----------
@@ -71,12 +118,21 @@ class SwappingDenoiser:
         Shape, dtype and streams that `prepare` was given.
     """
 
-    def __init__(self, first: SessionDenoiser) -> None:
+    def __init__(
+        self,
+        first: SessionDenoiser,
+        bundle: str = "",
+        reopen: Callable[[str, Mapping[str, Any]], SessionDenoiser] | None = None,
+    ) -> None:
         self._now: Any = first
+        self._reopen = reopen
         self._trial: Trial | None = None
-        self._won: list[Trial] = []
+        sha256 = first.provenance.get("bundle_sha256")
+        self._used = [_Used(bundle, str(first.provenance.get("bundle", bundle)), sha256)]
+        self._pushed = self._handed = 0  # frames handed over, and outputs returned, by all of them
         self._told: dict[str, Any] = {}
         self._tries = 0
+        self._keys: set[StreamKey] = set()
         self._recent: deque[int] = deque(maxlen=_HELD)
         self._before = StreamCounters(0, 0, {}, 0)  # of denoisers that gave way
         self._at_start = StreamCounters(0, 0, {}, 0)  # of the one in use, when it took over
@@ -173,36 +229,39 @@ class SwappingDenoiser:
 
     def begin(self, frame: Any, meta: FrameMeta, *, skip: str | None = None) -> list[Denoised]:
         """Hand over one frame; return the outputs of frames before it that are there."""
+        self._keys.add(meta.key)
         outputs = [] if self._trial is None else self._go_over(meta)
         if self._trial is not None:
             self._trial.offer(frame, meta)
+        outputs += self._outputs(lambda now: now.begin(frame, meta, skip=skip))
         self._recent.append(-1 if meta.source_index is None else meta.source_index)
-        begun: list[Denoised] = self._now.begin(frame, meta, skip=skip)
-        return outputs + begun
+        self._pushed += 1
+        return outputs
 
     def collect(self) -> list[Denoised]:
         """Wait for the answer to the oldest frame under way; return its outputs."""
-        outputs: list[Denoised] = self._now.collect()
-        return outputs
+        return self._outputs(lambda now: now.collect())
 
     def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
         """Finish what one stream holds and begin it anew; a trial ends."""
         self._cancel("the recording was paused or changed while the new bundle was tried")
-        outputs: list[Denoised] = self._now.restart(key, recalibrate=recalibrate)
-        return outputs
+        # Another denoiser has no such stream, so there is nothing to begin anew in it.
+        return self._outputs(
+            lambda now: now.restart(key, recalibrate=recalibrate), again=False, recalibrate=recalibrate
+        )
 
     def flush(self) -> list[Denoised]:
         """Return the outputs of all frames still held; a trial ends."""
         self._cancel("the recording ended while the new bundle was tried")
-        outputs: list[Denoised] = self._now.flush()
-        return outputs
+        return self._outputs(lambda now: now.flush(), again=False)
 
     def close(self) -> None:
         """Let go of everything."""
         self._cancel("the recording ended while the new bundle was tried")
         self._now.close()
-        for trial in self._won:
-            trial.release()
+        for used in self._used:
+            if used.trial is not None:
+                used.trial.release()
 
     def _cancel(self, why: str) -> None:
         if (trial := self._trial) is not None:
@@ -212,13 +271,94 @@ class SwappingDenoiser:
     def _settle(self) -> list[Denoised]:
         outputs: list[Denoised] = []
         while self._now.under_way:
-            outputs += self._now.collect()
+            outputs += self.collect()
         return outputs
+
+    def _outputs(
+        self, ask: Callable[[Any], list[Denoised]], *, again: bool = True, recalibrate: bool = False
+    ) -> list[Denoised]:
+        """Ask the denoiser in use for outputs; where it fails, go back to the one before.
+
+        Parameters
+        ----------
+        ask
+            Returns the outputs of a denoiser.
+        again
+            Ask the one before, too.
+        recalibrate
+            Whether the conditions that were found so far do not hold any more.
+        """
+        outputs: list[Denoised] = []
+        while True:
+            try:
+                asked = ask(self._now)
+            except Exception as error:
+                if len(self._used) < 2 or self._reopen is None:
+                    raise
+                outputs += self._go_back(error, recalibrate=recalibrate)
+                if again:
+                    continue
+                return outputs
+            self._handed += len(asked)
+            return outputs + asked
+
+    def _go_back(self, error: Exception, *, recalibrate: bool) -> list[Denoised]:
+        """Open the bundle before the one in use, which failed; return outputs that the failed one had finished.
+
+        Raises
+        ------
+        DenoiserFailed
+            Where no bundle can be opened again.
+        """
+        failed, dead = self._used.pop(), self._now
+        outputs: list[Denoised] = dead.rest()
+        self._handed += len(outputs)
+        self._cancel("the denoiser in use failed while the new bundle was tried")
+        counts, steps, learned = self.counters, self.steps, self.learned()
+        dropped = Counter(counts.dropped)
+        lost = self._pushed - self._handed - dropped.total()
+        dropped[_LOST] += lost
+        self._times = self.times()
+        dead.close()
+        if failed.trial is not None:
+            failed.trial.release()
+        known = not recalibrate and not learned.get("intensity_provisional")
+        new: Any = self._opened_again(conditions(learned if known else {}), error)
+        self._refinements = int(learned.get("intensity_refinements") or 0)
+        if learned.get("guard") is not None:
+            self._guard = GuardFinding.model_validate(learned["guard"])
+        self._before = StreamCounters(self._pushed, self._handed, dict(+dropped), 0, counts.unusual)
+        self._at_start, self._now, self._steps = new.counters, new, steps - int(new.steps)
+        recent, back = list(self._recent), self._used[-1]
+        first = recent[-min(lost, len(recent))] if lost else recent[-1] + 1
+        failure = Failure(failed.name, one_line(error), lost, back.name, back.sha256)
+        self.points.put(SwapPoint(first, 0, failure))
+        return outputs
+
+    def _opened_again(self, told: Mapping[str, Any], error: Exception) -> SessionDenoiser:
+        """Return a denoiser with the newest bundle before the one that failed that can be opened."""
+        assert self._reopen is not None
+        why = ""
+        while self._used:
+            used = self._used[-1]
+            try:
+                new = self._reopen(used.bundle, told)
+            except Exception as another:  # noqa: BLE001  the one before it may still open
+                reason = one_line(another)
+            else:
+                if new.provenance.get("bundle_sha256") == used.sha256:
+                    return new
+                new.close()
+                reason = "its files were changed"
+            why = f"{self._used.pop().name} could not be opened again ({reason})"
+        raise DenoiserFailed(f"{one_line(error)}; {why}") from error
 
     def _go_over(self, meta: FrameMeta) -> list[Denoised]:
         """Let the trial's denoiser take over before this frame, where it can; return the outputs of the other."""
         trial = self._trial
         assert trial is not None
+        if len(self._keys) > 1:
+            trial.cancel("the recording has several streams")
         if trial.problem is not None:
             self._trial = None
             return []
@@ -226,6 +366,8 @@ class SwappingDenoiser:
         if new is None:
             return []
         outputs, old = self._settle(), self._now
+        if self._trial is None:  # the denoiser in use failed in this moment
+            return outputs
         if conditions(old.learned()) != self._told:
             self._cancel("the brightness or the motion was measured anew while the new bundle was tried")
             return outputs
@@ -240,7 +382,9 @@ class SwappingDenoiser:
         learned = self.learned()
         if not trial.hand_over(old):
             return outputs
-        self._won.append(trial)
+        self._used.append(
+            _Used(trial.bundle, Path(trial.bundle).name, new.provenance.get("bundle_sha256"), trial)
+        )
         self._refinements = int(learned.get("intensity_refinements") or 0)
         if learned.get("guard") is not None:
             self._guard = GuardFinding.model_validate(learned["guard"])

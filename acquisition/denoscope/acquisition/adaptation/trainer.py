@@ -73,6 +73,10 @@ class Trainer:
         """Tell it whether a bundle that it offered is in use now."""
         self._tell({"do": "verdict", "bundle": bundle, "used": used})
 
+    def tell_failed(self) -> None:
+        """Tell it that the bundle in use failed, and that the one before is in use again."""
+        self._tell({"do": "back"})
+
     def _tell(self, words: Words) -> None:
         if not self._closing:
             with suppress(ValueError):  # its pipe was closed in this moment

@@ -54,9 +54,13 @@ class Trial:
         Opens the denoiser, prepared for the frames.
     plan
         Length of the trial.
+    bundle
+        Folder of the bundle that it opens.
 
     Attributes
     ----------
+    bundle
+        The same.
     pushed
         Frames that the denoiser has taken.
     problem
@@ -65,8 +69,9 @@ class Trial:
         True where the trial failed for a reason that is not the new weights', so that another one may succeed.
     """
 
-    def __init__(self, make: Callable[[], SessionDenoiser], plan: TrialPlan) -> None:
+    def __init__(self, make: Callable[[], SessionDenoiser], plan: TrialPlan, bundle: str = "") -> None:
         self._make = make
+        self.bundle = bundle
         self._plan = plan
         self._queue: queue.Queue[tuple[Any, FrameMeta] | None] = queue.Queue()
         self._lock = threading.Lock()

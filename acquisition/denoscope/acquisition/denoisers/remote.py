@@ -249,6 +249,10 @@ class RemoteDenoiser:
             self._collect()
         return self._hand_out()
 
+    def rest(self) -> list[Denoised]:
+        """Return the outputs that arrived before the process failed and were not returned yet."""
+        return self._hand_out()
+
     def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
         """Finish what one stream holds and begin it anew."""
         return self._finish({"do": "restart", "key": _plain(key), "recalibrate": recalibrate}, _OPEN_S)

@@ -67,6 +67,8 @@ class AdaptationRecord(Record):
         Rounds of training, and changes of the bundle.
     refused
         Why new weights were tried and not used, one sentence each.
+    failed
+        What happened to bundles that failed after they had taken over, one sentence each.
     paused
         Times that training was held up because the denoiser skipped frames.
     processor_s, peak_bytes
@@ -82,6 +84,7 @@ class AdaptationRecord(Record):
     rounds: list[AdaptationRound] = Field(default_factory=list)
     swaps: list[BundleSwap] = Field(default_factory=list)
     refused: list[str] = Field(default_factory=list)
+    failed: list[str] = Field(default_factory=list)
     paused: int = 0
     processor_s: float = 0.0
     peak_bytes: int | None = None

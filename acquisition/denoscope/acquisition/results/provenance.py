@@ -114,6 +114,9 @@ class BundleSwap(Record):
         Frames that the new denoiser had seen before it took over; its long memory begins with them.
     at_s
         Seconds since the recording began.
+    failed
+        Why the bundle before was given up, where it failed after it had taken over: this one was in use earlier, and is
+        again. None where this one is new.
     """
 
     frame: int
@@ -124,6 +127,7 @@ class BundleSwap(Record):
     error_nats: float
     memory_frames: int = 0
     at_s: float = 0.0
+    failed: str | None = None
 
 
 class SessionProvenance(Provenance):

@@ -43,6 +43,7 @@ def finish(run: OpenRun, supervisor: Supervisor, caught: Interrupts) -> tuple[Se
             f"{caught.closed} while recording, and Windows ends a program then; every frame received until then "
             "was written"
         )
+    supervisor.beside("noting changes of the bundle", lambda: _note_failed_bundles(run))
     supervisor.collect_problems()
     if run.files.go_on_where_rescued():
         _say_rescued(run)
@@ -94,11 +95,21 @@ def _end_adaptation(run: OpenRun) -> None:
     if adaptation is None:
         return
     adaptation.close()
-    run.notes.extend(adaptation.notes)
     if adaptation.record.problem is not None:
         run.session.add_problem(
             f"training while recording ended early: {adaptation.record.problem}; the recording was not affected"
         )
+
+
+def _note_failed_bundles(run: OpenRun) -> None:
+    """Say what became of new bundles, now that the backlog is worked off: one may have failed with it."""
+    adaptation = run.adaptation
+    if adaptation is None:
+        return
+    adaptation.complete()
+    run.notes.extend(adaptation.notes)
+    for failed in adaptation.record.failed:
+        run.session.add_problem(failed)
 
 
 def _close_watchers(run: OpenRun, seen: SessionReport) -> None:

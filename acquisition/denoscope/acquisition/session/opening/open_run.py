@@ -28,7 +28,7 @@ from denoscope.acquisition.sinks.base import PixelsAt
 from denoscope.acquisition.sinks.live import check_live_format
 from denoscope.acquisition.sources import Part, Source, open_source
 from denoscope.acquisition.sources.movies import read_movie
-from denoscope.runtime import Bundle, DenoscopeError
+from denoscope.runtime import Bundle, DenoscopeError, InvalidInput
 
 from .forecast import Arm, Forecast, Load, make_forecast, refused
 from .run_files import RunFiles, existing_parent, open_files, refuse_existing
@@ -173,6 +173,11 @@ def open_run(
     source = source or _source_of(settings)
     stack.callback(_close_source, source, notes)
     info = source.open()
+    if settings.adapt and info.cameras > 1:
+        raise InvalidInput(
+            f"`adapt` learns from one stream of frames, and {info.title} sends those of {info.cameras} cameras: leave "
+            "`adapt` out, or record one camera."
+        )
     if camera is not None:
         camera.check(info.shape)
     given = info if convert is None else replace(info, dtype=np.dtype(np.float32))
@@ -281,7 +286,11 @@ def _open_denoiser(
         "camera_offset": _text(settings.camera_offset),
         "camera_roi": settings.camera_roi,
     }
-    denoiser = SwappingDenoiser(first)
+
+    def reopen(bundle: str, told: Mapping[str, Any]) -> SessionDenoiser:
+        return make(replace(request, bundle=bundle, look_ahead=first.look_ahead, **told))
+
+    denoiser = SwappingDenoiser(first, request.bundle, reopen)
     return denoiser, Adaptation(denoiser, make, request, settings.output, camera)
 
 
