@@ -277,6 +277,11 @@ ROWS = (
         *("adapting-full", 0, "the new bundle could not be saved"),
     ),
     Row(
+        *("adapted-dies", "denoiser of a bundle that `--adapt` trained is killed after it took over"),
+        *("adapting-dies", 1, "was denoised with tiny again"),
+        posix=False,
+    ),
+    Row(
         *("viewer-stalls", "live view's process stands still from the second second on"),
         *("viewed-long", 0, "the live view stood still"),
         act=_hit("SIGSTOP", "viewer"),

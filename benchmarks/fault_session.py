@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -280,6 +281,20 @@ def _training(how: str, **plan: Any) -> Callable[[], None]:
     return begin
 
 
+def _dying_after_taking_over() -> None:
+    """Let a bundle take over, and end its process half a second later."""
+    from denoscope.acquisition.adaptation.adaptation import Adaptation
+
+    _training("good", checked_frames=10)()
+    swapped = Adaptation._swapped
+
+    def then_killed(self: Any, *values: Any) -> None:
+        swapped(self, *values)
+        threading.Timer(0.5, os.kill, (self._denoiser.pid, signal.SIGKILL)).start()
+
+    Adaptation._swapped = then_killed  # type: ignore[method-assign]
+
+
 def _hanging_callback() -> dict[str, Any]:
     return {"on_denoised": lambda _frame: threading.Event().wait()}
 
@@ -331,6 +346,7 @@ SESSIONS: Mapping[str, Spec] = {
     ),
     "adapting-nan": Spec(inside=_training("nan"), settings={"adapt": True, "frames": 1800}),
     "adapting-full": Spec(inside=_training("full"), settings={"adapt": True, "frames": 1200}),
+    "adapting-dies": Spec(inside=_dying_after_taking_over, settings={"adapt": True, "frames": 1800}),
     "replay": Spec(),
     "viewed": Spec(viewed=True, settings={"frames": 360}),
     "viewed-traces": Spec(viewed=True, regions=True, settings={"frames": 840}),
