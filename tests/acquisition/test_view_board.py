@@ -305,6 +305,9 @@ def values(**changes: Any) -> dict[str, Any]:
         ),
         ({"state": "finished", "missing": 2, "dropped": {"keep-up": 3}}, Level.CALM, "finished"),
         ({}, Level.GOOD, "delay 21 ms (99 % within 34 ms)"),
+        ({"latency_s": {"p50": 12.34, "p99": 40.0}}, Level.GOOD, "delay 12.3 s (99 % within 40.0 s)"),
+        ({"fps_in": 1 / 30, "fps_out": 1 / 30}, Level.GOOD, "0.033 frames/s, 0.033 denoised"),
+        ({"elapsed_s": 7260.0}, Level.GOOD, "recording 2 h 1 min"),
         ({"missing": 2}, Level.WARNING, "2 frames never arrived"),
         ({"free_bytes": 10**8}, Level.WARNING, "disk nearly full: 100 MB free"),
         ({"free_bytes": 3 * 10**8}, Level.WARNING, "disk full in 83 s"),
@@ -387,3 +390,20 @@ def test_contrast_follows_without_flicker() -> None:
     assert 400 < settled[0] < 500 < settled[1]
     flat = AutoContrast().update(np.zeros((4, 4), np.uint16), 0.0)
     assert flat == (0.0, 1.0)
+
+
+def test_contrast_of_floats_holes_and_saturated_frames() -> None:
+    small = np.linspace(0, 0.01, 4096, dtype=np.float32).reshape(64, 64)
+    low, high = AutoContrast().update(small, 0.0)
+    assert 0 <= low < 0.001
+    assert 0.009 < high < 0.0101
+    framed = small.copy()
+    framed[:5] = np.nan
+    framed[-1] = np.inf
+    contrast = AutoContrast()
+    assert contrast.update(np.full((8, 8), np.nan, np.float32), 0.0) == (0.0, 1.0)
+    low, high = contrast.update(framed, 0.1)
+    assert 0 <= low < high < 0.011
+    assert contrast.update(np.full((8, 8), np.nan, np.float32), 0.2) == (low, high)
+    assert AutoContrast().update(np.full((8, 8), 4095, np.uint16), 0.0) == (0.0, 4095.0)
+    assert AutoContrast().update(np.full((8, 8), 100, np.uint16), 0.0) == (100.0, 101.0)

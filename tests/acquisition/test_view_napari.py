@@ -135,6 +135,22 @@ def test_pictures_stand_side_by_side_and_follow(until: Callable[..., None]) -> N
     assert not display.bar.stop.isEnabled()
 
 
+def test_wide_pictures_stand_one_above_the_other_and_long_names_are_cut(until: Callable[..., None]) -> None:
+    viewer = ViewerModel()
+    display = Display(viewer)
+    shared = Board.create(Slab(), 4 * 16 * 64)[0]
+    display.open(shared, (16, 64))
+    assert viewer.canvas.grid.shape == (2, 1)
+    before = display.bar.minimumSizeHint().width()
+    names = ["Hamamatsu C15440-20UP serial 000123 · far red · z 3 · pos 12", "a second one"]
+    shared.put_status(status(streams=names))
+    until(lambda: display.bar.streams.count() == 2)
+    assert display.bar.minimumSizeHint().width() < before + 250
+    shared.put(Slot.RAW, np.ones((20, 30), np.uint16), 0)  # another ROI
+    until(lambda: viewer.canvas.grid.shape == (1, 2))
+    display.close()
+
+
 def test_contrast_by_hand_stays(until: Callable[..., None]) -> None:
     viewer = ViewerModel()
     display = Display(viewer)

@@ -1,8 +1,8 @@
-"""A number and its noun, in the singular where the number is one."""
+"""Numbers, times and rates as they stand in messages."""
 
 from __future__ import annotations
 
-__all__ = ["counted"]
+__all__ = ["counted", "delay_words", "rate_words", "time_words"]
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -23,3 +23,41 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     ('1 frame', '0 frames', '2 frames are')
     """
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def delay_words(seconds: float) -> str:
+    """Return a delay with its unit: milliseconds below ten seconds.
+
+    Examples
+    --------
+    >>> delay_words(0.0212), delay_words(12.34)
+    ('21 ms', '12.3 s')
+    """
+    return f"{seconds * 1e3:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"
+
+
+def rate_words(per_s: float) -> str:
+    """Return frames a second without the unit, such that a slow recording does not read 0.0.
+
+    Examples
+    --------
+    >>> rate_words(29.97), rate_words(0.0333), rate_words(0)
+    ('30.0', '0.033', '0.0')
+    """
+    return f"{per_s:.1f}" if per_s >= 0.95 or not per_s else f"{per_s:.2g}"
+
+
+def time_words(seconds: float) -> str:
+    """Return how long something has lasted, in the two units that matter.
+
+    Examples
+    --------
+    >>> time_words(119.4), time_words(125), time_words(7260)
+    ('119 s', '2 min 5 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

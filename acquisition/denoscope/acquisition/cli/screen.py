@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from denoscope.acquisition.contracts import SourceInfo
 from denoscope.acquisition.results import SessionProvenance
 from denoscope.acquisition.session.states import SessionStatus
+from denoscope.runtime.words import delay_words, rate_words, time_words
 
 from .flags import with_flags
 from .shell import Shell
@@ -24,7 +25,7 @@ _LINE_EVERY_S = 2.0
 def _rows(status: SessionStatus, source: SourceInfo, provenance: SessionProvenance) -> list[tuple[str, str]]:
     latency = status.latency_s
     waited = (
-        " / ".join(f"{latency[name] * 1e3:.0f}" for name in ("p50", "p95", "p99")) + " ms"
+        " / ".join(delay_words(latency[name]) for name in ("p50", "p95", "p99"))
         if latency
         else "measuring the brightness first"
     )
@@ -33,8 +34,8 @@ def _rows(status: SessionStatus, source: SourceInfo, provenance: SessionProvenan
     height, width = source.shape
     rows = [
         ("source", f"{source.title}, {height}x{width} {source.dtype.name}"),
-        ("state", f"{status.state.value}, {status.elapsed_s:.0f} s"),
-        ("frames/s in | out", f"{status.fps_in:.1f} | {status.fps_out:.1f}"),
+        ("state", f"{status.state.value}, {time_words(status.elapsed_s)}"),
+        ("frames/s in | out", f"{rate_words(status.fps_in)} | {rate_words(status.fps_out)}"),
         ("delay 50 / 95 / 99 %", waited),
         ("raw saved", f"{status.written_raw}/{status.received}"),
         ("denoised", f"{status.emitted} ({status.in_flight} in flight)"),

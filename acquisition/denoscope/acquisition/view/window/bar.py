@@ -28,6 +28,7 @@ __all__ = ["SessionBar"]
 _PAUSE = "Denoise nothing for now; raw frames are still written"
 _PAUSE_PREVIEW = "Denoise nothing for now"
 _STOP = "End the recording; what is buffered is still written and denoised"
+_NAME_LETTERS = 16  # of a stream, in the closed list
 _WIDEST = "raw frame 88888, denoised 88888"
 
 _COLOURS = {
@@ -83,6 +84,9 @@ class SessionBar(QWidget):
         self.line.setMinimumHeight(2 * self.line.fontMetrics().lineSpacing() + 10)
         self.streams = QComboBox()
         self.streams.setToolTip("Which camera, channel, slice or position is shown; all are recorded")
+        # A long name of a camera is cut in the list rather than making the window wider.
+        self.streams.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.streams.setMinimumContentsLength(_NAME_LETTERS)
         self.streams.hide()
         self.automatic = QCheckBox("auto contrast")
         self.automatic.setChecked(True)
@@ -169,6 +173,7 @@ class SessionBar(QWidget):
         self.enable(running=status["state"] in ("recording", "paused"))
         for name in status["streams"][self.streams.count() :]:
             self.streams.addItem(name)
+            self.streams.setItemData(self.streams.count() - 1, name, Qt.ItemDataRole.ToolTipRole)
         self.streams.setVisible(self.streams.count() > 1)
 
     def enable(self, *, running: bool) -> None:

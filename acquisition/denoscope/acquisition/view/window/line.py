@@ -6,6 +6,7 @@ from enum import Enum
 
 from denoscope.acquisition.view.board.words import ViewStatus
 from denoscope.runtime import counted
+from denoscope.runtime.words import delay_words, rate_words, time_words
 
 __all__ = ["Level", "StatusLine"]
 
@@ -71,7 +72,7 @@ class StatusLine:
             age_s = now_s - self._emitted[1]
             parts.insert(
                 0,
-                f"paused: the denoised picture is {age_s:.0f} s old"
+                f"paused: the denoised picture is {time_words(age_s)} old"
                 + ("" if status["preview"] else ", raw frames are still recorded"),
             )
         if status["problems"]:
@@ -85,7 +86,7 @@ class StatusLine:
     def _warnings(self, status: ViewStatus, now_s: float) -> list[str]:
         warnings = []
         if status["state"] != "finished" and now_s - self._last[1] > _RECENT_S:
-            warnings.append(f"no word from the session for {now_s - self._last[1]:.0f} s")
+            warnings.append(f"no word from the session for {time_words(now_s - self._last[1])}")
         if now_s - self._skipped_s < _RECENT_S:
             warnings.append(_too_slow(status) if _is_behind(status) else _caught_up(self._skipped))
         if status["missing"]:
@@ -110,7 +111,10 @@ def _caught_up(skipped: int) -> str:
 
 
 def _too_slow(status: ViewStatus) -> str:
-    text = f"this computer denoises {status['fps_out']:.0f} of {status['fps_in']:.0f} frames/s"
+    done, come = (
+        f"{fps:.0f}" if fps >= 10 else rate_words(fps) for fps in (status["fps_out"], status["fps_in"])
+    )
+    text = f"this computer denoises {done} of {come} frames/s"
     if status["preview"]:
         return f"{text}: the rest is skipped; a recording saves all raw frames"
     if not status["keeps_raw"]:
@@ -122,9 +126,9 @@ def _too_slow(status: ViewStatus) -> str:
 def _numbers(status: ViewStatus, skipped: int) -> list[str]:
     latency = status["latency_s"]
     parts = [
-        f"{'' if status['preview'] else status['state']} {status['elapsed_s']:.0f} s".strip(),
-        f"{status['fps_in']:.1f} frames/s, {status['fps_out']:.1f} denoised",
-        f"delay {latency['p50'] * 1e3:.0f} ms (99 % within {latency['p99'] * 1e3:.0f} ms)"
+        f"{'' if status['preview'] else status['state']} {time_words(status['elapsed_s'])}".strip(),
+        f"{rate_words(status['fps_in'])} frames/s, {rate_words(status['fps_out'])} denoised",
+        f"delay {delay_words(latency['p50'])} (99 % within {delay_words(latency['p99'])})"
         if "p50" in latency
         else _no_delay(status),
         f"skipped {skipped}",

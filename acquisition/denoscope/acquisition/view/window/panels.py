@@ -18,6 +18,7 @@ __all__ = ["Compare", "Panels"]
 
 _CONTRAST_EVERY_S = 0.25
 _LOOKS = 3
+_WIDE = 2.2  # times the height: the pictures are larger one above the other
 _NAMES = {Slot.RAW: "raw", Slot.DENOISED: "denoised"}
 
 
@@ -92,8 +93,14 @@ class Panels:
             self._layer(slot).scale = (self.pixel_um, self.pixel_um)
             self._layer(slot).units = ("pixel", "pixel") if pixel_um is None else ("um", "um")
         self._viewer.canvas.overlays.scale_bar.visible = pixel_um is not None
-        self._viewer.canvas.grid.shape, self._viewer.canvas.grid.spacing = (1, 2), 0.02
+        self._lay_out(shape)
         self.compare(self._compare)
+
+    def _lay_out(self, shape: tuple[int, int]) -> None:
+        """Put wide pictures one above the other, and all others next to each other."""
+        height, width = shape
+        wide = width > _WIDE * height
+        self._viewer.canvas.grid.shape, self._viewer.canvas.grid.spacing = (2, 1) if wide else (1, 2), 0.02
 
     def outline(self, labels: npt.NDArray[np.integer[Any]], names: tuple[str, ...]) -> None:
         """Draw regions over both pictures: a label image, and the names of 1, 2 and so on."""
@@ -176,6 +183,7 @@ class Panels:
             self._setting = False
         if old.shape != new.shape:
             layer.scale = (picture.step * self.pixel_um, picture.step * self.pixel_um)
+            self._lay_out((new.shape[0], new.shape[1]))
             self._viewer.reset_view(margin=0.02)
 
     def _set_contrast(self, now_s: float) -> None:
