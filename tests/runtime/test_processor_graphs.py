@@ -90,6 +90,29 @@ def test_convolutions_of_another_kind_are_left_alone(changed: dict[str, Any]) ->
     assert same(data, {"x": 24}, (8, 8)) == {"Conv": 1}
 
 
+@pytest.mark.parametrize("padded", [0, 1])
+@pytest.mark.parametrize(("edge", "passes"), [(7, 2), (5, 2), (3, 1)])
+def test_a_mean_over_a_large_square_is_taken_by_rows_and_columns(edge: int, passes: int, padded: int) -> None:
+    kernel = {"kernel_shape": [edge, edge], "pads": [edge // 2] * 4, "count_include_pad": padded}
+    data = graph([helper.make_node("AveragePool", ["x"], ["y"], **kernel)], {"x": 1}, ["y"])
+    assert same(data, {"x": 1}, (9, 12)) == {"AveragePool": passes}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"kernel_shape": [7, 5], "pads": [3, 2, 3, 2]},
+        {"pads": [0, 0, 0, 0]},
+        {"strides": [2, 2]},
+        {"kernel_shape": [6, 6], "pads": [3, 3, 3, 3]},
+    ],
+)
+def test_other_means_are_left_alone(changed: dict[str, Any]) -> None:
+    kernel = {"kernel_shape": [7, 7], "pads": [3, 3, 3, 3], **changed}
+    data = graph([helper.make_node("AveragePool", ["x"], ["y"], **kernel)], {"x": 1}, ["y"])
+    assert same(data, {"x": 1}, (9, 12)) == {"AveragePool": 1}
+
+
 def test_joined_frames_leave_as_flat_pictures() -> None:
     ops = same(graph(joined(), CHANNELS, ["all"]), CHANNELS, (6, 5))
     assert ops["Reshape"] == 5

@@ -244,6 +244,19 @@ class Backend(ABC):
             For another dtype.
         """
 
+    def features(self, shape: Sequence[int], planes: int) -> Buffer:  # noqa: ARG002  for backends that order them
+        """Return new memory for features that graphs hand on to graphs, filled with zeros.
+
+        Parameters
+        ----------
+        shape
+            (1, C, h, w).
+        planes
+            How many channels come first that are used on their own, as cells of the frame; 0 where none are.
+            The backend may keep the other channels in another order and type, as long as zeros are zeros.
+        """
+        return self.buffer(shape)
+
     def finish(self) -> None:  # noqa: B027  a run of most backends has ended when it returns
         """Return when everything that was run is done, so that graphs and buffers may be let go."""
 

@@ -22,6 +22,7 @@ __all__ = ["for_processors"]
 Sizes = Mapping[str, tuple[int, ...]]
 
 _UNKNOWN = 1  # for a height or width
+_LARGE = 5  # pixels on an edge, from which on two passes cost less than one
 _ALONE = 16  # channels that fill a vector register; smaller inputs stay together
 
 
@@ -31,6 +32,7 @@ def for_processors(data: bytes, shapes: Mapping[str, Sequence[int]]) -> bytes:
     - A 1 x 1 convolution of a concatenation becomes a sum of convolutions of its parts.
     - A concatenation of frames that leaves the graph is made of flat pictures, which are reordered one by one.
     - A 3 x 3 convolution with at most four outputs computes those of 2 x 2 places at once.
+    - A mean over a square of 5 x 5 pixels or more is one over rows, then over columns.
 
     Parameters
     ----------
@@ -59,6 +61,8 @@ def for_processors(data: bytes, shapes: Mapping[str, Sequence[int]]) -> bytes:
             nodes += _four_places(node, weights, constants, graph)
         elif node.op_type == "Concat" and node.output[0] in leaving and _of_frames(node, sizes):
             nodes += _flat(node, sizes, graph)
+        elif node.op_type == "AveragePool" and (edge := _square(node)) >= _LARGE:
+            nodes += _rows_then_columns(node, edge)
         else:
             nodes.append(node)
     used = {name for node in nodes for name in node.input} | leaving
@@ -127,6 +131,38 @@ def _is_plain(node: onnx.NodeProto, weights: onnx.TensorProto, kernel: int) -> b
         and values.get("group", 1) == 1
         and values.get("auto_pad", b"NOTSET") == b"NOTSET"
     )
+
+
+def _square(node: onnx.NodeProto) -> int:
+    """Return the edge of the square around each pixel that a node is the mean of; 0 for any other mean."""
+    import onnx
+
+    values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    edge = int(values["kernel_shape"][0])
+    plain = (
+        list(values["kernel_shape"]) == [edge, edge]
+        and list(values.get("pads", [0] * 4)) == [edge // 2] * 4
+        and edge % 2 == 1
+        and set(values.get("strides", [1])) == set(values.get("dilations", [1])) == {1}
+        and values.get("auto_pad", b"NOTSET") == b"NOTSET"
+        and not values.get("ceil_mode", 0)
+    )
+    return edge if plain else 0
+
+
+def _rows_then_columns(node: onnx.NodeProto, edge: int) -> list[onnx.NodeProto]:
+    """Return two means in place of one; each pixel counts as much, at the borders too."""
+    from onnx import helper
+
+    padded = [a for a in node.attribute if a.name == "count_include_pad"]
+    given, half, made = node.input[0], edge // 2, f"{node.output[0]}::rows"
+    rows = helper.make_node("AveragePool", [given], [made], kernel_shape=[edge, 1], pads=[half, 0, half, 0])
+    columns = helper.make_node(
+        "AveragePool", [made], [node.output[0]], kernel_shape=[1, edge], pads=[0, half, 0, half]
+    )
+    for each in (rows, columns):
+        each.attribute.extend(padded)
+    return [rows, columns]
 
 
 def _four_places(

@@ -26,6 +26,8 @@ class Port:
         Owns the buffer.
     shape, dtype
         Of the buffer.
+    planes
+        Given for features that the host does not see; see `Backend.features`.
 
     Attributes
     ----------
@@ -35,9 +37,14 @@ class Port:
         True where the host's array is the buffer itself.
     """
 
-    def __init__(self, backend: Backend, shape: tuple[int, ...], dtype: str = "float32") -> None:
+    def __init__(
+        self, backend: Backend, shape: tuple[int, ...], dtype: str = "float32", *, planes: int = 0
+    ) -> None:
         # Third-party backends that know nothing of raw frames need not know of the argument.
-        self.buffer = backend.buffer(shape) if dtype == "float32" else backend.buffer(shape, dtype)
+        if planes:
+            self.buffer = backend.features(shape, planes)
+        else:
+            self.buffer = backend.buffer(shape) if dtype == "float32" else backend.buffer(shape, dtype)
         self._shape, self._dtype = shape, dtype
         self.direct = self.buffer.array is not None
 

@@ -91,8 +91,12 @@ class BoundWindow:
         )
         size = manifest.window // 2 + look_ahead + 1
         features = (1, manifest.feature_channels, *cells)
-        self._slots = [Port(backend, features) for _ in range(size)]
-        self._blank = backend.buffer(features)
+        # Features of a scene that is tracked are sampled channel by channel.
+        planes = (
+            manifest.memory_channels // manifest.memories if manifest.memories and not self.follows else 0
+        )
+        self._slots = [Port(backend, features, planes=planes) for _ in range(size)]
+        self._blank = Port(backend, features, planes=planes).buffer
         self._encode = [
             [self._bind_encode(graphs["encode"], slot, side) for slot in self._slots]
             for side in range(self._sides)
