@@ -44,6 +44,23 @@ def test_help_shows_every_word(denoscope: Run) -> None:
     assert "(default: live)" in " ".join(denoscope("train", "--help").stdout.split())
 
 
+def test_help_names_no_types_of_python(denoscope: Run) -> None:
+    for command in ((), ("live",), ("train",), ("bundles",)):
+        shown = denoscope(*command, "--help").stdout
+        assert "--help" in shown
+        assert not re.search(r"--.*<(bool|int|float|str|path|list)", shown), shown
+
+
+def test_many_options_are_shown_in_groups(denoscope: Run) -> None:
+    live, denoise, bundles = (denoscope(name, "--help").stdout for name in ("live", "denoise", "bundles"))
+    for group in ("Options", "Denoising", "Camera", "Regions and triggers", "Disk and screen"):
+        assert f"─ {group} ─" in live
+    # What a command cannot do without is first; a group of one option is none.
+    assert live.index("--core") < live.index("─ Denoising ─") < live.index("--look-ahead")
+    assert "watched movies" not in denoise
+    assert "Disk and screen" not in bundles
+
+
 def test_version_help_and_unknown_commands(denoscope: Run) -> None:
     assert denoscope("--version").stdout.startswith("denoscope ")
     shown = denoscope("--help")

@@ -13,6 +13,7 @@ import typer
 from denoscope.acquisition.processes.words import Words, open_standard_streams
 
 from .flags import speaking_in_flags
+from .help import Command, Group, with_grouped_help
 
 __all__ = ["COMMANDS", "main"]
 
@@ -47,7 +48,13 @@ def _print_version(wanted: bool) -> None:
 def _root(
     _version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+        typer.Option(
+            "--version",
+            metavar="",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
     ] = False,
 ) -> None:
     """Denoise microscope movies while they are being recorded, without ever losing a raw frame."""
@@ -93,11 +100,12 @@ def _run(words: list[str]) -> None:
     app = typer.Typer(
         name="denoscope", add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True
     )
-    app.callback()(_root)
+    app.callback(cls=Group)(_root)
     for name, module in COMMANDS.items():
         # Importing one command only keeps the start fast; help and a misspelt name need all.
         if named not in COMMANDS or named == name:
-            app.command(name)(speaking_in_flags(getattr(import_module(module), name)))
+            command = speaking_in_flags(getattr(import_module(module), name))
+            app.command(name, cls=Command)(with_grouped_help(command))
     app(_spread_pairs(words))
 
 
