@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 import shutil
@@ -8,14 +9,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 
 from acquisition.conftest import environment
-from denoscope.acquisition import make_settings, read_raw
+from denoscope import runtime
+from denoscope.acquisition import BundleChoice, make_settings, read_raw
 from denoscope.acquisition.cli import commands
+from denoscope.acquisition.diagnostics import bundle_choice
 from denoscope.runtime import InvalidInput
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -76,6 +80,30 @@ def test_bundles(denoscope: Run) -> None:
     run = denoscope("bundles", "--json", "--quiet")
     assert run.returncode == 0
     assert isinstance(json.loads(run.stdout)["bundles"], list)
+
+
+def test_bundles_ends_soon_on_a_busy_computer(
+    denoscope: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frames of a bundle may take two seconds; the clock says that each takes three."""
+    seconds = itertools.count(0, 3)
+    monkeypatch.setattr(bundle_choice, "time", SimpleNamespace(perf_counter=lambda: float(next(seconds))))
+    monkeypatch.setattr(runtime, "list_bundles", lambda: [str(bundle)])  # shipped ones take seconds to open
+    (found,) = bundle_choice.describe_bundles()
+    assert (found.frames_measured, found.frames_per_s) == (1, pytest.approx(1 / 3))
+    made = [BundleChoice(name=name, use="", trained_on=[], quality=[]) for name in ("a", "b")]
+    made[0] = made[0].model_copy(update={"measured_with": "one", "frames_per_s": 20.0, "frames_measured": 9})
+    made[1] = made[1].model_copy(update={"measured_with": "two", "frames_per_s": 0.3, "frames_measured": 1})
+
+    def describe(*, measure: bool, on_bundle: Callable[[BundleChoice], object]) -> list[BundleChoice]:
+        for each in made:
+            on_bundle(each)
+        return made
+
+    monkeypatch.setattr(bundle_choice, "describe_bundles", describe)
+    said = denoscope("bundles").stdout
+    assert "measured now with one (a) and two (b)." in said
+    assert "slow or busy: a rate is from 1 frame only." in said
 
 
 BAD_SETTINGS = {

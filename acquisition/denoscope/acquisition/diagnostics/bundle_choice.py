@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from itertools import count
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["BundleChoice", "describe_bundles"]
 
 _SIZE = 256  # pixels of a frame's edge
-_LONGEST_S, _MOST = 0.5, 30
+_ENOUGH = 3
+"""Frames whose median is a rate, also on a computer that does other things."""
+_ENOUGH_S, _LONGEST_S, _MOST = 0.5, 2.0, 30
+"""Seconds of frames that are enough and that are too many, warm-up included, and frames."""
 _USES = {
     "live-fast": "fast cameras, slow computers",
     "live": "most recordings (the default)",
@@ -35,6 +39,8 @@ class BundleChoice(Record):
         Name to give as `bundle`, and what to take it for.
     frames_per_s, measured_with
         Frames a second of 256 x 256 pixels on this computer, and the backend; None where not measured.
+    frames_measured
+        Frames that the rate is the median of; fewer than three on a computer that is slow or busy.
     quality_db
         PSNR above that of a 3-D Gaussian filter tuned on the truth, mean over simulated movies, in dB.
     size_bytes
@@ -47,6 +53,7 @@ class BundleChoice(Record):
     use: str
     frames_per_s: float | None = None
     measured_with: str | None = None
+    frames_measured: int = 0
     quality_db: float | None = None
     size_bytes: int = 0
     method: str = ""
@@ -57,13 +64,22 @@ class BundleChoice(Record):
     license: str = ""
 
 
-def describe_bundles(*, measure: bool = True) -> list[BundleChoice]:
+def describe_bundles(
+    *, measure: bool = True, on_bundle: Callable[[BundleChoice], object] = lambda _found: None
+) -> list[BundleChoice]:
     """Return what helps to choose among the bundles that ship, the fastest first.
 
     Parameters
     ----------
     measure
-        Measure the frame rate now, which takes a few seconds.
+        Measure the frame rate now: about ten seconds, and at most two for the frames of each bundle.
+    on_bundle
+        Called with each bundle as soon as it is measured.
+
+    Returns
+    -------
+    list of BundleChoice
+        One for each bundle; rates in frames per second of 256 x 256 pixels, quality in dB, size in bytes.
 
     Raises
     ------
@@ -79,7 +95,11 @@ def describe_bundles(*, measure: bool = True) -> list[BundleChoice]:
 
     order = list(_USES)
     names = sorted(list_bundles(), key=lambda name: order.index(name) if name in order else len(order))
-    return [_describe(name, Bundle.load(name), measure=measure) for name in names]
+    found = []
+    for name in names:
+        found.append(_describe(name, Bundle.load(name), measure=measure))
+        on_bundle(found[-1])
+    return found
 
 
 def _describe(name: str, bundle: Bundle, *, measure: bool) -> BundleChoice:
@@ -89,12 +109,13 @@ def _describe(name: str, bundle: Bundle, *, measure: bool) -> BundleChoice:
         for record in manifest.quality
         if record.metric.startswith("PSNR") and record.baseline is not None
     ]
-    rate, backend = _measure(bundle) if measure else (None, None)
+    rate = _measure(bundle) if measure else None
     return BundleChoice(
         name=name,
         use=_USES.get(name, manifest.method),
-        frames_per_s=rate,
-        measured_with=backend,
+        frames_per_s=None if rate is None else rate.frames_per_s,
+        measured_with=None if rate is None else rate.backend,
+        frames_measured=0 if rate is None else rate.frames,
         quality_db=fmean(gains) if gains else None,
         size_bytes=sum(file.stat().st_size for file in bundle.folder.iterdir()),
         method=manifest.method,
@@ -106,8 +127,16 @@ def _describe(name: str, bundle: Bundle, *, measure: bool) -> BundleChoice:
     )
 
 
-def _measure(bundle: Bundle) -> tuple[float | None, str | None]:
-    """Return frames a second and the backend; None where no backend runs the bundle here."""
+class _Rate(NamedTuple):
+    """Frames a second, the backend that they were denoised with, and how many were measured."""
+
+    frames_per_s: float
+    backend: str
+    frames: int
+
+
+def _measure(bundle: Bundle) -> _Rate | None:
+    """Return the frame rate; None where no backend runs the bundle here."""
     from denoscope.runtime import BackendUnavailable, FrameMeta, Intensity, Stream
 
     frames = np.random.default_rng(0).poisson(100, (8, _SIZE, _SIZE)).astype(np.uint16)
@@ -122,11 +151,14 @@ def _measure(bundle: Bundle) -> tuple[float | None, str | None]:
                 stream.push(frames[number % len(frames)], FrameMeta(number, now_s))
                 return time.perf_counter() - now_s
 
-            for _ in range(bundle.manifest.window + 1):
-                push()
-            times: list[float] = []
-            while len(times) < 3 or (sum(times) < _LONGEST_S and len(times) < _MOST):
+            push()  # compiles, which a slow computer takes a while for, and counts as no frame
+            # From the look-ahead on each frame costs the same.
+            spent_s = sum(push() for _ in range(bundle.manifest.look_ahead))
+            times = [push()]
+            while len(times) < _MOST and spent_s + sum(times) < _LONGEST_S:
+                if len(times) >= _ENOUGH and sum(times) >= _ENOUGH_S:
+                    break
                 times.append(push())
-            return 1 / float(np.median(times)), stream.choice.name
+            return _Rate(1 / float(np.median(times)), stream.choice.name, len(times))
     except BackendUnavailable:
-        return None, None
+        return None

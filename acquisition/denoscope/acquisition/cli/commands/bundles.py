@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
 __all__ = ["bundles"]
 
+_HEAD = f"{'bundle':<10} {'frames/s':>8} {'quality':>9} {'size':>8}  use it for"
+
+_FEW = 3
+"""Frames below which a measured rate is said to be uncertain."""
+
 
 def bundles(
     measure: Annotated[
-        bool, typer.Option(help="Measure the frame rate on this computer (a few seconds).")
+        bool, typer.Option(help="Measure the frame rate on this computer (about ten seconds).")
     ] = True,
     details: Annotated[
         bool, typer.Option("--details", help="Show method, training movies and every quality number.")
@@ -32,8 +37,11 @@ def bundles(
     def action() -> tuple[dict[str, object], int]:
         from denoscope.acquisition import describe_bundles
 
-        found = describe_bundles(measure=measure and not quiet)
-        for line in _lines(found) if found else ["No bundle ships with this installation."]:
+        shell.say(_HEAD)
+        found = describe_bundles(
+            measure=measure and not quiet, on_bundle=lambda bundle: shell.say(_row(bundle))
+        )
+        for line in _legend(found) if found else ["No bundle ships with this installation."]:
             shell.say(line)
         for line in _details(found) if details else []:
             shell.say(line)
@@ -42,19 +50,39 @@ def bundles(
     shell.run(action)
 
 
-def _lines(found: list[BundleChoice]) -> Iterator[str]:
-    backend = next((each.measured_with for each in found if each.measured_with), None)
-    if backend:
-        yield f"Frames/s: 256 x 256 pixels on this computer with {backend}, measured now."
-    yield f"{'bundle':<10} {'frames/s':>8} {'quality':>9} {'size':>8}  use it for"
-    for each in found:
-        rate = "-" if each.frames_per_s is None else _rate(each.frames_per_s)
-        gain = "-" if each.quality_db is None else f"{each.quality_db:+.1f} dB"
-        yield f"{each.name:<10} {rate:>8} {gain:>9} {each.size_bytes / 1e6:>5.1f} MB  {each.use}"
+def _row(each: BundleChoice) -> str:
+    rate = "-" if each.frames_per_s is None else _rate(each.frames_per_s)
+    gain = "-" if each.quality_db is None else f"{each.quality_db:+.1f} dB"
+    return f"{each.name:<10} {rate:>8} {gain:>9} {each.size_bytes / 1e6:>5.1f} MB  {each.use}"
+
+
+def _legend(found: list[BundleChoice]) -> Iterator[str]:
+    measured = [each for each in found if each.measured_with is not None]
+    if measured:
+        yield f"Frames/s: 256 x 256 pixels on this computer, measured now with {_backends(measured)}."
+    fewest = min((each.frames_measured for each in measured), default=_FEW)
+    if fewest < _FEW:
+        from denoscope.runtime import counted
+
+        yield (
+            f"This computer is slow or busy: a rate is from {counted(fewest, 'frame')} only. When it is idle, "
+            "run this again."
+        )
     yield "Quality: PSNR above a 3-D Gaussian filter tuned on the truth (--details)."
     yield "Four times the pixels take four times as long; a GPU is faster."
     yield "To measure your frame size: denoscope bench --size 512x512 --output speed"
     yield "To take one: add --bundle live-fast to live, denoise or demo; recorded is for denoise alone."
+
+
+def _backends(measured: list[BundleChoice]) -> str:
+    """Return the backends in words, with the bundles of each where there are several."""
+    backends = dict.fromkeys(str(each.measured_with) for each in measured)
+    if len(backends) == 1:
+        return next(iter(backends))
+    return " and ".join(
+        f"{backend} ({', '.join(each.name for each in measured if each.measured_with == backend)})"
+        for backend in backends
+    )
 
 
 def _rate(frames_per_s: float) -> str:
