@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import itertools
 import json
 import re
@@ -19,6 +20,7 @@ from acquisition.conftest import environment
 from denoscope import runtime
 from denoscope.acquisition import BundleChoice, make_settings, read_raw
 from denoscope.acquisition.cli import commands
+from denoscope.acquisition.cli.shell import Shell
 from denoscope.acquisition.diagnostics import bundle_choice
 from denoscope.runtime import InvalidInput
 
@@ -104,6 +106,28 @@ def test_bundles_ends_soon_on_a_busy_computer(
     said = denoscope("bundles").stdout
     assert "measured now with one (a) and two (b)." in said
     assert "slow or busy: a rate is from 1 frame only." in said
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_sentences_are_broken_between_words_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    sentence = "A frame that the camera hands over is written to disk before anything else."
+    table = f"{'live':<30}{'25 frames/s':>30}"
+    command = "To fill: denoscope denoise --fill a-folder-of-a-run-in-a-deep-folder"
+    shown, written = Terminal(), io.StringIO()
+    for stream in (shown, written):
+        monkeypatch.setattr("sys.stdout", stream)
+        Shell().say("\n".join((sentence, table, command)))
+    assert written.getvalue().splitlines() == [sentence, table, command]
+    *lines, last_but_one, last = shown.getvalue().splitlines()
+    assert (last_but_one, last) == (table, command)
+    assert " ".join(lines) == sentence
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 40
 
 
 BAD_SETTINGS = {

@@ -107,7 +107,7 @@ class ProgressLine:
 
             columns = (
                 TextColumn(self._title, markup=False),
-                BarColumn(),
+                BarColumn(bar_width=20),  # leaves room for the words in 80 columns
                 TaskProgressColumn(),
                 TextColumn("{task.description}", markup=False),
             )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,6 +29,23 @@ QuietOption = Annotated[
     bool, typer.Option("--quiet", help="Print nothing but errors (and what --json asks for).")
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
+
+
+def _wrapped(text: str, stream: TextIO) -> str:
+    """Return text whose sentences are broken between words at the edge of a terminal.
+
+    Tables and lines with a command, which is to be copied in one piece, stay as they are, and so does everything that
+    goes into a file.
+    """
+    if not stream.isatty():
+        return text
+    columns = shutil.get_terminal_size().columns
+    return "\n".join(
+        line
+        if len(line) <= columns or line != " ".join(line.split()) or "denoscope " in line
+        else textwrap.fill(line, columns, break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
 
 
 @dataclass(frozen=True)
@@ -64,7 +83,7 @@ class Shell:
         """Print text for people."""
         if not self.quiet:
             with suppress(OSError, ValueError):  # nobody reads it; what is done goes on
-                print(with_flags(text), file=self.stream, flush=True)
+                print(_wrapped(with_flags(text), self.stream), file=self.stream, flush=True)
 
     def run(self, action: Callable[[], tuple[Mapping[str, Any] | Record, int]]) -> None:
         """Run a command's `action` and leave the process with its exit code.
@@ -95,7 +114,7 @@ class Shell:
     def complain(self, text: str) -> None:
         """Print one sentence about what went wrong, or was interrupted, to standard error, with `quiet` too."""
         with suppress(OSError, ValueError):
-            print(f"denoscope: {with_flags(text)}", file=sys.stderr, flush=True)
+            print(_wrapped(f"denoscope: {with_flags(text)}", sys.stderr), file=sys.stderr, flush=True)
 
     def _failed(self, message: str, code: int) -> tuple[dict[str, object], int]:
         if self.debug:
