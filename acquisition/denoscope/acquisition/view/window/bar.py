@@ -81,7 +81,8 @@ class SessionBar(QWidget):
         # A long line takes more rows rather than making the window wider; two have room from the start.
         self.line.setWordWrap(True)
         self.line.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-        self.line.setMinimumHeight(2 * self.line.fontMetrics().lineSpacing() + 10)
+        self._two_rows = 2 * self.line.fontMetrics().lineSpacing() + 10
+        self.line.setMinimumHeight(self._two_rows)
         self.streams = QComboBox()
         self.streams.setToolTip("Which camera, channel, slice or position is shown; all are recorded")
         # A long name of a camera is cut in the list rather than making the window wider.
@@ -123,14 +124,16 @@ class SessionBar(QWidget):
         self.live.setToolTip("Return to the newest frame")
         self.live.setEnabled(False)
         self._on_time = on_time
+        times = QHBoxLayout()
+        times.addWidget(self.number)
+        times.addWidget(self.time, 1)
+        times.addWidget(self.live)
+        # A row of its own, so that a narrow window has room for the slider above.
         below = QHBoxLayout()
-        below.addWidget(self.number)
-        below.addWidget(self.time, 1)
-        below.addWidget(self.live)
+        for widget in (self.compare, self.share, self.streams):
+            below.addWidget(widget)
+        below.addStretch(1)
         for widget in (
-            self.compare,
-            self.share,
-            self.streams,
             self.automatic,
             self.link,
             self.snapshot,
@@ -143,6 +146,7 @@ class SessionBar(QWidget):
         layout.setContentsMargins(4, 2, 4, 2)
         layout.setSpacing(3)
         layout.addWidget(self.line)
+        layout.addLayout(times)
         layout.addLayout(below)
         self.streams.currentIndexChanged.connect(lambda place: on_stream(max(place, 0)))
         self.automatic.toggled.connect(on_automatic)
@@ -165,6 +169,9 @@ class SessionBar(QWidget):
         style = f"QLabel#line {{ {_COLOURS[level]} padding: 3px 6px; border-radius: 3px; }}"
         if style != self.line.styleSheet():
             self.line.setStyleSheet(style)
+        if self.line.isVisible():  # room once taken stays, so that the pictures do not jump
+            needed = self.line.heightForWidth(self.line.width())
+            self.line.setMinimumHeight(max(self.line.minimumHeight(), min(needed, 2 * self._two_rows)))
 
     def show_status(self, status: ViewStatus) -> None:
         """Follow a session's status with what can be asked of it."""
