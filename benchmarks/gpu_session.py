@@ -1,17 +1,20 @@
 """Measure everything that needs a GPU within fifteen minutes; run it again to complete an interrupted run.
 
-    python benchmarks/gpu_session.py [--part NAME]... [--again] [--dry] [--commit HASH] --output FILE.json
+    python benchmarks/gpu_session.py [--seconds N] [--part NAME]... [--again] [--dry] [--commit HASH] --output FILE.json
 
 Each part runs in a process of its own with a time limit, writes every row to FILE as soon as it is measured, and is
-skipped the next time once it is complete. Parts, in the order of what matters most:
+skipped the next time once it is complete. `--seconds` bounds the whole call: a part gets no more than what is left,
+and the next call goes on from there. Parts, in the order of what matters most:
 
-    machine      the GPU, its driver, the rates of memory and of matrix products
     device       each call of CUDA that a frame needs, and all of them as one captured graph
+    kernels      the backend `cuda`: our own kernels, with their times
+    stream       the host's work for a frame, on graphs that do nothing
+    tests        the tests that need a GPU
+    bench        `denoscope bench` of `live` and `live-fast` at 512 x 512, through the denoiser's process
+    machine      the GPU, its driver, the rates of memory and of matrix products
     torch        the three bundles in float32, TF32 and float16 as captured graphs, with their kernels
     convolution  the convolutions one by one: cuDNN, cuDNN fused, our own kernel
-    stream       the host's work for a frame, on graphs that do nothing
     onnxruntime  the product's backend with TF32, float16, channels-last layout, fused convolutions
-    kernels      the backend `cuda`: our own kernels, with their times
     compiled     what torch's compiler makes of the bundles: the yardstick
 
 `--dry` runs all of it on the processor with frames of 32 x 32: the numbers mean nothing, but the code has run.
@@ -36,15 +39,18 @@ sys.path[:0] = SOURCES
 
 # Module, function and the seconds that a part may take.
 PARTS = {
-    "machine": ("machine", "rows", 60),
     "device": ("device", "rows", 60),
+    "kernels": ("own_kernels", "rows", 60),
+    "stream": ("stream", "rows", 60),
+    "tests": ("product", "test_rows", 180),
+    "bench": ("product", "bench_rows", 120),
+    "machine": ("machine", "rows", 60),
     "torch": ("torch_network", "rows", 150),
     "convolution": ("convolution", "rows", 60),
-    "stream": ("stream", "rows", 60),
     "onnxruntime": ("onnxruntime_variants", "rows", 200),
-    "kernels": ("own_kernels", "rows", 60),
     "compiled": ("torch_network", "compiled_rows", 300),
 }
+LEAST_S = 20  # a part is not begun with less
 PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "cuda-core", "cuda-bindings", "numpy", "onnx")
 
 
@@ -114,6 +120,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="how long the whole call may take"
+    )
     parser.add_argument("--part", action="append", choices=PARTS, help="only these parts")
     parser.add_argument("--again", action="store_true", help="measure what is there already again")
     parser.add_argument("--dry", action="store_true", help="on the processor, to try the code")
@@ -124,16 +133,23 @@ def main() -> int:
     if asked.here:
         measure(asked.part[0], asked.output, asked.commit, dry=asked.dry)
         return 0
-    failed = []
+    failed, until_s = [], time.monotonic() + asked.seconds
     for part in asked.part or PARTS:
         if read(asked.output).get(part, {}).get("complete") and not asked.again:
+            continue
+        left_s = until_s - time.monotonic()
+        if left_s < LEAST_S:
+            print(
+                f"{part} was not begun: {max(left_s, 0):.0f} s are left. Run the command again.", flush=True
+            )
+            failed.append(part)
             continue
         print(f"== {part}", flush=True)
         command = [sys.executable, __file__, "--here", "--part", part, "--output", str(asked.output)]
         command += ["--dry"] if asked.dry else []
         command += ["--commit", asked.commit] if asked.commit else []
         try:
-            done = subprocess.run(command, timeout=PARTS[part][2], check=False).returncode
+            done = subprocess.run(command, timeout=min(PARTS[part][2], left_s), check=False).returncode
         except subprocess.TimeoutExpired:
             done = None
         if done != 0:
