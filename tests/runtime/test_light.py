@@ -160,6 +160,24 @@ def test_the_mean_of_a_frame_is_the_measured_one_where_light_changes(kind: str, 
     assert np.abs(found.mean((1, 2)) - truth.mean((1, 2)))[5:].max() < raw + 0.03 * truth.mean()
 
 
+@pytest.mark.parametrize("sudden", [False, True])
+def test_a_glow_that_comes_slowly_is_activity_and_one_that_comes_at_once_is_light(sudden: bool) -> None:
+    y, x = np.mgrid[:96, :96]
+    t = np.arange(60)
+    glow = np.where(t < 38, 0, 0.3) if sudden else 0.3 * np.clip((t - 24) / 14, 0, 1)
+    rate = 0.4 * (1 + 0.4 * np.sin(x / 9) * np.cos(y / 7) + glow[:, None, None])
+    noise = 40 * 0.4 * 40 + 100.0
+    camera = Intensity(offset=116, scale=noise**0.5, noise_slope=40 / noise**0.5, noise_floor=100 / noise)
+    for seed in (3, 6, 8, 19):
+        random = np.random.default_rng(seed)
+        movie = random.poisson(rate) * 40.0 + OFFSET
+        movie += np.random.default_rng(seed + 1).normal(0, 10, rate.shape)
+        meter = LightMeter((96, 96), camera)
+        changed = [meter.see(frame) is not STEADY for frame in counts(movie)]
+        assert not any(changed[:38])
+        assert (sum(changed) > 15) if sudden else not any(changed)
+
+
 def test_light_that_fades_and_drops_is_not_taken_for_dark() -> None:
     t = np.arange(64)
     light = np.exp(-t / 60) * np.where(t < 32, 1, 0.75)

@@ -30,7 +30,10 @@ _LEAST_PHOTONS = 16.0  # of a block; fewer, and its noise is taken for structure
 _FEWEST_BLOCKS = 4  # along each side
 _PIXELS, _PIXELS_DIM = 1 << 15, 1 << 17  # sampled of a frame; where there are few photons
 _DIM = 4.0  # photons a pixel
-_SIGMAS = 5.0  # standard errors that a change of light must have
+_SIGMAS = 5.0  # standard errors that a change of light must have,
+_SIGMAS_SLOW = 7.0  # and one that came slowly, as out-of-focus activity does
+_SUDDEN = 0.7  # of a change that the trend of the last frames does not explain, where it is sudden
+_LEAST_TREND = 4  # frames that a trend is taken from
 _LEAST = 0.01  # of the light
 _MEMORY = 16.0  # frames, time constant of the reference,
 _SHORT = 4.0  # and of what a frame is compared with, so that activity that lasts is no change
@@ -270,6 +273,7 @@ class LightMeter:
         self._level = STEADY  # the light while it is steady
         self._varies = False
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=_QUIET)
+        self._jumped = -_QUIET  # frame at which the light changed suddenly
         self._usual = 1.0  # spread of the blocks from frame to frame, in that of their noise
         self._calm: deque[Array] = deque(
             maxlen=CALM_FRAMES
@@ -479,7 +483,11 @@ class LightMeter:
         changed = abs(fit.change) > max(_SIGMAS * error, _LEAST * light_counts)
         even = spread < (2 * _UNEVEN if self._varies else _UNEVEN) * abs(fit.change)
         if not self._varies:
-            if not (changed and even):
+            sudden = changed and self._is_sudden(x, fit.change, reference, variance)
+            if sudden:
+                self._jumped = self._frames
+            slow = not sudden and self._frames - self._jumped > _PATIENCE
+            if not (changed and even) or (slow and abs(fit.change) < _SIGMAS_SLOW * error):
                 self._usual += 0.05 * (min(fit.spread, 2 * self._usual) - self._usual)
                 return level
             self._varies = True
@@ -498,6 +506,18 @@ class LightMeter:
         light = Light(gain, offset)
         self._settle(fit.centre)
         return light
+
+    def _is_sudden(self, x: Array, change: float, reference: Array, variance: Array) -> bool:
+        """Say whether a change of light, in counts, is more than the trend of the last frames goes on."""
+        if len(self._calm) < _LEAST_TREND:
+            return True
+        calm, level = np.stack(self._calm), self._level
+        t = np.arange(len(calm)) - (len(calm) - 1) / 2
+        expected = calm.mean(axis=0) + (1 - t[0]) / float(t @ t) * (
+            t @ calm
+        )  # one frame after the last of them
+        unexplained = _fit(x - level.gain * expected - level.offset, reference, variance).change
+        return bool(unexplained * np.sign(change) > _SUDDEN * abs(change))
 
     def _slope(self, fit: _Fit) -> float:
         """Return how the change grows with brightness: by a gain, or not at all where light was added to all pixels.
