@@ -112,6 +112,9 @@ def test_a_part_of_a_run_keeps_its_times_and_is_resumed_as_the_same_part(
         (["{movie}", "--output", "{movie}"], "never overwritten"),
         (["{movie}", "--output", "{folder}/no/o.tif"], "does not exist; make it first"),
         (["{movie}", "--output", "{folder}/o.tif", "--look-ahead", "9"], "look-ahead of 9"),
+        (["{movie}", "--output", "{folder}/o.ome.tif", "--dask", "tcp://x:1"], "name --output o.ome.zarr"),
+        (["{movie}", "--output", "{folder}/o.tif", "--channel", "3"], "no channel 3: leave --channel out."),
+        (["--fill", "{folder}/none"], "there is no run folder"),
         (["{movie}", "--output", "{folder}/o.tif", "--backend", "abacus"], "abacus"),
     ],
 )

@@ -396,3 +396,13 @@ def test_the_motion_of_the_scene_is_no_error_of_a_mean() -> None:
     still, active, moving, far = map(factor, (0.1, 1.0, 3.0, 12.0))
     assert still < active
     assert max(moving, far) < 1.1 * active
+
+
+def test_a_table_without_shapes_is_one_sentence(tmp_path: Path) -> None:
+    """What is wrong and what to do is said once, not inside another refusal of the same file."""
+    path = tmp_path / "results.csv"
+    path.write_text("area,mean\n1,2\n")
+    with pytest.raises(InvalidInput) as caught:
+        read_regions(path, (8, 8))
+    assert "holds no shapes of napari" in str(caught.value)
+    assert str(caught.value).count("save the layer of shapes again") == 1

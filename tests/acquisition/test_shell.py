@@ -148,12 +148,14 @@ BAD_SETTINGS = {
 
 @pytest.mark.parametrize("case", BAD_SETTINGS)
 def test_bad_input_is_one_sentence(denoscope: Run, bundle: Path, tmp_path: Path, case: str) -> None:
+    """The sentence ends with a full stop, also where another process refused."""
     arguments, word = BAD_SETTINGS[case]
     (tmp_path / "empty.tif").touch()
     tifffile.imwrite(tmp_path / "large.tif", np.zeros((2, 600, 600), np.uint16))
     placed = [str(tmp_path / word) if word in ("empty.tif", "large.tif") else word for word in arguments]
     run = denoscope("live", "--core", "demo", "--bundle", bundle, "--output", tmp_path / "run", *placed)
     refused(run, word)
+    assert run.stderr.strip().endswith(".")
     assert not (tmp_path / "run").exists()
 
 

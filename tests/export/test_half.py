@@ -185,7 +185,7 @@ def test_what_has_no_convolution_and_what_is_unknown(tmp_path: Path) -> None:
     tiny = tiny_bundle(tmp_path / "tiny.denoscope")
     with pytest.raises(InvalidInput, match="no float32 convolution"):
         export_precision(tiny, tmp_path / "half.denoscope")
-    with pytest.raises(InvalidInput, match="`precision` int4 is unknown: choose fp32 or fp16"):
+    with pytest.raises(InvalidInput, match="`precision` int4 is unknown: choose fp32, fp16, bf16 or int8"):
         export_precision(tiny, tmp_path / "half.denoscope", "int4")
 
 

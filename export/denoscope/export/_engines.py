@@ -34,6 +34,7 @@ from denoscope.runtime.engines import (
     SizeRange,
     local_gpu,
 )
+from denoscope.runtime.words import either
 
 __all__ = ["EnginePlan", "build_engine", "installed_versions", "plan_engines"]
 
@@ -115,7 +116,7 @@ def plan_engines(
         If a target cannot be built for here; the message says how it can be.
     """
     if flavour not in ("auto", *FLAVOURS):
-        raise InvalidInput(f"`flavour` {flavour} is unknown: choose auto, {' or '.join(FLAVOURS)}.")
+        raise InvalidInput(f"`flavour` {flavour} is unknown: choose {either(('auto', *FLAVOURS))}.")
     if precision not in ("fp16", "fp32"):
         raise InvalidInput(f"`precision` {precision} is unknown: choose fp16 or fp32.")
     ranges = size_ranges(sizes, dynamic, bundle.manifest.stride)

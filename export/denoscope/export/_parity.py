@@ -26,6 +26,7 @@ from denoscope.runtime import (
     calibrate_stream,
     write_bundle,
 )
+from denoscope.runtime.words import either
 from denoscope.train import CameraSettings, SceneSettings, simulate
 
 __all__ = ["LOSS_LIMIT_DB", "ParityRow", "export_precision"]
@@ -112,7 +113,7 @@ def export_precision(
         If it loses too much; the message gives the number.
     """
     if precision not in PRECISIONS:
-        raise InvalidInput(f"`precision` {precision} is unknown: choose {' or '.join(PRECISIONS)}.")
+        raise InvalidInput(f"`precision` {precision} is unknown: choose {either(PRECISIONS)}.")
     cut = None if movie is None else _centre(movie)
     lowered = lower(bundle, precision, cut)
     emulated = Bundle(bundle.folder, bundle.manifest, lowered.emulated)

@@ -1,8 +1,10 @@
-"""Numbers, times and rates as they stand in messages."""
+"""Numbers, times, rates and choices as they stand in messages."""
 
 from __future__ import annotations
 
-__all__ = ["counted", "delay_words", "rate_words", "time_words"]
+from collections.abc import Iterable
+
+__all__ = ["counted", "delay_words", "either", "rate_words", "time_words"]
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -34,6 +36,18 @@ def delay_words(seconds: float) -> str:
     ('21 ms', '12.3 s')
     """
     return f"{seconds * 1e3:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"
+
+
+def either(choices: Iterable[str]) -> str:
+    """Return what there is to choose from as words.
+
+    Examples
+    --------
+    >>> either(["fp32", "fp16", "int8"]), either(["fp32", "fp16"]), either(["fp32"])
+    ('fp32, fp16 or int8', 'fp32 or fp16', 'fp32')
+    """
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def rate_words(per_s: float) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from denoscope.acquisition.errors import one_line
 from denoscope.runtime import InvalidInput
 
 from .results import (
@@ -39,11 +40,14 @@ def read_report(file: Path, parameter: str = "against") -> Benchmark:
         If it is none, or one of another version.
     """
     path = file / "bench.json" if file.is_dir() else file
+    if not path.exists():
+        raise InvalidInput(f"`{parameter}` {file} does not exist: name the bench.json of an earlier run.")
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInput(
-            f"`{parameter}` {file} cannot be read as a benchmark ({error}): name the bench.json of an earlier run."
+            f"`{parameter}` {file} cannot be read as a benchmark ({one_line(error)}): name the bench.json of an "
+            "earlier run."
         ) from error
     if isinstance(report, dict) and report.get("bench_schema") == SCHEMA:
         with suppress(ValidationError):

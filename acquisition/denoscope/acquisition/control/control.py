@@ -204,7 +204,9 @@ def ask(folder: Path, action: Action, *, timeout_s: float = 10.0) -> RequestAnsw
     """
     log = folder / _LOG
     if not log.is_file():
-        raise InvalidInput(f"{folder} is no run folder of a live session: it holds no {_LOG}.")
+        raise InvalidInput(
+            f"{folder} is no run folder of a live session: it holds no {_LOG}; name the folder that it records into."
+        )
     _refuse_ended(folder)
     start = log.stat().st_size
     name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}"
@@ -250,7 +252,7 @@ def pause(run: Path | str) -> RequestAnswer:
     --------
     >>> pause("run")
     Traceback (most recent call last):
-    denoscope.runtime.errors.InvalidInput: run is no run folder of a live session: it holds no log.jsonl.
+    denoscope.runtime.errors.InvalidInput: run is no run folder of a live session: it holds no log.jsonl; name ...
     """
     return ask(Path(run), Action.PAUSE)
 

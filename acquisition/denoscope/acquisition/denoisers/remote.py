@@ -444,5 +444,5 @@ def _error(answer: Mapping[str, Any]) -> Exception:
     kind, text = str(answer["kind"]), str(answer["error"])
     ours = getattr(denoscope.runtime, kind, None)
     if isinstance(ours, type) and issubclass(ours, DenoscopeError):
-        return ours(text)
+        return ours(f"{text}.")  # the full stop is left out on the way
     return DenoiserFailed(f"{kind}: {text}")

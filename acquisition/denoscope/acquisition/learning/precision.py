@@ -63,7 +63,7 @@ def export_bundle_precision(
     >>> export_bundle_precision("live", Path("small.denoscope"), "int4")
     Traceback (most recent call last):
         ...
-    denoscope.runtime.errors.InvalidInput: `precision` int4 is unknown: choose fp32 or fp16 or bf16 or int8.
+    denoscope.runtime.errors.InvalidInput: `precision` int4 is unknown: choose fp32, fp16, bf16 or int8.
     """
     require("torch", extra="train", purpose="measuring the loss")
     import numpy as np
@@ -72,11 +72,12 @@ def export_bundle_precision(
     from denoscope.export import LOSS_LIMIT_DB
     from denoscope.export import export_precision as write
     from denoscope.runtime import Bundle, InvalidInput, counted, open_movie
+    from denoscope.runtime.words import either
 
     if output.exists():
         raise OutputExists(f"`output` {output} exists: name another folder.")
     if precision not in LOSS_LIMIT_DB:
-        raise InvalidInput(f"`precision` {precision} is unknown: choose {' or '.join(LOSS_LIMIT_DB)}.")
+        raise InvalidInput(f"`precision` {precision} is unknown: choose {either(LOSS_LIMIT_DB)}.")
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     if calibrate is None:
         demo = demo_movie()

@@ -137,8 +137,9 @@ def denoise_movie(
     movie, std = Path(movie), None if std is None else Path(std)
     output = _beside_the_live_one(movie) if output is None else Path(output)
     if dask is not None and (std is not None or format_of(output) != "OME-Zarr"):
+        name = output.name.split(".")[0]
         raise InvalidInput(
-            f"`dask` writes OME-Zarr only, frames in any order: name `output` {output.stem}.ome.zarr, without `std`."
+            f"`dask` writes OME-Zarr only, frames in any order: name `output` {name}.ome.zarr, without `std`."
         )
     if dask is not None and regions is not None:
         raise InvalidInput(

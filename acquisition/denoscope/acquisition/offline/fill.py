@@ -104,6 +104,8 @@ def fill_run(
     (24, 24, 'denoised_complete.ome.tif')
     """
     run = Path(run)
+    if not run.exists():
+        raise InvalidInput(f"there is no run folder {run}: name the folder that a recording was written to.")
     output = run / FILLED_MOVIE if output is None else Path(output)
     check_output(output)
     with _damage(run):

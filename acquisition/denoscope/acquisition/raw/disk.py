@@ -95,7 +95,8 @@ def check_space(folder: Path, source: SourceInfo, frames: int | None, reserve: i
         if frames
         else "a recording"
     )
+    need = "need" if frames and frames > 1 else "needs"
     raise NoDiskSpace(
-        f"{folder} has {free / 1e9:.2f} GB free, and {what} needs {needed / 1e9:.2f} GB with the reserve of "
+        f"{folder} has {free / 1e9:.2f} GB free, and {what} {need} {needed / 1e9:.2f} GB with the reserve of "
         f"{reserve / 1e9:.2f} GB; free space, record fewer frames, or name `output` on another disk."
     )

@@ -531,7 +531,9 @@ def read_raw(folder: Path | str) -> RawRecording:
     for path in (movie, sidecar):
         if not path.is_file():
             why = bad_link(Path(folder)) or f"{path} is missing"
-            raise InvalidInput(f"{why}, so {folder} is not a run folder of denoscope.")
+            raise InvalidInput(
+                f"{why}, so {folder} is not a run folder of denoscope: name the folder that a recording was written to."
+            )
     notes: list[str] = []
     lines = sidecar.read_bytes().split(b"\n")
     if lines[-1]:

@@ -252,6 +252,8 @@ def _from_napari_csv(path: Path, shape: tuple[int, int]) -> Regions:
                 kind = row.get("shape-type") or "polygon"
                 shapes.setdefault(row["index"], (kind, []))[1].append([float(row[axis]) for axis in axes])
     except (ValueError, TypeError, UnicodeDecodeError, csv.Error) as error:
+        if isinstance(error, InvalidInput):
+            raise
         raise InvalidInput(
             f"`regions` {path} is damaged ({one_line(error)}); save the layer of shapes again."
         ) from error

@@ -128,7 +128,10 @@ class ConfigSource(CoreSource):
         folder = adapter_folder(self._mm_dir)
         config = self._config if self._config.is_file() else folder / self._config
         if not config.is_file():
-            raise InvalidInput(f"the configuration {self._config} is neither a file nor one in {folder}.")
+            raise InvalidInput(
+                f"the configuration {self._config} is neither a file nor one in {folder}: give the path of the "
+                "file that Micro-Manager loads."
+            )
         self._package = import_mmpycorex()
         import pymmcore
 

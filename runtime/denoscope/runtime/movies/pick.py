@@ -117,6 +117,10 @@ def pick_index(name: str, axis: Axis, wanted: int | str | None) -> int:
             number = int(wanted)
             if number < axis.size:
                 return number
+    if axis.size == 1 and not axis.labels:
+        raise InvalidInput(
+            f"{name} has 1 {axis.kind}, so there is no {axis.kind} {wanted}: leave `{axis.kind}` out."
+        )
     entries = [f"{i} `{label}`" for i, label in enumerate(axis.labels[:_SHOWN])] or [f"0 to {axis.size - 1}"]
     if len(axis.labels) > _SHOWN:
         entries.append("...")

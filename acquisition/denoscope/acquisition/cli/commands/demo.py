@@ -34,11 +34,9 @@ def demo(
     """Replay a real two-photon movie through a real Micro-Manager core and denoise it live."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
     folder = output or Path(f"denoscope-demo-{datetime.now():%Y%m%d-%H%M%S}")
-    shell.say(
-        f"Replaying {movie or 'a real two-photon movie'} at {fps:g} frames/s for {seconds:g} s into {folder}"
-    )
     record(
         shell,
+        announced=f"Replaying {movie or 'a real two-photon movie'} at {fps:g} frames/s for {seconds:g} s into {folder}",
         core="demo",
         output=folder,
         bundle=bundle,

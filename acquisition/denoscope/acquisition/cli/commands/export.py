@@ -55,10 +55,14 @@ def export(
         worst = max(loss.lost_db for loss in result.movies)
         fine = worst <= result.limit_db
         shell.say(
-            f"{'fine' if fine else 'do not trust'}: {precision} loses at most {max(worst, 0):.3f} dB "
+            f"{'fine' if fine else 'do not trust'}: {precision} loses {_at_most(worst)} dB "
             f"({result.limit_db:g} dB is the limit)."
         )
         shell.say(f"Bundle: {result.bundle}")
         return result, 0
 
     shell.run(action)
+
+
+def _at_most(lost_db: float) -> str:
+    return f"at most {lost_db:.3f}" if lost_db >= 0.001 else "less than 0.001"

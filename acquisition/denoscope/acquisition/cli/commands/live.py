@@ -76,8 +76,20 @@ def _answered_for(shell: Shell, forecast: Forecast, *, force: bool) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
-    """Run one session with these settings, shown on the screen, and leave with its exit code."""
+def record(shell: Shell, *, announced: str = "", view: bool = False, **values: Any) -> None:
+    """Run one session with these settings, shown on the screen, and leave with its exit code.
+
+    Parameters
+    ----------
+    shell
+        To speak with.
+    announced
+        Said once the settings are known to be good; empty for nothing.
+    view
+        Whether frames are shown in a window.
+    values
+        Of `make_settings`.
+    """
     shell = replace(shell, interrupted="interrupted before anything was recorded")
 
     def action() -> tuple[SessionReport, int]:
@@ -93,6 +105,8 @@ def record(shell: Shell, *, view: bool = False, **values: Any) -> None:
 
         never_wait()
         settings = make_settings(**values)
+        if announced:
+            shell.say(announced)
         if settings.preview and not view:
             raise InvalidInput("`preview` shows frames in a window: give `view` too.")
         window = _open_window(shell) if view else None

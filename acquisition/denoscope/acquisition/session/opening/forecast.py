@@ -238,8 +238,9 @@ def _short_of_space(
         if frames
         else "a recording"
     )
+    need = "need" if frames and frames > 1 else "needs"
     return (
-        f"{folder} has {_gb(free)} GB free, and {what} needs {_gb(needed)} GB with the reserve of "
+        f"{folder} has {_gb(free)} GB free, and {what} {need} {_gb(needed)} GB with the reserve of "
         f"{_gb(reserve)} GB; free space, record fewer frames, or name `output` on another disk"
     )
 
