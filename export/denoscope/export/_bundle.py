@@ -120,6 +120,11 @@ def load_network(bundle: Bundle) -> AnyNetwork:
     ----------
     bundle
         Of any method. The flow network of a `sts-uvd` bundle is returned by `load_bundle_flow`.
+
+    Returns
+    -------
+    LiveNet, UMVD or STSUVD
+        On the CPU, for evaluation.
     """
     stored, weights = _stored(bundle)
     network = _EMPTY[bundle.manifest.method](stored)
@@ -134,6 +139,11 @@ def load_bundle_flow(bundle: Bundle) -> FlowNet:
     ----------
     bundle
         A bundle of a guided `live` network or of STS-UVD.
+
+    Returns
+    -------
+    FlowNet
+        On the CPU, for evaluation.
 
     Raises
     ------

@@ -108,6 +108,11 @@ def plan_engines(
         `fp16`: convolutions in half precision, as in a bundle exported in it, but for the graphs that place pixels;
         `fp32`: graphs as they are in the bundle.
 
+    Returns
+    -------
+    tuple of EnginePlan
+        For `build_engine`, one after the other.
+
     Raises
     ------
     InvalidInput
@@ -173,6 +178,11 @@ def build_engine(
     on_wait
         Called once if another process is building this engine, or any engine whose kernels it times on this GPU.
 
+    Returns
+    -------
+    CachedEngine
+        Its file, and the manifest beside it.
+
     Raises
     ------
     EngineBuildFailed
@@ -208,7 +218,13 @@ def build_engine(
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the version of each TensorRT that loads here, by flavour."""
+    """Return the version of each TensorRT that loads here, by flavour.
+
+    Returns
+    -------
+    dict of str to str
+        ``tensorrt_rtx`` and ``tensorrt``, where they load.
+    """
     return dict(_installed_versions())
 
 

@@ -16,7 +16,23 @@ _TYPICAL = 512
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Return height and width in pixels, from `text` like ``512x640``."""
+    """Return height and width in pixels, from `text` like ``512x640``.
+
+    Parameters
+    ----------
+    text
+        ``HEIGHTxWIDTH``.
+
+    Returns
+    -------
+    tuple of int
+        Height and width, in pixels.
+
+    Raises
+    ------
+    InvalidInput
+        If `text` is no size.
+    """
     match = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", text)
     if match is None:
         raise InvalidInput(f"`size` {text} is no frame size: write HEIGHTxWIDTH, for example 512x640.")
@@ -26,7 +42,23 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_range(text: str) -> tuple[int, int]:
-    """Return the shortest and the longest side of a frame in pixels, from `text` like ``64..2048``."""
+    """Return the shortest and the longest side of a frame in pixels, from `text` like ``64..2048``.
+
+    Parameters
+    ----------
+    text
+        ``SMALLEST..LARGEST``.
+
+    Returns
+    -------
+    tuple of int
+        Smallest and largest side, in pixels.
+
+    Raises
+    ------
+    InvalidInput
+        If `text` is no range, or runs backwards.
+    """
     match = re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", text)
     if match is None:
         raise InvalidInput(f"`dynamic` {text} is no range: write SMALLEST..LARGEST, for example 64..2048.")

@@ -74,6 +74,11 @@ def parse_targets(text: str) -> tuple[Target, ...]:
     text
         Names of GPUs or compute capabilities with commas between them.
 
+    Returns
+    -------
+    tuple of Target
+        Each with its name and compute capability.
+
     Raises
     ------
     InvalidInput

@@ -19,6 +19,16 @@ def bad_link(path: Path, *, may_come: bool = False) -> str | None:
         Link, file, folder, or nothing at all.
     may_come
         Let a link pass whose target does not exist yet.
+
+    Returns
+    -------
+    str or None
+        Words without a full stop, or None.
+
+    Examples
+    --------
+    >>> bad_link(Path("no-such-file")) is None  # is no link
+    True
     """
     if not path.is_symlink():
         return None

@@ -19,6 +19,11 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     many
         For every other number; None for `one` with an ``s``.
 
+    Returns
+    -------
+    str
+        Number and noun.
+
     Examples
     --------
     >>> counted(1, "frame"), counted(0, "frame"), counted(2, "frame is", "frames are")

@@ -274,6 +274,12 @@ def resume(run: Path | str) -> RequestAnswer:
     ------
     DenoscopeError
         As of `pause`.
+
+    Examples
+    --------
+    >>> resume("run")
+    Traceback (most recent call last):
+    denoscope.runtime.errors.InvalidInput: run is no run folder of a live session: it holds no log.jsonl; name ...
     """
     return ask(Path(run), Action.RESUME)
 
@@ -295,6 +301,12 @@ def stop(run: Path | str) -> RequestAnswer:
     ------
     DenoscopeError
         As of `pause`.
+
+    Examples
+    --------
+    >>> stop("run")
+    Traceback (most recent call last):
+    denoscope.runtime.errors.InvalidInput: run is no run folder of a live session: it holds no log.jsonl; name ...
     """
     return ask(Path(run), Action.STOP)
 

@@ -29,10 +29,20 @@ def load_camera(gain: Path | None, offset: Path | None, roi: str | None) -> Came
     roi
         Region ``"x,y,width,height"`` of the maps, in pixels, that the frames show; None for all of them.
 
+    Returns
+    -------
+    CameraCalibration or None
+        Converts counts to photo-electrons.
+
     Raises
     ------
     InvalidInput
         If a map cannot be used, or the region is not four numbers or names no map.
+
+    Examples
+    --------
+    >>> load_camera(None, None, None) is None
+    True
     """
     from denoscope.runtime import CameraCalibration
 

@@ -419,6 +419,11 @@ def hook(
         As for `denoscope.acquisition.SessionSettings`. Triggers can send a line to a socket or a serial port; what
         moves the microscope is best done in `on_denoised`.
 
+    Returns
+    -------
+    Follower
+        To be given to the acquisition, or called with each frame; ``finish`` ends it and returns the `HookReport`.
+
     Raises
     ------
     DenoscopeError

@@ -171,6 +171,11 @@ def attach(
     on_denoised, newest_only, regions, dark, trigger, hold_off_s, trigger_limit, dry_run
         As for `hook`.
 
+    Returns
+    -------
+    Follower
+        Denoises beside the acquisition; ``finish`` ends it and returns the `HookReport`.
+
     Raises
     ------
     DenoscopeError

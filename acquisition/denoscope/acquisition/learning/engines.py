@@ -131,6 +131,11 @@ def check_engines(cache: Path | None = None) -> EngineChecks:
     cache
         Folder of engines; None for the user's own cache folder. One that does not exist holds no engine.
 
+    Returns
+    -------
+    EngineChecks
+        Each engine, and what is wrong with it.
+
     Examples
     --------
     >>> from pathlib import Path
@@ -154,6 +159,11 @@ def prune_engines(cache: Path | None = None, *, everything: bool = False) -> Del
         Folder of engines; None for the user's own cache folder.
     everything
         Delete good ones too.
+
+    Returns
+    -------
+    DeletedEngines
+        The folder, and the engines that were deleted from it.
 
     Examples
     --------

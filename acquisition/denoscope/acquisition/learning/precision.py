@@ -47,6 +47,11 @@ def export_bundle_precision(
     on_movie
         Called with the loss on each movie.
 
+    Returns
+    -------
+    PrecisionExport
+        The bundle, and for each movie by how many dB it is worse than in float32.
+
     Raises
     ------
     OutputExists

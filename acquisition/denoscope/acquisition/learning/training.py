@@ -191,6 +191,11 @@ def train_bundle(
     listener
         Told about every step.
 
+    Returns
+    -------
+    TrainingResult
+        The bundle, and how well it predicts held-out frames, before and after.
+
     Raises
     ------
     InvalidInput

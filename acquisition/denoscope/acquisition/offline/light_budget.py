@@ -65,10 +65,22 @@ def light_budget(
     frames, side
         Frames that are used at most, and pixels of the part of them that is looked at.
 
+    Returns
+    -------
+    LightBudget
+        Predicted PSNR, and loss at each share of the light, in dB.
+
     Raises
     ------
     InvalidInput
         When the movie is too short, or the bundle predicts no deviation.
+
+    Examples
+    --------
+    >>> from denoscope.acquisition import demo_movie, light_budget
+    >>> found = light_budget(demo_movie().frames[:40, :64, :64], "live-fast", frames=24, side=64)
+    >>> [step.share for step in found.steps]
+    [0.5, 0.25]
     """
     first = max(0, (len(movie) - frames) // 2)
     count = min(len(movie), frames)

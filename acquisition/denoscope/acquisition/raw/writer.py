@@ -520,10 +520,21 @@ def read_raw(folder: Path | str) -> RawRecording:
     folder
         Run folder with ``raw.tif`` and ``raw.jsonl``.
 
+    Returns
+    -------
+    RawRecording
+        Frames ``(T, H, W)`` in the camera's dtype, their metadata, and notes on what a crash left.
+
     Raises
     ------
     InvalidInput
         When one of the files is missing or is not a raw recording.
+
+    Examples
+    --------
+    >>> recording = read_raw("run")
+    >>> len(recording)
+    24
     """
     import tifffile
 

@@ -78,10 +78,25 @@ def find_cells(pictures: list[Picture], radius_px: float) -> Regions:
     radius_px
         Radius of a cell in pixels.
 
+    Returns
+    -------
+    Regions
+        Pixels of each cell.
+
     Raises
     ------
     InvalidInput
         When there is none, or the radius does not fit the picture.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> rows, columns = np.mgrid[:64, :64]
+    >>> cell = (rows - 30) ** 2 + (columns - 40) ** 2 < 36
+    >>> frames = rng.normal(100, 2, (40, 64, 64)).astype(np.float32) + 60 * cell * rng.random((40, 1, 1), np.float32)
+    >>> [(30 * 64 + 40 in pixels) for pixels in find_cells(frames).pixels]
+    [True]
     """
     shape = pictures[0].shape
     if 4 * radius_px > min(shape):

@@ -63,6 +63,11 @@ def read_regions(path: Path | str, shape: tuple[int, int]) -> Regions:
     shape
         ``(H, W)`` of the frames.
 
+    Returns
+    -------
+    Regions
+        Names, and pixels of each region.
+
     Raises
     ------
     InvalidInput
@@ -108,10 +113,25 @@ def regions_of_layer(layer: Any, shape: tuple[int, int]) -> Regions:
     shape
         ``(H, W)`` of the frames.
 
+    Returns
+    -------
+    Regions
+        Names, and pixels of each region.
+
     Raises
     ------
     InvalidInput
         When it is another kind of layer, or its shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from types import SimpleNamespace
+    >>> labels = np.zeros((32, 32), np.uint8)
+    >>> labels[4:8, 4:8] = 1
+    >>> class Labels(SimpleNamespace): ...
+    >>> regions_of_layer(Labels(data=labels, name="cells"), (32, 32)).names
+    ['1']
     """
     name = str(getattr(layer, "name", "the layer"))
     kind = type(layer).__name__

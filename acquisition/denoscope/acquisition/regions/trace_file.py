@@ -82,6 +82,11 @@ def read_traces(path: Path | str) -> TraceTable:
     path
         ``traces.csv``, or a folder.
 
+    Returns
+    -------
+    TraceTable
+        Names of the regions, and one row a frame: raw and denoised means in counts, and dF/F.
+
     Raises
     ------
     InvalidInput

@@ -199,10 +199,28 @@ class SessionSettings(BaseModel):
 def make_settings(**values: Any) -> SessionSettings:
     """Return validated settings.
 
+    Parameters
+    ----------
+    values
+        Fields of `SessionSettings` by name; at least ``core`` and ``output``.
+
+    Returns
+    -------
+    SessionSettings
+        Checked and frozen.
+
     Raises
     ------
     InvalidInput
         One sentence naming the setting, its value and what is accepted.
+
+    Examples
+    --------
+    >>> make_settings(core="demo", output="run", seconds=5).bundle
+    'live'
+    >>> make_settings(core="demo", output="run", fps=0)
+    Traceback (most recent call last):
+    denoscope.runtime.errors.InvalidInput: `fps` 0: input should be greater than 0.
     """
     try:
         settings = SessionSettings(**values)

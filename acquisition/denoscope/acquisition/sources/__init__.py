@@ -54,10 +54,22 @@ def open_source(
     camera
         Exposure, region and binning of the camera of ``FILE.cfg``.
 
+    Returns
+    -------
+    Source
+        To be opened with ``open``, armed with ``start`` and closed.
+
     Raises
     ------
     InvalidInput
         When `core` is none of these, or has no camera that denoscope drives and `camera` asks for something.
+
+    Examples
+    --------
+    >>> source = open_source("replay:movie.tif", fps=100)
+    >>> source.open().shape
+    (48, 56)
+    >>> source.close()
     """
     if not core.lower().endswith(".cfg"):
         camera.refuse(core)

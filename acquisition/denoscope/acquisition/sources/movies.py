@@ -43,6 +43,17 @@ def demo_movie() -> Movie:
     """Return the real two-photon movie that ships with the package, ``(T, H, W)`` uint16.
 
     Stored as one byte a pixel and a table of the 16-bit intensity each byte stands for.
+
+    Returns
+    -------
+    Movie
+        300 frames of 200 x 200 pixels, and where they come from.
+
+    Examples
+    --------
+    >>> movie = demo_movie()
+    >>> movie.frames.shape, str(movie.frames.dtype)
+    ((300, 200, 200), 'uint16')
     """
     with (
         resources.files("denoscope.acquisition").joinpath(_DEMO).open("rb") as file,
@@ -70,6 +81,11 @@ def read_movie(path: Path, **choice: Any) -> Movie:
     ------
     InvalidInput
         When the file is missing, not a TIFF, damaged, or not a stack of 8- or 16-bit frames.
+
+    Examples
+    --------
+    >>> read_movie(Path("movie.tif")).frames.shape
+    (24, 48, 56)
     """
     from denoscope.runtime import open_movie
 

@@ -90,6 +90,13 @@ def measure_scanner(frames: npt.NDArray[Any]) -> ScannerArtefacts:
     -------
     ScannerArtefacts
         Offset of the lines in pixels and patterns in counts, each only where it stands out of the noise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> white = np.random.default_rng(0).poisson(100, (16, 64, 64)).astype(np.uint16)
+    >>> measure_scanner(white).line_offset
+    0.0
     """
     check_movie(frames, "frames")
     frames = measurable(frames)
@@ -135,6 +142,12 @@ def frames_to_measure(movie: AnyMovie) -> npt.NDArray[Any]:
     -------
     array
         (N, H, W) of the movie's dtype, N at most T.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> frames_to_measure(np.zeros((1000, 32, 32), np.uint16)).shape[1:]
+    (32, 32)
     """
     check_movie(movie)
     frame_bytes = int(movie.shape[1]) * int(movie.shape[2]) * movie.dtype.itemsize

@@ -353,6 +353,16 @@ def default_threads() -> int:
 
     The core left free takes the threads of camera and disk. With two or three cores those threads
     sleep most of the time and no backend spins while it waits, so the scheduler serves them.
+
+    Returns
+    -------
+    int
+        Threads, at least 1.
+
+    Examples
+    --------
+    >>> default_threads() >= 1
+    True
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if cores < 4 else cores - 1

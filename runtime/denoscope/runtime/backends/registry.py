@@ -171,6 +171,12 @@ def register_backend(name: str, target: str) -> None:
     ------
     InvalidInput
         If the name is taken by a backend of denoscope, or the target has no colon.
+
+    Examples
+    --------
+    >>> register_backend("mine", "my_package:MyBackend")
+    >>> list_backends()["mine"] is None  # the package is not there
+    False
     """
     if name in _TABLE or name == "auto":
         raise InvalidInput(
@@ -188,6 +194,16 @@ def list_backends(bundle: Bundle | None = None) -> dict[str, str | None]:
     ----------
     bundle
         What it shall run; None asks for the backend alone, which may still want engines of a bundle.
+
+    Returns
+    -------
+    dict of str to str or None
+        Reasons by name, in the order in which ``auto`` tries them.
+
+    Examples
+    --------
+    >>> list_backends()["onnxruntime-cpu"] is None
+    True
     """
     return {name: _obstacle(entry, bundle) for name, entry in _entries().items()}
 
@@ -223,6 +239,13 @@ def choose_backend(
         If no backend has that name.
     BackendUnavailable
         If the named backend cannot run here, or none can.
+
+    Examples
+    --------
+    >>> backend, choice = choose_backend("onnxruntime-cpu")
+    >>> choice.name, choice.reason
+    ('onnxruntime-cpu', 'it was asked for by name')
+    >>> backend.close()
     """
     entries = _entries()
     if name != "auto":

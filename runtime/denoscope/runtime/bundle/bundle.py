@@ -268,7 +268,18 @@ class Bundle:
 
 
 def list_bundles() -> tuple[str, ...]:
-    """Return the names of the shipped bundles."""
+    """Return the names of the shipped bundles.
+
+    Returns
+    -------
+    tuple of str
+        Names that `Bundle.load` takes, in alphabetical order.
+
+    Examples
+    --------
+    >>> list_bundles()
+    ('live', 'live-fast', 'live-hq', 'recorded')
+    """
     return tuple(sorted(p.parent.name.removesuffix(SUFFIX) for p in _SHIPPED.glob(f"*{SUFFIX}/{MANIFEST}")))
 
 
@@ -292,6 +303,17 @@ def write_bundle(
     ------
     InvalidInput
         If a file is missing or unknown, or something that is no bundle lies at `folder`.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from denoscope.runtime import Bundle, write_bundle
+    >>> live = Bundle.load("live-fast")
+    >>> files = {path.name: path.read_bytes() for path in live.folder.iterdir() if path.name != "bundle.json"}
+    >>> with TemporaryDirectory() as folder:
+    ...     write_bundle(f"{folder}/copy.denoscope", live.manifest, files)
+    ...     Bundle.load(f"{folder}/copy.denoscope").manifest.method
+    'live'
     """
     target = Path(folder)
     required = {WEIGHTS, *(f"{g}.onnx" for g in manifest.graphs)}

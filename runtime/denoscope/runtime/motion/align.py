@@ -61,6 +61,19 @@ def follow_motion(
         First frames that decide whether the movie moves from its beginning; some of all say whether it does later.
     on_frame
         Called with the number of frames done.
+
+    Returns
+    -------
+    SceneMotion or None
+        Displacement of each frame, (T, 2) float32 in pixels, rows before columns; None where the scene is still.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from denoscope.runtime import estimate_intensity
+    >>> still = np.random.default_rng(0).poisson(50, (40, 32, 32)).astype(np.uint16)
+    >>> follow_motion(still, estimate_intensity(still)) is None
+    True
     """
     height, width = movie.shape[1:]
     if not moves_anywhere(movie, intensity, first=calibration_frames):
@@ -87,6 +100,17 @@ def shown_by_all(shape: tuple[int, int], displacements: npt.NDArray[np.floating[
         (H, W) of the frames, in pixels.
     displacements
         (T, 2) displacement of each frame from the rest position in y and x, in pixels.
+
+    Returns
+    -------
+    tuple of slice
+        Rows, columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shown_by_all((32, 48), np.array([[0, 0], [3, -2]]))
+    (slice(0, 29, None), slice(2, 48, None))
     """
     whole = np.rint(displacements)
     (top, left), (bottom, right) = whole.min(0), whole.max(0)
@@ -120,6 +144,15 @@ def align_movie(
     -------
     ndarray or LazyMovie
         (n, H, W), or the size of the part. A small movie is moved at once, a large one frame by frame when it is read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> movie = np.zeros((2, 32, 32), np.uint16)
+    >>> movie[0, 8, 8] = movie[1, 10, 7] = 9  # the second frame has moved by (2, -1) pixels
+    >>> still = align_movie(movie, np.array([[0, 0], [2, -1]], np.float32), "movie")
+    >>> [tuple(map(int, np.argwhere(frame)[0])) for frame in still]
+    [(8, 8), (8, 8)]
     """
     rows, columns = part or (slice(0, movie.shape[1]), slice(0, movie.shape[2]))
     size = rows.stop - rows.start, columns.stop - columns.start

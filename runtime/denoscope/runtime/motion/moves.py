@@ -203,6 +203,19 @@ def moves_anywhere(movie: AnyMovie, intensity: Intensity, *, first: int = 32) ->
         Its transform and noise.
     first
         So many first frames are judged as a session judges those that it calibrates with.
+
+    Returns
+    -------
+    bool
+        True where tracking its motion is worth while.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from denoscope.runtime import estimate_intensity
+    >>> still = np.random.default_rng(0).poisson(50, (40, 32, 32)).astype(np.uint16)
+    >>> moves_anywhere(still, estimate_intensity(still))
+    False
     """
     check_movie(movie)
     if moves(all_without_clipped(np.asarray(movie[:first]), intensity), intensity):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .check import check_regular, check_zarr_metadata
-    from .converted import as_float32, converted
+    from .converted import as_float32
     from .lazy import LazyMovie
     from .names import other_parts, stream_of_name
     from .opening import FORMATS, AnyMovie, MovieFormat, open_movie
@@ -29,7 +29,6 @@ __all__ = [
     "as_float32",
     "check_regular",
     "check_zarr_metadata",
-    "converted",
     "cycles_beside",
     "open_movie",
     "other_parts",
@@ -42,10 +41,7 @@ _MODULES = {
         "check_regular",
         "check_zarr_metadata",
     ),
-    "converted": (
-        "as_float32",
-        "converted",
-    ),
+    "converted": ("as_float32",),
     "lazy": ("LazyMovie",),
     "names": (
         "other_parts",

@@ -35,7 +35,24 @@ def converted(movie: AnyMovie, convert: Convert, part: tuple[slice, slice] | Non
 
 
 def as_float32(movie: AnyMovie) -> AnyMovie:
-    """Return the same movie (T, H, W) in float32, so that what is made of it is not rounded to whole counts."""
+    """Return the same movie (T, H, W) in float32, so that what is made of it is not rounded to whole counts.
+
+    Parameters
+    ----------
+    movie
+        (T, H, W) of any dtype that a movie may have.
+
+    Returns
+    -------
+    ndarray or LazyMovie
+        (T, H, W) float32, the same values; a movie that is not in memory is converted when it is read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_float32(np.full((2, 4, 4), 7, np.uint16)).dtype
+    dtype('float32')
+    """
     check_movie(movie)
     return movie if movie.dtype == np.float32 else converted(movie, _values)
 

@@ -187,10 +187,24 @@ def without_holes(movie: AnyMovie, *more: Frame) -> tuple[Frame, ...]:
     movie, more
         (T, H, W); returned as they are where none has a hole.
 
+    Returns
+    -------
+    tuple of ndarray
+        The movie and the others, (T', H', W') each.
+
     Raises
     ------
     InvalidInput
         If no frame has a value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> movie = np.ones((4, 32, 32), np.float32)
+    >>> movie[:, :3] = np.nan  # a border of three lines
+    >>> movie[2] = np.nan
+    >>> without_holes(movie)[0].shape
+    (3, 29, 32)
     """
     for each in (movie, *more):
         check_movie(each)
@@ -210,11 +224,34 @@ def filled_when_read(movie: AnyMovie) -> AnyMovie:
 
     The borders are those of 16 frames from all over the movie. No frame is left out; what has no value in all that is
     read at once becomes the movie's median. A movie of integers is returned.
+
+    Parameters
+    ----------
+    movie
+        (T, H, W), opened and not read.
+
+    Returns
+    -------
+    ndarray or LazyMovie
+        (T, H', W') of the movie's dtype, without NaN and infinite values; the movie itself where it holds integers.
+
+    Raises
+    ------
+    InvalidInput
+        If nothing is left without the borders, or what is read holds no finite value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> movie = np.ones((4, 32, 32), np.float32)
+    >>> movie[:, :3] = np.nan  # a border of three lines
+    >>> filled_when_read(movie)[:].shape
+    (4, 29, 32)
     """
     check_movie(movie)
     if movie.dtype.kind != "f":
         return movie
-    from . import converted
+    from .converted import converted
 
     some = np.unique(np.linspace(0, len(movie) - 1, _LOOKED_AT).astype(int))
     frames = np.stack([np.asarray(movie[int(n)]) for n in some])

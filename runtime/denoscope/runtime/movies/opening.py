@@ -175,11 +175,26 @@ def open_movie(
         Whether a small file may be mapped. A mapped file that another program cuts short, or whose network drive goes
         away, ends the whole program.
 
+    Returns
+    -------
+    ndarray or LazyMovie
+        (T, H, W) in the file's dtype: uint8, uint16, int16 or float32.
+
     Raises
     ------
     InvalidInput
         If the movie is missing, of no known format, empty, damaged, claims more data than it can hold,
         or the choice of channel, plane or position is missing or wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "movie.npy")
+    ...     np.save(path, np.zeros((3, 32, 32), np.uint16))
+    ...     open_movie(path, mapped=False).shape
+    (3, 32, 32)
     """
     try:
         path = Path(path)

@@ -166,7 +166,7 @@ class CameraCalibration:
 
     def correct_movie(self, movie: AnyMovie) -> LazyMovie:
         """Return a movie (T, H, W) of photo-electrons, float32, corrected where and when it is read."""
-        from denoscope.runtime.movies import converted
+        from denoscope.runtime.movies.converted import converted
 
         self.check(movie.shape)
         return converted(movie, self._corrected_part)

@@ -148,6 +148,24 @@ def choose_blind_spot(correlation: NoiseCorrelation) -> BlindSpot:
     """Return the blind spot that hides every pixel whose noise tells of the target's.
 
     ``cell`` for white noise, else the name of the noise's kind.
+
+    Parameters
+    ----------
+    correlation
+        As `measure_noise_correlation` returns it.
+
+    Returns
+    -------
+    str
+        ``cell``, ``row``, or another name of a blind spot.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from denoscope.runtime import measure_noise_correlation
+    >>> white = np.random.default_rng(0).normal(100, 5, (24, 64, 64)).astype(np.float32)
+    >>> choose_blind_spot(measure_noise_correlation(white))
+    'cell'
     """
     kind = correlation.kind
     return "cell" if kind == "white" else kind
@@ -168,10 +186,22 @@ def measure_noise_correlation(frames: npt.ArrayLike) -> NoiseCorrelation:
         (T, H, W) raw counts, T >= 4, at least 30 x 30; at most about four million values are used. Borders of NaN
         or infinite values are left out, and others are taken from the pixels beside them.
 
+    Returns
+    -------
+    NoiseCorrelation
+        Correlation coefficients, -1 to 1, of pixels that lie beside each other and of successive frames.
+
     Raises
     ------
     InvalidInput
         If there are too few frames or pixels, or too few of them hold finite values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> white = np.random.default_rng(0).normal(100, 5, (24, 64, 64)).astype(np.float32)
+    >>> measure_noise_correlation(white).kind
+    'white'
     """
     movie: Any = frames if hasattr(frames, "shape") else np.asarray(frames)
     if len(movie.shape) != 3 or len(movie) < FEWEST_FRAMES or min(movie.shape[1:]) < LEAST_EDGE:

@@ -123,10 +123,23 @@ def measure_saturation(frames: AnyMovie | npt.NDArray[Any]) -> Saturation:
     frames
         (T, H, W) raw counts; at most 32 frames are read.
 
+    Returns
+    -------
+    Saturation
+        Largest count, and the share of pixels that reach it, 0 to 1.
+
     Raises
     ------
     InvalidInput
         If there are none, or none with a finite value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> frames = np.random.default_rng(0).poisson(100, (8, 32, 32)).clip(0, 4095).astype(np.uint16)
+    >>> frames[:, :4] = 4095
+    >>> measure_saturation(frames)
+    Saturation(counts=4095.0, share=0.125)
     """
     check_movie(frames, "frames")
     chosen = np.unique(np.linspace(0, len(frames) - 1, _LOOKED_AT).astype(int))

@@ -25,10 +25,27 @@ def calibrate_stream(stream: Stream, movie: AnyMovie) -> None:
 
     Afterwards it is empty and behaves like one that was opened with its `intensity` and `tracks_motion`.
 
+    Parameters
+    ----------
+    stream
+        Opened without `intensity`; it has seen no frame yet.
+    movie
+        (T, H, W) raw counts.
+
     Raises
     ------
     InvalidInput
         If the movie holds nothing but NaN or infinite values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from denoscope.runtime import Bundle, Stream, calibrate_stream
+    >>> movie = np.random.default_rng(0).poisson(50, (40, 32, 32)).astype(np.uint16)
+    >>> with Stream(Bundle.load("live-fast"), "onnxruntime-cpu") as stream:
+    ...     calibrate_stream(stream, movie)
+    ...     stream.intensity is not None
+    True
     """
     first = min(stream.bundle.manifest.calibration_frames, len(movie))
     if stream.intensity is None:

@@ -194,6 +194,16 @@ def movie_from_file(
         Choice in files of several movies, see `denoscope.runtime.open_movie`.
     camera
         Calibration that the frames are corrected with; None for none.
+
+    Returns
+    -------
+    TrainingMovie
+        (T, H, W), not read yet where the file is large.
+
+    Raises
+    ------
+    InvalidInput
+        If the file cannot be opened, or holds too few frames or pixels to train on.
     """
     movie = open_movie(
         path, channel=channel, plane=plane, position=position, interleaved=interleaved, mapped=False
@@ -263,6 +273,11 @@ def simulated_movies(
         Share of the scenes that have fine structure.
     progress
         Called with the number of movies done.
+
+    Returns
+    -------
+    list of TrainingMovie
+        Frames and truth (T, H, W) each.
     """
     movies = []
     for index in range(first, first + count):
@@ -291,6 +306,11 @@ def aligned(movie: TrainingMovie, on_frame: Callable[[int], None] = lambda _: No
         A movie that moves is read once from end to end; one that has been aligned is returned.
     on_frame
         Called with the number of frames done.
+
+    Returns
+    -------
+    TrainingMovie
+        (T', H', W') of the same dtype; the movie itself where it is still.
     """
     if movie.fields is not None:
         return movie  # it has been

@@ -140,6 +140,11 @@ def best_gaussian(clean: FloatArray, noisy: npt.NDArray[np.generic]) -> tuple[Fl
     ----------
     clean, noisy
         (T, H, W) raw counts; the truth is NaN where it is not known.
+
+    Returns
+    -------
+    ndarray, str
+        (T, H, W) float64 counts, and the widths in words.
     """
     noisy = np.asarray(noisy, np.float32)
 
@@ -160,6 +165,11 @@ def best_temporal_average(clean: FloatArray, noisy: npt.NDArray[np.generic]) -> 
     ----------
     clean, noisy
         (T, H, W) raw counts; the truth is NaN where it is not known.
+
+    Returns
+    -------
+    ndarray, str
+        (T, H, W) float64 counts, and the length in words.
     """
     noisy = np.asarray(noisy, np.float32)
     return _closest(

@@ -109,6 +109,11 @@ def fit(
     on_progress
         Called about once a second.
 
+    Returns
+    -------
+    FitResult
+        Network with the best weights, their score on the held-out frames, and the course of the training.
+
     Raises
     ------
     InvalidInput

@@ -120,6 +120,11 @@ def fit_flow(
     on_progress
         Called every 20 steps with the steps done, the share of the training done and the smoothed loss.
 
+    Returns
+    -------
+    FlowFit
+        Network, and its error on held-out scenes in pixels.
+
     Raises
     ------
     InvalidInput

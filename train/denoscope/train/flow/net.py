@@ -369,6 +369,11 @@ def load_flow(path: Path | None = None, *, passes: int = 2) -> FlowNet:
     passes
         As in `FlowSettings`: 1 for speed.
 
+    Returns
+    -------
+    FlowNet
+        On the CPU, for evaluation.
+
     Raises
     ------
     InvalidInput
@@ -473,5 +478,10 @@ def flow_estimator(
         Transform and noise of the frames.
     reach
         Largest displacement that is looked for, in pixels.
+
+    Returns
+    -------
+    callable
+        Of (H, W) target and source in raw counts; returns (2, H, W) in pixels.
     """
     return lambda target, source: estimate_flow(network, source, target, intensity, reach=reach)

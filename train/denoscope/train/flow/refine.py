@@ -103,6 +103,11 @@ def refine_flow(
     on_progress
         Called after every step with the steps done and the loss.
 
+    Returns
+    -------
+    FlowRefinement
+        Refined network, and the held-out loss before and after.
+
     Raises
     ------
     InvalidInput

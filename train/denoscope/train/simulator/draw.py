@@ -46,6 +46,16 @@ def random_settings(
         raster scans, events of a single frame, 8 to 16 bits with saturation, bleed, row noise, unequal pixels.
     fine
         Share of the scenes that have fine structure, drawn last; with 0 the other choices are as they always were.
+
+    Returns
+    -------
+    SceneSettings, CameraSettings
+        For `simulate`.
+
+    Raises
+    ------
+    InvalidInput
+        If a kind of scene is not known.
     """
     unknown = [kind for kind in kinds if kind not in ALL_KINDS]
     if unknown or not kinds:

@@ -273,6 +273,16 @@ def test_movie(name: str = "two-photon") -> SimulatedMovie:  # noqa: PT028
     name
         One of `TEST_MOVIES`. The default is 30 Hz GCaMP, 1.5 photons a pixel, 6 % bleed, 300 frames of
         128 x 128 pixels.
+
+    Returns
+    -------
+    SimulatedMovie
+        Raw counts, truth and what they were made of.
+
+    Raises
+    ------
+    InvalidInput
+        If there is no test movie of that name.
     """
     if name not in TEST_MOVIES:
         raise InvalidInput(f"There is no test movie {name!r}; choose one of {', '.join(TEST_MOVIES)}.")
@@ -281,5 +291,11 @@ def test_movie(name: str = "two-photon") -> SimulatedMovie:  # noqa: PT028
 
 
 def test_movies() -> dict[str, SimulatedMovie]:
-    """Return all test movies by name: every kind of scene, dim and bright, still and moving."""
+    """Return all test movies by name: every kind of scene, dim and bright, still and moving.
+
+    Returns
+    -------
+    dict of str to SimulatedMovie
+        In the order of `TEST_MOVIES`.
+    """
     return {name: test_movie(name) for name in TEST_MOVIES}

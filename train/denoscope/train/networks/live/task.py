@@ -107,6 +107,11 @@ def self_supervised_score(
         Choose the windows; the same seed compares two networks on the same ones.
     shares
         How often each movie is drawn; all alike when None.
+
+    Returns
+    -------
+    float
+        Nats a pixel; lower is better.
     """
     shares = np.full(len(movies), 1 / len(movies)) if shares is None else shares
 

@@ -69,6 +69,11 @@ def temporal_weights(window: int, level: float = 1.0, kappa: float = 0.0) -> tup
     -------
     tuple of float
         N weights; 1 at both ends, `kappa` in the middle.
+
+    Raises
+    ------
+    InvalidInput
+        If `window` is even or below 3, `level` is not above 0, or `kappa` is not between 0 and 1.
     """
     if window < 3 or window % 2 == 0:
         raise InvalidInput(
