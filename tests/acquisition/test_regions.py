@@ -399,7 +399,7 @@ def test_the_motion_of_the_scene_is_no_error_of_a_mean() -> None:
 
 
 def test_a_table_without_shapes_is_one_sentence(tmp_path: Path) -> None:
-    """What is wrong and what to do is said once, not inside another refusal of the same file."""
+    """Fault and remedy are said once, not inside another refusal of the same file."""
     path = tmp_path / "results.csv"
     path.write_text("area,mean\n1,2\n")
     with pytest.raises(InvalidInput) as caught:
