@@ -114,6 +114,13 @@ def _storm(process: Session, pids: dict[str, int], folder: Path) -> None:  # noq
         time.sleep(0.002)
 
 
+def _twice(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
+    time.sleep(5.0)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+
+
 def _occupied(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
     time.sleep(2.0)
     (folder / "run-rescued").mkdir()
@@ -305,13 +312,26 @@ ROWS = (
         *("disk-full-real", "file system of 3 MB fills"),
         *("full-disk", 2, "No space left"),
         small_disk=3,
-        lossless=False,
     ),
     Row(
         *("disk-read-only", "disk turns read-only while recording"),
         *("read-only-disk", 2, "Read-only file system"),
         posix=False,
-        lossless=False,
+    ),
+    Row(
+        *("disk-hangs", "disk never answers to a write again, Ctrl-C twice after 5 s"),
+        *("hung-disk", 2, "while writing raw frames and was given up"),
+        act=_twice,
+    ),
+    Row(
+        *("disk-hangs-5s", "disk does not answer to a write for 5 s"),
+        *("hung-disk-5s", 0, "Raw 600/600 saved"),
+        posix=False,
+    ),
+    Row(
+        *("disk-never-confirms", "disk never confirms what was written, Ctrl-C twice after 5 s"),
+        *("hung-confirmation", 2, "while confirming raw frames and was given up"),
+        act=_twice,
     ),
     Row(
         *("odd-tags", "tags of every frame hold a circle, an object without words, an array, 5,000 digits"),
@@ -568,9 +588,13 @@ def _inspect(row: Row, run_folder: Path, code: int, said: list[str]) -> dict[str
     recording, movie = read_raw(run_folder), raw_safety.movie()
     frames = list(recording.frames())
     name = row.session.partition("@")[0]
+    kept = len(frames)
+    for elsewhere in sorted((run_folder.parent / "elsewhere").glob("*")):
+        frames += read_raw(elsewhere).frames()
     exact = all(np.array_equal(frame, sent(movie, name, index)) for index, frame in enumerate(frames))
-    path = run_folder / "report.json"
-    report = json.loads(path.read_text()) if path.exists() else None
+    places = [run_folder / "report.json", *(run_folder.parent / "elsewhere").glob("*/report.json")]
+    path = next((place for place in places if place.exists()), None)
+    report = json.loads(path.read_text()) if path is not None else None
     counts = report["frames"] if report else {}
     stated = re.search(r"Raw \d+/(\d+) saved", told)  # where the report found no room
     received = counts.get("received", int(stated[1]) if stated else len(frames))
@@ -582,6 +606,7 @@ def _inspect(row: Row, run_folder: Path, code: int, said: list[str]) -> dict[str
     return {
         "received": received,
         "readable": len(frames),
+        "rescued": len(frames) - kept,
         "missing": missing,
         "bit_exact": exact,
         "balanced": balanced,

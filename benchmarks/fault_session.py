@@ -235,11 +235,43 @@ def _read_only_disk() -> None:
     def refuse(*values: Any) -> None:
         nonlocal count
         count += 1
-        if count > 200:
+        if count > 200 and "elsewhere" not in str(values[0].name):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         write(*values)
 
     pages.write_at = refuse
+
+
+def _hung_disk(seconds: float | None) -> Callable[[], None]:
+    """Let one write of a page take so long, or never return, as on a network share whose server is away."""
+
+    def begin() -> None:
+        from denoscope.acquisition.raw import pages
+
+        write, count = pages.write_at, 0
+
+        def hang(file: Any, *values: Any) -> None:
+            nonlocal count
+            count += str(file.name).endswith("run/raw.tif")
+            if count == 200:
+                threading.Event().wait(seconds)
+            write(file, *values)
+
+        pages.write_at = hang
+
+    return begin
+
+
+def _hung_confirmation() -> None:
+    """Let the disk never confirm what was written, from the second second on."""
+    real, began_s = os.fsync, time.perf_counter()
+
+    def hang(number: int) -> None:
+        if time.perf_counter() - began_s > 2:
+            threading.Event().wait()
+        real(number)
+
+    os.fsync = hang  # type: ignore[assignment]
 
 
 def _broken_loop() -> None:
@@ -357,6 +389,9 @@ SESSIONS: Mapping[str, Spec] = {
     "odd-tags": Spec(script=_odd_tags),
     "odd-frames": Spec(script=_no_pictures_at_the_end),
     "read-only-disk": Spec(inside=_read_only_disk, settings={"frames": 960}),
+    "hung-disk": Spec(inside=_hung_disk(None), settings={"frames": 3600}),
+    "hung-disk-5s": Spec(inside=_hung_disk(5.0), settings={"frames": 600}),
+    "hung-confirmation": Spec(inside=_hung_confirmation, settings={"frames": 3600}),
     "bounded": Spec(settings={"frames": 240}),
     # 60 frames a second come, 40 are taken, as long as they fit into memory.
     "slow-disk": Spec(inside=_slow_disk(0.025, 10), settings={"frames": 240, "raw_queue_mb": 1}),
@@ -404,6 +439,7 @@ def main() -> None:
         picture=False,
         finish_s=2.0,
         force=True,  # a busy disk must not keep a row from what it is about
+        rescue=folder / "elsewhere",
         **{**values, **(spec.settings or {})},
     )
     if spec.inside is not None:

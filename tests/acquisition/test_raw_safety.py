@@ -103,6 +103,7 @@ def test_a_kill_loses_less_than_a_second(row: Row) -> None:
 def test_a_full_disk_is_said_and_accounted_for(row: Row) -> None:
     result = row("disk-full")
     assert result["readable"] > 60
+    assert result["missing"] == 0  # what the disk did not take was saved elsewhere
     assert f"{result['readable']} frames before it are complete" in result["message"]
     assert result["reason"] == "raw_write_failed"
 

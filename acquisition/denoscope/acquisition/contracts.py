@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -219,3 +219,12 @@ class RawSink(Protocol):
 
     def close(self) -> None:
         """Close the files."""
+
+    def abandon(self) -> Callable[[], None]:
+        """Leave the files as they are, because their disk does not answer, and let `close` do nothing.
+
+        Returns
+        -------
+        Callable
+            Closes them; for whoever waits for the disk, should it answer after all.
+        """

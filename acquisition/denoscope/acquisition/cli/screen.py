@@ -46,6 +46,14 @@ def _rows(status: SessionStatus, source: SourceInfo, provenance: SessionProvenan
         rows.append(
             ("source", f"busy for {status.busy_s:.0f} s; the camera goes on and its frames wait there")
         )
+    if status.disk_wait_s:
+        rows.append(
+            (
+                "disk",
+                f"has not answered for {status.disk_wait_s:.0f} s; frames wait in memory, and Ctrl-C twice saves them "
+                "elsewhere",
+            )
+        )
     if status.missing:
         rows.append(("lost before denoscope", str(status.missing)))
     rows += [("problem", with_flags(problem)) for problem in status.problems]

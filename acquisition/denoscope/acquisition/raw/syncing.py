@@ -59,6 +59,12 @@ class DiskSync:
             if self._error is not None:
                 raise self._error
 
+    def abandon(self) -> None:
+        """Ask for nothing more, and wait for nothing."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
     def close(self) -> None:
         """End the thread after the confirmation that runs; safe to call twice."""
         with self._changed:

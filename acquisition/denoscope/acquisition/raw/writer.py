@@ -10,7 +10,7 @@ import threading
 import time
 from array import array
 from collections import ChainMap, deque
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -306,6 +306,12 @@ class RawWriter:
         finally:
             self._close_files()
 
+    def abandon(self) -> Callable[[], None]:
+        """Leave the files as they are, because their disk does not answer; return what closes them."""
+        self._closed = True
+        self._sync.abandon()
+        return self._close_files
+
     def _close_files(self) -> None:
         self._closed = True
         try:
@@ -379,6 +385,10 @@ class RawElsewhere:
 
     def close(self) -> None:
         """Do nothing: nothing is open."""
+
+    def abandon(self) -> Callable[[], None]:
+        """Do nothing: nothing is open."""
+        return self.close
 
 
 class PageLine(TypedDict, total=False):

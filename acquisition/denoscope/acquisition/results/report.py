@@ -109,6 +109,9 @@ class Frames(Record):
     ----------
     received, written_raw, not_written_raw
         Frames that the camera handed over; those in ``raw.tif``, and those that are not.
+    rescued_raw, rescue_folder
+        Those of the frames not in ``raw.tif`` that are saved in another folder, because the disk failed or hung, and
+        that folder.
     left_in_core, missing_numbers
         Frames still in Micro-Manager's buffer at the end, and numbers that the camera's count jumped over.
     denoised, dropped, in_flight
@@ -120,6 +123,8 @@ class Frames(Record):
     received: int = 0
     written_raw: int = 0
     not_written_raw: int = 0
+    rescued_raw: int = 0
+    rescue_folder: str | None = None
     left_in_core: int = 0
     missing_numbers: int = 0
     denoised: int = 0

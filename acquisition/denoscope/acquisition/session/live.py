@@ -165,20 +165,32 @@ def _record(
                 raise supervisor.raised
             return report
         fill_skipped(run, report, skipped, caught, on_fill)
-        if settings.picture and caught.count < 2 and run.files.raw.rescued is None:
+        whole = run.files.raw.rescued is None and not run.files.hangs
+        if settings.picture and caught.count < 2 and whole:
             if not caught.count:
                 predict_light(run, report)
             _draw_if_it_can(run, report)
-        try:
-            write_report(report, run.files.folder)
-        except Exception as error:  # noqa: BLE001  the recording is complete, and whoever called is told this
-            report.outcome.notes.append(f"report.json could not be written: {one_line(error)}")
+        _write_report(run, report)
         log = run.files.log
         log.write("finished", outcome=report.outcome.as_json(), frames=report.frames.as_json())
         log.flush()
         if supervisor.raised is not None:
             raise supervisor.raised
         return report
+
+
+def _write_report(run: OpenRun, report: SessionReport) -> None:
+    """Write the report into the run folder or, where its disk takes nothing, beside what was saved elsewhere."""
+    rescue = run.session.rescue_folder
+    places = [] if run.files.hangs else [run.files.folder]
+    places += [rescue] if rescue is not None and rescue not in places else []
+    for place in places:
+        try:
+            write_report(report, place)
+        except Exception as error:  # noqa: BLE001  the recording is complete, and whoever called is told this
+            report.outcome.notes.append(f"report.json could not be written: {one_line(error)}")
+        else:
+            return
 
 
 def _is_counted() -> None:

@@ -44,6 +44,9 @@ class SessionSettings(BaseModel):
         Size of the core's circular buffer in MB.
     raw_queue_mb
         Frames that may wait for the disk outside the core, in MB.
+    rescue
+        Folder, best on another disk, where raw frames are saved that the disk of `output` does not take; None for
+        ``denoscope-rescued`` in the home folder, or else among the temporary files.
     lag_s
         Seconds that a frame may wait for the denoiser before outputs are skipped.
     finish_s
@@ -119,6 +122,7 @@ class SessionSettings(BaseModel):
     mm_dir: Path | None = None
     buffer_mb: int = Field(512, ge=1, le=1_000_000)
     raw_queue_mb: int = Field(256, ge=1)
+    rescue: Path | None = None
     lag_s: float = Field(0.5, gt=0)
     finish_s: float = Field(5.0, gt=0)
     camera_fps: float | None = Field(None, gt=0, le=1e6)

@@ -72,6 +72,8 @@ class SessionStatus:
         Frames popped from the core.
     written_raw
         Frames complete in ``raw.tif``.
+    rescued_raw
+        Frames that its disk did not take and that are saved in another place.
     emitted
         Denoised frames written.
     dropped
@@ -89,6 +91,8 @@ class SessionStatus:
         What went wrong so far, one sentence each.
     busy_s
         Seconds for which the source has been too busy to answer; 0 while it answers.
+    disk_wait_s
+        Seconds for which the disk has not answered to one write of raw frames; 0 while it answers.
     """
 
     state: SessionState
@@ -105,6 +109,8 @@ class SessionStatus:
     latency_s: Mapping[str, float] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     busy_s: float = 0.0
+    rescued_raw: int = 0
+    disk_wait_s: float = 0.0
 
     @property
     def degraded(self) -> bool:

@@ -65,7 +65,7 @@ class Supervisor:
         self.raised: BaseException | None = None
         self._failures: set[str] = set()
         self._raw_problems = 0
-        self._rate_checked = self._failure_logged = self._busy_logged = False
+        self._rate_checked = self._failure_logged = self._busy_logged = self._wait_logged = False
 
     def watch(self) -> None:
         """Return when the recording has ended, whatever goes wrong beside it."""
@@ -136,6 +136,7 @@ class Supervisor:
         session, settings = self._run.session, self._run.settings
         if self._ended or self._caught.count:
             session.request_stop(FinishReason.INTERRUPTED)
+        session.hurries = self._caught.count > 1
         limit_s = settings.seconds
         if limit_s is not None and settings.frame_limit is None and now_s - self._started_s >= limit_s:
             session.request_stop(FinishReason.TIME_REACHED)
@@ -180,6 +181,10 @@ class Supervisor:
             self._busy_logged = not self._busy_logged
             event = "source busy" if self._busy_logged else "source answers again"
             log.write(event, busy_s=status.busy_s, received=status.received)
+        if (status.disk_wait_s > 0) != self._wait_logged:
+            self._wait_logged = not self._wait_logged
+            event = "disk does not answer" if self._wait_logged else "disk answers again"
+            log.write(event, wait_s=status.disk_wait_s, received=status.received, written=status.written_raw)
         if run.view is not None:
             run.view.show(status)
         if self._status is not None:

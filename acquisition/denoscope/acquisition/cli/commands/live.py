@@ -180,6 +180,13 @@ def live(
     mm_dir: Annotated[Path | None, typer.Option(help="Folder with the device adapters for FILE.cfg.")] = None,
     buffer_mb: Annotated[int, typer.Option(help="Size of Micro-Manager's circular buffer in MB.")] = 512,
     reserve_mb: Annotated[float, typer.Option(help="Disk space in MB that must stay free.")] = 200.0,
+    rescue: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder on another disk for raw frames that the disk of --output fails to take. "
+            "[default: denoscope-rescued in your home folder]"
+        ),
+    ] = None,
     denoised_format: Annotated[
         str, typer.Option(help="Format of the denoised movie: ome-tiff, ome-zarr or ndtiff.")
     ] = "ome-tiff",
@@ -261,6 +268,7 @@ def live(
         mm_dir=mm_dir,
         buffer_mb=buffer_mb,
         reserve_mb=reserve_mb,
+        rescue=rescue,
         denoised_format=denoised_format,
         std=std,
         float32=float32,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -37,7 +39,10 @@ def finish(run: OpenRun, supervisor: Supervisor, caught: Interrupts) -> tuple[Se
     hurry = caught.closed is not None
     supervisor.beside("obeying requests", supervisor.obey)  # what came too late is answered too
     supervisor.beside("ending the adaptation", lambda: _end_adaptation(run))
-    received = run.session.finish(_HURRY_S if hurry else None).received
+    hangs = run.session.disk_hangs
+    received = run.session.finish(_HURRY_S if hurry or hangs else None).received
+    if hangs:
+        run.files.leave(run.session.rescue_folder)
     if hurry:
         supervisor.note_once(
             f"{caught.closed} while recording, and Windows ends a program then; every frame received until then "
@@ -67,8 +72,8 @@ def finish(run: OpenRun, supervisor: Supervisor, caught: Interrupts) -> tuple[Se
     status = run.session.status()
     origin = SessionProvenance.model_validate(run.provenance)
     origin.bundle_path = run.files.bundle_path
-    origin.noise = None if hurry else _check_noise(run)
-    _add_notes(run, origin, supervisor, hurry=hurry)
+    origin.noise = None if hurry or hangs else _check_noise(run)
+    _add_notes(run, origin, supervisor, hurry=hurry or hangs)
     report = build_report(
         run.session,
         status,
@@ -112,11 +117,27 @@ def _note_failed_bundles(run: OpenRun) -> None:
         run.session.add_problem(failed)
 
 
+def _close_within(run: OpenRun, close: Callable[[], object]) -> None:
+    """Close files, for a second only where their disk does not answer."""
+    if not run.files.hangs:
+        close()
+        return
+    closing = threading.Thread(target=close, name="denoscope-closing", daemon=True)
+    closing.start()
+    closing.join(_HURRY_S)
+
+
 def _close_watchers(run: OpenRun, seen: SessionReport) -> None:
-    problems, notes = run.watchers.finish(seen)
-    run.notes.extend(notes)
-    for problem in problems:
-        run.session.add_problem(problem)
+    found = list[tuple[list[str], list[str]]]()
+
+    def close() -> None:
+        found.append(run.watchers.finish(seen))
+
+    _close_within(run, close)  # traces are on the same disk
+    for problems, notes in found:
+        run.notes.extend(notes)
+        for problem in problems:
+            run.session.add_problem(problem)
 
 
 def _say_rescued(run: OpenRun) -> None:
@@ -143,9 +164,10 @@ def _close_movie(run: OpenRun, supervisor: Supervisor) -> Skipped:
     """Show skipped frames as measured, and close the denoised movie; nothing where the denoiser hangs in it."""
     found = [Skipped([], known=False)]
     if run.lane.ended:
-        supervisor.beside("showing skipped frames as measured", lambda: found.append(show_skipped(run)))
+        if not run.files.hangs:
+            supervisor.beside("showing skipped frames as measured", lambda: found.append(show_skipped(run)))
         try:
-            run.files.movie.close()
+            _close_within(run, run.files.movie.close)
         except Exception as error:  # noqa: BLE001  the raw recording is complete; the report says this
             run.session.add_problem(f"the denoised movie could not be finished: {one_line(error)}")
     return found[-1]

@@ -106,6 +106,8 @@ def build_report(
             received=status.received,
             written_raw=status.written_raw,
             not_written_raw=status.received - status.written_raw,
+            rescued_raw=status.rescued_raw,
+            rescue_folder=str(session.rescue_folder) if status.rescued_raw else None,
             left_in_core=session.left_in_core,
             missing_numbers=status.missing,
             denoised=status.emitted,

@@ -52,6 +52,8 @@ def _done(report: SessionReport) -> str:
         received = counted(frames.received, "frame")
         return f"Preview ended; nothing was saved. {received} received, {frames.denoised} denoised."
     raw = f"Raw {frames.written_raw}/{frames.received} saved"
+    if frames.rescued_raw:
+        raw += f", {frames.rescued_raw} more in {frames.rescue_folder}"
     if not report.keep_raw:
         raw = f"{counted(frames.received, 'frame')} received, raw ones kept by the acquisition"
     counts: Counter[str] = Counter()

@@ -19,6 +19,7 @@ from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.lane.lane import QUEUE_FRAMES, DenoiseLane
 from denoscope.acquisition.provenance import package_version
 from denoscope.acquisition.raw.disk import free_bytes
+from denoscope.acquisition.raw.rescue import Rescue, rescue_places
 from denoscope.acquisition.raw.writer import RAW_MOVIE
 from denoscope.acquisition.session.recording.metrics import Gauges, MetricsServer, metrics_address
 from denoscope.acquisition.session.recording.session import Session
@@ -211,6 +212,7 @@ def open_run(
         lane,
         frames=settings.frame_limit,
         raw_queue_frames=min(max(queued, 4), 4096),
+        rescue=_rescue(settings, info),
     )
     gauges = _gauges(settings, session, lane, info, denoiser.provenance, started_utc)
     if metrics is not None:
@@ -236,6 +238,12 @@ def open_run(
         adaptation=adaptation,
         notes=notes,
     )
+
+
+def _rescue(settings: SessionSettings, info: SourceInfo) -> Rescue | None:
+    if not settings.keep_raw:
+        return None
+    return Rescue(settings.output, info, package_version(), rescue_places(settings.rescue))
 
 
 def _sinks(files: RunFiles, watchers: Watchers, shown: OpenView | None) -> tuple[RawSink, DenoisedSink]:

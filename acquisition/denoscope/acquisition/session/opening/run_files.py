@@ -46,6 +46,9 @@ class RunFiles:
         Copy of the bundle in the run folder, or the bundle itself where it could not be copied.
     unused
         Closed where the camera never runs: removes what was created.
+    hangs
+        True where their disk does not answer, so that nobody may touch them; `folder` is the rescue folder then,
+        where there is one.
     """
 
     folder: Path
@@ -54,6 +57,7 @@ class RunFiles:
     log: EventLog
     bundle_path: str | None
     unused: ExitStack
+    hangs: bool = False
 
     def watch(self, watchers: Watchers, shape: tuple[int, int], core: Any) -> None:
         """Open what looks at denoised frames, with its files in the run folder.
@@ -70,6 +74,13 @@ class RunFiles:
     def keep(self) -> None:
         """Keep the files, because the camera runs."""
         self.unused.pop_all()
+
+    def leave(self, rescue: Path | None) -> None:
+        """Touch nothing of the disk any more, which does not answer; go on in the rescue folder, where there is one."""
+        self.hangs = True
+        if rescue is not None:
+            self.folder = rescue
+            self.log = EventLog(rescue / LOG)
 
     def go_on_where_rescued(self) -> bool:
         """Go on in the folder to which the raw frames were written again; return whether there is one."""

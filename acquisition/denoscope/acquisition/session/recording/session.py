@@ -5,16 +5,17 @@ r"""A live session: source, raw recording and denoising lane, each on a thread o
     core's buffer -> pop thread -> bounded raw queue (blocking put)      -> raw writer thread
                                \-> bounded denoise queue (never blocks) -> denoise thread -> denoised writer
 
-A slow disk lets the raw queue fill, then the core's buffer, which ends loudly when it overflows. A
+A slow disk lets the raw queue fill, then the core's buffer, which ends loudly when it overflows. A disk that fails
+or hangs ends the recording, and what it did not take is saved in another place (`RawLane`). A
 slow or failed denoiser costs denoised frames, counted with their reason, and nothing else.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -23,14 +24,16 @@ from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.lane.lane import DenoiseLane
 from denoscope.acquisition.lane.latency import Rate
 from denoscope.acquisition.raw.plain_tags import odd_tags_words, plain_tags
+from denoscope.acquisition.raw.rescue import Rescue
 from denoscope.acquisition.session.states import FinishReason, SessionState, SessionStatus
 from denoscope.acquisition.sources import Source
 from denoscope.runtime import counted
 
+from .raw_lane import RawLane
+
 __all__ = ["Session"]
 
 _IDLE_S = 0.001
-_POLL_S = 0.05
 # A source that hands on nothing for so long has nothing left.
 _LEFT_S = 5.0
 
@@ -50,6 +53,13 @@ class Session:
         Number of frames after which to stop, or None.
     raw_queue_frames
         Frames that may wait for the disk.
+    rescue
+        Takes the raw frames that the disk does not; None where they are lost then.
+
+    Attributes
+    ----------
+    hurries
+        Set where the user asks a second time for the end: a disk that hangs is then given up after two seconds.
     """
 
     def __init__(
@@ -60,12 +70,21 @@ class Session:
         *,
         frames: int | None,
         raw_queue_frames: int,
+        rescue: Rescue | None = None,
     ) -> None:
         self._source = source
-        self._raw = raw
         self._lane = lane
         self._frames = frames
-        self._queue: queue.Queue[Frame | None] = queue.Queue(raw_queue_frames)
+        self._rescue = rescue
+        self._raw_lane = RawLane(
+            raw,
+            raw_queue_frames,
+            rescue=rescue,
+            patient=source.patient,
+            on_failure=lambda problem: self._end(FinishReason.RAW_WRITE_FAILED, problem),
+            on_problem=lambda problem: self._end(FinishReason.RAW_WRITE_FAILED, problem),
+        )
+        self.hurries = False
         self._lock = threading.Lock()
         self._state = SessionState.NEW
         self._reason: FinishReason | None = None
@@ -79,13 +98,9 @@ class Session:
         self._odd_tags: str | None = None
         self._started_s = 0.0
         self._stopped_s: float | None = None
-        self._raw_failed = threading.Event()
         self._done = threading.Event()
         self._rate_in, self._rate_out = Rate(), Rate()
-        self._threads = [
-            threading.Thread(target=self._pop, name="denoscope-pop", daemon=True),
-            threading.Thread(target=self._write, name="denoscope-raw", daemon=True),
-        ]
+        self._thread = threading.Thread(target=self._pop, name="denoscope-pop", daemon=True)
 
     @property
     def left_in_core(self) -> int:
@@ -96,10 +111,10 @@ class Session:
         """Arm the camera and start the threads; where the source refuses, no thread was started."""
         self._source.start()
         self._lane.start()
-        self._threads[1].start()
+        self._raw_lane.start()
         self._started_s = time.perf_counter()
         self._state = SessionState.RECORDING
-        self._threads[0].start()
+        self._thread.start()
 
     @property
     def pauses(self) -> list[dict[str, float | int | None]]:
@@ -171,7 +186,17 @@ class Session:
     @property
     def queues(self) -> dict[str, tuple[int, int]]:
         """Frames that wait for the disk and for the denoiser, and how many may."""
-        return {"raw": (self._queue.qsize(), self._queue.maxsize), "denoise": self._lane.waiting}
+        return {"raw": self._raw_lane.size, "denoise": self._lane.waiting}
+
+    @property
+    def disk_hangs(self) -> bool:
+        """True once the disk was given up because it did not answer: nobody may touch its files then."""
+        return self._raw_lane.hangs
+
+    @property
+    def rescue_folder(self) -> Path | None:
+        """Folder with the raw frames that the disk did not take; None where it took all, or nothing else did."""
+        return None if self._rescue is None else self._rescue.folder
 
     def add_problem(self, problem: str) -> None:
         """Record what went wrong beside the session; it ends degraded."""
@@ -191,7 +216,8 @@ class Session:
             reason=self._reason,
             elapsed_s=self._elapsed_s(),
             received=received,
-            written_raw=self._raw.written,
+            written_raw=self._raw_lane.written,
+            rescued_raw=self._raw_lane.rescued,
             emitted=emitted,
             dropped=dropped,
             in_flight=max(0, received - emitted - sum(dropped.values())),
@@ -201,6 +227,7 @@ class Session:
             latency_s=self._lane.tally.latency.quantiles_s(),
             problems=tuple(problems),
             busy_s=self._source.busy_s if self._stopped_s is None else 0.0,
+            disk_wait_s=self._raw_lane.waits_s,
         )
 
     # -- pop thread
@@ -224,13 +251,14 @@ class Session:
             self._say_what_was_odd()
             self._stopping()
             self._stopped_s = time.perf_counter()
-            self._put(None)
-            self._threads[1].join()
+            self._raw_lane.put(None, self._moment)
+            self._raw_lane.finish(self._moment)
+            self._say_where_frames_are()
             self._done.set()
 
     def _pop_all(self) -> None:
         stopped = False
-        while not self._raw_failed.is_set():
+        while not self._raw_lane.failed.is_set() or self._raw_lane.saves:
             if self._reason is not None and not stopped:
                 self._stopping()
                 self._source.stop()
@@ -290,52 +318,36 @@ class Session:
         self._numbers[frame.camera] = frame.number
         index = self._received
         self._received += 1
-        self._put(frame)
+        self._raw_lane.put(frame, self._moment)
         self._lane.offer(index, frame, wait=self._source.patient)
 
-    def _put(self, frame: Frame | None) -> None:
-        while True:
-            try:
-                self._queue.put(frame, timeout=_POLL_S)
-            except queue.Full:
-                continue
-            return
+    def _moment(self) -> str:
+        """Return how long the disk may take, as a key of `HANGS_AFTER_S`."""
+        if self._reason is None:
+            return "recording"
+        return "in a hurry" if self.hurries else "ending"
+
+    def _say_where_frames_are(self) -> None:
+        """Say what became of the raw frames that the disk did not take."""
+        lane, folder = self._raw_lane, self.rescue_folder
+        if lane.rescued:
+            both = ", and the first of them may be in both places" if lane.hangs else ""
+            self.add_problem(
+                f"{counted(lane.rescued, 'raw frame that followed is', 'raw frames that followed are')} saved in "
+                f"{folder}, a recording of its own{both} (denoscope denoise {folder})"
+            )
+        if lane.lost:
+            why = "" if self._rescue is None or self._rescue.problem is None else f" ({self._rescue.problem})"
+            self.add_problem(
+                f"{counted(lane.lost, 'raw frame that followed is', 'raw frames that followed are')} lost, because "
+                f"nothing else took them{why}"
+            )
 
     def _end(self, reason: FinishReason, problem: str) -> None:
         with self._lock:
             # Worse than any reason that was given before.
             self._reason = reason
             self._problems.append(problem)
-
-    # -- raw writer thread
-
-    def _write(self) -> None:
-        while (frame := self._queue.get()) is not None:
-            if self._raw_failed.is_set():
-                continue
-            try:
-                self._raw.append(frame)
-            except Exception as error:  # noqa: BLE001  the pop thread must never wait for a dead writer
-                self._raw_failed.set()
-                self._end(
-                    FinishReason.RAW_WRITE_FAILED,
-                    f"writing raw frame {self._raw.written} failed ({one_line(error)}); "
-                    f"{counted(self._raw.written, 'frame before it is', 'frames before it are')} complete",
-                )
-        try:
-            self._raw.sync()
-        except OSError as error:
-            self._end(
-                FinishReason.RAW_WRITE_FAILED,
-                f"the disk did not confirm the last second of raw data: {one_line(error)}",
-            )
-        try:
-            self._raw.close()
-        except OSError as error:
-            self._end(
-                FinishReason.RAW_WRITE_FAILED,
-                f"the raw recording could not be finished: {one_line(error)}",
-            )
 
 
 def _no_picture(pixels: object) -> str | None:

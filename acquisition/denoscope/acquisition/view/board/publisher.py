@@ -182,6 +182,10 @@ class ShownRaw:
         """Close the files."""
         self._raw.close()
 
+    def abandon(self) -> Callable[[], None]:
+        """Leave the files as they are; return what closes them."""
+        return self._raw.abandon()
+
 
 class ShownSink:
     """A sink of denoised frames that are shown, after each is taken.

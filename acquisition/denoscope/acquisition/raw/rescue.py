@@ -1,0 +1,125 @@
+"""Raw frames that the disk of a recording does not take, saved in a folder on another one."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from denoscope.acquisition.contracts import Frame, SourceInfo
+from denoscope.acquisition.errors import one_line
+
+from .writer import RawWriter
+
+__all__ = ["RESCUE_FOLDER", "Rescue", "rescue_places"]
+
+RESCUE_FOLDER = "denoscope-rescued"
+"""Folder in the user's home folder, or else among the temporary files, for what no other disk was named for."""
+
+_MOST = 1000
+
+
+def rescue_places(named: Path | None) -> list[Path]:
+    """Return the folders that are tried, in this order: the named one, or home and temporary files."""
+    if named is not None:
+        return [named]
+    places = [Path(tempfile.gettempdir()) / RESCUE_FOLDER]
+    with suppress(RuntimeError):  # nobody knows where home is
+        places.insert(0, Path.home() / RESCUE_FOLDER)
+    return places
+
+
+class Rescue:
+    """A recording of its own, made when the first frame has to be saved elsewhere.
+
+    Parameters
+    ----------
+    run
+        Run folder, whose name the new folder's begins with.
+    source
+        What the frames come from.
+    version
+        Version of denoscope.
+    places
+        Folders to try; the first that takes a frame is used.
+
+    Attributes
+    ----------
+    folder
+        Folder with ``raw.tif`` and ``raw.jsonl``; None before the first frame.
+    written
+        Frames that are saved there.
+    problem
+        Why no frame can be saved; None while they can.
+    """
+
+    def __init__(self, run: Path, source: SourceInfo, version: str, places: Sequence[Path]) -> None:
+        self._name = run.absolute().name or "recording"
+        self._source = source
+        self._version = version
+        self._places = list(places)
+        self._writer: RawWriter | None = None
+        self.folder: Path | None = None
+        self.written = 0
+        self.problem: str | None = None
+
+    def append(self, frame: Frame) -> bool:
+        """Save a frame; return whether it was."""
+        if self.problem is not None:
+            return False
+        try:
+            if self._writer is None:
+                self._begin(frame)
+            else:
+                self._writer.append(frame)
+        except Exception as error:  # noqa: BLE001  whoever lost one disk is told about the other
+            self.problem = one_line(error)
+            return False
+        self.written += 1
+        return True
+
+    def _begin(self, frame: Frame) -> None:
+        """Open the first place that takes the frame."""
+        failures = list[str]()
+        for place in self._places:
+            folder: Path | None = None
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                folder = self._new_folder(place)
+                writer = RawWriter(folder, self._source, self._version)
+                try:
+                    writer.append(frame)
+                except BaseException:
+                    writer.close()
+                    raise
+            except Exception as error:  # noqa: BLE001  the next place may take it
+                failures.append(f"{place}: {one_line(error)}")
+                if folder is not None:  # ours, with no whole frame in it
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
+            self._writer, self.folder = writer, folder
+            return
+        raise OSError("; ".join(failures) or "no place is named")
+
+    def _new_folder(self, place: Path) -> Path:
+        for count in range(1, _MOST):
+            folder = place / (f"{self._name}-rescued" if count == 1 else f"{self._name}-rescued-{count}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+        raise FileExistsError(f"{_MOST} folders like {self._name}-rescued are there already")
+
+    def close(self) -> None:
+        """Have the disk confirm the frames, and close; safe to call twice."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        self.problem = self.problem or "it is closed"
+        try:
+            writer.sync()
+        finally:
+            writer.close()

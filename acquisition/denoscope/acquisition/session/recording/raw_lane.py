@@ -1,0 +1,251 @@
+"""The raw lane: a bounded queue and a thread that writes, and another place where the disk fails or hangs."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from denoscope.acquisition.contracts import Frame, RawSink
+from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.raw.rescue import Rescue
+from denoscope.runtime import counted
+
+__all__ = ["HANGS_AFTER_S", "RawLane"]
+
+_POLL_S = 0.05
+_SAID_AFTER_S = 2.0
+
+HANGS_AFTER_S = {"recording": 60.0, "ending": 60.0, "in a hurry": 2.0}
+"""Seconds without an answer to one write after which a disk is given up, while frames have to wait for it.
+
+While recording this is counted from the moment when the queue is full; a source whose frames can wait is not counted.
+"""
+
+
+class RawLane:
+    """Write raw frames in order, each once, and save those that the disk does not take in another place.
+
+    A write that fails ends the recording; that frame and all that follow go to the rescue folder. So they do where
+    the disk gives no answer to a write for too long: the thread that waits for it is left behind, and another one goes
+    on. The frame that it waited for is then saved too, and may be in both places.
+
+    Parameters
+    ----------
+    raw
+        Takes every frame; `append`, `sync` and `close` are called by the lane's thread alone.
+    room
+        Frames that may wait.
+    rescue
+        Takes what `raw` does not; None where there is no other place.
+    patient
+        Whether frames of the source can wait (see `Source.patient`), so that a disk is never given up while recording.
+    on_failure
+        Called once with a sentence, from the lane's thread, when frames cannot be written any more.
+    on_problem
+        Called with a sentence about what went wrong at the end.
+
+    Attributes
+    ----------
+    failed
+        Set when frames cannot be written any more.
+    hangs
+        True once a disk was given up because it did not answer: nobody may touch its files then.
+    lost
+        Frames that could be saved nowhere.
+    """
+
+    def __init__(
+        self,
+        raw: RawSink,
+        room: int,
+        *,
+        rescue: Rescue | None = None,
+        patient: bool = False,
+        on_failure: Callable[[str], None],
+        on_problem: Callable[[str], None],
+    ) -> None:
+        self._raw = raw
+        self._queue: queue.Queue[Frame | None] = queue.Queue(room)
+        self._rescue = rescue
+        self._patient = patient
+        self._on_failure = on_failure
+        self._on_problem = on_problem
+        self._lock = threading.Lock()
+        self._turn = 0  # 1 once the disk was given up, 2 once the other place was
+        self._writing: Frame | None = None
+        self._since_s: float | None = None
+        self._seen_s: float | None = None
+        self._looked_s = self._waited_s = 0.0
+        self._written: int | None = None  # when the disk was given up
+        self._let_go: Callable[[], None] = lambda: None
+        self._saved = 0
+        self._ended = threading.Event()
+        self.failed = threading.Event()
+        self.hangs = False
+        self.lost = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._begin(None)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Frames that wait, and how many may."""
+        return self._queue.qsize(), self._queue.maxsize
+
+    @property
+    def written(self) -> int:
+        """Frames complete in the recording."""
+        return self._raw.written if self._written is None else self._written
+
+    @property
+    def rescued(self) -> int:
+        """Frames that are saved in another place."""
+        return self._saved
+
+    @property
+    def saves(self) -> bool:
+        """True while frames that follow a failure can be saved elsewhere."""
+        return self._turn < 2 and self._rescue is not None and self._rescue.problem is None
+
+    @property
+    def waits_s(self) -> float:
+        """Seconds for which the disk has not answered to one write, 0 for a short time."""
+        since_s = self._since_s
+        waited_s = 0.0 if since_s is None else time.perf_counter() - since_s
+        return waited_s if waited_s > _SAID_AFTER_S else 0.0
+
+    def put(self, frame: Frame | None, moment: Callable[[], str]) -> None:
+        """Hand over a frame, or the end; wait for room as long as the disk answers.
+
+        Parameters
+        ----------
+        frame
+            None where none follows.
+        moment
+            Returns a key of `HANGS_AFTER_S`.
+        """
+        while True:
+            try:
+                self._queue.put(frame, timeout=_POLL_S)
+            except queue.Full:
+                self._look(moment())
+                continue
+            return
+
+    def finish(self, moment: Callable[[], str]) -> None:
+        """Wait until every frame is saved, or the disk is given up."""
+        while not self._ended.wait(_POLL_S):
+            self._look(moment())
+
+    def _look(self, moment: str) -> None:
+        """Give the disk up where it has not answered for too long.
+
+        Time is counted in looks, each for as long as it should take at most: while the whole program stood still, the
+        disk was not asked either.
+        """
+        now_s = time.perf_counter()
+        passed_s, self._looked_s = min(now_s - self._looked_s, 2 * _POLL_S), now_s
+        since_s = self._since_s
+        if since_s is None or since_s != self._seen_s:
+            self._seen_s, self._waited_s = since_s, 0.0
+            return
+        self._waited_s += passed_s
+        if moment == "recording" and self._patient:
+            return
+        if self._waited_s > HANGS_AFTER_S[moment]:
+            self._give_up(since_s)
+
+    def _give_up(self, since_s: float) -> None:
+        """Leave the thread that waits for the disk, and go on with another one."""
+        with self._lock:
+            if self._since_s != since_s:  # it has answered in this moment
+                return
+            frame, first = self._writing, self._turn == 0 and not self.failed.is_set()
+            self._turn = 1 if first else 2
+            self._writing = self._since_s = None
+            if first:
+                self._written, self.hangs = self._raw.written, True
+                self._let_go = self._raw.abandon()
+        what = "writing" if frame is not None else "confirming"
+        if first:
+            self.failed.set()
+            written = counted(self.written, "frame is", "frames are")
+            self._on_failure(
+                f"the disk did not answer for {self._waited_s:.0f} s while {what} raw frames and was given up; "
+                f"{written} complete there, if it still writes what it was given"
+            )
+        if frame is None:  # all are written, and the end was read
+            self._queue.put(None)
+        if self._turn > 1:  # the other place does not answer either, and takes nothing from now on
+            self.lost += frame is not None
+            frame = None
+        self._begin(frame)
+
+    def _begin(self, frame: Frame | None) -> None:
+        threading.Thread(
+            target=self._run, args=(self._turn, frame), name="denoscope-raw", daemon=True
+        ).start()
+
+    # -- the lane's thread
+
+    def _run(self, turn: int, frame: Frame | None) -> None:
+        while frame is not None or (frame := self._queue.get()) is not None:
+            with self._lock:
+                self._writing, self._since_s = frame, time.perf_counter()
+            if not self._answered(turn, self._write(turn, frame)):
+                return
+            frame = None
+        with self._lock:
+            self._since_s = time.perf_counter()
+        self._close(turn)
+        if self._answered(turn, None):
+            self._ended.set()
+
+    def _answered(self, turn: int, saved: bool | None) -> bool:
+        """Note that a disk has answered; return False where it had been given up, and close its files then."""
+        with self._lock:
+            if turn == self._turn:
+                self._writing = self._since_s = None
+                if saved is not None:
+                    self._saved += saved
+                    self.lost += not saved
+                return True
+        with suppress(OSError):  # the frame is saved elsewhere
+            self._let_go()
+        return False
+
+    def _write(self, turn: int, frame: Frame) -> bool | None:
+        """Write a frame; return None where the recording has it, else whether it was saved elsewhere."""
+        if not self.failed.is_set():
+            try:
+                self._raw.append(frame)
+            except Exception as error:  # noqa: BLE001  the frames that follow are saved elsewhere
+                if turn != self._turn:
+                    return None
+                self.failed.set()
+                written = self._raw.written
+                self._on_failure(
+                    f"writing raw frame {written} failed ({one_line(error)}); "
+                    f"{counted(written, 'frame before it is', 'frames before it are')} complete"
+                )
+            else:
+                return None
+        return self.saves and self._rescue is not None and self._rescue.append(frame)
+
+    def _close(self, turn: int) -> None:
+        """Have the disks confirm, and close the files of those that answer."""
+        if not self.hangs:
+            self._try("the disk did not confirm the last second of raw data", self._raw.sync)
+            self._try("the raw recording could not be finished", self._raw.close)
+        if turn == self._turn < 2 and self._rescue is not None:
+            self._try("the disk did not confirm the last second of the saved frames", self._rescue.close)
+
+    def _try(self, what: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            self._on_problem(f"{what}: {one_line(error)}")

@@ -1,0 +1,296 @@
+"""Raw frames that wait are never lost: a disk that fails for good, or hangs, and the folder that takes them then."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from denoscope.acquisition import Frame, RawWriter, SourceInfo, denoise_movie, make_settings, read_raw
+from denoscope.acquisition.raw import pages, writer
+from denoscope.acquisition.raw.rescue import RESCUE_FOLDER, Rescue, rescue_places
+from denoscope.acquisition.session.recording import raw_lane as module
+from denoscope.acquisition.session.recording.raw_lane import RawLane
+from denoscope.runtime import open_movie
+from support.plain_results import live
+from support.tiny_bundle import tiny_bundle
+
+from .test_control import Steady, frames_of
+
+INFO = SourceInfo("test", "test", "Cam", (6, 8), np.dtype(np.uint16))
+
+
+def frame(number: int) -> Frame:
+    return Frame(np.full((6, 8), number, np.uint16), number, 0.0, "Cam", {})
+
+
+def numbers(folder: Path | None) -> list[int]:
+    assert folder is not None
+    recording = read_raw(folder)
+    found = [int(each[0, 0]) for each in recording.frames()]
+    assert [record["number"] for record in recording.records] == found
+    return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
+
+
+class Disk:
+    """A raw recording of which every call from the frame `at` on does what it is told."""
+
+    def __init__(
+        self, at: int, does: Callable[[], object], *, sync: Callable[[], object] = lambda: None
+    ) -> None:
+        self.written, self.at, self.does, self.sync_does = 0, at, does, sync
+        self.abandoned = self.closed = False
+
+    def append(self, _frame: Frame) -> None:
+        if self.written >= self.at:
+            self.does()
+        self.written += 1
+
+    def sync(self) -> None:
+        self.sync_does()
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abandon(self) -> Callable[[], None]:
+        self.abandoned = True
+        return self.close
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """An answer of a disk, which comes at the end at the latest."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_AGAIN_S", (0.0,))
+    monkeypatch.setattr(module, "_POLL_S", 0.01)
+    short = {"recording": 0.1, "ending": 0.1, "in a hurry": 0.02}
+    monkeypatch.setattr(module, "HANGS_AFTER_S", short)
+
+
+def play(
+    raw: Any, rescue: Rescue | None, count: int = 10, *, room: int = 64, moment: str = "ending", **more: Any
+) -> tuple[RawLane, list[str]]:
+    said: list[str] = []
+    lane = RawLane(raw, room, rescue=rescue, on_failure=said.append, on_problem=said.append, **more)
+    lane.start()
+    for number in range(count):
+        lane.put(frame(number), lambda: moment)
+    lane.put(None, lambda: moment)
+    lane.finish(lambda: moment)
+    return lane, said
+
+
+def rescue_in(folder: Path) -> Rescue:
+    return Rescue(Path("run"), INFO, "1.2.3", [folder])
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EIO, errno.ENXIO, errno.ENOSPC, errno.ENODEV])
+def test_what_a_disk_refuses_for_good_is_saved_elsewhere(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    raw = RawWriter(tmp_path / "run", INFO, "1.2.3")
+    write = pages.write_at
+
+    def refuse(file: Any, *values: Any) -> None:
+        if "run-rescued" not in str(file.name) and raw.written == 4:
+            raise OSError(code, os.strerror(code))
+        write(file, *values)
+
+    monkeypatch.setattr(pages, "write_at", refuse)
+    rescue = rescue_in(tmp_path / "elsewhere")
+    lane, said = play(raw, rescue)
+    assert numbers(tmp_path / "run") == [0, 1, 2, 3]
+    assert numbers(rescue.folder) == [4, 5, 6, 7, 8, 9]
+    assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (4, 6, 0, False)
+    assert said == [
+        f"writing raw frame 4 failed ({OSError(code, os.strerror(code))}); 4 frames before it are complete"
+    ]
+    assert rescue.folder == tmp_path / "elsewhere" / "run-rescued"
+    assert open_movie(rescue.folder / "raw.tif").shape == (6, 6, 8)
+
+
+def test_a_disk_that_answers_late_is_waited_for(tmp_path: Path, gate: threading.Event) -> None:
+    disk, seen = Disk(3, lambda: gate.wait(60)), list[float]()
+    said: list[str] = []
+    lane = RawLane(disk, 64, rescue=rescue_in(tmp_path), on_failure=said.append, on_problem=said.append)
+    lane.start()
+    for number in range(10):
+        lane.put(frame(number), lambda: "recording")
+    time.sleep(0.15)  # there is room, so nothing is given up
+    seen.append(lane._since_s or 0.0)
+    gate.set()
+    lane.put(None, lambda: "recording")
+    lane.finish(lambda: "recording")
+    assert seen[0] > 0
+    assert (lane.written, lane.rescued, lane.lost, said) == (10, 0, 0, [])
+    assert disk.closed
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("moment", "room"), [("ending", 64), ("in a hurry", 64), ("recording", 2)])
+def test_what_waits_for_a_disk_that_hangs_is_saved_elsewhere(
+    tmp_path: Path, gate: threading.Event, moment: str, room: int
+) -> None:
+    disk, rescue = Disk(3, lambda: gate.wait(60)), rescue_in(tmp_path)
+    lane, said = play(disk, rescue, room=room, moment=moment)
+    assert numbers(rescue.folder) == list(range(3, 10))
+    assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (3, 7, 0, True)
+    assert disk.abandoned
+    assert len(said) == 1
+    assert (
+        "the disk did not answer for 0 s while writing raw frames and was given up; 3 frames are" in said[0]
+    )
+    gate.set()  # it answers after all: the frame that it was given is in both places, and no other
+    until(lambda: disk.closed)
+    assert disk.written == 4
+    assert lane.written == 3
+
+
+def test_frames_that_can_wait_are_not_taken_from_a_disk_while_recording(
+    tmp_path: Path, gate: threading.Event
+) -> None:
+    disk = Disk(0, lambda: gate.wait(60))
+    threading.Timer(0.4, gate.set).start()
+    lane, said = play(disk, rescue_in(tmp_path), room=2, moment="recording", patient=True)
+    assert (lane.written, lane.rescued, said) == (10, 0, [])
+
+
+def test_two_disks_that_hang_end_too_and_what_is_lost_is_counted(
+    tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rescue = rescue_in(tmp_path)
+    monkeypatch.setattr(rescue, "append", lambda _frame: gate.wait(60))
+    lane, said = play(Disk(3, lambda: gate.wait(60)), rescue)
+    assert (lane.written, lane.rescued, lane.lost) == (3, 0, 7)
+    assert len(said) == 1
+
+
+def test_a_disk_that_never_confirms_holds_up_the_end_for_a_while_only(
+    tmp_path: Path, gate: threading.Event
+) -> None:
+    lane, said = play(Disk(99, lambda: None, sync=lambda: gate.wait(60)), rescue_in(tmp_path))
+    assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (10, 0, 0, True)
+    assert "while confirming raw frames and was given up; 10 frames are complete" in said[0]
+
+
+def test_a_program_that_stood_still_gives_no_disk_up(
+    tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = RawLane(
+        Disk(0, lambda: gate.wait(60)), 8, rescue=rescue_in(tmp_path), on_failure=print, on_problem=print
+    )
+    lane.start()
+    lane.put(frame(0), lambda: "ending")
+    while lane._since_s is None:
+        time.sleep(0.001)
+    lane._look("ending")
+    later_s = time.perf_counter() + 3600
+    monkeypatch.setattr(module.time, "perf_counter", lambda: later_s)
+    lane._look("ending")
+    assert not lane.hangs
+    monkeypatch.undo()
+    gate.set()
+    lane.put(None, lambda: "ending")
+    lane.finish(lambda: "recording")
+
+
+def test_the_first_place_that_takes_a_frame_is_used_and_no_other_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").write_text("somebody's")
+    (tmp_path / "good" / "run-rescued").mkdir(parents=True)
+    rescue = Rescue(tmp_path / "run", INFO, "1", [tmp_path / "a file", tmp_path / "good", tmp_path / "never"])
+    assert rescue.append(frame(0))
+    rescue.close()
+    rescue.close()
+    assert rescue.folder == tmp_path / "good" / "run-rescued-2"
+    assert numbers(rescue.folder) == [0]
+    assert not rescue.append(frame(1))  # it is closed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "good"]
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    places = rescue_places(None)
+    assert places[0] == tmp_path / RESCUE_FOLDER
+    assert [place.name for place in places] == [RESCUE_FOLDER] * 2
+    assert rescue_places(tmp_path) == [tmp_path]
+
+
+def test_a_place_that_refuses_too_is_named_and_left_clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(pages, "write_at", refuse)
+    rescue = rescue_in(tmp_path / "place")
+    lane, said = play(Disk(2, refuse), rescue)
+    assert (lane.written, lane.rescued, lane.lost) == (2, 0, 8)
+    assert "Read-only" in (rescue.problem or "")
+    assert len(said) == 1
+    assert not list((tmp_path / "place").iterdir())
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_session_whose_disk_is_gone_ends_with_all_its_frames(
+    tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    tiny_bundle(tmp_path / "tiny.denoscope")
+    write, run = pages.write_at, tmp_path / "run"
+
+    def gone(file: Any, at: int, *values: Any) -> None:
+        if str(file.name).startswith(str(run / "raw")) and at > 40_000:
+            if hangs:
+                gate.wait(60)
+            else:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        write(file, at, *values)
+
+    monkeypatch.setattr(pages, "write_at", gone)
+    settings = make_settings(
+        core="demo",
+        output=run,
+        bundle=str(tmp_path / "tiny.denoscope"),
+        denoiser="thread",
+        picture=False,
+        finish_s=1,
+        rescue=tmp_path / "elsewhere",
+    )
+    frames = frames_of(40)
+    report = live(settings, source=Steady(frames, {}))
+    counts, folder = report["frames"], tmp_path / "elsewhere" / "run-rescued"
+    assert counts["received"] == 40
+    assert counts["written_raw"] + counts["rescued_raw"] == 40
+    assert counts["rescued_raw"] > 0
+    assert counts["rescue_folder"] == str(folder)
+    assert report["outcome"]["exit_code"] == 2
+    assert report["outcome"]["reason"] == "raw_write_failed"
+    assert f"saved in {folder}, a recording of its own" in " ".join(report["outcome"]["problems"])
+    first, rest = read_raw(run).read(), read_raw(folder).read()
+    gate.set()
+    until(
+        lambda: not any(each.name in ("denoscope-raw", "denoscope-closing") for each in threading.enumerate())
+    )
+    np.testing.assert_array_equal(np.concatenate([first, rest]), [each.pixels for each in frames])
+    assert (folder / "report.json").exists() is hangs
+    denoise_movie(folder, tmp_path / "rest.tif", bundle=str(tmp_path / "tiny.denoscope"))
+    assert len(open_movie(tmp_path / "rest.tif")) == counts["rescued_raw"]
