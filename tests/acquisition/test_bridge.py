@@ -247,6 +247,7 @@ def test_a_recording_ends_where_another_sequence_begins(serve: Serve, bundle: Pa
         ((5, None), (9, 102.0), False),
         ((5, 100.0), (5, 100.0), True),
         ((5, None), (0, None), True),
+        ((2**31 - 1, 100.0), (-(2**31), 100.0), False),  # a counter of 32 bits begins anew
     ],
 )
 def test_frames_of_another_sequence(last: Any, now: Any, another: bool) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ome_types import from_tiff
 
 from denoscope.acquisition import Frame, Source, SourceInfo, make_settings, read_raw
+from denoscope.acquisition.contracts import number_step
 from denoscope.acquisition.denoisers.routing import Route, Routes
 from denoscope.runtime import StreamKey
 from support.plain_results import live
@@ -136,6 +137,39 @@ def test_a_camera_that_starts_again_is_another_recording() -> None:
     numbers = [routed(routes, frame(n)) for n in (7, 8, 0, 1)]
     assert [route.number for route in numbers] == [7, 8, 9, 10]
     assert [route.change is not None for route in numbers] == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (2**31 - 2, 2**31 - 1, -(2**31), -(2**31) + 1),
+        (2**31 - 2, 2**31 - 1, 0, 1),
+        (2**32 - 2, 2**32 - 1, 0, 1),
+        (2**31 - 2, 2**31 - 1, 2**31, 2**31 + 1),
+        (2**62, 2**62 + 1, 2**62 + 2, 2**62 + 3),
+    ],
+)
+def test_a_counter_that_begins_anew_at_its_end_goes_on(numbers: tuple[int, ...]) -> None:
+    routes = Routes()
+    found = [routed(routes, Frame(np.zeros(SHAPE), number, 0.0, "A", {})) for number in numbers]
+    assert [route.number - found[0].number for route in found] == [0, 1, 2, 3]
+    assert all(route.change is None for route in found)
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "step"),
+    [
+        (5, 9, 4),
+        (5, 5, None),
+        (5, 0, None),
+        (2**31 - 3, 4, 7),
+        (2**32 - 1, 5, 6),
+        (2**31 - 1, 2**31 - 1, None),
+    ]
+    + [(2**31 + 100_000, 0, None), (2**31 - 100_000, 0, None)],
+)
+def test_numbers_that_grow_and_numbers_that_go_back(last: int, now: int, step: int | None) -> None:
+    assert number_step(last, now) == step
 
 
 def test_streams_are_bounded() -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "SourceInfo",
     "Stamp",
     "Tags",
+    "number_step",
 ]
 
 REPORT = "report.json"  # in the folder of a run
@@ -35,6 +36,24 @@ Tags = dict[str, Any]
 
 Axes = dict[str, int | str]
 """Place of a frame on each axis, by the axis's name."""
+
+
+_COUNTERS = (2**31, 2**32)  # where counters of cameras and drivers begin anew
+_MOST_LOST = 2**16  # frames that may be missing where one did
+
+
+def number_step(last: int, number: int) -> int | None:
+    """Return by how much a camera's frame number grew, None where it went back: another recording began.
+
+    A counter of 32 bits that begins anew at its end, at 0 or at its smallest value, has grown.
+    """
+    step = number - last
+    if step > 0:
+        return step
+    for end in _COUNTERS:
+        if step and last >= 2**31 - _MOST_LOST and step % end <= _MOST_LOST:
+            return step % end
+    return None
 
 
 @dataclass(frozen=True, slots=True)

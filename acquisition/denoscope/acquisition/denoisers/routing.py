@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from denoscope.acquisition.contracts import Frame, Tags
+from denoscope.acquisition.contracts import Frame, Tags, number_step
 from denoscope.runtime import GuardFinding, StreamCounters, StreamKey
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ class Routes:
         self._cameras[frame.camera] = frame.number
         if last is None:
             return 0, False
-        return max(frame.number - last - 1, 0), frame.number <= last
+        step = number_step(last, frame.number)
+        return (step or 1) - 1, step is None
 
     def _step(self, track: _Track, key: StreamKey, time: int | None, *, fresh: bool) -> int:
         if fresh:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from denoscope.acquisition.contracts import Frame
+from denoscope.acquisition.contracts import Frame, number_step
 
 __all__ = ["Sequence", "is_another"]
 
@@ -59,7 +59,7 @@ class Sequence:
     def is_before(self, camera: str, number: int) -> bool:
         """Return whether a frame of this number comes before one that was popped, so that it is another sequence's."""
         last = self._last.get(camera)
-        return last is not None and number < last[0]
+        return last is not None and number != last[0] and number_step(last[0], number) is None
 
 
 def _beginning(frame: Frame) -> float | None:
@@ -81,8 +81,9 @@ def is_another(last: tuple[int, float | None], now: tuple[int, float | None]) ->
     last, now
         Number of the frame, and beginning of its sequence in seconds since 1970, None where unknown.
     """
-    if now[0] <= last[0]:
+    step = number_step(last[0], now[0])
+    if step is None:
         return True
-    if now[0] == last[0] + 1 or last[1] is None or now[1] is None:
+    if step == 1 or last[1] is None or now[1] is None:
         return False
     return abs(now[1] - last[1]) > _SAME_SEQUENCE_S

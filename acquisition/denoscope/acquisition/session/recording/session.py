@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from denoscope.acquisition.contracts import Frame, RawSink
+from denoscope.acquisition.contracts import Frame, RawSink, number_step
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.lane.lane import DenoiseLane
 from denoscope.acquisition.lane.latency import Rate
@@ -313,8 +313,8 @@ class Session:
             self._odd_tags = self._odd_tags or odd_tags_words(self._received, failed)
         frame = replace(frame, tags=tags)
         last = self._numbers.get(frame.camera)
-        if last is not None and frame.number > last + 1:
-            self._missing += frame.number - last - 1
+        if last is not None:
+            self._missing += (number_step(last, frame.number) or 1) - 1
         self._numbers[frame.camera] = frame.number
         index = self._received
         self._received += 1
