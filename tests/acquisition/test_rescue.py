@@ -15,10 +15,10 @@ import pytest
 
 from denoscope.acquisition import Frame, RawWriter, SourceInfo, denoise_movie, make_settings, read_raw
 from denoscope.acquisition.raw import pages, writer
-from denoscope.acquisition.raw.rescue import RESCUE_FOLDER, Rescue, rescue_places
+from denoscope.acquisition.raw.rescue import RESCUE_FOLDER, Rescue, check_place, rescue_places
 from denoscope.acquisition.session.recording import raw_lane as module
 from denoscope.acquisition.session.recording.raw_lane import RawLane
-from denoscope.runtime import open_movie
+from denoscope.runtime import InvalidInput, open_movie
 from support.plain_results import live
 from support.tiny_bundle import tiny_bundle
 
@@ -128,6 +128,26 @@ def test_what_a_disk_refuses_for_good_is_saved_elsewhere(
     ]
     assert rescue.folder == tmp_path / "elsewhere" / "run-rescued"
     assert open_movie(rescue.folder / "raw.tif").shape == (6, 6, 8)
+
+
+def test_a_frame_that_is_written_before_the_disk_refuses_to_confirm_is_in_one_place(tmp_path: Path) -> None:
+    def full() -> None:
+        disk.written += 1
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    disk = Disk(4, full)
+    rescue = rescue_in(tmp_path)
+    lane, _said = play(disk, rescue)
+    assert (lane.written, lane.rescued) == (5, 5)
+    assert numbers(rescue.folder) == [5, 6, 7, 8, 9]
+
+
+def test_a_place_that_could_save_nothing_is_refused_at_the_start(tmp_path: Path) -> None:
+    check_place(tmp_path / "made" / "when needed")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInput, match=r"`rescue` .* because .*file is no folder: name another folder"):
+        check_place(tmp_path / "file" / "below")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_disk_that_answers_late_is_waited_for(tmp_path: Path, gate: threading.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from pathlib import Path
 
 from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import one_line
+from denoscope.runtime import InvalidInput
 
 from .writer import RawWriter
 
-__all__ = ["RESCUE_FOLDER", "Rescue", "rescue_places"]
+__all__ = ["RESCUE_FOLDER", "Rescue", "check_place", "rescue_places"]
 
 RESCUE_FOLDER = "denoscope-rescued"
 """Folder in the user's home folder, or else among the temporary files, for what no other disk was named for."""
@@ -29,6 +31,24 @@ def rescue_places(named: Path | None) -> list[Path]:
     with suppress(RuntimeError):  # nobody knows where home is
         places.insert(0, Path.home() / RESCUE_FOLDER)
     return places
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that could save nothing, before anything is recorded; it is made when it is needed.
+
+    Raises
+    ------
+    InvalidInput
+        One sentence with the remedy.
+    """
+    place = folder.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        why = "cannot be written" if place.is_dir() else "is no folder"
+        raise InvalidInput(
+            f"`rescue` {folder} could save no raw frame, because {place} {why}: name another folder."
+        )
 
 
 class Rescue:

@@ -19,7 +19,7 @@ from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.lane.lane import QUEUE_FRAMES, DenoiseLane
 from denoscope.acquisition.provenance import package_version
 from denoscope.acquisition.raw.disk import free_bytes
-from denoscope.acquisition.raw.rescue import Rescue, rescue_places
+from denoscope.acquisition.raw.rescue import Rescue, check_place, rescue_places
 from denoscope.acquisition.raw.writer import RAW_MOVIE
 from denoscope.acquisition.session.recording.metrics import Gauges, MetricsServer, metrics_address
 from denoscope.acquisition.session.recording.session import Session
@@ -153,6 +153,8 @@ def open_run(
     started_utc = datetime.now(UTC).isoformat()
     refuse_existing(settings.output)
     check_live_format(settings.output, settings.denoised_format)
+    if settings.rescue is not None:
+        check_place(settings.rescue)
     notes: list[str] = []
     metrics = _open_metrics(settings, stack)
     camera = load_camera(settings.camera_gain, settings.camera_offset, settings.camera_roi)

@@ -221,6 +221,7 @@ class RawLane:
     def _write(self, turn: int, frame: Frame) -> bool | None:
         """Write a frame; return None where the recording has it, else whether it was saved elsewhere."""
         if not self.failed.is_set():
+            before = self._raw.written
             try:
                 self._raw.append(frame)
             except Exception as error:  # noqa: BLE001  the frames that follow are saved elsewhere
@@ -232,6 +233,8 @@ class RawLane:
                     f"writing raw frame {written} failed ({one_line(error)}); "
                     f"{counted(written, 'frame before it is', 'frames before it are')} complete"
                 )
+                if written > before:  # the disk refused to confirm what was written earlier
+                    return None
             else:
                 return None
         return self.saves and self._rescue is not None and self._rescue.append(frame)
