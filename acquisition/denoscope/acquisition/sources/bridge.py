@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
 from denoscope.runtime import counted
@@ -405,9 +407,8 @@ class BridgeSource(CoreSource):
             return False  # none is there to be looked at
         if not isinstance(tags, dict):
             return False
-        number = str(tags.get("ImageNumber", ""))
-        camera = str(tags.get("Camera", "") or self._camera)
-        return number.isdigit() and self._sequence.is_before(camera, int(number))
+        newest = frame_from(np.zeros((1, 1), np.uint8), self._tagged(tags), self._camera, -1)
+        return newest.number >= 0 and self._sequence.is_foreign(newest)
 
     def notes(self) -> list[str]:
         """Return what the user should know about Micro-Manager in the end."""

@@ -56,10 +56,17 @@ class Sequence:
         """Return whether a frame of it was seen."""
         return bool(self._last)
 
-    def is_before(self, camera: str, number: int) -> bool:
-        """Return whether a frame of this number comes before one that was popped, so that it is another sequence's."""
-        last = self._last.get(camera)
-        return last is not None and number != last[0] and number_step(last[0], number) is None
+    def is_foreign(self, newest: Frame) -> bool:
+        """Return whether the core's newest frame, which was not popped, is of another sequence.
+
+        Its number alone does not say so: another sequence may have run for longer than this one.
+        """
+        last, now = self._last.get(newest.camera), (newest.number, _beginning(newest))
+        if last is None:
+            return False
+        if now[0] == last[0]:  # perhaps the one that was popped last
+            return None not in (last[1], now[1]) and is_another((now[0] - 2, last[1]), now)
+        return is_another(last, now)
 
 
 def _beginning(frame: Frame) -> float | None:
