@@ -559,6 +559,7 @@ def test_a_session_goes_on_with_the_bundle_that_its_training_offers(
         bundle=str(bundles["tiny"]),
         fps=40,
         picture=False,
+        fill=False,
         adapt=True,
         control=control,
         on_status=look,
@@ -571,11 +572,9 @@ def test_a_session_goes_on_with_the_bundle_that_its_training_offers(
     assert back.failed is not None
     assert (back.bundle_sha256, back.bundle) == (Bundle.load(bundles["tiny"]).digest, "tiny")
     assert 0 < report.frames.dropped["denoiser failed"] < 20
-    assert report.frames.not_denoised.count == report.frames.computed_afterwards
     assert report.denoiser.swaps == report.adaptation.swaps
     frames = report.frames
     assert frames.received == frames.written_raw == frames.denoised + sum(frames.dropped.values())
-    assert frames.denoised + frames.computed_afterwards == frames.received
     assert Bundle.load(run / swap.bundle).digest == swap.bundle_sha256
     assert {"idle", "trial"} & report.adaptation.delay.keys()
     events = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
