@@ -7,6 +7,8 @@ for a moment (`settled`): a writer may have made room in the file for pixels tha
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 import struct
 from abc import ABC, abstractmethod
@@ -27,6 +29,7 @@ from denoscope.runtime.movies import (
     PngImage,
     check_regular,
     cycles_beside,
+    is_beside,
     page_axes,
     stream_of_name,
 )
@@ -86,6 +89,14 @@ class Tail(ABC):
     def close(self) -> None:
         """Let go of the file."""
 
+    def replaced(self) -> bool:
+        """Say whether the file was removed, made again or cut short since it was opened, so that its rest is lost."""
+        return False
+
+    def found(self) -> bool:
+        """Say whether there is anything yet that may become a frame; else the path may become another format."""
+        return True
+
 
 def open_tail(path: Path) -> Tail | None:
     """Return the reader for what lies at `path`, or None while nothing does.
@@ -121,13 +132,15 @@ class TiffTail(Tail):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # Unbuffered: what was read ahead may have been written since.
         self._raw = path.open("rb", buffering=0)
-        # Unbuffered too: what was read ahead may have been written since.
-        self._decoded = path.open("rb", buffering=0)
+        status = os.fstat(self._raw.fileno())
+        self.identity = status.st_dev, status.st_ino
         self._file: Any = None
         self._order = "<"
         self._big = False
         self._pointer_at = 0  # where the place of the next page is written
+        self._pages_at = self._page_at = 0  # pointer to the last page that was read, and where it led
         self._index = 0
         self._described: _Contiguous | None = None
         self._plain: _Contiguous | None = None
@@ -135,14 +148,26 @@ class TiffTail(Tail):
 
     def mark(self) -> object:
         """Return the file's size and time of change."""
-        stat = self._path.stat()
+        stat = os.fstat(self._raw.fileno())
         return stat.st_size, stat.st_mtime_ns
+
+    def replaced(self) -> bool:
+        """Say whether another file or none lies at the path, or the pages that were read are gone from it."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return True
+        if self.identity[1] and (status.st_dev, status.st_ino) != self.identity:
+            return True
+        if self._plain is not None:
+            return self._size() < self._plain.offset + self._index * self._plain.frame_bytes
+        return self._index > 0 and self._number(self._pages_at, "I", "Q") != self._page_at
 
     def read(self, *, settled: bool) -> Grown | None:
         """Return the next page, or the next frame of an ImageJ file, if it is complete."""
         if self._plain is not None:
             return self._read_plain(self._plain, settled=settled)
-        if not self._pointer_at and not self._read_header():
+        if not self._pointer_at and not self._read_header(settled=settled):
             return None
         found = self._find(self._pointer_at)
         if found is None:
@@ -168,6 +193,7 @@ class TiffTail(Tail):
                 "channel; save channels as pages."
             )
         axes = self._axes_of(page)
+        self._pages_at, self._page_at = self._pointer_at, offset
         self._index, self._pointer_at = self._index + 1, pointer_at
         return Grown(pixels, {**({"Axes": axes} if axes else {}), **_tags_of(page)})
 
@@ -191,24 +217,23 @@ class TiffTail(Tail):
         if self._file is not None:
             self._file.close()
         self._raw.close()
-        self._decoded.close()
 
     def _size(self) -> int:
-        return self._path.stat().st_size
+        return os.fstat(self._raw.fileno()).st_size
 
     def _bytes(self, offset: int, count: int) -> bytes:
         self._raw.seek(offset)
         return self._raw.read(count) or b""
 
-    def _read_header(self) -> bool:
+    def _read_header(self, *, settled: bool) -> bool:
         head = self._bytes(0, 16)
         if len(head) < 16:
             return False
         self._order = "<" if head[:2] == b"II" else ">"
         version = struct.unpack_from(self._order + "H", head, 2)[0]
         if head[:2] not in (b"II", b"MM") or version not in (42, 43):
-            if head == bytes(16):
-                return False  # room was made, nothing is written yet
+            if head == bytes(16) or not settled:
+                return False  # room was made, nothing or half of it is written yet
             raise InvalidInput(f"{self._path} is no TIFF: check that it opens in Fiji.")
         self._big = version == 43
         self._pointer_at = 8 if self._big else 4
@@ -233,14 +258,18 @@ class TiffTail(Tail):
         import tifffile
 
         broken = (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, struct.error)
+        log = logging.getLogger("tifffile")  # of tags that are half written
+        disabled, log.disabled = log.disabled, True
         try:
             if self._file is None:
                 # tifffile would keep to the size that the file has now, and of ScanImage list pages up to the end.
-                self._file = tifffile.TiffFile(self._decoded, offset=0, size=_ENDLESS, is_scanimage=False)
+                self._file = tifffile.TiffFile(self._raw, offset=0, size=_ENDLESS, is_scanimage=False)
             self._file.filehandle.seek(offset)
             return tifffile.TiffPage(self._file, index=self._index)
         except broken:
             return None
+        finally:
+            log.disabled = disabled
 
     def _read_plain(self, plain: _Contiguous, *, settled: bool) -> Grown | None:
         end = plain.offset + (self._index + 1) * plain.frame_bytes
@@ -332,7 +361,10 @@ class PngTail(Tail):
 
     def mark(self) -> object:
         """Return the file's size and time of change."""
-        stat = self._path.stat()
+        try:
+            stat = self._path.stat()
+        except FileNotFoundError:
+            return None
         return stat.st_size, stat.st_mtime_ns
 
     def read(self, *, settled: bool) -> Grown | None:  # noqa: ARG002  its end says that it is complete
@@ -345,14 +377,17 @@ class PngTail(Tail):
         return Grown(image.read(0, 1, slice(0, height), slice(0, width))[0])
 
     def _is_complete(self) -> bool:
-        with self._path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(size - len(_PNG_END), 0))
-            return file.read() == _PNG_END
+        try:
+            with self._path.open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(max(size - len(_PNG_END), 0))
+                return file.read() == _PNG_END
+        except (FileNotFoundError, PermissionError):  # renamed, or locked by the program that writes it
+            return False
 
     def unfinished(self) -> bool:
         """Say whether part of the image is there."""
-        return not self._given and self._path.stat().st_size > 0
+        return not self._given and self._path.exists() and self._path.stat().st_size > 0
 
     def close(self) -> None:
         """Do nothing: the file is open only while it is read."""
@@ -370,17 +405,23 @@ class FolderTail(Tail):
         self._last: dict[_Stream, _Key] = {}
         self._open: dict[_Stream, tuple[str, TiffTail | PngTail, int]] = {}
         self._waiting: dict[_Stream, list[tuple[_Key, str]]] = {}
+        self._renamed: dict[
+            str, tuple[TiffTail | PngTail, int]
+        ] = {}  # files that were being read under another name
         self._listed: tuple[str, ...] = ()
         self._words = ""
         self._lost = 0
         self._suffixes: tuple[str, ...] = ()
         self._prairie: Cycles | None = None
         self.late = 0
+        self.locked = ""
+        self.made_again: set[str] = set()
         self.other_kind = 0
         self.unclear = False
 
     def mark(self) -> object:
         """Return which files there are, and the marks of those that are being read."""
+        self._drop_what_was_replaced()
         return self._names(), tuple(tail.mark() for _, tail, _ in self._open.values())
 
     def _names(self) -> tuple[str, ...]:
@@ -390,7 +431,7 @@ class FolderTail(Tail):
             each
             for each in self._path.iterdir()
             if each.suffix.lower() in (*_SUFFIXES, *_PNG)
-            and each.name[0] != "."  # what file managers and copying programs put beside the images
+            and not is_beside(each.name)  # what file managers and copying programs put beside the images
             and (each.name in self._done or each.is_file() or not each.exists())
         ]
         if found and not self._suffixes:  # some programs put a picture beside each image
@@ -403,11 +444,44 @@ class FolderTail(Tail):
                 continue  # which planes there are is asked again when the image is complete
             self._done.add(name)
             stream, key = self._placed(name)
+            self._take_over(name, stream)
             if key < self._last.get(stream, ()):
                 self.late += 1  # a file that came after a later one was read
                 continue
             insort(self._waiting.setdefault(stream, []), (key, name))
         return tuple(sorted(names, key=natural)) if new else self._listed
+
+    def _take_over(self, name: str, stream: _Stream) -> None:
+        """Go on with a file that is being read when it gets another name, instead of reading it again."""
+        if not any(isinstance(tail, TiffTail) for _, tail, _ in self._open.values()):
+            return
+        try:
+            status = (self._path / name).stat()
+        except OSError:
+            return
+        for was, (old, tail, count) in list(self._open.items()):
+            same = isinstance(tail, TiffTail) and tail.identity == (status.st_dev, status.st_ino)
+            if same and status.st_ino and old != name and tail.replaced():
+                del self._open[was]
+                self._renamed[name] = tail, count
+                if self._words == was[3]:
+                    self._words = stream[3]
+
+    def _drop_what_was_replaced(self) -> None:
+        """Let go of files of which nothing was read and that were removed or made again: they are read anew."""
+        for stream, (name, tail, count) in list(self._open.items()):
+            if not tail.replaced():
+                continue
+            if not count:
+                tail.close()
+                del self._open[stream]
+                self._done.discard(name)
+            elif (self._path / name).exists():
+                self.made_again.add(name)
+
+    def found(self) -> bool:
+        """Say whether there is an image, or part of one."""
+        return bool(self._listed)
 
     def read(self, *, settled: bool) -> Grown | None:
         """Return the next complete frame of the files that are being read, or of the next ones."""
@@ -502,9 +576,23 @@ class FolderTail(Tail):
         """Open the next file of each stream that has none open."""
         for stream, files in self._waiting.items():
             if files and stream not in self._open and len(self._open) < _MOST_OPEN:
-                key, name = files.pop(0)
-                tail = PngTail if name.lower().endswith(_PNG) else TiffTail
-                self._open[stream] = name, tail(self._path / name), 0
+                key, name = files[0]
+                kind = PngTail if name.lower().endswith(_PNG) else TiffTail
+                try:
+                    known = self._renamed.pop(name) if name in self._renamed else None
+                    tail, count = known or (kind(self._path / name), 0)
+                except FileNotFoundError:  # it was removed, or has another name now; it may come again
+                    self._done.discard(name)
+                    files.pop(0)
+                    continue
+                except (
+                    PermissionError
+                ):  # on Windows, while the program that writes it lets nobody else read it
+                    self.locked = name
+                    continue
+                self.locked = ""
+                files.pop(0)
+                self._open[stream] = name, tail, count
                 self._last[stream] = key
 
     def unfinished(self) -> bool:
@@ -513,9 +601,13 @@ class FolderTail(Tail):
 
     def close(self) -> None:
         """Let go of the files that are being read."""
-        for _, tail, _ in self._open.values():
+        for tail in [
+            *(tail for _, tail, _ in self._open.values()),
+            *(tail for tail, _ in self._renamed.values()),
+        ]:
             tail.close()
         self._open.clear()
+        self._renamed.clear()
 
 
 _MOST_OPEN = 256

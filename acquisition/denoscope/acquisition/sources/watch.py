@@ -99,7 +99,7 @@ class WatchSource(UncoredSource):
         """
         try:
             first = self._look()
-        except InvalidInput:
+        except (InvalidInput, SourceFailed):
             self.close()
             raise
         except OSError as error:
@@ -125,11 +125,12 @@ class WatchSource(UncoredSource):
     def _look(self) -> Grown | None:
         """Return the next frame if it is complete; keep note of when something changed last."""
         now_s = time.perf_counter()
-        if self._tail is None:
-            self._tail = open_tail(self._path)
-            self._changed_s = now_s
-            if self._tail is None:
+        if self._tail is None or not self._tail.found():
+            self._let_go()  # a folder may become an NDTiff or a Zarr with its first file
+            if self._tail_or_none() is None:
+                self._changed_s = now_s
                 return None
+        assert self._tail is not None
         grown = self._next(settled=False)
         if grown is not None:
             self._changed_s = now_s
@@ -138,8 +139,27 @@ class WatchSource(UncoredSource):
         if mark != self._mark:
             self._mark, self._changed_s = mark, now_s
             return None
+        if self._tail.replaced():
+            if self._number or self._first is not None:
+                raise SourceFailed(
+                    f"{self._path} was removed, made again or cut short after {counted(self._number, 'frame')}, so "
+                    "that the rest cannot be read: watch the new file in a recording of its own."
+                )
+            self._let_go()
+            self._entries, self._read, self._left_out = {}, 0, 0
+            return None
         settled = now_s - self._changed_s > _SETTLE_S
         return self._next(settled=True) if settled else None
+
+    def _tail_or_none(self) -> Tail | None:
+        if self._tail is None:
+            self._tail = open_tail(self._path)
+        return self._tail
+
+    def _let_go(self) -> None:
+        if self._tail is not None:
+            self._tail.close()
+            self._tail = None
 
     def _next(self, *, settled: bool) -> Grown | None:
         """Return the next frame of the wanted part, with its place among channels that alternate."""
@@ -198,6 +218,15 @@ class WatchSource(UncoredSource):
         if self._path.is_file() and (others := other_parts(self._path)):
             files = counted(others, "other file of this recording lies", "other files of this recording lie")
             self._notes.append(f"{files} beside {self._path.name}, not watched: watch the folder to take all")
+        if isinstance(self._tail, FolderTail) and self._tail.locked:
+            self._notes.append(
+                f"{self._tail.locked} of {self._path.name} could not be opened: another program did not let go of it"
+            )
+        if isinstance(self._tail, FolderTail) and self._tail.made_again:
+            again = counted(len(self._tail.made_again), "file")
+            self._notes.append(
+                f"{again} of {self._path.name} came again after they had been read: the first ones were recorded"
+            )
         if isinstance(self._tail, FolderTail) and self._tail.late:
             self._notes.append(
                 f"left out {counted(self._tail.late, 'file')} of {self._path.name} that came after later ones"
@@ -239,9 +268,7 @@ class WatchSource(UncoredSource):
 
     def close(self) -> None:
         """Let go of the file; a second call does nothing."""
-        if self._tail is not None:
-            self._tail.close()
-            self._tail = None
+        self._let_go()
 
 
 def _axes(tags: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .check import check_regular, check_zarr_metadata
     from .converted import as_float32
     from .lazy import LazyMovie
-    from .names import other_parts, stream_of_name
+    from .names import is_beside, other_parts, stream_of_name
     from .opening import FORMATS, AnyMovie, MovieFormat, open_movie
     from .pages_of import page_axes
     from .png import PngImage
@@ -30,6 +30,7 @@ __all__ = [
     "check_regular",
     "check_zarr_metadata",
     "cycles_beside",
+    "is_beside",
     "open_movie",
     "other_parts",
     "page_axes",
@@ -44,6 +45,7 @@ _MODULES = {
     "converted": ("as_float32",),
     "lazy": ("LazyMovie",),
     "names": (
+        "is_beside",
         "other_parts",
         "stream_of_name",
     ),

@@ -18,7 +18,7 @@ from .formats.tiff import Head, count_pages, head_of, open_flat, open_tiff
 from .install import how_to_install
 from .joined import Chosen, Joined, parts_note
 from .lazy import Reader
-from .names import Named, missing_numbers, natural_order, sort_names
+from .names import Named, is_beside, missing_numbers, natural_order, sort_names
 from .ome import file_names, listed_images
 from .pages_of import Turns, choose_pages
 from .pick import Axis, Wanted, pick, pick_index
@@ -56,7 +56,9 @@ def open_folder(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     """
     if (path / "raw.tif").is_file() and (path / "report.json").is_file() | (path / "raw.jsonl").is_file():
         return open_tiff(path / "raw.tif", wanted, limit_bytes)
-    files = {p.name: p for p in path.iterdir() if p.suffix.lower() in (*_TIFF, ".png") and p.name[0] != "."}
+    files = {
+        p.name: p for p in path.iterdir() if p.suffix.lower() in (*_TIFF, ".png") and not is_beside(p.name)
+    }
     for p in files.values():
         if (why := bad_link(p)) is not None:
             raise InvalidInput(
@@ -107,7 +109,7 @@ def _videos(path: Path) -> dict[str, Path]:
     return {
         p.name: p
         for p in path.iterdir()
-        if p.suffix.lower() in (".avi", ".mkv", ".mp4", ".mov") and p.name[0] != "." and p.is_file()
+        if p.suffix.lower() in (".avi", ".mkv", ".mp4", ".mov") and not is_beside(p.name) and p.is_file()
     }
 
 

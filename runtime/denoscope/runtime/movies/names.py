@@ -14,6 +14,7 @@ from pathlib import Path
 __all__ = [
     "Named",
     "NamedFiles",
+    "is_beside",
     "missing_numbers",
     "natural_order",
     "other_parts",
@@ -43,6 +44,7 @@ _STAMP = re.compile(
 _CLOCK = re.compile(r"(?<!\d)(?:[01]\d|2[0-3])[-:.h][0-5]\d[-:.m][0-5]\d(?:[-.]\d{3,6})?(?!\d)")
 _SCANIMAGE = re.compile(r"^(.*)_(\d{5})_(\d{5})$")
 _MICRO_MANAGER_1 = re.compile(r"^img_(\d{9})_(.*)_(\d{3})$")
+_UNFINISHED = re.compile(r"[._-](?:te?mp|part|partial)(?:\.\w+)?$", re.IGNORECASE)
 # ``scan_00001_00002.tif``, ``T_Cycle00002_Ch1_000001.ome.tif`` and ``x_MMStack_Pos0_1.ome.tif``, up to the part.
 _PARTS = (
     (re.compile(r"(.*_\d{5}_)\d{5}\.tiff?", re.IGNORECASE), r"\d{5}\.tiff?"),
@@ -65,6 +67,11 @@ def natural_order(name: str) -> list[tuple[bool, int, str]]:
     return [
         (part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)
     ]
+
+
+def is_beside(name: str) -> bool:
+    """Say whether a file is none of the images, by its name: hidden, or named as files are while they are written."""
+    return name[0] in ".~" or bool(_UNFINISHED.search(name))
 
 
 def other_parts(path: Path) -> int:
