@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tifffile
 
@@ -17,6 +18,7 @@ from denoscope.acquisition import (
     Evaluation,
     OutputExists,
     check_engines,
+    evaluate,
     export_bundle_precision,
     train_bundle,
 )
@@ -31,6 +33,7 @@ from denoscope.train.evaluation.verdicts import (
     serious_first,
     trace_verdicts,
 )
+from support.tiny_bundle import tiny_bundle
 
 from .conftest import Run
 
@@ -151,6 +154,19 @@ def test_verdicts_on_activity_objects_and_truth() -> None:
     assert [margin_verdict(db).level for db in (4.0, -0.5)] == ["fine", "look here"]
 
 
+def nothing_measured(name: str) -> MovieRecord:
+    return MovieRecord(
+        movie=name,
+        frames=12,
+        height_px=32,
+        width_px=32,
+        intensity=estimate_intensity(np.full((12, 32, 32), 90, np.uint16)),
+        object_radius_px=3.0,
+        regions=0,
+        methods=[],
+    )
+
+
 def test_an_evaluation_that_is_interrupted_keeps_the_movies_before(
     denoscope: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,16 +176,7 @@ def test_an_evaluation_that_is_interrupted_keeps_the_movies_before(
     def movie(_run: object, name: str, _noisy: object) -> MovieRecord:
         if name == stop:
             raise KeyboardInterrupt
-        return MovieRecord(
-            movie=name,
-            frames=12,
-            height_px=32,
-            width_px=32,
-            intensity=estimate_intensity(np.full((12, 32, 32), 90, np.uint16)),
-            object_radius_px=3.0,
-            regions=0,
-            methods=[],
-        )
+        return nothing_measured(name)
 
     monkeypatch.setattr(evaluation_module._Run, "movie", movie)
     words = (
@@ -194,3 +201,27 @@ def test_an_evaluation_that_is_interrupted_keeps_the_movies_before(
     run = denoscope(*words, "--output", tmp_path / "none")
     assert run.stderr.endswith("interrupted; no movie was done\n")
     assert not list((tmp_path / "none").iterdir())
+
+
+def test_several_bundles_are_compared_by_frames_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.random.default_rng(0).poisson(150, (60, 24, 32)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "m.tif", frames)
+    bundles = [tmp_path / "three.denoscope", tmp_path / "seven.denoscope"]
+    for window, bundle in zip((3, 7), bundles, strict=True):
+        tiny_bundle(bundle, name=bundle.stem, window=window, calibration_frames=8)
+
+    def movie(run: evaluation_module._Run, name: str, noisy: npt.NDArray[np.uint16]) -> MovieRecord:
+        run._compare(name, noisy)
+        run._compare("short", noisy[:59])
+        return nothing_measured(name)
+
+    monkeypatch.setattr(evaluation_module._Run, "movie", movie)
+    out = tmp_path / "out"
+    found = evaluate(out, movie=[tmp_path / "m.tif"], bundle=bundles, backend="onnxruntime-cpu")
+    ((name, (compared,)),) = found.held_out.items()
+    assert (name, compared.bundle, compared.than, compared.frames) == ("m", "seven", "three", 8)
+    assert f"m: {compared.sentence()}." in found.notes
+    assert f"Note: {compared.sentence()}.\n" in (out / "evaluation.md").read_text("utf-8")
+    assert Evaluation.model_validate_json((out / "evaluation.json").read_text("utf-8")) == found

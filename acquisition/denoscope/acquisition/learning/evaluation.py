@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from denoscope.acquisition.results import LightBudget
     from denoscope.runtime import Bundle
-    from denoscope.train.evaluation.records import MovieRecord, PairRecord, Verdict
+    from denoscope.train.evaluation.records import HeldOutRecord, MovieRecord, PairRecord, Verdict
     from denoscope.train.evaluation.tables import ResultTable
 
 __all__ = ["EvaluationListener", "evaluate", "reasons"]
@@ -151,7 +151,9 @@ def evaluate(
         done = len(scored) + len(plain)
         late = f"stopped after {done} of {counted(count, 'movie')}, which are all there is"
         notes = run.notes if done == count else [*run.notes, late]
-        found = Evaluation(pairs=scored, margin_db=margins, movies=plain, notes=notes, light=run.light)
+        found = Evaluation(
+            pairs=scored, margin_db=margins, movies=plain, notes=notes, light=run.light, held_out=run.held_out
+        )
         _replace(output / "evaluation.json", found.model_dump_json(indent=2))
         _replace(output / "evaluation.md", "\n".join(run.markdown))
         return found
@@ -214,6 +216,7 @@ class _Run:
         self.backend, self.radius_px, self.track = backend, radius_px, track
         self.notes: list[str] = []
         self.light: dict[str, LightBudget] = {}
+        self.held_out: dict[str, list[HeldOutRecord]] = {}
         self.markdown = ["# Evaluation\n"]
         self._stems: list[str] = []
 
@@ -310,8 +313,21 @@ class _Run:
         save_movie_pictures(result, self.output, stem)
         record = result.record()
         self._tell(name, record, movie_verdicts(record), movie_tables(result), noisy)
+        self._compare(name, noisy)
         self._light(name, stem, noisy)
         return record
+
+    def _compare(self, name: str, noisy: npt.NDArray[Any]) -> None:
+        """Say which bundle is truer, by frames left out, where there are several and the movie is long enough."""
+        from denoscope.train.evaluation.held_out import LEAST_FRAMES, compare_held_out
+
+        if len(self.bundles) < 2 or len(noisy) < LEAST_FRAMES:
+            return
+        found = compare_held_out(noisy, self.bundles, backend=self.backend)
+        self.held_out[name] = found
+        for each in found:
+            self.note(f"{name}: {each.sentence()}.")
+            self.markdown.append(f"Note: {each.sentence()}.\n")
 
     def _light(self, name: str, stem: str, noisy: npt.NDArray[Any]) -> None:
         """Predict what less light would cost, where the movie is long enough."""

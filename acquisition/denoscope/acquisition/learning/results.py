@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from denoscope.acquisition.results import LightBudget, Record
 from denoscope.runtime.engines import EngineManifest
-from denoscope.train.evaluation.records import MovieRecord, PairRecord, Verdict
+from denoscope.train.evaluation.records import HeldOutRecord, MovieRecord, PairRecord, Verdict
 
 __all__ = [
     "BuiltEngine",
@@ -108,6 +108,8 @@ class Evaluation(_Result):
         Sentences about the movies, such as what their scanner or detector adds to every frame.
     light
         By movie without truth: what the first bundle's picture would lose at half and at a quarter of the light.
+    held_out
+        By movie without truth: whether each bundle but the first is truer than that, by frames left out.
     """
 
     schema_version: Literal[2] = 2
@@ -116,6 +118,7 @@ class Evaluation(_Result):
     movies: list[MovieRecord] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
     light: dict[str, LightBudget] = Field(default_factory=dict)
+    held_out: dict[str, list[HeldOutRecord]] = Field(default_factory=dict)
 
     @property
     def least_margin_db(self) -> float | None:

@@ -13,6 +13,7 @@ __all__ = [
     "FlowRecord",
     "FoundRecord",
     "GridRecord",
+    "HeldOutRecord",
     "Level",
     "MethodRecord",
     "MovieRecord",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 Level = Literal["fine", "look here", "do not trust"]
+_TOLD_APART = 2.0  # standard errors
 _LEVELS: tuple[Level, ...] = ("fine", "look here", "do not trust")
 
 
@@ -179,6 +181,45 @@ class MovieRecord(_Record):
     object_radius_px: float
     regions: int
     methods: list[MethodRecord]
+
+
+class HeldOutRecord(_Record):
+    """How much closer one bundle is to the truth than another, by frames that neither has seen.
+
+    Attributes
+    ----------
+    bundle, than
+        The two.
+    gain, error
+        Squared error of `than` less that of `bundle`, in variances of the noise, and its standard error.
+    frames
+        Frames that were left out.
+    """
+
+    bundle: str
+    than: str
+    gain: float
+    error: float
+    frames: int
+
+    @property
+    def truer(self) -> bool | None:
+        """True where `bundle` is closer to the truth, False where `than` is, None where they are not told apart."""
+        return None if abs(self.gain) < _TOLD_APART * self.error else self.gain > 0
+
+    def sentence(self) -> str:
+        """Return the finding as one sentence."""
+        measured = f"{abs(self.gain):.2%} ± {self.error:.2%} of the noise's variance"
+        if self.truer is None:
+            return (
+                f"{self.frames} frames left out do not tell {self.bundle} from {self.than}: their squared errors "
+                f"differ by {measured}"
+            )
+        better, worse = (self.bundle, self.than) if self.truer else (self.than, self.bundle)
+        return (
+            f"by {self.frames} frames left out {better} is truer than {worse}: its squared error is smaller by "
+            f"{measured}"
+        )
 
 
 class ScoreRecord(_Record):
