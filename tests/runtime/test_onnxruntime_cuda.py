@@ -139,6 +139,14 @@ def test_no_option_makes_the_library_warn_of_a_missing_plugin(
     assert "device_id" not in kind(device=LazyDevice()).options()
 
 
+def test_the_plugin_keeps_its_working_memory_for_captured_runs(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxRuntimeNvTensorRtRtx, "_cache", lambda self: tmp_path)
+    options = OnnxRuntimeNvTensorRtRtx(device=LazyDevice()).options()
+    assert options["enable_cuda_graph"] == options["nv_persistent_context_memory"] == "1"
+
+
 def test_a_provider_that_refuses_cuda_graphs_runs_without_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -238,6 +238,8 @@ class OnnxRuntimeNvTensorRtRtx(_TensorRtProvider):
             "user_compute_stream": str(self.device.handle(self.compute)),
             "enable_cuda_graph": "1",
             "nv_runtime_cache_path": str(self._cache()),
+            # Else working memory is allocated for each run, whose addresses a captured run would keep.
+            "nv_persistent_context_memory": "1",
         }
 
     def _open(self, onnx: bytes, settings: Any, options: dict[str, str]) -> Any:
