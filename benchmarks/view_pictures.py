@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition")]
 
-_FRAMES = 110
+_FRAMES = 2000  # never reached: the window is drawn while it records, then the session is asked to stop
 _SHOWN = 95
 
 
@@ -108,6 +108,7 @@ def live_window(folder: Path, output: Path, look: Path | None, fps: float) -> di
         settle()
         viewer.screenshot(str(look / "view_past.png"), canvas_only=False, flash=False)
     display.bar.go_live()
+    display.stop()
     until(lambda: turn() and ended)
     display.close()
     if look is not None:
@@ -120,8 +121,8 @@ def live_window(folder: Path, output: Path, look: Path | None, fps: float) -> di
     return {name: at - float(first_s) for name, at in moments.items()}
 
 
-def docks(folder: Path, output: Path, look: Path | None) -> None:
-    """Draw the dock for recorded movies, and the one for recording."""
+def docks(folder: Path, output: Path) -> None:
+    """Draw the dock for recorded movies."""
     import napari
     import tifffile
 
@@ -140,14 +141,33 @@ def docks(folder: Path, output: Path, look: Path | None) -> None:
     settle()
     viewer.screenshot(str(output / "view_movie.png"), canvas_only=False, flash=False)
     viewer.close()
-    if look is not None:
-        viewer = napari.Viewer()
-        viewer.window.resize(1280, 860)
-        _, live = viewer.window.add_plugin_dock_widget("denoscope", "Live")
-        live.output.setText("first-run")
-        settle()
-        viewer.screenshot(str(look / "view_dock.png"), canvas_only=False, flash=False)
-        viewer.close()
+
+
+def preview(folder: Path, output: Path, fps: float) -> None:
+    """Draw the dock for recording: a preview, and cells outlined by hand in a layer of shapes."""
+    import napari
+
+    from denoscope.acquisition.view.board.board import Slot
+
+    movie, _ = inputs(folder)
+    viewer = napari.Viewer()
+    viewer.window.resize(1280, 860)
+    _, dock = viewer.window.add_plugin_dock_widget("denoscope", "Live")
+    dock.core.setCurrentText(f"replay:{movie}")
+    dock.bundle.setCurrentText("live-fast")
+    dock.fps.setValue(fps)
+    dock.output.setText("first-run")
+    dock.preview.click()
+    until(lambda: (dock.display.panels.numbers[Slot.DENOISED] or 0) >= _SHOWN // 2)
+    drawn = [[(60, 55), (60, 68), (73, 68), (73, 55)], [(92, 88), (92, 103), (104, 103), (104, 88)]]
+    viewer.add_shapes(drawn, name="my cells", edge_color="yellow", face_color="transparent", edge_width=1)
+    dock.regions.setText("layer: my cells")
+    settle()
+    dock.core.setCurrentText(f"replay:{movie.name}")
+    viewer.screenshot(str(output / "view_preview.png"), canvas_only=False, flash=False)
+    dock.display.stop()
+    until(lambda: dock.session is None)
+    viewer.close()
 
 
 def main() -> None:
@@ -165,7 +185,8 @@ def main() -> None:
             moments = live_window(Path(folder), options.output, options.look, options.fps)
             for name, seconds in moments.items():
                 print(f"{name}: {seconds:+.3f} s after the first frame was received", flush=True)
-            docks(Path(folder), options.output, options.look)
+            docks(Path(folder), options.output)
+            preview(Path(folder), options.output, options.fps)
         return
     read, write = os.pipe()
     screen = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x900x24", "-nolisten", "tcp"]

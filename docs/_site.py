@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
     from mkdocs.structure.pages import Page
 
-__all__ = ["Decision", "command_pages", "commands", "decision_table", "read_decisions"]
+__all__ = ["Decision", "command_pages", "commands", "decision_table", "linked_names", "read_decisions"]
 
 _COMMANDS = "<!-- commands -->"
 _DECISIONS = "<!-- decisions -->"
@@ -176,6 +176,22 @@ def _text(text: str) -> str:
     text = re.sub(r"\[/?(?:bold|italic|dim|cyan|green|red|yellow|link)[^\]]*\]", "", text)
     text = html.escape(text, quote=False).replace("|", "&#124;")
     return text.replace("{", "&#123;").replace("}", "&#125;")
+
+
+def linked_names(content: str, module: str) -> str:
+    """Link each name in code to its own entry further down on the page, in HTML."""
+
+    def link(mark: re.Match[str]) -> str:
+        entry = f"{module}.{mark[1]}"
+        return f'<a href="#{entry}">{mark[0]}</a>' if f'id="{entry}"' in content else mark[0]
+
+    return re.sub(r"<code>(\w+(?:\.\w+)?)</code>(?!</a>)", link, content)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let the overview at the top of a Python page lead to what it names."""
+    del config, files
+    return linked_names(html, f"denoscope.{Path(page.file.src_uri).stem}")
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

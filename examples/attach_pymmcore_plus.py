@@ -15,4 +15,5 @@ if __name__ == "__main__":
         core.mda.run(useq.MDASequence(time_plan={"interval": 0, "loops": 12}))
     result = follower.finish()
     print(f"{result.seen} frames seen, {result.sent} sent, problem: {result.problem}")
-    pymmcore.CMMCore.registerCallback(core, None)  # lets Python end while the core's thread still runs
+    # Lets Python end while the core's thread still runs.
+    pymmcore.CMMCore.registerCallback(core, None)

@@ -10,7 +10,7 @@ movie = demo_movie().frames[:48]  # (T, H, W) uint16; any array of this kind tak
 with Stream("live") as stream:
     denoised = []
     for number, frame in enumerate(movie):
-        # The frame that comes back is older than the one that went in: it waited for `look_ahead` later frames.
+        # The frame that comes back is older than the one that went in: it waited for later frames.
         denoised += stream.push(frame, FrameMeta(number=number, t_received_s=number / 30))
     denoised += stream.flush()
 

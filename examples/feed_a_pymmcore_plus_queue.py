@@ -1,4 +1,4 @@
-"""Put the next event into pymmcore-plus' queue, with an exposure that depends on what the denoised frames show."""
+"""Feed pymmcore-plus' queue with events whose exposure depends on the denoised frames."""
 
 import queue
 
@@ -19,7 +19,7 @@ if __name__ == "__main__":
     exposures, looked_at = [10.0], []
 
     def look(frame) -> None:
-        """Choose the exposure of the events to come; called with each denoised frame, in a thread of its own."""
+        """Choose the exposure of the next events; called with each denoised frame."""
         looked_at.append(frame.number)
         exposures.append(5.0 if frame.denoised.mean() > 1000 else 10.0)
 
@@ -28,11 +28,14 @@ if __name__ == "__main__":
         last = number == MOST
         events.put(None if last else useq.MDAEvent(index={"t": number}, exposure=exposures[-1]))
 
-    with attach(core, output="followed", bundle="live-fast", look_ahead=0, on_denoised=look) as follower:
+    fast = {"bundle": "live-fast", "look_ahead": 0}
+    with attach(core, output="followed", on_denoised=look, **fast) as follower:
         core.mda.events.frameReady.connect(lambda _image, event, _meta: ask(event.index["t"] + 1))
         ask(0)
         core.mda.run(iter(events.get, None))
     result = follower.finish()
-    print(f"{result.seen} frames acquired, {len(looked_at)} looked at, last exposure {exposures[-1]:g} ms")
+    print(f"{result.seen} frames acquired, {len(looked_at)} looked at")
+    print(f"last exposure {exposures[-1]:g} ms")
     print(f"problem: {result.problem}")
-    pymmcore.CMMCore.registerCallback(core, None)  # lets Python end while the core's thread still runs
+    # Lets Python end while the core's thread still runs.
+    pymmcore.CMMCore.registerCallback(core, None)

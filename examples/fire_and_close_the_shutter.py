@@ -6,11 +6,11 @@ import tifffile
 from denoscope.acquisition import demo_movie, denoise_movie, find_cells, live, read_traces
 
 if __name__ == "__main__":
-    # 1. Connect. `core` is your configuration FILE.cfg at the microscope; demo replays a movie through a core.
+    # 1. Connect. At the microscope `core` is your FILE.cfg; demo replays a movie through a core.
     tifffile.imwrite("movie.tif", demo_movie().frames[:150, :96, :96])
     microscope = {"core": "demo", "movie": "movie.tif", "fps": 20}
 
-    # 2. Find the cells in a movie of the same field of view. ROIs of ImageJ, suite2p or napari do as well.
+    # 2. Find the cells in a movie of the same field of view, or take ROIs of ImageJ or suite2p.
     frames = tifffile.imread("movie.tif").astype(float)
     cells = find_cells([frames.mean(0), frames.max(0) - frames.mean(0)], radius_px=6)
     tifffile.imwrite("cells.tif", cells.labels())
@@ -20,6 +20,7 @@ if __name__ == "__main__":
     traces = read_traces("clean_traces.csv")
     cell = int(np.argmax(traces.dff[10:].max(0)))
     threshold = float(traces.dff[10:, cell].max() / 2)
+    condition = f"region {traces.names[cell]} dff > {threshold:.3f} for 2 frames"
     print(f"region {traces.names[cell]} of {len(cells)} fires with dF/F up to {2 * threshold:.2f}")
 
     # 4. Arm the trigger and record.
@@ -31,7 +32,7 @@ if __name__ == "__main__":
         look_ahead=0,
         lag_s=10,  # rather a late frame than none, on a computer that is busy with other things
         regions="cells.tif",
-        trigger=[f"region {traces.names[cell]} dff > {threshold:.3f} for 2 frames then shutter close"],
+        trigger=[f"{condition} then shutter close"],
         trigger_limit=1,
         picture=False,
     )
@@ -39,7 +40,7 @@ if __name__ == "__main__":
     # 5. See what happened: in the report, in log.jsonl, and in traces.csv.
     fired = report.triggers[0]
     assert fired.delay_p50_s is not None
-    print(f"the shutter closed {fired.done} time, {fired.delay_p50_s * 1e3:.0f} ms after the camera's frame")
-    print(
-        f"{len(read_traces('run'))} frames in traces.csv; raw {report.frames.written_raw}/{report.frames.received}"
-    )
+    late_ms = fired.delay_p50_s * 1e3
+    print(f"the shutter closed {fired.done} time, {late_ms:.0f} ms after the camera's frame")
+    print(f"{len(read_traces('run'))} frames in traces.csv")
+    print(f"raw {report.frames.written_raw}/{report.frames.received}")

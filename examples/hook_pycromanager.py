@@ -11,8 +11,8 @@ from denoscope.acquisition import hook
 if __name__ == "__main__":
     start_headless(device_adapter_path(), "MMConfig_demo.cfg", python_backend=True)
     with hook(output="denoised") as follower:
-        with Acquisition(tempfile.mkdtemp(), name="cells", image_process_fn=follower) as acquisition:
-            acquisition.acquire(multi_d_acquisition_events(num_time_points=12))
+        with Acquisition(tempfile.mkdtemp(), name="cells", image_process_fn=follower) as acq:
+            acq.acquire(multi_d_acquisition_events(num_time_points=12))
     stop_headless()
     result = follower.finish()
     print(f"{result.seen} frames seen, {result.sent} sent, problem: {result.problem}")

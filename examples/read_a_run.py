@@ -1,4 +1,4 @@
-"""Record two seconds from a replayed movie, then read the run folder: raw frames, their times, the report."""
+"""Record from a replayed movie, then read the run folder: raw frames, their times, the report."""
 
 import tifffile
 

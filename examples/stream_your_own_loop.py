@@ -25,5 +25,6 @@ with Stream("live-fast", look_ahead=1, std=True) as stream:
             error = result.std[brightest]
     result = stream.flush()[-1]
 
-print(f"frame {result.meta.number}: brightest pixel {brightest}, {result.frame.max()} +- {error:.1f} counts")
+print(f"frame {result.meta.number}: brightest pixel {brightest}")
+print(f"{result.frame.max()} +- {error:.1f} counts")
 print(f"{len(delays)} frames denoised while recording")

@@ -1,24 +1,15 @@
 """Adapt the shipped model to your movie, save it as a bundle, and denoise the movie with it."""
 
-from pathlib import Path
-
 import tifffile
 
-from denoscope.acquisition import demo_movie, train_bundle
-from denoscope.runtime import Bundle, FrameMeta, Stream
+from denoscope.acquisition import demo_movie, denoise_movie, train_bundle
 
 if __name__ == "__main__":
-    movie = Path("movie.tif")  # your movie takes its place
-    tifffile.imwrite(movie, demo_movie().frames[:60, :96, :96])
+    tifffile.imwrite("movie.tif", demo_movie().frames[:60, :96, :96])  # your movie takes its place
 
-    trained = train_bundle([movie], Path("mine.denoscope"), steps=6)  # minutes=2 for real
+    trained = train_bundle(["movie.tif"], "mine.denoscope", steps=6)  # minutes=2 for real
     for verdict in trained.verdicts:
         print(verdict)
 
-    with Stream(Bundle.load(trained.bundle)) as stream:
-        denoised = []
-        for number, frame in enumerate(tifffile.imread(movie)):
-            denoised += stream.push(frame, FrameMeta(number=number, t_received_s=number / 30))
-        denoised += stream.flush()
-    tifffile.imwrite("denoised.tif", [each.frame for each in denoised])
-    print(f"{len(denoised)} frames in denoised.tif")
+    done = denoise_movie("movie.tif", "denoised.ome.tif", bundle="mine.denoscope")
+    print(f"{done.frames} frames in denoised.ome.tif")

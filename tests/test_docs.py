@@ -125,6 +125,13 @@ def test_a_name_that_is_gone_is_noticed() -> None:
     assert missing_place("runtime.stream.nothing", None) == "module runtime.stream.nothing"
 
 
+def test_a_python_page_links_the_names_of_its_overview(site: ModuleType) -> None:
+    page = '<li><code>live</code> and <code>other</code></li><h2 id="denoscope.acquisition.live">live</h2>'
+    linked = site.linked_names(page, "denoscope.acquisition")
+    assert '<a href="#denoscope.acquisition.live"><code>live</code></a> and <code>other</code>' in linked
+    assert site.linked_names(linked, "denoscope.acquisition") == linked
+
+
 def test_every_room_has_a_line(site: ModuleType) -> None:
     table = site.rooms_table(ROOT)
     for room in (
