@@ -36,6 +36,7 @@ _ROOMS = "<!-- rooms -->"
 _NOTEBOOK = re.compile(r"<!-- notebook (\S+\.ipynb) -->")
 _FAULTS = re.compile(r"<!-- faults (\S+\.json) -->")
 _LONGEST = 240
+_HYPHEN = "\N{NON-BREAKING HYPHEN}"
 _NUMBER = re.compile(r"^# (?P<number>\d{4}):? (?P<title>.+)$", flags=re.MULTILINE)
 
 
@@ -67,7 +68,7 @@ def read_decisions(folder: Path) -> list[Decision]:
 def decision_table(decisions: list[Decision]) -> str:
     """Return the Markdown table of the index, newest first."""
     rows = [
-        f"| [{d.number:04d} {d.title}]({d.file}) | {d.date} | {_linked(d.status, decisions)} |"
+        f"| [{d.number:04d} {d.title}]({d.file}) | {d.date.replace('-', _HYPHEN)} | {_linked(d.status, decisions)} |"
         for d in reversed(decisions)
     ]
     return "\n".join(["| decision | date | status |", "|---|---|---|", *rows])
