@@ -55,6 +55,15 @@ def test_the_map_names_every_function() -> None:
     assert set(dir(acquisition)) == set(acquisition.__all__)
 
 
+def test_a_path_may_be_text_everywhere() -> None:
+    for name in acquisition.__all__:
+        function = getattr(acquisition, name)
+        if inspect.isfunction(function):
+            for parameter in inspect.signature(function).parameters.values():
+                kind = str(parameter.annotation)
+                assert "Path" not in kind or "str" in kind or "Callable" in kind, f"{name}: {parameter}"
+
+
 def test_every_public_name_is_documented() -> None:
     for name in acquisition.__all__:
         assert inspect.getdoc(getattr(acquisition, name)), name

@@ -19,7 +19,9 @@ __all__ = ["Convert", "ConvertingDenoiser", "conversion", "load_camera"]
 Convert = Callable[[Any], Any]  # of arrays (H, W); numpy is not imported for the command line
 
 
-def load_camera(gain: Path | None, offset: Path | None, roi: str | None) -> CameraCalibration | None:
+def load_camera(
+    gain: Path | str | None, offset: Path | str | None, roi: str | None
+) -> CameraCalibration | None:
     """Return the calibration of a camera, None where no map is given.
 
     Parameters
@@ -46,6 +48,7 @@ def load_camera(gain: Path | None, offset: Path | None, roi: str | None) -> Came
     """
     from denoscope.runtime import CameraCalibration
 
+    gain, offset = (None if path is None else Path(path) for path in (gain, offset))
     if gain is None and offset is None:
         if roi is not None:
             raise InvalidInput(

@@ -37,7 +37,7 @@ def build_engines(
     flavour: str = "auto",
     tf32: bool = False,
     precision: str = "fp16",
-    cache: Path | None = None,
+    cache: Path | str | None = None,
     listener: BuildListener | None = None,
 ) -> BuiltEngines:
     """Build a bundle's GPU engines ahead of time, as ``denoscope build`` does; the GPU need not be here.
@@ -101,7 +101,7 @@ def build_engines(
         precision=precision,
     )
     told.planned(len(plans), list(dict.fromkeys(plan.why for plan in plans)))
-    folder = EngineCache(cache)
+    folder = EngineCache(None if cache is None else Path(cache))
     engines: list[BuiltEngine] = []
     interrupted = False
     try:
@@ -123,7 +123,7 @@ def build_engines(
     return BuiltEngines(folder=folder.folder, engines=engines, interrupted=interrupted)
 
 
-def check_engines(cache: Path | None = None) -> EngineChecks:
+def check_engines(cache: Path | str | None = None) -> EngineChecks:
     """Check every engine in a folder completely, as ``denoscope engines verify`` does.
 
     Parameters
@@ -145,12 +145,12 @@ def check_engines(cache: Path | None = None) -> EngineChecks:
     """
     from denoscope.runtime.engines import EngineCache
 
-    folder = EngineCache(cache)
+    folder = EngineCache(None if cache is None else Path(cache))
     checks = [EngineCheck(path=s.path, problem=s.problem, manifest=s.manifest) for s in folder.verify()]
     return EngineChecks(folder=folder.folder, engines=checks)
 
 
-def prune_engines(cache: Path | None = None, *, everything: bool = False) -> DeletedEngines:
+def prune_engines(cache: Path | str | None = None, *, everything: bool = False) -> DeletedEngines:
     """Delete engines that are of no more use, as ``denoscope engines prune`` does.
 
     Parameters
@@ -175,7 +175,7 @@ def prune_engines(cache: Path | None = None, *, everything: bool = False) -> Del
     from denoscope.export import installed_versions
     from denoscope.runtime.engines import EngineCache
 
-    folder = EngineCache(cache)
+    folder = EngineCache(None if cache is None else Path(cache))
     gone = folder.prune(installed_versions(), everything=everything)
     deleted = [DeletedEngine(path=path, reason=reason) for path, reason in gone]
     return DeletedEngines(folder=folder.folder, deleted=deleted)

@@ -42,10 +42,10 @@ class EvaluationListener:
 
 
 def evaluate(
-    output: Path,
+    output: Path | str,
     *,
-    pair: Sequence[tuple[Path, Path]] = (),
-    movie: Sequence[Path] = (),
+    pair: Sequence[tuple[Path | str, Path | str]] = (),
+    movie: Sequence[Path | str] = (),
     simulated: bool = False,
     bundle: Sequence[Bundle | Path | str] = ("live",),
     backend: str = "auto",
@@ -123,6 +123,8 @@ def evaluate(
 
         require_tracker()
     bundles = [b if isinstance(b, Bundle) else Bundle.load(b) for b in bundle]
+    output, movie = Path(output), [Path(path) for path in movie]
+    pair = [(Path(noisy), Path(clean)) for noisy, clean in pair]
     run = _Run(listener or EvaluationListener(), output, bundles, backend, object_radius, track=track)
     choice: PartChoice = {
         "channel": channel,

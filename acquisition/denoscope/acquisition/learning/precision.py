@@ -23,10 +23,10 @@ _FRAMES = 96  # of the movie: what the measurement looks at
 
 def export_bundle_precision(
     bundle: Bundle | Path | str,
-    output: Path,
+    output: Path | str,
     precision: str = "fp16",
     *,
-    calibrate: Path | None = None,
+    calibrate: Path | str | None = None,
     force: bool = False,
     on_movie: Callable[[PrecisionLoss], None] | None = None,
 ) -> PrecisionExport:
@@ -79,6 +79,7 @@ def export_bundle_precision(
     from denoscope.runtime import Bundle, InvalidInput, counted, open_movie
     from denoscope.runtime.words import either
 
+    output, calibrate = Path(output), None if calibrate is None else Path(calibrate)
     if output.exists():
         raise OutputExists(f"`output` {output} exists: name another folder.")
     if precision not in LOSS_LIMIT_DB:

@@ -108,8 +108,8 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 def train_bundle(
-    movies: Sequence[Path],
-    output: Path,
+    movies: Sequence[Path | str],
+    output: Path | str,
     *,
     method: MethodName | None = None,
     size: SizeName | None = None,
@@ -125,8 +125,8 @@ def train_bundle(
     plane: int | str | None = None,
     position: int | str | None = None,
     interleaved: int | None = None,
-    camera_gain: Path | None = None,
-    camera_offset: Path | None = None,
+    camera_gain: Path | str | None = None,
+    camera_offset: Path | str | None = None,
     camera_roi: str | None = None,
     simulated: int = 0,
     resume: bool = False,
@@ -134,7 +134,7 @@ def train_bundle(
     seed: int = 0,
     precision: PrecisionName = "auto",
     devices: int = 1,
-    log: Path | None = None,
+    log: Path | str | None = None,
     listener: TrainingListener | None = None,
 ) -> TrainingResult:
     """Train a bundle on noisy movies, as ``denoscope train`` does; no clean movie is needed.
@@ -228,6 +228,7 @@ def train_bundle(
 
     told = listener or TrainingListener()
     began = time.perf_counter()
+    movies, output, log = [Path(path) for path in movies], Path(output), None if log is None else Path(log)
     files = _Files.beside(output, log)
     files.check(resume=resume, overwrite=overwrite)
     if sum(budget is not None for budget in (minutes, epochs, steps)) > 1:

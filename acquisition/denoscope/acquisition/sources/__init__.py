@@ -23,7 +23,7 @@ def open_source(
     movie: Movie | None = None,
     fps: float = 30.0,
     frames: int | None = None,
-    mm_dir: Path | None = None,
+    mm_dir: Path | str | None = None,
     buffer_mb: int = 512,
     idle_s: float = 10.0,
     part: Part = WHOLE,
@@ -92,7 +92,9 @@ def open_source(
     if core.lower().endswith(".cfg"):
         from .config import ConfigSource
 
-        return ConfigSource(Path(core), mm_dir=mm_dir, buffer_mb=buffer_mb, camera=camera)
+        return ConfigSource(
+            Path(core), mm_dir=None if mm_dir is None else Path(mm_dir), buffer_mb=buffer_mb, camera=camera
+        )
     address = _ADDRESS.fullmatch(core)
     if address and 0 < int(address["port"]) < 2**16:
         from .bridge import BridgeSource

@@ -62,7 +62,7 @@ def demo_movie() -> Movie:
         return Movie(data["levels"][data["codes"]], "demo_2p_gcamp", str(data["note"]))
 
 
-def read_movie(path: Path, **choice: Any) -> Movie:
+def read_movie(path: Path | str, **choice: Any) -> Movie:
     """Read a movie into memory.
 
     Parameters
@@ -89,6 +89,7 @@ def read_movie(path: Path, **choice: Any) -> Movie:
     """
     from denoscope.runtime import open_movie
 
+    path = Path(path)
     frames: npt.NDArray[Any] = np.asanyarray(open_movie(path, mapped=False, **choice))
     if frames.dtype == np.int16 and frames.min() >= 0:
         frames = frames.astype(np.uint16)
