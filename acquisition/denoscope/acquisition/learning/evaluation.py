@@ -123,8 +123,7 @@ def evaluate(
 
         require_tracker()
     bundles = [b if isinstance(b, Bundle) else Bundle.load(b) for b in bundle]
-    output, movie = Path(output), [Path(path) for path in movie]
-    pair = [(Path(noisy), Path(clean)) for noisy, clean in pair]
+    output = Path(output)
     run = _Run(listener or EvaluationListener(), output, bundles, backend, object_radius, track=track)
     choice: PartChoice = {
         "channel": channel,
@@ -134,14 +133,15 @@ def evaluate(
     }
     pairs: list[tuple[str, tuple[npt.NDArray[Any], ...]]] = []
     for noisy, clean in pair:
-        both = [run.read(path, frames, choice) for path in (noisy, clean)]
-        pairs.append((noisy.stem, run.whole(noisy, *both, *_known(*both))))
+        both = [run.read(Path(path), frames, choice) for path in (noisy, clean)]
+        pairs.append((Path(noisy).stem, run.whole(Path(noisy), *both, *_known(*both))))
     if simulated:
         from denoscope.train import test_movie
 
         made = test_movie()
         pairs.append(("simulated test movie", (made.as_uint16()[frames], made.clean[frames])))
-    movies = [(path.stem, run.whole(path, run.read(path, frames, choice))[0]) for path in movie]
+    alone = [Path(path) for path in movie]
+    movies = [(path.stem, run.whole(path, run.read(path, frames, choice))[0]) for path in alone]
     output.mkdir(parents=True, exist_ok=True)
     margins: dict[str, dict[str, float]] = {}
     scored: list[PairRecord] = []

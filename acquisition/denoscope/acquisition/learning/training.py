@@ -228,7 +228,7 @@ def train_bundle(
 
     told = listener or TrainingListener()
     began = time.perf_counter()
-    movies, output, log = [Path(path) for path in movies], Path(output), None if log is None else Path(log)
+    paths, output, log = [Path(path) for path in movies], Path(output), None if log is None else Path(log)
     files = _Files.beside(output, log)
     files.check(resume=resume, overwrite=overwrite)
     if sum(budget is not None for budget in (minutes, epochs, steps)) > 1:
@@ -244,8 +244,8 @@ def train_bundle(
         "position": position,
         "interleaved": interleaved,
     }
-    loaded = [movie_from_file(path, frames, **choice, camera=camera) for path in movies]
-    warnings = _choose_blind_spot(beginning, loaded) + _camera_warnings(movies, choice, camera)
+    loaded = [movie_from_file(path, frames, **choice, camera=camera) for path in paths]
+    warnings = _choose_blind_spot(beginning, loaded) + _camera_warnings(paths, choice, camera)
     entry = METHODS[beginning.method]
     if entry.name == "live":
         loaded = [_aligned(movie, told) for movie in loaded]
