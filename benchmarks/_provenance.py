@@ -32,10 +32,14 @@ LIBRARIES = (
 
 
 def provenance(bundles: Iterable[str | Path | Bundle] = ()) -> dict[str, Any]:
-    """Return the commit, with a plus where the tree holds changes, the bundles' SHA-256 by name, and versions."""
+    """Return the commit, with a plus where more than results has changed, the bundles' SHA-256 by name, and versions.
+
+    A benchmark that goes on where it was ended has changed its own results.
+    """
     loaded = [b if isinstance(b, Bundle) else Bundle.load(b) for b in bundles]
     return {
-        "commit": _git("rev-parse", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
+        "commit": _git("rev-parse", "HEAD")
+        + ("+" if _git("status", "--porcelain", "--", ".", ":!benchmarks/results") else ""),
         "bundles": {bundle.manifest.name: bundle.digest for bundle in loaded},
         "versions": {"python": platform.python_version(), **_versions()},
         "recorded": "by the benchmark",

@@ -23,6 +23,7 @@ from denoscope.runtime.artefacts.kept_light import (
     changed,
     lost_in_rounding,
     missing_light,
+    some_counts_more,
 )  # the sums themselves, without a network
 from denoscope.runtime.artefacts.light import (
     STEADY,
@@ -285,6 +286,21 @@ def test_less_than_a_count_is_seen_to_be_lost_in_rounding() -> None:
     assert lost_in_rounding(made, changed(made, little), little)
     more = Change(1.05, 0.3, 0.1)  # rounded up and down alike
     assert not lost_in_rounding(made, changed(made, more), more)
+
+
+@pytest.mark.parametrize("missing", [0.3, -0.04])
+def test_an_even_frame_gets_a_part_of_a_count_in_some_of_its_pixels(missing: float) -> None:
+    even = np.full((96, 120), 7, np.uint16)
+    made = [some_counts_more(even, missing, number) for number in (4, 5)]
+    for each in made:
+        assert each.dtype == np.uint16
+        assert float(each.mean()) == pytest.approx(7 + missing, abs=0.003)
+        assert abs(each.astype(int) - 7).max() == 1
+        blocks = each.reshape(4, 24, 5, 24).mean(axis=(1, 3))
+        assert abs(blocks - 7 - missing).max() < 0.01
+    assert (made[0] != made[1]).any()
+    full = np.full((8, 8), 255 if missing > 0 else 0, np.uint8)
+    assert (some_counts_more(full, missing, 0) == full).all()
 
 
 def test_what_is_changed_beyond_the_dtype_ends_at_its_limits() -> None:

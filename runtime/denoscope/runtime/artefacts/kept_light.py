@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.artefacts.light import STEADY, LightMeter, Lit
 
-__all__ = ["Change", "change_of_mean", "changed", "lost_in_rounding", "missing_light"]
+__all__ = ["Change", "change_of_mean", "changed", "lost_in_rounding", "missing_light", "some_counts_more"]
 
 Frame = npt.NDArray[Any]
 Array = npt.NDArray[np.float64]
@@ -44,6 +44,7 @@ _MOST = 0.5  # of the contrast that is changed
 _NOTHING = 0.02  # of a count
 _TOLERANCE, _TOLERANCE_OF_LIGHT = 0.02, 0.002  # counts, and share of the light, that rounding may hide
 _SAMPLED = 4096  # pixels, at least, that tell
+_SPREAD = 0.7548776662, 0.5698402910, 0.6180339887  # along rows, columns, frames: places evenly apart
 _SHARED = 3.0  # over the root of the rows: scatter beyond that of pixels, from which on rows share noise
 
 
@@ -175,6 +176,30 @@ def lost_in_rounding(made: Frame, rounded: Frame, change: Change) -> bool:
     third = before.size // 3
     dark = before <= np.partition(before, third)[third]
     return abs(float(off[dark].mean())) > change.tolerance
+
+
+def some_counts_more(made: Frame, missing: float, number: int) -> Frame:
+    """Return a frame of whole counts with one count more, or less, in as many pixels as its mean lacks.
+
+    Where an even background is rounded alike in all pixels, no shift of it moves the mean by a part of a count.
+
+    Parameters
+    ----------
+    made
+        The frame (H, W).
+    missing
+        Of the mean, in counts; at most half a count is given.
+    number
+        Of the frame: the pixels are spread evenly, and are others in the next frame.
+    """
+    height, width = made.shape
+    down, across, onward = _SPREAD
+    places = np.add.outer(np.arange(height) * down + number * onward, np.arange(width) * across) % 1
+    chosen = places < min(abs(missing), 0.5)
+    lowest, highest = _limits(made.dtype)
+    chosen &= (made < highest) if missing > 0 else (made > lowest)
+    one = chosen.astype(made.dtype)
+    return np.asarray(made + one if missing > 0 else made - one)
 
 
 def changed(made: Frame, change: Change) -> Frame:

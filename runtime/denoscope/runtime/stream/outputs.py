@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime.artefacts.kept_light import Change, change_of_mean, changed, lost_in_rounding
+from denoscope.runtime.artefacts.kept_light import (
+    Change,
+    change_of_mean,
+    changed,
+    lost_in_rounding,
+    some_counts_more,
+)
 from denoscope.runtime.artefacts.light import noise_of
 from denoscope.runtime.noise.few_photons_mean import keep_mean
 from denoscope.runtime.types import Denoised, StageTimes
@@ -238,6 +244,9 @@ class OutputMaker:
         if abs(got - wanted) > change.tolerance:
             change = replace(change, shift=change.shift + wanted - got)
             again = self._rounded_once(pending, change)
+            missing = wanted + float(frame.mean()) - float(again.mean())
+            if abs(missing) > change.tolerance:
+                return some_counts_more(again, missing, pending.entry.meta.number)
         return again
 
     def _rounded_once(self, pending: Pending, change: Change) -> Frame:
