@@ -49,6 +49,7 @@ _TUKEY = 4.7
 _ACTIVITY = 0.03  # by which activity changes the contrast from frame to frame
 _CERTAIN, _SOME_EVIDENCE = 20.0, 4.0  # logarithms of odds
 _QUIET = 32  # frames without a change after which the light is steady again
+_LOOK_EVERY = 4  # frames, for that
 _LIT = 10.0  # standard deviations of a pixel: light that comes on in the dark
 _DARK = 0.2  # of the reference's light: what is below has no picture
 _FULL_SHARE = 0.5  # of the pixels, of the frame or of a block
@@ -206,40 +207,47 @@ class _Fit:
 
 def _fit(residual: Array, reference: Array, variance: Array, compared: Array | None = None) -> _Fit:
     """Fit a change of light that is robust against structures that change by themselves."""
-    sigma = np.sqrt(variance)
     weight = 1 / variance
     middle = _median(residual)
     # Begin with what leaves most blocks in place: the same everywhere, or all blocks alike.
-    total = weight.sum()
-    centre = float(weight @ reference / total)
-    x = reference - centre
-    spread_x = float(weight @ (x * x))
-    line = float(weight @ residual / total) + (float(weight @ (x * residual)) / max(spread_x, 1e-30)) * x
-    starts = (residual - middle, residual - line)
-    left = min(starts, key=lambda r: _median(np.abs(r) / sigma))
+    about = float(weight @ reference) / float(weight.sum())
+    x = reference - about
+    moments = np.stack((np.ones_like(x), x, x * x, residual, x * residual))
+    change, slope, centre, _, _ = _line(moments, weight)
+    starts = (residual - middle, residual - change - slope * (x - centre))
+    squares = [left * left * weight for left in starts]
+    medians = [_median(each) for each in squares]
+    squared, middle = min(zip(squares, medians, strict=True), key=lambda each: each[1])
     change = slope = before = slope_before = 0.0
-    spread = 1.0
-    w = weight
     for step in range(_STEPS):
-        deviation = np.abs(left) / sigma
-        spread = max(1.0, 1.4826 * _median(deviation))
-        w = weight * np.square(np.maximum(0.0, 1 - np.square(deviation / (_TUKEY * spread))))
-        total = w.sum()
-        centre = float(w @ reference / total)
-        x = reference - centre
-        spread_x = max(float(w @ (x * x)), 1e-30)
-        change = float(w @ residual / total)
-        slope = float(w @ (x * residual)) / spread_x
+        spread = max(1.0, 1.4826 * middle**0.5)
+        kept = np.maximum(1 - squared * (1 / (_TUKEY * spread) ** 2), 0.0)
+        w = kept * kept * weight
+        change, slope, centre, total, spread_x = _line(moments, w)
         moved = (change - before) ** 2 * total + (slope - slope_before) ** 2 * spread_x
         if step and moved < (_SETTLED * spread) ** 2:
             break
         before, slope_before = change, slope
-        left = residual - change - slope * x
+        left = residual - (change - slope * centre) - slope * x
+        squared = left * left * weight
+        middle = _median(squared)
+    centre += about
     if compared is not None:
         centre = float(w @ compared / total)
     return _Fit(
         change, spread / float(np.sqrt(total)), slope, spread / float(np.sqrt(spread_x)), centre, spread
     )
+
+
+def _line(moments: Array, weight: Array) -> tuple[float, float, float, float, float]:
+    """Return mean and slope of a weighted line through blocks, the centre, and the weights of both.
+
+    `moments` are ones, x, x squared, y and x times y of the blocks.
+    """
+    total, x, xx, y, xy = (moments @ weight).tolist()
+    centre = x / total
+    spread = max(xx - x * centre, 1e-30)
+    return y / total, (xy - centre * y) / spread, centre, total, spread
 
 
 class LightMeter:
@@ -420,12 +428,13 @@ class LightMeter:
         brighter. So the means are drawn together by the share of their spread that is noise.
         """
         variance = self.variance_of(level)
-        mean = level.mean()
-        spread = float(np.square(level - mean).mean())
-        noise = float(variance.mean()) / frames
+        mean = _mean(level)
+        away = level - mean
+        spread = float(away @ away) / away.size
+        noise = _mean(variance) / frames
         if noise < _LITTLE * spread:
             return variance
-        return self.variance_of(mean + max(0.0, 1 - noise / max(spread, 1e-30)) * (level - mean))
+        return self.variance_of(mean + max(0.0, 1 - noise / max(spread, 1e-30)) * away)
 
     def _lacks_a_picture(self, x: Array) -> bool:
         """Say whether a first frame is dark: far below the session's median everywhere, and without structure."""
@@ -439,8 +448,9 @@ class LightMeter:
         """Say whether light comes on where there was none: the reference is flat, and far below."""
         reference = self._reference
         assert reference is not None
-        flat = float(np.var(reference)) < 4 * _median(variance)
-        return flat and _median(x - reference) > _LIT * self._intensity.scale
+        if _median(x - reference) <= _LIT * self._intensity.scale:
+            return False
+        return float(np.var(reference)) < 4 * _median(variance)
 
     def _flash(self, full: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
         """Return which blocks saturate that did not in the last usual frames; None where they are few."""
@@ -586,8 +596,9 @@ class LightMeter:
         left
             What is left of the blocks' means, one after the other, besides a change of light.
         """
-        ordered = np.sort(left.reshape(self._blocks.size), axis=1)
-        middle = ordered.shape[1] // 2
+        across = self._blocks.size[1]
+        middle = across // 2
+        ordered = np.partition(left.reshape(self._blocks.size), (across - 1 - middle, middle), axis=1)
         rows = (ordered[:, middle] + ordered[:, -1 - middle]) / 2  # medians
         return 1.78 * _median(np.abs(rows - _median(rows))) / float(np.sqrt(len(rows)))
 
@@ -598,6 +609,8 @@ class LightMeter:
         changes, errors, slopes = np.array(self._recent).T
         mean = float(changes.mean())
         if np.square((changes - mean) / errors).mean() > 2:
+            for _ in range(_LOOK_EVERY):
+                self._recent.popleft()
             return
         level, slope = self._level, float(slopes.mean())
         error = float(errors.mean()) / np.sqrt(_QUIET)

@@ -69,7 +69,7 @@ def other_picture(
     if flash is not None:
         dark, bright = dark & ~flash, bright | flash
     for kind, part, other in (("partly dark", dark, bright), ("partly bright", bright, dark)):
-        if not LEAST_PART <= part.mean() <= _MOST or other.mean() > _STRAY:
+        if not LEAST_PART <= _share(part) <= _MOST or _share(other) > _STRAY:
             continue
         rest = lit & ~part
         if rest.sum() < 4:
@@ -78,7 +78,7 @@ def other_picture(
         if not _SAME[0] < same < _SAME[1] or not (kind == "partly bright" or _in_bands(part, lit, size)):
             continue
         if all(
-            max(each.mean() for each in _changed(b, a, floor, variance)[:2]) <= _STRAY
+            max(_share(each) for each in _changed(b, a, floor, variance)[:2]) <= _STRAY
             for a, b in _pairs(recent)
         ):
             return kind
@@ -92,6 +92,10 @@ def other_picture(
         if moved < _SHIFTED and all(_alike(x, each) < _OTHER for each in recent):
             return "of another picture"
     return ""
+
+
+def _share(part: Mask) -> float:
+    return np.count_nonzero(part) / part.size
 
 
 def _pairs(recent: Sequence[Array]) -> list[tuple[Array, Array]]:
@@ -121,8 +125,8 @@ def _in_bands(part: Mask, lit: Mask, size: tuple[int, int]) -> bool:
 
 def _alike(a: Array, b: Array) -> float:
     """Return the correlation of two pictures."""
-    a, b = a - a.mean(), b - b.mean()
-    return float((a * b).sum()) / max(float(np.sqrt((a * a).sum() * (b * b).sum())), 1e-30)
+    a, b = a - np.add.reduce(a) / a.size, b - np.add.reduce(b) / b.size
+    return float(a @ b) / max(float(np.sqrt((a @ a) * (b @ b))), 1e-30)
 
 
 def _best_shift(a: Array, b: Array) -> float:
