@@ -1,16 +1,18 @@
 """Put each deliberate fault of `tests/mutations.toml` into a copy of the project and see whether its tests notice.
 
-    python benchmarks/mutations.py [--only TEXT]... [--jobs N] [--check]
+    python benchmarks/mutations.py [--only TEXT]... [--jobs N] [--results FILE] [--check]
 
 A fault is a file, the exact text in it, and what stands there instead. Each is put into a copy of the working tree, in
 a temporary folder, and only the tests that are named for it are run, up to the first that fails. The table says
 *caught* or *survived*; the exit code is 1 if one survives, and 2 if the text of a fault is not found exactly once or
-its tests fail without it. `--check` only looks for the texts, in a second.
+its tests fail without it. `--check` only looks for the texts, in a second. `--results` keeps each verdict in a JSON
+file as soon as it is there; none is sought again while the fault, its file and its tests are as they were.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 import subprocess
@@ -24,10 +26,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
+
+from _provenance import provenance, read_rows, write_results
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tests" / "mutations.toml"
 LIMIT_S = 300
+AT_ONCE = 12  # faults whose tests are first run together without a fault
 SKIPPED = shutil.ignore_patterns(
     ".git", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "results", "docs", "build", "dist"
 )
@@ -115,6 +121,36 @@ def verdict(fault: Fault, trees: SimpleQueue[Path]) -> tuple[str, float]:
     return words.get(code, f"pytest ended with {code}"), time.perf_counter() - began
 
 
+def digest(fault: Fault, root: Path = ROOT) -> str:
+    """Return the SHA-256 of a fault, its file and the files of its tests."""
+    found = hashlib.sha256(repr(fault).encode())
+    for name in sorted({fault.file, *(test.split("::")[0] for test in fault.tests)}):
+        found.update((root / name).read_bytes())
+    return found.hexdigest()
+
+
+class Verdicts:
+    """The verdicts of this run and, where there is a file of results, of earlier runs on the same code."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._rows: dict[str, Any] = {row["fault"]: row for row in read_rows(path)} if path else {}
+        self._commit = provenance()["commit"]
+
+    def known(self, fault: Fault) -> str | None:
+        """Return an earlier verdict, or None where there is none or something has changed."""
+        row = self._rows.get(fault.name)
+        return row["verdict"] if row and row["sha256"] == digest(fault) else None
+
+    def add(self, fault: Fault, found: str, seconds: float) -> None:
+        """Keep a verdict and write the file."""
+        row = {"fault": fault.name, "file": fault.file, "verdict": found, "seconds": round(seconds, 1)}
+        self._rows[fault.name] = {**row, "commit": self._commit, "sha256": digest(fault)}
+        if self._path:
+            names = [fault.name for fault in read_faults()]
+            write_results(self._path, [self._rows[name] for name in names if name in self._rows])
+
+
 def main() -> int:
     """Print the table; return the exit code."""
     parser = argparse.ArgumentParser(
@@ -124,6 +160,7 @@ def main() -> int:
         "--only", action="append", default=[], metavar="TEXT", help="faults whose name holds it"
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="copies that are tried at once")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="keep the verdicts, and go on from them")
     parser.add_argument("--check", action="store_true", help="only look for the texts")
     given = parser.parse_args()
     faults = [f for f in read_faults() if not given.only or any(text in f.name for text in given.only)]
@@ -133,27 +170,34 @@ def main() -> int:
     if problems or given.check:
         print(f"{len(faults) - len(problems)} of {len(faults)} faults can be put into the tree")
         return 2 if problems else 0
-    with tempfile.TemporaryDirectory(prefix="mutations-", ignore_cleanup_errors=True) as folder:
+    verdicts = Verdicts(given.results)
+    left = [fault for fault in faults if verdicts.known(fault) is None]
+    print("| fault | file | verdict | s |\n|---|---|---|---|", flush=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="mutations-", ignore_cleanup_errors=True) as folder,
+        ThreadPoolExecutor(max(1, given.jobs)) as pool,
+    ):
         trees: SimpleQueue[Path] = SimpleQueue()
-        for index in range(min(given.jobs, len(faults))):
+        for index in range(min(given.jobs, len(left))):
             tree = Path(folder) / str(index)
             shutil.copytree(ROOT, tree, ignore=SKIPPED)
             trees.put(tree)
-        tree = trees.get()
-        tests = sorted({test for fault in faults for test in fault.tests})
-        if tests and run_tests(tree, tests) != 0:
-            print("the tests fail without a fault: mend them first", file=sys.stderr)
-            return 2
-        trees.put(tree)
-        print("| fault | file | verdict | s |\n|---|---|---|---|", flush=True)
-        verdicts = []
-        with ThreadPoolExecutor(max(1, given.jobs)) as pool:
+        for first in range(0, len(left), AT_ONCE):
+            some = left[first : first + AT_ONCE]
+            tree = trees.get()
+            tests = sorted({test for fault in some for test in fault.tests})
+            if run_tests(tree, tests) != 0:
+                print(
+                    f"without a fault, these tests fail, mend them first: {' '.join(tests)}", file=sys.stderr
+                )
+                return 2
+            trees.put(tree)
             for fault, (found, seconds) in zip(
-                faults, pool.map(lambda f: verdict(f, trees), faults), strict=True
+                some, pool.map(lambda fault: verdict(fault, trees), some), strict=True
             ):
-                verdicts.append(found)
+                verdicts.add(fault, found, seconds)
                 print(f"| {fault.name} | {fault.file} | {found} | {seconds:.0f} |", flush=True)
-    caught = verdicts.count("caught")
+    caught = sum(verdicts.known(fault) == "caught" for fault in faults)
     print(f"\n{caught} of {len(faults)} faults are caught")
     return 0 if caught == len(faults) else 1
 

@@ -110,7 +110,7 @@ def denoscope_process() -> Run:
     A session whose backend is not named takes the one that starts sooner, see `quick_backend`.
     """
 
-    def run(*arguments: object, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
         words = [*map(str, arguments)]
         if words[0] == "live" and "--backend" not in words:
             words += ["--backend", QUICK]

@@ -107,7 +107,7 @@ def opened(bundle: Path, learned: Any = None) -> Ahead:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 250
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.001)
@@ -271,7 +271,7 @@ def test_a_restart_ends_a_trial_and_another_may_follow(bundles: dict[str, Path])
     denoiser.restart(KEY, recalibrate=False)
     assert trial.problem is not None
     assert trial.again
-    trial.join(10)
+    trial.join(250)
     denoiser.close()
 
 
@@ -280,7 +280,7 @@ def test_a_trial_that_is_too_slow_gives_up_and_never_waits(bundles: dict[str, Pa
 
     class Slow(Ahead):
         def push(self, *values: Any, **more: Any) -> list[Denoised]:
-            gate.wait(60)
+            gate.wait(250)
             return super().push(*values, **more)
 
     trial = Trial(lambda: Slow(DenoiserRequest(str(bundles["brighter"]), "onnxruntime-cpu")), PLAN)
@@ -295,7 +295,7 @@ def test_a_trial_that_is_too_slow_gives_up_and_never_waits(bundles: dict[str, Pa
     assert "too slow" in trial.problem
     assert trial.again
     assert len(outputs) == 87
-    trial.join(10)
+    trial.join(250)
     denoiser.close()
 
 
@@ -385,7 +385,7 @@ def test_a_training_process_that_fails_is_ended_and_said(
         os.kill(trainer.pid, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
     until(lambda: adapting.record.problem is not None)
     assert re.search(words, adapting.record.problem or "")
-    trainer._child.process.wait(10)
+    trainer._child.process.wait(250)
     assert events[-1] == {"event": "adaptation ended", "text": adapting.record.problem}
     adapting.close()
 

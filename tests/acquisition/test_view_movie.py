@@ -31,7 +31,7 @@ def application(application: QApplication) -> QApplication:
 
 @pytest.fixture
 def until(application: QApplication) -> Callable[..., None]:
-    def wait(met: Callable[[], Any], timeout_s: float = 60.0) -> None:
+    def wait(met: Callable[[], Any], timeout_s: float = 200.0) -> None:
         wait_until(met, timeout_s, pause_s=0.005)
 
     return wait

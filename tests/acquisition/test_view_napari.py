@@ -64,7 +64,7 @@ def napari() -> None:
 
 @pytest.fixture
 def until(application: QApplication) -> Callable[..., None]:
-    def wait(met: Callable[[], Any], timeout_s: float = 30.0) -> None:
+    def wait(met: Callable[[], Any], timeout_s: float = 200.0) -> None:
         wait_until(met, timeout_s, pause_s=0.005)
 
     return wait

@@ -186,7 +186,7 @@ def test_viewer_stalls(
     report = record(stamped, bundle, tmp_path / "run", view, stop)
     (note,) = [note for note in report["outcome"]["notes"] if "view" in note]
     assert note.startswith("the live view stood still for the last")
-    assert time.perf_counter() - start_s < 60
+    assert time.perf_counter() - start_s < 200
 
 
 def test_viewer_asks_for_the_end(bundle: Path, tmp_path: Path, window: Callable[..., LiveWindow]) -> None:
@@ -220,7 +220,7 @@ def test_recording_goes_on_when_napari_is_killed(stamped: Path, bundle: Path, tm
         assert napari.stdout is not None
         assert napari.stdout.readline() == "opened\n"
         napari.kill()
-    end_s = time.monotonic() + 60
+    end_s = time.monotonic() + 250
     while not (output / "report.json").exists():
         assert time.monotonic() < end_s
         time.sleep(0.1)

@@ -178,8 +178,8 @@ def check_contents(bundle: Bundle, engine: Any) -> None:
 @pytest.mark.parametrize(
     "targets",
     [
-        pytest.param([GENERATIONS[0], GENERATIONS[-1]], id="oldest and newest"),
-        pytest.param(GENERATIONS[1:-1], id="between", marks=pytest.mark.slow),
+        pytest.param(GENERATIONS[-1:], id="newest"),  # the oldest builds a shipped bundle, see below
+        pytest.param(GENERATIONS[:-1], id="older", marks=pytest.mark.slow),
     ],
 )
 def test_engines_of_every_graph_for_every_generation(
@@ -498,7 +498,7 @@ def denoscope(*words: object) -> subprocess.Popen[str]:
 
 
 def finished(child: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = child.communicate(timeout=120)
+    out, err = child.communicate(timeout=280)
     return child.returncode, out, err
 
 

@@ -187,7 +187,7 @@ def test_processes_that_update_at_once_lose_nothing(cache: EngineCache) -> None:
     path = os.pathsep.join(str(ROOT / part) for part in ("export", "runtime"))
     words = [sys.executable, "-c", textwrap.dedent(ADD), str(cache.folder)]
     children = [subprocess.Popen([*words, name], env={**os.environ, "PYTHONPATH": path}) for name in "abc"]
-    assert [child.wait(60) for child in children] == [0, 0, 0]
+    assert [child.wait(250) for child in children] == [0, 0, 0]
     assert sorted(cache.kept("timing", "key") or b"") == sorted(b"abc" * 5)
 
 

@@ -262,7 +262,7 @@ def test_processes_that_want_the_same_engine_build_it_once(
         assert child.stdin is not None
         child.stdin.write("go\n")
         child.stdin.flush()
-    answers = sorted(child.communicate(timeout=60)[0].split() for child in children)
+    answers = sorted(child.communicate(timeout=280)[0].split() for child in children)
     assert log.read_text() == "built\n"
     assert [built for built, _, _ in answers] == ["False", "False", "True"]
     assert all(size == "7000" for _, _, size in answers)

@@ -123,7 +123,7 @@ def break_tiffs(folder: Path, watch: Watch, count: int, seed: int) -> None:
 
 
 def test_some_broken_tiff_headers(tmp_path: Path, watch: Watch, capfd: pytest.CaptureFixture[str]) -> None:
-    break_tiffs(tmp_path, watch, 500, seed=0)
+    break_tiffs(tmp_path, watch, 250, seed=0)
     assert capfd.readouterr().err == "", "what libraries think of a damaged file is no concern of the user"
 
 
@@ -176,15 +176,15 @@ def test_broken_hdf5(tmp_path: Path) -> None:
     """In a process of its own: the library is C, and a crash would take the tests with it."""
     whole = CHAINS["hdf5"](tmp_path)
     code = DAMAGE_HDF5.format(paths=sys.path, whole=str(whole), copy=str(tmp_path / "broken.h5"))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     opened, refused = map(int, done.stdout.split())
     assert opened > 5
     assert refused > 30
 
 
-def claims(folder: Path) -> dict[str, Path]:
-    """Return small files that claim to be large."""
+def claim(folder: Path, kind: str) -> Path:
+    """Return a small file that claims to be large."""
     many = 999_999_999
     says = {
         "planes": '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image '
@@ -193,25 +193,24 @@ def claims(folder: Path) -> dict[str, Path]:
         "imagej": f"ImageJ=1.54f\nimages={many}\nframes={many}\n",
         "shaped": json.dumps({"shape": [many, 32, 32]}),
     }
-    paths = []
-    for name, description in says.items():
-        paths.append(folder / f"{name}.tif")
-        tifffile.imwrite(paths[-1], SMALL, photometric="minisblack", metadata=None, description=description)
-    bomb = folder / "bomb.tif"
-    tifffile.imwrite(
-        bomb, np.zeros((12, 2896, 2896), np.uint16), photometric="minisblack", compression="zlib"
-    )
-    tiles = write_chain(folder / "tiles.tif", SMALL, tile=(16, 16), compression="zlib")
-    with tifffile.TiffFile(tiles, mode="r+") as tif:
-        for page in tif.pages:
-            page.tags["TileWidth"].overwrite(60_000)
-            page.tags["TileLength"].overwrite(60_000)
-    return {p.stem: p for p in (*paths, bomb, tiles)}
+    path = folder / f"{kind}.tif"
+    if kind in says:
+        tifffile.imwrite(path, SMALL, photometric="minisblack", metadata=None, description=says[kind])
+    elif kind == "bomb":
+        zeros = np.zeros((12, 2896, 2896), np.uint16)
+        tifffile.imwrite(path, zeros, photometric="minisblack", compression="zlib")
+    else:
+        write_chain(path, SMALL, tile=(16, 16), compression="zlib")
+        with tifffile.TiffFile(path, mode="r+") as tif:
+            for page in tif.pages:
+                page.tags["TileWidth"].overwrite(60_000)
+                page.tags["TileLength"].overwrite(60_000)
+    return path
 
 
 @pytest.mark.parametrize("kind", ["planes", "imagej", "shaped", "bomb", "tiles"])
 def test_small_files_that_claim_to_be_large(tmp_path: Path, watch: Watch, kind: str) -> None:
-    path = claims(tmp_path)[kind]
+    path = claim(tmp_path, kind)
     tracemalloc.reset_peak()
     before = tracemalloc.get_traced_memory()[0]
     with pytest.raises(InvalidInput, match=r"claims|lists .* planes|frame or chunk|was cut short"):

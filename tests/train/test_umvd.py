@@ -209,7 +209,7 @@ def test_training_is_decided_by_the_seed() -> None:
 def test_minutes_end_the_training() -> None:
     result = fit_umvd([tiny_movie()], settings=UmvdFitSettings(minutes=0.005, batch=1, crop=16), network=TINY)
     assert result.steps > 0
-    assert 0.3 <= result.seconds < 60
+    assert 0.3 <= result.seconds < 200
 
 
 def test_nothing_to_train_on_is_refused() -> None:
