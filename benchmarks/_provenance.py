@@ -82,7 +82,11 @@ def _versions() -> dict[str, str]:
 def _git(*words: str) -> str:
     try:
         done = subprocess.run(
-            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=30, check=False
+            ["git", "-c", "safe.directory=*", "-C", str(ROOT), *words],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
     except OSError:
         return ""

@@ -490,16 +490,21 @@ def command(row: Row, folder: Path, bundle: str, session: str) -> list[str]:
     return ["unshare", "-rm", "sh", "-c", f"{mount} && {{ {subprocess.list2cmdline(words)}; {keep}; }}"]
 
 
+def can_mount() -> bool:
+    """Return whether a user may mount a file system here; some systems give a name space and then refuse the rest."""
+    if not shutil.which("unshare"):
+        return False
+    with tempfile.TemporaryDirectory() as place:
+        words = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", place]
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
 def skipped(row: Row) -> str | None:
     """Return why a row cannot be run here, or None."""
     if row.posix and not POSIX:
         return "needs POSIX"
-    if row.small_disk:
-        able = shutil.which("unshare") and subprocess.run(
-            ["unshare", "-rm", "true"], capture_output=True, check=False
-        )
-        if not able or able.returncode != 0:
-            return "needs a mount namespace"
+    if row.small_disk and not can_mount():
+        return "needs a mount namespace"
     return None
 
 
@@ -741,7 +746,7 @@ def _in_shell(name: str, bundle: str) -> dict[str, Any]:
     result: dict[str, Any] = {"row": name, "what": what}
     if not POSIX:
         return {**result, "skipped": "needs POSIX"}
-    if name == "read-only" and not shutil.which("unshare"):
+    if name == "read-only" and not can_mount():
         return {**result, "skipped": "needs a mount namespace"}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

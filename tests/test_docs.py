@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -187,9 +188,11 @@ LARGE = ("runtime/denoscope/runtime/bundles/", "acquisition/denoscope/acquisitio
 
 
 def test_no_file_is_heavy() -> None:
-    if not (ROOT / ".git").exists():
-        pytest.skip("needs a clone")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("needs a clone and git")
+    # Whoever the clone belongs to: git asks that where another user made it.
+    words = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
+    listed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):
         path = ROOT / name
         if path.is_file() and not name.startswith(LARGE):

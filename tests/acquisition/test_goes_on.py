@@ -175,6 +175,53 @@ def test_a_reader_that_is_gone_is_passed_over(monkeypatch: pytest.MonkeyPatch) -
         print("two")
 
 
+@pytest.mark.parametrize("fills", [False, True], ids=["full", "nearly full"])
+def test_a_disk_with_no_room_ends_the_recording(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, fills: bool
+) -> None:
+    """As the slow rows of `test_raw_safety` do in a process of its own."""
+    reached, seen = threading.Event(), threading.Event()
+
+    def free_bytes(_folder: Any) -> int:
+        if not (fills and reached.is_set()):
+            return 10**12
+        seen.set()
+        return 10**6
+
+    monkeypatch.setattr("denoscope.acquisition.control.folder._DISK_EVERY_S", 0.01)
+    monkeypatch.setattr("denoscope.acquisition.session.supervisor.free_bytes", free_bytes)
+    append = RawWriter.append
+
+    def refused(self: Any, frame: Any) -> Any:
+        if self.written >= 20 and not fills:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return append(self, frame)
+
+    monkeypatch.setattr(RawWriter, "append", refused)
+    slow: dict[int, Any] = {}
+    if fills:
+        slow = {n: lambda: time.sleep(0.01) for n in range(21, 400)}
+        slow |= {20: reached.set, 30: lambda: seen.wait(250)}
+    values = {"core": "demo", "picture": False, "denoiser": "thread", "lag_s": 60, "finish_s": 60}
+    settings = make_settings(output=tmp_path / "run", bundle=str(bundle), **values)
+    frames = frames_of(400)
+    report = live(settings, source=Steady(frames, slow))
+    recording = read_raw(tmp_path / "run")
+    counts = report["frames"]
+    assert counts["written_raw"] == len(recording) == len(recording.records) < len(frames)
+    np.testing.assert_array_equal(recording.read(), [f.pixels for f in frames[: len(recording)]])
+    problem = "; ".join(report["outcome"]["problems"])
+    assert report["outcome"]["exit_code"] == 2
+    if fills:
+        assert report["outcome"]["reason"] == "disk_low"
+        assert counts["received"] == counts["written_raw"]
+        assert "MB are free" in problem
+    else:
+        assert report["outcome"]["reason"] == "raw_write_failed"
+        assert counts["written_raw"] == 20
+        assert "20 frames before it are complete" in problem
+
+
 def test_the_help_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     from denoscope.acquisition.cli.app import main
 

@@ -19,7 +19,8 @@ def scene_of(rng: np.random.Generator, size: int = 160) -> FloatArray:
 
 
 def recorded(scene: FloatArray, walk: FloatArray, photons: float, rng: np.random.Generator) -> FloatArray:
-    frames = [ndimage.shift(scene, step, order=3)[16:-16, 16:-16] for step in walk]
+    moved = (ndimage.shift(scene, step, order=3) if step.any() else scene for step in walk)
+    frames = [each[16:-16, 16:-16] for each in moved]
     return rng.poisson(np.maximum(frames, 0) * photons).astype(np.uint16)
 
 
