@@ -1,4 +1,4 @@
-"""Do frames left out tell which of two bundles is truer? Compared with the truth, which movies of users lack.
+"""Compare what frames left out say of two bundles with the truth, which movies of users lack.
 
     python benchmarks/held_out_frames.py DATA BUNDLE OTHER --output FILE [--only MOVIE ...]
 

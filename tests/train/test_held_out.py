@@ -1,4 +1,4 @@
-"""Which of two bundles is truer, by frames that neither has seen."""
+"""The truer of two bundles, found by frames that neither has seen."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_bundle_is_not_told_from_its_own_kind(noisy: npt.NDArray[np.uint16], b
     same = HeldOutRecord(bundle="b", than="a", gain=0.0011, error=0.0006, frames=9)
     assert same.truer is None
     assert same.sentence() == (
-        "9 frames left out do not tell b from a: their squared errors differ by 0.11% ± 0.06% of the noise's variance"
+        "9 frames left out cannot tell b from a: their squared errors differ by 0.11% ± 0.06% of the noise's variance"
     )
     worse = HeldOutRecord(bundle="b", than="a", gain=-0.004, error=0.001, frames=9)
     assert worse.truer is False

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from denoscope.runtime import Intensity
+from denoscope.runtime import Intensity, counted
 
 __all__ = [
     "BaselineRecord",
@@ -184,7 +184,7 @@ class MovieRecord(_Record):
 
 
 class HeldOutRecord(_Record):
-    """How much closer one bundle is to the truth than another, by frames that neither has seen.
+    """Difference of two bundles in how close they are to the truth, by frames that neither has seen.
 
     Attributes
     ----------
@@ -209,17 +209,15 @@ class HeldOutRecord(_Record):
 
     def sentence(self) -> str:
         """Return the finding as one sentence."""
+        left_out = f"{counted(self.frames, 'frame')} left out"
         measured = f"{abs(self.gain):.2%} ± {self.error:.2%} of the noise's variance"
         if self.truer is None:
             return (
-                f"{self.frames} frames left out do not tell {self.bundle} from {self.than}: their squared errors "
+                f"{left_out} cannot tell {self.bundle} from {self.than}: their squared errors "
                 f"differ by {measured}"
             )
         better, worse = (self.bundle, self.than) if self.truer else (self.than, self.bundle)
-        return (
-            f"by {self.frames} frames left out {better} is truer than {worse}: its squared error is smaller by "
-            f"{measured}"
-        )
+        return f"by {left_out} {better} is truer than {worse}: its squared error is smaller by {measured}"
 
 
 class ScoreRecord(_Record):
