@@ -594,8 +594,8 @@ def _inspect(row: Row, run_folder: Path, code: int, said: list[str]) -> dict[str
     frames = list(recording.frames())
     name = row.session.partition("@")[0]
     kept = len(frames)
-    for elsewhere in sorted((run_folder.parent / "elsewhere").glob("*")):
-        frames += read_raw(elsewhere).frames()
+    for elsewhere in sorted((run_folder.parent / "elsewhere").glob("*/raw.jsonl")):
+        frames += read_raw(elsewhere.parent).frames()
     exact = all(np.array_equal(frame, sent(movie, name, index)) for index, frame in enumerate(frames))
     places = [run_folder / "report.json", *(run_folder.parent / "elsewhere").glob("*/report.json")]
     path = next((place for place in places if place.exists()), None)

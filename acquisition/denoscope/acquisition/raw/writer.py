@@ -189,19 +189,24 @@ class RawWriter:
 
     def _page(self, pixels: npt.NDArray[Any]) -> int:
         """Write a page; one that failed is written again in its place, unless the disk is full."""
-        for pause_s in _AGAIN_S:
+        failed: OSError | None = None
+        for pause_s in (*_AGAIN_S, None):
             try:
-                return self._pages.append(pixels)
+                page = self._pages.append(pixels)
             except OSError as error:
-                if disk_is_full(error):
+                if pause_s is None or disk_is_full(error):
                     raise
-                self._got_over(
-                    "pages",
-                    f"writing raw frame {self.written} failed at first ({one_line(error)}) and was repeated; look "
-                    "after the disk or the share",
-                )
+                failed = failed or error
                 time.sleep(pause_s)
-        return self._pages.append(pixels)
+            else:
+                break
+        if failed is not None:
+            self._got_over(
+                "pages",
+                f"writing raw frame {self.written} failed at first ({one_line(failed)}) and was repeated; look after "
+                "the disk or the share",
+            )
+        return page
 
     def append(self, frame: Frame) -> int:
         """Write one frame, then its line; return the page's index."""

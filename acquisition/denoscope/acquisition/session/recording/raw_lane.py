@@ -76,6 +76,8 @@ class RawLane:
         self._lock = threading.Lock()
         self._turn = 0  # 1 once the disk was given up, 2 once the other place was
         self._writing: Frame | None = None
+        self._in_raw = True  # what the thread waits for: the recording, or the other place
+        self._raw_closed = False
         self._since_s: float | None = None
         self._seen_s: float | None = None
         self._looked_s = self._waited_s = 0.0
@@ -164,17 +166,18 @@ class RawLane:
         with self._lock:
             if self._since_s != since_s:  # it has answered in this moment
                 return
-            frame, first = self._writing, self._turn == 0 and not self.failed.is_set()
-            self._turn = 1 if first else 2
+            frame, in_raw = self._writing, self._in_raw
+            self._turn = 1 if in_raw else 2
             self._writing = self._since_s = None
-            if first:
+            if in_raw:
                 self._written, self.hangs = self._raw.written, True
                 self._let_go = self._raw.abandon()
         what = "writing" if frame is not None else "confirming"
-        if first:
+        if in_raw:
+            say = self._on_problem if self.failed.is_set() else self._on_failure
             self.failed.set()
             written = counted(self.written, "frame is", "frames are")
-            self._on_failure(
+            say(
                 f"the disk did not answer for {self._waited_s:.0f} s while {what} raw frames and was given up; "
                 f"{written} complete there, if it still writes what it was given"
             )
@@ -237,13 +240,16 @@ class RawLane:
                     return None
             else:
                 return None
+        self._in_raw = False
         return self.saves and self._rescue is not None and self._rescue.append(frame)
 
     def _close(self, turn: int) -> None:
         """Have the disks confirm, and close the files of those that answer."""
-        if not self.hangs:
+        if not self.hangs and not self._raw_closed:
+            self._in_raw = self._raw_closed = True
             self._try("the disk did not confirm the last second of raw data", self._raw.sync)
             self._try("the raw recording could not be finished", self._raw.close)
+        self._in_raw = False
         if turn == self._turn < 2 and self._rescue is not None:
             self._try("the disk did not confirm the last second of the saved frames", self._rescue.close)
 
