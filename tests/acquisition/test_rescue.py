@@ -68,6 +68,7 @@ class Disk:
 
     def abandon(self) -> Callable[[], None]:
         self.abandoned = True
+        module.HANGS_AFTER_S.seconds = 60.0  # type: ignore[attr-defined]
         return self.close
 
 
@@ -79,12 +80,35 @@ def gate() -> Iterator[threading.Event]:
     event.set()
 
 
+class Limits(dict[str, float]):
+    """Patience with disks: none while one hangs, so that a busy computer is never taken for one."""
+
+    seconds = 60.0
+
+    def __missing__(self, _moment: str) -> float:
+        return self.seconds
+
+    def hang(self, gate: threading.Event) -> None:
+        """Do what a disk does that does not answer until a gate is opened."""
+        if not gate.is_set():
+            self.seconds = 0.05
+            gate.wait(60)
+            self.seconds = 60.0
+
+
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def limits(monkeypatch: pytest.MonkeyPatch) -> Limits:
+    found, abandon = Limits(), RawWriter.abandon
+
+    def given_up(self: RawWriter) -> Callable[[], None]:
+        found.seconds = 60.0
+        return abandon(self)
+
+    monkeypatch.setattr(RawWriter, "abandon", given_up)
     monkeypatch.setattr(writer, "_AGAIN_S", (0.0,))
     monkeypatch.setattr(module, "_POLL_S", 0.01)
-    short = {"recording": 0.1, "ending": 0.1, "in a hurry": 0.02}
-    monkeypatch.setattr(module, "HANGS_AFTER_S", short)
+    monkeypatch.setattr(module, "HANGS_AFTER_S", found)
+    return found
 
 
 def play(
@@ -151,8 +175,10 @@ def test_a_place_that_could_save_nothing_is_refused_at_the_start(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_disk_that_answers_late_is_waited_for(tmp_path: Path, gate: threading.Event) -> None:
-    disk, seen = Disk(3, lambda: gate.wait(60)), list[float]()
+def test_a_disk_that_answers_late_is_waited_for(
+    tmp_path: Path, gate: threading.Event, limits: Limits
+) -> None:
+    disk, seen = Disk(3, lambda: limits.hang(gate)), list[float]()
     said: list[str] = []
     lane = RawLane(disk, 64, rescue=rescue_in(tmp_path), on_failure=said.append, on_problem=said.append)
     lane.start()
@@ -171,9 +197,9 @@ def test_a_disk_that_answers_late_is_waited_for(tmp_path: Path, gate: threading.
 
 @pytest.mark.parametrize(("moment", "room"), [("ending", 64), ("in a hurry", 64), ("recording", 2)])
 def test_what_waits_for_a_disk_that_hangs_is_saved_elsewhere(
-    tmp_path: Path, gate: threading.Event, moment: str, room: int
+    tmp_path: Path, gate: threading.Event, limits: Limits, moment: str, room: int
 ) -> None:
-    disk, rescue = Disk(3, lambda: gate.wait(60)), rescue_in(tmp_path)
+    disk, rescue = Disk(3, lambda: limits.hang(gate)), rescue_in(tmp_path)
     lane, said = play(disk, rescue, room=room, moment=moment)
     assert numbers(rescue.folder) == list(range(3, 10))
     assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (3, 7, 0, True)
@@ -189,39 +215,39 @@ def test_what_waits_for_a_disk_that_hangs_is_saved_elsewhere(
 
 
 def test_frames_that_can_wait_are_not_taken_from_a_disk_while_recording(
-    tmp_path: Path, gate: threading.Event
+    tmp_path: Path, gate: threading.Event, limits: Limits
 ) -> None:
-    disk = Disk(0, lambda: gate.wait(60))
+    disk = Disk(0, lambda: limits.hang(gate))
     threading.Timer(0.4, gate.set).start()
     lane, said = play(disk, rescue_in(tmp_path), room=2, moment="recording", patient=True)
     assert (lane.written, lane.rescued, said) == (10, 0, [])
 
 
 def test_two_disks_that_hang_end_too_and_what_is_lost_is_counted(
-    tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, gate: threading.Event, limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rescue = rescue_in(tmp_path)
-    monkeypatch.setattr(rescue, "append", lambda _frame: gate.wait(60))
-    lane, said = play(Disk(3, lambda: gate.wait(60)), rescue)
+    monkeypatch.setattr(rescue, "append", lambda _frame: limits.hang(gate))
+    lane, said = play(Disk(3, lambda: limits.hang(gate)), rescue)
     assert (lane.written, lane.rescued, lane.lost) == (3, 0, 7)
     assert len(said) == 1
 
 
 def test_a_disk_that_never_confirms_holds_up_the_end_for_a_while_only(
-    tmp_path: Path, gate: threading.Event
+    tmp_path: Path, gate: threading.Event, limits: Limits
 ) -> None:
-    lane, said = play(Disk(99, lambda: None, sync=lambda: gate.wait(60)), rescue_in(tmp_path))
+    lane, said = play(Disk(99, lambda: None, sync=lambda: limits.hang(gate)), rescue_in(tmp_path))
     assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (10, 0, 0, True)
     assert "while confirming raw frames and was given up; 10 frames are complete" in said[0]
 
 
 def test_a_disk_that_fails_and_then_hangs_is_closed_by_nobody_else(
-    tmp_path: Path, gate: threading.Event
+    tmp_path: Path, gate: threading.Event, limits: Limits
 ) -> None:
     def refuse() -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    disk, rescue = Disk(4, refuse, sync=lambda: gate.wait(60)), rescue_in(tmp_path)
+    disk, rescue = Disk(4, refuse, sync=lambda: limits.hang(gate)), rescue_in(tmp_path)
     lane, said = play(disk, rescue)
     assert numbers(rescue.folder) == list(range(4, 10))
     assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (4, 6, 0, True)
@@ -234,13 +260,13 @@ def test_a_disk_that_fails_and_then_hangs_is_closed_by_nobody_else(
 
 
 def test_another_place_that_never_confirms_holds_up_the_end_for_a_while_only(
-    tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, gate: threading.Event, limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     disk, rescue = Disk(4, refuse), rescue_in(tmp_path)
-    monkeypatch.setattr(rescue, "close", lambda: gate.wait(60))
+    monkeypatch.setattr(rescue, "close", lambda: limits.hang(gate))
     lane, _said = play(disk, rescue)
     assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (4, 6, 0, False)
     assert disk.closed
@@ -250,10 +276,10 @@ def test_another_place_that_never_confirms_holds_up_the_end_for_a_while_only(
 
 
 def test_a_program_that_stood_still_gives_no_disk_up(
-    tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, gate: threading.Event, limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lane = RawLane(
-        Disk(0, lambda: gate.wait(60)), 8, rescue=rescue_in(tmp_path), on_failure=print, on_problem=print
+        Disk(0, lambda: limits.hang(gate)), 8, rescue=rescue_in(tmp_path), on_failure=print, on_problem=print
     )
     lane.start()
     lane.put(frame(0), lambda: "ending")
@@ -307,7 +333,7 @@ def test_a_place_that_refuses_too_is_named_and_left_clean(
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_session_whose_disk_is_gone_ends_with_all_its_frames(
-    tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch, hangs: bool
+    tmp_path: Path, gate: threading.Event, limits: Limits, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
     tiny_bundle(tmp_path / "tiny.denoscope")
     write, run = pages.write_at, tmp_path / "run"
@@ -315,7 +341,7 @@ def test_a_session_whose_disk_is_gone_ends_with_all_its_frames(
     def gone(file: Any, at: int, *values: Any) -> None:
         if str(file.name).startswith(str(run / "raw")) and at > 40_000:
             if hangs:
-                gate.wait(60)
+                limits.hang(gate)
             else:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
         write(file, at, *values)
