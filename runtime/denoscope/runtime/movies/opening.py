@@ -40,7 +40,7 @@ AnyMovie = (
 
 _VIDEOS = (".avi", ".mkv", ".mp4", ".mov", ".wmv", ".mj2", ".webm")
 # Formats that often name no axes.
-_UNNAMED = ("HDF5", "NumPy array", "OME-Zarr", "TIFF")
+_UNNAMED = ("HDF5", "NumPy archive", "NumPy array", "OME-Zarr", "TIFF")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # Larger files are read, not mapped: mapped pages count as the process's own memory until others need it.
 _MAPPED_BYTES = 256 * 2**20
@@ -107,6 +107,19 @@ def _is_npy(path: Path) -> bool:
     return _starts_with(path, b"\x93NUMPY")
 
 
+def _is_npz(path: Path) -> bool:
+    return path.suffix.lower() == ".npz" and _starts_with(path, b"PK")
+
+
+def _is_caiman(path: Path) -> bool:
+    return (
+        path.suffix.lower() == ".mmap"
+        and "_frames_" in path.name
+        and "_order_" in path.name
+        and path.is_file()
+    )
+
+
 def _is_thorlabs(path: Path) -> bool:
     if path.is_dir():
         return (path / "Experiment.xml").is_file() and any(path.glob("[Ii]mage_*.raw"))
@@ -130,6 +143,8 @@ FORMATS: tuple[MovieFormat, ...] = (
     MovieFormat("OME-Zarr", _is_zarr, "formats.zarr:open_zarr", "zarr"),
     MovieFormat("HDF5", _is_hdf5, "formats.hdf5:open_hdf5", "h5py"),
     MovieFormat("NumPy array", _is_npy, "formats.npy:open_npy"),
+    MovieFormat("NumPy archive", _is_npz, "formats.npz:open_npz"),
+    MovieFormat("CaImAn memory map", _is_caiman, "formats.caiman:open_caiman"),
     MovieFormat("Nikon ND2", _ends(".nd2"), "formats.nd2:open_nd2", "nd2", "vendors"),
     MovieFormat("Zeiss CZI", _ends(".czi"), "formats.czi:open_czi", "czifile", "vendors"),
     MovieFormat("Leica LIF", _ends(".lif"), "formats.lif:open_lif", "liffile", "vendors"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from denoscope.runtime.movies.pick import Axis, Wanted, pick
 
 from .tiff import DenseReader
 
-__all__ = ["open_npy"]
+__all__ = ["open_npy", "open_npy_at", "read_header"]
 
 
 def open_npy(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
@@ -24,15 +25,29 @@ def open_npy(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     InvalidInput
         If it is damaged, of other axes, or stored column by column.
     """
+    return open_npy_at(path, 0, path.stat().st_size, wanted, limit_bytes)
+
+
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether it is stored column by column, and dtype of an array from its header."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return tuple(shape), bool(fortran), dtype
+
+
+def open_npy_at(path: Path, begin: int, length: int, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open an array that lies in a file from byte `begin` on and takes `length` bytes with its header.
+
+    Raises
+    ------
+    InvalidInput
+        As for `open_npy`.
+    """
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran, dtype = read(file)
+            file.seek(begin)
+            shape, fortran, dtype = read_header(file)
             offset = file.tell()
     except (ValueError, EOFError, OSError) as error:
         raise InvalidInput(
@@ -58,7 +73,7 @@ def open_npy(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         shape,
         dtype.itemsize,
         piece=(1, 1, 1),
-        stored_bytes=path.stat().st_size - offset,
+        stored_bytes=min(begin + length, path.stat().st_size) - offset,
         compressed=False,
         limit_bytes=limit_bytes,
     )
