@@ -17,7 +17,7 @@ from denoscope.acquisition import Frame, RawWriter, SourceInfo, denoise_movie, m
 from denoscope.acquisition.raw import pages, writer
 from denoscope.acquisition.raw.rescue import RESCUE_FOLDER, Rescue, check_place, rescue_places
 from denoscope.acquisition.session.recording import raw_lane as module
-from denoscope.acquisition.session.recording.raw_lane import RawLane
+from denoscope.acquisition.session.recording.raw_lane import RawLane, frames_that_fit
 from denoscope.runtime import InvalidInput, open_movie
 from support.plain_results import live
 from support.tiny_bundle import tiny_bundle
@@ -173,6 +173,33 @@ def test_a_place_that_could_save_nothing_is_refused_at_the_start(tmp_path: Path)
     with pytest.raises(InvalidInput, match=r"`rescue` .* because .*file is no folder: name another folder"):
         check_place(tmp_path / "file" / "below")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "pixels", "frames"),
+    [(256, 2048**2, 31), (256, 512**2, 508), (256, 64**2, 21_845), (1, 2048**2, 4)],
+)
+def test_raw_frames_fill_the_memory_that_they_may_take_and_no_more(
+    megabytes: int, pixels: int, frames: int
+) -> None:
+    assert frames_that_fit(megabytes, 2 * pixels) == frames
+
+
+def test_a_burst_that_fits_the_memory_does_not_wait_for_the_disk(gate: threading.Event) -> None:
+    disk = Disk(0, gate.wait)
+    lane = RawLane(disk, frames_that_fit(1, 2 * 64**2), on_failure=pytest.fail, on_problem=pytest.fail)
+    looks: list[str] = []
+    lane._look = looks.append  # type: ignore[method-assign]  where it waits, it looks after the disk
+    lane.start()
+    for number in range(lane.size[1]):
+        lane.put(frame(number), lambda: "recording")
+    assert not looks
+    assert disk.written == 0
+    assert lane.size[1] == 85
+    gate.set()
+    lane.put(None, lambda: "ending")
+    lane.finish(lambda: "ending")
+    assert disk.written == 85
 
 
 def test_a_disk_that_answers_late_is_waited_for(

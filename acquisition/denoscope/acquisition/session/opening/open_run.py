@@ -22,6 +22,7 @@ from denoscope.acquisition.raw.disk import free_bytes
 from denoscope.acquisition.raw.rescue import Rescue, check_place, rescue_places
 from denoscope.acquisition.raw.writer import RAW_MOVIE
 from denoscope.acquisition.session.recording.metrics import Gauges, MetricsServer, metrics_address
+from denoscope.acquisition.session.recording.raw_lane import frames_that_fit
 from denoscope.acquisition.session.recording.session import Session
 from denoscope.acquisition.session.recording.watchers import Watchers
 from denoscope.acquisition.session.settings import SessionSettings
@@ -207,13 +208,12 @@ def open_run(
         clock=info.clock,
         routes=routes,
     )
-    queued = settings.raw_queue_mb * 2**20 // info.frame_bytes
     session = Session(
         source,
         raw,
         lane,
         frames=settings.frame_limit,
-        raw_queue_frames=min(max(queued, 4), 4096),
+        raw_queue_frames=frames_that_fit(settings.raw_queue_mb, info.frame_bytes),
         rescue=_rescue(settings, info),
     )
     gauges = _gauges(settings, session, lane, info, denoiser.provenance, started_utc)

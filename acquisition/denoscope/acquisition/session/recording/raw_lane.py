@@ -13,9 +13,10 @@ from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.raw.rescue import Rescue
 from denoscope.runtime import counted
 
-__all__ = ["HANGS_AFTER_S", "RawLane"]
+__all__ = ["HANGS_AFTER_S", "RawLane", "frames_that_fit"]
 
 _POLL_S = 0.05
+_TAGS_BYTES = 4096  # of a frame of Micro-Manager, as Python holds them
 _SAID_AFTER_S = 2.0
 
 HANGS_AFTER_S = {"recording": 60.0, "ending": 60.0, "in a hurry": 2.0}
@@ -23,6 +24,11 @@ HANGS_AFTER_S = {"recording": 60.0, "ending": 60.0, "in a hurry": 2.0}
 
 While recording this is counted from the moment when the queue is full; a source whose frames can wait is not counted.
 """
+
+
+def frames_that_fit(megabytes: int, frame_bytes: int) -> int:
+    """Return how many raw frames may wait for the disk in so many MB, their tags included; four at least."""
+    return max(4, megabytes * 2**20 // (frame_bytes + _TAGS_BYTES))
 
 
 class RawLane:
