@@ -35,9 +35,8 @@ LIST = ROOT / "tests" / "mutations.toml"
 LIMIT_S = 600
 HANGS = 124
 AT_ONCE = 12  # faults whose tests are first run together without a fault
-SKIPPED = shutil.ignore_patterns(
-    ".git", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "results", "docs", "build", "dist"
-)
+MADE = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
+HEAVY = {ROOT / "benchmarks" / "results", ROOT / "docs", ROOT / "build", ROOT / "dist"}
 PARTS = ("train", "export", "runtime", "acquisition", "tests")
 
 
@@ -71,6 +70,11 @@ def problem_of(fault: Fault, root: Path = ROOT) -> str | None:
         return "it changes nothing"
     missing = [test for test in fault.tests if not (root / test.split("::")[0]).is_file()]
     return f"{', '.join(missing)} is not there" if missing or not fault.tests else None
+
+
+def skipped(folder: str, names: list[str]) -> set[str]:
+    """Return what of a folder no copy needs; modules may be called *results* too."""
+    return {*MADE(folder, names), *(name for name in names if Path(folder, name) in HEAVY)}
 
 
 def run_tests(tree: Path, tests: Sequence[str]) -> int:
@@ -182,7 +186,7 @@ def main() -> int:
         trees: SimpleQueue[Path] = SimpleQueue()
         for index in range(min(given.jobs, len(left))):
             tree = Path(folder) / str(index)
-            shutil.copytree(ROOT, tree, ignore=SKIPPED)
+            shutil.copytree(ROOT, tree, ignore=skipped)
             trees.put(tree)
         for first in range(0, len(left), AT_ONCE):
             some = left[first : first + AT_ONCE]
