@@ -156,8 +156,8 @@ def test_training_learns_and_refines_the_flows_once_an_epoch() -> None:
         return np.zeros((2, *target.shape), np.float32)
 
     movie = tiny_movie()
-    result = fit_sts_uvd([movie], settings=QUICK, network=TINY, estimator=still)
-    assert result.steps == 80
+    result = fit_sts_uvd([movie], settings=replace(QUICK, steps_per_epoch=25), network=TINY, estimator=still)
+    assert result.steps == 50
     assert result.losses[-1][1] < 0.8 * result.losses[0][1]
     assert len(result.consistency) == 2
     assert len(calls) == 2 * 22  # before the first epoch from noisy frames, after it from denoised ones
