@@ -172,6 +172,14 @@ def test_every_command_in_the_docs_exists_with_its_options(site: ModuleType) -> 
     assert found > 50
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "guides").glob("*.md")), ids=lambda p: p.stem)
+def test_a_guide_answers_first_and_then_shows_the_command(page: Path) -> None:
+    _, first, *rest = page.read_text(encoding="utf-8").split("\n\n")
+    assert re.match(r"(?!```)[A-Z`]", first), "a guide begins with a sentence"
+    early = "\n\n".join(rest[:4])
+    assert re.search(r"^```", early, flags=re.MULTILINE), "and shows a command or a program soon"
+
+
 def test_lines_are_short_enough_to_read_as_text() -> None:
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
     for page in pages:
