@@ -87,9 +87,10 @@ def commands() -> dict[str, Any]:
     """Return every command of the program by its name, as the shell would build it."""
     (script,) = (point for point in entry_points(group="console_scripts") if point.name == "denoscope")
     table: dict[str, str] = import_module(script.module).COMMANDS
+    with_grouped_help = import_module("denoscope.acquisition.cli.help").with_grouped_help
     app = typer.Typer(name="denoscope", add_completion=False)
     for name, module in table.items():
-        app.command(name)(getattr(import_module(module), name))
+        app.command(name)(with_grouped_help(getattr(import_module(module), name)))
     group: Any = typer.main.get_command(app)
     return {name: group.commands[name] for name in table}
 
@@ -97,9 +98,10 @@ def commands() -> dict[str, Any]:
 def command_pages() -> str:
     """Return the reference of all commands in Markdown: usage, help, arguments and options of each."""
     records = {name: _records(name, command) for name, command in commands().items()}
-    everywhere = [r for r in next(iter(records.values())) if all(r in each for each in records.values())]
+    plain = [[record for _, record in each] for each in records.values()]
+    everywhere = [record for record in plain[0] if all(record in each for each in plain)]
     parts = [
-        _command_page(name, command, [r for r in records[name] if r not in everywhere])
+        _command_page(name, command, [each for each in records[name] if each[1] not in everywhere])
         for name, command in commands().items()
     ]
     return "\n\n".join(["## Every command", _options(everywhere), *parts])
@@ -109,22 +111,36 @@ def _context(name: str, command: Any) -> typer.Context:
     return typer.Context(command, info_name=f"denoscope {name}")
 
 
-def _records(name: str, command: Any) -> list[tuple[str, str]]:
-    records = [p.get_help_record(_context(name, command)) for p in command.params if p.name != "help"]
-    return [record for record in records if record is not None]
+def _records(name: str, command: Any) -> list[tuple[str, tuple[str, str]]]:
+    """Return heading and help of every argument and option, as `--help` shows them."""
+    found = []
+    for parameter in command.params:
+        record = parameter.get_help_record(_context(name, command))
+        if parameter.name != "help" and record is not None:
+            found.append((getattr(parameter, "rich_help_panel", None) or "", record))
+    return found
 
 
 def _options(records: list[tuple[str, str]]) -> str:
-    rows = [f"| `{left.strip()}` | {_text(' '.join(right.split()))} |" for left, right in records]
+    rows = [f"| `{_plain(left)}` | {_text(' '.join(right.split()))} |" for left, right in records]
     return "\n".join(["| option | meaning |", "|---|---|", *rows]) if rows else ""
 
 
-def _command_page(name: str, command: Any, records: list[tuple[str, str]]) -> str:
+def _plain(left: str) -> str:
+    """Return an option or argument without Python's types, which the arguments still have."""
+    return re.sub(r"<(?:list\[Path\]|path)>", "PATH", left.strip()).replace("<str>", "TEXT")
+
+
+def _command_page(name: str, command: Any, records: list[tuple[str, tuple[str, str]]]) -> str:
     usage = " ".join([f"denoscope {name}", *command.collect_usage_pieces(_context(name, command))])
     parts = [f"## {name}", f"```text\n{usage}\n```"]
     if command.help:
         parts.append(_text(inspect.cleandoc(command.help.replace("\b", ""))))
-    return "\n\n".join([*parts, _options(records)])
+    for heading in dict.fromkeys(sorted((heading for heading, _ in records), key=bool)):
+        if heading:
+            parts.append(f"**{heading}**")
+        parts.append(_options([record for each, record in records if each == heading]))
+    return "\n\n".join(parts)
 
 
 def rooms_table(root: Path) -> str:

@@ -81,7 +81,9 @@ def test_the_reference_has_every_command_and_option(site: ModuleType) -> None:
     page = site.command_pages()
     for name in ("demo", "live", "denoise", "train", "evaluate", "bench", "doctor", "bundles", "engines"):
         assert f"## {name}\n" in page
-    assert "`--look-ahead" in page
+    assert "`--look-ahead NUMBER`" in page, "the words of --help, not Python's types"
+    assert page.index("## live\n") < page.index("**Camera**") < page.index("`--exposure-ms NUMBER`")
+    assert not re.search(r"\| `[^`]*<(?:int|float|str|path|list\[)", page)
     assert "<!-- commands -->" in (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
 
 
