@@ -20,13 +20,26 @@ from denoscope.runtime import InvalidInput
 EXAMPLES = (
     "attach",
     "benchmark",
+    "check_engines",
+    "demo_movie",
     "denoise_movie",
     "describe_bundles",
     "doctor",
     "fill_run",
+    "find_cells",
     "hook",
+    "light_budget",
     "live",
+    "load_camera",
+    "make_settings",
+    "open_source",
     "pause",
+    "prune_engines",
+    "read_movie",
+    "read_raw",
+    "regions_of_layer",
+    "resume",
+    "stop",
 )
 
 
@@ -34,11 +47,14 @@ EXAMPLES = (
 def test_the_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tifffile.imwrite("movie.tif", demo_movie().frames[:24, :48, :56])
-    if name == "fill_run":
+    if name in ("fill_run", "read_raw"):
         live(core="replay:movie.tif", output="run", fps=100, picture=False, denoiser="thread")
     function = getattr(acquisition, name)
     found = doctest.DocTestFinder(recurse=False).find(
-        function, name, module=False, globs={each: getattr(acquisition, each) for each in acquisition.__all__}
+        function,
+        name,
+        module=False,
+        globs={each: getattr(acquisition, each) for each in acquisition.__all__} | {"Path": Path},
     )
     assert found[0].examples, f"{name} shows no example"
     said: list[str] = []

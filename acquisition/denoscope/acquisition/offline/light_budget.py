@@ -78,9 +78,9 @@ def light_budget(
     Examples
     --------
     >>> from denoscope.acquisition import demo_movie, light_budget
-    >>> found = light_budget(demo_movie().frames[:40, :64, :64], "live-fast", frames=24, side=64)
+    >>> found = light_budget(demo_movie().frames[:60, 60:92, 60:92], "live-fast", shares=(0.5,))
     >>> [step.share for step in found.steps]
-    [0.5, 0.25]
+    [0.5]
     """
     first = max(0, (len(movie) - frames) // 2)
     count = min(len(movie), frames)

@@ -131,7 +131,7 @@ def regions_of_layer(layer: Any, shape: tuple[int, int]) -> Regions:
     >>> labels[4:8, 4:8] = 1
     >>> class Labels(SimpleNamespace): ...
     >>> regions_of_layer(Labels(data=labels, name="cells"), (32, 32)).names
-    ['1']
+    ('1',)
     """
     name = str(getattr(layer, "name", "the layer"))
     kind = type(layer).__name__

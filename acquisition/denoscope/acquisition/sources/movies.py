@@ -47,13 +47,13 @@ def demo_movie() -> Movie:
     Returns
     -------
     Movie
-        300 frames of 200 x 200 pixels, and where they come from.
+        150 frames of 200 x 200 pixels, and where they come from.
 
     Examples
     --------
     >>> movie = demo_movie()
     >>> movie.frames.shape, str(movie.frames.dtype)
-    ((300, 200, 200), 'uint16')
+    ((150, 200, 200), 'uint16')
     """
     with (
         resources.files("denoscope.acquisition").joinpath(_DEMO).open("rb") as file,
