@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from denoscope.acquisition import SessionReport
 from denoscope.acquisition.cli import progress
 from denoscope.acquisition.cli.progress import FillBar, ProgressLine, duration
 from denoscope.acquisition.cli.shell import Shell
+from denoscope.acquisition.session.ending.summary import summary
 
 
 class Clock:
@@ -91,3 +93,17 @@ def test_filling_says_first_what_it_does(clock: Clock, capsys: pytest.CaptureFix
         bar(2, 10)
     assert capsys.readouterr().out.startswith("Denoising the skipped frames from raw.tif. Ctrl-C")
     assert begun == [1]
+
+
+def test_what_is_left_is_never_no_time() -> None:
+    assert duration(0.2) == "about 1 s"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("replay", "the movie is at its end"), ("watch", "no new frames came"), ("config", "camera stopped")],
+)
+def test_a_movie_has_no_camera_that_stops(kind: str, words: str) -> None:
+    report = SessionReport()
+    report.outcome.reason, report.source.kind = "source_ended", kind
+    assert words in summary(report).splitlines()[0]

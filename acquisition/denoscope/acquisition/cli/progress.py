@@ -19,7 +19,7 @@ _LINE_EVERY_S = 5.0
 def duration(seconds: float) -> str:
     """Return a time that is not known exactly, in words."""
     if seconds < 90:
-        return f"about {seconds:.0f} s"
+        return f"about {max(seconds, 1):.0f} s"
     return f"about {seconds / 60:.1f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 

@@ -224,7 +224,6 @@ def train_bundle(
     from denoscope.runtime import InvalidInput
     from denoscope.train import METHODS, fit, movie_from_file, simulated_movies
     from denoscope.train.fitting.checkpoint import remove_checkpoint
-    from denoscope.train.fitting.logs import tensorboard_installed
 
     told = listener or TrainingListener()
     began = time.perf_counter()
@@ -238,12 +237,7 @@ def train_bundle(
     )
     camera = load_camera(camera_gain, camera_offset, camera_roi)
 
-    choice: PartChoice = {
-        "channel": channel,
-        "plane": plane,
-        "position": position,
-        "interleaved": interleaved,
-    }
+    choice = PartChoice(channel=channel, plane=plane, position=position, interleaved=interleaved)
     loaded = [movie_from_file(path, frames, **choice, camera=camera) for path in paths]
     warnings = _choose_blind_spot(beginning, loaded) + _camera_warnings(paths, choice, camera)
     entry = METHODS[beginning.method]
@@ -257,16 +251,7 @@ def train_bundle(
         seed=seed,
         devices=devices,
     )
-    for movie in loaded:
-        told.read(movie)
-        if movie.note:
-            told.noted(f"{movie.name}: {movie.note}")
-    for sentence in warnings:
-        told.warned(sentence)
-    if log is not None and not tensorboard_installed():
-        told.noted(
-            'TensorBoard is not installed (python -m pip install ".[tensorboard]"): only the CSV log is written.'
-        )
+    _announce(told, loaded, warnings, log)
     table_before = files.table_state()
     try:
         result = fit(
@@ -295,6 +280,24 @@ def train_bundle(
         raise
     remove_checkpoint(files.checkpoint)
     return finished
+
+
+def _announce(
+    told: TrainingListener, movies: Sequence[TrainingMovie], warnings: Sequence[str], log: Path | None
+) -> None:
+    """Tell what was read, and what the user should know of it, before the training begins."""
+    from denoscope.train.fitting.logs import tensorboard_installed
+
+    for movie in movies:
+        told.read(movie)
+        if movie.note:
+            told.noted(f"{movie.name}: {movie.note}")
+    for sentence in warnings:
+        told.warned(sentence)
+    if log is not None and not tensorboard_installed():
+        told.noted(
+            'TensorBoard is not installed (python -m pip install ".[tensorboard]"): only the CSV log is written.'
+        )
 
 
 def _camera_warnings(

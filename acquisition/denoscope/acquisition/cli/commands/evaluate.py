@@ -150,7 +150,9 @@ def _listener(shell: Shell, *, details: bool) -> Any:
             self._total, self._name = frames, f"{name}, {counted(bundles, 'bundle')}"
 
         def progressed(self, frames: int) -> None:
-            self._line.show(frames, self._total, self._name)
+            # With the last frame the work is not done: the result is compared and judged.
+            judging = ", now judging" if frames >= self._total else ""
+            self._line.show(frames, self._total, f"{self._name}{judging}")
 
         def judged(self, record: PairRecord | MovieRecord, tables: Sequence[ResultTable]) -> None:
             self._line.end()

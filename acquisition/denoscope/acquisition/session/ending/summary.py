@@ -36,6 +36,8 @@ _ENDED = {
     "stopped": "Stopped as you asked",
     "interrupted": "Interrupted by you",
 }
+# A movie that is replayed or watched has no camera that stops.
+_MOVIE_ENDED = {"replay": "Done: the movie is at its end", "watch": "Done: no new frames came"}
 _WHY_SKIPPED = {
     "keep-up": "computer too slow",
     "overrun": "computer too slow",
@@ -48,6 +50,8 @@ _WHY_SKIPPED = {
 def _done(report: SessionReport) -> str:
     frames, outcome = report.frames, report.outcome
     ended = _ENDED.get(outcome.reason or "", f"Ended because {outcome.message}")
+    if outcome.reason == "source_ended":
+        ended = _MOVIE_ENDED.get(report.source.kind, ended)
     if report.preview:
         received = counted(frames.received, "frame")
         return f"Preview ended; nothing was saved. {received} received, {frames.denoised} denoised."

@@ -161,19 +161,7 @@ def open_run(
     camera = load_camera(settings.camera_gain, settings.camera_offset, settings.camera_roi)
     convert = conversion(camera, float32=settings.float32)
     watchers = watchers or Watchers(settings)
-    if settings.adapt:
-        from denoscope.acquisition.adaptation.adaptation import check_adaptation
-
-        check_adaptation(settings.bundle, denoiser=settings.denoiser, keep_raw=settings.keep_raw)
-    denoiser, adaptation = _open_denoiser(settings, watchers)
-    stack.callback(denoiser.close)
-    if adaptation is not None:
-        stack.callback(adaptation.close)
-    denoiser.provenance.update(
-        camera=None if camera is None else camera.describe(),
-        float32=settings.float32,
-        fix_line_offset=settings.fix_line_offset,
-    )
+    denoiser, adaptation = _open_denoiser(settings, watchers, camera, stack)
     source = source or _source_of(settings)
     stack.callback(_close_source, source, notes)
     info = source.open()
@@ -270,6 +258,26 @@ def _open_metrics(settings: SessionSettings, stack: ExitStack) -> MetricsServer 
 
 
 def _open_denoiser(
+    settings: SessionSettings, watchers: Watchers, camera: CameraCalibration | None, stack: ExitStack
+) -> tuple[SessionDenoiser, Adaptation | None]:
+    """Return the denoiser with its provenance, and what trains beside it; `stack` closes both."""
+    if settings.adapt:
+        from denoscope.acquisition.adaptation.adaptation import check_adaptation
+
+        check_adaptation(settings.bundle, denoiser=settings.denoiser, keep_raw=settings.keep_raw)
+    denoiser, adaptation = _denoiser_and_adaptation(settings, watchers)
+    stack.callback(denoiser.close)
+    if adaptation is not None:
+        stack.callback(adaptation.close)
+    denoiser.provenance.update(
+        camera=None if camera is None else camera.describe(),
+        float32=settings.float32,
+        fix_line_offset=settings.fix_line_offset,
+    )
+    return denoiser, adaptation
+
+
+def _denoiser_and_adaptation(
     settings: SessionSettings, watchers: Watchers
 ) -> tuple[SessionDenoiser, Adaptation | None]:
     request = DenoiserRequest(

@@ -74,6 +74,18 @@ class LiveDock(QWidget):
     # -- form
 
     def _build(self) -> QVBoxLayout:
+        self._make_recording()
+        self._make_camera()
+        self._make_buttons()
+        self.words, scrolled = scrolled_words(_LINES)
+        layout = QVBoxLayout(self)
+        layout.addLayout(self._form())
+        layout.addWidget(row(self.start, self.preview))
+        layout.addWidget(scrolled, 1)
+        return layout
+
+    def _make_recording(self) -> None:
+        """Make the fields of what is recorded, with which bundle, and where to."""
         self.core = QComboBox()
         self.core.setEditable(True)
         self.core.addItems(_CORES)
@@ -99,6 +111,17 @@ class LiveDock(QWidget):
         self.format.setToolTip("Format of the denoised movie")
         self.std = QCheckBox("and its predicted deviation")
         self.std.setToolTip("Write the predicted standard deviation of every denoised pixel too")
+        self.fps = QDoubleSpinBox()
+        self.fps.setRange(0.1, 10_000)
+        self.fps.setValue(30)
+        self.fps.setToolTip("Frames per second of demo and replay:PATH")
+        self.seconds = QDoubleSpinBox()
+        self.seconds.setRange(0, 1e7)
+        self.seconds.setDecimals(0)
+        self.seconds.setSpecialValueText("until stopped")
+
+    def _make_camera(self) -> None:
+        """Make the fields of a camera that denoscope drives."""
         self.mm_dir = QLineEdit()
         self.mm_dir.setPlaceholderText("as installed")
         self.mm_dir.setToolTip("Folder with Micro-Manager's device adapters, for FILE.cfg")
@@ -116,14 +139,8 @@ class LiveDock(QWidget):
         self.roi = QLineEdit()
         self.roi.setPlaceholderText("as it is")
         self.roi.setToolTip("x,y,width,height of the sensor of FILE.cfg, in pixels after binning")
-        self.fps = QDoubleSpinBox()
-        self.fps.setRange(0.1, 10_000)
-        self.fps.setValue(30)
-        self.fps.setToolTip("Frames per second of demo and replay:PATH")
-        self.seconds = QDoubleSpinBox()
-        self.seconds.setRange(0, 1e7)
-        self.seconds.setDecimals(0)
-        self.seconds.setSpecialValueText("until stopped")
+
+    def _make_buttons(self) -> None:
         self.start = QPushButton("Start")
         self.start.setToolTip("Record: raw and denoised frames are saved in the run folder")
         self.start.clicked.connect(lambda: self._start())
@@ -132,7 +149,9 @@ class LiveDock(QWidget):
             "Show and denoise, and save nothing; Record under the pictures begins the recording"
         )
         self.preview.clicked.connect(lambda: self._start(preview=True))
-        self.words, scrolled = scrolled_words(_LINES)
+
+    def _form(self) -> QFormLayout:
+        """Return the fields with their names."""
         form = QFormLayout()
         form.addRow("Camera", with_button(self.core, self._browse_core))
         form.addRow("Bundle", with_button(self.bundle, self._browse_bundle))
@@ -145,11 +164,7 @@ class LiveDock(QWidget):
         form.addRow("Region", self.roi)
         form.addRow("Frames/s", self.fps)
         form.addRow("Seconds", self.seconds)
-        layout = QVBoxLayout(self)
-        layout.addLayout(form)
-        layout.addWidget(row(self.start, self.preview))
-        layout.addWidget(scrolled, 1)
-        return layout
+        return form
 
     def _suggest_output(self) -> None:
         """Name a new run folder, unless the user has named one."""

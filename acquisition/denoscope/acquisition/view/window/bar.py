@@ -74,7 +74,29 @@ class SessionBar(QWidget):
     ) -> None:
         super().__init__()
         self._on_wish = on_wish
+        self._on_time = on_time
         self._paused = False
+        self._make_line()
+        self._make_choices()
+        self._make_times()
+        self._make_buttons()
+        self._arrange()
+        self.streams.currentIndexChanged.connect(lambda place: on_stream(max(place, 0)))
+        self.automatic.toggled.connect(on_automatic)
+        self.link.toggled.connect(on_link)
+        self.snapshot.clicked.connect(lambda: on_snapshot())
+        self.time.valueChanged.connect(self._go)
+        self.live.clicked.connect(self.go_live)
+        self.compare.currentTextChanged.connect(lambda text: self._choose(Compare(text), on_compare))
+        self.share.valueChanged.connect(lambda value: on_swipe(value / 100))
+        self.pause.clicked.connect(self._toggle_pause)
+        self.stop.clicked.connect(lambda: self._on_wish(Wish.STOP))
+        self.record.clicked.connect(lambda: self._on_wish(Wish.RECORD))
+        self.say("waiting for the session", Level.CALM)
+        self.enable(running=False)
+
+    def _make_line(self) -> None:
+        """Make the line of numbers."""
         self.line = QLabel("waiting for the session")
         self.line.setObjectName("line")
         self.line.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -83,6 +105,9 @@ class SessionBar(QWidget):
         self.line.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         self._two_rows = 2 * self.line.fontMetrics().lineSpacing() + 10
         self.line.setMinimumHeight(self._two_rows)
+
+    def _make_choices(self) -> None:
+        """Make what decides how the pictures are shown."""
         self.streams = QComboBox()
         self.streams.setToolTip("Which camera, channel, slice or position is shown; all are recorded")
         # A long name of a camera is cut in the list rather than making the window wider.
@@ -103,10 +128,21 @@ class SessionBar(QWidget):
         self.share.setMaximumWidth(110)
         self.share.setToolTip("Raw to the left of this, denoised to its right")
         self.share.hide()
+
+    def _make_times(self) -> None:
+        """Make the slider over the frames on the disk, and the number of the frame that is shown."""
         self.number = QLabel("")
         # The slider beside it stays where it is, whatever the number is.
         self.number.setMinimumWidth(self.number.fontMetrics().horizontalAdvance(_WIDEST) + 8)
         self.number.setToolTip("Raw and denoised show the same frame as long as denoised frames come")
+        self.time = QSlider(Qt.Orientation.Horizontal)
+        self.time.setToolTip("Go back over the frames on the disk; the recording goes on")
+        self.live = QPushButton("Live")
+        self.live.setToolTip("Return to the newest frame")
+        self.live.setEnabled(False)
+
+    def _make_buttons(self) -> None:
+        """Make the buttons that ask the session for something."""
         self.snapshot = QPushButton("Snapshot")
         self.snapshot.setToolTip("Save the window as a picture in the run folder")
         self.snapshot.setEnabled(False)
@@ -118,12 +154,9 @@ class SessionBar(QWidget):
         self.record.setToolTip("End the preview and begin the recording, with the same settings")
         self.record.setStyleSheet("QPushButton:enabled { background: #a11d1d; color: white; }")
         self.record.hide()
-        self.time = QSlider(Qt.Orientation.Horizontal)
-        self.time.setToolTip("Go back over the frames on the disk; the recording goes on")
-        self.live = QPushButton("Live")
-        self.live.setToolTip("Return to the newest frame")
-        self.live.setEnabled(False)
-        self._on_time = on_time
+
+    def _arrange(self) -> None:
+        """Put the widgets into three rows."""
         times = QHBoxLayout()
         times.addWidget(self.number)
         times.addWidget(self.time, 1)
@@ -133,14 +166,7 @@ class SessionBar(QWidget):
         for widget in (self.compare, self.share, self.streams):
             below.addWidget(widget)
         below.addStretch(1)
-        for widget in (
-            self.automatic,
-            self.link,
-            self.snapshot,
-            self.record,
-            self.pause,
-            self.stop,
-        ):
+        for widget in (self.automatic, self.link, self.snapshot, self.record, self.pause, self.stop):
             below.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 2, 4, 2)
@@ -148,19 +174,6 @@ class SessionBar(QWidget):
         layout.addWidget(self.line)
         layout.addLayout(times)
         layout.addLayout(below)
-        self.streams.currentIndexChanged.connect(lambda place: on_stream(max(place, 0)))
-        self.automatic.toggled.connect(on_automatic)
-        self.link.toggled.connect(on_link)
-        self.snapshot.clicked.connect(lambda: on_snapshot())
-        self.time.valueChanged.connect(self._go)
-        self.live.clicked.connect(self.go_live)
-        self.compare.currentTextChanged.connect(lambda text: self._choose(Compare(text), on_compare))
-        self.share.valueChanged.connect(lambda value: on_swipe(value / 100))
-        self.pause.clicked.connect(self._toggle_pause)
-        self.stop.clicked.connect(lambda: self._on_wish(Wish.STOP))
-        self.record.clicked.connect(lambda: self._on_wish(Wish.RECORD))
-        self.say("waiting for the session", Level.CALM)
-        self.enable(running=False)
 
     def say(self, text: str, level: Level) -> None:
         """Show a line."""
