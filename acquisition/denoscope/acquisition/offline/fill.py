@@ -36,7 +36,7 @@ from denoscope.acquisition.results import (
 )
 from denoscope.acquisition.sinks import FrameIndex, Layout, MovieSink, open_sink
 from denoscope.acquisition.sinks.live_movies import LiveMovie, live_movie
-from denoscope.runtime import DenoscopeError, InvalidInput
+from denoscope.runtime import DenoscopeError, InvalidInput, bad_link
 
 from .outputs import check_output, give_name, locked, partial_of
 
@@ -104,7 +104,7 @@ def fill_run(
     (24, 24, 'denoised_complete.ome.tif')
     """
     run = Path(run)
-    if not run.exists():
+    if not run.exists() and bad_link(run) is None:  # of a link that leads nowhere more is said below
         raise InvalidInput(f"there is no run folder {run}: name the folder that a recording was written to.")
     output = run / FILLED_MOVIE if output is None else Path(output)
     check_output(output)
