@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import re
@@ -10,7 +11,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -46,6 +47,8 @@ _ARRANGED = {
 _TIFF = (".tif", ".tiff", ".btf", ".tf8")
 _LEAST_IFD_BYTES = 18  # one entry in the shortest directory; a file cannot list more pages than that allows
 _SMALLER, _MASK = 1, 4  # of the tag NewSubfileType
+_MICRO_MANAGER = 51123  # tag of each page with its metadata
+_LOOKED_AT = 64
 _MANY_PLANES = 1_000_000
 _MOST_POSITIONS = 8  # more images than this are rather points in time
 
@@ -198,8 +201,8 @@ def count_pages(path: Path) -> int:
         while at and pages * _LEAST_IFD_BYTES < end:
             file.seek(at)
             count = file.read(entries.size)
-            if len(count) < entries.size:
-                break  # the recording ended before this page was written
+            if len(count) < entries.size or not any(count):
+                break  # the recording ended before this page was written, in the room that was made for it or not
             file.seek(at + entries.size + entries.unpack(count)[0] * (20 if big else 12))
             following = file.read(link.size)
             if len(following) < link.size:
@@ -290,6 +293,8 @@ def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_byt
     if turns is not None and (flat := _open_plain(tif, path, Wanted(), limit_bytes)) is not None:
         places, note = choose_pages(str(path), turns, flat.shape[0], wanted)
         return flat if len(places) == flat.shape[0] and not note else Chosen(flat, places, note)
+    if (unindexed := _micro_manager_images(tif, path)) is not None:
+        return _open_listed(unindexed, path, wanted, limit_bytes)
     if not (tif.flags & _ARRANGED) and (reader := _open_plain(tif, path, wanted, limit_bytes)) is not None:
         return reader
     xml = (tif.ome_metadata or "") if tif.is_ome else ""
@@ -320,6 +325,78 @@ def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_byt
         left += ": the others are left out"
         reader.note = "; ".join(filter(None, (reader.note, left)))
     return reader
+
+
+def _micro_manager_images(tif: tifffile.TiffFile, path: Path) -> list[OmeImage] | None:
+    """Return the images of a Micro-Manager file without an index, by what each page says of itself.
+
+    The index and the OME-XML are written when a recording ends, so one that was interrupted has neither. None where
+    there is an index, or time is all that differs between pages.
+    """
+    if tif.is_ome or tif.is_imagej or _MICRO_MANAGER not in tif.pages.first.tags:
+        return None
+    if tif.is_mmstack and set(tif.series[0].axes) & set("TCZR"):
+        return None
+    count = _count_written(tif)
+    files = _parts_of(path)
+    some = {*range(min(count, _LOOKED_AT)), count - 1}
+    if len(files) < 2 and not any(any(_place_of(tif, page)[1:]) for page in some):
+        return None
+    names: dict[int | str, None] = {}
+    images: dict[int | str, dict[tuple[int, int, int], list[tuple[str, int]]]] = {}
+    pages_there = 0
+    for file in files:
+        with nullcontext(tif) if file == path else _parsed(file) as part:
+            pages_there += _count_written(part)
+            for page in range(_count_written(part)):
+                time, channel, plane, position = _place_of(part, page)
+                names[channel] = None
+                key = (time, list(names).index(channel), plane)
+                images.setdefault(position, {})[key] = [(file.name, page)]
+    if sum(map(len, images.values())) < pages_there:
+        return None  # they do not say all that differs between them
+    begin = min(time for pages in images.values() for time, _, _ in pages)
+    labels = tuple(map(str, names)) if any(isinstance(name, str) for name in names) else ()
+    found = []
+    for position, listed in images.items():
+        pages = {(time - begin, channel, plane): places for (time, channel, plane), places in listed.items()}
+        sizes = [max(key[axis] for key in pages) + 1 for axis in range(3)]
+        found.append(OmeImage(str(position), dict(zip("TCZ", sizes, strict=True)), labels[: sizes[1]], pages))
+    return found
+
+
+def _parts_of(path: Path) -> list[Path]:
+    """Return the files of which Micro-Manager made one recording, ``x.ome.tif``, ``x_1.ome.tif`` and so on."""
+    stem, dot, ending = path.name.partition(".")
+    if "MMStack" not in stem:
+        return [path]
+    begun = re.sub(r"_\d{1,6}$", "", stem)
+    if (path.parent / (begun + dot + ending)).is_file():
+        stem = begun
+    part = re.compile(re.escape(stem) + r"_(\d{1,6})" + re.escape(dot + ending))
+    found = [
+        (int(match[1]), other) for other in path.parent.iterdir() if (match := part.fullmatch(other.name))
+    ]
+    return [path.parent / (stem + dot + ending), *(other for _, other in sorted(found))]
+
+
+def _place_of(tif: tifffile.TiffFile, page: int) -> tuple[int, int | str, int, int | str]:
+    """Return time, channel, plane and position of a page, zeros where it says nothing of them."""
+    tag = tif.pages.get(page, aspage=True).tags.get(_MICRO_MANAGER)  # type: ignore[union-attr]
+    said: Any = tag.value if tag is not None else None
+    said = json.loads(said) if isinstance(said, str | bytes) else said
+    if not isinstance(said, dict):
+        return 0, 0, 0, 0
+    given: Any = said.get("Axes")
+    axes: dict[str, Any] = given if isinstance(given, dict) else {}
+    numbers: list[Any] = [
+        axes.get(axis, said.get(name, 0))
+        for axis, name in (
+            ("time", "FrameIndex"), ("channel", "ChannelIndex"), ("z", "SliceIndex"), ("position", "PositionIndex"),
+        )
+    ]  # fmt: skip
+    time, channel, plane, position = (n if isinstance(n, str) else int(n) for n in numbers)
+    return int(time), channel, int(plane), position
 
 
 def _imagej_pages(
@@ -505,7 +582,7 @@ def _open_listed(images: list[OmeImage], path: Path, wanted: Wanted, limit_bytes
 
 def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes: int) -> Reader | None:
     """Open pages that follow each other in time without building an object for each of them."""
-    count = len(tif.pages)
+    count = _count_written(tif)
     first = tif.pages.first
     if len(first.shape) != 2 or any(tif.pages[i].hash != first.hash for i in (count // 2, count - 1)):
         return None
@@ -544,6 +621,15 @@ def _is_copy(page: Any) -> bool:
     return bool(int(page.subfiletype) & (_SMALLER | _MASK))
 
 
+def _count_written(tif: tifffile.TiffFile) -> int:
+    """Return how many pages were written; Micro-Manager's last pointer leads to the room that it made for the next."""
+    count = len(tif.pages)
+    if count > 1:
+        tif.filehandle.seek(tif.pages[count - 1].offset)
+        count -= not any(tif.filehandle.read(tif.tiff.tagnosize))
+    return count
+
+
 def _goes_on_after(tif: tifffile.TiffFile, last: int) -> bool:
     """Return whether the last page that was found names a page after it."""
     file, form, at = tif.filehandle, tif.tiff, tif.pages[last].offset
@@ -563,6 +649,10 @@ def _open_series(
     limit_bytes: int,
 ) -> Reader:
     shape, letters = tuple(int(n) for n in series.shape), series.axes
+    if not letters:
+        raise InvalidInput(
+            f"{path} holds no complete frame: the recording ended before its first one; choose another file."
+        )
     if "S" in letters and shape[letters.index("S")] > 1:
         raise InvalidInput(f"{path} holds colour pictures: give a movie of grey values, one channel a page.")
     squeezed = [(letter, n) for letter, n in zip(letters, shape, strict=True) if letter != "S"]

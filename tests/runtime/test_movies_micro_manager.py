@@ -1,0 +1,74 @@
+"""Stack files of Micro-Manager, whole, interrupted before their index was written, and in several parts."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from denoscope.runtime import InvalidInput, open_movie
+from support.micro_manager_stack import stack_steps
+from support.races import Race, run_race
+
+MOVIE = np.arange(1, 5 * 2 * 64 + 1, dtype=np.uint16).reshape(5, 2, 8, 8)
+NAME = "x_MMStack_Pos0.ome.tif"
+
+
+def written(path: Path, first: int = 0, last: int = 10, *, channels: int = 2, ended: bool = False) -> Path:
+    """Write images `first` to `last` of the recording, whose channels take turns."""
+    places = [divmod(number, 2) if channels == 2 else (number, 0) for number in range(first, last)]
+    frames = [({"channel": c, "slice": 0, "frame": t, "position": 0}, MOVIE[t, c]) for t, c in places]
+    for step in stack_steps(path, frames, {"Channels": channels, "Frames": 5, "Slices": 1}, ended=ended):
+        step()
+    return path
+
+
+@pytest.mark.parametrize(("images", "ended"), [(10, True), (10, False), (7, False)])
+def test_channels_of_a_stack_without_ome_xml_are_told_apart(tmp_path: Path, images: int, ended: bool) -> None:
+    path = written(tmp_path / NAME, last=images, ended=ended)
+    with pytest.raises(InvalidInput, match="2 channels"):
+        open_movie(path)
+    for channel in (0, 1):
+        frames = (images + 1 - channel) // 2
+        for place in (path, tmp_path):
+            np.testing.assert_array_equal(
+                np.asarray(open_movie(place, channel=channel)), MOVIE[:frames, channel]
+            )
+
+
+def test_one_channel_is_read_up_to_the_room_behind_it(tmp_path: Path) -> None:
+    movie = open_movie(written(tmp_path / NAME, last=4, channels=1))
+    np.testing.assert_array_equal(np.asarray(movie), MOVIE[:4, 0])
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_parts_of_an_interrupted_stack_are_one_movie(tmp_path: Path, channels: int) -> None:
+    cuts = [0, 4, 8, 10] if channels == 2 else [0, 2, 4, 5]
+    for part, (first, last) in enumerate(pairwise(cuts)):
+        name = NAME.replace(".", f"_{part}.", 1) if part else NAME
+        written(tmp_path / name, first, last, channels=channels)
+    choice = {"channel": 1} if channels == 2 else {}
+    for place in (tmp_path, tmp_path / NAME, tmp_path / "x_MMStack_Pos0_2.ome.tif")[: channels + 1]:
+        movie = open_movie(place, **choice)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(np.asarray(movie), MOVIE[:, channels - 1])
+
+
+def test_a_stack_that_ended_before_its_first_frame(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="holds no complete frame"):
+        open_movie(written(tmp_path / NAME, last=0))
+
+
+@pytest.mark.parametrize("call", range(0, 12, 3))
+def test_a_stack_is_watched_while_its_writer_goes_on(tmp_path: Path, call: int) -> None:
+    path = tmp_path / NAME
+    frames = [({"channel": 0, "slice": 0, "frame": t, "position": 0}, MOVIE[t, 0]) for t in range(4)]
+    for begin in range(0, 18, 5):
+        steps = stack_steps(path, frames, {"Channels": 1}, ended=True)
+        race = Race(steps, lambda at: 1000 if at == call else 0)
+        race.advance(begin)
+        outcome = run_race(path, race)
+        assert (outcome.error, outcome.notes) == (None, [])
+        np.testing.assert_array_equal([frame.pixels for frame in outcome.frames], MOVIE[:4, 0])
+        path.unlink()
