@@ -398,14 +398,16 @@ def test_a_console_window_that_is_closed_waits_for_the_recording(
     threads: list[threading.Thread] = []
     began_s = time.perf_counter()
     try:
-        report = record(tmp_path, bundle, 4000, before={20: close}, wrap=Hanging)
+        report = record(
+            tmp_path, bundle, 4000, before={20: close}, wrap=Hanging, settings={"finish_s": 280.0}
+        )
     finally:
         go_on.set()
         for thread in threading.enumerate():
             if thread.name == "denoscope-denoise":
                 thread.join(250)
         writers[0].close()  # where the denoiser was left behind
-    assert not hangs or time.perf_counter() - began_s < 50  # `finish_s` is 60
+    assert not hangs or time.perf_counter() - began_s < 200  # `finish_s` is 280
     threads[0].join(250)
     assert answers == [(True, True)], "Windows was answered before the report was written"
     assert not handlers

@@ -79,7 +79,7 @@ def balanced(lane: DenoiseLane, received: int) -> dict[str, int]:
 
 def make(denoiser: Any, sink: Any, **changes: Any) -> DenoiseLane:
     return DenoiseLane(
-        denoiser, sink, **{"look_ahead": 2, "queue_frames": 64, "lag_s": 10.0, "finish_s": 2.0, **changes}
+        denoiser, sink, **{"look_ahead": 2, "queue_frames": 64, "lag_s": 60.0, "finish_s": 60.0, **changes}
     )
 
 
@@ -111,7 +111,7 @@ def test_the_end_waits_for_a_denoiser_that_is_slow_and_not_for_one_that_hangs(
 
     for hangs in (False, True):
         denoiser, sink = Slow(hangs=hangs), Sink()
-        lane = make(denoiser, sink)
+        lane = make(denoiser, sink, finish_s=2.0)
         join = lane._thread.join
 
         def waited(timeout: float | None = None, *, denoiser: Slow = denoiser, join: Any = join) -> None:
