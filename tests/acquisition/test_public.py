@@ -20,7 +20,6 @@ from denoscope.runtime import InvalidInput
 EXAMPLES = (
     "attach",
     "benchmark",
-    "check_engines",
     "demo_movie",
     "denoise_movie",
     "describe_bundles",
@@ -34,7 +33,6 @@ EXAMPLES = (
     "make_settings",
     "open_source",
     "pause",
-    "prune_engines",
     "read_movie",
     "read_raw",
     "regions_of_layer",
