@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ from denoscope.acquisition.processes.words import Words, never_wait
 from denoscope.acquisition.raw.confirm import confirm
 from denoscope.acquisition.session import live as live_module
 from denoscope.acquisition.session.opening import run_files
+from denoscope.acquisition.session.recording.log import EventLog
 from denoscope.acquisition.session.recording.session import Session
 from denoscope.acquisition.session.supervisor import Supervisor
+from denoscope.acquisition.sources.core import frame_from
 from denoscope.runtime import Bundle
 from support.plain_results import live
 
@@ -522,6 +525,66 @@ def test_a_sidecar_that_fails_for_a_while(tmp_path: Path, which: range) -> None:
     assert [int(frame[0, 0]) for frame in recording.frames()] == list(range(12))
     last = 12 if which.stop < 100 else 8
     assert [record["number"] for record in recording.records] == list(range(last))
+
+
+@posix
+def test_a_recording_that_another_program_cuts_off_is_said(tmp_path: Path) -> None:
+    writer = RawWriter(tmp_path, INFO, "1.2.3")
+    for number in range(6):
+        writer.append(Frame(np.full((6, 8), number, np.uint16), number, 0.0, "Cam", {}))
+    assert writer.problems == []
+    os.truncate(tmp_path / "raw.tif", 100)
+    for number in range(6, 9):
+        writer.append(Frame(np.full((6, 8), number, np.uint16), number, 0.0, "Cam", {}))
+    assert "another program made raw.tif shorter while it was written, after 6 frames" in writer.problems[0]
+    (tmp_path / "raw.tif").rename(tmp_path / "old.tif")
+    (tmp_path / "raw.tif").write_bytes(b"II")
+    writer.close()
+    assert "another file took the place of" in writer.problems[1]
+    assert len(writer.problems) == 2
+
+
+def test_a_log_without_a_thread_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    log = EventLog(tmp_path / "log.jsonl")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        log.write("first")
+    assert "can't start new thread" in (log.problem or "")
+    log.write("second")
+    log.flush()
+    events = [json.loads(line)["event"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert events == ["first", "second"]
+
+
+def test_numbers_that_json_has_not_make_no_line_that_strict_programs_refuse(
+    tmp_path: Path, bundle: Path
+) -> None:
+    frames = [
+        replace(frame, core_unix_s=float("nan"), tags={"Gain": float("inf"), "Of": {"a": [float("nan")]}})
+        for frame in frames_of(12)
+    ]
+    settings = make_settings(
+        core="demo", output=tmp_path / "run", bundle=str(bundle), picture=False, denoiser="thread"
+    )
+    live(settings, source=Steady(frames, {}))
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    for name in ("raw.jsonl", "log.jsonl", "report.json"):
+        text = (tmp_path / "run" / name).read_text()
+        for each in [text] if name == "report.json" else text.splitlines():
+            json.loads(each, parse_constant=refuse)
+    assert read_raw(tmp_path / "run").records[3]["core_unix_s"] is None
+
+
+@pytest.mark.parametrize("text", ["0001-01-01 00:00:00", "9999-12-31 23:59:59", "no time", "nan"])
+def test_no_time_of_a_frame_ends_a_recording(text: str) -> None:
+    found = frame_from(np.zeros((2, 2), np.uint16), {"TimeReceivedByCore": text}, "Cam", 0)
+    assert found.core_unix_s is None or np.isfinite(found.core_unix_s)
 
 
 def test_a_page_that_fails_once_is_written_again(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from denoscope.acquisition import Frame, RawWriter, SourceInfo, denoise_movie, make_settings, read_raw
 from denoscope.acquisition.raw import pages, writer
+from denoscope.acquisition.raw import rescue as rescue_module
 from denoscope.acquisition.raw.rescue import RESCUE_FOLDER, Rescue, check_place, rescue_places
 from denoscope.acquisition.session.recording import raw_lane as module
 from denoscope.acquisition.session.recording.raw_lane import RawLane, frames_that_fit
@@ -341,6 +342,12 @@ def test_the_first_place_that_takes_a_frame_is_used_and_no_other_is_touched(
     assert places[0] == tmp_path / RESCUE_FOLDER
     assert [place.name for place in places] == [RESCUE_FOLDER] * 2
     assert rescue_places(tmp_path) == [tmp_path]
+
+    def nowhere() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(rescue_module.tempfile, "gettempdir", nowhere)
+    assert rescue_places(None) == [tmp_path / RESCUE_FOLDER]
 
 
 def test_a_place_that_refuses_too_is_named_and_left_clean(

@@ -318,6 +318,20 @@ class PageFile:
         """True where the file was deleted while it is open, so that it is gone when it is closed (POSIX)."""
         return os.fstat(self._file.fileno()).st_nlink == 0
 
+    @property
+    def shortened(self) -> bool:
+        """True where another program has cut off pages that were written."""
+        end = self._end
+        return os.fstat(self._file.fileno()).st_size < end
+
+    @property
+    def replaced(self) -> bool:
+        """True where another file has the name of this one, which was renamed."""
+        try:
+            return not os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+        except OSError:  # nothing has the name
+            return False
+
     def copy_to(self, path: Path) -> None:
         """Write what the file holds to a new one, also where it was deleted.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ def plain_tags(tags: Mapping[str, Any]) -> tuple[Tags, str | None]:
     failed = None
     for name, value in tags.items():
         try:
-            plain[str(name)] = json.loads(json.dumps(value, default=plain_value))
+            plain[str(name)] = json.loads(json.dumps(value, default=plain_value), parse_constant=str)
         except Exception as error:  # noqa: BLE001  whatever such a value does, the next frame is recorded
             failed = failed or type(error).__name__
     return plain, failed
@@ -47,4 +48,6 @@ def plain_value(value: object) -> object:
 
 
 def _is_plain(value: object) -> bool:
-    return type(value) in (str, float, bool, type(None)) or (type(value) is int and abs(value) < _LARGEST)
+    if type(value) is float:
+        return math.isfinite(value)  # JSON has no NaN, and programs that are strict would read no line of it
+    return type(value) in (str, bool, type(None)) or (type(value) is int and abs(value) < _LARGEST)

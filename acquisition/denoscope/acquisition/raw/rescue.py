@@ -27,9 +27,10 @@ def rescue_places(named: Path | None) -> list[Path]:
     """Return the folders that are tried, in this order: the named one, or home and temporary files."""
     if named is not None:
         return [named]
-    places = [Path(tempfile.gettempdir()) / RESCUE_FOLDER]
-    with suppress(RuntimeError):  # nobody knows where home is
-        places.insert(0, Path.home() / RESCUE_FOLDER)
+    places = []
+    for find in (Path.home, lambda: Path(tempfile.gettempdir())):
+        with suppress(OSError, RuntimeError):  # nobody knows where that is
+            places.append(find() / RESCUE_FOLDER)
     return places
 
 

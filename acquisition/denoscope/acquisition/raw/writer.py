@@ -189,6 +189,12 @@ class RawWriter:
 
     def _page(self, pixels: npt.NDArray[Any]) -> int:
         """Write a page; one that failed is written again in its place, unless the disk is full."""
+        if self._pages.shortened:
+            self._got_over(
+                "shortened",
+                f"another program made {RAW_MOVIE} shorter while it was written, after "
+                f"{counted(self.written, 'frame')}, so that earlier frames are lost; find out which one writes there",
+            )
         failed: OSError | None = None
         for pause_s in (*_AGAIN_S, None):
             try:
@@ -304,6 +310,11 @@ class RawWriter:
             self._write_lines()
             if self.removed:
                 self.rescued = self._rescue()
+            elif self._pages.replaced:
+                self.problems.append(
+                    f"another file took the place of {self._folder / RAW_MOVIE} while recording; the frames are in the "
+                    "one that was renamed"
+                )
             if self._unwritten or self._lines_ended:
                 self.problems.append(
                     f"{RAW_SIDECAR} ends before {RAW_MOVIE}: lines of the last frames could not be written"

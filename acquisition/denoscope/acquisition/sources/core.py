@@ -49,7 +49,7 @@ def _unix_seconds(tags: Mapping[str, Any]) -> float | None:
     try:
         # Local time without a zone, as MMCore writes it.
         return datetime.fromisoformat(str(text)).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # Windows knows no time before 1970
         return None
 
 

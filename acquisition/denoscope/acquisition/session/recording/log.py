@@ -38,6 +38,7 @@ class EventLog:
         self._lines: deque[str] = deque()
         self._changed = threading.Condition()
         self._writes = False
+        self._patience_s = _FLUSH_S
 
     def write(self, event: str, **values: Any) -> None:
         """Append one line ``{"utc", "event", ...}``, soon."""
@@ -52,17 +53,21 @@ class EventLog:
                 return
             self._lines.append(line)
             if not self._writes:  # the thread ends when there is nothing more to write
-                self._writes = True
-                threading.Thread(target=self._run, name="denoscope-log", daemon=True).start()
+                try:
+                    threading.Thread(target=self._run, name="denoscope-log", daemon=True).start()
+                    self._writes = True
+                except RuntimeError as error:  # the system has no thread left; the next event tries again
+                    self.problem = f"the event log {self._path} could not be written: {one_line(error)}"
             self._changed.notify_all()
 
     def flush(self) -> None:
         """Wait until all is written, a few seconds at most."""
-        deadline_s = time.monotonic() + _FLUSH_S
+        deadline_s = time.monotonic() + self._patience_s
         with self._changed:
             while self._lines and time.monotonic() < deadline_s:
                 self._changed.wait(0.05)
             if self._lines:
+                self._patience_s = 0.0  # once is enough
                 self.problem = f"the event log {self._path} is not complete: its disk does not answer"
 
     def _run(self) -> None:

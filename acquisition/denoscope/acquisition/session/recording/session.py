@@ -12,6 +12,7 @@ slow or failed denoiser costs denoised frames, counted with their reason, and no
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import replace
@@ -311,7 +312,9 @@ class Session:
         tags, failed = plain_tags(frame.tags)
         if failed is not None:
             self._odd_tags = self._odd_tags or odd_tags_words(self._received, failed)
-        frame = replace(frame, tags=tags)
+        time_s = frame.core_unix_s
+        known = time_s is not None and math.isfinite(time_s)
+        frame = replace(frame, tags=tags, core_unix_s=time_s if known else None)
         last = self._numbers.get(frame.camera)
         if last is not None:
             self._missing += (number_step(last, frame.number) or 1) - 1
