@@ -264,15 +264,20 @@ def _hung_disk(seconds: float | None) -> Callable[[], None]:
 
 
 def _hung_confirmation() -> None:
-    """Let the disk never confirm what was written, from the second second on."""
-    real, began_s = os.fsync, time.perf_counter()
+    """Let the disk never confirm what was written, from the second second of the recording on."""
+    real, start, begun = os.fsync, Session.start, list[float]()
 
     def hang(number: int) -> None:
-        if time.perf_counter() - began_s > 2:
+        if begun and time.perf_counter() - begun[0] > 1:
             threading.Event().wait()
         real(number)
 
+    def started(self: Any) -> None:
+        start(self)
+        begun.append(time.perf_counter())
+
     os.fsync = hang  # type: ignore[assignment]
+    Session.start = started  # type: ignore[method-assign]
 
 
 def _broken_loop() -> None:
@@ -318,7 +323,7 @@ def _dying_after_taking_over() -> None:
     """Let a bundle take over, and end its process half a second later."""
     from denoscope.acquisition.adaptation.adaptation import Adaptation
 
-    _training("good", checked_frames=10, pause_s=0.5)()
+    _training("good", checked_frames=10, pause_s=0.0)()
     swapped = Adaptation._swapped
 
     def then_killed(self: Any, *values: Any) -> None:
