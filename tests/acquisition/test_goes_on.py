@@ -93,14 +93,16 @@ def test_a_callback_that_hangs_holds_up_nothing(tmp_path: Path, bundle: Path) ->
 def test_an_exception_in_the_main_loop(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    failed = threading.Event()
+
     def fail(_self: Any) -> None:
+        failed.set()
         raise ValueError("the loop broke")
 
     monkeypatch.setattr(Supervisor, name, fail)
     if name == "_check_disk":
         monkeypatch.setattr("denoscope.acquisition.control.folder._DISK_EVERY_S", 0.1)
-    slow: dict[int, Any] = {20: lambda: time.sleep(0.6)}
-    report = record(tmp_path, bundle, before=slow)
+    report = record(tmp_path, bundle, before={20: lambda: failed.wait(250)})
     assert report["frames"]["received"] == 40
     assert report["outcome"]["exit_code"] == 1
     assert "the loop broke" in str(report["outcome"]["problems"])
