@@ -22,7 +22,7 @@ __all__ = ["OpenVino", "OpenVinoBf16"]
 
 Array = npt.NDArray[Any]
 
-_FILLS = 16  # channels that fill a vector register
+_FILLS = 8  # channels that fill half a vector register
 
 
 class OpenVino(Backend):
