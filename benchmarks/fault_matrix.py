@@ -724,7 +724,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def _from_raw_safety(row: raw_safety.Row, bundle: str) -> dict[str, Any]:
     try:
-        result = raw_safety.run(row, bundle)
+        result = raw_safety.run(row, bundle, "auto")
     except subprocess.TimeoutExpired:
         return {"row": row.name, "what": row.what, "told": "it did not end within 300 s", "ok": False}
     if "skipped" in result:
