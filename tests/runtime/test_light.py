@@ -179,6 +179,22 @@ def test_a_glow_that_comes_slowly_is_activity_and_one_that_comes_at_once_is_ligh
         assert (sum(changed) > 15) if sudden else not any(changed)
 
 
+@pytest.mark.parametrize(("period", "size"), [(2, 96), (8, 96), (2, 256)])
+def test_light_that_only_some_lines_got_is_not_spread_over_all(period: int, size: int) -> None:
+    random = np.random.default_rng(5)
+    y, x = np.mgrid[:size, :size]
+    rate = np.full((16, size, size), 6 * (1 + 0.5 * np.sin(x / 9) * np.cos(y / 7)))
+    rate[8, 1::period] += 6 * period
+    rate[11] += 6  # all lines
+    noise = 400 * 6 + 9.0
+    camera = Intensity(offset=220, scale=noise**0.5, noise_slope=20 / noise**0.5, noise_floor=9 / noise)
+    meter = LightMeter((size, size), camera)
+    lights = [meter.see(frame) for frame in counts(random.poisson(rate) * 20 + OFFSET)]
+    assert [t for t, light in enumerate(lights) if light.unusual == "striped"] == [8]
+    assert lights[11] is not STEADY
+    assert not any(light.unusual for light in lights[9:])
+
+
 def test_light_that_fades_and_drops_is_not_taken_for_dark() -> None:
     t = np.arange(64)
     light = np.exp(-t / 60) * np.where(t < 32, 1, 0.75)

@@ -149,7 +149,7 @@ class StreamCounters:
         Frames that wait for their look-ahead or for the calibration.
     unusual
         Emitted frames that do not show the scene (`dark`, `saturated`, `bright`, `partly dark`, `partly bright`,
-        `of another picture`), returned as measured.
+        `of another picture`, `striped`), returned as measured.
     """
 
     received: int

@@ -33,6 +33,10 @@ _DIM = 4.0  # photons a pixel
 _SIGMAS = 5.0  # standard errors that a change of light must have,
 _SIGMAS_SLOW = 7.0  # and one that came slowly, as out-of-focus activity does
 _SUDDEN = 0.7  # of a change that the trend of the last frames does not explain, where it is sudden
+_STRIPED = (
+    20.0  # variance of lines within their blocks, in that of their noise, of light that some of them got
+)
+_LEAST_STRIPED = 0.05  # of the light: by which the mean must have changed then
 _LEAST_TREND = 4  # frames that a trend is taken from
 _LEAST = 0.01  # of the light
 _MEMORY = 16.0  # frames, time constant of the reference,
@@ -67,7 +71,8 @@ class Light:
     gain, offset
         Factor, and raw counts.
     unusual
-        Why the frame has no picture of the scene: ``dark``, ``saturated``, ``bright``, or what `other_picture` says;
+        Why the frame has no picture of the scene: ``dark``, ``saturated``, ``bright``, ``striped``, or what
+        `other_picture` says;
         else empty.
     anew
         Whether the scene is another one from this frame on.
@@ -156,12 +161,16 @@ class _Blocks:
         height, width = shape
         least = (_LEAST_PHOTONS / photons) ** 0.5
         every = max(1, height * width // pixels)
+        every |= every > 1  # odd and even lines alike
         self._every = every
         rows = np.arange(0, height, every)
         self.size = _edge(len(rows), least), _edge(width, least)
         self._down = self.pool(len(rows), self.size[0])
         self._across = self.pool(width, self.size[1]).T.copy()
         self._counts = np.empty((len(rows), width), np.float32)
+        self.lines = np.zeros(
+            (len(rows), self.size[1]), np.float32
+        )  # of the last frame, means over parts of lines
         self.pixels = len(rows) * width / (self.size[0] * self.size[1])
 
     @staticmethod
@@ -180,7 +189,13 @@ class _Blocks:
         with np.errstate(
             invalid="ignore"
         ):  # infinite pixels make a mean that is no number, which is seen later
-            return np.asarray(self._down @ (self._counts @ self._across), np.float64).ravel()
+            self.lines = self._counts @ self._across
+            return np.asarray(self._down @ self.lines, np.float64).ravel()
+
+    def within(self, lines: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return by what parts of lines differ from the means of their blocks."""
+        block = np.arange(len(lines)) * self.size[0] // len(lines)
+        return np.asarray(lines - (self._down @ lines)[block])
 
     def full(self, frame: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
         """Say which blocks saturate, most of their pixels; None where none does."""
@@ -287,6 +302,8 @@ class LightMeter:
             maxlen=CALM_FRAMES
         )  # blocks of the last usual frames, in the reference's light
         self._full: deque[npt.NDArray[np.bool_] | None] = deque(maxlen=CALM_FRAMES)  # and which saturated
+        self._lines: npt.NDArray[np.float32] | None = None  # as in the last frames, in the reference's light
+        self._last_lines: npt.NDArray[np.float32] | None = None  # and in the last one
         self._unusual = 0
         self._other: Array | None = None
         # How much a block's light changes with its brightness when the mean changes by one count: 1 over the light
@@ -363,6 +380,10 @@ class LightMeter:
         steady = x if light is STEADY else (x - light.offset) / light.gain
         self._reference = self._reference + (steady - self._reference) / self._seen
         self._last = self._last + (steady - self._last) / min(self._seen, _SHORT)
+        lines = self._blocks.lines
+        lines = self._last_lines = lines if light is STEADY else (lines - light.offset) / light.gain
+        share = np.float32(1 / min(self._seen, _SHORT))
+        self._lines = lines if self._lines is None else self._lines + (lines - self._lines) * share
         self._calm.append(steady)
         self._full.append(full)
         self._frames += 1
@@ -480,6 +501,8 @@ class LightMeter:
         kind = self._unusual_kind(frame, x, fit, light_counts, variance) or self._other_picture(
             x, variance, flash
         )
+        if not kind and self._is_striped(residual, variance, light_counts):
+            kind = "striped"
         if kind:
             return self._pass_by(x, kind)
         # Brighter frames have more noise.
@@ -500,6 +523,7 @@ class LightMeter:
             if not (changed and even) or (slow and abs(fit.change) < _SIGMAS_SLOW * error):
                 self._usual += 0.05 * (min(fit.spread, 2 * self._usual) - self._usual)
                 return level
+        if not self._varies:
             self._varies = True
             self._recent.clear()
             self._before = None
@@ -528,6 +552,25 @@ class LightMeter:
         )  # one frame after the last of them
         unexplained = _fit(x - level.gain * expected - level.offset, reference, variance).change
         return bool(unexplained * np.sign(change) > _SUDDEN * abs(change))
+
+    def _is_striped(self, residual: Array, variance: Array, light: float) -> bool:
+        """Say whether some lines of the frame seen last got much of the light that it has more, and others none."""
+        change = _mean(residual)
+        error = self._usual * (_mean(variance) / len(variance)) ** 0.5
+        if not abs(change) > max(_SIGMAS * error, _LEAST_STRIPED * light):
+            return False
+        before, last, rows = self._lines, self._last_lines, len(self._blocks.lines)
+        if before is None or last is None or len(self._calm) < _LEAST_TREND:
+            return False
+        if rows < 2 * self.rows or self._blocks.size[1] < _FEWEST_BLOCKS:
+            return False
+        level = self._level
+        stripes, usual = (
+            float(np.square(np.median(self._blocks.within(each - before), axis=1)).mean())
+            for each in ((self._blocks.lines - level.offset) / level.gain, last)
+        )
+        noise = _mean(variance) * rows / (self.rows * self._blocks.size[1])
+        return stripes > max(_STRIPED * noise, _STRIPED / 2 * usual, (0.5 * change) ** 2)
 
     def _slope(self, fit: _Fit) -> float:
         """Return how the change grows with brightness: by a gain, or not at all where light was added to all pixels.
