@@ -1,16 +1,19 @@
-"""Stack files of Micro-Manager, whole, interrupted before their index was written, and in several parts."""
+"""Recordings of Micro-Manager and of scripts: whole, interrupted, in several parts, and while they grow."""
 
 from __future__ import annotations
 
+import json
+import struct
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from denoscope.runtime import InvalidInput, open_movie
 from support.micro_manager_stack import stack_steps
-from support.races import Race, run_race
+from support.races import Race, Recorded, run_race
 
 MOVIE = np.arange(1, 5 * 2 * 64 + 1, dtype=np.uint16).reshape(5, 2, 8, 8)
 NAME = "x_MMStack_Pos0.ome.tif"
@@ -72,3 +75,40 @@ def test_a_stack_is_watched_while_its_writer_goes_on(tmp_path: Path, call: int) 
         assert (outcome.error, outcome.notes) == (None, [])
         np.testing.assert_array_equal([frame.pixels for frame in outcome.frames], MOVIE[:4, 0])
         path.unlink()
+
+
+def test_an_index_that_ends_within_an_entry_lists_the_frames_before(tmp_path: Path) -> None:
+    name = b"data_NDTiffStack.tif"
+    (tmp_path / name.decode()).write_bytes(MOVIE[:, 0].astype("<u2").tobytes())
+    entries = []
+    for t in range(3):
+        axes = json.dumps({"time": t}).encode()
+        texts = b"".join(struct.pack("<I", len(text)) + text for text in (axes, name))
+        entries.append(texts + struct.pack("<IiiiiIii", 128 * t, 8, 8, 1, 0, 0, 0, 0))
+    whole = b"".join(entries)
+    for size in range(len(entries[0]), len(whole) + 1):
+        (tmp_path / "NDTiff.index").write_bytes(whole[:size])
+        frames = size // len(entries[0])
+        np.testing.assert_array_equal(np.asarray(open_movie(tmp_path)), MOVIE[:frames, 0])
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
+def test_a_tiff_that_still_grows_gives_whole_frames_or_a_sentence(
+    tmp_path: Path, options: dict[str, str]
+) -> None:
+    path = tmp_path / "movie.tif"
+    memory = Recorded(path)
+    with tifffile.TiffWriter(memory) as writer:
+        for frame in MOVIE[:3, 0]:
+            writer.write(frame, photometric="minisblack", contiguous=False, metadata=None, **options)  # type: ignore[arg-type]
+    most = 0
+    for step in memory.steps:
+        step()
+        try:
+            frames = np.asarray(open_movie(path, mapped=False))
+        except InvalidInput as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            continue
+        np.testing.assert_array_equal(frames, MOVIE[: len(frames), 0])
+        most = max(most, len(frames))
+    assert most == 3

@@ -25,6 +25,7 @@ _KINDS = {"time": "time", "channel": "channel", "z": "plane", "position": "posit
 _PIXEL_TYPES = {0: "<u1", 1: "<u2", 3: "<u2", 4: "<u2", 5: "<u2", 6: "<u2"}
 _LARGEST_INDEX = 2**30  # ten million frames
 _LARGEST_TAGS = 2**20
+_LONGEST_TEXT = 1024  # axes of a frame, or the name of a file
 _MOST_TAGS = 5000
 _PLACE = struct.Struct("<IiiiiIii")
 
@@ -109,6 +110,8 @@ def _text(data: bytes, at: int) -> tuple[str, int]:
     if len(data) - at < 4:
         return "{}", len(data)
     (length,) = struct.unpack_from("<I", data, at)
+    if len(data) - at - 4 < length <= _LONGEST_TEXT:
+        return "{}", len(data)  # the writer has not come further
     if length > len(data) - at - 4:
         raise ValueError(f"a text of {length} bytes where {len(data) - at - 4} are left")
     return data[at + 4 : at + 4 + length].decode("utf-8"), at + 4 + length
