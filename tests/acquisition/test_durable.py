@@ -52,7 +52,7 @@ def frames(count: int) -> list[Frame]:
 
 def wait_for(true: Callable[[], bool]) -> None:
     """Wait for another thread."""
-    deadline_s = time.monotonic() + 250
+    deadline_s = time.monotonic() + 100
     while not true():
         assert time.monotonic() < deadline_s
         time.sleep(0.005)
@@ -104,7 +104,7 @@ class SlowDisk:
 
     def __call__(self, _number: int) -> None:
         self.asked.set()
-        assert self.go.wait(250)
+        assert self.go.wait(100)
         self.confirmed += 1
 
 
@@ -120,7 +120,7 @@ def test_a_disk_that_is_slow_to_confirm_does_not_stop_the_writer(tmp_path: Path,
     with RawWriter(tmp_path, INFO, "1") as writer:
         for frame in frames(40):
             writer.append(frame)
-        assert slow_disk.asked.wait(250)
+        assert slow_disk.asked.wait(100)
         assert slow_disk.confirmed == 0
         assert len(read_raw(tmp_path).records) == writer.written == 40  # a kill would lose none
         slow_disk.go.set()
@@ -141,7 +141,7 @@ def test_the_writer_waits_for_a_disk_that_it_is_far_ahead_of(tmp_path: Path, slo
         time.sleep(0.2)
         assert 8 <= writer.written <= 12
         slow_disk.go.set()
-        thread.join(250)
+        thread.join(100)
         assert writer.written == 40
 
 
