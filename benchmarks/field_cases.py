@@ -46,7 +46,8 @@ def run(case: Case) -> Outcome:
     """Run a case in a folder of its own; an error is a verdict too."""
     with tempfile.TemporaryDirectory(prefix="field-", ignore_cleanup_errors=True) as folder:
         try:
-            return case.run(Path(folder))
+            outcome = case.run(Path(folder))
+            return Outcome(outcome.got.replace(folder, "FOLDER"), outcome.passed)
         except Exception as error:  # noqa: BLE001  the other cases are still worth running
             return Outcome(f"{type(error).__name__}: {error}".replace("\n", " ")[:200], passed=False)
 
