@@ -124,3 +124,12 @@ def denoscope_process() -> Run:
         )
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _rescued_among_the_tests(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Save raw frames that a test's disk refuses among its files, not in the home folder."""
+    place = tmp_path_factory.getbasetemp() / "denoscope-rescued"
+    monkeypatch.setattr("denoscope.acquisition.raw.rescue.RESCUE_FOLDER", str(place))

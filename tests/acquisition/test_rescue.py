@@ -337,6 +337,7 @@ def test_the_first_place_that_takes_a_frame_is_used_and_no_other_is_touched(
     assert numbers(rescue.folder) == [0]
     assert not rescue.append(frame(1))  # it is closed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "good"]
+    monkeypatch.setattr(rescue_module, "RESCUE_FOLDER", RESCUE_FOLDER)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     places = rescue_places(None)
     assert places[0] == tmp_path / RESCUE_FOLDER
