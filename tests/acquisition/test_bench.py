@@ -510,6 +510,7 @@ def test_the_command_says_what_an_interruption_keeps(
     assert not (tmp_path / "nothing" / "bench.json").exists()
 
 
+@pytest.mark.slow
 def test_the_command_from_end_to_end(denoscope: Run, bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra 'report'")
     words = ("bench", "--bundle", bundle, "--backend", "onnxruntime-cpu", "--size", "40x48")

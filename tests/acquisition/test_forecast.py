@@ -108,7 +108,7 @@ def test_a_camera_of_unknown_rate(disk: dict[str, float]) -> None:
 def test_a_disk_that_is_too_full(disk: dict[str, float], more: dict[str, Any]) -> None:
     found = forecast(**more)
     assert found.problem is not None
-    assert "100000 frames of 2048x2048 uint16, raw and denoised, needs 1678 GB" in found.problem
+    assert "100000 frames of 2048x2048 uint16, raw and denoised, need 1678 GB" in found.problem
     assert isinstance(refused(found), NoDiskSpace)
     assert disk["probed"] == 0
 

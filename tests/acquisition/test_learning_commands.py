@@ -128,6 +128,7 @@ def test_what_an_earlier_training_wrote_is_not_replaced(tmp_path: Path, name: st
 
 
 @pytest.mark.usefixtures("short_rehearsals")
+@pytest.mark.slow
 def test_train_then_evaluate(denoscope: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     noisy, clean = pair
     mine = tmp_path / "mine.denoscope"

@@ -30,6 +30,7 @@ def error(share: float) -> tuple[np.ndarray, float]:
     return movie.noisy, float(np.mean((denoised - movie.clean[40:]) ** 2)) / share**2
 
 
+@pytest.mark.slow
 def test_the_loss_at_half_of_the_light_is_that_of_a_simulation(tmp_path: Path) -> None:
     movie, full = error(1.0)
     budget = light_budget(movie, "live-fast", pictures=True)

@@ -42,7 +42,7 @@ from denoscope.runtime import (
 from denoscope.runtime.engines import EngineCache
 from support.tiny_bundle import tiny_bundle
 
-QUICK = {("live", "fp16"), ("live-fast", "fp32"), ("live-fast", "bf16")}
+QUICK = {("live-fast", "fp16"), ("live-fast", "fp32"), ("live-fast", "bf16")}
 SENSITIVE = {"Sqrt", "Exp", "Pow", "Div", "Max", "ReduceSum", "ReduceMean", "Gemm", "Mul", "Sub"}
 
 

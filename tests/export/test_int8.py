@@ -224,6 +224,7 @@ def test_the_ranges_come_from_the_stream(live: Bundle, movie: npt.NDArray[Any]) 
     assert feeds["fuse"][-1]["memory"].any()
 
 
+@pytest.mark.slow
 def test_a_bundle_in_int8_says_what_it_lost(
     live: Bundle, movie: npt.NDArray[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,9 +43,8 @@ from support.tiny_bundle import tiny_bundle
 
 ROOT = Path(__file__).parents[2]
 GENERATIONS = [Target(7, 5), Target(8, 0), Target(8, 6), Target(8, 9), Target(12, 0)]
-# The oldest generation, whose graphs are rewritten most; the others are slow. Engines of small networks are built
-# for the newest below, and of the network with every kind of graph in `test_methods`.
-QUICK = {("live-fast", "sm75")}
+# Engines of shipped bundles are slow to build: those of small networks are built for the newest generation below, and
+# those of the network with every kind of graph in `test_methods`.
 # Graphs of `live` and `live-fast` have the same nodes, and so have those of `live-hq` and `recorded` but for `fuse`.
 # So they take turns, and every generation builds every kind; the oldest rewrites most and builds all.
 TURNS = {
@@ -198,6 +197,7 @@ def test_engines_of_every_graph_for_every_generation(
     assert not any(build_engine(plan, cache).built for plan in plans)
 
 
+@pytest.mark.slow
 @needs_builder
 @pytest.mark.parametrize(
     ("name", "target"),
@@ -206,7 +206,6 @@ def test_engines_of_every_graph_for_every_generation(
             name,
             target,
             id=f"{target.name}-{name}",
-            marks=() if (name, target.name) in QUICK else pytest.mark.slow,
         )
         for target in GENERATIONS
         for name in TURNS[target.name]
@@ -539,7 +538,7 @@ def test_export_from_the_shell(tiny: Bundle, tmp_path: Path) -> None:
     output = tmp_path / "half.denoscope"
     for words, message in (
         ((tiny.folder,), "no float32 convolution"),
-        ((tiny.folder, "--precision", "int4"), "choose fp32 or fp16"),
+        ((tiny.folder, "--precision", "int4"), "choose fp32, fp16"),
         (("nowhere.denoscope",), "There is no bundle"),
     ):
         code, _, err = told(run_here("export", *words, "--output", output))

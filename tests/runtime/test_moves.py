@@ -65,6 +65,7 @@ def test_rows_that_flicker_are_no_motion() -> None:
     assert not moves_anywhere(movie, intensity)
 
 
+@pytest.mark.slow
 def test_a_recording_that_moves_late_is_found_and_a_short_start_is_not_enough() -> None:
     rng = np.random.default_rng(4)
     scene = scene_of(rng)

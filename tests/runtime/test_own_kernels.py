@@ -57,7 +57,7 @@ def denoised(bundle: Bundle, backend: str | Backend, *, align: bool = False, std
 @pytest.mark.parametrize(
     ("name", "align"),
     [
-        ("live-fast", True),
+        pytest.param("live-fast", True, marks=pytest.mark.slow),
         ("live", False),
         pytest.param("live-fast", False, marks=pytest.mark.slow),
         pytest.param("live", True, marks=pytest.mark.slow),

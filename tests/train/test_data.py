@@ -124,6 +124,7 @@ def drawn(movie: TrainingMovie, step: int | None, seed: int = 3) -> Batch:
     return draw_batch([movie], np.ones(1), SETTINGS, size=8, crop=32, rng=rng, seed=seed, step=step)
 
 
+@pytest.mark.slow
 def test_windows_of_a_large_movie_are_windows_of_that_movie(large: LazyMovie) -> None:
     """Drawn from clips, they hold the frames, the places and the past that the whole movie has there."""
     whole = np.asarray(large)

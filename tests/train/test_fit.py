@@ -287,6 +287,7 @@ def test_what_needs_a_gpu_says_so(real: TrainingMovie) -> None:
         fit([real], settings=settings_of("live", precision="16-mixed"), network=TINY["live"])
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network(real: TrainingMovie, tmp_path: Path) -> None:
     seen: list[FitProgress] = []
     settings = settings_of("live", steps=30, devices=2, learning_rate=5e-3)

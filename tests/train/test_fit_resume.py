@@ -31,9 +31,8 @@ def course(log: Path) -> list[tuple[float, ...]]:
     return [tuple(row.get(name, -1.0) for name in names) for row in read_log(log)]
 
 
-@pytest.mark.parametrize(
-    "method", [m if m == "live" else pytest.param(m, marks=pytest.mark.slow) for m in METHODS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
 def test_a_killed_process_is_resumed_to_the_same_bits(method: str, tmp_path: Path) -> None:
     whole = train(
         method,

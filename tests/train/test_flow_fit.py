@@ -52,6 +52,7 @@ def test_crops_that_do_not_fit_are_refused(scenes: Tensor) -> None:
         draw_pairs(scenes, batch=1, crop=160, generator=torch.Generator())
 
 
+@pytest.mark.slow
 def test_resumes_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = FlowSettings(channels=4, width=6, passes=1)
     whole = fit_flow(tmp_path / "whole.safetensors", settings=SHORT, network=tiny)
@@ -94,6 +95,7 @@ def _moving_movie(photons: float, frames: int = 30) -> np.ndarray:
     return rng.poisson(np.stack(movie)).astype(np.uint16)
 
 
+@pytest.mark.slow
 def test_refinement_improves_an_untrained_network_on_frames_it_has_not_seen() -> None:
     torch.manual_seed(0)
     movie = _moving_movie(100)

@@ -186,6 +186,7 @@ def test_nothing_to_train_on_is_refused() -> None:
         fit_sts_uvd([])
 
 
+@pytest.mark.slow
 def test_the_median_becomes_the_mean() -> None:
     """Photon noise of about a photon: L1 alone stays far below the mean, the line brings the output onto it."""
     rng = np.random.default_rng(1)

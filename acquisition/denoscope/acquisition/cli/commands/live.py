@@ -184,7 +184,7 @@ def live(
         Path | None,
         typer.Option(
             help="Folder on another disk for raw frames that the disk of --output fails to take. "
-            "[default: denoscope-rescued in your home folder]"
+            "(default: denoscope-rescued in your home folder)"
         ),
     ] = None,
     denoised_format: Annotated[
