@@ -38,6 +38,7 @@ def streams(path: Path) -> Streams:
             axes = grown.tags.get("Axes") or {}
             key = tuple(sorted((k, v) for k, v in axes.items() if k != "time"))
             found.setdefault(key, []).append(grown.pixels)
+        tail.check_rest()
     return found
 
 

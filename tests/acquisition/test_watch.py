@@ -463,6 +463,69 @@ def test_a_frame_that_was_never_written_to_a_zarr_is_a_gap(tmp_path: Path) -> No
     source.close()
 
 
+def _zarr_with_half_a_chunk(path: Path, frames: Movie, at: int) -> tuple[Path, bytes]:
+    """Write a Zarr array of one chunk a frame, one of which is cut; return that one's file and its bytes."""
+    zarr = pytest.importorskip("zarr")
+    array = zarr.create_array(str(path), shape=frames.shape, chunks=(1, 24, 32), dtype="uint16")
+    array[:] = frames
+    chunk = path / array.metadata.encode_chunk_key((at, 0, 0))
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[: len(whole) // 2])
+    return chunk, whole
+
+
+@pytest.mark.parametrize("at", [0, 2, 5])
+def test_a_half_written_chunk_of_a_zarr_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    frames = numbered_frames(6)
+    chunk, whole = _zarr_with_half_a_chunk(tmp_path / "a.zarr", frames, at)
+    now_s = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        if now_s <= 3.0 < now_s + seconds:  # long after it looked settled, long before the end
+            chunk.write_bytes(whole)
+        now_s += seconds
+
+    clock = type("Clock", (), {"perf_counter": lambda: now_s, "sleep": sleep})
+    monkeypatch.setattr("denoscope.acquisition.sources.watch.time", clock)
+    source = WatchSource(tmp_path / "a.zarr", idle_s=10)
+    source.open()
+    source.start()
+    popped = []
+    while not source.finished():
+        if (frame := source.pop()) is None:
+            sleep(0.1)
+        else:
+            popped.append(frame)
+    source.close()
+    np.testing.assert_array_equal([frame.pixels for frame in popped], frames)
+    assert source.notes() == []
+
+
+@pytest.mark.parametrize("at", [2, 5])
+def test_a_chunk_of_a_zarr_that_stays_half_written_is_said_at_the_end(tmp_path: Path, at: int) -> None:
+    _zarr_with_half_a_chunk(tmp_path / "a.zarr", numbered_frames(6), at)
+    source = WatchSource(tmp_path / "a.zarr", idle_s=0.6)
+    source.open()
+    source.start()
+    popped: list[Frame] = []
+
+    def read_all() -> None:
+        while not source.finished():
+            popped.extend(frame for frame in [source.pop()] if frame is not None)
+
+    if at == 5:
+        read_all()
+        assert "the last frame of a.zarr was never completed" in source.notes()[0]
+    else:
+        with pytest.raises(InvalidInput, match="of plane 2: it is damaged, and the planes after it"):
+            read_all()
+    assert len(popped) == at
+    source.close()
+
+
 def test_channels_of_an_image_j_hyperstack_are_told_apart(tmp_path: Path) -> None:
     frames = numbered_frames(12).reshape(3, 2, 2, 24, 32)
     tifffile.imwrite(tmp_path / "movie.tif", frames, imagej=True, metadata={"axes": "TZCYX"})

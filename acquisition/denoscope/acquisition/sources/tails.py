@@ -89,6 +89,16 @@ class Tail(ABC):
     def close(self) -> None:
         """Let go of the file."""
 
+    def check_rest(self) -> None:
+        """Refuse a frame that still cannot be read at the end though later ones are there.
+
+        Raises
+        ------
+        InvalidInput
+            One sentence that names the frame.
+        """
+        return
+
     def replaced(self) -> bool:
         """Say whether the file was removed, made again or cut short since it was opened, so that its rest is lost."""
         return False
@@ -405,9 +415,8 @@ class FolderTail(Tail):
         self._last: dict[_Stream, _Key] = {}
         self._open: dict[_Stream, tuple[str, TiffTail | PngTail, int]] = {}
         self._waiting: dict[_Stream, list[tuple[_Key, str]]] = {}
-        self._renamed: dict[
-            str, tuple[TiffTail | PngTail, int]
-        ] = {}  # files that were being read under another name
+        # Files that were being read under another name.
+        self._renamed: dict[str, tuple[TiffTail | PngTail, int]] = {}
         self._listed: tuple[str, ...] = ()
         self._words = ""
         self._lost = 0
@@ -585,9 +594,8 @@ class FolderTail(Tail):
                     self._done.discard(name)
                     files.pop(0)
                     continue
-                except (
-                    PermissionError
-                ):  # on Windows, while the program that writes it lets nobody else read it
+                except PermissionError:
+                    # On Windows, while the program that writes it lets nobody else read it.
                     self.locked = name
                     continue
                 self.locked = ""

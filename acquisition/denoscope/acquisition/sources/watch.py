@@ -71,7 +71,7 @@ class WatchSource(UncoredSource):
         began_s = time.perf_counter()
         while (first := self._look_or_close()) is None:
             if time.perf_counter() - began_s > self._start_s or self._stop_file.exists():
-                self.close()
+                self._close_checked()
                 if self._left_out:
                     raise InvalidInput(
                         f"{counted(self._left_out, 'frame')} appeared at {self._path}, none of the wanted "
@@ -109,6 +109,14 @@ class WatchSource(UncoredSource):
             return None
         self._hindered = None
         return first
+
+    def _close_checked(self) -> None:
+        """Let go of the file; say where its first frame cannot be read though later ones are there."""
+        try:
+            if self._tail is not None:
+                self._tail.check_rest()
+        finally:
+            self.close()
 
     def _there(self) -> str:
         """Return which channels, planes and positions have appeared."""
@@ -208,6 +216,7 @@ class WatchSource(UncoredSource):
             return
         assert self._tail is not None
         self._ended = True
+        self._tail.check_rest()
         if self._tail.unfinished():
             self._notes.append(f"the last frame of {self._path.name} was never completed and is left out")
         if self._left_out:

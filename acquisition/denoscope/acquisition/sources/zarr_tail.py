@@ -80,6 +80,11 @@ class ZarrFolderTail(Tail):
         """Say whether part of a further frame is there."""
         return any(tail.unfinished() for _, tail in self._look())
 
+    def check_rest(self) -> None:
+        """Refuse a chunk that still cannot be decoded at the end though later ones are there."""
+        for _, tail in self._look():
+            tail.check_rest()
+
     def close(self) -> None:
         """Let go of the arrays."""
         for _, tail in [("", self._only), *self._positions.items()]:
@@ -103,6 +108,7 @@ class ZarrTail(Tail):
         self._channels: list[str] = []
         self._index = 0
         self._lost = 0
+        self._unread: str | None = None  # why the chunk of the next plane could not be decoded so far
 
     def mark(self) -> object:
         """Return the time of change of the newest chunk file that is being waited for."""
@@ -206,16 +212,15 @@ class ZarrTail(Tail):
             return None
         try:
             pixels = np.asarray(self._array[self._place()])
-        except Exception as error:  # decoders of damaged chunks raise anything
-            raise InvalidInput(
-                f"{self._path} has a chunk that cannot be read ({one_line(error)}), of plane {self._index}: it is "
-                "damaged."
-            ) from error
+        except Exception as error:  # noqa: BLE001  decoders of half-written or damaged chunks raise anything
+            self._unread = one_line(error)
+            return None
         pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         if later is None and not (pixels != self._array.fill_value).any():
             return None  # the rest of a chunk of several frames, of which only the first are written
         tags = self._tags()
         lost, self._lost = self._lost, 0
+        self._unread = None
         self._index += 1
         return Grown(pixels, tags, lost)
 
@@ -252,6 +257,20 @@ class ZarrTail(Tail):
         if not self._open() or not self._reaches():
             return False
         return any(path.exists() for path in self._files(self._chunk(self._index)))
+
+    def check_rest(self) -> None:
+        """Refuse a chunk that still cannot be decoded at the end though later ones are there.
+
+        Raises
+        ------
+        InvalidInput
+            One sentence that names the plane.
+        """
+        if self._unread is not None and self._later() is not None:
+            raise InvalidInput(
+                f"{self._path} has a chunk that cannot be read ({self._unread}), of plane {self._index}: it is "
+                "damaged, and the planes after it are not recorded."
+            )
 
     def close(self) -> None:
         """Let go of the array."""
