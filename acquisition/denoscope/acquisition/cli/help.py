@@ -48,6 +48,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
     "Disk and screen": (
         "denoised_format",
         "reserve_mb",
+        "rescue",
         "force",
         "picture",
         "metrics",
