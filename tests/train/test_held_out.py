@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from denoscope.runtime import Bundle
+from denoscope.train.evaluation import held_out
 from denoscope.train.evaluation.held_out import compare_held_out, outputs_beside
 from denoscope.train.evaluation.records import HeldOutRecord
 from support.tiny_bundle import tiny_bundle
@@ -76,8 +77,19 @@ def test_a_bundle_is_not_told_from_its_own_kind(noisy: npt.NDArray[np.uint16], b
     assert same.sentence() == (
         "9 frames left out cannot tell b from a: their squared errors differ by 0.11% ± 0.06% of the noise's variance"
     )
+    twice = HeldOutRecord(bundle="a (2)", than="a", gain=0.0, error=0.0, frames=9)
+    assert twice.truer is None
     worse = HeldOutRecord(bundle="b", than="a", gain=-0.004, error=0.001, frames=9)
     assert worse.truer is False
     assert worse.sentence() == (
         "by 9 frames left out a is truer than b: its squared error is smaller by 0.40% ± 0.10% of the noise's variance"
     )
+
+
+def test_a_movie_without_noise_tells_nothing_apart(
+    bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = np.full(SHAPE, 100, np.uint16)
+    outputs = {n: np.full(SHAPE[1:], 100, np.float32) for n in range(8, 52, 6)}
+    monkeypatch.setattr(held_out, "outputs_beside", lambda *_args, **_named: outputs)
+    assert compare_held_out(same, bundles) == []

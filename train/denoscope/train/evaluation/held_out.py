@@ -61,6 +61,8 @@ def compare_held_out(
             continue
         seen = [(np.asarray(part[n], np.float64), first[n], other[n]) for n in numbers]
         noise = float(np.mean([np.square(y - a).mean() for y, a, _ in seen]))
+        if not noise:  # every frame is the same: there is nothing to tell them apart by
+            continue
         gains = np.array([((b - a) * (2 * y - a - b)).mean() for y, a, b in seen]) / noise
         error = float(gains.std(ddof=1)) / math.sqrt(len(gains))
         found.append(

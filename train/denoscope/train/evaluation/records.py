@@ -205,7 +205,7 @@ class HeldOutRecord(_Record):
     @property
     def truer(self) -> bool | None:
         """True where `bundle` is closer to the truth, False where `than` is, None where they are not told apart."""
-        return None if abs(self.gain) < _TOLD_APART * self.error else self.gain > 0
+        return None if abs(self.gain) <= _TOLD_APART * self.error else self.gain > 0
 
     def sentence(self) -> str:
         """Return the finding as one sentence."""
