@@ -33,9 +33,8 @@ _DIM = 4.0  # photons a pixel
 _SIGMAS = 5.0  # standard errors that a change of light must have,
 _SIGMAS_SLOW = 7.0  # and one that came slowly, as out-of-focus activity does
 _SUDDEN = 0.7  # of a change that the trend of the last frames does not explain, where it is sudden
-_STRIPED = (
-    20.0  # variance of lines within their blocks, in that of their noise, of light that some of them got
-)
+# Variance of lines within their blocks, in that of their noise, of light that some of them got.
+_STRIPED = 20.0
 _LEAST_STRIPED = 0.05  # of the light: by which the mean must have changed then
 _LEAST_TREND = 4  # frames that a trend is taken from
 _LEAST = 0.01  # of the light
@@ -168,9 +167,8 @@ class _Blocks:
         self._down = self.pool(len(rows), self.size[0])
         self._across = self.pool(width, self.size[1]).T.copy()
         self._counts = np.empty((len(rows), width), np.float32)
-        self.lines = np.zeros(
-            (len(rows), self.size[1]), np.float32
-        )  # of the last frame, means over parts of lines
+        # Of the last frame: means over parts of lines.
+        self.lines = np.zeros((len(rows), self.size[1]), np.float32)
         self.pixels = len(rows) * width / (self.size[0] * self.size[1])
 
     @staticmethod

@@ -97,14 +97,19 @@ class _Frames:
                     raise EOFError(f"the file ends before value {at + count}")
                 return np.frombuffer(data, _STORED)
 
+            if self._order == "F":  # the columns of a frame lie one after the other
+                wide = columns.stop - columns.start
+                for i, t in enumerate(range(start, stop)):
+                    plane, frame = (t, self._frame or 0) if self._plane is None else (self._plane, t)
+                    first = frame * pixels + (plane * self._stored[3] + columns.start) * high
+                    result[i] = values(first, wide * high).reshape(wide, high)[:, rows].T
+                return result
             for column in range(columns.start, columns.stop):
                 out = result[:, :, column - columns.start]
                 for i, t in enumerate(range(start, stop)):
                     plane, frame = (t, self._frame or 0) if self._plane is None else (self._plane, t)
                     first = (plane * self._stored[3] + column) * high + rows.start
-                    if self._order == "F":
-                        out[i] = values(frame * pixels + first, lines)
-                    elif self._plane is None:
+                    if self._plane is None:
                         out[i] = [values((first + row) * frames + frame, 1)[0] for row in range(lines)]
                     else:
                         for row in range(lines):
