@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ from denoscope.acquisition import Frame, RawWriter, SourceInfo, denoise_movie, m
 from denoscope.acquisition.raw import pages, writer
 from denoscope.acquisition.raw import rescue as rescue_module
 from denoscope.acquisition.raw.rescue import RESCUE_FOLDER, Rescue, check_place, rescue_places
+from denoscope.acquisition.raw.syncing import DiskSync
+from denoscope.acquisition.results import SessionReport
+from denoscope.acquisition.session.live import _write_report
+from denoscope.acquisition.session.opening.run_files import existing_parent
 from denoscope.acquisition.session.recording import raw_lane as module
 from denoscope.acquisition.session.recording.raw_lane import RawLane, frames_that_fit
 from denoscope.runtime import InvalidInput, open_movie
@@ -176,6 +181,33 @@ def test_a_place_that_could_save_nothing_is_refused_at_the_start(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_place_on_a_drive_that_is_missing_is_looked_for_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:  # on Windows the drive itself may be missing
+        patch.setattr(os.path, "lexists", lambda _path: False)
+        patch.setattr(Path, "exists", lambda _path: False)
+        patch.setattr(Path, "is_dir", lambda _path: False)
+        assert existing_parent(tmp_path / "run") == Path(tmp_path.anchor)
+        with pytest.raises(InvalidInput, match="is no folder: name another folder"):
+            check_place(tmp_path / "run")
+
+
+def test_a_share_that_does_not_tell_its_size_ends_no_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = RawWriter(tmp_path, INFO, "1.2.3")
+    with monkeypatch.context() as patch:
+
+        def stale(_file: int) -> None:
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+        patch.setattr(pages.os, "fstat", stale)
+        raw.append(frame(0))
+    raw.close()
+    assert numbers(tmp_path) == [0]
+
+
 @pytest.mark.parametrize(
     ("megabytes", "pixels", "frames"),
     [(256, 2048**2, 31), (256, 512**2, 508), (256, 64**2, 21_845), (1, 2048**2, 4)],
@@ -258,7 +290,8 @@ def test_two_disks_that_hang_end_too_and_what_is_lost_is_counted(
     monkeypatch.setattr(rescue, "append", lambda _frame: limits.hang(gate))
     lane, said = play(Disk(3, lambda: limits.hang(gate)), rescue)
     assert (lane.written, lane.rescued, lane.lost) == (3, 0, 7)
-    assert len(said) == 1
+    assert len(said) == 2
+    assert said[1] == "the other place did not answer for 0 s while writing raw frames and was given up"
 
 
 def test_a_disk_that_never_confirms_holds_up_the_end_for_a_while_only(
@@ -295,12 +328,41 @@ def test_another_place_that_never_confirms_holds_up_the_end_for_a_while_only(
 
     disk, rescue = Disk(4, refuse), rescue_in(tmp_path)
     monkeypatch.setattr(rescue, "close", lambda: limits.hang(gate))
-    lane, _said = play(disk, rescue)
+    lane, said = play(disk, rescue)
     assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (4, 6, 0, False)
+    assert "the other place did not answer for 0 s while confirming raw frames" in said[1]
     assert disk.closed
     monkeypatch.undo()
     gate.set()
     rescue.close()
+
+
+def test_whatever_a_disk_raises_at_the_end_is_said(tmp_path: Path) -> None:
+    def confused() -> None:
+        raise ValueError("seek of closed file")
+
+    disk = Disk(99, lambda: None, sync=confused)
+    lane, said = play(disk, rescue_in(tmp_path))
+    assert said == ["the disk did not confirm the last second of raw data: seek of closed file"]
+    assert (lane.written, lane.hangs, disk.closed) == (10, False, True)
+
+
+def test_a_writer_that_waits_for_a_disk_ends_when_it_is_given_up(gate: threading.Event) -> None:
+    sync = DiskSync(lambda: gate.wait(60) and None, ahead_bytes=10)
+    sync.ask(0)
+    sync.ask(0)  # while the first is confirmed
+    waits = threading.Thread(target=sync.check, args=(1000,), daemon=True)
+    waits.start()
+    sync.abandon()
+    waits.join(60)
+    assert not waits.is_alive()
+
+
+def test_a_report_that_has_no_place_is_said() -> None:
+    run = SimpleNamespace(files=SimpleNamespace(hangs=True), session=SimpleNamespace(rescue_folder=None))
+    report = SessionReport()
+    _write_report(run, report)  # type: ignore[arg-type]
+    assert report.outcome.notes == ["report.json was not written, because the disk does not answer"]
 
 
 def test_a_program_that_stood_still_gives_no_disk_up(

@@ -322,7 +322,10 @@ class PageFile:
     def shortened(self) -> bool:
         """True where another program has cut off pages that were written."""
         end = self._end
-        return os.fstat(self._file.fileno()).st_size < end
+        try:
+            return os.fstat(self._file.fileno()).st_size < end
+        except OSError:  # a share that does not answer in this moment; writing the page tells more
+            return False
 
     @property
     def replaced(self) -> bool:

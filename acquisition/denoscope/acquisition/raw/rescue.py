@@ -43,7 +43,7 @@ def check_place(folder: Path) -> None:
         One sentence with the remedy.
     """
     place = folder.absolute()
-    while not os.path.lexists(place):
+    while not os.path.lexists(place) and place != place.parent:  # a drive may be missing
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK):
         why = "cannot be written" if place.is_dir() else "is no folder"

@@ -54,7 +54,7 @@ class DiskSync:
             return  # nearly always, without the lock
         with self._changed:
             asked = self._asked
-            while self._error is None and self._confirmed < asked:
+            while self._error is None and self._confirmed < asked and not self._ended:
                 self._changed.wait()
             if self._error is not None:
                 raise self._error

@@ -184,6 +184,8 @@ def _write_report(run: OpenRun, report: SessionReport) -> None:
     rescue = run.session.rescue_folder
     places = [] if run.files.hangs else [run.files.folder]
     places += [rescue] if rescue is not None and rescue not in places else []
+    if not places:
+        report.outcome.notes.append("report.json was not written, because the disk does not answer")
     for place in places:
         try:
             write_report(report, place)

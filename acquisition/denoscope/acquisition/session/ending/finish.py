@@ -122,7 +122,12 @@ def _close_within(run: OpenRun, close: Callable[[], object]) -> None:
     if not run.files.hangs:
         close()
         return
-    closing = threading.Thread(target=close, name="denoscope-closing", daemon=True)
+
+    def try_to_close() -> None:
+        with suppress(Exception):  # it is said already that the disk does not answer
+            close()
+
+    closing = threading.Thread(target=try_to_close, name="denoscope-closing", daemon=True)
     closing.start()
     closing.join(_HURRY_S)
 

@@ -110,9 +110,9 @@ def refuse_existing(output: Path) -> None:
 
 
 def existing_parent(folder: Path) -> Path:
-    """Return the folder itself or the nearest one above it that exists."""
+    """Return the folder itself or the nearest one above it that exists; the drive where that is missing."""
     folder = folder.absolute()
-    while not folder.exists():
+    while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder
 

@@ -187,6 +187,10 @@ class RawLane:
                 f"the disk did not answer for {self._waited_s:.0f} s while {what} raw frames and was given up; "
                 f"{written} complete there, if it still writes what it was given"
             )
+        else:
+            self._on_problem(
+                f"the other place did not answer for {self._waited_s:.0f} s while {what} raw frames and was given up"
+            )
         if frame is None:  # all are written, and the end was read
             self._queue.put(None)
         if self._turn > 1:  # the other place does not answer either, and takes nothing from now on
@@ -246,7 +250,10 @@ class RawLane:
                     return None
             else:
                 return None
-        self._in_raw = False
+        with self._lock:
+            if turn != self._turn:  # given up in this moment: another thread has the frame now
+                return None
+            self._in_raw = False
         return self.saves and self._rescue is not None and self._rescue.append(frame)
 
     def _close(self, turn: int) -> None:
@@ -262,5 +269,5 @@ class RawLane:
     def _try(self, what: str, action: Callable[[], None]) -> None:
         try:
             action()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  the end of the recording waits for this thread
             self._on_problem(f"{what}: {one_line(error)}")
