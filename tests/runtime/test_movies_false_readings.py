@@ -292,6 +292,15 @@ def test_axes_of_one_entry_are_left_out(tmp_path: Path, shape: tuple[int, ...]) 
     assert reads(tmp_path / "m.h5", data) == ""
 
 
+@pytest.mark.parametrize("name", ["img_{}_temp.tif", "cell{}-part.tif"])
+def test_images_whose_names_end_with_a_word_of_unfinished_files_are_read(tmp_path: Path, name: str) -> None:
+    data = pixels(4)
+    for number, frame in enumerate(data):
+        write(tmp_path / name.format(number), frame)
+    write(tmp_path / "img_4.tmp.tif", data[0])
+    assert reads(tmp_path, data) == ""
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

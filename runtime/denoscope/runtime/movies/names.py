@@ -44,7 +44,8 @@ _STAMP = re.compile(
 _CLOCK = re.compile(r"(?<!\d)(?:[01]\d|2[0-3])[-:.h][0-5]\d[-:.m][0-5]\d(?:[-.]\d{3,6})?(?!\d)")
 _SCANIMAGE = re.compile(r"^(.*)_(\d{5})_(\d{5})$")
 _MICRO_MANAGER_1 = re.compile(r"^img_(\d{9})_(.*)_(\d{3})$")
-_UNFINISHED = re.compile(r"[._-](?:te?mp|part|partial)(?:\.\w+)?$", re.IGNORECASE)
+# ``img_1.tmp.tif``, and not ``img_1_temp.tif`` or ``cell-part.tif``, whose words may be channels.
+_UNFINISHED = re.compile(r"\.(?:te?mp|part|partial)(?:\.\w+)?$", re.IGNORECASE)
 # ``scan_00001_00002.tif``, ``T_Cycle00002_Ch1_000001.ome.tif`` and ``x_MMStack_Pos0_1.ome.tif``, up to the part.
 _PARTS = (
     (re.compile(r"(.*_\d{5}_)\d{5}\.tiff?", re.IGNORECASE), r"\d{5}\.tiff?"),
