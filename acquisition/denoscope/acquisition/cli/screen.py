@@ -105,7 +105,7 @@ class Screen:
             return
         rows = _rows(status, source, provenance)
         if self.preview:
-            state = ("state", f"preview: nothing is saved, {status.elapsed_s:.0f} s")
+            state = ("state", f"preview: nothing is saved, {time_words(status.elapsed_s)}")
             rows = [
                 state if name == "state" else (name, value) for name, value in rows if name != "raw saved"
             ]
