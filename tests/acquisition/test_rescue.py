@@ -20,6 +20,7 @@ from denoscope.acquisition.raw import rescue as rescue_module
 from denoscope.acquisition.raw.rescue import RESCUE_FOLDER, Rescue, check_place, rescue_places
 from denoscope.acquisition.raw.syncing import DiskSync
 from denoscope.acquisition.results import SessionReport
+from denoscope.acquisition.session.ending.skipped import Skipped, fill_skipped
 from denoscope.acquisition.session.live import _write_report
 from denoscope.acquisition.session.opening.run_files import existing_parent
 from denoscope.acquisition.session.recording import raw_lane as module
@@ -244,8 +245,10 @@ def test_a_disk_that_answers_late_is_waited_for(
     lane.start()
     for number in range(10):
         lane.put(frame(number), lambda: "recording")
+    until(lambda: limits.seconds < 1)  # it hangs
     time.sleep(0.15)  # there is room, so nothing is given up
     seen.append(lane._since_s or 0.0)
+    limits.seconds = 60.0
     gate.set()
     lane.put(None, lambda: "recording")
     lane.finish(lambda: "recording")
@@ -363,6 +366,17 @@ def test_a_report_that_has_no_place_is_said() -> None:
     report = SessionReport()
     _write_report(run, report)  # type: ignore[arg-type]
     assert report.outcome.notes == ["report.json was not written, because the disk does not answer"]
+
+
+def test_no_command_fills_a_run_whose_disk_hangs() -> None:
+    frames = SimpleNamespace(denoised=3, received=9)
+    report = SimpleNamespace(frames=frames, fill_command=None)
+    settings = SimpleNamespace(keep_raw=True)
+    files = SimpleNamespace(hangs=True, folder=Path("rescued"))
+    run: Any = SimpleNamespace(files=files, settings=settings)
+    nobody: Any = SimpleNamespace(count=0)
+    fill_skipped(run, report, Skipped([], known=False), nobody, lambda _done, _total: None)  # type: ignore[arg-type]
+    assert report.fill_command is None
 
 
 def test_a_program_that_stood_still_gives_no_disk_up(

@@ -93,6 +93,10 @@ def fill_skipped(
 ) -> None:
     """Compute the skipped frames of a session that ended well; everything of it is closed and on the disk."""
     settings = run.settings
+    if (
+        run.files.hangs
+    ):  # nobody may read the run folder, and the rescue folder holds a part of its frames only
+        return
     if not skipped.pages:
         if not skipped.known and settings.keep_raw and report.frames.denoised < report.frames.received:
             report.fill_command = fill_command(run)
