@@ -119,7 +119,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     paths = list(dict.fromkeys(item.path for item in items))
     waiting = {item.path for item in items if item.get_closest_marker("micromanager")}
-    waits = [path for path in paths if path in waiting]
+    waits = sorted((p for p in paths if p in waiting), key=lambda p: p.stem not in LONG)
     computes = sorted(
         (p for p in paths if p not in waiting), key=lambda p: (p.stem not in LONG, p.parent.name)
     )
