@@ -7,11 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 
 from denoscope.acquisition import SourceFailed
+from denoscope.acquisition.sources import tails
+from denoscope.acquisition.sources.zarr_tail import ZarrTail
+from denoscope.runtime.movies import check_regular
 from support.races import Outcome, Race, Recorded, Step, cut, put, replace, run_race, whole_files
 
 FRAMES = np.arange(1, 4 * 64 + 1, dtype=np.uint16).reshape(4, 8, 8)
@@ -198,3 +202,40 @@ def test_a_tiff_that_stays_locked_is_said(tmp_path: Path) -> None:
     path = tmp_path / "movie.tif"
     outcome = run_race(path, Race(tiff_steps(path), lambda _call: 0, locked={str(path)}))
     assert "cannot access the file" in str(outcome.error)
+
+
+def test_a_png_that_is_renamed_while_it_is_read_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "img_0.png"
+    path.write_bytes(imagecodecs.png_encode(FRAMES[0]))
+    tail = tails.PngTail(path)
+
+    def gone(*_: object) -> None:
+        path.rename(tmp_path / "other.png")
+        raise FileNotFoundError(2, "No such file", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tails, "PngImage", gone)
+        assert tail.read(settled=False) is None
+    assert tail.read(settled=True) is None
+    assert not tail.unfinished()
+    (tmp_path / "other.png").rename(path)
+    grown = tail.read(settled=False)
+    assert grown is not None
+    np.testing.assert_array_equal(grown.pixels, FRAMES[0])
+
+
+def test_a_chunk_that_is_removed_and_made_again_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zarr = pytest.importorskip("zarr")
+    path = tmp_path / "a.zarr"
+    zarr.create_array(str(path), shape=FRAMES.shape, chunks=(1, 8, 8), dtype="uint16")
+    tail = ZarrTail(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", lambda _path: True)  # until it is asked for more
+        assert tail.mark() == (4, 0, 0)
+        patch.setattr(Path, "is_file", lambda _path: False)
+        patch.setattr(Path, "is_dir", lambda _path: False)
+        check_regular(path / "zarr.json")

@@ -381,10 +381,14 @@ class PngTail(Tail):
         """Return the image if it is complete."""
         if self._given or not self._is_complete():
             return None
+        try:
+            image = PngImage(self._path, _LARGEST_IMAGE)
+            height, width = image.shape[1:]
+            pixels = image.read(0, 1, slice(0, height), slice(0, width))[0]
+        except FileNotFoundError:  # renamed in this moment
+            return None
         self._given = True
-        image = PngImage(self._path, _LARGEST_IMAGE)
-        height, width = image.shape[1:]
-        return Grown(image.read(0, 1, slice(0, height), slice(0, width))[0])
+        return Grown(pixels)
 
     def _is_complete(self) -> bool:
         try:
@@ -397,7 +401,10 @@ class PngTail(Tail):
 
     def unfinished(self) -> bool:
         """Say whether part of the image is there."""
-        return not self._given and self._path.exists() and self._path.stat().st_size > 0
+        try:
+            return not self._given and self._path.stat().st_size > 0
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Do nothing: the file is open only while it is read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,10 @@ class ZarrTail(Tail):
         """Return the time of change of the newest chunk file that is being waited for."""
         if not self._open() or not self._reaches():
             return None
-        times = [path.stat().st_mtime_ns for path in self._files(self._chunk(self._index)) if path.exists()]
+        times = list[int]()
+        for path in self._files(self._chunk(self._index)):
+            with suppress(FileNotFoundError):  # not there yet, or being replaced
+                times.append(path.stat().st_mtime_ns)
         return self._planes(), len(times), max(times, default=0)
 
     def _open(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,13 @@ def check_regular(path: Path) -> None:
     InvalidInput
         If `path` exists and is neither a regular file nor a folder.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
+    try:
+        mode = (
+            path.stat().st_mode
+        )  # once: a program that writes may remove the file and make it again meanwhile
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise InvalidInput(
             f"{path} is a pipe or a device, not a file: give the path of a movie file or folder."
         )
