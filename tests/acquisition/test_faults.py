@@ -67,4 +67,6 @@ def test_a_full_disk_says_what_it_cost(results: dict[str, dict[str, Any]]) -> No
     result = results["disk-full-real"]
     if "skipped" in result:
         pytest.skip(result["skipped"])
-    assert f"{result['readable']} frames before it are complete" in result["told"]
+    assert f"{result['readable'] - result['rescued']} frames before it are complete" in result["told"]
+    assert result["rescued"]
+    assert result["missing"] == 0
