@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -207,6 +206,7 @@ def test_a_tiff_that_stays_locked_is_said(tmp_path: Path) -> None:
 def test_a_png_that_is_renamed_while_it_is_read_is_looked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
     path = tmp_path / "img_0.png"
     path.write_bytes(imagecodecs.png_encode(FRAMES[0]))
     tail = tails.PngTail(path)

@@ -414,6 +414,17 @@ class FolderTail(Tail):
     """Follow a folder of TIFF or PNG files, numbered images or the files of one NDTiff, in the order of their names.
 
     Files whose names tell channels, planes or positions apart are followed side by side, one of each at a time.
+
+    Attributes
+    ----------
+    late, other_kind
+        Files that were left out: those that came after later ones, and PNG among TIFF images or TIFF among PNG ones.
+    locked
+        Name of a file that another program does not let be opened; empty where there is none.
+    made_again
+        Names of files that were made again after they had been read.
+    unclear
+        True where nothing says whether cycles of Prairie View are stacks or time series.
     """
 
     def __init__(self, path: Path) -> None:
