@@ -161,6 +161,20 @@ def test_the_mean_of_a_frame_is_the_measured_one_where_light_changes(kind: str, 
     assert np.abs(found.mean((1, 2)) - truth.mean((1, 2)))[5:].max() < raw + 0.03 * truth.mean()
 
 
+def test_stripes_are_found_in_another_light_too() -> None:
+    random = np.random.default_rng(5)
+    y, x = np.mgrid[:96, :96]
+    rate = np.full((64, 96, 96), 2 * (1 + 0.5 * np.sin(x / 9) * np.cos(y / 7)))
+    rate[6:] *= 3  # the light stays changed
+    rate[60, 1::2] += 9
+    noise = 400 * 2 + 9.0
+    camera = Intensity(offset=140, scale=noise**0.5, noise_slope=20 / noise**0.5, noise_floor=9 / noise)
+    meter = LightMeter((96, 96), camera)
+    lights = [meter.see(frame) for frame in counts(random.poisson(rate) * 20 + OFFSET)]
+    assert lights[59].gain == pytest.approx(3, rel=0.05)
+    assert [t for t, light in enumerate(lights) if light.unusual == "striped"] == [60]
+
+
 @pytest.mark.parametrize("sudden", [False, True])
 def test_a_glow_that_comes_slowly_is_activity_and_one_that_comes_at_once_is_light(sudden: bool) -> None:
     y, x = np.mgrid[:96, :96]

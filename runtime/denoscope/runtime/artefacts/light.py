@@ -71,8 +71,7 @@ class Light:
         Factor, and raw counts.
     unusual
         Why the frame has no picture of the scene: ``dark``, ``saturated``, ``bright``, ``striped``, or what
-        `other_picture` says;
-        else empty.
+        `other_picture` says; else empty.
     anew
         Whether the scene is another one from this frame on.
     """
@@ -545,9 +544,8 @@ class LightMeter:
             return True
         calm, level = np.stack(self._calm), self._level
         t = np.arange(len(calm)) - (len(calm) - 1) / 2
-        expected = calm.mean(axis=0) + (1 - t[0]) / float(t @ t) * (
-            t @ calm
-        )  # one frame after the last of them
+        # One frame after the last of them.
+        expected = calm.mean(axis=0) + (1 - t[0]) / float(t @ t) * (t @ calm)
         unexplained = _fit(x - level.gain * expected - level.offset, reference, variance).change
         return bool(unexplained * np.sign(change) > _SUDDEN * abs(change))
 
@@ -563,8 +561,8 @@ class LightMeter:
         if rows < 2 * self.rows or self._blocks.size[1] < _FEWEST_BLOCKS:
             return False
         level = self._level
-        stripes, usual = (
-            float(np.square(np.median(self._blocks.within(each - before), axis=1)).mean())
+        stripes, usual = (  # in counts of this frame, as the change and the noise are
+            level.gain**2 * float(np.square(np.median(self._blocks.within(each - before), axis=1)).mean())
             for each in ((self._blocks.lines - level.offset) / level.gain, last)
         )
         noise = _mean(variance) * rows / (self.rows * self._blocks.size[1])
