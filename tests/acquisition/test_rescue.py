@@ -293,8 +293,22 @@ def test_two_disks_that_hang_end_too_and_what_is_lost_is_counted(
     monkeypatch.setattr(rescue, "append", lambda _frame: limits.hang(gate))
     lane, said = play(Disk(3, lambda: limits.hang(gate)), rescue)
     assert (lane.written, lane.rescued, lane.lost) == (3, 0, 7)
-    assert len(said) == 2
     assert said[1] == "the other place did not answer for 0 s while writing raw frames and was given up"
+
+
+def test_another_place_that_hangs_is_left_alone_where_the_disk_then_hangs_too(
+    tmp_path: Path, gate: threading.Event, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    rescue, closed = rescue_in(tmp_path), list[str]()
+    monkeypatch.setattr(rescue, "append", lambda _frame: limits.hang(gate))
+    monkeypatch.setattr(rescue, "close", lambda: closed.append("closed"))
+    lane, said = play(Disk(3, refuse, sync=lambda: limits.hang(gate)), rescue)
+    assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (3, 0, 7, True)
+    assert not closed
+    assert "the disk did not answer for 0 s while confirming raw frames" in said[-1]
 
 
 def test_a_disk_that_never_confirms_holds_up_the_end_for_a_while_only(

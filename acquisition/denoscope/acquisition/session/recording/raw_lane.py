@@ -80,7 +80,7 @@ class RawLane:
         self._on_failure = on_failure
         self._on_problem = on_problem
         self._lock = threading.Lock()
-        self._turn = 0  # 1 once the disk was given up, 2 once the other place was
+        self._turn = 0  # 1 once the disk was given up, 2 or more once the other place was
         self._writing: Frame | None = None
         self._in_raw = True  # what the thread waits for: the recording, or the other place
         self._raw_closed = False
@@ -173,7 +173,7 @@ class RawLane:
             if self._since_s != since_s:  # it has answered in this moment
                 return
             frame, in_raw = self._writing, self._in_raw
-            self._turn = 1 if in_raw else 2
+            self._turn = max(self._turn + 1, 1 if in_raw else 2)  # the other place is never taken up again
             self._writing = self._since_s = None
             if in_raw:
                 self._written, self.hangs = self._raw.written, True
