@@ -17,12 +17,12 @@ import pytest
 from denoscope.acquisition import Frame, RawWriter, SourceInfo, denoise_movie, make_settings, read_raw
 from denoscope.acquisition.raw import pages, writer
 from denoscope.acquisition.raw import rescue as rescue_module
+from denoscope.acquisition.raw.disk import existing_parent
 from denoscope.acquisition.raw.rescue import RESCUE_FOLDER, Rescue, check_place, rescue_places
 from denoscope.acquisition.raw.syncing import DiskSync
 from denoscope.acquisition.results import SessionReport
 from denoscope.acquisition.session.ending.skipped import Skipped, fill_skipped
 from denoscope.acquisition.session.live import _write_report
-from denoscope.acquisition.session.opening.run_files import existing_parent
 from denoscope.acquisition.session.recording import raw_lane as module
 from denoscope.acquisition.session.recording.raw_lane import RawLane, frames_that_fit
 from denoscope.runtime import InvalidInput, open_movie
@@ -429,16 +429,22 @@ def test_the_first_place_that_takes_a_frame_is_used_and_no_other_is_touched(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "good"]
     monkeypatch.setattr(rescue_module, "RESCUE_FOLDER", RESCUE_FOLDER)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    places = rescue_places(None)
+    places = rescue_places(None, tmp_path)
     assert places[0] == tmp_path / RESCUE_FOLDER
     assert [place.name for place in places] == [RESCUE_FOLDER] * 2
-    assert rescue_places(tmp_path) == [tmp_path]
+    assert rescue_places(tmp_path, tmp_path) == [tmp_path]
+    # Home lies on the disk of the run, which may hang: what lies on another one is tried first.
+    disks = {tmp_path: 1, tmp_path / "temporary": 2}
+    monkeypatch.setattr(rescue_module, "_disk", lambda folder: disks.get(folder, disks.get(folder.parent)))
+    monkeypatch.setattr(rescue_module.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    first, second = rescue_places(None, tmp_path / "run")
+    assert (first.parent, second.parent) == (tmp_path / "temporary", tmp_path)
 
     def nowhere() -> str:
         raise FileNotFoundError("No usable temporary directory found")
 
     monkeypatch.setattr(rescue_module.tempfile, "gettempdir", nowhere)
-    assert rescue_places(None) == [tmp_path / RESCUE_FOLDER]
+    assert rescue_places(None, tmp_path) == [tmp_path / RESCUE_FOLDER]
 
 
 def test_a_place_that_refuses_too_is_named_and_left_clean(

@@ -14,7 +14,7 @@ from denoscope.runtime import counted
 
 from .confirm import confirm
 
-__all__ = ["check_space", "free_bytes", "recording_bytes", "write_speed"]
+__all__ = ["check_space", "existing_parent", "free_bytes", "recording_bytes", "write_speed"]
 
 # Pages' directories, sidecar line and OME-XML of one frame.
 _OVERHEAD = 2048
@@ -100,3 +100,11 @@ def check_space(folder: Path, source: SourceInfo, frames: int | None, reserve: i
         f"{folder} has {free / 1e9:.2f} GB free, and {what} {need} {needed / 1e9:.2f} GB with the reserve of "
         f"{reserve / 1e9:.2f} GB; free space, record fewer frames, or name `output` on another disk."
     )
+
+
+def existing_parent(folder: Path) -> Path:
+    """Return the folder itself or the nearest one above it that exists; the drive where that is missing."""
+    folder = folder.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder

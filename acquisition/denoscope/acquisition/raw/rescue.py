@@ -13,6 +13,7 @@ from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import one_line
 from denoscope.runtime import InvalidInput
 
+from .disk import existing_parent
 from .writer import RawWriter
 
 __all__ = ["RESCUE_FOLDER", "Rescue", "check_place", "rescue_places"]
@@ -23,15 +24,28 @@ RESCUE_FOLDER = "denoscope-rescued"
 _MOST = 1000
 
 
-def rescue_places(named: Path | None) -> list[Path]:
-    """Return the folders that are tried, in this order: the named one, or home and temporary files."""
+def rescue_places(named: Path | None, run: Path) -> list[Path]:
+    """Return the folders that are tried, in this order: the named one, or home and temporary files.
+
+    What lies on another disk than the run folder comes first, because a disk that hangs never lets the next one be
+    tried. To be asked while the disk still answers.
+    """
     if named is not None:
         return [named]
     places = []
     for find in (Path.home, lambda: Path(tempfile.gettempdir())):
         with suppress(OSError, RuntimeError):  # nobody knows where that is
             places.append(find() / RESCUE_FOLDER)
-    return places
+    disk = _disk(run)
+    return sorted(places, key=lambda place: disk is not None and _disk(place) == disk)
+
+
+def _disk(folder: Path) -> int | None:
+    """Return the number of the disk where a folder is or would be made; None where that is unknown."""
+    try:
+        return existing_parent(folder).stat().st_dev
+    except OSError:
+        return None
 
 
 def check_place(folder: Path) -> None:

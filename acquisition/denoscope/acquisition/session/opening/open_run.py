@@ -18,7 +18,7 @@ from denoscope.acquisition.denoisers.routing import Routes
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.lane.lane import QUEUE_FRAMES, DenoiseLane
 from denoscope.acquisition.provenance import package_version
-from denoscope.acquisition.raw.disk import free_bytes
+from denoscope.acquisition.raw.disk import existing_parent, free_bytes
 from denoscope.acquisition.raw.rescue import Rescue, check_place, rescue_places
 from denoscope.acquisition.raw.writer import RAW_MOVIE
 from denoscope.acquisition.session.recording.metrics import Gauges, MetricsServer, metrics_address
@@ -33,7 +33,7 @@ from denoscope.acquisition.sources.movies import read_movie
 from denoscope.runtime import Bundle, DenoscopeError, InvalidInput
 
 from .forecast import Arm, Forecast, Load, make_forecast, refused
-from .run_files import RunFiles, existing_parent, open_files, refuse_existing
+from .run_files import RunFiles, open_files, refuse_existing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -233,7 +233,7 @@ def open_run(
 def _rescue(settings: SessionSettings, info: SourceInfo) -> Rescue | None:
     if not settings.keep_raw:
         return None
-    return Rescue(settings.output, info, package_version(), rescue_places(settings.rescue))
+    return Rescue(settings.output, info, package_version(), rescue_places(settings.rescue, settings.output))
 
 
 def _sinks(files: RunFiles, watchers: Watchers, shown: OpenView | None) -> tuple[RawSink, DenoisedSink]:

@@ -25,7 +25,7 @@ from denoscope.runtime import DenoscopeError
 
 from .forecast import Forecast
 
-__all__ = ["RunFiles", "existing_parent", "open_files", "refuse_existing"]
+__all__ = ["RunFiles", "open_files", "refuse_existing"]
 
 
 @dataclass
@@ -107,14 +107,6 @@ def refuse_existing(output: Path) -> None:
             raise OutputExists(
                 f"{output / name} exists and recordings are never overwritten; name another `output`."
             )
-
-
-def existing_parent(folder: Path) -> Path:
-    """Return the folder itself or the nearest one above it that exists; the drive where that is missing."""
-    folder = folder.absolute()
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder
 
 
 def open_files(
