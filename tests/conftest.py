@@ -7,8 +7,10 @@ import gc
 import importlib
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 # The tests start hundreds of processes. Where containers forbid Python to keep compiled modules, each process would
 # compile the project again, and each worker all tests and hypothesis: a quarter of the processor's time.
@@ -128,6 +130,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mixed |= dict.fromkeys(waits[place : place + 1] + computes[2 * place : 2 * place + 2])
     order = {path: place for place, path in enumerate(mixed)}
     items.sort(key=lambda item: order[item.path])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Say how a worker ended that did not end by itself: pytest-xdist only says that it did."""
+    program = getattr(getattr(node.gateway, "_io", None), "popen", None)
+    if error is None or program is None:
+        return
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        program.wait(5)
+    print(
+        f"\n{node.gateway.id} ended with code {program.returncode} (a signal where it is negative)",
+        flush=True,
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
