@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from denoscope.acquisition.contracts import Frame, SourceInfo
@@ -14,7 +15,7 @@ from denoscope.acquisition.errors import one_line
 from denoscope.runtime import InvalidInput
 
 from .disk import existing_parent
-from .writer import RawWriter
+from .writer import RawWriter, rescued_names
 
 __all__ = ["RESCUE_FOLDER", "Rescue", "check_place", "rescue_places"]
 
@@ -139,8 +140,8 @@ class Rescue:
         raise OSError("; ".join(failures) or "no place is named")
 
     def _new_folder(self, place: Path) -> Path:
-        for count in range(1, _MOST):
-            folder = place / (f"{self._name}-rescued" if count == 1 else f"{self._name}-rescued-{count}")
+        for name in islice(rescued_names(self._name), _MOST - 1):
+            folder = place / name
             try:
                 folder.mkdir()
             except FileExistsError:

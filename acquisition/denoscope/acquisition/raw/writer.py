@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -38,6 +39,7 @@ __all__ = [
     "RawWriter",
     "raw_pages",
     "read_raw",
+    "rescued_names",
 ]
 
 RAW_MOVIE = "raw.tif"
@@ -339,6 +341,7 @@ class RawWriter:
 
     def _rescue(self) -> Path:
         """Write the files again, into the first folder that nobody else has: RUN, RUN-rescued, RUN-rescued-2, ..."""
+        names = rescued_names(self._folder.name)
         for count in range(1, _MOST_RESCUES):
             if count == 1:
                 folder = self._folder
@@ -346,8 +349,7 @@ class RawWriter:
                     continue
                 folder.mkdir(parents=True, exist_ok=True)
             else:
-                ending = "-rescued" if count == 2 else f"-rescued-{count - 1}"
-                folder = self._folder.with_name(self._folder.name + ending)
+                folder = self._folder.with_name(next(names))
                 try:
                     folder.mkdir(parents=True)
                 except FileExistsError:
@@ -373,6 +375,13 @@ class RawWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def rescued_names(run: str) -> Iterator[str]:
+    """Yield the names of folders for raw frames that cannot stay in a run's own: RUN-rescued, RUN-rescued-2, ..."""
+    yield f"{run}-rescued"
+    for number in itertools.count(2):
+        yield f"{run}-rescued-{number}"
 
 
 def _exists(path: Path) -> OutputExists:

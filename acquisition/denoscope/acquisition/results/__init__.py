@@ -7,8 +7,9 @@ read; what a newer one adds is passed over. A model is made when it is first ask
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from denoscope.runtime.late import late_names
 
 if TYPE_CHECKING:
     from .adaptation import AdaptationRecord, AdaptationRound, DelayDuring
@@ -114,13 +115,7 @@ _MODULES = {
         "MovieProvenance",
     ),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = late_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

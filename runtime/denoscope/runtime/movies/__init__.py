@@ -5,8 +5,9 @@ Modules are imported when their names are first used, because a recording from a
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from denoscope.runtime.late import late_names
 
 if TYPE_CHECKING:
     from .check import check_regular, check_zarr_metadata
@@ -63,13 +64,7 @@ _MODULES = {
         "cycles_beside",
     ),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = late_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

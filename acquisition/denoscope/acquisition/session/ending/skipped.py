@@ -93,9 +93,8 @@ def fill_skipped(
 ) -> None:
     """Compute the skipped frames of a session that ended well; everything of it is closed and on the disk."""
     settings = run.settings
-    if (
-        run.files.hangs
-    ):  # nobody may read the run folder, and the rescue folder holds a part of its frames only
+    # Nobody may read the run folder, and the rescue folder holds a part of its frames only.
+    if run.files.hangs:
         return
     if not skipped.pages:
         if not skipped.known and settings.keep_raw and report.frames.denoised < report.frames.received:
