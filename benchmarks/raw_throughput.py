@@ -95,7 +95,7 @@ def disk(folder: Path, size: int, frames: int) -> float:
 
 
 def _source(folder: Path, size: int) -> Any:
-    from denoscope.acquisition.sources.config import ConfigSource
+    from denoscope.acquisition.sources.micromanager.config import ConfigSource
 
     return ConfigSource(configuration(folder, size), buffer_mb=BUFFER_MB)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from denoscope.acquisition import Frame, SourceInfo, make_settings
-from denoscope.acquisition.sources.config import ConfigSource
+from denoscope.acquisition.sources.micromanager.config import ConfigSource
 from support.plain_results import live
 from support.tiny_bundle import IDENTITY, tiny_bundle
 

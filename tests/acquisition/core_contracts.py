@@ -12,8 +12,8 @@ import pytest
 from acquisition.bridge_peer import Peer
 from denoscope.acquisition import Movie, Source
 from denoscope.acquisition import testing as kit
-from denoscope.acquisition.sources.bridge import BridgeSource
-from denoscope.acquisition.sources.replay import ReplaySource
+from denoscope.acquisition.sources.micromanager.bridge import BridgeSource
+from denoscope.acquisition.sources.micromanager.replay import ReplaySource
 
 
 class TestReplayCamera(kit.SourceContract):

@@ -21,10 +21,10 @@ pytest.importorskip("zmq", reason="needs the extra 'micromanager'")
 from denoscope.acquisition import SessionStatus, make_settings, read_raw
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
 from denoscope.acquisition.session.opening.forecast import Load, make_forecast, refused
-from denoscope.acquisition.sources import bridge as bridge_module
-from denoscope.acquisition.sources import java as java
-from denoscope.acquisition.sources.bridge import BridgeSource
-from denoscope.acquisition.sources.bridge_sequence import is_another
+from denoscope.acquisition.sources.micromanager import bridge as bridge_module
+from denoscope.acquisition.sources.micromanager import java as java
+from denoscope.acquisition.sources.micromanager.bridge import BridgeSource
+from denoscope.acquisition.sources.micromanager.bridge_sequence import is_another
 from denoscope.acquisition.testing import numbered_frames, pop_all
 
 from .bridge_peer import RUNNING, Camera, Peer

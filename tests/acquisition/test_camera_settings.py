@@ -12,7 +12,7 @@ import pytest
 from denoscope.acquisition import make_settings
 from denoscope.acquisition.errors import SourceUnavailable
 from denoscope.acquisition.sources import CameraChoice, open_source, parse_roi
-from denoscope.acquisition.sources.camera import SetCamera
+from denoscope.acquisition.sources.micromanager.camera import SetCamera
 from denoscope.runtime import InvalidInput
 
 

@@ -32,7 +32,7 @@ from denoscope.acquisition.session.opening import run_files
 from denoscope.acquisition.session.recording.log import EventLog
 from denoscope.acquisition.session.recording.session import Session
 from denoscope.acquisition.session.supervisor import Supervisor
-from denoscope.acquisition.sources.core import frame_from
+from denoscope.acquisition.sources.micromanager.core import frame_from
 from denoscope.runtime import Bundle
 from support.plain_results import live
 

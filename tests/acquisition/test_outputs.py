@@ -20,7 +20,7 @@ from denoscope.acquisition.errors import explain
 from denoscope.acquisition.offline.journal import Journal
 from denoscope.acquisition.offline.outputs import give_name, lock_of, locked
 from denoscope.acquisition.raw.writer import read_raw
-from denoscope.acquisition.sources.config import explain_load_error
+from denoscope.acquisition.sources.micromanager.config import explain_load_error
 from denoscope.runtime import InvalidInput
 from support.plain_results import denoise_movie, fill_run
 

@@ -10,7 +10,7 @@ import pytest
 
 from denoscope.acquisition import Frame, OutputExists, RawWriter, SourceInfo, read_raw
 from denoscope.acquisition.raw.writer import raw_pages
-from denoscope.acquisition.sources.core import frame_from, image_dtype
+from denoscope.acquisition.sources.micromanager.core import frame_from, image_dtype
 from denoscope.runtime import InvalidInput
 
 INFO = SourceInfo("demo", "demo", "Cam", (6, 8), np.dtype(np.uint16), pixel_size_um=0.5, exposure_s=0.01)

@@ -242,7 +242,7 @@ def test_nothing_heavy_is_imported() -> None:
         "    m.name == '_picture' or importlib.import_module(f'{a.__name__}.{m.name}')\n"
         "names = ('torch', 'matplotlib', 'pycromanager', 'pymmcore', 'ome_types')\n"
         "heavy = [m for m in names if m in sys.modules]\n"
-        "from denoscope.acquisition.sources.config import import_mmpycorex\n"
+        "from denoscope.acquisition.sources.micromanager.config import import_mmpycorex\n"
         "if importlib.util.find_spec('mmpycorex'):\n"  # what a core needs
         "    import_mmpycorex().Core\n"
         "heavy += [m for m in ('pycromanager', 'dask', 'scipy') if m in sys.modules]\n"

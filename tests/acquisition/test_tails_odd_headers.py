@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
+from denoscope.acquisition.sources.growing.tails import open_tail
+from denoscope.acquisition.sources.growing.watch import WatchSource
 from denoscope.acquisition.sources.part import Part
-from denoscope.acquisition.sources.tails import open_tail
-from denoscope.acquisition.sources.watch import WatchSource
 from denoscope.runtime import InvalidInput
 
 H, W = 16, 24

@@ -25,8 +25,8 @@ from denoscope.acquisition.denoisers.routing import Routes
 from denoscope.acquisition.session.settings import make_settings
 from denoscope.acquisition.sources import Part
 from denoscope.acquisition.sources.file import FileSource
-from denoscope.acquisition.sources.tails import Tail, natural, open_tail
-from denoscope.acquisition.sources.watch import STOP_SUFFIX, WatchSource
+from denoscope.acquisition.sources.growing.tails import Tail, natural, open_tail
+from denoscope.acquisition.sources.growing.watch import STOP_SUFFIX, WatchSource
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
 from denoscope.runtime import InvalidInput
 from support.plain_results import live
@@ -489,7 +489,7 @@ def test_a_half_written_chunk_of_a_zarr_is_waited_for(
         now_s += seconds
 
     clock = type("Clock", (), {"perf_counter": lambda: now_s, "sleep": sleep})
-    monkeypatch.setattr("denoscope.acquisition.sources.watch.time", clock)
+    monkeypatch.setattr("denoscope.acquisition.sources.growing.watch.time", clock)
     source = WatchSource(tmp_path / "a.zarr", idle_s=10)
     source.open()
     source.start()
@@ -587,7 +587,7 @@ def test_a_folder_may_be_removed_and_made_again_before_the_first_frame(
         return tail
 
     writer: list[threading.Timer] = []
-    monkeypatch.setattr("denoscope.acquisition.sources.watch.open_tail", made_again_meanwhile)
+    monkeypatch.setattr("denoscope.acquisition.sources.growing.watch.open_tail", made_again_meanwhile)
     source = WatchSource(watched, idle_s=0.5, start_s=20)
     source.open()
     writer[0].join()
@@ -600,7 +600,7 @@ def test_what_hinders_looking_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     def locked(path: Path) -> Tail | None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("denoscope.acquisition.sources.watch.open_tail", locked)
+    monkeypatch.setattr("denoscope.acquisition.sources.growing.watch.open_tail", locked)
     source = WatchSource(tmp_path / "movie.tif", start_s=0.05)
     with pytest.raises(
         SourceUnavailable, match=r"within 0.05 s \(the last look ended with: .*Permission denied"

@@ -12,8 +12,8 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import SourceFailed
-from denoscope.acquisition.sources import tails
-from denoscope.acquisition.sources.zarr_tail import ZarrTail
+from denoscope.acquisition.sources.growing import tails
+from denoscope.acquisition.sources.growing.zarr_tail import ZarrTail
 from denoscope.runtime.movies import check_regular
 from support.races import Outcome, Race, Recorded, Step, cut, put, replace, run_race, whole_files
 

@@ -16,7 +16,7 @@ import tifffile
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
 from denoscope.runtime.movies import FORMATS
-from denoscope.runtime.movies.folder import natural_order
+from denoscope.runtime.movies.folders.folder import natural_order
 from support.movie_files import CHAINS, CHANNELS, MOVIE, STACKS, write_chain, write_ndtiff
 
 KEYS: list[Any] = [
@@ -222,7 +222,7 @@ def test_a_format_that_is_not_installed_names_the_extra(
 ) -> None:
     find = importlib.util.find_spec
     missing = {"zarr", "h5py", "imagecodecs"}
-    for module in ("opening", "png"):
+    for module in ("opening", "folders.png"):
         monkeypatch.setattr(
             f"denoscope.runtime.movies.{module}.find_spec",
             lambda name: None if name in missing else find(name),

@@ -15,9 +15,9 @@ import tifffile
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
 from denoscope.runtime.movies import opening as opening_module
+from denoscope.runtime.movies.folders.names import missing_numbers, sort_names
 from denoscope.runtime.movies.formats.tiff import count_pages
-from denoscope.runtime.movies.names import missing_numbers, sort_names
-from denoscope.runtime.movies.pages_of import scanimage_turns
+from denoscope.runtime.movies.headers.pages_of import scanimage_turns
 from support.recordings import (
     bruker_cycles,
     interleaved_pages,

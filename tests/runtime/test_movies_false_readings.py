@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
-from denoscope.runtime.movies.names import missing_numbers, sort_names
+from denoscope.runtime.movies.folders.names import missing_numbers, sort_names
 from support.field_inputs import active_cells
 
 H, W = 16, 24

@@ -14,7 +14,7 @@ import pytest
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
 from denoscope.runtime.movies import opening
-from denoscope.runtime.movies.facts import Facts
+from denoscope.runtime.movies.headers.facts import Facts
 from support.vendor_files import write_czi, write_lif, write_oib, write_oif, write_scanbox, write_thorlabs
 
 T, Z, P, C, H, W = 5, 3, 2, 2, 24, 40

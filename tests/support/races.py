@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from denoscope.acquisition.contracts import Frame
-from denoscope.acquisition.sources import watch
-from denoscope.acquisition.sources.tails import TiffTail
-from denoscope.acquisition.sources.watch import WatchSource
+from denoscope.acquisition.sources.growing import watch
+from denoscope.acquisition.sources.growing.tails import TiffTail
+from denoscope.acquisition.sources.growing.watch import WatchSource
 from denoscope.runtime import DenoscopeError
 
 Step = Callable[[], None]

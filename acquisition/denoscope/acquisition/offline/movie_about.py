@@ -16,7 +16,7 @@ from denoscope.runtime import InvalidInput, counted
 
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie
-    from denoscope.runtime.movies.facts import Facts
+    from denoscope.runtime.movies.headers.facts import Facts
 
 __all__ = ["MovieAbout", "about_movie", "checked_run", "movie_of"]
 
@@ -139,7 +139,7 @@ def _first_tiff(folder: Path) -> Path | None:
     """Return the first TIFF file of a folder of images; not in folders of other formats."""
     if (folder / "NDTiff.index").exists() or (folder / "zarr.json").exists():
         return None
-    from denoscope.runtime.movies.names import natural_order
+    from denoscope.runtime.movies.folders.names import natural_order
 
     names = [p.name for p in folder.iterdir() if p.suffix.lower() in _TIFF and p.name[0] != "."]
     return folder / min(names, key=natural_order) if names else None

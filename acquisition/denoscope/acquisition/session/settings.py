@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from denoscope.acquisition.sinks.live import LiveFormat
-from denoscope.acquisition.sources.camera import CameraChoice, parse_roi
+from denoscope.acquisition.sources.micromanager.camera import CameraChoice, parse_roi
 from denoscope.acquisition.triggers.trigger import Trigger, parse_trigger
 from denoscope.runtime import InvalidInput
 

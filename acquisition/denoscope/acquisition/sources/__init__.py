@@ -8,7 +8,7 @@ from pathlib import Path
 from denoscope.runtime import InvalidInput
 
 from .base import Source
-from .camera import AS_IT_IS, CameraChoice, parse_roi
+from .micromanager.camera import AS_IT_IS, CameraChoice, parse_roi
 from .movies import Movie, demo_movie
 from .part import WHOLE, Part
 
@@ -76,7 +76,7 @@ def open_source(
     if core == "demo":
         if movie is None:
             part.refuse("`core` demo without `movie`")
-        from .replay import ReplaySource
+        from .micromanager.replay import ReplaySource
 
         return ReplaySource(movie or demo_movie(), fps=fps, frames=frames, buffer_mb=buffer_mb)
     kind, _, place = core.partition(":")
@@ -85,19 +85,19 @@ def open_source(
 
         return FileSource(Path(place), fps=fps, frames=frames, part=part)
     if kind == "watch" and place:
-        from .watch import WatchSource
+        from .growing.watch import WatchSource
 
         return WatchSource(Path(place), idle_s=idle_s, part=part)
     part.refuse(f"`core` {core}")
     if core.lower().endswith(".cfg"):
-        from .config import ConfigSource
+        from .micromanager.config import ConfigSource
 
         return ConfigSource(
             Path(core), mm_dir=None if mm_dir is None else Path(mm_dir), buffer_mb=buffer_mb, camera=camera
         )
     address = _ADDRESS.fullmatch(core)
     if address and 0 < int(address["port"]) < 2**16:
-        from .bridge import BridgeSource
+        from .micromanager.bridge import BridgeSource
 
         return BridgeSource(address["host"].strip("[]"), int(address["port"]))
     raise InvalidInput(

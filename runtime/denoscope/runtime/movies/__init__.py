@@ -12,12 +12,12 @@ from denoscope.runtime.late import late_names
 if TYPE_CHECKING:
     from .check import check_regular, check_zarr_metadata
     from .converted import as_float32
+    from .folders.names import is_beside, other_parts, stream_of_name
+    from .folders.png import PngImage
+    from .folders.prairie import CYCLE, Cycles, cycles_beside
+    from .headers.pages_of import page_axes
     from .lazy import LazyMovie
-    from .names import is_beside, other_parts, stream_of_name
     from .opening import FORMATS, AnyMovie, MovieFormat, open_movie
-    from .pages_of import page_axes
-    from .png import PngImage
-    from .prairie import CYCLE, Cycles, cycles_beside
 
 __all__ = [
     "CYCLE",
@@ -45,7 +45,7 @@ _MODULES = {
     ),
     "converted": ("as_float32",),
     "lazy": ("LazyMovie",),
-    "names": (
+    "folders.names": (
         "is_beside",
         "other_parts",
         "stream_of_name",
@@ -56,9 +56,9 @@ _MODULES = {
         "MovieFormat",
         "open_movie",
     ),
-    "pages_of": ("page_axes",),
-    "png": ("PngImage",),
-    "prairie": (
+    "headers.pages_of": ("page_axes",),
+    "folders.png": ("PngImage",),
+    "folders.prairie": (
         "CYCLE",
         "Cycles",
         "cycles_beside",

@@ -19,7 +19,7 @@ from denoscope.runtime.types import Denoised, FrameMeta, StageTimes
 from .arguments import check_movie
 
 if TYPE_CHECKING:
-    from . import AnyMovie
+    from denoscope.runtime.movies import AnyMovie
 
 __all__ = [
     "Holes",

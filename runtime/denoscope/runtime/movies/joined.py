@@ -16,7 +16,7 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.words import counted
 
-from .facts import facts_of
+from .headers.facts import facts_of
 from .lazy import Reader
 
 __all__ = ["Chosen", "Joined", "parts_note"]

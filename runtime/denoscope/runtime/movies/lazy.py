@@ -13,7 +13,7 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 
 from .check import one_line
-from .facts import Facts, facts_of
+from .headers.facts import Facts, facts_of
 
 __all__ = ["LazyMovie", "Reader"]
 

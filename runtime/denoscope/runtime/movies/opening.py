@@ -17,14 +17,14 @@ from denoscope.runtime.links import bad_link
 from denoscope.runtime.words import counted
 
 from .check import ALLOWED_DTYPES, check_regular
-from .facts import facts_of
+from .folders.names import other_parts
 from .foreign import foreign_kind, is_foreign, way_out
+from .headers.facts import facts_of
+from .headers.pages_of import choose_pages
+from .headers.pages_of import interleaved as alternating
 from .install import how_to_install
 from .joined import Chosen, Joined
 from .lazy import LazyMovie, Reader
-from .names import other_parts
-from .pages_of import choose_pages
-from .pages_of import interleaved as alternating
 from .pick import Wanted
 from .time_axis import check_time_is_first
 
@@ -145,16 +145,16 @@ FORMATS: tuple[MovieFormat, ...] = (
     MovieFormat("NumPy array", _is_npy, "formats.npy:open_npy"),
     MovieFormat("NumPy archive", _is_npz, "formats.npz:open_npz"),
     MovieFormat("CaImAn memory map", _is_caiman, "formats.caiman:open_caiman"),
-    MovieFormat("Nikon ND2", _ends(".nd2"), "formats.nd2:open_nd2", "nd2", "vendors"),
-    MovieFormat("Zeiss CZI", _ends(".czi"), "formats.czi:open_czi", "czifile", "vendors"),
-    MovieFormat("Leica LIF", _ends(".lif"), "formats.lif:open_lif", "liffile", "vendors"),
-    MovieFormat("Olympus OIB", _ends(".oib", ".oif"), "formats.oif:open_oif", "oiffile", "vendors"),
-    MovieFormat("video", _ends(*_VIDEOS), "formats.video:open_video", "av", "video"),
+    MovieFormat("Nikon ND2", _ends(".nd2"), "formats.libraries.nd2:open_nd2", "nd2", "vendors"),
+    MovieFormat("Zeiss CZI", _ends(".czi"), "formats.libraries.czi:open_czi", "czifile", "vendors"),
+    MovieFormat("Leica LIF", _ends(".lif"), "formats.libraries.lif:open_lif", "liffile", "vendors"),
+    MovieFormat("Olympus OIB", _ends(".oib", ".oif"), "formats.libraries.oif:open_oif", "oiffile", "vendors"),
+    MovieFormat("video", _ends(*_VIDEOS), "formats.libraries.video:open_video", "av", "video"),
     MovieFormat("ThorImage raw", _is_thorlabs, "formats.thorlabs:open_thorlabs"),
     MovieFormat("Scanbox", _ends(".sbx"), "formats.scanbox:open_scanbox", "scipy"),
     MovieFormat("OME-XML of several TIFF files", _is_companion, "formats.tiff:open_companion"),
     MovieFormat("format that is not read", is_foreign, "foreign:open_foreign"),
-    MovieFormat("folder of images", Path.is_dir, "folder:open_folder"),
+    MovieFormat("folder of images", Path.is_dir, "folders.folder:open_folder"),
     MovieFormat("TIFF", _is_tiff, "formats.tiff:open_tiff"),
 )
 

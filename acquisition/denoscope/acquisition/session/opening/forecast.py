@@ -9,7 +9,7 @@ from pathlib import Path
 from denoscope.acquisition.contracts import SourceInfo
 from denoscope.acquisition.errors import DiskTooSlow, DiskUnwritable, NoDiskSpace, SourceUnavailable, one_line
 from denoscope.acquisition.raw.disk import free_bytes, write_speed
-from denoscope.acquisition.sources.link import link_too_slow
+from denoscope.acquisition.sources.micromanager.link import link_too_slow
 from denoscope.runtime import counted
 
 __all__ = ["Arm", "Forecast", "Load", "make_forecast", "refused"]

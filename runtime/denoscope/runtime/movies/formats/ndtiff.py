@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import check_claim, one_line
-from denoscope.runtime.movies.facts import Facts, Metadata, told
+from denoscope.runtime.movies.headers.facts import Facts, Metadata, told
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick_index
 from denoscope.runtime.words import counted

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import check_claim, check_regular, one_line
-from denoscope.runtime.movies.facts import Facts, Metadata
+from denoscope.runtime.movies.headers.facts import Facts, Metadata
+from denoscope.runtime.movies.headers.pages_of import Turns, choose_pages
 from denoscope.runtime.movies.joined import Chosen
 from denoscope.runtime.movies.lazy import Reader
-from denoscope.runtime.movies.pages_of import Turns, choose_pages
 from denoscope.runtime.movies.pick import Axis, Wanted, pick_index
 from denoscope.runtime.words import counted
 

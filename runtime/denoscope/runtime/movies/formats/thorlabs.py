@@ -11,13 +11,13 @@ import numpy as np
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import check_claim, check_regular, one_line
-from denoscope.runtime.movies.facts import Facts
+from denoscope.runtime.movies.folders.names import natural_order
+from denoscope.runtime.movies.headers.facts import Facts
+from denoscope.runtime.movies.headers.pages_of import Turns
+from denoscope.runtime.movies.headers.untrusted import parse_xml
 from denoscope.runtime.movies.joined import Chosen
 from denoscope.runtime.movies.lazy import Reader
-from denoscope.runtime.movies.names import natural_order
-from denoscope.runtime.movies.pages_of import Turns
 from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
-from denoscope.runtime.movies.untrusted import parse_xml
 from denoscope.runtime.words import counted
 
 from .tiff import DenseReader

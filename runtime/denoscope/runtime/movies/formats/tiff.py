@@ -25,13 +25,19 @@ import tifffile
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import check_claim, check_dtype, check_regular, one_line
+from denoscope.runtime.movies.headers.ome import (
+    OmeImage,
+    check_names,
+    companion_of,
+    listed_images,
+    read_companion,
+)
+from denoscope.runtime.movies.headers.pages_of import Turns, choose_pages, scanimage_turns
+from denoscope.runtime.movies.headers.untrusted import check_xml
 from denoscope.runtime.movies.install import how_to_install
 from denoscope.runtime.movies.joined import Chosen, Joined
 from denoscope.runtime.movies.lazy import Reader
-from denoscope.runtime.movies.ome import OmeImage, check_names, companion_of, listed_images, read_companion
-from denoscope.runtime.movies.pages_of import Turns, choose_pages, scanimage_turns
 from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
-from denoscope.runtime.movies.untrusted import check_xml
 from denoscope.runtime.words import counted
 
 __all__ = ["DenseReader", "Head", "count_pages", "head_of", "open_flat", "open_tiff"]

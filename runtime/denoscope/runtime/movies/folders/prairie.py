@@ -36,7 +36,7 @@ class Cycles:
 
 def cycles_beside(image: Path) -> Cycles | None:
     """Return what the cycles are of which an image is one, or None while it cannot be read."""
-    from .formats.tiff import head_of
+    from denoscope.runtime.movies.formats.tiff import head_of
 
     try:
         return cycles_of(image.parent, head_of(image).ome)

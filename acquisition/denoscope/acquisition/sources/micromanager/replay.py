@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from denoscope.acquisition.contracts import SourceInfo
 from denoscope.acquisition.errors import SourceUnavailable
+from denoscope.acquisition.sources.movies import Movie
 
 from .config import import_mmpycorex
 from .core import CoreSource
-from .movies import Movie
 
 __all__ = ["ReplaySource"]
 

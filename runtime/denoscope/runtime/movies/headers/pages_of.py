@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.movies.check import one_line
+from denoscope.runtime.movies.pick import Axis, Wanted, pick
 from denoscope.runtime.words import counted
 
-from .check import one_line
 from .ome import page_turns
-from .pick import Axis, Wanted, pick
 from .untrusted import check_xml
 
 __all__ = ["Turns", "choose_pages", "interleaved", "page_axes", "scanimage_turns"]
@@ -279,7 +279,7 @@ def page_axes(path: Path, software: str, description: str) -> PageAxes | None:
         return None
     check_xml(path, description)
     if "BinaryOnly" in description:  # another file describes this one, if it is there already
-        from .formats.tiff import head_of
+        from denoscope.runtime.movies.formats.tiff import head_of
 
         with suppress(InvalidInput):
             description = head_of(path).ome

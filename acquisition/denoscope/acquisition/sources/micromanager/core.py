@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import SourceUnavailable, one_line
+from denoscope.acquisition.sources.base import Source
 from denoscope.runtime import InvalidInput, counted
-
-from .base import Source
 
 __all__ = ["CoreSource", "frame_from", "image_dtype"]
 

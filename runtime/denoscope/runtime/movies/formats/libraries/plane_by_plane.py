@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import check_claim, check_dtype, one_line
-from denoscope.runtime.movies.facts import Facts
+from denoscope.runtime.movies.headers.facts import Facts
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
 

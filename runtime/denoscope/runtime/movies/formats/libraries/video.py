@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
-from denoscope.runtime.movies.facts import Facts, told
+from denoscope.runtime.movies.headers.facts import Facts, told
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted
 

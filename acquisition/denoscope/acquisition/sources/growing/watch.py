@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 from denoscope.acquisition.contracts import Frame, SourceInfo
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable, one_line
+from denoscope.acquisition.sources.part import WHOLE, Part
+from denoscope.acquisition.sources.uncored import UncoredSource, describe_frame
 from denoscope.runtime import InvalidInput, bad_link, counted
 from denoscope.runtime.movies import other_parts
 
-from .part import WHOLE, Part
 from .tails import FolderTail, Grown, Tail, open_tail
-from .uncored import UncoredSource, describe_frame
 
 __all__ = ["STOP_SUFFIX", "WatchSource"]
 

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
-
-from .check import check_claim, check_regular
-from .install import how_to_install
+from denoscope.runtime.movies.check import check_claim, check_regular
+from denoscope.runtime.movies.install import how_to_install
 
 __all__ = ["PngImage"]
 

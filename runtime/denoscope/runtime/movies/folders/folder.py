@@ -11,17 +11,17 @@ from typing import NamedTuple
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.links import bad_link
+from denoscope.runtime.movies.foreign import foreign_folder
+from denoscope.runtime.movies.formats.tiff import Head, count_pages, head_of, open_flat, open_tiff
+from denoscope.runtime.movies.headers.ome import file_names, listed_images
+from denoscope.runtime.movies.headers.pages_of import Turns, choose_pages
+from denoscope.runtime.movies.install import how_to_install
+from denoscope.runtime.movies.joined import Chosen, Joined, parts_note
+from denoscope.runtime.movies.lazy import Reader
+from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
 from denoscope.runtime.words import counted
 
-from .foreign import foreign_folder
-from .formats.tiff import Head, count_pages, head_of, open_flat, open_tiff
-from .install import how_to_install
-from .joined import Chosen, Joined, parts_note
-from .lazy import Reader
 from .names import Named, is_beside, missing_numbers, natural_order, sort_names
-from .ome import file_names, listed_images
-from .pages_of import Turns, choose_pages
-from .pick import Axis, Wanted, pick, pick_index
 from .png import PngImage
 from .prairie import CYCLE, Cycles, cycles_of
 
@@ -119,7 +119,7 @@ def _open_videos(path: Path, files: dict[str, Path], wanted: Wanted, limit_bytes
         raise InvalidInput(f"{path} holds videos of several formats: move one kind elsewhere.")
     if find_spec("av") is None:
         raise InvalidInput(f"{path} holds videos, and reading them needs av: {how_to_install('video')}.")
-    from .formats.video import open_video
+    from denoscope.runtime.movies.formats.libraries.video import open_video
 
     taken = _choose(path, files, Cycles(), wanted)
     parts = [files[named.name] for named in taken.files]

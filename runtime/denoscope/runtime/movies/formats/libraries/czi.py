@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
-from denoscope.runtime.movies.facts import Facts, told
+from denoscope.runtime.movies.headers.facts import Facts, told
+from denoscope.runtime.movies.headers.untrusted import parse_xml
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted
-from denoscope.runtime.movies.untrusted import parse_xml
 from denoscope.runtime.words import counted
 
 from .plane_by_plane import PlaneByPlane, choose, one_sentence

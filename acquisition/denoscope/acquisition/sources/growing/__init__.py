@@ -1,0 +1,1 @@
+"""Files and folders that other software is writing, followed while they grow."""

@@ -1,0 +1,1 @@
+"""Folders of files as one movie: which files belong to it, in which order, and what their names say."""

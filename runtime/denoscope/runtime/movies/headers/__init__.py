@@ -1,0 +1,1 @@
+"""Facts that a header or the metadata beside the pixels tells: order of the pages, pixel size, times."""
