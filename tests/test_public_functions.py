@@ -48,15 +48,21 @@ def test_every_public_function_says_what_it_takes_returns_and_refuses() -> None:
     assert {name: what for name, what in missing.items() if what} == {}
 
 
-@pytest.mark.parametrize("room", ["runtime", "runtime.movies", "train", "acquisition", "acquisition.results"])
-def test_no_name_that_is_imported_late_is_a_module_too(room: str) -> None:
+@pytest.mark.parametrize(
+    "room", ["runtime", "runtime.movies", "train", "export", "acquisition", "acquisition.results"]
+)
+def test_public_names_are_imported_late_and_no_module_has_one(room: str) -> None:
     """Importing a module sets it as an attribute of its room, in place of a function of the same name."""
     module = importlib.import_module(f"denoscope.{room}")
     modules = {each.name for each in pkgutil.iter_modules(module.__path__)}
     clash = sorted(modules & set(module.__all__))
     assert [name for name in clash if not inspect.ismodule(getattr(module, name))] == []
-    late = {name for names in getattr(module, "_MODULES", {}).values() for name in names}
+    late = {name for names in module._MODULES.values() for name in names}
     assert not modules & late
+    assert late | modules >= set(module.__all__) >= late
+    assert dir(module) == sorted(module.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Denoiser'"):
+        module.Denoiser  # noqa: B018
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -64,7 +64,6 @@ def test_the_example_of_a_function_runs(name: str, tmp_path: Path, monkeypatch: 
 def test_every_public_name_of_the_packages_is_there() -> None:
     for package in (acquisition, train):
         assert [name for name in package.__all__ if not hasattr(package, name)] == []
-    assert set(train._HOME) == set(train.__all__)  # the table behind the names is private
 
 
 def test_an_export_never_replaces(tmp_path: Path) -> None:

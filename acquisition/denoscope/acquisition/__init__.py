@@ -41,8 +41,9 @@ session needs, and no more.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from denoscope.runtime.late import late_names
 
 if TYPE_CHECKING:
     from .bench.results import Benchmark
@@ -139,7 +140,6 @@ _MODULES = {
     "triggers.actions": ("Firing",),
     "triggers.trigger": ("Trigger",),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Benchmark",
@@ -221,12 +221,7 @@ __all__ = [
     "stop",
     "train_bundle",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = late_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from denoscope.runtime.late import late_names
+
 if TYPE_CHECKING:
     from ._bundle import export_bundle, load_bundle_flow, load_network
     from ._engines import EnginePlan, build_engine, installed_versions, plan_engines
@@ -41,42 +43,17 @@ __all__ = [
     "plan_engines",
 ]
 
-_HOME = {
-    "export_bundle": "_bundle",
-    "load_bundle_flow": "_bundle",
-    "load_network": "_bundle",
-    "EnginePlan": "_engines",
-    "build_engine": "_engines",
-    "installed_versions": "_engines",
-    "plan_engines": "_engines",
-    "BuilderUnavailable": "_errors",
-    "EngineBuildFailed": "_errors",
-    "PrecisionRefused": "_errors",
-    "OPSET": "_onnx",
-    "export_graphs": "_onnx",
-    "LOSS_LIMIT_DB": "_parity",
-    "ParityRow": "_parity",
-    "export_precision": "_parity",
-    "parse_range": "_sizes",
-    "parse_size": "_sizes",
-    "GPUS": "_targets",
-    "Target": "_targets",
-    "parse_targets": "_targets",
+_MODULES = {
+    "_bundle": ("export_bundle", "load_bundle_flow", "load_network"),
+    "_engines": ("EnginePlan", "build_engine", "installed_versions", "plan_engines"),
+    "_errors": ("BuilderUnavailable", "EngineBuildFailed", "PrecisionRefused"),
+    "_onnx": ("OPSET", "export_graphs"),
+    "_parity": ("LOSS_LIMIT_DB", "ParityRow", "export_precision"),
+    "_sizes": ("parse_range", "parse_size"),
+    "_targets": ("GPUS", "Target", "parse_targets"),
 }
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name from its module when it is first used."""
-    try:
-        home = _HOME[name]
-    except KeyError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = late_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__

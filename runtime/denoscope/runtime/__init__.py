@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .late import late_names
+
 if TYPE_CHECKING:
     from .artefacts.scanner import ScannerArtefacts, frames_to_measure, measure_scanner
     from .backends.registry import (
@@ -112,78 +114,47 @@ __all__ = [
     "write_bundle",
 ]
 
-_HOME = {
-    "CameraCalibration": "noise.camera",
-    "GeneralisedAnscombe": "noise.anscombe",
-    "SceneMotion": "motion.align",
-    "align_movie": "motion.align",
-    "follow_motion": "motion.align",
-    "shown_by_all": "motion.align",
-    "Backend": "backends",
-    "Buffer": "backends",
-    "Choice": "backends",
-    "Graph": "backends",
-    "choose_backend": "backends",
-    "default_threads": "backends",
-    "list_backends": "backends",
-    "register_backend": "backends",
-    "Bundle": "bundle.bundle",
-    "BundleManifest": "bundle.bundle",
-    "QualityRecord": "bundle.bundle",
-    "list_bundles": "bundle.bundle",
-    "write_bundle": "bundle.bundle",
-    "counted": "words",
-    "bad_link": "links",
-    "BackendUnavailable": "errors",
-    "BundleDamaged": "errors",
-    "BundleNotFound": "errors",
-    "DenoscopeError": "errors",
-    "DeviceFailed": "errors",
-    "FrameMismatch": "errors",
-    "InvalidInput": "errors",
-    "NotFinite": "errors",
-    "GuardFinding": "stream.guard",
-    "AnyMovie": "movies",
-    "LazyMovie": "movies",
-    "as_float32": "movies",
-    "open_movie": "movies",
-    "filled_when_read": "movies.holes",
-    "without_holes": "movies.holes",
-    "moves_anywhere": "motion.moves",
-    "Intensity": "noise.noise",
-    "estimate_intensity": "noise.noise",
-    "NoiseCorrelation": "noise.correlation",
-    "choose_blind_spot": "noise.correlation",
-    "measure_noise_correlation": "noise.correlation",
-    "Saturation": "noise.saturation",
-    "measure_saturation": "noise.saturation",
-    "ScannerArtefacts": "artefacts.scanner",
-    "measure_scanner": "artefacts.scanner",
-    "frames_to_measure": "artefacts.scanner",
-    "Stream": "stream.stream",
-    "calibrate_stream": "stream.recorded",
-    "Denoised": "types",
-    "FrameMeta": "types",
-    "Rebind": "types",
-    "StageSeconds": "types",
-    "StageTimes": "types",
-    "StreamCounters": "types",
-    "StreamKey": "types",
+_MODULES = {
+    "artefacts.scanner": ("ScannerArtefacts", "frames_to_measure", "measure_scanner"),
+    "backends": (
+        "Backend",
+        "Buffer",
+        "Choice",
+        "Graph",
+        "choose_backend",
+        "default_threads",
+        "list_backends",
+        "register_backend",
+    ),
+    "bundle.bundle": ("Bundle", "BundleManifest", "QualityRecord", "list_bundles", "write_bundle"),
+    "errors": (
+        "BackendUnavailable",
+        "BundleDamaged",
+        "BundleNotFound",
+        "DenoscopeError",
+        "DeviceFailed",
+        "FrameMismatch",
+        "InvalidInput",
+        "NotFinite",
+    ),
+    "links": ("bad_link",),
+    "motion.align": ("SceneMotion", "align_movie", "follow_motion", "shown_by_all"),
+    "motion.moves": ("moves_anywhere",),
+    "movies": ("AnyMovie", "LazyMovie", "as_float32", "open_movie"),
+    "movies.holes": ("filled_when_read", "without_holes"),
+    "noise.anscombe": ("GeneralisedAnscombe",),
+    "noise.camera": ("CameraCalibration",),
+    "noise.correlation": ("NoiseCorrelation", "choose_blind_spot", "measure_noise_correlation"),
+    "noise.noise": ("Intensity", "estimate_intensity"),
+    "noise.saturation": ("Saturation", "measure_saturation"),
+    "stream.guard": ("GuardFinding",),
+    "stream.recorded": ("calibrate_stream",),
+    "stream.stream": ("Stream",),
+    "types": ("Denoised", "FrameMeta", "Rebind", "StageSeconds", "StageTimes", "StreamCounters", "StreamKey"),
+    "words": ("counted",),
 }
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name from its module when it is first used."""
-    try:
-        home = _HOME[name]
-    except KeyError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = late_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__

@@ -5,8 +5,9 @@ Importing this package loads nothing heavy: each public name is imported when it
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from denoscope.runtime.late import late_names
 
 if TYPE_CHECKING:
     from denoscope.train.data.movie import TrainingMovie, aligned, movie_from_file, simulated_movies
@@ -203,17 +204,8 @@ _MODULES = {
         "test_movies",
     ),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name from its module when it is first used."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = late_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__
