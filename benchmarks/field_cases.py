@@ -1,36 +1,45 @@
 """Inputs that people really have and that once gave a wrong answer: each is made, run and judged.
 
-    python benchmarks/field_cases.py [--only TEXT]... [--slow] [--output FILE.json] [--again] [--summary]
+    python benchmarks/field_cases.py [--only TEXT]... [--slow] [--jobs N] [--output FILE.json] [--again] [--summary]
 
 Every module of `benchmarks/field` lists its cases. For each case the table shows the right value, what came
 out and the verdict; the exit code is 1 if one of them is wrong. The inputs are made from fixed seeds, in a
-temporary folder. `--only` takes the cases whose `group/name` holds the text; cases that take more than about a
-minute run with `--slow` or when they are asked for by `--only`, after the others.
+temporary folder. `--only` takes the cases whose `group/name` holds the text; large pictures and the grid of noise
+run with `--slow` or when they are asked for by `--only`. `--jobs` processes run one case each.
 
 With `--output` each result is written as soon as it is there, with its commit. A run that was ended goes on: cases
-that the file holds of the same commit are not run again (`--again` does). At the end, or with `--summary` alone, it
-says how many cases are of which commit and which have never been run.
+that the file holds of the same commit are not run again (`--again` does), and those that it does not hold at all come
+first. At the end, or with `--summary` alone, it says how many cases pass, how many are of which commit and which have
+never been run.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import multiprocessing
+import os
 import pkgutil
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("train", "export", "runtime", "acquisition", "tests", "benchmarks")
 sys.path[:0] = [str(ROOT / part) for part in PARTS]
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    sys.path[: len(PARTS)]
+)  # cases that start a process try this tree too
 
 import field  # noqa: E402
 from _provenance import provenance, read_rows, write_results  # noqa: E402
 from field import Case, Outcome  # noqa: E402
+from field._warm import keep_compiled  # noqa: E402
 
 
 def all_cases() -> list[Case]:
@@ -50,6 +59,34 @@ def run(case: Case) -> Outcome:
             return Outcome(outcome.got.replace(folder, "FOLDER"), outcome.passed)
         except Exception as error:  # noqa: BLE001  the other cases are still worth running
             return Outcome(f"{type(error).__name__}: {error}".replace("\n", " ")[:200], passed=False)
+
+
+def timed(case: Case) -> tuple[Outcome, float]:
+    """Run a case; return how many seconds it took, too."""
+    started = time.perf_counter()
+    outcome = run(case)
+    return outcome, round(time.perf_counter() - started, 1)
+
+
+def timed_by_name(name: str) -> tuple[Outcome, float]:
+    """Run a case in a process of `each_run`."""
+    return timed(next(case for case in all_cases() if name_of(case) == name))
+
+
+def each_run(cases: list[Case], jobs: int) -> Iterator[tuple[Case, Outcome, float]]:
+    """Run cases in this process, or in several; yield each when it is done."""
+    if jobs == 1:
+        keep_compiled()
+        for case in cases:
+            yield case, *timed(case)
+        return
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), keep_compiled, (1,))
+    try:
+        waiting = {pool.submit(timed_by_name, name_of(case)): case for case in cases}
+        for done in as_completed(waiting):
+            yield waiting[done], *done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class Record:
@@ -85,7 +122,7 @@ class Record:
         ]
         lines += [f"  commit {commit}: {count}" for commit, count in by_commit.most_common()]
         lines += [f"  FAIL: {row['case']}" for row in rows if not row["passed"]]
-        missing = Counter(name.split(",")[0].split(":")[0] for name in names if name not in self.rows)
+        missing = Counter(name.split("/")[0] for name in names if name not in self.rows)
         lines += [f"  never run: {count} of {group}" for group, count in missing.items()]
         return "\n".join(lines)
 
@@ -103,7 +140,8 @@ def main() -> int:
     parser.add_argument(
         "--only", action="append", default=[], metavar="TEXT", help="cases whose group/name holds TEXT"
     )
-    parser.add_argument("--slow", action="store_true", help="also the cases that take more than a minute")
+    parser.add_argument("--slow", action="store_true", help="also large pictures and the grid of noise")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default 1)")
     parser.add_argument("--output", type=Path, help="write the table as JSON, and go on with what it holds")
     parser.add_argument("--again", action="store_true", help="also what the file holds of this commit")
     parser.add_argument("--summary", action="store_true", help="run nothing; say what the file holds")
@@ -112,36 +150,34 @@ def main() -> int:
     if asked.summary:
         print(record.summary(cases))
         return int(not all(row["passed"] for row in record.rows.values()))
-    wrong = count = 0
+    chosen = [
+        case
+        for case in cases
+        if (any(text in name_of(case) for text in asked.only) if asked.only else asked.slow or not case.slow)
+    ]
+    left = [case for case in chosen if asked.again or not record.holds(name_of(case))]
+    left.sort(key=lambda case: (name_of(case) in record.rows, case.slow))
+    began = time.perf_counter()
     print("| case | right | got | verdict |\n|---|---|---|---|", flush=True)
-    for case in sorted(cases, key=lambda each: each.slow):
+    passed = {name_of(case): record.rows[name_of(case)]["passed"] for case in chosen if case not in left}
+    for case, outcome, seconds in each_run(left, max(1, asked.jobs)):
         name = name_of(case)
-        if asked.only and not any(text in name for text in asked.only):
-            continue
-        if case.slow and not (asked.slow or asked.only):
-            continue
-        count += 1
-        if record.holds(name) and not asked.again:
-            wrong += not record.rows[name]["passed"]
-            continue
-        started = time.perf_counter()
-        outcome = run(case)
+        passed[name] = bool(outcome.passed)
         verdict = "pass" if outcome.passed else "FAIL"
         print(f"| {name} | {case.right} | {outcome.got} | {verdict} |", flush=True)
-        wrong += not outcome.passed
         record.put(
             {
                 "case": name,
                 "right": case.right,
                 "got": outcome.got,
-                "passed": bool(outcome.passed),
-                "seconds": round(time.perf_counter() - started, 1),
+                "passed": passed[name],
+                "seconds": seconds,
             }
         )
-    print(f"\n{count - wrong} of {count} cases pass")
+    print(f"\n{sum(passed.values())} of {len(chosen)} cases pass; {time.perf_counter() - began:.0f} s")
     if asked.output:
         print(record.summary(cases))
-    return int(wrong > 0 or count == 0)
+    return int(not passed or not all(passed.values()))
 
 
 if __name__ == "__main__":

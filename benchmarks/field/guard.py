@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from denoscope.runtime import FrameMeta, NotFinite, Stream, estimate_intensity
+from denoscope.runtime import NotFinite, estimate_intensity
 from support.changed_bundle import changed_bundle
 from support.field_inputs import DETECTORS, active_cells, counts, detected
 
 from . import Case, Outcome
+from ._warm import denoised
 
 
 def cases() -> list[Case]:
@@ -41,27 +41,19 @@ def cases() -> list[Case]:
     return found
 
 
-def _guarded(movie: np.ndarray, bundle: Any, **settings: Any) -> tuple[int, str]:
-    with Stream(bundle, "onnxruntime-cpu", **settings) as stream:
-        for number, frame in enumerate(movie):
-            stream.push(frame, FrameMeta(number, 0.0))
-        stream.flush()
-        return stream.guard.off, stream.guard.sentence() or "no alarm"
-
-
 def _noise(detector: str, photons: float, length: int, *, wrong: bool) -> Outcome:
     movie = detected(detector, photons, length, shape=(96, 96))[2]
     intensity = estimate_intensity(movie)
     if wrong:
         intensity = intensity.model_copy(update={"scale": intensity.scale / 100})
-    off, said = _guarded(movie, "live", intensity=intensity)
-    return Outcome(said[:110], passed=(off > 0) == wrong)
+    guard = denoised(movie, intensity=intensity)[1].guard
+    return Outcome((guard.sentence() or "no alarm")[:110], passed=(guard.off > 0) == wrong)
 
 
 def _bundle(folder: Path, factor: float, shift: float) -> Outcome:
     bundle = changed_bundle(folder / "changed.denoscope", factor=factor, shift=shift)
     try:
-        off, said = _guarded(counts(active_cells(64, photons=40)[1]), bundle)
+        guard = denoised(counts(active_cells(64, photons=40)[1]), bundle)[1].guard
     except NotFinite as error:
         return Outcome(str(error)[:110], passed=bool(np.isnan(shift)))
-    return Outcome(said[:110], passed=off > 0 and not np.isnan(shift))
+    return Outcome((guard.sentence() or "no alarm")[:110], passed=guard.off > 0 and not np.isnan(shift))

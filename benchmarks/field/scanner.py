@@ -20,6 +20,7 @@ from support.field_inputs import active_cells, counts, lines_shifted
 from . import Case, Outcome
 
 _OFF_BY = 0.2  # pixels
+_LENGTH = 64  # frames of movies that are denoised
 
 
 def cases() -> list[Case]:
@@ -73,7 +74,7 @@ def _offset(movie: np.ndarray) -> float:
 
 
 def _lines(folder: Path, pixels: int, photons: float) -> Outcome:
-    noisy, clean = lines_shifted(pixels, photons=photons)
+    noisy, clean = lines_shifted(pixels, _LENGTH, photons=photons)
     kept, result = _denoised(folder, "kept", noisy)
     fixed, _ = _denoised(folder, "fixed", noisy, fix_line_offset=True)
     raw, left, corrected = _offset(clean), _offset(kept), _offset(fixed)
@@ -85,7 +86,7 @@ def _lines(folder: Path, pixels: int, photons: float) -> Outcome:
 
 
 def _pattern(folder: Path, along: str, size: int) -> Outcome:
-    clean, noisy = active_cells()
+    clean, noisy = active_cells(_LENGTH)
     length = noisy.shape[2 if along == "columns" else 1]
     values = np.random.default_rng(3).normal(0, size, length)
     picture = np.broadcast_to(values[None] if along == "columns" else values[:, None], noisy.shape[1:])
@@ -107,7 +108,7 @@ def _single(_folder: Path) -> Outcome:
 
 
 def _both(folder: Path) -> Outcome:
-    noisy, clean = lines_shifted(3)
+    noisy, clean = lines_shifted(3, _LENGTH)
     values = np.random.default_rng(3).normal(0, 25, noisy.shape[2])
     kept, result = _denoised(folder, "both", counts(noisy + values))
     off = _offset(kept - values) - _offset(clean)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from denoscope.runtime import Denoised, FrameMeta, Stream
+from denoscope.runtime import FrameMeta
 from support.field_inputs import active_cells, counts
 
 from . import Case, Outcome
+from ._warm import denoised
 
 _LENGTH = 48
 _START_S = 2.0
@@ -36,25 +38,19 @@ def _movie(seed: int = 0) -> np.ndarray:
     return counts(active_cells(_LENGTH, 64, 64, seed=seed)[1])
 
 
-def _run(rate: float | None, look_ahead: int) -> tuple[list[int], list[Denoised]]:
-    """Return how many outputs there were after each frame, and the outputs; None for frames all at once."""
-    outputs: list[Denoised] = []
-    reached = []
-    with Stream("live", look_ahead=look_ahead) as stream:
-        for number, frame in enumerate(_movie()):
-            outputs += stream.push(frame, FrameMeta(number, 0.0 if rate is None else number / rate))
-            reached.append(len(outputs))
-        outputs += stream.flush()
-    return reached, outputs
+@cache
+def _at_once(look_ahead: int) -> list[float]:
+    """Return the frame means where all frames come at once."""
+    return [out.frame.mean() for out in denoised(_movie(), look_ahead=look_ahead)[0]]
 
 
 def _start(rate: float, look_ahead: int) -> Outcome:
-    reached, outputs = _run(rate, look_ahead)
+    outputs, _, reached = denoised(_movie(), rate=rate, look_ahead=look_ahead)
     first = next(i for i, count in enumerate(reached) if count) + 1
     seconds = (first - 1) / rate
-    _, waited = _run(None, look_ahead)
     noise = float(np.std(np.diff(_movie().astype(float), axis=0))) / 2**0.5
-    jump = max(abs(a.frame.mean() - b.frame.mean()) for a, b in zip(outputs, waited, strict=True)) / noise
+    waited = _at_once(look_ahead)
+    jump = max(abs(a.frame.mean() - b) for a, b in zip(outputs, waited, strict=True)) / noise
     in_time = first <= look_ahead + 3 or seconds <= _START_S
     return Outcome(
         f"after {first} frames, {seconds:.1f} s; baseline within {jump:.1%} of the noise",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DETECTORS", "active_cells", "counts", "detected", "lines_shifted"]
+__all__ = ["DETECTORS", "active_cells", "active_light", "counts", "detected", "lines_shifted"]
 
 DETECTORS = ("poisson", "gamma pulses", "emccd", "scmos")
 
@@ -27,6 +27,14 @@ def active_cells(
 ) -> tuple[FloatMovie, FloatMovie]:
     """Return (clean, noisy) movies (T, H, W) in counts: fourteen round cells that flash over an even background."""
     random = np.random.default_rng(seed)
+    rate = active_light(length, height, width, random)
+    rate *= photons
+    noisy = random.poisson(rate) * gain + offset + random.normal(0, read_noise, rate.shape)
+    return rate * gain + offset, noisy
+
+
+def active_light(length: int, height: int, width: int, random: np.random.Generator) -> FloatMovie:
+    """Return the light (T, H, W) of `active_cells` for one photon of brightness."""
     y, x = np.mgrid[:height, :width]
     light = np.full((height, width), 0.6)
     active = []
@@ -42,9 +50,7 @@ def active_cells(
     rate = np.broadcast_to(light, (length, height, width)).copy()
     for cell, trace in active:
         rate += trace[:, None, None] * cell
-    rate *= photons
-    noisy = random.poisson(rate) * gain + offset + random.normal(0, read_noise, rate.shape)
-    return rate * gain + offset, noisy
+    return rate
 
 
 def counts(movie: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:

@@ -65,7 +65,8 @@ def keep_mean(made: Frame, light: Measured, around: Sequence[float] = ()) -> Fra
     deviation = float(np.sqrt(np.mean(rest * rest)))
     if not deviation > 0 or not np.isfinite(deviation):
         return made
-    skewness = float(np.mean((rest / deviation) ** 3))
+    rest /= deviation
+    skewness = float(np.mean(rest * rest * rest))  # a power takes ten times as long
     share = min(1.0, max(0.0, (skewness - _EVEN) / (_SKEWED - _EVEN)))
     if share == 0:
         return made
