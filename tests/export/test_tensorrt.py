@@ -46,7 +46,7 @@ GENERATIONS = [Target(7, 5), Target(8, 0), Target(8, 6), Target(8, 9), Target(12
 # Engines of shipped bundles are slow to build: those of small networks are built for the newest generation below, and
 # those of the network with every kind of graph in `test_methods`.
 # Graphs of `live` and `live-fast` have the same nodes, and so have those of `live-hq` and `recorded` but for `fuse`.
-# So they take turns, and every generation builds every kind; the oldest rewrites most and builds all.
+# So they take turns, and every generation builds every kind; the oldest rewrites most and has all bundles.
 TURNS = {
     "sm75": ("live", "live-fast", "live-hq", "recorded"),
     "sm80": ("live", "recorded"),
@@ -54,6 +54,8 @@ TURNS = {
     "sm89": ("live", "recorded"),
     "sm120": ("live-fast", "live-hq", "recorded"),
 }
+# A generation builds once what is the same nodes in two bundles.
+BUILT_BY_ANOTHER = {("sm75", "live-fast"), ("sm75", "live-hq"), ("sm120", "live-hq")}
 SQUARE = ((64, 64), (64, 64), (64, 64))
 
 needs_builder = pytest.mark.skipif(
@@ -215,7 +217,15 @@ def test_engines_of_the_shipped_bundles(name: str, target: Target, cache: Engine
     bundle = Bundle.load(name)
     plans = plan_engines(bundle, [target], [(512, 512)], dynamic=(64, 2048))
     assert {p.spec.graph for p in plans if p.spec.options["precision"] == "fp16"} >= {"encode", "fuse"}
+    seen: set[str] = set()
     for plan in plans:
+        graph = plan.spec.graph
+        again = graph in seen  # `fuse` without the deviation: newer generations build that of small networks above
+        seen.add(graph)
+        if (target.name, name) in BUILT_BY_ANOTHER and (again or graph not in {"encode", "fuse"}):
+            continue
+        if again and target != GENERATIONS[0]:
+            continue
         engine = build_engine(plan, cache)
         if plan.spec.graph != "fuse" or target != GENERATIONS[0]:
             check_contents(bundle, engine)
@@ -241,6 +251,8 @@ def test_every_shipped_bundle_has_its_turn_on_the_oldest_and_a_newer_generation(
         for graph in bundle.manifest.graphs
         for data in [bundle.graph_bytes(graph)]
     }
+    for generation, name in BUILT_BY_ANOTHER:
+        assert {"live-fast": "live", "live-hq": "recorded"}[name] in TURNS[generation]
     for graph in ("encode", "align", "recall", "remember", "fuse"):
         assert nodes["live", graph] == nodes["live-fast", graph]
     for graph in ("encode", "align", "recall", "motion"):
