@@ -220,7 +220,8 @@ def test_engines_of_the_shipped_bundles(name: str, target: Target, cache: Engine
     seen: set[str] = set()
     for plan in plans:
         graph = plan.spec.graph
-        again = graph in seen  # `fuse` without the deviation: newer generations build that of small networks above
+        # `fuse` without the deviation: newer generations build that of small networks above.
+        again = graph in seen
         seen.add(graph)
         if (target.name, name) in BUILT_BY_ANOTHER and (again or graph not in {"encode", "fuse"}):
             continue
