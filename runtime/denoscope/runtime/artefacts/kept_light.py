@@ -231,12 +231,17 @@ def _share(likely: float, error: float) -> float:
 
 def _trend(around: Sequence[Lit]) -> float:
     """Return by how many counts the means of the frames of a window rise from the first to the last, along a line."""
-    if len(around) < _FEWEST:
+    count = len(around)
+    if count < _FEWEST:
         return 0.0
-    t = np.array([lit.number for lit in around], np.float64)
-    t -= t.mean()
-    means = np.array([lit.mean for lit in around])
-    return float(t @ means) / float(t @ t) * float(t[-1] - t[0])
+    # A dozen numbers: plain Python takes a fifth of the time of arrays.
+    centre = sum([lit.number for lit in around]) / count
+    rising = spread = 0.0
+    for lit in around:
+        t = lit.number - centre
+        rising += t * lit.mean
+        spread += t * t
+    return rising / spread * (around[-1].number - around[0].number)
 
 
 def _rise(around: Sequence[Lit]) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import isfinite, sqrt
 from typing import Any
 
 import numpy as np
@@ -142,8 +143,12 @@ def _median(values: Array) -> float:
     return float((low + high) / 2)
 
 
+def _sum(values: Array) -> float:
+    return float(np.add.reduce(values))
+
+
 def _mean(values: Array) -> float:
-    return float(np.add.reduce(values)) / values.size
+    return _sum(values) / values.size
 
 
 def _edge(length: int, least: float) -> int:
@@ -166,6 +171,9 @@ class _Blocks:
         self._down = self.pool(len(rows), self.size[0])
         self._across = self.pool(width, self.size[1]).T.copy()
         self._counts = np.empty((len(rows), width), np.float32)
+        # Where all parts of a line have as many pixels: their means at a third of the cost.
+        part, rest = divmod(width, self.size[1])
+        self._parts = None if rest else (self._counts.reshape(-1, part), self._across[:part, 0].copy())
         # Of the last frame: means over parts of lines.
         self.lines = np.zeros((len(rows), self.size[1]), np.float32)
         self.pixels = len(rows) * width / (self.size[0] * self.size[1])
@@ -183,21 +191,35 @@ class _Blocks:
     def of(self, frame: npt.NDArray[Any]) -> Array:
         """Return the means, one after the other."""
         np.copyto(self._counts, frame[:: self._every], casting="unsafe")
+        if frame.dtype.kind in "iu":
+            return self._means()
         with np.errstate(
             invalid="ignore"
         ):  # infinite pixels make a mean that is no number, which is seen later
+            return self._means()
+
+    def _means(self) -> Array:
+        if self._parts is None:
             self.lines = self._counts @ self._across
-            return np.asarray(self._down @ self.lines, np.float64).ravel()
+        else:
+            parts, weights = self._parts
+            self.lines = (parts @ weights).reshape(len(parts) // self.size[1], self.size[1])
+        return np.asarray(self._down @ self.lines, np.float64).ravel()
 
     def within(self, lines: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return by what parts of lines differ from the means of their blocks."""
         block = np.arange(len(lines)) * self.size[0] // len(lines)
         return np.asarray(lines - (self._down @ lines)[block])
 
-    def full(self, frame: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
-        """Say which blocks saturate, most of their pixels; None where none does."""
-        sample = self.sample(frame)
-        top = sample.max()
+    def full(self, frame: npt.NDArray[Any], *, seen: bool = False) -> npt.NDArray[np.bool_] | None:
+        """Say which blocks saturate, most of their pixels; None where none does.
+
+        `seen` is true of the frame whose means were taken last.
+        """
+        # Counts of 16 bits are the same in float32, where they lie one after the other.
+        kept = seen and frame.dtype.itemsize <= self._counts.itemsize // 2
+        sample = self._counts if kept else self.sample(frame)
+        top = np.maximum.reduce(sample, axis=None)
         if not is_full(float(top), frame.dtype):
             return None
         np.copyto(self._counts, sample == top)
@@ -279,8 +301,14 @@ class LightMeter:
         down, across = (_Blocks.pool(edge, min(_REGIONS, edge)) for edge in self._blocks.size)
         self._down, self._across = down, across.T.copy()  # from blocks to regions
         self._intensity = intensity
+        # Variance of a block's mean, as a line of the mean, and the least.
+        n, pixels = intensity, self._blocks.pixels
+        self._variance_slope = n.noise_slope * n.scale / pixels
+        self._variance_at_0 = (1 - n.noise_slope * n.offset / n.scale) * (n.scale**2 / pixels)
+        self._least_variance = n.noise_floor * (n.scale**2 / pixels)
         self.few_photons = min(1.0, intensity.noise_slope)
         self._seen_blocks: Array = np.zeros(0)  # of the last frame
+        self._seen_mean = 0.0
         self.restart()
 
     def restart(self) -> None:
@@ -345,9 +373,10 @@ class LightMeter:
             The same frame as measured; None where nothing is filled.
         """
         self._seen_blocks = x = self._blocks.of(frame)
-        if not np.isfinite(x).all():
+        self._seen_mean = _mean(x)
+        if not isfinite(self._seen_mean):
             return self._level
-        full = self._blocks.full(frame if measured is None else measured)
+        full = self._blocks.full(frame, seen=True) if measured is None else self._blocks.full(measured)
         if self._reference is None:
             if self._lacks_a_picture(x):
                 return Light(unusual="dark")
@@ -361,17 +390,18 @@ class LightMeter:
         variance = self._steady_variance(predicted, averaged) * (1 + level.gain**2 / averaged)
         residual = x - predicted
         weight = 1 / variance
-        change = float(weight @ residual / weight.sum())
-        error = self._usual / float(np.sqrt(weight.sum()))
+        total, weighted = _sum(weight), weight * residual
+        change = _sum(weighted) / total
+        error = self._usual / sqrt(total)
         light = level
-        worst = float(np.square(residual).dot(weight)) / len(x)
+        worst = float(weighted.dot(residual)) / len(x)
         flash = self._flash(full)
         if self._varies or abs(change) > _SIGMAS * error or worst > 4 * self._usual**2 or flash is not None:
             light = self._judge(frame, x, residual, variance, flash)
             if light.unusual or light.anew:
                 return light
         else:
-            self._usual += 0.05 * (max(1.0, np.sqrt(worst)) - self._usual)
+            self._usual += 0.05 * (max(1.0, sqrt(worst)) - self._usual)
         self._unusual, self._other = 0, None
         self._seen = min(self._seen + 1, _MEMORY)
         steady = x if light is STEADY else (x - light.offset) / light.gain
@@ -391,15 +421,16 @@ class LightMeter:
 
     def lit(self, number: int, light: Light) -> Lit:
         """Return what is kept of the frame that was seen last."""
-        blocks, reference = self._seen_blocks, self._reference
-        mean = float(blocks.mean())
+        reference = self._reference
         drift, even = 0.0, False
         if light is STEADY and reference is not None:
             # Means of some frames, of which single ones may hide a drift.
-            changes = self._last - reference, self._last - self._long
-            change = max(changes, key=lambda each: abs(each.sum()))
-            drift, even = float(change.mean()), self.is_even(change)
-        return Lit(number, blocks, light, mean, drift, even)
+            change, longer = self._last - reference, self._last - self._long
+            drift, other = _mean(change), _mean(longer)
+            if abs(other) > abs(drift):
+                change, drift = longer, other
+            even = self.is_even(change)
+        return Lit(number, self._seen_blocks, light, self._seen_mean, drift, even)
 
     def is_even(self, change: Array) -> bool:
         """Say whether a change of the blocks' means is one of the light.
@@ -410,15 +441,15 @@ class LightMeter:
         reference = self._reference
         if reference is None:
             return False
-        mean = float(change.mean())
-        light = self.light_above(float(reference.mean()))
+        mean, level = _mean(change), _mean(reference)
+        light = self.light_above(level)
         if not abs(mean) > _LEAST_DRIFT * light > 0:
             return False
         changes, levels = (
             (self._down @ (each.reshape(self._blocks.size) @ self._across)).ravel()
             for each in (change, reference)
         )
-        above = np.maximum(levels - (float(reference.mean()) - light), 0.1 * light)
+        above = np.maximum(levels - (level - light), 0.1 * light)
         for each in (changes, changes / above):
             if abs(each.mean()) > _EVEN_SIGMAS * each.std() / (each.size - 1) ** 0.5:
                 return True
@@ -435,9 +466,9 @@ class LightMeter:
 
     def variance_of(self, level: Array) -> Array:
         """Return the variance of the blocks' means by the camera's noise."""
-        n = self._intensity
-        z = (level - n.offset) / n.scale
-        return np.maximum(n.noise_slope * z + 1, n.noise_floor) * (n.scale**2 / self._blocks.pixels)
+        variance = level * self._variance_slope
+        variance += self._variance_at_0
+        return np.maximum(variance, self._least_variance, out=variance)
 
     def _steady_variance(self, level: Array, frames: float) -> Array:
         """Return the variance of blocks by the camera's noise, given their means over so many frames.
@@ -448,11 +479,13 @@ class LightMeter:
         variance = self.variance_of(level)
         mean = _mean(level)
         away = level - mean
-        spread = float(away @ away) / away.size
+        spread = float(away.dot(away)) / away.size
         noise = _mean(variance) / frames
         if noise < _LITTLE * spread:
             return variance
-        return self.variance_of(mean + max(0.0, 1 - noise / max(spread, 1e-30)) * away)
+        away *= max(0.0, 1 - noise / max(spread, 1e-30))
+        away += mean
+        return self.variance_of(away)
 
     def _lacks_a_picture(self, x: Array) -> bool:
         """Say whether a first frame is dark: far below the session's median everywhere, and without structure."""
@@ -615,8 +648,9 @@ class LightMeter:
         if self._ratio is not None and self._ratio > 0:
             return 1 / self._ratio
         n = self._intensity
-        end = n.offset - n.scale / n.noise_slope if n.noise_slope > 0 else float(reference.min())
-        return float(max(centre - min(end, float(reference.min())), 0.0))
+        darkest = float(np.minimum.reduce(reference))
+        end = n.offset - n.scale / n.noise_slope if n.noise_slope > 0 else darkest
+        return max(centre - min(end, darkest), 0.0)
 
     def _row_error(self, residual: Array, fit: _Fit, reference: Array) -> float:
         """Return the error of the change as rows show it that share some noise."""

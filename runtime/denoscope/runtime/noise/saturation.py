@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,8 +56,13 @@ class Saturation:
 
 def is_full(largest: float, dtype: npt.DTypeLike) -> bool:
     """Say whether a movie's largest count is the most that its dtype or a converter of 8 to 16 bits can hold."""
-    kind = np.dtype(dtype)
-    return largest in _FULL or (kind.kind in "iu" and largest >= np.iinfo(kind).max)
+    return largest in _FULL or largest >= _most(np.dtype(dtype))
+
+
+@cache
+def _most(dtype: np.dtype[Any]) -> float:
+    """Return the most that a dtype of integers can hold; NaN for others, so that no count reaches it."""
+    return float(np.iinfo(dtype).max) if dtype.kind in "iu" else np.nan
 
 
 def piles_up(frame: npt.NDArray[Any], full: npt.NDArray[np.bool_], ceiling: float) -> bool:

@@ -233,7 +233,7 @@ class Guard:
         self._checked += 1
         self._compared += 1
         difference = found - given
-        rows = np.add.reduce(difference, axis=1) / np.float32(difference.shape[1])
+        rows: Sample = difference.dot(_shares(difference.shape[1]))
         off = _mean(rows)
         if off != off or off in (np.inf, -np.inf):
             known = np.isfinite(given)
@@ -244,15 +244,13 @@ class Guard:
         light = mean - self._low
         low, high = _least(found), _most(found)
         reach = self._high - self._low
-        dimmest, brightest = min(self._means), max(self._means)
         self._sum_up(number, given, found, whole)
-        off -= min(max(off, dimmest - mean), brightest - mean)
-        kind = ""
+        kind = "range" if high > self._high + reach + whole or low < self._low - reach - whole else ""
         least = _SHARE * light + whole
-        if abs(off) > least and abs(off) > _SIGMAS * _error(difference, rows) + least:
-            kind = "mean"
-        elif high > self._high + reach + whole or low < self._low - reach - whole:
-            kind = "range"
+        if kind or abs(off) > least:
+            off -= min(max(off, min(self._means) - mean), max(self._means) - mean)
+            if abs(off) > least and abs(off) > _SIGMAS * _error(difference, rows) + least:
+                kind = "mean"
         share = off / max(light, 1e-30)
         if len(self._recent) == _LAST:
             self._waiting.pop(self._recent[0][0], None)
@@ -332,6 +330,12 @@ def _least(values: Sample) -> float:
 
 def _most(values: Sample) -> float:
     return float(np.maximum.reduce(values, axis=None))
+
+
+@cache
+def _shares(count: int) -> Sample:
+    """Return what makes a mean of a sum over a row."""
+    return np.full(count, 1 / count, np.float32)
 
 
 def _error(difference: Sample, rows: Sample) -> float:
