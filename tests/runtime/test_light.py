@@ -249,6 +249,18 @@ def test_a_slow_fade_of_few_photons_is_seen_within_the_window() -> None:
     assert off.shift + (off.factor - 1) * (scene.mean() - 7) == pytest.approx(-3, abs=0.5)
 
 
+def test_most_of_the_light_that_a_fade_of_single_photons_left_in_the_memory_is_taken_away() -> None:
+    camera = Intensity(offset=114, scale=17, noise_slope=1.0, noise_floor=0.1)
+    scene = 110 + 8 * np.random.default_rng(0).random((8, 8)).repeat(12, 0).repeat(12, 1)
+    meter = LightMeter((96, 96), camera)
+    meter.begin_with(scene)
+    lit = [Lit(t, meter.blocks_of(scene), STEADY, float(scene.mean())) for t in range(7)]
+    off = missing_light((scene * 1.004).astype(np.float32), lit[5], lit, meter, unseen=True)
+    assert off is not None
+    lag = 0.004 * scene.mean()
+    assert off.shift + (off.factor - 1) * (scene.mean() + lag) == pytest.approx(-lag, rel=0.08)
+
+
 def cells_that_move(photons: float, seed: int) -> tuple[Movie, Movie, Intensity]:
     """Return (clean, counts) of a small field through which bright cells move in steady light, and its noise."""
     random = np.random.default_rng(seed)

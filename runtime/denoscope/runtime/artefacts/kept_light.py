@@ -32,10 +32,9 @@ _LEAST_CONTRAST = 0.03  # where light changes at all
 _MOST_MISSED = 3.0  # of that; more is no fault of the light, and the guard shall see it
 _DRIFT = 1.5  # standard errors of one frame by which steady light must have drifted in the mean of some,
 _TREND = 3.5  # the same of the trend within a window
-_UNSEEN, _UNSEEN_CONTRAST = (
-    0.015,
-    0.04,
-)  # of the light and of the contrast: likely to be missing at one photon
+# Of the light and of the contrast, likely to be missing at one photon. Behind a fade that is not seen the memory lags,
+# so the light that is missing is the same for long, and half of it matters more than the noise of a mean.
+_UNSEEN, _UNSEEN_CONTRAST = 0.04, 0.04
 _LEAST = 0.005  # and the share of the light
 _FEWEST = 4  # frames of one light through whose means a line is drawn
 _STEADY = 1.5  # variance of their means about it, in that of the noise, up to which it is believed
