@@ -12,6 +12,7 @@ from ome_types import from_tiff
 
 from denoscope.acquisition import Frame, make_settings
 from denoscope.acquisition.offline.movie_about import about_movie
+from denoscope.acquisition.sources.part import Part
 from support.plain_results import denoise_movie, live
 from support.tiny_bundle import IDENTITY, tiny_bundle
 from support.vendor_files import write_thorlabs
@@ -105,6 +106,91 @@ def test_a_folder_of_images_keeps_what_its_first_file_tells(tmp_path: Path) -> N
         tifffile.imwrite(tmp_path / f"m{n}.tif", frame, imagej=True, resolution=(2, 2), metadata=metadata)
     about = about_movie(tmp_path, 12)
     assert (about.pixel_size_um, about.increment_s) == (0.5, pytest.approx(0.05))
+
+
+# Units as programs write them: Micro-Manager gives exposures in ms, Fiji writes the micro sign as six characters.
+LENGTHS = [("µm", 0.5), ("nm", 5e-4), ("mm", 500.0), ("cm", 5e3), ("Å", 5e-5), ("um", 0.5), ("pixel", None)]
+TIMES = [
+    ("s", 2.0),
+    ("ms", 2e-3),
+    ("min", 120.0),
+    ("h", 7200.0),
+    ("µs", 2e-6),
+    ("d", 172_800.0),
+    ("weeks", None),
+]
+
+
+def test_lengths_and_times_in_every_unit_of_ome(tmp_path: Path) -> None:
+    path = tmp_path / "m.ome.tif"
+    for (length, size), (unit, step) in zip(LENGTHS, TIMES, strict=True):
+        plane = {"DeltaT": [2.0 * n for n in range(12)], "DeltaTUnit": [unit] * 12}
+        plane |= {"ExposureTime": [1.0] * 12, "ExposureTimeUnit": [unit] * 12}
+        metadata = {"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": length, "Plane": plane}
+        tifffile.imwrite(path, movie_of_noise(), metadata=metadata)
+        about = about_movie(path, 12)
+        assert about.pixel_size_um == (size if size is None else pytest.approx(size)), length
+        assert about.exposure_s == (step if step is None else pytest.approx(step / 2)), unit
+        assert about.increment_s == (step if step is None else pytest.approx(step)), unit
+        expected = None if step is None else pytest.approx([step * n for n in range(12)])
+        assert about.times_s == expected, unit
+
+
+@pytest.mark.parametrize(
+    ("said", "size", "step"),
+    [
+        ("unit=\\u00B5m\nfinterval=2.0\ntunit=min", 0.5, 120.0),
+        ("unit=micrometers\nfinterval=2.0\ntunit=Hours", 0.5, 7200.0),
+        ("unit=nm\nfinterval=2.0\ntunit=msec", 5e-4, 2e-3),
+        ("unit=pixel\nfinterval=2.0\ntunit=frame", None, None),
+        ("unit=inch\nfinterval=-2.0", None, None),
+        ("unit=\xb5m\nfps=7.0", 0.5, None),
+    ],
+)
+def test_lengths_and_times_as_imagej_writes_them(
+    tmp_path: Path, said: str, size: float | None, step: float | None
+) -> None:
+    text = f"ImageJ=1.54f\nimages=12\nframes=12\n{said}\nloop=false\n"
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(
+        path, movie_of_noise(), description=text.encode("latin-1"), metadata=None, resolution=(2, 2)
+    )
+    about = about_movie(path, 12)
+    assert about.pixel_size_um == (size if size is None else pytest.approx(size))
+    assert about.increment_s == (step if step is None else pytest.approx(step))
+
+
+def test_facts_are_those_of_the_part_that_is_read(tmp_path: Path) -> None:
+    path, planes = tmp_path / "m.ome.tif", np.stack([movie_of_noise()] * 2, axis=1)
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for position in (1, 2):
+            metadata: dict[str, Any] = {
+                "axes": "TZYX",
+                "Name": f"p{position}",
+                "PhysicalSizeX": 1.0 * position,
+            }
+            metadata["Channel"] = {"Name": f"c{position}"}
+            metadata["Plane"] = {"DeltaT": [position * t + 0.25 * z for t in range(12) for z in range(2)]}
+            writer.write(planes, metadata=metadata)
+    for name in ("1", "p2"):
+        about = about_movie(path, 12, Part(position=name, plane="1"))
+        assert (about.pixel_size_um, about.channel) == (2.0, "c2")
+        assert about.times_s == pytest.approx([2.0 * t for t in range(12)])
+
+
+def test_one_value_that_makes_no_sense_costs_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "m.ome.tif"
+    metadata = {"axes": "TYX", "PhysicalSizeX": -0.5, "TimeIncrement": -1.0, "Channel": {"Name": "GFP"}}
+    metadata["Plane"] = {"DeltaT": [0.5 * n for n in range(12)], "ExposureTime": [0.1] * 12}
+    tifffile.imwrite(path, movie_of_noise(), metadata=metadata)
+    text = tifffile.tiffcomment(path)
+    assert text is not None
+    tifffile.tiffcomment(
+        path, text.replace('DeltaT="2.0" ', "").replace('TheT="0"', 'TheT="0" PositionX="NaN"')
+    )
+    about = about_movie(path, 12)
+    assert (about.pixel_size_um, about.times_s, about.channel) == (None, None, "GFP")
+    assert (about.exposure_s, about.increment_s) == (0.1, 0.5)
 
 
 def test_scanimage_tells_its_frame_rate(tmp_path: Path) -> None:

@@ -12,26 +12,18 @@ from typing import TYPE_CHECKING
 from denoscope.acquisition.contracts import Tags
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.raw.writer import RAW_MOVIE, RAW_SIDECAR, read_raw
+from denoscope.acquisition.sources.part import WHOLE, Part
 from denoscope.runtime import InvalidInput, counted
+from denoscope.runtime.movies.headers.facts import Facts
+from denoscope.runtime.movies.headers.units import in_micrometres, in_seconds
 
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie
-    from denoscope.runtime.movies.headers.facts import Facts
 
 __all__ = ["MovieAbout", "about_movie", "checked_run", "movie_of"]
 
 _TIFF = (".tif", ".tiff", ".btf", ".tf8")
-_MICROMETRES = {
-    "micron": 1.0,
-    "microns": 1.0,
-    "um": 1.0,
-    "µm": 1.0,
-    "μm": 1.0,
-    "\\u00B5m": 1.0,
-    "nm": 1e-3,
-    "mm": 1e3,
-}
-_SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "min": 60.0}
+_OME = (".companion.ome", ".ome.xml")
 
 
 @dataclass(frozen=True)
@@ -108,9 +100,7 @@ def checked_run(movie: Path, frames: int) -> tuple[list[str], str | None]:
     ], None
 
 
-def about_movie(
-    path: Path, frames: int, channel: str | None = None, movie: AnyMovie | None = None
-) -> MovieAbout:
+def about_movie(path: Path, frames: int, part: Part = WHOLE, movie: AnyMovie | None = None) -> MovieAbout:
     """Return what a movie says about itself; what cannot be read is left out.
 
     Parameters
@@ -119,8 +109,8 @@ def about_movie(
         The movie.
     frames
         How many frames are read of it; times of another number of frames are left out.
-    channel
-        Name of the channel that is read, or its number from 0, where the movie has several.
+    part
+        Channel, plane and position that are read, where the movie has several.
     movie
         The opened movie, whose format may tell more.
     """
@@ -128,10 +118,10 @@ def about_movie(
     with suppress(Exception):  # metadata of any program: what cannot be understood is no reason to stop
         if path.name == RAW_MOVIE and path.with_name(RAW_SIDECAR).is_file():
             return _of_run(path.parent, frames)
-        if path.suffix.lower() in _TIFF and path.is_file():
-            found = _of_tiff(path, frames, channel)
+        if path.name.lower().endswith((*_TIFF, *_OME)) and path.is_file():
+            found = _of_tiff(path, frames, part)
         elif path.is_dir() and (first := _first_tiff(path)) is not None:
-            found = _of_tiff(first, frames, channel)
+            found = _of_tiff(first, frames, part)
     return _joined(found, getattr(movie, "facts", None))
 
 
@@ -171,26 +161,28 @@ def _of_run(run: Path, frames: int) -> MovieAbout:
     )
 
 
-def _of_tiff(path: Path, frames: int, channel: str | None) -> MovieAbout:
+def _of_tiff(path: Path, frames: int, part: Part) -> MovieAbout:
     import tifffile
 
+    from denoscope.runtime.movies.formats.tiff import head_of
+    from denoscope.runtime.movies.headers.ome import ome_facts, read_companion
+
+    if xml := read_companion(path) if path.name.lower().endswith(_OME) else head_of(path).ome:
+        facts = ome_facts(xml, frames, channel=part.channel, plane=part.plane, position=part.position)
+        return _joined(MovieAbout(), facts)
     with tifffile.TiffFile(path) as tiff:
         if tiff.is_scanimage:
             first = tiff.pages.first
             return _of_scanimage(f"{first.software}\n{first.description}")
-        if tiff.is_ome and tiff.ome_metadata:
-            return _of_ome(tiff.ome_metadata, frames, channel)
         about: Tags = dict(tiff.imagej_metadata or {})
-        unit = _MICROMETRES.get(str(about.get("unit", "")).lower())
         tag = tiff.pages.first.tags.get("XResolution")
         per_unit = 0.0 if tag is None else tag.value[0] / max(tag.value[1], 1)
-    interval = float(about.get("finterval", 0) or 0) * _SECONDS.get(
-        str(about.get("tunit", "sec")).lower(), 1.0
+    # Its `fps` is the speed at which ImageJ plays the movie, not the one at which it was recorded.
+    facts = Facts(
+        pixel_size_um=in_micrometres(1 / per_unit, about.get("unit", "")) if per_unit else None,
+        increment_s=in_seconds(about.get("finterval"), about.get("tunit", "sec")),
     )
-    return MovieAbout(
-        pixel_size_um=unit / per_unit if unit and per_unit else None,
-        increment_s=interval or (1 / float(about["fps"]) if about.get("fps") else None),
-    )
+    return _joined(MovieAbout(), facts)
 
 
 def _of_scanimage(text: str) -> MovieAbout:
@@ -201,36 +193,6 @@ def _of_scanimage(text: str) -> MovieAbout:
     rate = float(values[f"hRoiManager.{'scanVolumeRate' if volumes else 'scanFrameRate'}"])
     average = 1 if volumes else max(float(values.get("hScan2D.logAverageFactor", "1")), 1)
     return MovieAbout(increment_s=average / rate if rate > 0 else None)
-
-
-def _of_ome(xml: str, frames: int, channel: str | None) -> MovieAbout:
-    from ome_types import from_xml
-
-    pixels = from_xml(xml).images[0].pixels
-    names = [each.name or "" for each in pixels.channels]
-    at = 0
-    if channel is not None and len(names) > 1:
-        at = names.index(channel) if channel in names else int(channel)
-    size = pixels.physical_size_x
-    unit = str(getattr(pixels.physical_size_x_unit, "value", pixels.physical_size_x_unit))
-    step = pixels.time_increment
-    step_unit = _SECONDS.get(str(getattr(pixels.time_increment_unit, "value", "s")), 1.0)
-    planes = sorted(
-        (plane for plane in pixels.planes if plane.the_c == at and plane.the_z == 0),
-        key=lambda plane: plane.the_t,
-    )
-    times = [
-        plane.delta_t * _SECONDS.get(str(getattr(plane.delta_t_unit, "value", "s")), 1.0)
-        for plane in planes
-        if plane.delta_t is not None
-    ]
-    return MovieAbout(
-        None if size is None or unit not in _MICROMETRES else size * _MICROMETRES[unit],
-        planes[0].exposure_time if planes else None,
-        (names[at] if at < len(names) else None) or None,
-        step * step_unit if step else _increment(times),
-        _from_zero(times, frames),
-    )
 
 
 def _increment(times: list[float]) -> float | None:

@@ -245,7 +245,7 @@ def open_movie(request: Request, chunk: int, warm_up: int) -> OpenMovie:
     }
     if request.traces is not None:
         facts["regions"] = [request.traces.regions, request.traces.dark]
-    about = about_movie(request.movie, whole, choice.part.channel, frames).of_frames(chosen)
+    about = about_movie(request.movie, whole, choice.part, frames).of_frames(chosen)
     given = request.given.convert(frames)
     info = _info(request, about, given)
     per_frame = info.frame_bytes + (4 * info.shape[0] * info.shape[1] if request.std else 0)

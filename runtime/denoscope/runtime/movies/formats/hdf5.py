@@ -14,6 +14,7 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import ALLOWED_DTYPES, check_claim, check_dtype, one_line
 from denoscope.runtime.movies.headers.facts import Facts
+from denoscope.runtime.movies.headers.units import in_micrometres
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick
 
@@ -25,8 +26,6 @@ _SHOWN = 8
 _DEEPEST = 32
 _MOST_OBJECTS = 10_000
 _NWB_SERIES = ("TwoPhotonSeries", "OnePhotonSeries", "ImageSeries")
-_LENGTHS = {"meters": 1e6, "meter": 1e6, "m": 1e6, "millimeters": 1e3, "mm": 1e3, "micrometers": 1.0, "microns": 1.0,
-            "um": 1.0, "nanometers": 1e-3}  # fmt: skip
 
 
 def open_hdf5(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
@@ -193,8 +192,7 @@ def _facts(data: Any, length: int) -> Facts:
     if plane is not None:
         spacing = inside(plane, "grid_spacing")
         if spacing is not None:
-            unit = _LENGTHS.get(_text(spacing.attrs.get("unit", "meters")).lower())
-            size = None if unit is None else (_number(spacing[()]) or 0) * unit
+            size = in_micrometres(_number(spacing[()]), _text(spacing.attrs.get("unit", "meters")))
         indicator = inside(plane, "indicator")
         name = None if indicator is None else _text(indicator[()])
         rate = rate or _number(None if (r := inside(plane, "imaging_rate")) is None else r[()])

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import check_claim, check_dtype
 from denoscope.runtime.movies.headers.facts import Facts
+from denoscope.runtime.movies.headers.units import in_micrometres
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
 
@@ -141,8 +142,9 @@ def _facts(file: Any, times: int, width: int, channel: str) -> Facts:
     size: float | None = None
     stamps: tuple[float, ...] | None = None
     try:
-        if image is not None and _attribute(image, "Unit") in ("um", "µm", "micron", ""):
-            size = (float(_attribute(image, "ExtMax0")) - float(_attribute(image, "ExtMin0"))) / width
+        if image is not None:
+            edge = (float(_attribute(image, "ExtMax0")) - float(_attribute(image, "ExtMin0"))) / width
+            size = in_micrometres(edge, _attribute(image, "Unit") or "um")
     except ValueError:
         size = None
     try:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import check_claim, check_dtype, check_zarr_metadata, one_line
 from denoscope.runtime.movies.headers.facts import Facts, Metadata, told
+from denoscope.runtime.movies.headers.units import in_micrometres, in_seconds
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
 
@@ -24,10 +25,6 @@ _KINDS = {"t": "time", "c": "channel", "z": "plane"}
 _OLD_AXES = "tczyx"  # of OME-Zarr 0.1 and 0.2, which does not name them
 _CHUNK_MARGIN = 2**14  # bytes of headers and checksums of a chunk
 _SHOWN = 8
-_UNITS = {
-    "meter": 1.0, "millimeter": 1e-3, "micrometer": 1e-6, "nanometer": 1e-9,
-    "second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6, "minute": 60.0, "hour": 3600.0,
-}  # fmt: skip
 _NAMES = {
     "time": "t", "frame": "t", "frames": "t", "channel": "c", "channels": "c", "plane": "z", "slice": "z", "depth": "z",
     "height": "y", "row": "y", "rows": "y", "width": "x", "column": "x", "columns": "x",
@@ -215,20 +212,20 @@ class _Array:
     def _facts(self, metadata: Metadata, axes: list[str] | None, channels: tuple[str, ...]) -> Facts:
         """Return pixel size, interval and channel from the metadata of OME-Zarr."""
 
-        def scale(axis: str) -> float:
+        def scale(axis: str) -> tuple[float, str]:
             image = metadata["multiscales"][0]
             at = (axes or []).index(axis)
             factor = 1.0
             for each in (image["datasets"][0], image):
                 for change in each.get("coordinateTransformations", ()):
                     factor *= float(change["scale"][at]) if change["type"] == "scale" else 1.0
-            return factor * _UNITS[image["axes"][at].get("unit", "")]
+            return factor, str(image["axes"][at].get("unit", ""))
 
         timed = self._time is not None and axes is not None and axes[self._time] == "t"
         channel = self._index[axes.index("c")] if axes is not None and "c" in axes else None
         return Facts(
-            pixel_size_um=told(lambda: scale("x") * 1e6),
-            increment_s=told(lambda: scale("t")) if timed else None,
+            pixel_size_um=told(lambda: in_micrometres(*scale("x"))),
+            increment_s=told(lambda: in_seconds(*scale("t"))) if timed else None,
             channel=told(lambda: channels[channel or 0]),
         )
 

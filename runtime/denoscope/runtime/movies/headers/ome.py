@@ -11,9 +11,20 @@ from xml.etree import ElementTree as ET
 
 from denoscope.runtime.errors import InvalidInput
 
+from .facts import Facts, increment_of
+from .units import in_micrometres, in_seconds
 from .untrusted import LARGEST_XML, check_xml
 
-__all__ = ["OmeImage", "check_names", "companion_of", "file_names", "listed_images", "page_turns"]
+__all__ = [
+    "OmeImage",
+    "check_names",
+    "companion_of",
+    "file_names",
+    "listed_images",
+    "ome_facts",
+    "page_turns",
+    "read_companion",
+]
 
 _MOST_PLANES = 2_000_000
 _MOST_DIGITS = 18
@@ -194,3 +205,57 @@ def page_turns(xml: str, name: str) -> dict[int, tuple[int, int, int | str, int]
                     named = image.channels[c] if len(set(image.channels)) == image.sizes["C"] else c
                     found[page] = (position, t + turn * image.sizes["T"], named, z)
     return found or None
+
+
+def ome_facts(
+    xml: str,
+    frames: int,
+    *,
+    channel: str | None = None,
+    plane: str | None = None,
+    position: str | None = None,
+) -> Facts:
+    """Return pixel size, times and names of the part of OME-XML that is read; `check_xml` comes first.
+
+    Parameters
+    ----------
+    xml
+        OME-XML of any version; a value that makes no sense is left out, the others are kept.
+    frames
+        How many frames are read; times of another number of frames are left out.
+    channel, plane, position
+        The part by name or number from 0, where the file has several.
+    """
+    images = ET.fromstring(xml).findall("{*}Image")  # noqa: S314
+    image = images[_entry([each.get("Name", "") for each in images], position)]
+    pixels = image.find("{*}Pixels")
+    if pixels is None:
+        return Facts()
+    names = [each.get("Name", "") for each in pixels.findall("{*}Channel")]
+    sizes = {axis: int(pixels.get(f"Size{axis}", "1")) for axis in "CZ"}
+    of_channel = _entry(names or [""] * sizes["C"], channel)
+    of_plane = _entry([""] * sizes["Z"], plane)
+    planes = {
+        int(each.get("TheT", "0")): each
+        for each in pixels.findall("{*}Plane")
+        if (each.get("TheC", "0"), each.get("TheZ", "0")) == (str(of_channel), str(of_plane))
+    }
+    listed = [planes[at] for at in sorted(planes)]
+    found = [in_seconds(each.get("DeltaT"), each.get("DeltaTUnit", "s")) for each in listed]
+    times = tuple(time for time in found if time is not None)
+    first = listed[0] if listed else pixels
+    step = in_seconds(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")) or 0.0
+    return Facts(
+        pixel_size_um=in_micrometres(pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeXUnit", "um")),
+        increment_s=step if step > 0 else increment_of(times),
+        times_s=times if len(times) == frames else None,
+        exposure_s=in_seconds(first.get("ExposureTime"), first.get("ExposureTimeUnit", "s")),
+        channel=names[of_channel] if of_channel < len(names) else None,
+    )
+
+
+def _entry(names: list[str], wanted: str | None) -> int:
+    """Return the number of the wanted entry, 0 where there is no choice."""
+    if wanted is None or len(names) < 2:
+        return 0
+    return names.index(wanted) if wanted in names else int(wanted)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.headers.facts import Facts, Metadata, told
+from denoscope.runtime.movies.headers.units import in_micrometres, in_seconds
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted
 from denoscope.runtime.words import counted
@@ -19,7 +20,6 @@ from .plane_by_plane import PlaneByPlane, choose, open_by_library
 
 __all__ = ["open_oif"]
 
-_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _KINDS = {"T": "time", "Z": "plane", "C": "channel"}
 
 
@@ -95,17 +95,16 @@ def _frame(file: Any, name: str, shape: tuple[int, ...] | None) -> Any:
 def _facts(settings: Metadata, channel: int, *, timed: bool) -> Facts:
     """Return pixel size, interval and dye from the main file of settings."""
 
-    def step() -> float:
+    def step() -> float | None:
         for section, axis in settings.items():
             if section.startswith("Axis ") and axis.get("AxisCode") == "T":
                 span = float(axis["EndPosition"]) - float(axis["StartPosition"])
-                return span / (int(axis["MaxSize"]) - 1) * _SECONDS[str(axis["UnitName"])]
+                return in_seconds(span / (int(axis["MaxSize"]) - 1), axis["UnitName"])
         raise KeyError("no axis of time")
 
     reference = settings.get("Reference Image Parameter", {})
-    micrometres = str(reference.get("WidthUnit", "")) in ("um", "µm")
     return Facts(
-        pixel_size_um=reference.get("WidthConvertValue") if micrometres else None,
+        pixel_size_um=in_micrometres(reference.get("WidthConvertValue"), reference.get("WidthUnit")),
         increment_s=told(step) if timed else None,
         channel=told(lambda: settings[f"Channel {channel + 1} Parameters"]["DyeName"]),
         objective=told(lambda: settings["Acquisition Parameters Common"]["ObjectiveName"]),
