@@ -51,6 +51,9 @@ def flowchart_svg(text: str) -> str:
         for name in row:
             centre[name] = (left + width_of[name] / 2, index * _ROW + _HEIGHT / 2 + 4)
             left += width_of[name] + _BETWEEN
+    for a, b, label, _ in chart.arrows:
+        if label:  # a text beside an arrow may reach beyond the boxes
+            width = max(width, _label_at(a, b, centre)[0] + _CHARACTER * len(label))
     parts = [_arrow(*arrow, rows, centre) for arrow in chart.arrows]
     parts += [_box(text, *centre[name]) for name, text in chart.boxes.items()]
     return (
@@ -131,6 +134,12 @@ def _box(text: str, x: float, y: float) -> str:
     )
 
 
+def _label_at(a: str, b: str, centre: dict[str, tuple[float, float]]) -> tuple[float, float]:
+    """Return where the text of an arrow begins: right of its middle."""
+    (x0, y0), (x1, y1) = centre[a], centre[b]
+    return (x0 + x1) / 2 + 14, (y0 + y1) / 2 + 2
+
+
 def _arrow(
     a: str,
     b: str,
@@ -146,6 +155,6 @@ def _arrow(
     path = "M" + " L".join(f"{x:.0f} {y:.0f}" for x, y in points)
     text = ""
     if label:
-        x, y = (x0 + x1) / 2, (y0 + y1) / 2
-        text = f'<text class="note" x="{x + 14:.0f}" y="{y + 2:.0f}">{html.escape(label)}</text>'
+        x, y = _label_at(a, b, centre)
+        text = f'<text class="note" x="{x:.0f}" y="{y:.0f}">{html.escape(label)}</text>'
     return f'<path class="arrow" d="{path}"{" stroke-dasharray=4" if dashed else ""} marker-end="url(#tip)"/>{text}'

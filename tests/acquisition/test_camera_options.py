@@ -145,7 +145,7 @@ def test_coarse_counts_are_said() -> None:
 
     note = rounding_note(intensity(1.5), np.uint16)
     assert note is not None
-    assert "noise is 1.5 counts" in note
+    assert "noise is only 1.5 counts" in note
     assert "`float32`" in note
     assert rounding_note(intensity(1.5), np.float32) is None
     assert rounding_note(intensity(20), np.uint8) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import tifffile
 from ome_types import from_tiff
 
 from denoscope.acquisition import live
+from denoscope.acquisition.offline.before_after import picture_name, picture_or_why
 from denoscope.runtime import FrameMeta, InvalidInput, Stream, open_movie
 from support.field_inputs import lines_shifted
 from support.plain_results import denoise_movie
@@ -23,10 +25,16 @@ def test_the_whole_movie_comes_out_as_the_stream_gives_it(
     denoscope: Run, bundle: Path, movie: Path, tmp_path: Path
 ) -> None:
     out, std = tmp_path / "out.ome.tif", tmp_path / "std.tif"
-    done = denoscope("denoise", movie, "--output", out, "--std", std, "--bundle", bundle, "--json")
+    done = denoscope(
+        "denoise", movie, "--output", out, "--std", std, "--bundle", bundle, "--picture", "--json"
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     frames = tifffile.imread(movie)
+    picture = tmp_path / "out_picture.png"
+    assert f"Before and after: {picture}" in done.stderr
+    assert result["picture"] == str(picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
     assert result["frames"] == len(frames)
     outputs = []
     with Stream(bundle, std=True) as stream:
@@ -41,7 +49,40 @@ def test_the_whole_movie_comes_out_as_the_stream_gives_it(
         assert tif.is_ome
         assert tif.series[0].axes == "TYX"
         assert "provenance" in (tif.ome_metadata or "")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.ome.tif", "std.tif"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.ome.tif", "out_picture.png", "std.tif"]
+
+
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    [
+        ("a.ome.tif", "a"),
+        ("2026.11.28 cell 1.OME.TIFF", "2026.11.28 cell 1"),
+        ("a.b.zarr", "a.b"),
+        ("m.ndtiff", "m"),
+    ],
+)
+def test_a_picture_has_the_name_of_its_movie(name: str, picture: str) -> None:
+    assert picture_name(Path("out", name)) == Path("out", f"{picture}_picture.png")
+
+
+def test_a_picture_that_fails_costs_no_movie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = np.full((12, 4, 5), np.nan, np.float32)
+    tifffile.imwrite(tmp_path / "out.tif", raw)
+    picture = tmp_path / "out_picture.png"
+    picture.write_text("mine")
+    kept, why = picture_or_why(tmp_path / "out.tif", raw, title="NaN")
+    assert (kept, why, picture.read_text()) == (
+        None,
+        f"{picture.name} was there already and was left as it is",
+        "mine",
+    )
+    picture.unlink()
+    assert picture_or_why(tmp_path / "out.tif", raw, title="NaN everywhere, $five frames") == (picture, None)
+    picture.unlink()
+    assert "was not drawn (InvalidInput" in str(picture_or_why(tmp_path / "none.tif", raw, title="none")[1])
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert '".[report]"' in str(picture_or_why(tmp_path / "out.tif", raw, title="no matplotlib")[1])
+    assert not picture.exists()
 
 
 def test_float32_is_not_rounded(denoscope: Run, bundle: Path, movie: Path, tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `denoscope` with these words and return its exit code and what it printed.
 
     What a process that the command starts prints is not caught. A recording from Micro-Manager needs a process
-    of its own: its core cannot be started twice in one.
+    of its own: its core cannot be started twice in one. `denoise` draws its picture only where `--picture` is given.
     """
     from denoscope.acquisition.cli.app import main
 
     words = [str(word) for word in arguments]
+    if words[0] == "denoise" and "--picture" not in words:
+        words.append("--no-picture")  # drawing takes longer than denoising a tiny movie
     before, safe = (sys.stdout, sys.stderr), os.environ.get("PYTHONSAFEPATH")
     with TemporaryDirectory() as folder:
         # Files, not buffers in memory: the shell writes below the buffer, and libraries ask for a number.

@@ -44,7 +44,10 @@ def test_the_page_is_complete_and_needs_no_other_file(method: str, tmp_path: Pat
     entry = METHODS[method]
     settings = entry.settings(steps=20)
     report = Report("mine", entry, settings, TINY[method], [movie()], "nothing", ["noise is <not> white"])
-    verdicts = save_report(result_of(method), report, tmp_path / "report.html")
+    shares: list[float] = []
+    verdicts = save_report(result_of(method), report, tmp_path / "report.html", on_share=shares.append)
+    assert shares == sorted(shares), "the progress only grows"
+    assert (len(shares) >= 30, shares[-1]) == (True, 1)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == 4

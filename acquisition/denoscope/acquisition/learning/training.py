@@ -87,6 +87,9 @@ class TrainingListener:
     def finishing(self, stage: str) -> None:
         """Take the name of a stage after the last step: ``export`` or ``report``."""
 
+    def checked(self, share: float) -> None:
+        """Take the share, 0 to 1, of the stage ``report`` that is done."""
+
 
 class TrainingInterrupted(KeyboardInterrupt):
     """A training was interrupted.
@@ -568,7 +571,7 @@ def _finish(
     )
     told.finishing("report")
     page = Report(files.name, entry, settings, beginning.shape, movies, beginning.name, warnings)
-    verdicts = save_report(result, page, files.page)
+    verdicts = save_report(result, page, files.page, on_share=told.checked)
     return TrainingResult(
         bundle=files.bundle,
         bundle_sha256=bundle.digest,

@@ -63,8 +63,8 @@ def rounding_note(intensity: Intensity | None, dtype: npt.DTypeLike) -> str | No
     if intensity.scale <= _NO_NOISE:
         return None
     return (
-        f"the noise is {intensity.scale:.2g} counts, so that rounding the denoised movie to whole counts adds much "
-        "to what is left of it; `float32` keeps the fractions"
+        f"the noise is only {intensity.scale:.2g} counts, so rounding to whole counts makes the denoised movie "
+        "noisier; add `float32` to keep the fractions"
     )
 
 

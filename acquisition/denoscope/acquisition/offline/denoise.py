@@ -69,6 +69,7 @@ def denoise_movie(
     fix_line_offset: bool = False,
     resume: bool = False,
     dask: str | None = None,
+    picture: bool = False,
     chunk: int = CHUNK,
     warm_up: int = WARM_UP,
     on_frame: Callable[[int, int], None] = lambda _done, _total: None,
@@ -112,6 +113,9 @@ def denoise_movie(
     dask
         Scheduler of a Dask cluster that does the chunks, like ``tcp://10.0.0.5:8786``; movie and output, which then is
         OME-Zarr, lie where all its workers see them under the same path.
+    picture
+        Draw one frame before and after, and two traces, beside the output: ``clean_picture.png`` for
+        ``clean.ome.tif``. Needs the extra ``report``.
     chunk, warm_up
         Frames of a chunk, and frames before it that its stream takes first (`denoscope.acquisition.offline.chunks`).
     on_frame
@@ -150,7 +154,7 @@ def denoise_movie(
     check_files([movie], output, std)
     choice = Choice(Part(channel, plane, position, interleaved), frames)
     wanted = None if regions is None else WantedTraces(str(regions), _traces_path(output, traces), dark)
-    request = Request(movie_of(movie), output, std, choice, camera, float32, fix_line_offset, wanted)
+    request = Request(movie_of(movie), output, std, choice, camera, float32, fix_line_offset, wanted, picture)
     journal = _journal_of(request, resume=resume)
     with ExitStack() as stack:
         unlocked = stack.enter_context(locked(output, std, journal=journal.exists()))
@@ -343,21 +347,37 @@ class _Work:
         self.journal.remove()
         new = self.done - self.resumed_from
         guard = self.journal.guard
+        frame_s = (time.perf_counter() - self.started_s) / max(new, 1)
+        picture, undrawn = self._draw() if self.request.picture else (None, None)
         return Denoising(
             output=self.request.output,
             std=self.request.std,
             traces=traces,
+            picture=picture,
             frames=self.done,
-            frame_s=(time.perf_counter() - self.started_s) / max(new, 1),
+            frame_s=frame_s,
             resumed_from=self.resumed_from,
             movie_note=self.movie.note,
             source=self.movie.info.record(),
-            notes=self._notes(unlocked),
+            notes=[*self._notes(unlocked), *filter(None, [undrawn])],
             noise=self.movie.noise,
             guard=guard,
             untrue=guard.sentence(),
             denoiser=self.model.provenance,
             incomplete=self.movie.incomplete,
+        )
+
+    def _draw(self) -> tuple[Path | None, str | None]:
+        from .before_after import picture_or_why
+
+        movie, bundle = self.movie, self.model.provenance.bundle
+        return picture_or_why(
+            self.request.output,
+            movie.frames,
+            title=f"{self.request.movie.name}, denoised with {bundle}",
+            first=movie.first,
+            pixel_size_m=movie.info.record().pixel_size_m,
+            units="counts" if self.request.camera is None else "photo-electrons",
         )
 
     def _notes(self, unlocked: str | None) -> list[str]:

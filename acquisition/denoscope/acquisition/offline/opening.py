@@ -84,6 +84,7 @@ class Request:
     float32: bool
     fix_line_offset: bool
     traces: WantedTraces | None = None
+    picture: bool = False
 
     @property
     def given(self) -> GivenMovie:

@@ -21,7 +21,7 @@ from denoscope.acquisition.errors import DiskUnwritable, OutputExists
 from denoscope.acquisition.raw.in_the_way import in_the_way
 from denoscope.runtime import InvalidInput, bad_link
 
-__all__ = ["check_files", "check_output", "give_name", "locked", "partial_of"]
+__all__ = ["check_files", "check_output", "give_name", "locked", "partial_of", "stem_of"]
 
 _LONGEST_NAME = 255
 _LONGEST_ENDING = ".partial.json.new"
@@ -30,6 +30,11 @@ _LONGEST_ENDING = ".partial.json.new"
 def partial_of(output: Path) -> Path:
     """Return where an output is written until it is complete."""
     return output.with_name(output.name + ".partial")
+
+
+def stem_of(output: Path) -> str:
+    """Return the name of a denoised movie without its ending, for the files beside it; other dots stay."""
+    return output.stem[:-4] if output.stem.lower().endswith(".ome") else output.stem
 
 
 def check_output(path: Path) -> None:

@@ -17,7 +17,7 @@ from denoscope.acquisition.regions.trace_file import TraceFile, read_traces
 from denoscope.acquisition.results import TracesRecord
 from denoscope.runtime import InvalidInput
 
-from .outputs import check_output, give_name, partial_of
+from .outputs import check_output, give_name, partial_of, stem_of
 
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised
@@ -27,8 +27,7 @@ __all__ = ["MovieTraces", "traces_name"]
 
 def traces_name(output: Path) -> Path:
     """Return the file for the traces beside a denoised movie: ``clean.ome.tif`` has ``clean_traces.csv``."""
-    stem = output.name.split(".")[0]
-    return output.with_name(f"{stem}_traces.csv")
+    return output.with_name(f"{stem_of(output)}_traces.csv")
 
 
 class MovieTraces:

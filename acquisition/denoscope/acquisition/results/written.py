@@ -71,8 +71,8 @@ class Denoising(_Written):
         Files that were written.
     frames, frame_s, resumed_from
         Frames in it, mean time a frame in seconds, and frames that were there already.
-    traces
-        Traces of regions that were written; None where none were asked for.
+    traces, picture
+        Traces of regions, and the picture before and after, that were written; None where none was.
     source
         Pixel size, frame rate, channel and more of the movie, as its file tells them.
     notes, movie_note
@@ -91,6 +91,7 @@ class Denoising(_Written):
     resumed_from: int = 0
     movie_note: str = ""
     traces: TracesRecord | None = None
+    picture: Path | None = None
     source: SourceRecord = Field(default_factory=SourceRecord)
     noise: NoiseCheck | None = None
     incomplete: list[str] = Field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def denoise_reference(
     look_ahead: int | None = None,
     fields: FloatArray | None = None,
     margin: int = 0,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> tuple[FloatArray, FloatArray]:
     """Denoise every frame of a movie, frame by frame as a live session does, or as a recorded movie is.
 
@@ -47,6 +49,8 @@ def denoise_reference(
         all when None. The knots are spread over the scene.
     margin
         Pixels of the scene beyond the frame on each side.
+    on_share
+        Called after every frame with the share of the movie that is done, up to 1.
 
     Returns
     -------
@@ -136,4 +140,5 @@ def denoise_reference(
             mu, sd = network.fuse(seen, valid, recalled, weights_now, noise, steps)
             mean[centre] = mu[0, 0, :height, :width].numpy() * intensity.scale + intensity.offset
             std[centre] = sd[0, 0, :height, :width].numpy() * intensity.scale
+            on_share((centre + 1) / length)
     return mean, std

@@ -52,8 +52,8 @@ class Method:
     task
         Makes the training's own part from movies, settings and the network's settings.
     denoise
-        Denoises a movie (T, H, W) in raw counts with a trained network: network, frames, intensity, and the `fields`
-        of an aligned movie.
+        Denoises a movie (T, H, W) in raw counts with a trained network: network, frames, intensity, the `fields` of
+        an aligned movie, and `on_share`, which is called with the share that is done.
     score
         What the held-out score is, in words; lower is better.
     decay
@@ -123,8 +123,9 @@ def _denoise_live(
     intensity: Intensity,
     *,
     fields: npt.NDArray[np.float32] | None = None,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> npt.NDArray[np.float32]:
-    return denoise_reference(network, np.asarray(frames), intensity, fields=fields)[0]
+    return denoise_reference(network, np.asarray(frames), intensity, fields=fields, on_share=on_share)[0]
 
 
 METHODS = {

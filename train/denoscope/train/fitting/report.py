@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -67,20 +67,27 @@ class Report:
     warnings: Sequence[str] = field(default_factory=list)
 
 
-def save_report(result: FitResult[Any], report: Report, path: Path) -> list[Verdict]:
+def save_report(
+    result: FitResult[Any],
+    report: Report,
+    path: Path,
+    *,
+    on_share: Callable[[float], None] = lambda _: None,
+) -> list[Verdict]:
     """Denoise the end of the first movie, write the page to `path` and return its verdicts, serious ones first.
 
-    Frames larger than the method denoises in reasonable time are cut to their middle.
+    Frames larger than the method denoises in reasonable time are cut to their middle. `on_share` is called with the
+    share of the frames that are denoised.
     """
     from jinja2 import Environment, StrictUndefined
 
     movie = report.movies[0]
     part = _middle(movie, report.method.report_edge)
     noisy = np.asarray(movie.frames[part], np.float32)
-    fields = {}
+    fields: dict[str, Any] = {}
     if movie.fields is not None:
         fields = {"fields": between(movie.fields[part[0]], movie.frames.shape[1:], part[1:])}
-    denoised = report.method.denoise(result.network, noisy, movie.intensity, **fields)
+    denoised = report.method.denoise(result.network, noisy, movie.intensity, on_share=on_share, **fields)
     verdicts = _verdicts(result, report, noisy, denoised)
     pages = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(pages)

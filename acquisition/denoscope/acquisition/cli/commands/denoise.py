@@ -84,6 +84,9 @@ def denoise(
         ),
     ] = False,
     fix_line_offset: FixLineOffsetOption = False,
+    picture: Annotated[
+        bool, typer.Option(help="Draw NAME_picture.png: a frame before and after, and two traces.")
+    ] = True,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -117,6 +120,7 @@ def denoise(
             fix_line_offset=fix_line_offset,
             resume=resume,
             dask=dask,
+            picture=picture,
             on_frame=on_frame,
         )
 
@@ -170,8 +174,7 @@ def denoise(
             shell.say(sentence)
         if fill is None and bundle is None:
             shell.say(
-                f"Bundle: {RECORDED}, which looks at both sides of time; for another, as for the same picture as live, "
-                "add --bundle live."
+                f"Bundle: {RECORDED}. For more speed, or the picture that a recording shows live: --bundle live."
             )
         return result, int(not result.complete)
 
@@ -222,6 +225,8 @@ def _sentences(result: Denoising | Filling) -> Iterator[str]:
     yield f"Denoised movie: {result.output}"
     if not isinstance(result, Filling) and result.std is not None:
         yield f"Standard deviation: {result.std}"
+    if not isinstance(result, Filling) and result.picture is not None:
+        yield f"Before and after: {result.picture}"
     if result.untrue:
         yield f"Problem: {result.untrue}."
     notes = result.notes

@@ -192,6 +192,7 @@ def _listener(shell: Shell, *, details: bool) -> Any:
 
         def __init__(self) -> None:
             self._line = ProgressLine(shell, "training")
+            self._checking = ProgressLine(shell, "checking")
 
         def __enter__(self) -> Self:
             return self
@@ -200,6 +201,7 @@ def _listener(shell: Shell, *, details: bool) -> Any:
             self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
         ) -> None:
             self._line.end()
+            self._checking.end()
 
         def read(self, movie: TrainingMovie) -> None:
             count, height, width = movie.frames.shape
@@ -228,6 +230,9 @@ def _listener(shell: Shell, *, details: bool) -> Any:
             self._line.end()
             words = {"export": "Writing the bundle ...", "report": "Checking it on the end of the movie ..."}
             shell.say(words[stage])
+
+        def checked(self, share: float) -> None:
+            self._checking.show(share, 1)
 
     return Screen()
 

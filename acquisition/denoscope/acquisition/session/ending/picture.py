@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
+from denoscope.acquisition.offline.places import COLOURS, SIDE, draw_scale_bar, pick_places, trace_at
 from denoscope.acquisition.raw.writer import raw_pages
 from denoscope.acquisition.sinks.ome import DENOISED_MOVIE
 from denoscope.runtime import InvalidInput, counted
@@ -23,9 +24,6 @@ __all__ = ["draw_report"]
 
 _FRAMES = 300
 _NOTHING = "no frame was denoised, so there is nothing to show"
-_ROI = 5
-_MODEST = 98  # percentile of the changes of dim places
-_COLOURS = ("#d1495b", "#00798c", "#8a5a00")
 _Movie = npt.NDArray[np.float32]
 
 
@@ -56,48 +54,6 @@ def _pages_without(report: SessionReport) -> set[int]:
     frames = report.frames
     pages = [page for first, last in frames.not_denoised.pages for page in range(first, last + 1)]
     return set(pages[frames.computed_afterwards :])  # those of one stream are computed in order
-
-
-def _smooth(image: _Movie, width: int) -> _Movie:
-    """Return the mean of `image` over squares of `width` pixels (odd), edges replicated."""
-    half = width // 2
-    total = np.pad(image.astype(np.float64), half + 1, mode="edge").cumsum(0).cumsum(1)
-    size = image.shape
-    box = total[width:, width:] - total[:-width, width:] - total[width:, :-width] + total[:-width, :-width]
-    mean: _Movie = (box[: size[0], : size[1]] / width**2).astype(np.float32)
-    return mean
-
-
-def _pick_rois(mean: _Movie, std: _Movie) -> list[tuple[int, int]]:
-    """Return the centres of up to three squares: a dim one that changes, and two that change most.
-
-    Dim is a place darker than half of the frame: there the noise hides most, and denoising is seen best.
-    """
-    score, light = _smooth(std, _ROI), _smooth(mean, _ROI)
-    margin = _ROI // 2 + 1
-    if min(score.shape) <= 2 * margin:
-        return [(score.shape[0] // 2, score.shape[1] // 2)]
-    score[:margin], score[-margin:], score[:, :margin], score[:, -margin:] = -1, -1, -1, -1
-    dim = np.where(light <= np.median(light), score, -1)
-    # Not the place that changes most: a cell that flashes is seen without denoising.
-    dim[dim > np.percentile(dim[dim >= 0], _MODEST) if (dim >= 0).any() else dim < 0] = -1
-    rois: list[tuple[int, int]] = []
-    apart = max(_ROI, min(score.shape) // 8)
-    for places in (dim, score, score):
-        row, column = (int(value) for value in np.unravel_index(int(places.argmax()), places.shape))
-        if places[row, column] < 0:
-            continue
-        rois.append((row, column))
-        around = slice(max(0, row - apart), row + apart), slice(max(0, column - apart), column + apart)
-        score[around] = dim[around] = -1
-    return rois
-
-
-def _trace(movie: _Movie, row: int, column: int) -> _Movie:
-    half = _ROI // 2
-    top, left = max(0, row - half), max(0, column - half)
-    mean: _Movie = movie[:, top : row + half + 1, left : column + half + 1].mean((1, 2))
-    return mean
 
 
 def draw_report(output: Path, report: SessionReport, camera: CameraCalibration | None = None) -> Path:
@@ -134,7 +90,7 @@ def draw_report(output: Path, report: SessionReport, camera: CameraCalibration |
     low, high = (float(value) for value in np.percentile(noisy[places[middle]], (1, 99.7)))
     std_raw, std_clean = noisy[places].std(0), clean.std(0)
     std_high = float(np.percentile(std_raw, 99.7))
-    rois = _pick_rois(clean.mean(0), std_clean)
+    rois = pick_places(clean.mean(0), std_clean)
     panels = [
         (f"raw, frame {shown_at}", noisy[places[middle]], (low, high), "gray"),
         (f"denoised, frame {shown_at}", clean[middle], (low, high), "gray"),
@@ -152,8 +108,8 @@ def draw_report(output: Path, report: SessionReport, camera: CameraCalibration |
         bar = figure.colorbar(shown, ax=axes, orientation="horizontal", fraction=0.05, pad=0.02)
         bar.set_label(units if column < 2 else f"std ({units})", fontsize=8)
         bar.ax.tick_params(labelsize=8)
-        _draw_scale_bar(axes, image.shape, report.source.pixel_size_m)
-        for (row, col), colour in zip(rois, _COLOURS, strict=False):
+        draw_scale_bar(axes, image.shape, report.source.pixel_size_m)
+        for (row, col), colour in zip(rois, COLOURS, strict=False):
             axes.plot(col, row, "s", mfc="none", mec=colour, ms=7)
     _draw_traces(figure, grid, (noisy, clean), (places, first), rois, report, units)
     _draw_latencies(figure.add_subplot(grid[1:, 3]), report)
@@ -173,21 +129,6 @@ def draw_report(output: Path, report: SessionReport, camera: CameraCalibration |
     return path
 
 
-def _draw_scale_bar(axes: Any, shape: tuple[int, ...], pixel_size_m: float | None) -> None:
-    """Draw a bar of about a fifth of the width, with its length in micrometres, or in pixels."""
-    size = 1.0 if pixel_size_m is None else pixel_size_m * 1e6
-    target = shape[1] * size / 5
-    power = 10.0 ** np.floor(np.log10(target))
-    length = float(max(step for step in (1, 2, 5) if step * power <= target) * power)
-    pixels = length / size
-    right, row = shape[1] * 0.95, shape[0] * 0.94
-    axes.plot([right - pixels, right], [row, row], color="w", lw=3, solid_capstyle="butt")
-    label = f"{length:g} {'pixels' if pixel_size_m is None else 'µm'}"
-    axes.text(
-        right - pixels / 2, row - shape[0] * 0.02, label, color="w", fontsize=8, ha="center", va="bottom"
-    )
-
-
 def _draw_traces(
     figure: Figure,
     grid: Any,
@@ -200,15 +141,15 @@ def _draw_traces(
     (noisy, clean), (places, first) = movies, when
     rate = report.source.frame_rate_hz or report.timing.fps_in_hz or 1.0
     times_s = (first + np.arange(len(noisy))) / rate
-    for number, ((row, column), colour) in enumerate(zip(rois, _COLOURS, strict=False)):
+    for number, ((row, column), colour) in enumerate(zip(rois, COLOURS, strict=False)):
         axes = figure.add_subplot(grid[1 + number, 0:3])
         trace = np.full(len(noisy), np.nan, np.float32)  # not a number where no frame was denoised: a gap
-        trace[places] = _trace(clean, row, column)
-        axes.plot(times_s, _trace(noisy, row, column), color="0.7", lw=0.8, label="raw")
+        trace[places] = trace_at(clean, row, column)
+        axes.plot(times_s, trace_at(noisy, row, column), color="0.7", lw=0.8, label="raw")
         axes.plot(times_s, trace, color=colour, lw=1.4, label="denoised")
         kind = "dim place, " if number == 0 and len(rois) > 1 else ""
         axes.set_title(
-            f"{kind}mean of {_ROI}x{_ROI} pixels at row {row}, column {column}", fontsize=9, loc="left"
+            f"{kind}mean of {SIDE}x{SIDE} pixels at row {row}, column {column}", fontsize=9, loc="left"
         )
         axes.set_ylabel(units, fontsize=8)
         axes.margins(x=0.01)
@@ -232,9 +173,9 @@ def _draw_latencies(axes: Any, report: SessionReport) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xticks(np.unique(np.geomspace(edges[0], edges[-1], 5).round().astype(int)))
     quantiles = (
-        ("p50", timing.latency_p50_s, _COLOURS[1]),
-        ("p95", timing.latency_p95_s, _COLOURS[2]),
-        ("p99", timing.latency_p99_s, _COLOURS[0]),
+        ("p50", timing.latency_p50_s, COLOURS[1]),
+        ("p95", timing.latency_p95_s, COLOURS[2]),
+        ("p99", timing.latency_p99_s, COLOURS[0]),
     )
     for name, value_s, colour in quantiles:
         if value_s is None:

@@ -272,6 +272,7 @@ def denoise_sts_uvd(
     *,
     flows: Flows | None = None,
     estimator: FlowEstimator = default_flow,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> FloatArray:
     """Denoise every frame of a movie, the ends too; missing neighbours are left out, never replaced.
 
@@ -288,14 +289,21 @@ def denoise_sts_uvd(
         estimated from the noisy frames, the movie is denoised, and they are estimated again from that.
     estimator
         Used when `flows` is None.
+    on_share
+        Called after every frame with the share of the work that is done, up to 1.
 
     Returns
     -------
     ndarray
         (T, H, W) float32 in raw counts.
     """
+    before = 0.0
     if flows is None:
-        rough = denoise_sts_uvd(network, frames, intensity, flows=estimate_flows(frames, estimator))
+        before = 0.5
+        flows = estimate_flows(frames, estimator)
+        rough = denoise_sts_uvd(
+            network, frames, intensity, flows=flows, on_share=lambda share: on_share(before * share)
+        )
         flows = estimate_flows(rough, estimator)
     s, result, device = network.settings, np.empty(frames.shape, np.float32), device_of(network)
     network.eval()
@@ -308,4 +316,5 @@ def denoise_sts_uvd(
             predicted = network(*(tensor[None].to(device) for tensor in batch))
         frame = predicted[0, 0, : frames.shape[1], : frames.shape[2]].cpu().numpy()
         result[centre] = frame * intensity.scale + intensity.offset
+        on_share(before + (1 - before) * (centre + 1) / len(frames))
     return result

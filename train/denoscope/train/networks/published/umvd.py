@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -389,7 +389,13 @@ class UmvdTask(Task):
         return torch.from_numpy(window), torch.from_numpy(valid)
 
 
-def denoise_umvd(network: Umvd, frames: AnyMovie, intensity: Intensity) -> FloatArray:
+def denoise_umvd(
+    network: Umvd,
+    frames: AnyMovie,
+    intensity: Intensity,
+    *,
+    on_share: Callable[[float], None] = lambda _: None,
+) -> FloatArray:
     """Denoise every frame of a movie, the ends too.
 
     Neighbours before the first and after the last frame are missing: their features count as zero and
@@ -403,6 +409,8 @@ def denoise_umvd(network: Umvd, frames: AnyMovie, intensity: Intensity) -> Float
         (T, H, W) raw counts.
     intensity
         The transform that the network was trained with.
+    on_share
+        Called after every frame with the share of the movie that is done, up to 1.
 
     Returns
     -------
@@ -422,6 +430,7 @@ def denoise_umvd(network: Umvd, frames: AnyMovie, intensity: Intensity) -> Float
             predicted = network(pad_to_stride(z), torch.from_numpy(valid)[None].to(device))
         frame = predicted[0, 0, : frames.shape[1], : frames.shape[2]].cpu().numpy()
         result[centre] = frame * intensity.scale + baseline
+        on_share((centre + 1) / len(frames))
     return result
 
 
