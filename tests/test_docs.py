@@ -69,7 +69,7 @@ def test_a_diagram_is_drawn_and_a_line_that_is_not_understood_is_named(site: Mod
     beside = site.with_diagrams(
         "```mermaid\nflowchart TD\n  a -->|a text that is longer than its boxes| b\n```"
     )
-    (width,) = re.findall(r'viewBox="0 0 (\d+) ', beside)
+    (width,) = re.findall(r'role="img" viewBox="0 0 (\d+) ', beside)
     (left,) = re.findall(r'class="note" x="(\d+)"', beside)
     assert int(width) > int(left) + 7 * len("a text that is longer than its boxes"), "the text is not cut off"
     for wrong in ("stateDiagram-v2", "flowchart TD\n  a --> b\n  b --> a"):

@@ -84,7 +84,7 @@ def save_report(
     movie = report.movies[0]
     part = _middle(movie, report.method.report_edge)
     noisy = np.asarray(movie.frames[part], np.float32)
-    fields: dict[str, Any] = {}
+    fields = {}
     if movie.fields is not None:
         fields = {"fields": between(movie.fields[part[0]], movie.frames.shape[1:], part[1:])}
     denoised = report.method.denoise(result.network, noisy, movie.intensity, on_share=on_share, **fields)
