@@ -114,7 +114,26 @@ class Record:
         if self._path is not None:
             order = [name_of(case) for case in all_cases()]
             rows = [self.rows[name] for name in order if name in self.rows]
-            write_results(self._path, {"rows": rows}, ("live", "live-fast", "live-hq"))
+            found = {"summary": self.counts(all_cases()), "rows": rows}
+            write_results(self._path, found, ("live", "live-fast", "live-hq", "recorded"))
+
+    def counts(self, cases: list[Case]) -> dict[str, Any]:
+        """Return how many cases there are, were run and pass, in all and in each group, and on how many commits."""
+        groups: dict[str, dict[str, int]] = {}
+        for case in cases:
+            row = self.rows.get(name_of(case))
+            found = groups.setdefault(case.group, {"cases": 0, "run": 0, "passed": 0})
+            found["cases"] += 1
+            found["run"] += row is not None
+            found["passed"] += row is not None and bool(row["passed"])
+        rows = [self.rows[name_of(case)] for case in cases if name_of(case) in self.rows]
+        total = {key: sum(group[key] for group in groups.values()) for key in ("cases", "run", "passed")}
+        return {
+            **total,
+            "commits": len({row.get("commit") for row in rows}),
+            "processor_minutes": round(sum(row.get("processor_s", 0.0) for row in rows) / 60, 1),
+            "groups": groups,
+        }
 
     def summary(self, cases: list[Case]) -> str:
         """Return how many cases pass, how many are of which commit, and which were never run."""
