@@ -26,6 +26,7 @@ import tifffile
 
 from denoscope.acquisition import Frame, SourceInfo, Trigger, live, make_settings
 from denoscope.acquisition.adaptation.adaptation import Adaptation
+from denoscope.acquisition.processes.signals import ended_by_interruption
 from denoscope.acquisition.session.ending.summary import summary
 from denoscope.acquisition.session.recording.session import Session
 from denoscope.acquisition.sources import Source
@@ -491,4 +492,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ended_by_interruption():  # as the shell does: what interrupts later interrupts nobody
+        main()

@@ -136,6 +136,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Say how a worker ended that did not end by itself: pytest-xdist only says that it did."""
     program = getattr(getattr(node.gateway, "_io", None), "popen", None)
+    if words := getattr(node, "workeroutput", {}).get("interrupted"):
+        print(f"\n{node.gateway.id} was interrupted:\n{words}", flush=True)
     if error is None or program is None:
         return
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -146,7 +148,26 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     )
 
 
+class Interruption:
+    """Keep where a worker was interrupted: pytest-xdist says of it, without a stack, that it crashed."""
+
+    def __init__(self, output: dict[str, str]) -> None:
+        self._output = output
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self._output["interrupted"] = str(excinfo.getrepr(style="native"))
+
+
+def _terminated(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(f"signal {number}, {signal.Signals(number).name}")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workeroutput"):
+        config.pluginmanager.register(Interruption(config.workeroutput), "interruption")
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), _terminated)
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         gc.enable()  # this process collects nothing itself
     # The workers of xdist report to the process that started them.

@@ -23,8 +23,8 @@ from denoscope.acquisition import Frame, OutputExists, RawWriter, SourceInfo, ma
 from denoscope.acquisition.control.control import RequestFiles
 from denoscope.acquisition.denoisers.local import DenoiserRequest
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser, _Asked
-from denoscope.acquisition.processes import console
-from denoscope.acquisition.processes.signals import interrupts
+from denoscope.acquisition.processes import console, signals
+from denoscope.acquisition.processes.signals import CommandEnd, Interrupts, interrupts
 from denoscope.acquisition.processes.words import Words, never_wait
 from denoscope.acquisition.raw.confirm import confirm
 from denoscope.acquisition.session import live as live_module
@@ -431,6 +431,51 @@ def test_a_signal_ends_a_recording_and_nothing_else(name: str) -> None:
         signal.raise_signal(getattr(signal, name))
     assert seen == [1, 2]
     assert not caught.hung_up
+
+
+IMPATIENT = """
+import atexit, sys, time
+from denoscope.acquisition.cli import app
+def run(words):
+    try:
+        print("begun", flush=True)
+        time.sleep(250)
+    except KeyboardInterrupt:
+        time.sleep(0.1)  # closing files
+        print("closed", flush=True)
+        raise
+app._run = run
+atexit.register(time.sleep, 0.2)
+app.main()
+"""
+
+
+@posix
+def test_ctrl_c_pressed_again_disturbs_no_end() -> None:
+    words = [sys.executable, "-c", IMPATIENT]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, env=environment(), **pipes) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == "begun\n"
+        while command.poll() is None:
+            command.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+        said, errors = command.communicate()
+    assert (command.returncode, said, errors) == (130, "closed\n", "denoscope: interrupted\n")
+
+
+def test_a_command_that_does_not_end_is_interrupted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now_s[0])
+    handler = CommandEnd()
+    monkeypatch.setattr(CommandEnd, "current", handler)
+    for before in (handler, Interrupts()):  # while a command runs, and while a recording is being opened
+        with pytest.raises(KeyboardInterrupt):
+            before(signal.SIGINT, None)
+        handler(signal.SIGINT, None)
+        now_s[0] += 6
+    CommandEnd.is_near()
+    handler(signal.SIGINT, None)
 
 
 def test_a_console_that_goes_before_the_recording_or_a_ctrl_c_is_not_answered(

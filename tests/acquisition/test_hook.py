@@ -20,6 +20,7 @@ from ome_types import from_tiff
 from acquisition.conftest import QUICK, environment
 from denoscope.acquisition import OutputExists, Source, SourceFailed, attach, hook
 from denoscope.acquisition.integrations import hook as hook_module
+from denoscope.acquisition.integrations.pymmcore_plus import Following  # made by `attach`, which needs a core
 from denoscope.acquisition.processes.wire import pack
 from denoscope.acquisition.sources.pipe import PipeSource, end_words, frame_words, pixel_bytes
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
@@ -140,6 +141,75 @@ def test_frames_that_cannot_be_denoised_are_counted(tmp_path: Path, bundle: Path
     assert result["dropped"] == {"not one channel of 8 or 16 bits": 2, "hook failed": 2}
     assert (result["seen"], result["sent"]) == (5, 1)
     assert "hook failed" in result["problem"]
+
+
+class Mute:
+    def __str__(self) -> str:
+        raise RuntimeError("nothing to say")
+
+
+class Closed:
+    def keys(self) -> list[str]:
+        raise OSError("gone")
+
+
+CIRCLE: dict[str, Any] = {}
+CIRCLE["itself"] = CIRCLE
+ODD: list[Any] = [
+    {"Value": float("nan"), "Bytes": b"\xff", "Array": np.arange(3)},
+    {"Long": "x" * (1 << 24), "Camera": "A"},
+    None,
+    b"bytes",
+    [1, 2],
+    CIRCLE,
+    {"Mute": Mute()},
+    Closed(),
+    {(1, 2): 3, "Large": 10**5000},
+    {"Axes": None},
+    {"Axes": [1, 2]},
+    {"Axes": {"time": Mute()}},
+]
+
+
+def test_odd_metadata_costs_no_frame(tmp_path: Path, bundle: Path) -> None:
+    sent = [*frames(12), frames(1)[0].astype(">u2"), np.zeros((0, 40), np.uint16)]
+    with hook(output=tmp_path / "out", bundle=bundle, backend=QUICK, keep_raw=True) as follower:
+        for image, metadata in zip(sent, [*ODD, {}, {}], strict=True):
+            given = follower(image, metadata)
+            assert given[0] is image
+            assert given[1] is metadata
+    result = follower.finish()
+    assert (result.seen, result.sent) == (14, 13)
+    assert result.dropped == {"not one channel of 8 or 16 bits": 1}
+    assert result.problem is not None
+    assert "tags of frame" in result.problem
+    assert "the frame was not" in result.problem
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "raw.tif"), np.stack(sent[:13]))
+    lines = (tmp_path / "out" / "raw.jsonl").read_text(encoding="utf-8")
+    assert "NaN" not in lines.replace('"nan"', "").replace('"NaN"', ""), (
+        "programs that are strict read no such line"
+    )
+
+
+def test_frames_that_were_left_out_are_said(tmp_path: Path, bundle: Path) -> None:
+    with hook(output=tmp_path / "out", bundle=bundle, backend=QUICK) as follower:
+        for image in (*frames(3), np.zeros((32, 40), np.float32)):
+            follower(image, {})
+    assert follower.finish().problem == (
+        "1 of 4 frames did not reach the denoiser: 1 not one channel of 8 or 16 bits; the acquisition was not affected"
+    )
+
+
+def test_an_engine_without_metadata_costs_no_frame() -> None:
+    taken: list[Any] = []
+    follower = MagicMock(push=lambda image, tags: taken.append((image, tags)))
+    following = Following(MagicMock(), follower)
+    event = MagicMock(index={"t": 3}, channel=None)
+    following._frame_ready("image", event, None)  # the engine's signal calls it
+    following._frame_ready("image", None, {})
+    assert taken == [("image", {"Axes": {"t": 3}}), ("image", {})]
+    follower.say_odd_tags.assert_called_once()
+    follower.failed.assert_not_called()
 
 
 def test_the_call_does_not_wait(tmp_path: Path, bundle: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Annotated
 
 import typer
 
+from denoscope.acquisition.processes.signals import ended_by_interruption
 from denoscope.acquisition.processes.words import Words, open_standard_streams
 
 from .flags import speaking_in_flags
@@ -87,12 +89,13 @@ def main(arguments: list[str] | None = None) -> None:
     open_standard_streams()
     # It prints what it finds in damaged files; what matters of that is said in a sentence.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
-    try:
-        with Words():
-            _run(sys.argv[1:] if arguments is None else arguments)
-    except KeyboardInterrupt:  # while the command's libraries were being loaded
-        print("denoscope: interrupted", file=sys.stderr)
-        sys.exit(130)
+    with ended_by_interruption() if arguments is None else nullcontext():
+        try:
+            with Words():
+                _run(sys.argv[1:] if arguments is None else arguments)
+        except KeyboardInterrupt:  # while the command's libraries were being loaded
+            print("denoscope: interrupted", file=sys.stderr)
+            sys.exit(130)
 
 
 def _run(words: list[str]) -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from denoscope.acquisition.errors import explain, one_line
+from denoscope.acquisition.processes.signals import CommandEnd
 from denoscope.acquisition.results import Record
 from denoscope.runtime import DenoscopeError, NotFinite
 
@@ -96,6 +97,7 @@ class Shell:
         """
         try:
             found, code = action()
+            CommandEnd.is_near()
             result = found.as_json() if isinstance(found, Record) else found
         except DenoscopeError as error:
             result, code = self._failed(str(error), 1 if isinstance(error, NotFinite) else 2)

@@ -29,17 +29,19 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.acquisition.contracts import Tags
 from denoscope.acquisition.errors import OutputExists, SourceFailed, one_line
 from denoscope.acquisition.frames.callback import CallbackThread
 from denoscope.acquisition.frames.live_frame import LiveFrame
 from denoscope.acquisition.frames.mailbox import EVERY, NEWEST, Mailbox
 from denoscope.acquisition.frames.pipe import EVENT, FrameReader
 from denoscope.acquisition.processes.child import Child
+from denoscope.acquisition.raw.plain_tags import plain_tags
 from denoscope.acquisition.regions.reading import found_radius
 from denoscope.acquisition.results import HookCounts, HookReport, SessionReport
 from denoscope.acquisition.sinks.live import LiveFormat
 from denoscope.acquisition.sources.pipe import end_words, frame_words, pixel_bytes
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import InvalidInput, counted
 
 __all__ = ["HOOK_REPORT", "Follower", "FollowerStatus", "hook", "open_follower"]
 
@@ -47,6 +49,8 @@ HOOK_REPORT = "hook.json"
 _READY_S = 120.0
 _FINISH_S = 120.0
 _FAILED = "hook failed"
+_AFTER_THE_END = "after the end"
+_SHORT = 10_000  # characters of a tag
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 OnDenoised = Callable[[LiveFrame], object] | Literal["frames"]
 
@@ -119,6 +123,7 @@ class Follower:
         self._seen = self._sent = self._number = 0
         self._dropped: Counter[str] = Counter()
         self._problem: str | None = None
+        self._odd_tags: str | None = None
         self._report: SessionReport | None = None
         self._ready = threading.Event()
         self._finished: HookReport | None = None
@@ -147,7 +152,7 @@ class Follower:
         self.push(image, metadata)
         return image, metadata
 
-    def push(self, image: Any, metadata: Mapping[str, Any], *, missing: int = 0) -> None:
+    def push(self, image: Any, metadata: Mapping[str, Any] | None, *, missing: int = 0) -> None:
         """Take over a copy of one frame; never waits and never raises.
 
         Parameters
@@ -155,7 +160,8 @@ class Follower:
         image
             ``(H, W)``, uint8 or uint16.
         metadata
-            Its tags; ``Axes`` (time, channel, z, position) say which movie the frame belongs to.
+            Its tags; ``Axes`` (time, channel, z, position) say which movie the frame belongs to. Tags that cannot be
+            taken over are left out, and the frame is not.
         missing
             Frames of the camera that were not seen since the last one.
         """
@@ -182,13 +188,20 @@ class Follower:
         what = f"{type(error).__name__}: {one_line(error)}"
         self._problem = self._problem or f"the hook failed ({what}); the acquisition was not affected"
 
-    def _take(self, image: Any, metadata: Mapping[str, Any], number: int) -> str | None:
+    def say_odd_tags(self, number: int, error: str) -> None:
+        """Note that tags of a frame could not be taken over, for the report; the first such frame is named."""
+        self._odd_tags = self._odd_tags or (
+            f"tags of frame {number} could not be read ({error}) and were left out; the frame was not"
+        )
+
+    def _take(self, image: Any, metadata: Mapping[str, Any] | None, number: int) -> str | None:
         """Queue a copy of the frame, or return the reason why not."""
         if self._finished is not None:
-            return "after the end"
+            return _AFTER_THE_END
         if self._child.poll() is not None:
             return "denoiser ended"
-        if image.ndim != 2 or image.dtype not in _DTYPES:
+        dtype = image.dtype.newbyteorder("=")
+        if image.ndim != 2 or dtype not in _DTYPES or not image.size:
             return "not one channel of 8 or 16 bits"
         size = int(image.nbytes)
         with self._lock:
@@ -196,8 +209,10 @@ class Follower:
                 return "overrun"
             self._waiting_bytes += size
         try:
-            tags = {**metadata, "Axes": dict(metadata["Axes"])} if "Axes" in metadata else dict(metadata)
-            self._queue.put((np.array(image, order="C"), number, time.time(), tags))
+            tags, failed = _tags_of(metadata)
+            if failed is not None:
+                self.say_odd_tags(number, failed)
+            self._queue.put((np.array(image, dtype, order="C"), number, time.time(), tags))
         except BaseException:
             with self._lock:
                 self._waiting_bytes -= size
@@ -212,11 +227,11 @@ class Follower:
             reason: str | None = "denoiser ended"
             if self._child.poll() is None:
                 try:
-                    self._child.wire.send(frame_words(*item), pixel_bytes(pixels))
+                    self._send_frame(item)
                     reason = None
                 except OSError:
                     pass  # counted below: it ended between the question and the answer
-                except Exception as error:  # noqa: BLE001  a frame with odd metadata costs that frame only
+                except Exception as error:  # noqa: BLE001  whatever it is, the next frame is sent
                     reason = _FAILED
                     self._say_failed(error)
             with self._lock:
@@ -227,6 +242,17 @@ class Follower:
                     self._dropped[reason] += 1
         self._child.tell(end_words(self._counts().as_json()))  # where it ended before, `finish` says so
         self._child.hang_up()
+
+    def _send_frame(self, item: _Item) -> None:
+        """Send a frame, without its tags where these are too long."""
+        pixels, number, unix_s, tags = item
+        try:
+            self._child.wire.send(frame_words(*item), pixel_bytes(pixels))
+        except ValueError as error:
+            self.say_odd_tags(number, one_line(error))
+            names = [name for name in ("Axes", "Camera") if name in tags and len(str(tags[name])) < _SHORT]
+            kept = {name: tags[name] for name in names}
+            self._child.wire.send(frame_words(pixels, number, unix_s, kept), pixel_bytes(pixels))
 
     def _listen(self) -> None:
         frames = FrameReader()
@@ -298,7 +324,8 @@ class Follower:
         """A snapshot; may be read from any thread."""
         with self._lock:
             waiting = self._seen - self._sent - sum(self._dropped.values())
-            return FollowerStatus(self._seen, self._sent, dict(self._dropped), waiting, self._problem)
+            problem = self._problem or self._odd_tags
+            return FollowerStatus(self._seen, self._sent, dict(self._dropped), waiting, problem)
 
     def finish(self, timeout_s: float | None = None) -> HookReport:
         """Say that no frame follows, wait for the backlog, and return the report; never raises.
@@ -334,10 +361,22 @@ class Follower:
                 self._dropped["denoiser ended"] += left
         if self._report is None and self._problem is None and self._seen:
             self._problem = self._why_it_ended()
+        self._problem = self._problem or self._odd_tags or self._left_out()
         self._finished = HookReport(**self._counts().model_dump(), problem=self._problem, report=self._report)
         self._finished.on_denoised = None if self._callback is None else self._callback.counts
         self._write(self._finished)
         return self._finished
+
+    def _left_out(self) -> str | None:
+        """Return how many frames were left out and why, None where none was."""
+        dropped = {reason: count for reason, count in self._dropped.items() if reason != _AFTER_THE_END}
+        if not dropped:
+            return None
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        return (
+            f"{sum(dropped.values())} of {counted(self._seen, 'frame')} did not reach the denoiser: {reasons}; "
+            "the acquisition was not affected"
+        )
 
     def _close_frames(self) -> None:
         if self._box is not None:
@@ -365,6 +404,23 @@ class Follower:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.finish()
+
+
+def _tags_of(metadata: Mapping[str, Any] | None) -> tuple[Tags, str | None]:
+    """Return a copy of the tags that can be sent, and the kind of error where some cannot."""
+    try:
+        tags = {} if metadata is None else dict(metadata)
+        axes = tags.pop("Axes", None)
+        plain, failed = plain_tags(tags)
+    except Exception as error:  # noqa: BLE001  whatever such metadata does, the frame is taken
+        return {}, type(error).__name__
+    if axes is not None:
+        try:
+            plain["Axes"], odd = plain_tags(dict(axes))
+        except Exception as error:  # noqa: BLE001
+            odd = type(error).__name__
+        failed = failed or odd
+    return plain, failed
 
 
 def hook(

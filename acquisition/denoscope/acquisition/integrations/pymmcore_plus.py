@@ -59,9 +59,17 @@ class Following:
     def _frame_ready(self, image: Any, event: Any, metadata: Any) -> None:
         """Pass on a frame of the acquisition engine; an exception here would end the acquisition."""
         try:
-            self._follower.push(image, _tags_of(event, metadata))
+            self._follower.push(image, self._tags_of(event, metadata))
         except Exception as error:  # noqa: BLE001
             self._follower.failed(error)
+
+    def _tags_of(self, event: Any, metadata: Any) -> Tags:
+        """Return the tags of a frame, none where they cannot be read: the frame is kept."""
+        try:
+            return _tags_of(event, metadata)
+        except Exception as error:  # noqa: BLE001
+            self._follower.say_odd_tags(self._follower.status.seen, type(error).__name__)
+            return {}
 
     def _sequence_started(self, *_: Any) -> None:
         try:
@@ -111,8 +119,9 @@ class Following:
         return image, tags, int(tags.get("ImageNumber", 0))
 
 
-def _tags_of(event: Any, metadata: Mapping[str, Any]) -> Tags:
+def _tags_of(event: Any, metadata: Mapping[str, Any] | None) -> Tags:
     """Return the tags that Micro-Manager would write, from the engine's event and metadata."""
+    metadata = {} if metadata is None else metadata
     axes: Tags = dict(event.index)
     if event.channel is not None:
         axes["c"] = event.channel.config

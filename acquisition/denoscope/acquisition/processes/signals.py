@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,7 +12,9 @@ from typing import Any
 
 from .console import console_closing
 
-__all__ = ["Interrupts", "interrupts"]
+__all__ = ["CommandEnd", "Interrupts", "ended_by_interruption", "interrupts"]
+
+_ENDS_WITHIN_S = 5.0
 
 
 class Interrupts:
@@ -44,9 +47,12 @@ class Interrupts:
             self.hung_up = True
             return
         self.count += 1
-        if self.listener is None:
+        if self.listener is not None:
+            self.listener()
+        elif CommandEnd.current is None:
             raise KeyboardInterrupt
-        self.listener()
+        else:
+            CommandEnd.current(number, _frame)
 
 
 @contextmanager
@@ -77,3 +83,50 @@ def _signals(caught: Interrupts) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+class CommandEnd:
+    """Handler of a whole command: the first interruption ends the command, and none disturbs its end.
+
+    Fingers press Ctrl-C more than once. The second one came while files were being closed, or while Python itself was
+    ending, and the exit code was that of a killed program. A command that takes longer to end is interrupted again.
+    """
+
+    current: CommandEnd | None = None
+
+    def __init__(self) -> None:
+        self._since_s: float | None = None
+        self._over = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Take a signal."""
+        now_s = time.monotonic()
+        if self._over or (self._since_s is not None and now_s - self._since_s < _ENDS_WITHIN_S):
+            return
+        self._since_s = now_s
+        raise KeyboardInterrupt
+
+    @classmethod
+    def is_near(cls) -> None:
+        """Let no interruption change what became of the command: all that is left is to say it."""
+        if cls.current is not None:
+            cls.current._over = True
+
+
+@contextmanager
+def ended_by_interruption() -> Iterator[None]:
+    """Let the first Ctrl-C, SIGTERM or Ctrl-Break inside the block end it; those that follow are ignored until the end.
+
+    For the last block of a program: afterwards interruptions stay ignored, through the end of Python itself.
+    """
+    CommandEnd.current = handler = CommandEnd()
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGBREAK")]
+    caught = [n for n in numbers if n is not None and signal.getsignal(n) is not signal.SIG_IGN]
+    for number in caught:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        handler.is_near()
+        for number in caught:
+            signal.signal(number, signal.SIG_IGN)

@@ -47,8 +47,18 @@ class Message(NamedTuple):
 
 
 def pack(words: Mapping[str, Any] | None = None, *body: Buffer) -> bytes:
-    """Return the bytes of one message up to its body; what JSON has no word for becomes text."""
+    """Return the bytes of one message up to its body; what JSON has no word for becomes text.
+
+    Raises
+    ------
+    ValueError
+        When the words are longer than the other side takes.
+    """
     text = json.dumps(words, separators=(",", ":"), default=str).encode() if words else b""
+    if len(text) > _MOST_WORDS:
+        raise ValueError(
+            f"{len(text) / 1e6:.0f} MB are more than the {_MOST_WORDS / 1e6:.0f} MB of a message"
+        )
     return _HEAD.pack(_MAGIC, len(text), sum(map(len, body))) + text
 
 
@@ -80,6 +90,8 @@ class Wire:
         ------
         OSError
             When nobody listens any more.
+        ValueError
+            When the words are too long; nothing is sent.
         """
         assert self._outgoing is not None
         head = pack(words, *body)

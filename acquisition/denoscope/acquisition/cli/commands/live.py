@@ -96,7 +96,7 @@ def record(shell: Shell, *, announced: str = "", view: bool = False, **values: A
         from denoscope.acquisition.cli.progress import FillBar
         from denoscope.acquisition.cli.screen import Screen
         from denoscope.acquisition.control.control import SessionControl, TerminalKeys
-        from denoscope.acquisition.processes.signals import interrupts
+        from denoscope.acquisition.processes.signals import CommandEnd, interrupts
         from denoscope.acquisition.processes.words import never_wait
         from denoscope.acquisition.session.ending.summary import summary
         from denoscope.acquisition.session.live import live as run
@@ -136,6 +136,7 @@ def record(shell: Shell, *, announced: str = "", view: bool = False, **values: A
             shell.say(summary(report))
             if not report.preview:
                 shell.say(f"Run folder: {settings.output}")
+            CommandEnd.is_near()
         return report, report.outcome.exit_code
 
     shell.run(action)
