@@ -364,7 +364,11 @@ ROWS = (
         *("six-seconds", 0, "Raw 360/360 saved"),
         act=_stop_all,
     ),
-    Row(*("signal-storm", "SIGINT every 2 ms until the process is gone"), *("replay", 130, "Interrupted by you"), act=_storm),
+    Row(
+        *("signal-storm", "SIGINT every 2 ms until the process is gone"),
+        *("replay", 130, "Interrupted by you"),
+        act=_storm,
+    ),
     Row(
         *("fsync-refused", "disk cannot confirm writes (EINVAL), as some network shares"),
         *("fsync", 1, "did not confirm"),
