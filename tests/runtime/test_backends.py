@@ -99,7 +99,7 @@ def test_a_broken_entry_point_is_reported_when_it_is_named(
     monkeypatch: pytest.MonkeyPatch, target: str, complaint: str
 ) -> None:
     points = EntryPoints([EntryPoint("broken", target, "denoscope.backends")])
-    monkeypatch.setattr(table, "entry_points", lambda group: points.select(group=group))
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points.select(group=group))
     with pytest.raises(BackendUnavailable, match=complaint):
         choose_backend("broken")
     backend, _ = choose_backend("auto")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from .results import Provenance
@@ -16,6 +14,8 @@ __all__ = ["package_version", "provenance_of"]
 
 def package_version() -> str:
     """Return the installed version of denoscope, or ``unknown`` in a checkout that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("denoscope")
     except PackageNotFoundError:
@@ -32,6 +32,8 @@ def provenance_of(stream: Stream, choice: Choice | None = None) -> Provenance:
     choice
         Backend that was chosen and why, where it was opened for the stream; None for the stream's own.
     """
+    import platform
+
     bundle, choice = stream.bundle, choice or stream.choice
     return Provenance(
         version=package_version(),

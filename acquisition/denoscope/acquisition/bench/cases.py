@@ -50,7 +50,7 @@ class Case(BaseModel):
         Whether the denoiser runs in the process that is measured, not in one of its own as in a session.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     bundle: str
     bundle_name: str

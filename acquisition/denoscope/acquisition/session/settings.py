@@ -107,7 +107,7 @@ class SessionSettings(BaseModel):
         better on frames that they were not trained on. Needs the extra ``train``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     core: str
     output: Path

@@ -43,7 +43,7 @@ class ScannerArtefacts(BaseModel):
         Counts by which each column and row is brighter than its neighbours; empty for none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     line_offset: FiniteFloat = 0.0
     columns: tuple[FiniteFloat, ...] = ()

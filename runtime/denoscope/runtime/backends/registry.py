@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from denoscope.runtime.errors import BackendUnavailable, InvalidInput
@@ -13,6 +12,8 @@ from denoscope.runtime.errors import BackendUnavailable, InvalidInput
 from .base import Backend, Buffer, Graph, HostBuffer, default_threads
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from denoscope.runtime.bundle.bundle import Bundle
 
 __all__ = [
@@ -273,6 +274,8 @@ def choose_backend(
 
 
 def _entries() -> dict[str, BackendEntry]:
+    from importlib.metadata import entry_points
+
     found = {e.name: _from_entry_point(e) for e in entry_points(group=_GROUP)}
     return {**_TABLE, **{n: e for n, e in {**found, **_registered}.items() if n not in _TABLE}}
 

@@ -51,7 +51,7 @@ class QualityRecord(BaseModel):
         What the baseline is and how it was set.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     movie: str
     metric: str
@@ -115,7 +115,7 @@ class BundleManifest(BaseModel):
         SHA-256 of this manifest's own content without this field. Filled in by `write_bundle`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     schema_version: Literal[1, 2] = 2
     name: Annotated[str, Field(min_length=1, max_length=100)]

@@ -25,7 +25,7 @@ class SizeRange(BaseModel):
         The size that the engine is made fastest for.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     minimum: tuple[Pixels, Pixels]
     typical: tuple[Pixels, Pixels]
@@ -71,7 +71,7 @@ class EngineSpec(BaseModel):
         Builder options by name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     layout_version: Literal[1] = 1
     graph: Annotated[str, Field(min_length=1)]
@@ -92,7 +92,7 @@ class EngineSpec(BaseModel):
 class TensorRecord(BaseModel):
     """One input or output of an engine; sizes that vary are -1."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str
     dtype: str
@@ -112,7 +112,7 @@ class EngineContents(BaseModel):
         Layers counted by kind and the data type that they compute, for example `CONVOLUTION/HALF`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     inputs: tuple[TensorRecord, ...] = ()
     outputs: tuple[TensorRecord, ...] = ()
@@ -137,7 +137,7 @@ class EngineManifest(BaseModel):
         What the builder saw.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     spec: EngineSpec
     sha256: Sha256

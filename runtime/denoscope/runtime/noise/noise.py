@@ -75,7 +75,7 @@ class Intensity(BaseModel):
         photons to be sure of it; left out of JSON if not.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     offset: FiniteFloat
     scale: Annotated[FiniteFloat, Field(gt=0)]

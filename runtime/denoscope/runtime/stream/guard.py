@@ -58,7 +58,7 @@ class GuardFinding(BaseModel):
         ``mean``, ``contrast`` or ``range``; empty where nothing is wrong.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     checked: int = 0
     off: int = 0

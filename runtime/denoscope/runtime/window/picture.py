@@ -19,7 +19,8 @@ from .ports import Array, Call, Port
 
 __all__ = ["UNIT", "CameraNumbers", "Made", "Picture"]
 
-UNIT = Intensity(offset=0, scale=1, noise_slope=0, noise_floor=1)
+# Not validated, since pydantic would build the model for it while this module is imported.
+UNIT = Intensity.model_construct(offset=0.0, scale=1.0, noise_slope=0.0, noise_floor=1.0)
 
 
 class CameraNumbers:

@@ -34,7 +34,7 @@ _LEVELS: tuple[Level, ...] = ("fine", "look here", "do not trust")
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Verdict(_Record):
