@@ -123,7 +123,7 @@ def _twice(process: Session, pids: dict[str, int], folder: Path) -> None:  # noq
 
 def _occupied(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
     time.sleep(2.0)
-    (folder / "run-rescued").mkdir()
+    (folder / "run-restored").mkdir()
     (folder / "other").mkdir()
     for name in ("raw.tif", "raw.jsonl"):
         (folder / "other" / name).write_text("somebody else's")
@@ -349,10 +349,10 @@ ROWS = (
         act=_remove,
     ),
     Row(
-        *("rescue-collides", "run folder removed, and others hold its name and RUN-rescued"),
-        *("replay", 1, "run-rescued-2"),
+        *("rescue-collides", "run folder removed, and others hold its name and RUN-restored"),
+        *("replay", 1, "run-restored-2"),
         act=_occupied,
-        found="run-rescued-2",
+        found="run-restored-2",
     ),
     Row(
         *("bad-requests", "a FIFO, deep brackets and 5 MB as requests in the run folder"),

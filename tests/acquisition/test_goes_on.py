@@ -656,7 +656,7 @@ def test_a_page_that_fails_once_is_written_again(tmp_path: Path) -> None:
 
 
 @posix
-def test_rescued_recordings_never_collide(tmp_path: Path) -> None:
+def test_restored_recordings_never_collide(tmp_path: Path) -> None:
     import shutil
 
     folders = []
@@ -671,8 +671,8 @@ def test_rescued_recordings_never_collide(tmp_path: Path) -> None:
         with RawWriter(folder, INFO, "1.2.3"):  # somebody else records there by now
             writer.close()
         shutil.rmtree(folder)
-        folders.append(writer.rescued)
-    assert [path and path.name for path in folders] == ["run-rescued", "run-rescued-2", "run-rescued-3"]
+        folders.append(writer.restored)
+    assert [path and path.name for path in folders] == ["run-restored", "run-restored-2", "run-restored-3"]
     for count, path in enumerate(folders):
         assert path is not None
         assert [int(frame[0, 0]) for frame in read_raw(path).frames()] == [10 * count + n for n in range(3)]

@@ -65,8 +65,8 @@ def test_a_removed_recording_is_written_again(tmp_path: Path, occupied: bool) ->
         record(folder, 2)
     writer.close()
     writer.close()
-    assert writer.rescued == (tmp_path / "run-rescued" if occupied else folder)
-    recording = read_raw(writer.rescued)
+    assert writer.restored == (tmp_path / "run-restored" if occupied else folder)
+    recording = read_raw(writer.restored)
     assert recording.notes == ()
     assert np.array_equal(recording.read(), np.stack([frame.pixels for frame in frames(6)]))
     assert len(recording.records) == 6

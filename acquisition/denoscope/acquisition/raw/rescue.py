@@ -15,7 +15,7 @@ from denoscope.acquisition.errors import one_line
 from denoscope.runtime import InvalidInput
 
 from .disk import existing_parent
-from .writer import RawWriter, rescued_names
+from .writer import RawWriter, numbered_names
 
 __all__ = ["RESCUE_FOLDER", "Rescue", "check_place", "rescue_places"]
 
@@ -140,7 +140,7 @@ class Rescue:
         raise OSError("; ".join(failures) or "no place is named")
 
     def _new_folder(self, place: Path) -> Path:
-        for name in islice(rescued_names(self._name), _MOST - 1):
+        for name in islice(numbered_names(f"{self._name}-rescued"), _MOST - 1):
             folder = place / name
             try:
                 folder.mkdir()

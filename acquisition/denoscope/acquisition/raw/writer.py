@@ -37,9 +37,9 @@ __all__ = [
     "RawPages",
     "RawRecording",
     "RawWriter",
+    "numbered_names",
     "raw_pages",
     "read_raw",
-    "rescued_names",
 ]
 
 RAW_MOVIE = "raw.tif"
@@ -51,7 +51,7 @@ _SYNC_EVERY_BYTES = 32 << 20  # sooner where much comes, so that the disk works 
 _AGAIN_S = (0.02, 0.1, 0.5)  # pauses before a page is tried again
 _AHEAD_BYTES = 256 << 20
 _MOST_LINES = 20_000
-_MOST_RESCUES = 1000
+_MOST_RESTORED = 1000
 # All tags of a camera are written again after this many of its frames.
 _WHOLE_EVERY = 1000
 
@@ -101,8 +101,8 @@ class RawWriter:
         self.written = 0
         self.problems: list[str] = []
         """Problems that did not end the recording, one sentence each."""
-        self.rescued: Path | None = None
-        """The folder with the recording where the run folder was removed before `close`."""
+        self.restored: Path | None = None
+        """The folder to which the recording was written again, where its files were removed before `close`."""
         self._folder = folder
         self._closed = False
         self._tags: dict[str, Tags] = {}
@@ -298,7 +298,7 @@ class RawWriter:
     def close(self) -> None:
         """Close both files; a second call does nothing.
 
-        Files that were deleted are written again, into the run folder or one beside it: see `rescued`.
+        Files that were deleted are written again, into the run folder or one beside it: see `restored`.
 
         Raises
         ------
@@ -311,7 +311,7 @@ class RawWriter:
         try:
             self._write_lines()
             if self.removed:
-                self.rescued = self._rescue()
+                self.restored = self._restore()
             elif self._pages.replaced:
                 self.problems.append(
                     f"another file took the place of {self._folder / RAW_MOVIE} while recording; the frames are in the "
@@ -339,10 +339,10 @@ class RawWriter:
                 os.close(self._lines_to_sync)
             self._lines.close()
 
-    def _rescue(self) -> Path:
-        """Write the files again, into the first folder that nobody else has: RUN, RUN-rescued, RUN-rescued-2, ..."""
-        names = rescued_names(self._folder.name)
-        for count in range(1, _MOST_RESCUES):
+    def _restore(self) -> Path:
+        """Write the files again, into the first folder that nobody else has: RUN, RUN-restored, RUN-restored-2, ..."""
+        names = numbered_names(f"{self._folder.name}-restored")
+        for count in range(1, _MOST_RESTORED):
             if count == 1:
                 folder = self._folder
                 if _held(folder):
@@ -365,7 +365,7 @@ class RawWriter:
                 confirm(copy.fileno())
             return folder
         raise FileExistsError(
-            f"{self._folder}-rescued and {_MOST_RESCUES} more folders like it exist already"
+            f"{self._folder}-restored and {_MOST_RESTORED} more folders like it exist already"
         )
 
     def __enter__(self) -> Self:
@@ -377,11 +377,11 @@ class RawWriter:
         self.close()
 
 
-def rescued_names(run: str) -> Iterator[str]:
-    """Yield the names of folders for raw frames that cannot stay in a run's own: RUN-rescued, RUN-rescued-2, ..."""
-    yield f"{run}-rescued"
+def numbered_names(name: str) -> Iterator[str]:
+    """Yield names for a folder of which others may have the first: NAME, NAME-2, NAME-3, ..."""
+    yield name
     for number in itertools.count(2):
-        yield f"{run}-rescued-{number}"
+        yield f"{name}-{number}"
 
 
 def _exists(path: Path) -> OutputExists:
@@ -399,7 +399,7 @@ class RawElsewhere:
     written = 0
     pixels_at: int | None = None
     removed = False
-    rescued: Path | None = None
+    restored: Path | None = None
     problems: Sequence[str] = ()
 
     def append(self, _frame: Frame) -> None:

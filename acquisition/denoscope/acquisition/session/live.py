@@ -165,7 +165,7 @@ def _record(
                 raise supervisor.raised
             return report
         fill_skipped(run, report, skipped, caught, on_fill)
-        whole = run.files.raw.rescued is None and not run.files.hangs
+        whole = run.files.raw.restored is None and not run.files.hangs
         if settings.picture and caught.count < 2 and whole:
             if not caught.count:
                 predict_light(run, report)

@@ -50,8 +50,8 @@ def finish(run: OpenRun, supervisor: Supervisor, caught: Interrupts) -> tuple[Se
         )
     supervisor.beside("noting changes of the bundle", lambda: _note_failed_bundles(run))
     supervisor.collect_problems()
-    if run.files.go_on_where_rescued():
-        _say_rescued(run)
+    if run.files.go_on_where_restored():
+        _say_restored(run)
     run.files.movie.length = max(run.routes.received.values(), default=received)
     run.files.movie.received = run.routes.received
     if run.routes.refused:
@@ -145,7 +145,7 @@ def _close_watchers(run: OpenRun, seen: SessionReport) -> None:
             run.session.add_problem(problem)
 
 
-def _say_rescued(run: OpenRun) -> None:
+def _say_restored(run: OpenRun) -> None:
     run.session.add_problem(
         f"{run.settings.output} was removed while recording; "
         f"{counted(run.files.raw.written, 'raw frame was', 'raw frames were')} written "

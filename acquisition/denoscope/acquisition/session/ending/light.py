@@ -23,7 +23,7 @@ _QUICK = ("openvino", "openvino-bf16", "onnxruntime-cpu")  # they take any pictu
 def predict_light(run: OpenRun, report: SessionReport) -> None:
     """Add the light budget to the report, where the raw frames are here and their noise tells it."""
     settings = run.settings
-    whole = settings.keep_raw and run.files.raw.rescued is None and len(run.routes.received) == 1
+    whole = settings.keep_raw and run.files.raw.restored is None and len(run.routes.received) == 1
     if not whole or run.camera is not None or not predicts_std(settings.bundle):
         return
     from denoscope.acquisition.offline.light_budget import LEAST_FRAMES, light_budget

@@ -67,7 +67,7 @@ def show_skipped(run: OpenRun) -> Skipped:
     count = sum(status.dropped.values())
     if not count:
         return Skipped([])
-    if not settings.keep_raw or run.files.raw.rescued is not None:
+    if not settings.keep_raw or run.files.raw.restored is not None:
         return Skipped([], "repeated")
     bytes_a_frame = run.info.shape[0] * run.info.shape[1] * run.given.dtype.itemsize
     needed = count * (bytes_a_frame * (3 if settings.std else 1) + _OVERHEAD)

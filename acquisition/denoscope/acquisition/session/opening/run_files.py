@@ -82,11 +82,11 @@ class RunFiles:
             self.folder = rescue
             self.log = EventLog(rescue / LOG)
 
-    def go_on_where_rescued(self) -> bool:
+    def go_on_where_restored(self) -> bool:
         """Go on in the folder to which the raw frames were written again; return whether there is one."""
-        if self.raw.rescued is None:
+        if self.raw.restored is None:
             return False
-        self.folder = self.raw.rescued
+        self.folder = self.raw.restored
         self.log.flush()
         self.log = EventLog(self.folder / LOG)
         return True
