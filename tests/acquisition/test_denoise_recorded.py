@@ -55,8 +55,13 @@ def recording(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return path
 
 
-def test_an_interruption_changes_no_bit(both: Path, recording: Path, tmp_path: Path) -> None:
-    whole, out, stop = tmp_path / "whole.tif", tmp_path / "out.tif", 21
+@pytest.mark.parametrize(("block", "written"), [(256, 16), (8, 24)])
+def test_an_interruption_changes_no_bit(
+    both: Path, recording: Path, tmp_path: Path, block: int, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames that waited for their slow residual are denoised again."""
+    monkeypatch.setattr("denoscope.runtime.stream.slow_residual._BLOCK", block)
+    whole, out, stop = tmp_path / "whole.tif", tmp_path / "out.tif", 29
     denoise_movie(recording, whole, bundle=str(both), **CUT)
 
     def interrupt(done: int, _total: int) -> None:
@@ -66,7 +71,7 @@ def test_an_interruption_changes_no_bit(both: Path, recording: Path, tmp_path: P
     with pytest.raises(KeyboardInterrupt):
         denoise_movie(recording, out, bundle=str(both), on_frame=interrupt, **CUT)
     result = denoise_movie(recording, out, bundle=str(both), resume=True, **CUT)
-    assert (result["resumed_from"], result["frames"]) == (stop, 40)
+    assert (result["resumed_from"], result["frames"]) == (written, 40)
     np.testing.assert_array_equal(tifffile.imread(out), tifffile.imread(whole))
 
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .noise.saturation import Saturation, measure_saturation
     from .stream.guard import GuardFinding
     from .stream.recorded import calibrate_stream
+    from .stream.slow_residual import SlowResidual
     from .stream.stream import Stream
     from .types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
     from .words import counted
@@ -84,6 +85,7 @@ __all__ = [
     "Saturation",
     "ScannerArtefacts",
     "SceneMotion",
+    "SlowResidual",
     "StageSeconds",
     "StageTimes",
     "Stream",
@@ -149,6 +151,7 @@ _MODULES = {
     "noise.saturation": ("Saturation", "measure_saturation"),
     "stream.guard": ("GuardFinding",),
     "stream.recorded": ("calibrate_stream",),
+    "stream.slow_residual": ("SlowResidual",),
     "stream.stream": ("Stream",),
     "types": ("Denoised", "FrameMeta", "Rebind", "StageSeconds", "StageTimes", "StreamCounters", "StreamKey"),
     "words": ("counted",),

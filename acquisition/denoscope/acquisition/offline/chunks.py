@@ -8,11 +8,12 @@ empty stream, which first takes a fixed number of frames before the chunk withou
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie, Denoised, Stream
@@ -64,7 +65,13 @@ class Cut:
             yield Chunk(index, max(start - self.warm_up, 0), start, stop, known_to)
 
 
-def run_chunk(stream: Stream, movie: AnyMovie, chunk: Chunk, start: int | None = None) -> Iterator[Denoised]:
+def run_chunk(
+    stream: Stream,
+    movie: AnyMovie,
+    chunk: Chunk,
+    start: int | None = None,
+    on_held: Callable[[int], None] = lambda _number: None,
+) -> Iterator[Denoised]:
     """Yield the outputs of a chunk's frames, in order.
 
     Parameters
@@ -77,31 +84,52 @@ def run_chunk(stream: Stream, movie: AnyMovie, chunk: Chunk, start: int | None =
         Frames to denoise, and those before them that warm the stream up.
     start
         First frame whose output is wanted, where the ones before are there already; None for all.
+    on_held
+        Called with the number of each frame that was denoised and whose output waits for its slow residual
+        (`denoscope.runtime.SlowResidual`).
     """
-    from denoscope.runtime import FrameMeta
+    from denoscope.runtime import FrameMeta, SlowResidual
 
     start = chunk.start if start is None else start
+    slow = SlowResidual.of(stream, chunk.stop - chunk.start)
+    denoised_from = start if slow is None else chunk.start + slow.begin_at(start - chunk.start)
     # The last frames are denoised with the neighbours that follow the chunk.
     end = min(chunk.stop + stream.look_ahead, len(movie))
     seen = min(chunk.warm_from + stream.bundle.manifest.calibration_frames, len(movie))
     first = np.stack([np.asarray(movie[number]) for number in range(chunk.warm_from, seen)])
     if stream.bundle.manifest.two_sided:
-        stream.expect(first, start)
+        stream.expect(first, denoised_from)
         stream.survey(movie, chunk.warm_from, max(end, chunk.known_to))
-    stream.expect(first, start, range(chunk.start, min(chunk.start + LEARNED_FROM, chunk.stop)))
-    for number in range(chunk.warm_from, end):
-        # A push gives outputs of frames up to its own, when the scene drifts away; so until `start` is
-        # pushed they can be skipped without looking.
-        outputs = stream.push(
-            np.asarray(movie[number]),
-            FrameMeta(number, time.perf_counter()),
-            skip="warm-up" if number < start else None,
-        )
-        yield from _within(outputs, start, chunk.stop)
-    # Where the movie goes on, every output of the chunk has come by now.
-    whole = end == chunk.stop + stream.look_ahead
-    yield from _within(stream.flush(skip="beyond" if whole else None), start, chunk.stop)
+    stream.expect(first, denoised_from, range(chunk.start, min(chunk.start + LEARNED_FROM, chunk.stop)))
+    measured: dict[int, npt.NDArray[Any]] = {}
 
+    def with_what_they_lack(outputs: list[Denoised]) -> Iterator[Denoised]:
+        for output in outputs:
+            number = output.meta.number
+            if not denoised_from <= number < chunk.stop:
+                continue
+            if slow is None:
+                yield output
+                continue
+            on_held(number)
+            yield from (each for each in slow.take(measured.pop(number), output) if each.meta.number >= start)
 
-def _within(outputs: list[Denoised], start: int, stop: int) -> list[Denoised]:
-    return [output for output in outputs if start <= output.meta.number < stop]
+    try:
+        for number in range(chunk.warm_from, end):
+            frame = np.asarray(movie[number])
+            if slow is not None and denoised_from <= number < chunk.stop:
+                measured[number] = frame
+            # A push gives outputs of frames up to its own, when the scene drifts away; so until the first that is
+            # wanted is pushed they can be skipped without looking.
+            outputs = stream.push(
+                frame,
+                FrameMeta(number, time.perf_counter()),
+                skip="warm-up" if number < denoised_from else None,
+            )
+            yield from with_what_they_lack(outputs)
+        # Where the movie goes on, every output of the chunk has come by now.
+        whole = end == chunk.stop + stream.look_ahead
+        yield from with_what_they_lack(stream.flush(skip="beyond" if whole else None))
+    finally:
+        if slow is not None:
+            slow.close()

@@ -239,7 +239,7 @@ class _Work:
     ) -> None:
         self.request, self.journal = request, journal
         self.movie, self.model, self.files = movie, model, files
-        self.done = self.resumed_from = done
+        self.done = self.resumed_from = self.said = done
         self.on_frame = on_frame
         self.started_s = self.saved_s = time.perf_counter()
         self.earlier = journal.guard, dict(journal.unusual)
@@ -301,7 +301,13 @@ class _Work:
         for chunk in self.movie.cut:
             if chunk.index in self.journal.chunks:
                 continue
-            for out in run_chunk(self.model.stream, watched, chunk, chunk.start + self.journal.frames):
+            start = chunk.start + self.journal.frames
+            done = self.done
+
+            def on_held(number: int, start: int = start, done: int = done) -> None:
+                self._say(done + number + 1 - start)
+
+            for out in run_chunk(self.model.stream, watched, chunk, start, on_held):
                 self._write(out)
             self.journal.inputs[chunk.index] = self.journal.half[1]
             self.journal.half = 0, ""
@@ -316,9 +322,15 @@ class _Work:
         frames, chain = self.journal.half
         self.journal.half = frames + 1, self.movie.watched.chain(chain, out.meta.number)
         self.done += 1
-        self.on_frame(self.done, self.movie.length)
+        self._say(self.done)
         if time.perf_counter() - self.saved_s >= _SAVE_EVERY_S:
             self.save()
+
+    def _say(self, done: int) -> None:
+        """Tell how far the work is, the outputs that wait for others included; never less than before."""
+        if done > self.said:
+            self.said = done
+            self.on_frame(done, self.movie.length)
 
     def save(self) -> None:
         """Put the frames on the disk, then the journal that promises them."""

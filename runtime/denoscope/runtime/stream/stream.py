@@ -147,7 +147,7 @@ class Stream:
             light=light,
         )
         self.look_ahead = settings.look_ahead
-        self._std, self._light = std, light
+        self._std, self._light, self._fix_line_offset = std, light, fix_line_offset
         self._align = align
         self._accounts = Accounts()
         seconds = self._accounts.seconds
@@ -203,6 +203,11 @@ class Stream:
     def scanner(self) -> ScannerArtefacts:
         """Line offset and fixed pattern of the instrument, as measured or given."""
         return self._learned.artefacts
+
+    @property
+    def straightens_lines(self) -> bool:
+        """True where an offset between odd and even lines is corrected, so that outputs differ by it from frames."""
+        return self._fix_line_offset and bool(self._learned.artefacts.line_offset)
 
     @property
     def provisional(self) -> bool:

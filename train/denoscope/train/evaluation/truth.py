@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from denoscope.runtime import (
     Bundle,
+    Denoised,
     FrameMeta,
     InvalidInput,
+    SlowResidual,
     Stream,
     calibrate_stream,
     counted,
@@ -184,6 +186,7 @@ def denoise_offline(
         if stream.bundle.manifest.two_sided:
             calibrate_stream(stream, frames)
             stream.survey(frames, 0, len(frames))
+        slow = SlowResidual.of(stream, len(frames))
         for number in range(len(frames) + 1):
             if number < len(frames):
                 outputs = stream.push(
@@ -191,14 +194,24 @@ def denoise_offline(
                 )
             else:
                 outputs = stream.flush()
-            for output in outputs:
+            for _ in outputs:
+                done += 1
+                on_frame(done)
+            for output in outputs if slow is None else _with_what_they_lack(slow, frames, outputs):
                 mean[output.meta.number] = output.frame
                 if std is not None:
                     assert output.std is not None
                     std[output.meta.number] = output.std
-                done += 1
-                on_frame(done)
+        if slow is not None:
+            slow.close()
     return mean, std
+
+
+def _with_what_they_lack(
+    slow: SlowResidual, frames: npt.NDArray[Any], outputs: Sequence[Denoised]
+) -> Iterator[Denoised]:
+    for output in outputs:
+        yield from slow.take(frames[output.meta.number], output)
 
 
 def evaluate_pair(
