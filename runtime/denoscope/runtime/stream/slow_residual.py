@@ -36,6 +36,10 @@ _FEWEST = 12
 """Frames below which the residual says too little."""
 _BATCH = 16
 """Frames that are transformed at once."""
+_ROWS = 64
+"""Rows of them at once, so that little memory is needed."""
+_ADDED = 64_000_000
+"""Bytes that are added to outputs at once."""
 _PAIRS = 32
 """Pairs of neighbouring frames by whose difference the noise of a block is measured."""
 _IN_MEMORY = 256_000_000
@@ -100,6 +104,7 @@ class SlowResidual:
         self._blocks = deque(_Block(start, frames) for start, frames in _places(length))
         self._ended: deque[_Block] = deque()
         self._taken = self._given = 0
+        self._at_once = _BATCH
 
     def begin_at(self, index: int) -> int:
         """Say from which output on this needs them, for outputs from `index` on; the same bits come as with all.
@@ -141,6 +146,7 @@ class SlowResidual:
         kept = _kept(measured, residual, self._intensity)
         as_measured = not residual.any()
         self._waiting.add(_Held(output, as_measured, kept))
+        self._at_once = max(1, min(_BATCH, _ADDED // residual.nbytes))
         for block in self._blocks:
             if block.start > index:
                 break
@@ -162,7 +168,7 @@ class SlowResidual:
     def _ready(self, stop: int) -> list[Denoised]:
         ready: list[Denoised] = []
         while self._given < stop:
-            count = min(_BATCH, stop - self._given)
+            count = min(self._at_once, stop - self._given)
             lacking = self._lacking(self._given, count)
             for n in range(count):
                 held = self._waiting.pop()
@@ -348,34 +354,36 @@ class _Block:
             self._transform(index)
 
     def _transform(self, index: int) -> None:
-        batch = np.stack(self._batch)
-        waves = self._waves[:, index + 1 - len(batch) : index + 1]
-        part = (waves @ batch.reshape(len(batch), -1)).reshape(len(waves), *batch.shape[1:])
-        if self._slow.size:
-            self._slow += part
-        else:
-            self._slow = part
+        height, width = self._batch[0].shape
+        waves = self._waves[:, index + 1 - len(self._batch) : index + 1]
+        if not self._slow.size:
+            self._slow = np.zeros((len(waves), height, width), np.float32)
+        for top in range(0, height, _ROWS):
+            rows = np.stack([residual[top : top + _ROWS] for residual in self._batch])
+            self._slow[:, top : top + _ROWS] += np.tensordot(waves, rows, 1)
         self._batch = []
 
     def end(self) -> None:
         """Turn the slow residual into what the outputs lack."""
         if not self._pairs:
+            self._slow = np.empty(0, np.float32)
             return
         noise = self._noise / self._pairs * (self._usual / self.frames)
         shape = self._slow.shape[1:]
         spatial = _frequencies((shape[0], shape[1]))
-        for first, stop in pairwise(_SLOW):
-            rows = slice(first, min(stop, len(self._slow)))
-            if rows.start >= rows.stop:
+        lacking: list[int] = []
+        for first, stop in pairwise(min(edge, len(self._slow)) for edge in _SLOW):
+            rows = slice(first, stop)
+            if first == stop:
                 break
             transformed = _transformed(self._slow[rows])
-            factors = self._factors(transformed, noise, (rows.start + rows.stop - 1) / 2)
-            if not factors.any():
-                self._slow[rows] = 0
-                continue
-            self.found = True
-            transformed *= np.interp(spatial, _centres(), [factors[0], *factors]).astype(np.float32)
-            self._slow[rows] = _transformed(transformed, back=True)
+            factors = self._factors(transformed, noise, (first + stop - 1) / 2)
+            if factors.any():
+                transformed *= np.interp(spatial, _centres(), [factors[0], *factors]).astype(np.float32)
+                self._slow[rows] = _transformed(transformed, back=True)
+                lacking += range(first, stop)
+        self.found = bool(lacking)
+        self._slow, self._waves = self._slow[lacking], self._waves[lacking]
 
     def _factors(self, transformed: Floats, noise: npt.NDArray[np.float64], row: float) -> npt.NDArray[Any]:
         """Return the factor of each spatial band."""
@@ -403,8 +411,7 @@ class _Block:
         """Return what the outputs `at` lack, (T, H, W), times their weight."""
         within = np.clip(at - self.start, 0, self.frames - 1)
         waves = (self._waves[:, within] * weight).astype(np.float32)
-        flat = waves.T @ self._slow.reshape(len(self._slow), -1)
-        return np.asarray(flat.reshape(len(at), *self._slow.shape[1:]), np.float32)
+        return np.asarray(np.tensordot(waves.T, self._slow, 1), np.float32)
 
 
 def _left_in(periods: float) -> npt.NDArray[np.float64]:
