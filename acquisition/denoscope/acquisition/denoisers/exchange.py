@@ -14,10 +14,18 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from denoscope.acquisition.processes.shared_memory import Slab
 
 __all__ = [
     "ANSWER",
+    "COUNT",
     "DTYPES",
     "HEADER",
     "IN_FLIGHT",
@@ -26,6 +34,7 @@ __all__ = [
     "SLOTS",
     "STAGES",
     "Description",
+    "Inputs",
     "Layout",
     "PushTimes",
 ]
@@ -45,10 +54,14 @@ RESULT = struct.Struct("<6I2q6d")
 STAGES = ("align", "normalise", "encode", "motion", "fuse", "convert", "remember", "own", "total")
 """Work of a frame, by the fields of `StageSeconds`; "own" is the runtime's share."""
 
+COUNT = np.dtype(np.int64)
+"""Of the frames sent, at the beginning of the memory."""
+
 DTYPES = ("uint8", "uint16", "int16", "float32")
 """Of outputs; those that a stream takes."""
 
 _ALIGNMENT = 64
+_MOST_KINDS = 64  # arrays of inputs
 
 
 class Description(TypedDict):
@@ -90,6 +103,38 @@ class Layout:
     def std(self, slot: int) -> int:
         """Return the first byte of its deviation."""
         return self.output(slot) + self.frame_bytes
+
+
+class Inputs:
+    """Frames that are handed over, in the memory of a layout, as arrays that are made once.
+
+    Parameters
+    ----------
+    slab
+        The shared memory.
+    layout
+        Of it.
+
+    Attributes
+    ----------
+    sent
+        (1,), the count of frames sent.
+    """
+
+    def __init__(self, slab: Slab, layout: Layout) -> None:
+        self._slab, self._layout = slab, layout
+        self._made: dict[tuple[int, int, int, Any], npt.NDArray[Any]] = {}
+        self.sent = slab.view(0, (1,), COUNT)
+
+    def frame(self, place: int, height: int, width: int, dtype: Any) -> npt.NDArray[Any]:
+        """Return the array of one place for frames of a shape and dtype."""
+        kind = place, height, width, dtype
+        array = self._made.get(kind)
+        if array is None:
+            if len(self._made) >= _MOST_KINDS:
+                self._made.clear()
+            array = self._made[kind] = self._slab.view(self._layout.input(place), (height, width), dtype)
+        return array
 
 
 @dataclass(frozen=True, slots=True)

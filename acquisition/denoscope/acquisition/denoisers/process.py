@@ -17,11 +17,12 @@ from denoscope.acquisition.processes.child import end_with, speak
 from denoscope.acquisition.processes.priority import go_first
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.processes.wire import Message, Wire, Words
+from denoscope.runtime import FrameMeta, StreamKey
 
-from .exchange import ANSWER, DTYPES, HEADER, QUESTION, RESULT, SLOTS, Layout
+from .exchange import ANSWER, DTYPES, HEADER, QUESTION, RESULT, SLOTS, Inputs, Layout
 
 if TYPE_CHECKING:
-    from denoscope.runtime import Denoised, StreamKey
+    from denoscope.runtime import Denoised
 
     from .local import DenoiserRequest
 
@@ -30,7 +31,7 @@ __all__ = ["main"]
 _TELL_EVERY_S = 0.25
 
 _Reply = tuple[Mapping[str, object], bytes]  # words and body of the answer to a message
-_CODES = {name: code for code, name in enumerate(DTYPES)}
+_CODES = {np.dtype(name): code for code, name in enumerate(DTYPES)}
 
 
 class _Server:
@@ -41,6 +42,7 @@ class _Server:
         self._make = make
         self._slab = slab
         self._layout = Layout(HEADER, 0, 0)
+        self._inputs: Inputs | None = None
         self._taken = 0  # frames
         self._overlaps = False
         self._denoiser: Any = None
@@ -112,6 +114,7 @@ class _Server:
     def _do_grow(self, name: str, layout: list[int], nbytes: int) -> _Reply:
         self._layout = Layout(*layout)
         self._slab.follow(name, nbytes)
+        self._inputs = Inputs(self._slab, self._layout)
         self._free = list(range(SLOTS))
         return {}, b""
 
@@ -123,8 +126,6 @@ class _Server:
         return self.denoiser.describe(), b""
 
     def _push(self, message: Message) -> _Reply:
-        from denoscope.runtime import FrameMeta, StreamKey
-
         self._taken += 1
         for term in message.words.get("terms", ()):
             if isinstance(term, list):
@@ -136,18 +137,19 @@ class _Server:
         place, stream, skip, dtype, height, width, free, number, index, received_s = values
         self._take_back(free)
         terms = self._terms
-        frame = self._slab.view(self._layout.input(place), (height, width), terms[dtype])
+        inputs = self._inputs
+        if inputs is None:
+            raise ValueError("a frame came before its memory")
+        frame = inputs.frame(place, height, width, terms[dtype])
         meta = FrameMeta(number, received_s, terms[stream], source_index=None if index < 0 else index)
         began_s = time.perf_counter()
         more: dict[str, bool] = {}
         if self._overlaps and self.denoiser.overlaps:
-            more["ahead"] = bool(self._slab.view(0, (1, 1), np.dtype(np.int64))[0, 0] > self._taken)
+            more["ahead"] = bool(inputs.sent[0] > self._taken)
         self._due.extend(self.denoiser.push(frame, meta, skip=terms[skip], **more))
         return self._answer(began_s, time.perf_counter())
 
     def _do_restart(self, key: list[Any], recalibrate: bool) -> _Reply:
-        from denoscope.runtime import StreamKey
-
         self._due.extend(self.denoiser.restart(StreamKey(*key), recalibrate=recalibrate))
         return self._answer()
 
@@ -179,7 +181,7 @@ class _Server:
                     self._streams[meta.key],
                     height,
                     width,
-                    _CODES[frame.dtype.name],
+                    _CODES[frame.dtype],
                     std is not None,
                     meta.number,
                     -1 if meta.source_index is None else meta.source_index,

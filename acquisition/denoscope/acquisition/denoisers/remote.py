@@ -17,6 +17,7 @@ not answered.
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import threading
 import time
@@ -42,6 +43,7 @@ from .exchange import (
     RESULT,
     SLOTS,
     Description,
+    Inputs,
     Layout,
     PushTimes,
 )
@@ -56,7 +58,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RemoteDenoiser"]
 
-_COUNT = np.dtype(np.int64)
 _MODULE = "denoscope.acquisition.denoisers.process"
 _OPEN_S = 900.0  # building an engine for a new frame size takes minutes
 _LOOK_EVERY_S = 0.25
@@ -128,12 +129,13 @@ class RemoteDenoiser:
         self._hangs = False
         self._closed = threading.Event()
         self._layout = Layout(HEADER, 0, 0)
+        self._inputs: Inputs | None = None
         self._slots: list[_Slot] = []
         self._held: list[_Slot] = []  # whose outputs were handed out and not given back yet
         self._pushed = 0
         self._terms: dict[Any, int] = {}
         self._keys: dict[int, StreamKey] = {}
-        self._seen: set[tuple[StreamKey, tuple[int, ...], str]] = set()
+        self._seen: set[tuple[StreamKey, tuple[int, ...], np.dtype[Any]]] = set()
         self._counters = StreamCounters(0, 0, {}, 0)
         self.steps = 0
         """Finished steps, as the process told; it changes while a long answer is being worked on."""
@@ -210,13 +212,15 @@ class RemoteDenoiser:
         """
         sent_s = time.perf_counter()
         dtype = frame.dtype.newbyteorder("=")
+        height, width = frame.shape
         while len(self._asked) >= IN_FLIGHT:
             self._collect()
         self._make_room(frame.size, dtype.itemsize)
-        place = self._pushed % IN_FLIGHT
+        place, inputs = self._pushed % IN_FLIGHT, self._inputs
+        assert inputs is not None
         self._pushed += 1
-        self._slab.view(self._layout.input(place), frame.shape, dtype)[...] = frame
-        kind = meta.key, frame.shape, dtype.name
+        inputs.frame(place, height, width, dtype)[...] = frame
+        kind = meta.key, frame.shape, dtype
         # A stream that opens or binds anew may have an engine to build.
         patience_s = self._patience_s if kind in self._seen else _OPEN_S
         self._seen.add(kind)
@@ -226,14 +230,15 @@ class RemoteDenoiser:
             place,
             stream,
             0 if skip is None else self._term(skip, new),
-            self._term(dtype.name, new),
-            *frame.shape,
+            self._term(dtype, new),
+            height,
+            width,
             self._given_back(),
             meta.number,
             -1 if meta.source_index is None else meta.source_index,
             meta.t_received_s - self._apart_s,
         )
-        self._slab.view(0, (1, 1), _COUNT)[0, 0] = self._pushed  # before the question: see `exchange`
+        inputs.sent[0] = self._pushed  # before the question: see `exchange`
         self._send({"terms": new} if new else None, body, _Asked(patience_s, sent_s, frame=True))
         return self._hand_out()
 
@@ -270,7 +275,7 @@ class RemoteDenoiser:
             with suppress(Exception):
                 self._child.process.wait(5)
         self._child.end(self._watches)
-        self._slots, self._held = [], []
+        self._slots, self._held, self._inputs = [], [], None
         self._slab.close()
 
     # -- the lane's thread
@@ -286,6 +291,7 @@ class RemoteDenoiser:
         name = self._slab.grow(layout.end)
         self._ask({"do": "grow", "name": name, "layout": layout.values, "nbytes": self._slab.nbytes}, _OPEN_S)
         self._layout, self._held = layout, []
+        self._inputs = Inputs(self._slab, layout)
         self._slots = [_Slot(self._slab, layout, slot) for slot in range(SLOTS)]
 
     def _term(self, term: Any, new: list[Any]) -> int:
@@ -297,7 +303,7 @@ class RemoteDenoiser:
                 self._keys[place] = term
                 new.append(_plain(term))
             else:
-                new.append(term)
+                new.append(term if isinstance(term, str) else term.name)  # of a dtype
         return place
 
     def _given_back(self) -> int:
@@ -357,10 +363,9 @@ class RemoteDenoiser:
             now_s = time.perf_counter()
             values = ANSWER.unpack_from(message.body)
             began_s, ended_s = values[0] + self._apart_s, values[1] + self._apart_s
-            stages = np.frombuffer(message.body, "<f8", values[7], len(message.body) - 8 * values[7])
-            self._times.append(
-                PushTimes(began_s - asked.sent_s, ended_s - began_s, now_s - ended_s, tuple(stages.tolist()))
-            )
+            count = values[7]
+            stages = struct.unpack_from(f"<{count}d", message.body, len(message.body) - 8 * count)
+            self._times.append(PushTimes(began_s - asked.sent_s, ended_s - began_s, now_s - ended_s, stages))
         if message.words:
             if "error" in message.words:
                 raise _error(message.words)

@@ -54,12 +54,19 @@ def pack(words: Mapping[str, Any] | None = None, *body: Buffer) -> bytes:
     ValueError
         When the words are longer than the other side takes.
     """
-    text = json.dumps(words, separators=(",", ":"), default=str).encode() if words else b""
+    return _head(words, sum(map(len, body)))
+
+
+def _head(words: Mapping[str, Any] | None, size: int) -> bytes:
+    """Return the bytes of one message up to its body of so many bytes."""
+    if not words:
+        return _HEAD.pack(_MAGIC, 0, size)
+    text = json.dumps(words, separators=(",", ":"), default=str).encode()
     if len(text) > _MOST_WORDS:
         raise ValueError(
             f"{len(text) / 1e6:.0f} MB are more than the {_MOST_WORDS / 1e6:.0f} MB of a message"
         )
-    return _HEAD.pack(_MAGIC, len(text), sum(map(len, body))) + text
+    return _HEAD.pack(_MAGIC, len(text), size) + text
 
 
 class Wire:
@@ -94,9 +101,10 @@ class Wire:
             When the words are too long; nothing is sent.
         """
         assert self._outgoing is not None
-        head = pack(words, *body)
+        size = sum(map(len, body))
+        head = _head(words, size)
         with self._sending:
-            if sum(map(len, body)) <= _AT_ONCE:
+            if size <= _AT_ONCE:
                 self._outgoing.write(b"".join((head, *body)))
             else:
                 self._outgoing.write(head)
