@@ -24,6 +24,7 @@ MARKS = {
     "fire_and_close_the_shutter.py": [pytest.mark.micromanager, pytest.mark.slow],
     "attach_pymmcore_plus.py": [pytest.mark.micromanager, pytest.mark.slow],
     "hook_pycromanager.py": [pytest.mark.micromanager, pytest.mark.slow],
+    "denoise_an_array.py": [pytest.mark.slow],
     "denoise_a_movie.py": [pytest.mark.slow],
     "read_a_run.py": [pytest.mark.slow],
     "train_then_denoise.py": [pytest.mark.slow],

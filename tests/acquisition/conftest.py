@@ -47,6 +47,18 @@ def quick_backend() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def drawn_pictures() -> None:
+    """Let sessions of this test draw ``report.png``, see `_few_pictures`."""
+
+
+@pytest.fixture(autouse=True)
+def _few_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let sessions in this process draw no ``report.png``, which takes as long as many of these sessions."""
+    if "drawn_pictures" not in request.fixturenames:
+        monkeypatch.setattr("denoscope.acquisition.session.live._draw", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def qt_application() -> QApplication:
     """Return Qt's application of this worker. It lives to the end: no widget may outlive it."""
@@ -107,13 +119,15 @@ def denoscope() -> Run:
 def denoscope_process() -> Run:
     """Run the shell in a process of its own, as every recording from a core needs it.
 
-    A session whose backend is not named takes the one that starts sooner, see `quick_backend`.
+    A session whose backend is not named takes the one that starts sooner, see `quick_backend`, and draws no picture.
     """
 
     def run(*arguments: object, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
         words = [*map(str, arguments)]
         if words[0] == "live" and "--backend" not in words:
             words += ["--backend", QUICK]
+        if words[0] == "live" and not {"--picture", "--no-picture"} & {*words}:
+            words += ["--no-picture"]
         return subprocess.run(
             [sys.executable, "-m", "denoscope.acquisition.cli.app", *words],
             capture_output=True,

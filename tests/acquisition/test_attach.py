@@ -44,7 +44,7 @@ def without_us(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Any:
 
 
 @pytest.mark.micromanager
-@pytest.mark.parametrize("mode", ["plain", "raises", "killed"])
+@pytest.mark.parametrize("mode", ["plain", pytest.param("raises", marks=pytest.mark.slow), "killed"])
 def test_an_acquisition_is_the_one_without_us(
     tmp_path: Path, bundle: Path, without_us: Any, mode: str
 ) -> None:

@@ -90,10 +90,19 @@ def test_killed_at_random_moments_it_still_gives_the_same_bits(
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in (whole, whole_std, out, std))
 
 
+@pytest.fixture(scope="module")
+def whole(bundle: Path, movie: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Denoise the movie without an interruption, once."""
+    path = tmp_path_factory.mktemp("whole") / "whole.tif"
+    denoise_movie(movie, path, bundle=str(bundle), **CUT)
+    return path
+
+
 @pytest.mark.parametrize("stop", [1, 15, 16, 17, 37, 40])
-def test_an_interruption_anywhere_in_a_chunk(bundle: Path, movie: Path, tmp_path: Path, stop: int) -> None:
-    whole, out = tmp_path / "whole.tif", tmp_path / "out.tif"
-    denoise_movie(movie, whole, bundle=str(bundle), **CUT)
+def test_an_interruption_anywhere_in_a_chunk(
+    bundle: Path, movie: Path, whole: Path, tmp_path: Path, stop: int
+) -> None:
+    out = tmp_path / "out.tif"
 
     def interrupt(done: int, _total: int) -> None:
         if done == stop:

@@ -83,7 +83,9 @@ def assert_same(found: Dataset, expected: Dataset) -> None:
 
 
 @pytest.mark.micromanager
-@pytest.mark.parametrize("mode", ["plain", "raises", "hangs", "killed", "forgotten"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param("plain", marks=pytest.mark.slow), "raises", "hangs", "killed", "forgotten"]
+)
 def test_the_users_dataset_is_the_one_without_us(
     tmp_path: Path, bundle: Path, without_us: Dataset, mode: str
 ) -> None:
@@ -229,7 +231,7 @@ def test_the_call_does_not_wait(tmp_path: Path, bundle: Path) -> None:
     ("settings", "error", "what"),
     [
         ({"bundle": "nowhere"}, InvalidInput, "nowhere"),
-        ({"backend": "abacus"}, InvalidInput, "abacus"),
+        pytest.param({"backend": "abacus"}, InvalidInput, "abacus", marks=pytest.mark.slow),
         ({"queue_mb": 0}, InvalidInput, "queue_mb"),
         ({"look_ahead": 99}, InvalidInput, "look-ahead"),
     ],

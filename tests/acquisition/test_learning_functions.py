@@ -48,7 +48,11 @@ FUNCTIONS = (
 
 
 @pytest.mark.usefixtures("short_rehearsals")
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    "name",
+    # The command of the slow one is tested in `test_evaluate_command`.
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "evaluate" else []) for name in FUNCTIONS],
+)
 def test_the_example_of_a_function_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     function = getattr(acquisition, name)

@@ -116,6 +116,7 @@ class Broken:
     flush = restart = push
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_no_frame_was_denoised(bundle: Path, tmp_path: Path) -> None:
     run, frames = tmp_path / "run", frames_of(12)
     settings = make_settings(core="demo", output=run, bundle=str(bundle), denoiser="thread")
@@ -321,6 +322,7 @@ def test_a_folder_that_takes_no_files_is_not_called_locked(
         denoise_movie(movie, tmp_path / "out.tif", bundle=str(bundle))
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 @pytest.mark.filterwarnings("error")
 def test_any_name_can_stand_above_the_picture(bundle: Path, movie: Path, tmp_path: Path) -> None:
     odd = tmp_path / "細胞 $x$ {0} %d.tif"

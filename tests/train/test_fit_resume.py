@@ -81,13 +81,14 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], F
     return cache(lambda method: train(method, tmp_path_factory.mktemp(method) / "whole.safetensors"))
 
 
+MORE = {("live", 8), ("umvd", 8), ("umvd", 23), ("sts-uvd", 23)}
+
+
 @pytest.mark.parametrize(
     ("method", "stop_at"),
     [
-        # Within an epoch and between two for the methods that keep more than weights; the rest is slow.
-        pytest.param(
-            m, s, marks=pytest.mark.slow if (m, s) in {("umvd", 8), ("umvd", 23), ("sts-uvd", 23)} else ()
-        )
+        # Within an epoch, and between two for the method that keeps most beside weights; the rest is slow.
+        pytest.param(m, s, marks=pytest.mark.slow if (m, s) in MORE else ())
         for m in METHODS
         for s in (3, 8, 23)
     ],
