@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
+from denoscope.acquisition.offline.movie_about import about_movie
 from denoscope.runtime import InvalidInput, open_movie
 from support.plain_results import denoise_movie, fill_run
 
@@ -85,6 +89,30 @@ def test_ndtiff(bundle: Path, movie: Path, tmp_path: Path, expected: np.ndarray)
         data.close()
     np.testing.assert_array_equal(read, expected)
     assert json.loads((out / "denoscope.json").read_text())["bundle"] == "tiny"
+
+
+@pytest.mark.parametrize("form", ["ome.tif", "ome.zarr", "ndtiff"])
+def test_every_format_keeps_what_an_ndtiff_tells(bundle: Path, tmp_path: Path, form: str) -> None:
+    ndstorage = pytest.importorskip("ndstorage", reason="needs the extra 'micromanager'")
+    pytest.importorskip("zarr", reason="needs the extra 'formats'")
+    with redirect_stdout(io.StringIO()):
+        data = ndstorage.NDTiffDataset(str(tmp_path), name="two", writable=True)
+        data.initialize({})
+        for t, channel in product(range(8), ("GFP", "RFP")):
+            tags = {"ElapsedTime-ms": 20.0 * t + t % 2, "PixelSizeUm": 0.65, "Exposure": "10.0"}
+            data.put_image({"time": t, "channel": channel}, np.full((24, 32), 100 + t, np.uint16), tags)
+        left_open = data.current_writer.reader
+        data.finish()
+        data.close()
+        left_open.close()
+    out = tmp_path / f"out.{form}"
+    denoise_movie(next(tmp_path.glob("two*")), out, bundle=str(bundle), channel="RFP")
+    about = about_movie(out, 8, movie=open_movie(out))
+    assert (about.pixel_size_um, about.channel) == (0.65, "RFP")
+    assert about.increment_s == pytest.approx(0.021)
+    if form != "ome.zarr":  # which has one step of time for all frames
+        assert about.exposure_s == pytest.approx(0.01)
+        assert about.times_s == pytest.approx([0.02 * t + t % 2 / 1e3 for t in range(8)])
 
 
 def test_a_run_of_two_channels_keeps_its_metadata(tmp_path: Path) -> None:

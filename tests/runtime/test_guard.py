@@ -46,6 +46,8 @@ def ordinary() -> Iterator[Any]:
     yield pytest.param(detected("gamma pulses", 0.1, 5)[2], id="five frames of few photons")
     yield pytest.param(random.poisson(0.02, (40, 64, 64)).astype(np.uint8), id="photon counting")
     yield pytest.param(np.full((20, 32, 32), 7, np.uint16), id="constant")
+    yield pytest.param(np.full((20, 32, 32), -300, np.float32), id="constant floats")
+    yield pytest.param(np.zeros((20, 32, 32), np.float32), id="zeros as floats")
     phase = np.arange(64) / 30 - np.arange(48)[:, None, None] / 8 + np.zeros((64, 1))
     yield pytest.param(counts(3276 + 2570 * np.sin(2 * np.pi * phase)), id="waves whose sum is flat")
 
@@ -144,3 +146,9 @@ def test_two_findings_together() -> None:
     assert nothing.and_of(one) == one.and_of(nothing) == one.model_copy(update={"checked": 30})
     both = one.and_of(one.model_copy(update={"first": 2, "last": 30, "largest": 0.3}))
     assert (both.checked, both.off, both.first, both.last, both.largest) == (40, 18, 2, 30, 0.3)
+    for size, said in (
+        (-0.2, "up to 20% less"),
+        (30.0, "up to 30 times more"),
+        (-4e24, "more than 1000 times less"),
+    ):
+        assert f"show {said} light" in (one.model_copy(update={"largest": size}).sentence() or "")

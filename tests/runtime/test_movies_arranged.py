@@ -103,6 +103,9 @@ def test_what_names_say() -> None:
         "00001",
         "00002",
     )
+    # A hyphen before all numbers is no minus sign; where others are without one, it is.
+    assert [f.time[0] for f in sort_names(["img_-0.tif", "img_-1.tif", "img_-10.tif"]).files] == [0, 1, 10]
+    assert [f.time[0] for f in sort_names(["img_0.tif", "img_-1.tif", "img_-10.tif"]).files] == [-10, -1, 0]
     assert missing_numbers([(1,), (2,), (4,)]) == []  # two steps, and nobody knows which is the usual one
     assert missing_numbers([(1,), (2,), (4,), (5,)]) == [3]
     assert missing_numbers([(0,), (10,), (20,)]) == []
@@ -185,6 +188,16 @@ def test_two_recordings_in_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"2 positions: 0 `00001`, 1 `00002`: choose with `position`"):
         open_movie(tmp_path)
     assert len(open_movie(tmp_path, position=1)) == 8
+
+
+@pytest.mark.parametrize("other", ["img_01.tif", "img_0001.tif"])
+def test_two_images_of_one_number_are_named(tmp_path: Path, other: str) -> None:
+    named_images(tmp_path, "img_{t}.tif", channels=1)
+    (tmp_path / other).write_bytes((tmp_path / "img_1.tif").read_bytes())
+    with pytest.raises(
+        InvalidInput, match=rf"img_1\.tif and {other}|{other} and img_1\.tif, which have the same"
+    ):
+        open_movie(tmp_path)
 
 
 def test_a_missing_image_is_said(tmp_path: Path) -> None:
@@ -334,6 +347,16 @@ def test_a_format_is_known_by_its_first_bytes(tmp_path: Path, monkeypatch: pytes
     movie = turn(4, 1)[:, 0]
     tifffile.imwrite(tmp_path / "movie.lsm", movie, photometric="minisblack")
     np.testing.assert_array_equal(read(tmp_path / "movie.lsm"), movie)
+    for head, said in (
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"/annex/objects/MD5E-s1--a.tif\n", "datalad get"),
+        (b"<!DOCTYPE html><html>", "download the movie again"),
+        (b"II*\0", "its header leads to no image"),
+        (b"MM\0*\0\x01\0\0" + bytes(100), "has 108 bytes, and its header leads to no image"),
+    ):
+        (tmp_path / "movie.tif").write_bytes(head)
+        with pytest.raises(InvalidInput, match=said):
+            open_movie(tmp_path / "movie.tif")
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", ">u2", "float32"])

@@ -61,7 +61,10 @@ class Dataset:
     def __init__(self, folder: Path, source: SourceInfo, summary: Mapping[str, Any]) -> None:
         from ndstorage import NDTiffDataset
 
-        self._size_um = source.pixel_size_um
+        exposure_ms = None if source.exposure_s is None else 1e3 * source.exposure_s
+        about = {"PixelSizeUm": source.pixel_size_um, "Exposure": exposure_ms, "Channel": source.channel}
+        self._about = {name: value for name, value in about.items() if value}
+        self._began_s: float | None = None
         values: dict[str, object] = {"Prefix": folder.stem, "source": source.as_json(), **summary}
         if source.pixel_size_um:
             values["PixelSize_um"] = source.pixel_size_um
@@ -96,8 +99,10 @@ class Dataset:
             self.begin()
         metadata = json.loads(json.dumps(dict(place.tags), default=str))
         metadata |= {"denoised": denoised, "time_s": place.time_s}
-        if self._size_um:
-            metadata.setdefault("PixelSizeUm", self._size_um)
+        if place.time_s is not None:
+            self._began_s = place.time_s if self._began_s is None else self._began_s
+            metadata.setdefault("ElapsedTime-ms", 1e3 * (place.time_s - self._began_s))
+        metadata = self._about | metadata
         self._data.put_image(dict(axes), np.ascontiguousarray(frame), metadata)
         reader = self._data.current_writer.reader
         self._readers[id(reader)] = reader

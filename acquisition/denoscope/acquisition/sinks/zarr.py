@@ -48,7 +48,8 @@ class ZarrSink:
             if partial.exists():
                 shutil.rmtree(partial)
             _create(partial, layout, self._axes)
-        self._names = [" ".join(filter(None, pair)) or layout.source.camera for pair in self._axes.channels]
+        other = layout.source.channel or layout.source.camera
+        self._names = [" ".join(filter(None, pair)) or other for pair in self._axes.channels]
         self._array = frames_of(partial, writable=True)
         # Lines of frames that are written again replace the ones before them.
         self._lines = (partial / TAGS).open("ab" if keep is not None else "xb", buffering=0)

@@ -129,6 +129,9 @@ _FORMATS: dict[str, tuple[str, str]] = {
     ".crdownload": ("a file that is still being downloaded", "wait until it is complete"),
     ".h5": ("no HDF5 file, though its name says so", "it is damaged or was never written: copy it again"),
     ".hdf5": ("no HDF5 file, though its name says so", "it is damaged or was never written: copy it again"),
+    ".lfs": ("a pointer of Git LFS", "get the file itself with `git lfs pull`"),
+    ".annex": ("a pointer of git-annex or DataLad", "get the file itself with `datalad get FILE`"),
+    ".html": ("a web page", "the download went wrong: sign in, and download the movie again"),
     ".gif": ("a GIF", "it holds 256 colours: denoise the original recording instead"),
 }
 
@@ -160,6 +163,11 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"LUCAM-RECORDER", ".ser"),
     (0, b"PQTTTR", ".ptu"),
     (0, b"\xff\xd8\xff", ".jpg"),
+    (0, b"version https://git-lfs", ".lfs"),
+    (0, b"/annex/objects/", ".annex"),
+    (0, b"<!DOCTYPE html", ".html"),
+    (0, b"<!doctype html", ".html"),
+    (0, b"<html", ".html"),
 )
 _LOOKED_AT = 10_000
 _READ = (

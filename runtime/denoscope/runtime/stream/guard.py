@@ -29,6 +29,8 @@ _PIXELS = 3000  # sampled of a frame
 _KEPT = 128  # samples; more than a window holds
 _AHEAD = 2  # frames that may be seen before the output that was due is judged
 _SIGMAS = 5.0  # standard errors of a difference
+_MANY_TIMES = 1000
+_ROUNDED = 1e-4  # of the value of all pixels, or of 1 where they are 0
 _SHARE = 0.02  # of the light above the darkest sampled pixel
 _SHARE_OF_PART = 0.06  # the same for the bright and the dark pixels: some contrast of what moves is lost
 _LAST = 16  # frames that are looked at together
@@ -71,11 +73,14 @@ class GuardFinding(BaseModel):
         """Return one sentence for the user, None where nothing is wrong."""
         if not self.off:
             return None
-        how_much = f"{abs(self.largest):.0%}" if abs(self.largest) < 10 else f"{abs(self.largest):.0f} times"
+        size = abs(self.largest)
+        how_much = f"up to {size:.0%}" if size < 10 else f"up to {size:.0f} times"
+        if size > _MANY_TIMES:
+            how_much = f"more than {_MANY_TIMES} times"
         more = "more" if self.largest > 0 else "less"
         what = {
-            "mean": f"show up to {how_much} {more} light than the measured ones",
-            "contrast": f"have bright and dark parts that are up to {how_much} off the measured ones",
+            "mean": f"show {how_much} {more} light than the measured ones",
+            "contrast": f"have bright and dark parts that are {how_much} off the measured ones",
             "range": "have pixels far outside the range of the measured ones",
         }[self.kind]
         return (
@@ -240,10 +245,11 @@ class Guard:
             if not np.isfinite(found[known]).all():
                 raise NotFinite(_not_finite(number))
             return  # holes in the measured frame; the mean of the rest is not worth the time
-        whole = 0.5 if made.dtype.kind in "iu" else 0.0
         light = mean - self._low
         low, high = _least(found), _most(found)
         reach = self._high - self._low
+        # Without any noise, not even whole counts, what is left is what the arithmetic rounds.
+        whole = 0.5 if made.dtype.kind in "iu" else 0.0 if reach > 0 else _ROUNDED * max(abs(mean), 1.0)
         self._sum_up(number, given, found, whole)
         kind = "range" if high > self._high + reach + whole or low < self._low - reach - whole else ""
         least = _SHARE * light + whole

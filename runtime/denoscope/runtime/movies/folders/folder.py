@@ -189,6 +189,11 @@ def _choose(path: Path, files: dict[str, Path], prairie: Cycles, wanted: Wanted)
             )
         else:
             return _Taken(*_one_cycle(path, found.files, wanted))
+    if found.twins is not None:
+        raise InvalidInput(
+            f"{path} holds {found.twins[0]} and {found.twins[1]}, which have the same number: move the files of one of "
+            "the two recordings elsewhere."
+        )
     if prairie.zigzag and len(found.planes) > 1:
         found = replace(found, files=_turned_back(found.files, found.planes))
     times = len({named.time for named in found.files})

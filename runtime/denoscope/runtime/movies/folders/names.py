@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from math import gcd
@@ -178,6 +178,8 @@ class NamedFiles:
         Cycles and images of a cycle where nothing says whether a cycle is a stack or a time series, else None.
     firsts
         Files without a number that count as the one before the lowest number.
+    twins
+        Two files whose names have the same numbers, written differently (``img_1`` and ``img_01``); else None.
     """
 
     files: tuple[Named, ...]
@@ -186,6 +188,7 @@ class NamedFiles:
     positions: tuple[str, ...]
     unclear: tuple[int, int] | None = None
     firsts: tuple[str, ...] = ()
+    twins: tuple[str, str] | None = None
 
 
 def sort_names(names: Sequence[str], *, cycle_is: str | None = None) -> NamedFiles:
@@ -215,9 +218,11 @@ def sort_names(names: Sequence[str], *, cycle_is: str | None = None) -> NamedFil
     if len(set(shown.values())) < len(shown):
         shown = {template: template.replace("#", "...") for template in groups}
     files: list[Named] = []
-    unclear = None
+    unclear = twins = None
     for template, members in groups.items():
         members.sort(key=natural_order)
+        _take_hyphens_for_signs_only_where_they_are(members, parsed)
+        twins = twins or _twins(members, parsed)
         placed, cycles = _place(members, parsed, cycle_is)
         unclear = unclear or cycles
         for name, (channel, plane, position, time) in placed.items():
@@ -229,7 +234,29 @@ def sort_names(names: Sequence[str], *, cycle_is: str | None = None) -> NamedFil
     def labels(axis: str) -> tuple[str, ...]:
         return tuple(sorted({getattr(f, axis) for f in files}, key=natural_order))
 
-    return NamedFiles(tuple(files), labels("channel"), labels("plane"), labels("position"), unclear, firsts)
+    return NamedFiles(
+        tuple(files), labels("channel"), labels("plane"), labels("position"), unclear, firsts, twins
+    )
+
+
+def _take_hyphens_for_signs_only_where_they_are(names: list[str], parsed: dict[str, _Parsed]) -> None:
+    """Count ``img_-1``, ``img_-2`` upwards: only where other names have a number without a minus is it a sign."""
+    columns = zip(*(parsed[name].fields for name in names), strict=True)
+    hyphens = [all(field.label.startswith("-") for field in column) for column in columns]
+    for name in names if any(hyphens) else ():
+        fields = zip(parsed[name].fields, hyphens, strict=True)
+        kept = tuple(replace(field, value=abs(field.value)) if hyphen else field for field, hyphen in fields)
+        parsed[name] = replace(parsed[name], fields=kept)
+
+
+def _twins(names: list[str], parsed: dict[str, _Parsed]) -> tuple[str, str] | None:
+    """Return two names with the same numbers, which only differ in the zeros before them."""
+    known: dict[tuple[str, tuple[tuple[int, str], ...]], str] = {}
+    for name in names:
+        numbers = tuple((field.value, field.label.lstrip("-0123456789")) for field in parsed[name].fields)
+        if (other := known.setdefault((parsed[name].template, numbers), name)) != name:
+            return other, name
+    return None
 
 
 def _join_first_parts(parsed: dict[str, _Parsed]) -> tuple[str, ...]:

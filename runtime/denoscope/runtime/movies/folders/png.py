@@ -43,9 +43,8 @@ class PngImage:
         width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
         bits, colour = head[24], head[25]
         if colour != 0 or bits not in (8, 16):
-            raise InvalidInput(
-                f"{file} holds colour or {bits}-bit pixels: save it as grey values of 8 or 16 bits."
-            )
+            what = "colours, a palette or transparency" if colour else f"{bits}-bit pixels"
+            raise InvalidInput(f"{file} holds {what}: save it as grey values of 8 or 16 bits.")
         check_claim(
             str(file),
             (height, width),

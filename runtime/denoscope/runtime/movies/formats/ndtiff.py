@@ -58,11 +58,11 @@ def open_ndtiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     whole = path.parent if path.is_file() else path
     folder = whole if (whole / "NDTiff.index").is_file() else whole / "Full resolution"
     places = _read_index(folder / "NDTiff.index")
-    chosen, note = _pick(path, places, wanted)
+    chosen, channel, note = _pick(path, places, wanted)
     if whole != path and len(files := {place.file for _, place in places}) > 1:
         said = f"{path.name} is one of {counted(len(files), 'file')} of a recording, which is read as a whole"
         note = "; ".join(filter(None, (said, note)))
-    return _Frames(path, folder, chosen, note, limit_bytes)
+    return _Frames(path, folder, chosen, channel, note, limit_bytes)
 
 
 def _read_index(index: Path) -> list[tuple[dict[str, _Entry], _Place]]:
@@ -119,8 +119,8 @@ def _text(data: bytes, at: int) -> tuple[str, int]:
 
 def _pick(
     path: Path, places: list[tuple[dict[str, _Entry], _Place]], wanted: Wanted
-) -> tuple[list[_Place], str]:
-    """Return the wanted frames in the order of time, and what to know of them.
+) -> tuple[list[_Place], str, str]:
+    """Return the wanted frames in the order of time, the name of their channel, and what to know of them.
 
     A later entry of the same frame replaces an earlier one.
     """
@@ -164,7 +164,8 @@ def _pick(
         if lost
         else ""
     )
-    return [found[t] for t in times], note
+    channel = fixed["channel"]
+    return [found[t] for t in times], channel if isinstance(channel, str) else "", note
 
 
 def _order(value: _Entry) -> tuple[bool, int, str]:
@@ -176,7 +177,9 @@ class _Frames:
 
     piece = (1, 1, 1)
 
-    def __init__(self, path: Path, folder: Path, places: list[_Place], note: str, limit_bytes: int) -> None:
+    def __init__(
+        self, path: Path, folder: Path, places: list[_Place], channel: str, note: str, limit_bytes: int
+    ) -> None:
         self.note = note
         first = places[0]
         if first.kind not in _PIXEL_TYPES or first.compression != 0:
@@ -206,7 +209,7 @@ class _Frames:
         )
         self._folder = folder
         self._places = places
-        self.facts = _facts(folder, places)
+        self.facts = _facts(folder, places, channel)
 
     def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Return (stop - start, rows, columns)."""
@@ -244,7 +247,7 @@ def _tags(folder: Path, place: _Place) -> Metadata:
     return found
 
 
-def _facts(folder: Path, places: list[_Place]) -> Facts:
+def _facts(folder: Path, places: list[_Place], channel: str) -> Facts:
     """Return pixel size, exposure, channel and times from the metadata of the frames."""
     first = told(lambda: _tags(folder, places[0])) or {}
 
@@ -268,7 +271,7 @@ def _facts(folder: Path, places: list[_Place]) -> Facts:
         increment_s=None if times and len(some) == len(places) else step,
         times_s=times if times and len(some) == len(places) else None,
         exposure_s=None if exposure is None else exposure / 1e3,
-        channel=str(first.get("Channel") or ""),
+        channel=channel or str(first.get("Channel") or ""),
     )
 
 

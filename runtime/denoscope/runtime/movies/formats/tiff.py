@@ -141,7 +141,23 @@ def _parsed(path: Path) -> tifffile.TiffFile:
             f"{path} is empty (0 bytes): it was never written; copy it again, or move it elsewhere."
         )
     # Of a file of ScanImage 3 to 5 tifffile guesses where pages lie, and misses the last or takes wrong bytes.
-    return tifffile.TiffFile(path, is_scanimage=False)
+    try:
+        tif = tifffile.TiffFile(path, is_scanimage=False)
+    except struct.error:
+        raise _without_pages(path) from None
+    try:
+        _ = tif.pages.first
+    except IndexError:
+        tif.close()
+        raise _without_pages(path) from None
+    return tif
+
+
+def _without_pages(path: Path) -> InvalidInput:
+    return InvalidInput(
+        f"{path} has {counted(path.stat().st_size, 'byte')}, and its header leads to no image: its writing was "
+        "interrupted; copy it again, or move it elsewhere."
+    )
 
 
 @dataclass(frozen=True, slots=True)
