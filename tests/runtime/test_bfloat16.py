@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from denoscope.runtime import Bundle, choose_backend
-from denoscope.runtime.backends.bfloat16 import LOSS_DB, MOST_DB
+from denoscope.runtime.backends.bfloat16 import LEAST_GAIN, LOSS_DB, MOST_DB, TIMES_AS_FAST
 from denoscope.runtime.backends.openvino import OpenVinoBf16
 from support.tiny_bundle import tiny_bundle
 
@@ -39,6 +39,14 @@ def test_auto_passes_over_it_where_the_loss_is_too_large() -> None:
 
 
 @pytest.mark.usefixtures("computed")
+def test_auto_passes_over_it_where_little_is_gained(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.load("live-fast")
+    assert OpenVinoBf16.unsuited(bundle) is None
+    monkeypatch.setitem(TIMES_AS_FAST, bundle.manifest.files["weights.safetensors"], 1.1)
+    assert "only 1.1 times as fast" in str(OpenVinoBf16.unsuited(bundle))
+
+
+@pytest.mark.usefixtures("computed")
 def test_auto_passes_over_it_for_any_other(tmp_path: Path) -> None:
     backend, choice = choose_backend("auto", threads=1, bundle=tiny_bundle(tmp_path / "mine.denoscope"))
     with backend:
@@ -56,10 +64,12 @@ def test_a_processor_that_does_not_compute_in_it_takes_float32(monkeypatch: pyte
 
 def test_known_losses_are_those_that_were_measured() -> None:
     rows = {row["weights_sha256"]: row for row in json.loads(MEASURED.read_text(encoding="utf-8"))["rows"]}
-    assert set(LOSS_DB) == set(rows)
+    assert set(LOSS_DB) == set(TIMES_AS_FAST) == set(rows)
     for weights, row in rows.items():
         assert row["largest_loss_db"] <= LOSS_DB[weights] < row["largest_loss_db"] + 0.002
-        assert LOSS_DB[weights] > MOST_DB or row["faster"]["512"] > 1.3
+        gain = min(row["faster"].values())
+        assert abs(gain - TIMES_AS_FAST[weights]) < 0.15
+        assert LOSS_DB[weights] > MOST_DB or gain > LEAST_GAIN
     for name in ("live", "live-fast", "live-hq"):
         weights = Bundle.load(name).manifest.files["weights.safetensors"]
         assert weights in LOSS_DB, f"measure {name}: benchmarks/bfloat16.py"

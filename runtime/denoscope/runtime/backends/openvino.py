@@ -11,7 +11,7 @@ import numpy.typing as npt
 from denoscope.runtime.errors import BackendUnavailable, InvalidInput
 
 from .base import Backend, Buffer, Graph, HostBuffer, check_dtype, check_names
-from .bfloat16 import MOST_DB, loss_db
+from .bfloat16 import why_not
 from .feature_layout import PIXELS, PLANES, lay_out
 from .processor_graphs import for_processors
 
@@ -92,7 +92,7 @@ class OpenVino(Backend):
 class OpenVinoBf16(OpenVino):
     """OpenVINO in bfloat16, where the processor computes in it: 1.7 times as fast, at a small loss.
 
-    `auto` picks it for bundles whose loss has been measured (`bfloat16.LOSS_DB`), any other only by its name.
+    `auto` picks it for bundles whose loss and gain have been measured (`bfloat16`), for any other only by its name.
     """
 
     name: ClassVar[str] = "openvino-bf16"
@@ -112,12 +112,7 @@ class OpenVinoBf16(OpenVino):
 
     @classmethod
     def unsuited(cls, bundle: Bundle) -> str | None:
-        name, loss = bundle.manifest.name, loss_db(bundle)
-        if loss is None:
-            return f"the loss of {name} in bfloat16 is not known: name the backend to use it"
-        if loss > MOST_DB:
-            return f"{name} loses {loss:g} dB in bfloat16, more than {MOST_DB:g}: name the backend to use it"
-        return None
+        return why_not(bundle)
 
 
 class _OvBuffer(HostBuffer):
