@@ -42,7 +42,7 @@ _STILL, _STILL_ALL = 2.5, 1.1  # the same of a single block, and of all
 _MOST = 0.5  # of the contrast that is changed
 _NOTHING = 0.02  # of a count
 _TOLERANCE, _TOLERANCE_OF_LIGHT = 0.02, 0.002  # counts, and share of the light, that rounding may hide
-_SAMPLED = 4096  # pixels, at least, that tell
+_SAMPLED, _SAMPLED_DARK = 4096, 512  # pixels, at least, that tell, and of which the darkest third is known
 _SPREAD = 0.7548776662, 0.5698402910, 0.6180339887  # along rows, columns, frames: places evenly apart
 _SHARED = 3.0  # over the root of the rows: scatter beyond that of pixels, from which on rows share noise
 
@@ -172,9 +172,10 @@ def lost_in_rounding(made: Frame, rounded: Frame, change: Change) -> bool:
     off = rounded[::step, ::step].ravel() - (np.float32(change.factor) * before + np.float32(change.shift))
     if abs(float(off.mean())) > change.tolerance:
         return True
-    third = before.size // 3
-    dark = before <= np.partition(before, third)[third]
-    return abs(float(off[dark].mean())) > change.tolerance
+    some = before[:: max(1, before.size // _SAMPLED_DARK)]  # the darkest third, about
+    dark = before <= np.partition(some, some.size // 3)[some.size // 3]
+    mean = float(off @ dark.astype(np.float32)) / int(np.count_nonzero(dark))
+    return abs(mean) > change.tolerance
 
 
 def some_counts_more(made: Frame, missing: float, number: int) -> Frame:

@@ -136,11 +136,12 @@ def noise_of(frame: npt.NDArray[Any], intensity: Intensity) -> npt.NDArray[np.fl
 
 def _median(values: Array) -> float:
     """Return what `np.median` gives of a few hundred finite numbers, at a fraction of its cost."""
-    middle = values.size // 2
-    if values.size % 2:
-        return float(np.partition(values, middle)[middle])
-    low, high = np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1]
-    return float((low + high) / 2)
+    ordered = values.copy()
+    ordered.sort()  # half the time of a partition at two places
+    middle = ordered.size // 2
+    if ordered.size % 2:
+        return float(ordered.item(middle))
+    return float((ordered.item(middle - 1) + ordered.item(middle)) / 2)
 
 
 def _sum(values: Array) -> float:
@@ -246,7 +247,10 @@ def _fit(residual: Array, reference: Array, variance: Array, compared: Array | N
     # Begin with what leaves most blocks in place: the same everywhere, or all blocks alike.
     about = float(weight @ reference) / float(weight.sum())
     x = reference - about
-    moments = np.stack((np.ones_like(x), x, x * x, residual, x * residual))
+    moments = np.empty((5, x.size))
+    moments[0], moments[1], moments[3] = 1, x, residual
+    np.multiply(x, x, out=moments[2])
+    np.multiply(x, residual, out=moments[4])
     change, slope, centre, _, _ = _line(moments, weight)
     starts = (residual - middle, residual - change - slope * (x - centre))
     squares = [left * left * weight for left in starts]
