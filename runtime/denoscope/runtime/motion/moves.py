@@ -21,7 +21,7 @@ from .register import AT_FIRST, REACH, Registration
 if TYPE_CHECKING:
     from denoscope.runtime.movies import AnyMovie
 
-__all__ = ["EVERY", "QUICK", "Watch", "moves", "moves_anywhere"]
+__all__ = ["EVERY", "QUICK", "Watch", "moves", "moves_anywhere", "surely_still"]
 
 EVERY = 4  # frames of a session, of which one is watched,
 QUICK = 128  # at so many pixels of an edge at most
@@ -41,6 +41,13 @@ _SETTLED = 4  # after which the reference is one
 _LEAST = 16  # watched frames that may decide,
 _MOST = 48  # and that count
 _SPREAD = 256  # frames of a recorded movie that are looked at
+_SURE_PX = (
+    0.2  # standard deviation of the displacements, with its error, of a scene that surely does not move,
+)
+_EXPLAINED = (
+    9.2  # what a displacement explains there at most, in variances of the noise, if that is not worth while,
+)
+_LEFT = 1.5  # and the squared error that is left, in that of the noise
 _HALVES = slice(0, KNOTS // 2), slice(KNOTS // 2, KNOTS)
 _QUARTERS = tuple(product(_HALVES, _HALVES))
 
@@ -190,6 +197,62 @@ def moves(frames: npt.NDArray[Any], intensity: Intensity) -> bool:
     for frame in with_values(frames):
         watch.see(frame)
     return watch.moves(at_first=True)
+
+
+def surely_still(frames: npt.NDArray[Any], intensity: Intensity) -> bool:
+    """Say whether a few frames show that the scene does not move, or that there is nothing in it that could be seen to.
+
+    By the equations of `Watch`, each frame against the mean of the others. Noise has edges, too: what they add is taken
+    from what the two differ by.
+
+    Parameters
+    ----------
+    frames
+        (T, H, W) raw counts in steady light.
+    intensity
+        Transform and noise.
+    """
+    images = list(with_values(frames))
+    count = len(images)
+    if min(frames.shape[1:]) < _SMALLEST or count < 2:
+        return False
+    scene = Scene((frames.shape[1], frames.shape[2]), 0, intensity)
+    images = [scene.image(frame) for frame in images]
+    details = [scene.detail(image) for image in images]
+    total = np.sum(details, axis=0)
+    doubt = scene.noise(images[0]) * count / (count - 1)
+    seen, of_noise, rights = np.zeros((2, 2)), np.zeros((2, 2)), []
+    for detail in details:
+        reference = (total - detail) / np.float32(count - 1)
+        error = reference - detail
+        if float(np.median(scene.misfit(error, doubt))) > _LEFT:
+            return False
+        equations = scene.equations(reference, doubt)
+        seen += _matrix(equations) / count
+        of_noise += _matrix(scene.equations(error, doubt * count)) / count
+        rights.append(equations.right(error).sum(axis=(1, 2)))
+    structure = seen - of_noise
+    pixels = scene.size[0] * scene.size[1]
+    least, most = np.linalg.eigvalsh(structure)
+    if most < _LEAST_GAIN * pixels / 2:
+        return True  # moved by a pixel, it would differ by next to nothing
+    if least <= 0:
+        return False
+    inverse = np.linalg.inv(structure)
+    covariance = inverse @ seen @ inverse
+    displacements = np.array(rights) @ inverse
+    explained = np.einsum("ti,ij,tj->t", displacements, np.linalg.inv(covariance), displacements)
+    chance = float(np.trace(covariance)) / 2
+    moved = float(np.square(displacements).mean()) - chance + 2 * chance / count**0.5
+    return moved * scene.bin**2 < _SURE_PX**2 and bool(
+        explained.max() < max(_EXPLAINED, _LEAST_GAIN * pixels)
+    )
+
+
+def _matrix(equations: Equations) -> Array:
+    """Return the equations of the whole frame."""
+    (yy, xx), yx = (float(each.sum()) for each in equations.own), float(equations.crossed.sum())
+    return np.array([[yy, yx], [yx, xx]])
 
 
 def moves_anywhere(movie: AnyMovie, intensity: Intensity, *, first: int = 32) -> bool:

@@ -330,7 +330,7 @@ def _photon_transfer(
         members.sort()
         groups = max(1, members.size // _GROUP)
         means[i] = m[members].mean()
-        variances[i] = np.median([g.mean() for g in np.array_split(v[members], groups)])
+        variances[i] = np.median(_means_of_groups(v[members], groups))
         counts[i] = groups
     gain, constant = _robust_line(means, variances, counts)
     few = FewPhotons(mean, variance, usable, [chosen[members] for members in parts], _GROUP, length)
@@ -338,6 +338,14 @@ def _photon_transfer(
     gain, constant = mean_noise or (gain, constant)
     empirical = mean_noise is not None or few.uncertain(gain, constant)
     return _Line(gain, constant, float(means.min()), empirical, few.still)
+
+
+def _means_of_groups(values: FloatArray, groups: int) -> FloatArray:
+    """Return the means of so many groups of successive values, the first ones longer by one if need be."""
+    size, longer = divmod(values.size, groups)
+    cut = longer * (size + 1)
+    first, rest = values[:cut].reshape(longer, size + 1), values[cut:].reshape(groups - longer, size)
+    return np.concatenate((first.mean(1), rest.mean(1)))
 
 
 def _neighbour_mean(image: FloatArray) -> FloatArray:

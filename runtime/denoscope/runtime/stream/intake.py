@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from .arrivals import Held
-from .calibration import CATCH_UP, Calibration
+from .calibration import CATCH_UP, Calibration, Due
 
 __all__ = ["Intake"]
 
@@ -46,10 +46,10 @@ class Intake:
         self.catch_up = CATCH_UP
         self.calibration = Calibration(self._frames, self._look_ahead, self._start_within_s)
 
-    def take(self, held: Held) -> bool:
+    def take(self, held: Held) -> Due:
         """Hold a frame; return whether the noise is to be estimated now."""
         self.held.append(held)
-        return self.calibration is not None and self.calibration.keep(held)
+        return "" if self.calibration is None else self.calibration.keep(held)
 
     def take_back(self, held: Held) -> None:
         """Hold a frame that was about to be processed, before all others, and keep all for a new estimate."""

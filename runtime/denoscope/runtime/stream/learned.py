@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,28 @@ from denoscope.runtime.types import StageClock
 
 from .settings import StreamSettings
 
-__all__ = ["Learned"]
+__all__ = ["Estimate", "Learned"]
 
 Frame = npt.NDArray[Any]
 
 _BRIGHTER = 10.0  # standard deviations above the median of the frames that the noise was estimated from
+
+
+class Estimate(NamedTuple):
+    """Noise and artefacts measured in the first frames of a movie.
+
+    Attributes
+    ----------
+    as_one, frames
+        The frames (T, H, W) without artefacts, under one light; the same under their own.
+    intensity, artefacts
+        As measured in them.
+    """
+
+    as_one: Frame
+    frames: Frame
+    intensity: Intensity
+    artefacts: ScannerArtefacts
 
 
 class Learned:
@@ -92,27 +109,27 @@ class Learned:
         """Return what takes the artefacts off frames of a shape and dtype."""
         return Scanner(self.artefacts, shape, dtype, fix=self._fix_line_offset)
 
-    def estimate(self, kept: Sequence[Frame]) -> tuple[Frame, Frame, Intensity]:
-        """Measure artefacts and noise in frames (H, W) of one movie.
-
-        Returns
-        -------
-        tuple
-            The frames (T, H, W) without artefacts, under one light; the same under their own; the transform.
-        """
+    def measure(self, kept: Sequence[Frame]) -> Estimate:
+        """Measure artefacts and noise in frames (H, W) of one movie, without taking them yet."""
         frames = np.stack(list(kept))
-        if self._given_artefacts is None:
-            self.artefacts = measure_scanner(frames)
+        artefacts = self._given_artefacts
+        if artefacts is None:
+            artefacts = measure_scanner(frames)
         self._seconds.estimates += 1
-        scanner = self.scanner((frames.shape[1], frames.shape[2]), frames.dtype)
+        scanner = Scanner(
+            artefacts, (frames.shape[1], frames.shape[2]), frames.dtype, fix=self._fix_line_offset
+        )
         if not scanner.idle:
             frames = np.stack([scanner.take_off(frame) for frame in frames])
-        self.refinements += self.intensity is not None
         frames, estimated = filled_estimate(frames)
         as_one = lit_as_one(frames) if self._light else frames
         if estimated is None or as_one is not frames:
             estimated = estimate_intensity(as_one)
         self._seconds.estimates += 1
-        self.intensity = estimated
-        self.of_this_movie = estimated != self._of_bundle
-        return as_one, frames, estimated
+        return Estimate(as_one, frames, estimated, artefacts)
+
+    def take(self, estimate: Estimate) -> None:
+        """Work with an estimate from now on."""
+        self.refinements += self.intensity is not None
+        self.artefacts, self.intensity = estimate.artefacts, estimate.intensity
+        self.of_this_movie = self.intensity != self._of_bundle

@@ -17,7 +17,7 @@ from denoscope.runtime.backends.registry import Backend, Choice
 from denoscope.runtime.bundle.bundle import Bundle
 from denoscope.runtime.bundle.chosen import ChosenBackend
 from denoscope.runtime.errors import InvalidInput
-from denoscope.runtime.motion.moves import moves
+from denoscope.runtime.motion.moves import Watch, moves
 from denoscope.runtime.movies.arguments import check_movie
 from denoscope.runtime.movies.holes import Holes, unmasked
 from denoscope.runtime.noise.clipped import take_out_clipped
@@ -31,12 +31,13 @@ from .accounts import FAILED, Accounts
 from .arguments import check_flag, check_meta, check_reason, whole_number
 from .arrivals import Entry, Held, check_order
 from .binder import Binder, Bound, Kind
-from .calibration import START_S
+from .calibration import START_S, Calibration
+from .certain import agree, is_certain
 from .deviation import rows_of
 from .following import off_the_scene, onto_the_next
 from .guard import Guard, GuardFinding
 from .intake import Intake
-from .learned import Learned
+from .learned import Estimate, Learned
 from .outputs import OutputMaker
 from .passage import Passage, Turn
 from .ring import Ring
@@ -74,10 +75,12 @@ class Stream:
         the first `calibration_frames` frames and freezes it. Frames are held until then and
         afterwards processed two a push, so that the camera's queue does not fill meanwhile.
     start_within_s
-        Where that many frames do not come in so many seconds (by `FrameMeta.t_received_s`), the stream begins
-        with an estimate from those that are there, at least `look_ahead` + 3, and refines it: with 8 frames, with
-        16 and with all. The frames before are then encoded anew, so that what comes after equals what a
-        stream gives that waited. None always waits.
+        The stream begins before that, with 4, 6, 8 or 16 frames, if the estimate from them is certain. It keeps
+        that estimate if `calibration_frames` frames say the same within 5 % and the scene does not move. Where
+        nothing is certain after so many seconds (by `FrameMeta.t_received_s`), it begins with an estimate from the
+        frames that are there, at least `look_ahead` + 3, and refines it: with 8 frames, with 16 and with all. Each
+        time an estimate is replaced, the frames before are encoded anew, so that what comes after equals what a
+        stream gives that waited. None always waits, as do frames that all come within 0.2 s.
     scanner
         What the instrument adds to every frame alike; it is taken off before a frame is denoised and put back
         afterwards. None measures it with the intensity, and takes none where the intensity is given.
@@ -170,6 +173,9 @@ class Stream:
         self._key: StreamKey | None = None
         self._last_pushed: int | None = None
         self._unusable: str | None = None
+        self._confirming: Watch | None = (
+            None  # of a scene that a stream with a certain noise model began with
+        )
 
     @property
     def choice(self) -> Choice:
@@ -533,8 +539,14 @@ class Stream:
         if intake.idle:
             self._encode_into_ring(frame, meta, pushed, turn)
             return
-        if intake.take(Held(frame.copy(), meta, pushed)):
+        due = intake.take(Held(frame.copy(), meta, pushed))
+        if self._confirming is not None and intake.calibration is not None and intake.calibration.certain:
+            assert learned.intensity is not None
+            self._confirming.see(take_out_clipped(frame, learned.intensity)[0])
+        if due == "now":
             self._calibrate(turn)
+        elif due == "if certain":
+            self._begin_if_certain(turn)
         if learned.intensity is not None:
             # The first output comes with the push that the stream begins with.
             least = self.look_ahead + 1 if self._passage.last_due is None else 0
@@ -563,16 +575,56 @@ class Stream:
         self._kind = kind
         self._binder.bind(kind, follow=self.tracks_motion or bool(self._align))
 
-    def _calibrate(self, turn: Turn) -> None:
-        """Estimate the noise from the frames so far, and whether the scene moves; encode anew what is encoded."""
+    def _begin_if_certain(self, turn: Turn) -> None:
+        """Begin with the noise of the frames so far, if it is certain."""
+        calibration = self._intake.calibration
+        assert calibration is not None
         started = perf_counter()
-        calibration, kind = self._intake.calibration, self._kind
+        estimate = self._learned.measure([held.frame for held in calibration.kept])
+        calibration.certain = is_certain(estimate)
+        frames = estimate.as_one
+        self._accounts.seconds.calibrate += perf_counter() - started
+        if calibration.certain:
+            self._calibrate(turn, estimate)
+            self._confirming = Watch((frames.shape[1], frames.shape[2]), estimate.intensity)
+            for frame in frames:
+                self._confirming.see(frame)
+
+    def _is_confirmed(self, calibration: Calibration) -> bool:
+        """Say whether more frames say the same as those of the certain noise model that the stream began with."""
+        learned = self._learned
+        assert self._confirming is not None
+        assert learned.intensity is not None
+        if self._align is None and self._confirming.moves(at_first=True):
+            return False
+        if len(calibration.kept) < self.bundle.manifest.calibration_frames:
+            return True  # that it does not move
+        kept = [held.frame for held in calibration.kept]
+        return agree(learned.measure(kept), learned.intensity, learned.artefacts)
+
+    def _calibrate(self, turn: Turn, estimate: Estimate | None = None) -> None:
+        """Estimate the noise from the frames so far, and whether the scene moves; encode anew what is encoded.
+
+        Nothing is encoded anew where the noise that the stream began with was certain, and is confirmed.
+        """
+        started = perf_counter()
+        calibration, kind, learned = self._intake.calibration, self._kind, self._learned
         assert calibration is not None
         assert kind is not None
-        frames, all_frames, intensity = self._learned.estimate([held.frame for held in calibration.kept])
-        follow = moves(frames, intensity) if self._align is None else self._align
+        again = calibration.certain and calibration.begun
+        if again and self._is_confirmed(calibration):
+            calibration.estimated()
+            learned.provisional = not calibration.complete
+            if calibration.complete:
+                self._intake.end_calibration()
+            self._accounts.seconds.calibrate += perf_counter() - started
+            return
+        if estimate is None:
+            estimate = learned.measure([held.frame for held in calibration.kept])
+        learned.take(estimate)
+        follow = moves(estimate.as_one, estimate.intensity) if self._align is None else self._align
         calibration.estimated()
-        self._learned.provisional = not calibration.complete
+        learned.provisional = not calibration.complete
         self._intake.catch_up = calibration.catch_up
         self._accounts.seconds.calibrate += perf_counter() - started
         processed = list(calibration.processed)
@@ -580,7 +632,7 @@ class Stream:
             self._forget_movie()
         bound = self._binder.bind(kind, follow=follow)
         if not self._binder.expects:
-            bound.lights.begin(all_frames)
+            bound.lights.begin(estimate.frames)
         for held in processed:
             self._enter_held(held, turn)
         if calibration.complete:
