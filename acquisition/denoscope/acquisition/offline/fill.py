@@ -414,7 +414,6 @@ def _open_model(
                 look_ahead=parts[0].first.look_ahead if parts else denoiser.look_ahead,
                 std=std,
                 fix_line_offset=denoiser.fix_line_offset,
-                start_within_s=None,
                 **given,
             )
 
@@ -574,7 +573,7 @@ class _Filling:
     """
 
     def __init__(self, recorded: _Recorded, model: _Model, movie: _Target) -> None:
-        self._routes = recorded.routes
+        self._routes, self._records = recorded.routes, recorded.recording.records
         self._model = model
         self._movie = movie
         self._tracks = recorded.tracks()
@@ -599,7 +598,9 @@ class _Filling:
             track.recent.popleft()
         missing = [track.places[at] for at in track.recent if (route.key, at) not in model.live]
         frame = pixels if model.convert is None else model.convert(pixels)
-        meta = FrameMeta(route.number, time.perf_counter(), route.key, source_index=route.index)
+        # Noise that is not known is measured from as many frames as in the session, which depends on their times.
+        received_s = self._records[index]["received_s"]
+        meta = FrameMeta(route.number, received_s, route.key, source_index=route.index)
         for part in model.parts:
             wanted = any(part.holds(page) for page in missing)
             self._emit(part, part.router.push(frame, meta, skip=None if wanted else _KEPT))
