@@ -66,7 +66,8 @@ class Ring(Generic[T]):
     @property
     def entries(self) -> list[T | None]:
         """Contents of the slots, the oldest first: the centre's window."""
-        return [self._entries[(self.slot + i) % self.size] for i in range(self.size)]
+        oldest = self.slot
+        return self._entries[oldest:] + self._entries[:oldest]
 
     @property
     def waiting(self) -> int:
