@@ -37,5 +37,9 @@ def test_gaps_are_gaps_and_axes_have_their_units(tmp_path: Path, monkeypatch: py
     images = [axes for axes in drawn[0].axes if axes.images]
     assert len(images) == 4
     assert all(any("pixels" in text.get_text() for text in axes.texts) for axes in images)
+    denoised, later = report["frames"]["denoised"], report["frames"]["computed_afterwards"]
+    assert f"60 frames, 60 saved raw, {denoised} denoised live" in drawn[0].get_suptitle()
+    assert (f"{later} denoised afterwards" in drawn[0].get_suptitle()) == (later > 0)
+    assert ("not denoised" in drawn[0].get_suptitle()) == (denoised + later < 60)
     bars = [axes.get_xlabel() for axes in drawn[0].axes]
-    assert bars.count("counts") == bars.count("std (counts)") == 2
+    assert bars.count("counts") == bars.count("standard deviation (counts)") == 2

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from denoscope.acquisition import SessionReport
+from denoscope.acquisition.results import StageDelay
 from denoscope.acquisition.cli import progress
 from denoscope.acquisition.cli.progress import FillBar, ProgressLine, duration
 from denoscope.acquisition.cli.shell import Shell
-from denoscope.acquisition.session.ending.summary import summary
+from denoscope.acquisition.session.ending.summary import skipped_by_reason, summary
 
 
 class Clock:
@@ -107,3 +108,27 @@ def test_a_movie_has_no_camera_that_stops(kind: str, words: str) -> None:
     report = SessionReport()
     report.outcome.reason, report.source.kind = "source_ended", kind
     assert words in summary(report).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("queue_s", "told"),
+    [
+        (0.001, "100 waiting for later frames, 200 computing"),
+        (0.15, "100 waiting for later frames, 150 because the denoiser was busy, 50 computing"),
+        (9.0, "100 waiting for later frames, 200 because the denoiser was busy, 0 computing"),
+    ],
+)
+def test_a_busy_denoiser_is_told_from_computing(queue_s: float, told: str) -> None:
+    report = SessionReport()
+    timing = report.timing
+    timing.latency_p50_s, timing.latency_p99_s, timing.fps_in_hz = 0.3, 0.5, 30.0
+    timing.stages = {"queue": StageDelay(p50_s=queue_s, p99_s=queue_s)}
+    report.denoiser.look_ahead = 3
+    assert f"Delay 300 ms (median): {told}; 99 % of frames within 500 ms." in summary(report)
+
+
+def test_reasons_that_mean_the_same_are_one() -> None:
+    assert skipped_by_reason({"keep-up": 2, "passed over": 3, "paused": 1}) == {
+        "computer too slow": 5,
+        "paused by you": 1,
+    }

@@ -75,14 +75,16 @@ def test_a_bundle_is_not_told_from_its_own_kind(noisy: npt.NDArray[np.uint16], b
     same = HeldOutRecord(bundle="b", than="a", gain=0.0011, error=0.0006, frames=9)
     assert same.truer is None
     assert same.sentence() == (
-        "9 frames left out cannot tell b from a: their squared errors differ by 0.11% ± 0.06% of the noise's variance"
+        "b and a are equally close to the truth, as far as can be told: on 9 frames that were left out their squared "
+        "errors differ by 0.11% ± 0.06% of the noise's variance"
     )
     twice = HeldOutRecord(bundle="a (2)", than="a", gain=0.0, error=0.0, frames=9)
     assert twice.truer is None
     worse = HeldOutRecord(bundle="b", than="a", gain=-0.004, error=0.001, frames=9)
     assert worse.truer is False
     assert worse.sentence() == (
-        "by 9 frames left out a is truer than b: its squared error is smaller by 0.40% ± 0.10% of the noise's variance"
+        "a is closer to the truth than b: on 9 frames that were left out its squared error is smaller by 0.40% ± 0.10% "
+        "of the noise's variance"
     )
 
 
@@ -93,3 +95,10 @@ def test_a_movie_without_noise_tells_nothing_apart(
     outputs = {n: np.full(SHAPE[1:], 100, np.float32) for n in range(8, 52, 6)}
     monkeypatch.setattr(held_out, "outputs_beside", lambda *_args, **_named: outputs)
     assert compare_held_out(same, bundles) == []
+
+
+def test_the_progress_goes_over_all_bundles(noisy: npt.NDArray[np.uint16], bundles: list[Bundle]) -> None:
+    shares: list[float] = []
+    compare_held_out(noisy, bundles, backend=BACKEND, on_share=shares.append)
+    assert shares == sorted(shares)
+    assert (len(shares) > 2 * (len(noisy) // 2), shares[-1]) == (True, 1)

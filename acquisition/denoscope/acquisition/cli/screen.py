@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from denoscope.acquisition.contracts import SourceInfo
 from denoscope.acquisition.results import SessionProvenance
+from denoscope.acquisition.session.ending.summary import skipped_by_reason
 from denoscope.acquisition.session.states import SessionStatus
 from denoscope.runtime.words import delay_words, rate_words, time_words
 
@@ -25,20 +26,21 @@ _LINE_EVERY_S = 2.0
 def _rows(status: SessionStatus, source: SourceInfo, provenance: SessionProvenance) -> list[tuple[str, str]]:
     latency = status.latency_s
     waited = (
-        " / ".join(delay_words(latency[name]) for name in ("p50", "p95", "p99"))
+        f"{delay_words(latency['p50'])} (99 % within {delay_words(latency['p99'])})"
         if latency
         else "measuring the brightness first"
     )
     skipped = sum(status.dropped.values())
-    why = ", ".join(f"{count} {reason}" for reason, count in status.dropped.items())
+    reasons = skipped_by_reason(status.dropped)
+    why = ", ".join(reasons if len(reasons) == 1 else (f"{n} {reason}" for reason, n in reasons.items()))
     height, width = source.shape
     rows = [
         ("source", f"{source.title}, {height}x{width} {source.dtype.name}"),
         ("state", f"{status.state.value}, {time_words(status.elapsed_s)}"),
-        ("frames/s in | out", f"{rate_words(status.fps_in)} | {rate_words(status.fps_out)}"),
-        ("delay 50 / 95 / 99 %", waited),
+        ("frames/s", f"camera {rate_words(status.fps_in)}, denoised {rate_words(status.fps_out)}"),
+        ("delay", waited),
         ("raw saved", f"{status.written_raw}/{status.received}"),
-        ("denoised", f"{status.emitted} ({status.in_flight} in flight)"),
+        ("denoised", f"{status.emitted} ({status.in_flight} in progress)"),
         ("skipped", f"{skipped} ({why})" if skipped else "0"),
         ("backend", f"{provenance.backend}: {provenance.backend_reason}"),
     ]
@@ -126,4 +128,4 @@ class Screen:
     def _print(self, rows: list[tuple[str, str]], *, first: bool) -> None:
         fixed = ("source", "backend")
         shown = rows if first else [row for row in rows if row[0] not in fixed]
-        self._shell.say(" | ".join(f"{name.replace(' | ', '/')} {value}" for name, value in shown))
+        self._shell.say(" | ".join(f"{name} {value}" for name, value in shown))

@@ -37,6 +37,9 @@ class EvaluationListener:
     def progressed(self, frames: int) -> None:
         """Take the number of frames that the present bundle has denoised."""
 
+    def checked(self, what: str, share: float) -> None:
+        """Take the share, 0 to 1, of a further check that is done, and its name: ``comparing`` or ``dimming``."""
+
     def judged(self, record: PairRecord | MovieRecord, tables: Sequence[ResultTable]) -> None:
         """Take the result of one movie, and its numbers as tables."""
 
@@ -325,7 +328,12 @@ class _Run:
 
         if len(self.bundles) < 2 or len(noisy) < LEAST_FRAMES:
             return
-        found = compare_held_out(noisy, self.bundles, backend=self.backend)
+        found = compare_held_out(
+            noisy,
+            self.bundles,
+            backend=self.backend,
+            on_share=lambda share: self.listener.checked("comparing", share),
+        )
         self.held_out[name] = found
         for each in found:
             self.note(f"{name}: {each.sentence()}.")
@@ -340,7 +348,13 @@ class _Run:
         if bundle is None or len(noisy) < LEAST_FRAMES:
             return
         try:
-            budget = light_budget(noisy, bundle, backend=self.backend, pictures=True)
+            budget = light_budget(
+                noisy,
+                bundle,
+                backend=self.backend,
+                pictures=True,
+                on_share=lambda share: self.listener.checked("dimming", share),
+            )
         except InvalidInput:  # noise that does not grow with the light, or frames too small
             return
         self.light[name] = budget

@@ -127,7 +127,9 @@ def draw_before_after(
         axes.margins(x=0.01)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.tick_params(labelsize=8)
-        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+        axes.legend(
+            fontsize=7, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0.1
+        )
         if index == len(places) - 1:
             axes.set_xlabel("frame", fontsize=8)
     shown = f"frame {first + start + middle}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ def light_budget(
     shares: Sequence[float] = _SHARES,
     frames: int = _FRAMES,
     side: int = _SIDE,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> LightBudget:
     """Predict how good the denoised picture would be at half and at a quarter of the light.
 
@@ -64,6 +65,8 @@ def light_budget(
         Of the light, for which to predict.
     frames, side
         Frames that are used at most, and pixels of the part of them that is looked at.
+    on_share
+        Called with the share of the work that is done, up to 1.
 
     Returns
     -------
@@ -99,12 +102,14 @@ def light_budget(
     best_db = _decibels(most - least, _TRUE_VARIANCE * variance)
     steps = []
     shown = [used[-1], full[-1]]
-    for share in shares:
+    on_share(1 / (1 + len(shares)))
+    for done, share in enumerate(shares, 2):
         dimmed = _dimmed(used, full, share, level, photon, read)
         dim, dim_variance, _ = _denoised(dimmed, bundle, backend, look_ahead)
         loss_db = _TRUE_LOSS * 10 * math.log10(dim_variance / share**2 / variance)
         steps.append(LightStep(share=share, psnr_db=best_db - loss_db, loss_db=loss_db))
         shown.append(level + (dim[-1] - level) / share)
+        on_share(done / (1 + len(shares)))
     result = LightBudget(
         psnr_db=best_db,
         steps=steps,

@@ -9,7 +9,7 @@ scatter over the frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,11 @@ FloatArray = npt.NDArray[np.float32]
 
 
 def compare_held_out(
-    noisy: npt.NDArray[Any], bundles: Sequence[Bundle], *, backend: str = "auto"
+    noisy: npt.NDArray[Any],
+    bundles: Sequence[Bundle],
+    *,
+    backend: str = "auto",
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> list[HeldOutRecord]:
     """Compare every bundle with the first one on frames left out of a movie; nothing where it is too short.
 
@@ -43,6 +47,8 @@ def compare_held_out(
         (T, H, W) counts without NaN. At most 240 frames and 256 x 256 pixels of its middle are denoised.
     bundles, backend
         As for `Stream`.
+    on_share
+        Called after every frame with the share of all bundles' frames that is done, up to 1.
 
     Returns
     -------
@@ -52,7 +58,16 @@ def compare_held_out(
     if len(noisy) < LEAST_FRAMES or len(bundles) < 2:
         return []
     part = _middle(noisy)
-    first, *others = (outputs_beside(part, bundle, backend=backend) for bundle in bundles)
+    done = 0
+
+    def share_of_all(share: float) -> None:
+        on_share((done + share) / len(bundles))
+
+    made = []
+    for bundle in bundles:
+        made.append(outputs_beside(part, bundle, backend=backend, on_share=share_of_all))
+        done += 1
+    first, *others = made
     than, *names = unique_names(bundles)
     found = []
     for name, other in zip(names, others, strict=True):
@@ -72,7 +87,11 @@ def compare_held_out(
 
 
 def outputs_beside(
-    noisy: npt.NDArray[Any], bundle: Bundle, *, backend: str = "auto"
+    noisy: npt.NDArray[Any],
+    bundle: Bundle,
+    *,
+    backend: str = "auto",
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> dict[int, FloatArray]:
     """Return the mean of the outputs before and after each frame that was left out, by that frame's number.
 
@@ -82,6 +101,8 @@ def outputs_beside(
         (T, H, W) counts without NaN.
     bundle, backend
         As for `Stream`.
+    on_share
+        Called after every frame with the share that is done, up to 1.
     """
     left_out = range(_MARGIN, len(noisy) - _MARGIN, _EVERY)
     numbers = np.delete(np.arange(len(noisy)), left_out)
@@ -100,6 +121,7 @@ def outputs_beside(
             else:
                 outs = stream.flush()
             outputs |= {out.meta.number: np.asarray(out.frame, np.float32) for out in outs}
+            on_share((index + 1) / (len(frames) + 1))
     return {
         n: np.asarray((outputs[a] + outputs[b]) / 2, np.float32)
         for n, (a, b) in pairs.items()

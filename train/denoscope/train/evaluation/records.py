@@ -209,15 +209,15 @@ class HeldOutRecord(_Record):
 
     def sentence(self) -> str:
         """Return the finding as one sentence."""
-        left_out = f"{counted(self.frames, 'frame')} left out"
+        left_out = f"on {counted(self.frames, 'frame')} that were left out"
         measured = f"{abs(self.gain):.2%} ± {self.error:.2%} of the noise's variance"
         if self.truer is None:
             return (
-                f"{left_out} cannot tell {self.bundle} from {self.than}: their squared errors "
-                f"differ by {measured}"
+                f"{self.bundle} and {self.than} are equally close to the truth, as far as can be told: {left_out} "
+                f"their squared errors differ by {measured}"
             )
         better, worse = (self.bundle, self.than) if self.truer else (self.than, self.bundle)
-        return f"by {left_out} {better} is truer than {worse}: its squared error is smaller by {measured}"
+        return f"{better} is closer to the truth than {worse}: {left_out} its squared error is smaller by {measured}"
 
 
 class ScoreRecord(_Record):

@@ -133,6 +133,10 @@ def _listener(shell: Shell, *, details: bool) -> Any:
 
         def __init__(self) -> None:
             self._line = ProgressLine(shell, "denoising", "frame")
+            self._checks = {
+                "comparing": ProgressLine(shell, "comparing the bundles"),
+                "dimming": ProgressLine(shell, "trying less light"),
+            }
             self._total, self._name = 1, ""
 
         def __enter__(self) -> Self:
@@ -141,9 +145,12 @@ def _listener(shell: Shell, *, details: bool) -> Any:
         def __exit__(
             self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
         ) -> None:
-            self._line.end()
+            for line in (self._line, *self._checks.values()):
+                line.end()
 
         def noted(self, sentence: str) -> None:
+            for line in self._checks.values():
+                line.end()
             shell.say(f"Note: {sentence}")
 
         def began(self, name: str, frames: int, bundles: int) -> None:
@@ -153,6 +160,9 @@ def _listener(shell: Shell, *, details: bool) -> Any:
             # With the last frame the work is not done: the result is compared and judged.
             judging = ", now judging" if frames >= self._total else ""
             self._line.show(frames, self._total, f"{self._name}{judging}")
+
+        def checked(self, what: str, share: float) -> None:
+            self._checks[what].show(share, 1)
 
         def judged(self, record: PairRecord | MovieRecord, tables: Sequence[ResultTable]) -> None:
             self._line.end()

@@ -135,7 +135,8 @@ def record(shell: Shell, *, announced: str = "", view: bool = False, **values: A
                 report = run(settings, on_status=screen, control=control, arm=arm, view=window, on_fill=bar)
             shell.say(summary(report))
             if not report.preview:
-                shell.say(f"Run folder: {settings.output}")
+                first = " (look at report.png first)" if Path(settings.output, "report.png").is_file() else ""
+                shell.say(f"Run folder: {settings.output}{first}")
             CommandEnd.is_near()
         return report, report.outcome.exit_code
 

@@ -177,7 +177,11 @@ def train(
                 f"{result.steps} steps in {result.training_s:.0f} s ({result.stopped}), "
                 f"{result.other_s:.0f} s for everything else."
             )
-        shell.say(f"Bundle: {result.bundle}\nReport: {result.report}\nLog:    {result.log}")
+        shell.say(
+            f"Bundle: {result.bundle}\nReport: {result.report} (open it in a browser)\nLog:    {result.log}"
+        )
+        if result.improved:
+            shell.say(f"To use it, add to live or denoise: --bundle {result.bundle}")
         return result, 0
 
     shell.run(action)

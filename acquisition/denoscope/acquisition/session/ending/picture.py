@@ -94,8 +94,8 @@ def draw_report(output: Path, report: SessionReport, camera: CameraCalibration |
     panels = [
         (f"raw, frame {shown_at}", noisy[places[middle]], (low, high), "gray"),
         (f"denoised, frame {shown_at}", clean[middle], (low, high), "gray"),
-        (f"raw, std over {counted(len(places), 'frame')}", std_raw, (0.0, std_high), "magma"),
-        ("denoised, std over the same frames", std_clean, (0.0, std_high), "magma"),
+        (f"raw, variation over {counted(len(places), 'frame')}", std_raw, (0.0, std_high), "magma"),
+        ("denoised, variation over the same", std_clean, (0.0, std_high), "magma"),
     ]
     for column, (title, image, (bottom, top), colours) in enumerate(panels):
         axes = figure.add_subplot(grid[0, column])
@@ -106,18 +106,15 @@ def draw_report(output: Path, report: SessionReport, camera: CameraCalibration |
         axes.set_xticks([])
         axes.set_yticks([])
         bar = figure.colorbar(shown, ax=axes, orientation="horizontal", fraction=0.05, pad=0.02)
-        bar.set_label(units if column < 2 else f"std ({units})", fontsize=8)
+        bar.set_label(units if column < 2 else f"standard deviation ({units})", fontsize=8)
         bar.ax.tick_params(labelsize=8)
         draw_scale_bar(axes, image.shape, report.source.pixel_size_m)
         for (row, col), colour in zip(rois, COLOURS, strict=False):
             axes.plot(col, row, "s", mfc="none", mec=colour, ms=7)
     _draw_traces(figure, grid, (noisy, clean), (places, first), rois, report, units)
     _draw_latencies(figure.add_subplot(grid[1:, 3]), report)
-    frames, denoiser = report.frames, report.denoiser
-    dropped = sum(frames.dropped.values())
     figure.suptitle(
-        f"{report.source.name}: {counted(frames.received, 'frame')} received, {frames.written_raw} written raw, "
-        f"{frames.denoised} denoised, {dropped} not denoised   |   bundle {denoiser.bundle}, {denoiser.backend}"
+        f"{report.source.name}: {_outcome(report)}   |   bundle {report.denoiser.bundle}, {report.denoiser.backend}"
         + ("" if report.light is None else f"\n{report.light.half()}"),
         fontsize=11,
         parse_math=False,  # a name may hold dollar signs
@@ -127,6 +124,18 @@ def draw_report(output: Path, report: SessionReport, camera: CameraCalibration |
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # letters of a name that the font has not
         figure.savefig(path, dpi=110)
     return path
+
+
+def _outcome(report: SessionReport) -> str:
+    """Return how many frames there are of each kind; one that was skipped and computed afterwards is not missing."""
+    frames = report.frames
+    later = frames.computed_afterwards
+    missing = sum(frames.dropped.values()) - later
+    return (
+        f"{counted(frames.received, 'frame')}, {frames.written_raw} saved raw, {frames.denoised} denoised live"
+        + (f", {later} denoised afterwards" if later else "")
+        + (f", {missing} not denoised" if missing > 0 else "")
+    )
 
 
 def _draw_traces(
@@ -156,7 +165,20 @@ def _draw_traces(
         if number == len(rois) - 1:
             axes.set_xlabel("time (s)", fontsize=8)
         axes.tick_params(labelsize=8)
-        axes.legend(fontsize=7, loc="upper right")
+        axes.legend(
+            fontsize=7, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0.1
+        )
+
+
+def _round_ticks(first: float, last: float) -> list[float]:
+    """Return one to about six round numbers from `first` to `last` for a logarithmic axis."""
+    powers = 10.0 ** np.arange(np.floor(np.log10(first)), np.ceil(np.log10(last)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = [float(step * power) for power in powers for step in steps]
+        inside = [tick for tick in ticks if first <= tick <= last]
+        if len(inside) >= 3:
+            return inside[:: -(-len(inside) // 6)]
+    return [round(first), round(last)]
 
 
 def _draw_latencies(axes: Any, report: SessionReport) -> None:
@@ -165,25 +187,25 @@ def _draw_latencies(axes: Any, report: SessionReport) -> None:
     edges = np.asarray(histogram.edge_s) * 1e3
     if not len(edges):
         axes.set_axis_off()
-        axes.set_title("no frame after calibration: no latency", fontsize=9)
+        axes.set_title("no frame after the first second: no delay to show", fontsize=9)
         return
     axes.bar(edges[:-1], histogram.frames, width=np.diff(edges), align="edge", color="0.5")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks(np.unique(np.geomspace(edges[0], edges[-1], 5).round().astype(int)))
+    axes.set_xticks(_round_ticks(float(edges[0]), float(edges[-1])))
     quantiles = (
-        ("p50", timing.latency_p50_s, COLOURS[1]),
-        ("p95", timing.latency_p95_s, COLOURS[2]),
-        ("p99", timing.latency_p99_s, COLOURS[0]),
+        ("median", timing.latency_p50_s, COLOURS[1]),
+        ("95 % within", timing.latency_p95_s, COLOURS[2]),
+        ("99 % within", timing.latency_p99_s, COLOURS[0]),
     )
     for name, value_s, colour in quantiles:
         if value_s is None:
             continue
         value_ms = value_s * 1e3
         axes.axvline(value_ms, color=colour, lw=1.2, label=f"{name} {value_ms:.0f} ms")
-    axes.set_title("camera to denoised frame, with look-ahead", fontsize=9)
-    axes.set_xlabel("latency (ms)", fontsize=8)
+    axes.set_title("delay from the camera to the denoised frame", fontsize=9)
+    axes.set_xlabel("delay (ms)", fontsize=8)
     axes.set_ylabel("frames", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.legend(fontsize=8)

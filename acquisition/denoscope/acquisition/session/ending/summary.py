@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 
 from denoscope.acquisition.lane.lane import PASSED_OVER
-from denoscope.acquisition.results import SessionReport, StageDelay
+from denoscope.acquisition.results import SessionReport
 from denoscope.runtime import counted
 
 from .skipped import skipped_sentences
 
-__all__ = ["summary"]
+__all__ = ["skipped_by_reason", "summary"]
 
 
 def summary(report: SessionReport) -> str:
@@ -29,6 +29,7 @@ def summary(report: SessionReport) -> str:
     )
 
 
+_BUSY_MS = 10  # of waiting for the denoiser, from which on it is said
 _ENDED = {
     "frames_reached": "Done",
     "time_reached": "Done",
@@ -47,6 +48,14 @@ _WHY_SKIPPED = {
 }
 
 
+def skipped_by_reason(dropped: Mapping[str, int]) -> Counter[str]:
+    """Return the frames that were skipped by the reason in a user's words, of those by the program's name for it."""
+    counts: Counter[str] = Counter()
+    for reason, count in dropped.items():
+        counts[_WHY_SKIPPED.get(reason, reason)] += count
+    return counts
+
+
 def _done(report: SessionReport) -> str:
     frames, outcome = report.frames, report.outcome
     ended = _ENDED.get(outcome.reason or "", f"Ended because {outcome.message}")
@@ -60,15 +69,13 @@ def _done(report: SessionReport) -> str:
         raw += f", {frames.rescued_raw} more in {frames.rescue_folder}"
     if not report.keep_raw:
         raw = f"{counted(frames.received, 'frame')} received, raw ones kept by the acquisition"
-    counts: Counter[str] = Counter()
-    for reason, count in frames.dropped.items():
-        counts[_WHY_SKIPPED.get(reason, reason)] += count
+    counts = skipped_by_reason(frames.dropped)
     skipped = "".join(f", {count} skipped ({reason})" for reason, count in counts.items())
     return f"{ended}. {raw}. {frames.denoised} denoised live{skipped}."
 
 
 def _delay(report: SessionReport) -> list[str]:
-    """Return the delay and what it consists of: later frames that an output needs, and computing."""
+    """Return the delay and what it consists of: later frames that an output needs, a busy denoiser, and computing."""
     timing = report.timing
     total_s, late_s = timing.latency_p50_s, timing.latency_p99_s
     if total_s is None or late_s is None:
@@ -76,43 +83,21 @@ def _delay(report: SessionReport) -> list[str]:
     total_ms = round(total_s * 1e3)
     ahead, rate = report.denoiser.look_ahead or 0, timing.fps_in_hz
     waiting_ms = min(total_ms, round(ahead / rate * 1e3)) if rate else 0
+    queue_ms = round(timing.stages["queue"].p50_s * 1e3) if "queue" in timing.stages else 0
+    queue_ms = min(queue_ms, total_ms - waiting_ms)
+    queued = f"{queue_ms} because the denoiser was busy, " if queue_ms >= _BUSY_MS else ""
+    rest_ms = total_ms - waiting_ms - (queue_ms if queued else 0)
     lines = [
-        f"Delay {total_ms} ms: {waiting_ms} waiting for later frames, {total_ms - waiting_ms} computing; 99 % of "
+        f"Delay {total_ms} ms (median): {waiting_ms} waiting for later frames, {queued}{rest_ms} computing; 99 % of "
         f"frames within {late_s * 1e3:.0f} ms.",
         f"Camera {rate:.1f} frames/s, denoised {timing.fps_out_hz:.1f} frames/s.",
     ]
-    if timing.stages:
-        lines.append(_way(timing.stages))
     if timing.startup_frames and timing.startup_max_s is not None:
         lines.append(
             f"{counted(timing.startup_frames, 'frame')} at the beginning waited up to "
             f"{timing.startup_max_s * 1e3:.0f} ms while the denoiser measured the brightness."
         )
     return lines
-
-
-_STAGE_WORDS = {
-    "to_queue": "from the camera",
-    "queue": "waiting for the denoiser",
-    "hop_to": "to its process",
-    "compute": "computing",
-    "hop_back": "back",
-    "deliver": "to disk and screen",
-}
-
-
-def _way(stages: Mapping[str, StageDelay]) -> str:
-    """Return where the time of a frame goes, the wait for later frames apart."""
-    parts = [
-        f"{words} {_ms(stages[stage].p50_s)} ({_ms(stages[stage].p99_s)})"
-        for stage, words in _STAGE_WORDS.items()
-        if stage in stages
-    ]
-    return f"A frame's way in ms, median (99 %): {', '.join(parts)}."
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.0f}" if seconds > 0.01 else f"{seconds * 1e3:.2g}"
 
 
 def _lost(report: SessionReport) -> list[str]:
