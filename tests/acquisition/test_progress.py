@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from denoscope.acquisition import SessionReport
-from denoscope.acquisition.results import StageDelay
 from denoscope.acquisition.cli import progress
 from denoscope.acquisition.cli.progress import FillBar, ProgressLine, duration
 from denoscope.acquisition.cli.shell import Shell
+from denoscope.acquisition.results import StageDelay
 from denoscope.acquisition.session.ending.summary import skipped_by_reason, summary
 
 
