@@ -43,7 +43,7 @@ def recorded(movie: Path, bundle: Path, denoiser: str) -> dict[str, object]:
     return report
 
 
-@pytest.mark.parametrize("denoiser", ["thread", "process"])
+@pytest.mark.parametrize("denoiser", ["thread", pytest.param("process", marks=pytest.mark.slow)])
 def test_a_recording_goes_on_where_a_bundle_gives_no_numbers(
     movie: Path, tmp_path: Path, denoiser: str
 ) -> None:
@@ -88,7 +88,7 @@ def test_denoise_says_that_a_picture_is_false(movie: Path, tmp_path: Path) -> No
     assert right["guard"]["checked"] == 40
 
 
-@pytest.mark.parametrize("stops", [(6, 12), (39,), (40,)])
+@pytest.mark.parametrize("stops", [(6, 12), pytest.param((39,), marks=pytest.mark.slow), (40,)])
 def test_a_resumed_run_says_what_the_interrupted_one_found(
     movie: Path, tmp_path: Path, denoscope: Run, stops: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +112,7 @@ def test_a_resumed_run_says_what_the_interrupted_one_found(
     assert "unusual frames: 1 dark" in done.stdout
 
 
-@pytest.mark.parametrize("denoiser", ["thread", "process"])
+@pytest.mark.parametrize("denoiser", ["thread", pytest.param("process", marks=pytest.mark.slow)])
 def test_a_noise_fit_that_failed_is_said(tmp_path: Path, bundle: Path, denoiser: str) -> None:
     starved = tmp_path / "movie.tif"
     tifffile.imwrite(starved, detected("gamma pulses", 0.02, 40, shape=(96, 96))[2])

@@ -198,7 +198,12 @@ def test_what_has_no_convolution_and_what_is_unknown(tmp_path: Path) -> None:
         for precision in ("fp32", "fp16", "bf16")
     ],
 )
-def test_the_shipped_bundles_lose_little(name: str, precision: str, tmp_path: Path, short: None) -> None:
+def test_the_shipped_bundles_lose_little(
+    name: str, precision: str, tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rounding shows most where there is little noise; the dark and the usual scene are measured for one bundle.
+    photons = (0.3, 1.5, 30.0) if name == "live-hq" else (30.0,)
+    monkeypatch.setattr(parity, "_PHOTONS", photons)
     _, rows = export_precision(
         Bundle.load(name),
         tmp_path / "other.denoscope",
@@ -206,7 +211,7 @@ def test_the_shipped_bundles_lose_little(name: str, precision: str, tmp_path: Pa
         movie=demo_movie().frames[:40, 80:112, 80:112],
         movie_name="demo",
     )
-    assert [row.movie.split(",")[0] for row in rows] == ["demo", "simulated", "simulated", "simulated"]
+    assert [row.movie.split(",")[0] for row in rows] == ["demo", *["simulated"] * len(photons)]
     assert max(row.lost_db for row in rows) < (0.001 if precision == "fp32" else 0.05)
     exact = max(row.max_error for row in rows) < 1e-4
     assert exact == (precision == "fp32")
