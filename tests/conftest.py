@@ -73,15 +73,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return the number of workers of `-n auto`: one more than there are cores, and none for a single file.
+    """Return the number of workers of `-n auto`: two more than there are cores, and none for a single file.
 
-    About a third of the time, a test waits for a camera, a process or a deadline; then another has its core.
+    About a third of the time, a test waits for a camera, a process or a deadline; then another has its core. Slow
+    tests compute more, and other checks run beside them: one more than there are cores.
     """
     named = {str(name).split("::")[0] for name in config.option.file_or_dir}
     if len(named) == 1 and all(name.endswith(".py") for name in named):
         return 0
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable + 1, MOST_WORKERS)
+    more = 2 if "not slow" in config.option.markexpr else 1
+    return min(usable + more, MOST_WORKERS)
 
 
 @pytest.hookimpl(tryfirst=True)

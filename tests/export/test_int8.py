@@ -269,9 +269,12 @@ def test_other_methods_run_in_int8(tmp_path: Path, movie: npt.NDArray[Any]) -> N
 
 @pytest.mark.skipif(not engines_module.installed("tensorrt_rtx"), reason="needs the extra 'gpu'")
 def test_engines_in_int8_are_built(integers: Bundle, tmp_path: Path) -> None:
-    cache = EngineCache(tmp_path / "engines")
+    cache, built = EngineCache(tmp_path / "engines"), set()
     for plan in plan_engines(integers, [Target(8, 6)], [(64, 64)]):
+        nodes = onnx.load_model_from_string(plan.onnx).graph.node
+        if plan.spec.graph in built or not any(node.op_type == "Conv" for node in nodes):
+            continue
+        built.add(plan.spec.graph)
         kinds = build_engine(plan, cache).manifest.contents.layer_types
         convolutions = {kind: n for kind, n in kinds.items() if kind.startswith("CONVOLUTION")}
-        nodes = onnx.load_model_from_string(plan.onnx).graph.node
         assert sum(convolutions.values()) == sum(node.op_type == "Conv" for node in nodes)

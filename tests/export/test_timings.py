@@ -195,7 +195,7 @@ def test_processes_that_update_at_once_lose_nothing(cache: EngineCache) -> None:
 def test_tensorrt_rtx_has_nothing_to_keep(tiny: Bundle, cache: EngineCache) -> None:
     """The day that this fails its timings are worth keeping: add it to `TIMES_KERNELS`."""
     assert "tensorrt_rtx" not in TIMES_KERNELS
-    plans = plan_engines(tiny, [Target(8, 6)], [(64, 64)], flavour="tensorrt_rtx")
+    plans = plan_engines(tiny, [Target(8, 6)], [(64, 64)], flavour="tensorrt_rtx")[:2]
     corners = ((64, 64),) * 3
     timings, sizes = Timings(), set()
     for plan in plans:
