@@ -104,7 +104,7 @@ def _stop_all(process: Session, pids: dict[str, int], folder: Path) -> None:  # 
     for moment in (signal.SIGSTOP, signal.SIGCONT):
         for pid in (process.pid, pids["denoiser"]):
             os.kill(pid, moment)
-        time.sleep(25.0 if moment is signal.SIGSTOP else 0.0)
+        time.sleep(40.0 if moment is signal.SIGSTOP else 0.0)
 
 
 def _storm(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
@@ -134,6 +134,11 @@ def _occupied(process: Session, pids: dict[str, int], folder: Path) -> None:  # 
 def _remove(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
     time.sleep(2.0)
     shutil.rmtree(folder / "run")
+
+
+def _unmount(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
+    time.sleep(2.0)
+    (folder / "unmount").touch()
 
 
 def _rename(process: Session, pids: dict[str, int], folder: Path) -> None:  # noqa: ARG001
@@ -266,6 +271,11 @@ ROWS = (
         posix=False,
     ),
     Row(
+        *("denoised-full", "no room for the denoised movie any more, while there is room for raw frames"),
+        *("denoised-full", 1, "No space left"),
+        posix=False,
+    ),
+    Row(
         *("trainer-killed", "kill -9 of the training process of `--adapt`"),
         *("adapting", 1, "the training process was ended by signal 9"),
         act=_hit("SIGKILL", "trainer"),
@@ -349,6 +359,12 @@ ROWS = (
         act=_remove,
     ),
     Row(
+        *("mount-gone", "file system of the run folder is unmounted while recording"),
+        *("replay", 1, "was removed"),
+        act=_unmount,
+        small_disk=600,
+    ),
+    Row(
         *("rescue-collides", "run folder removed, and others hold its name and RUN-restored"),
         *("replay", 1, "run-restored-2"),
         act=_occupied,
@@ -360,7 +376,7 @@ ROWS = (
         act=_bad_requests,
     ),
     Row(
-        *("all-stopped", "session and denoiser stand still for 25 s"),
+        *("all-stopped", "session and denoiser stand still for 40 s, as while a computer sleeps"),
         *("six-seconds", 0, "Raw 360/360 saved"),
         act=_stop_all,
     ),
@@ -490,7 +506,12 @@ def command(row: Row, folder: Path, bundle: str, session: str) -> list[str]:
     small = folder / "small"
     small.mkdir()
     mount = f"mount -t tmpfs -o size={row.small_disk}m tmpfs '{small}' && export FAULT_OUTPUT='{small}/run'"
-    keep = f"code=$?; cp -r '{small}/run' '{folder}/run'; exit $code"
+    if (
+        row.act is _unmount
+    ):  # lazily, as where a drive is pulled out: files that are open stay so, without a name
+        wait = f"while [ ! -e '{folder}/unmount' ]; do sleep 0.1; done"
+        mount += f" && {{ ( {wait}; umount -l '{small}' ) & }}"
+    keep = f"code=$?; cp -r '{small}'/run* '{folder}'; exit $code"
     return ["unshare", "-rm", "sh", "-c", f"{mount} && {{ {subprocess.list2cmdline(words)}; {keep}; }}"]
 
 

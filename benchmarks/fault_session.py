@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -290,20 +291,24 @@ def _broken_loop() -> None:
     Supervisor.obey = Supervisor._show = fail  # type: ignore[method-assign]
 
 
-def _full_while_filling() -> None:
-    """Let the disk be full once five of the skipped frames were computed."""
-    from denoscope.acquisition.sinks import live_movies
+def _full_for_denoised(module: str, after: int) -> Callable[[], None]:
+    """Let the disk have no room for denoised frames once so many were written, as where a quota is on their file."""
 
-    write, count = live_movies._write_at, 0
+    def begin() -> None:
+        writes = import_module(module)
+        name = "_write_at" if hasattr(writes, "_write_at") else "write_at"
+        write, count = getattr(writes, name), 0
 
-    def refuse(*values: Any) -> None:
-        nonlocal count
-        count += 1
-        if count > 5:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(*values)
+        def refuse(file: Any, *values: Any) -> None:
+            nonlocal count
+            count += "denoised" in str(file.name)
+            if count > after and "denoised" in str(file.name):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(file, *values)
 
-    live_movies._write_at = refuse
+        setattr(writes, name, refuse)
+
+    return begin
 
 
 def _training(how: str, **plan: Any) -> Callable[[], None]:
@@ -376,7 +381,15 @@ class _Skipping:
 
 SESSIONS: Mapping[str, Spec] = {
     "filling": Spec(skips=True, settings={"frames": 240}),
-    "filling-full": Spec(skips=True, inside=_full_while_filling, settings={"frames": 240}),
+    "filling-full": Spec(
+        skips=True,
+        inside=_full_for_denoised("denoscope.acquisition.sinks.live_movies", 5),
+        settings={"frames": 240},
+    ),
+    "denoised-full": Spec(
+        inside=_full_for_denoised("denoscope.acquisition.raw.pages", 40),
+        settings={"frames": 240, "fill": False},
+    ),
     "callback-hangs": Spec(looking=_hanging_callback, settings={"frames": 240}),
     "trigger-hangs": Spec(looking=_hanging_triggers, settings={"frames": 240}),
     "adapting": Spec(inside=_training("level"), settings={"adapt": True, "frames": 420}),

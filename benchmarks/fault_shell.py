@@ -214,9 +214,12 @@ import typer
 from denoscope.acquisition.offline.denoise import denoise_movie
 from denoscope.acquisition.cli.shell import Shell
 movie, output, bundle = sys.argv[1:]
+held = Path(output).with_name("held")
 def wait(done, total):
     print(done, flush=True)
     time.sleep(0.02)
+    while done >= 20 and held.exists():
+        time.sleep(0.02)
 try:
     Shell().run(lambda: (denoise_movie(Path(movie), Path(output), bundle=bundle, on_frame=wait), 0))
 except typer.Exit as ended:
@@ -234,10 +237,15 @@ def _begun(folder: Path, bundle: str) -> subprocess.Popen[str]:
 
 
 def denoise_twice(folder: Path, bundle: str) -> dict[str, Any]:
+    held = folder / "held"
+    held.touch()
     with _begun(folder, bundle) as first:
-        done = _run(
-            "denoise", folder / "movie.tif", "--output", folder / "x.tif", "--bundle", bundle, "--resume"
-        )
+        try:
+            done = _run(
+                "denoise", folder / "movie.tif", "--output", folder / "x.tif", "--bundle", bundle, "--resume"
+            )
+        finally:
+            held.unlink()
         first.communicate(timeout=120)
     result = _refused(done, 2, "another denoscope is writing")
     result["ok"] = result["ok"] and first.returncode == 0 and len(tifffile.imread(folder / "x.tif")) > 20

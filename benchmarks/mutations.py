@@ -2,6 +2,9 @@
 
     python benchmarks/mutations.py [--only TEXT]... [--jobs N] [--results FILE] [--check]
 
+Most of the time of such a test is the import of libraries. Where there is `fork`, a process for each copy imports them
+once, none of the project's own code, and runs each test in a process forked from it.
+
 A fault is a file, the exact text in it, and what stands there instead. Each is put into a copy of the working tree, in
 a temporary folder, and only the tests that are named for it are run, up to the first that fails. The table says
 *caught* or *survived*; the exit code is 1 if one survives, and 2 if the text of a fault is not found exactly once or
@@ -13,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,18 +27,31 @@ import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
-
-from _provenance import provenance, read_rows, write_results
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tests" / "mutations.toml"
 LIMIT_S = 600
 HANGS = 124
+SERVE = "--serve"
+# Libraries without a plugin of pytest, which pytest wants to import itself.
+WARM = (
+    "numpy",
+    "torch",
+    "scipy.ndimage",
+    "tifffile",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "pydantic",
+    "typer",
+    "skimage",
+)
 AT_ONCE = 12  # faults whose tests are first run together without a fault
 MADE = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
 HEAVY = {ROOT / "benchmarks" / "results", ROOT / "docs", ROOT / "build", ROOT / "dist"}
@@ -77,22 +95,90 @@ def skipped(folder: str, names: list[str]) -> set[str]:
     return {*MADE(folder, names), *(name for name in names if Path(folder, name) in HEAVY)}
 
 
-def run_tests(tree: Path, tests: Sequence[str]) -> int:
-    """Run tests of a copy with the copy's own code; return pytest's exit code, or 124 where they hang."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(str(tree / part) for part in PARTS),
-        "OMP_NUM_THREADS": "1",
-        "PYTEST_ADDOPTS": "",
-    }
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
-    try:
-        done = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, timeout=LIMIT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return HANGS
-    return done.returncode
+def pytest_words(tests: Sequence[str]) -> list[str]:
+    """Return pytest's arguments for tests, up to the first that fails."""
+    return ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
+
+
+class Tests:
+    """Run tests of a copy with the copy's own code."""
+
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(str(tree / part) for part in PARTS),
+            "OMP_NUM_THREADS": "1",
+            "PYTEST_ADDOPTS": "",
+        }
+        self._warm: subprocess.Popen[str] | None = None
+        if hasattr(os, "fork"):
+            self._warm = subprocess.Popen(
+                [sys.executable, str(Path(__file__).resolve()), SERVE],
+                cwd=tree,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+
+    def run(self, tests: Sequence[str]) -> int:
+        """Return pytest's exit code, or 124 where the tests hang."""
+        if self._warm is not None and self._warm.stdin and self._warm.stdout:
+            print(json.dumps(list(tests)), file=self._warm.stdin, flush=True)
+            return int(self._warm.stdout.readline())
+        command = [sys.executable, "-m", "pytest", *pytest_words(tests)]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.tree,
+                env=self._environment,
+                capture_output=True,
+                timeout=LIMIT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return HANGS
+        return done.returncode
+
+    def close(self) -> None:
+        """End the process that holds the libraries."""
+        if self._warm is not None:
+            self._warm.communicate()
+
+
+def serve() -> int:
+    """Import libraries, then run the tests of each line of standard input in a process of their own."""
+    for name in WARM:
+        with suppress(ImportError):
+            import_module(name)
+    answers = os.fdopen(os.dup(1), "w")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            os.dup2(nothing, 0)
+            sys.path[0] = str(Path.cwd())  # as ``python -m pytest`` has it
+            sys.argv = ["pytest"]
+            os._exit(int(import_module("pytest").main(pytest_words(json.loads(line)))))
+        print(_ended(pid), file=answers, flush=True)
+    return 0
+
+
+def _ended(pid: int) -> int:
+    """Return how a process ended; end it, and what it started, after the limit."""
+    began_s = time.monotonic()
+    while time.monotonic() - began_s < LIMIT_S:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return abs(os.waitstatus_to_exitcode(status))
+        time.sleep(0.02)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return HANGS
 
 
 @contextmanager
@@ -114,12 +200,12 @@ def put(fault: Fault, tree: Path) -> Iterator[None]:
         os.utime(path, (second + 2, second + 2))
 
 
-def verdict(fault: Fault, trees: SimpleQueue[Path]) -> tuple[str, float]:
+def verdict(fault: Fault, trees: SimpleQueue[Tests]) -> tuple[str, float]:
     """Return *caught*, *survived* or what is wrong with the tests, and how long it took."""
     tree, began = trees.get(), time.perf_counter()
     try:
-        with put(fault, tree):
-            code = run_tests(tree, fault.tests)
+        with put(fault, tree.tree):
+            code = tree.run(fault.tests)
     finally:
         trees.put(tree)
     # Tests that hang with a fault have noticed it; on a busy computer look at these again.
@@ -139,9 +225,14 @@ class Verdicts:
     """The verdicts of this run and, where there is a file of results, of earlier runs on the same code."""
 
     def __init__(self, path: Path | None) -> None:
+        import _provenance  # imports the project, which a process that forks for the tests must not
+
         self._path = path
-        self._rows: dict[str, Any] = {row["fault"]: row for row in read_rows(path)} if path else {}
-        self._commit = provenance()["commit"]
+        self._write = _provenance.write_results
+        self._rows: dict[str, Any] = (
+            {row["fault"]: row for row in _provenance.read_rows(path)} if path else {}
+        )
+        self._commit = _provenance.provenance()["commit"]
 
     def known(self, fault: Fault) -> str | None:
         """Return an earlier verdict, or None where there is none or something has changed."""
@@ -154,7 +245,7 @@ class Verdicts:
         self._rows[fault.name] = {**row, "commit": self._commit, "sha256": digest(fault)}
         if self._path:
             names = [fault.name for fault in read_faults()]
-            write_results(self._path, [self._rows[name] for name in names if name in self._rows])
+            self._write(self._path, [self._rows[name] for name in names if name in self._rows])
 
 
 def main() -> int:
@@ -181,18 +272,21 @@ def main() -> int:
     print("| fault | file | verdict | s |\n|---|---|---|---|", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="mutations-", ignore_cleanup_errors=True) as folder,
+        ExitStack() as stack,
         ThreadPoolExecutor(max(1, given.jobs)) as pool,
     ):
-        trees: SimpleQueue[Path] = SimpleQueue()
+        trees: SimpleQueue[Tests] = SimpleQueue()
         for index in range(min(given.jobs, len(left))):
-            tree = Path(folder) / str(index)
-            shutil.copytree(ROOT, tree, ignore=skipped)
+            copy = Path(folder) / str(index)
+            shutil.copytree(ROOT, copy, ignore=skipped)
+            tree = Tests(copy)
+            stack.callback(tree.close)
             trees.put(tree)
         for first in range(0, len(left), AT_ONCE):
             some = left[first : first + AT_ONCE]
             tree = trees.get()
             tests = sorted({test for fault in some for test in fault.tests})
-            if run_tests(tree, tests) != 0:
+            if tree.run(tests) != 0:
                 print(
                     f"without a fault, these tests fail, mend them first: {' '.join(tests)}", file=sys.stderr
                 )
@@ -209,4 +303,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve() if sys.argv[1:] == [SERVE] else main())

@@ -49,6 +49,23 @@ def test_round_trip(tmp_path: Path) -> None:
     assert recording.header["denoscope"] == "1.2.3"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux names open files, and lets their disk go")
+def test_a_recording_whose_disk_is_unmounted_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    writer = RawWriter(folder, INFO, "1.2.3")
+    writer.append(frames(1)[0])
+    folder.rename(tmp_path / "moved")
+    assert not writer.removed  # it has a path
+    monkeypatch.setattr(Path, "readlink", lambda _path: Path("/run/nowhere/raw.tif"))  # below no root
+    assert writer.removed
+    writer.close()
+    assert writer.rescued == folder
+    assert np.array_equal(read_raw(folder).read(), frames(1)[0].pixels[None])
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not remove open files")
 @pytest.mark.parametrize("occupied", [False, True])
 def test_a_removed_recording_is_written_again(tmp_path: Path, occupied: bool) -> None:

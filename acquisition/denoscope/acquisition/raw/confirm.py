@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["confirm", "disk_is_full", "second_handle", "write_at"]
+__all__ = ["confirm", "disk_is_full", "has_no_name", "second_handle", "write_at"]
 
 _FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
+_OPEN = Path("/proc/self/fd")
+_LOOKS = 3
 _WINDOWS_FULL = frozenset({39, 112, 1295})  # handle disk full, disk full, quota exceeded
 
 
@@ -76,3 +78,29 @@ def second_handle(path: Path, number: int) -> int:
     if sys.platform != "win32":
         return number
     return os.open(path, os.O_RDWR | os.O_BINARY)
+
+
+def has_no_name(number: int) -> bool:
+    """Return whether an open file is gone once it is closed: it was deleted, or its file system was unmounted.
+
+    Linux lets a file system go that has open files (``umount -l``, a drive that is pulled out): they can be written,
+    and no path leads to them. A file that was moved has another path.
+    """
+    if os.fstat(number).st_nlink == 0:
+        return True
+    before: Path | None = None
+    for _ in range(_LOOKS):
+        try:
+            path = (_OPEN / str(number)).readlink()
+            path.stat()
+        except FileNotFoundError:
+            if not _OPEN.exists():
+                return False  # another system
+            if path == before:
+                return True
+            before = path  # or it was moved between the two questions
+        except OSError:
+            return False
+        else:
+            return False
+    return False

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from denoscope.runtime import counted
 
-from .confirm import confirm, second_handle, write_at
+from .confirm import confirm, has_no_name, second_handle, write_at
 
 __all__ = ["CLASSIC_LIMIT", "PageFile", "replace_description"]
 
@@ -316,7 +316,7 @@ class PageFile:
     @property
     def removed(self) -> bool:
         """True where the file was deleted while it is open, so that it is gone when it is closed (POSIX)."""
-        return os.fstat(self._file.fileno()).st_nlink == 0
+        return has_no_name(self._file.fileno())
 
     @property
     def shortened(self) -> bool:

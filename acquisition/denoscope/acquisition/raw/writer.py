@@ -25,7 +25,7 @@ from denoscope.acquisition.contracts import Frame, SourceInfo, Tags
 from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.runtime import InvalidInput, bad_link, counted
 
-from .confirm import confirm, disk_is_full, second_handle
+from .confirm import confirm, disk_is_full, has_no_name, second_handle
 from .pages import PageFile
 from .plain_tags import odd_tags_words, plain_tags, plain_value
 from .syncing import DiskSync
@@ -293,7 +293,7 @@ class RawWriter:
     @property
     def removed(self) -> bool:
         """True once the files were deleted while open, which POSIX allows; they are gone when they are closed."""
-        return not self._closed and (self._pages.removed or os.fstat(self._lines.fileno()).st_nlink == 0)
+        return not self._closed and (self._pages.removed or has_no_name(self._lines.fileno()))
 
     def close(self) -> None:
         """Close both files; a second call does nothing.

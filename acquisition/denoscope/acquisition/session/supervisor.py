@@ -195,7 +195,7 @@ class Supervisor:
         if self._run.files.raw.removed:
             self._run.session.stop_for(
                 FinishReason.FOLDER_REMOVED,
-                f"the recording was ended because its folder {output} was removed",
+                f"the recording was ended because its folder {output} was removed, or its disk unmounted",
             )
             return
         try:
