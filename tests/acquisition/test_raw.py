@@ -62,7 +62,7 @@ def test_a_recording_whose_disk_is_unmounted_is_written_again(
     monkeypatch.setattr(Path, "readlink", lambda _path: Path("/run/nowhere/raw.tif"))  # below no root
     assert writer.removed
     writer.close()
-    assert writer.rescued == folder
+    assert writer.restored == folder
     assert np.array_equal(read_raw(folder).read(), frames(1)[0].pixels[None])
 
 
