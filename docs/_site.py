@@ -179,13 +179,28 @@ def fault_table(results: Path) -> str:
         numbers = (
             str(row.get(key, "–")) if row.get(key) is not None else "–" for key in ("received", "readable")
         )
+        told = re.sub(r"not denoised: (\d+ [a-z -]+(?:, \d+ [a-z -]+)*)", _reasons_in_words, row["told"])
         told = re.sub(
-            r"dropped \{(.*?)\}", lambda m: "not denoised: " + (m[1].replace("'", "") or "none"), row["told"]
+            r"dropped (\{.*?\})", lambda m: f"not denoised: {_skipped(ast.literal_eval(m[1]))}", told
         )
+        told = told.replace("frames_reached", "the number of frames asked for was reached")
         told = "nothing: it was killed" if told.startswith("None,") else " ".join(told.split())
         told = told if len(told) <= _LONGEST else told[:_LONGEST].rsplit(" ", 1)[0] + " …"
         lines.append(f"| {_text(row['what'])} | {' | '.join(numbers)} | {row['exit_code']} | {_text(told)} |")
     return "\n".join(lines)
+
+
+def _reasons_in_words(listed: re.Match[str]) -> str:
+    counts = (each.split(" ", 1) for each in listed[1].split(", "))
+    return f"not denoised: {_skipped({reason: int(count) for count, reason in counts})}"
+
+
+def _skipped(dropped: dict[str, int]) -> str:
+    """Return how many frames were skipped and why, in a user's words."""
+    from denoscope.acquisition.session.ending.summary import skipped_by_reason
+
+    reasons = skipped_by_reason(dropped)
+    return ", ".join(f"{count} ({reason})" for reason, count in reasons.items()) or "none"
 
 
 def _text(text: str) -> str:

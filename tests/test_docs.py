@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -75,6 +76,20 @@ def test_a_diagram_is_drawn_and_a_line_that_is_not_understood_is_named(site: Mod
     for wrong in ("stateDiagram-v2", "flowchart TD\n  a --> b\n  b --> a"):
         with pytest.raises(ValueError, match="of a flowchart"):
             site.with_diagrams(f"```mermaid\n{wrong}\n```\n")
+
+
+def test_the_fault_table_speaks_in_words_of_a_user(site: ModuleType, tmp_path: Path) -> None:
+    told = [
+        "frames_reached, dropped {'overrun': 79, 'keep-up': 9, 'paused': 1}",
+        "interrupted; not denoised: 536 overrun, 93 keep-up; lost 2",
+        "stopped, dropped {}",
+    ]
+    rows = [{"what": "x", "received": 3, "readable": 3, "exit_code": 0, "told": each} for each in told]
+    (tmp_path / "rows.json").write_text(json.dumps({"rows": rows}), encoding="utf-8")
+    shown = site.fault_table(tmp_path / "rows.json")
+    assert "was reached, not denoised: 88 (computer too slow), 1 (paused by you)" in shown
+    assert "interrupted; not denoised: 629 (computer too slow); lost 2" in shown
+    assert "stopped, not denoised: none" in shown
 
 
 def test_a_decision_without_a_status_is_named(site: ModuleType, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,9 @@ def test_two_movies_of_one_name(denoscope: Run, bundle: Path, tmp_path: Path, de
     assert page.index(f"**tiny: {tiny['verdict']}.**") < page.index("<details") < page.index("### m")
     names = {p.name for p in out.glob("*.png")}
     assert {"m_projections.png", "m_2_projections.png", "m_flow.png", "m_2_flow.png"} <= names
+    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
+    assert sorted(shown) == sorted(names), "the page shows every picture"
+    assert page.index("m_residual_tiny.png") < page.index("<details"), "pictures are not folded away"
 
 
 def test_noise_that_is_known_less_well_is_said_with_truth_too(

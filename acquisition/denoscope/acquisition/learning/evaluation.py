@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +178,17 @@ def evaluate(
     return found
 
 
+def _caption(picture: str) -> str:
+    """Return what a picture of a movie without truth shows; `picture` is its name without that of the movie."""
+    what, _, bundle = picture.removesuffix(".png").partition("_")
+    return {
+        "projections": "One frame, mean and maximum over time, with the objects that were found",
+        "traces": "Traces of cells, raw and denoised",
+        "flow": "Motion between neighbouring frames",
+        "residual": f"What {bundle} took away: it should look like noise, without structure",
+    }[what]
+
+
 def _replace(path: Path, text: str) -> None:
     """Write a file whole: of one that does not fit onto the disk, the one before stays."""
     part = path.with_name(f"{path.name}.partial")
@@ -291,11 +302,15 @@ class _Run:
             on_frame=self.listener.progressed,
             known=None if known is None or known.all() else known > 0,
         )
+        pictures = {
+            f"{stem}.png": "One frame, the trace of the brightest region, and the error of each method"
+        }
         save_comparison(result, clean, self.output / f"{stem}.png")
         if result.reliability:
             save_reliability(result, self.output / f"{stem}_reliability.png")
+            pictures[f"{stem}_reliability.png"] = "How often the predicted error is right"
         record = result.record()
-        self._tell(name, record, pair_verdicts(record), pair_tables(result), noisy)
+        self._tell(name, record, pair_verdicts(record), pair_tables(result), noisy, pictures)
         return record, {label: result.margin_db(label) for label in unique_names(self.bundles)}
 
     def movie(self, name: str, noisy: npt.NDArray[Any]) -> MovieRecord:
@@ -315,9 +330,10 @@ class _Run:
             track=self.track,
             on_frame=self.listener.progressed,
         )
-        save_movie_pictures(result, self.output, stem)
+        saved = save_movie_pictures(result, self.output, stem)
+        pictures = {path.name: _caption(path.name.removeprefix(f"{stem}_")) for path in saved}
         record = result.record()
-        self._tell(name, record, movie_verdicts(record), movie_tables(result), noisy)
+        self._tell(name, record, movie_verdicts(record), movie_tables(result), noisy, pictures)
         self._compare(name, noisy)
         self._light(name, stem, noisy)
         return record
@@ -369,6 +385,7 @@ class _Run:
         verdicts: str,
         tables: list[ResultTable],
         noisy: npt.NDArray[Any],
+        pictures: Mapping[str, str],
     ) -> None:
         from denoscope.runtime import estimate_intensity, frames_to_measure, measure_scanner
 
@@ -379,6 +396,7 @@ class _Run:
         for sentence in filter(None, (noise, *of_scanner)):
             self.note(f"{name}: {sentence}")
             self.markdown.append(f"Note: {sentence}.\n")
+        self.markdown += [f"{caption}:\n\n![{caption}]({file})\n" for file, caption in pictures.items()]
         details = "\n".join(table.markdown() for table in tables)
         self.markdown.append(
             f"<details markdown><summary>The numbers behind it</summary>\n\n{details}\n</details>\n"
