@@ -19,7 +19,7 @@ import torch
 from _provenance import write_results
 
 from denoscope.acquisition.bench.whole_window import whole_window
-from denoscope.export._torch import TorchReference
+from denoscope.export.reference import TorchReference
 from denoscope.runtime import Backend, Bundle, FrameMeta, Intensity, Stream, default_threads, list_backends
 
 INTENSITY = Intensity(offset=20, scale=4.5, noise_slope=0.2, noise_floor=0.5)

@@ -14,7 +14,7 @@ import re
 
 import onnx
 
-from denoscope.export._half import half_precision
+from denoscope.export.half import half_precision
 from denoscope.runtime import Bundle, list_bundles
 from denoscope.runtime.backends.raw_count_graphs import without_output
 

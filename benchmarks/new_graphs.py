@@ -22,9 +22,9 @@ from _provenance import read_rows, write_results
 from shipped_model import measure
 
 from denoscope.export import load_network
-from denoscope.export._bundle import load_bundle_flow
-from denoscope.export._onnx import export_graphs
-from denoscope.export._split import needs_flow
+from denoscope.export.bundle import load_bundle_flow
+from denoscope.export.graphs import export_graphs
+from denoscope.export.split import needs_flow
 from denoscope.runtime import Bundle, FrameMeta, Intensity, Stream, list_bundles, write_bundle
 
 FILE = Path(__file__).parent / "results" / "same-numbers.json"

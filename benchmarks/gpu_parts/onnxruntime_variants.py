@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from denoscope.export._half import half_precision
+from denoscope.export.half import half_precision
 from denoscope.runtime.backends.onnxruntime_gpu import OnnxRuntimeCuda
 
 from . import BUNDLES, Plan

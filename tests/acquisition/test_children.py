@@ -20,7 +20,7 @@ STARTED = (
     "denoscope.acquisition.view.window.process",
     "denoscope.acquisition.view.docks.session_process",
 )
-RUN = ("denoscope.acquisition.bench.worker", "denoscope.export._build_process")
+RUN = ("denoscope.acquisition.bench.worker", "denoscope.export.build_process")
 PATHS = ("", os.pathsep, "nowhere" + os.pathsep, os.pathsep + "nowhere")
 
 

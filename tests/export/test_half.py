@@ -21,9 +21,9 @@ from denoscope.export import (
     export_precision,
     plan_engines,
 )
-from denoscope.export import _engines as engines_module  # is the builder installed
-from denoscope.export import _parity as parity  # smaller scenes for its measurement
-from denoscope.export._half import (
+from denoscope.export import engines as engines_module  # is the builder installed
+from denoscope.export import parity as parity  # smaller scenes for its measurement
+from denoscope.export.half import (
     BF16,
     FP16,
     Format,

@@ -22,10 +22,10 @@ from denoscope.export import (
     export_precision,
     plan_engines,
 )
-from denoscope.export import _engines as engines_module  # is the builder installed
-from denoscope.export import _parity as parity  # smaller scenes for its measurement
-from denoscope.export._int8 import int8, record_feeds  # the rewriting itself
-from denoscope.export._precision import lower  # graphs without their measurement
+from denoscope.export import engines as engines_module  # is the builder installed
+from denoscope.export import parity as parity  # smaller scenes for its measurement
+from denoscope.export.int8 import int8, record_feeds  # the rewriting itself
+from denoscope.export.precision import lower  # graphs without their measurement
 from denoscope.runtime import Bundle, FrameMeta, InvalidInput, Stream, estimate_intensity
 from denoscope.runtime.engines import EngineCache
 from denoscope.train import CameraSettings, SceneSettings, Umvd, UmvdSettings, simulate

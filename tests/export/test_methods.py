@@ -16,8 +16,8 @@ from scipy import ndimage
 from torch.nn import functional
 
 from denoscope.export import Target, build_engine, export_bundle, load_bundle_flow, load_network, plan_engines
-from denoscope.export._engines import installed  # is the builder installed
-from denoscope.export._half import half_precision, rounded_like_half  # the rewriting itself
+from denoscope.export.engines import installed  # is the builder installed
+from denoscope.export.half import half_precision, rounded_like_half  # the rewriting itself
 from denoscope.runtime import Bundle, FrameMeta, Intensity, InvalidInput, Stream
 from denoscope.runtime.backends import Backend
 from denoscope.runtime.engines import EngineCache

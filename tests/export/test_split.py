@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from denoscope.export._split import split  # parts before they are graphs
+from denoscope.export.split import split  # parts before they are graphs
 from denoscope.runtime import InvalidInput
 from denoscope.train import LiveNet, LiveNetSettings, StsUvd, StsUvdSettings, Umvd, UmvdSettings
 from denoscope.train.networks.live.guide import lead_to_centre, resize_flow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from denoscope.export import GPUS, Target, parse_range, parse_size, parse_targets
-from denoscope.export._sizes import canvas_ranges, scene_ranges, size_ranges  # ranges without engines
+from denoscope.export.sizes import canvas_ranges, scene_ranges, size_ranges  # ranges without engines
 from denoscope.runtime import InvalidInput
 from denoscope.runtime.motion.placement import Placement
 

@@ -29,10 +29,10 @@ from denoscope.export import (
     parse_targets,
     plan_engines,
 )
-from denoscope.export import _engines as engines_module  # builders that are replaced
-from denoscope.export._build_process import build_in_process_of_its_own  # one graph, no bundle
-from denoscope.export._lowering import gemm_as_products  # the rewriting itself
-from denoscope.export._tensorrt import BuildRequest, Phases  # the builder itself
+from denoscope.export import engines as engines_module  # builders that are replaced
+from denoscope.export.build_process import build_in_process_of_its_own  # one graph, no bundle
+from denoscope.export.builder import BuildRequest, Phases  # the builder itself
+from denoscope.export.lowering import gemm_as_products  # the rewriting itself
 from denoscope.runtime import Bundle, InvalidInput, list_bundles
 from denoscope.runtime.backends.raw_count_graphs import without_output
 from denoscope.runtime.engines import EngineCache, EngineContents, LocalGpu
@@ -308,7 +308,7 @@ CORPUS = """
 import json, sys
 from support.damage import mutated
 from denoscope.export import EngineBuildFailed
-from denoscope.export._tensorrt import BuildRequest, build, load  # the builder itself
+from denoscope.export.builder import BuildRequest, build, load  # the builder itself
 fields = json.loads(sys.stdin.readline())
 data = bytes.fromhex(sys.stdin.readline())
 trt = load("tensorrt_rtx")
@@ -622,7 +622,7 @@ def test_building_engines_needs_no_torch() -> None:
         "import sys, denoscope.export as e\n"
         "assert 'onnx' not in sys.modules and 'tensorrt_rtx' not in sys.modules\n"
         "for name in ('plan_engines', 'build_engine', 'parse_targets', 'EngineBuildFailed'): getattr(e, name)\n"
-        "import denoscope.export._build_process, denoscope.export._lowering\n"
+        "import denoscope.export.build_process, denoscope.export.lowering\n"
         "print(sorted({'torch', 'onnxruntime'} & set(sys.modules)))\n"
     )
     done = subprocess.run(

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from denoscope.export import EngineBuildFailed, Target, build_engine, plan_engines
-from denoscope.export import _engines as engines_module  # builders that are replaced
-from denoscope.export._build_process import build_in_process_of_its_own  # one graph, no bundle
-from denoscope.export._tensorrt import TIMES_KERNELS, BuildRequest, Timings  # the builder itself
+from denoscope.export import engines as engines_module  # builders that are replaced
+from denoscope.export.build_process import build_in_process_of_its_own  # one graph, no bundle
+from denoscope.export.builder import TIMES_KERNELS, BuildRequest, Timings  # the builder itself
 from denoscope.runtime import Bundle
 from denoscope.runtime.engines import EngineCache, LocalGpu
 from support.tiny_bundle import tiny_bundle

@@ -225,8 +225,8 @@ class TestTensorRtRtx(BackendContract):
 
 
 def _building(backend_class: type[TensorRtRtx], cache: EngineCache) -> TensorRtRtx:
-    from denoscope.export._build_process import build_in_process_of_its_own  # one graph, no bundle
-    from denoscope.export._tensorrt import BuildRequest  # the builder itself
+    from denoscope.export.build_process import build_in_process_of_its_own  # one graph, no bundle
+    from denoscope.export.builder import BuildRequest  # the builder itself
     from denoscope.runtime.engines import BuiltEngine, EngineSpec
 
     sizes = SizeRange(minimum=(4, 4), typical=(32, 32), maximum=(256, 256))
@@ -291,7 +291,7 @@ def test_what_the_real_builder_made_is_found_and_loaded(bundle: Bundle, cache: E
     """Names, sizes and options as `denoscope build` writes them; only the engine itself is not run."""
     pytest.importorskip("tensorrt_rtx", reason="needs the extra 'gpu'")
     from denoscope.export import Target, build_engine, plan_engines
-    from denoscope.export._engines import installed_versions  # versions of the builder
+    from denoscope.export.engines import installed_versions  # versions of the builder
 
     version = installed_versions()["tensorrt_rtx"]
     plans = plan_engines(bundle, [Target(8, 6)], [(24, 32)], flavour="tensorrt_rtx")

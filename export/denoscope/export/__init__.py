@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from denoscope.runtime.late import late_names
 
 if TYPE_CHECKING:
-    from ._bundle import export_bundle, load_bundle_flow, load_network
-    from ._engines import EnginePlan, build_engine, installed_versions, plan_engines
-    from ._errors import BuilderUnavailable, EngineBuildFailed, PrecisionRefused
-    from ._onnx import OPSET, export_graphs
-    from ._parity import LOSS_LIMIT_DB, ParityRow, export_precision
-    from ._sizes import parse_range, parse_size
-    from ._targets import GPUS, Target, parse_targets
+    from .bundle import export_bundle, load_bundle_flow, load_network
+    from .engines import EnginePlan, build_engine, installed_versions, plan_engines
+    from .errors import BuilderUnavailable, EngineBuildFailed, PrecisionRefused
+    from .graphs import OPSET, export_graphs
+    from .parity import LOSS_LIMIT_DB, ParityRow, export_precision
+    from .sizes import parse_range, parse_size
+    from .targets import GPUS, Target, parse_targets
 
 # A literal, for type checkers and star imports; a test holds it equal to the table below.
 __all__ = [
@@ -44,13 +44,13 @@ __all__ = [
 ]
 
 _MODULES = {
-    "_bundle": ("export_bundle", "load_bundle_flow", "load_network"),
-    "_engines": ("EnginePlan", "build_engine", "installed_versions", "plan_engines"),
-    "_errors": ("BuilderUnavailable", "EngineBuildFailed", "PrecisionRefused"),
-    "_onnx": ("OPSET", "export_graphs"),
-    "_parity": ("LOSS_LIMIT_DB", "ParityRow", "export_precision"),
-    "_sizes": ("parse_range", "parse_size"),
-    "_targets": ("GPUS", "Target", "parse_targets"),
+    "bundle": ("export_bundle", "load_bundle_flow", "load_network"),
+    "engines": ("EnginePlan", "build_engine", "installed_versions", "plan_engines"),
+    "errors": ("BuilderUnavailable", "EngineBuildFailed", "PrecisionRefused"),
+    "graphs": ("OPSET", "export_graphs"),
+    "parity": ("LOSS_LIMIT_DB", "ParityRow", "export_precision"),
+    "sizes": ("parse_range", "parse_size"),
+    "targets": ("GPUS", "Target", "parse_targets"),
 }
 __getattr__ = late_names(__name__, _MODULES)
 

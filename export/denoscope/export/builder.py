@@ -13,8 +13,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from denoscope.export._errors import BuilderUnavailable, EngineBuildFailed
-from denoscope.export._targets import Target
+from denoscope.export.errors import BuilderUnavailable, EngineBuildFailed
+from denoscope.export.targets import Target
 from denoscope.runtime.engines import EngineContents, TensorRecord, error_log
 
 __all__ = [

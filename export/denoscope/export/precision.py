@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from denoscope.export._half import BF16, FP16, Format, half_precision, rounded_like_half
-from denoscope.export._int8 import int8, record_feeds
+from denoscope.export.half import BF16, FP16, Format, half_precision, rounded_like_half
+from denoscope.export.int8 import int8, record_feeds
 from denoscope.runtime import Bundle, InvalidInput, estimate_intensity
 
 __all__ = ["PRECISIONS", "Lowered", "is_lowered", "lower"]

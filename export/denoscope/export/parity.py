@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.export._errors import PrecisionRefused
-from denoscope.export._precision import PRECISIONS, lower
-from denoscope.export._torch import TorchReference
+from denoscope.export.errors import PrecisionRefused
+from denoscope.export.precision import PRECISIONS, lower
+from denoscope.export.reference import TorchReference
 from denoscope.runtime import (
     Backend,
     Bundle,

@@ -18,8 +18,8 @@ import threading
 from collections.abc import Callable
 from typing import IO, BinaryIO
 
-from denoscope.export._errors import EngineBuildFailed
-from denoscope.export._tensorrt import BuildRequest, Timings, build, load
+from denoscope.export.builder import BuildRequest, Timings, build, load
+from denoscope.export.errors import EngineBuildFailed
 from denoscope.runtime.children import child_command, child_environment
 from denoscope.runtime.engines import EngineContents
 
@@ -156,7 +156,7 @@ def serve(source: BinaryIO, answers: BinaryIO) -> None:
 
 def _lowered(onnx: bytes, request: BuildRequest) -> bytes:
     if request.flavour == "tensorrt_rtx" and request.target == (7, 5):
-        from denoscope.export._lowering import gemm_as_products
+        from denoscope.export.lowering import gemm_as_products
 
         try:
             return gemm_as_products(onnx)

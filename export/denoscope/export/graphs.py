@@ -15,7 +15,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from denoscope.export._split import AnyNetwork, split
+from denoscope.export.split import AnyNetwork, split
 from denoscope.runtime.motion.field import KNOTS
 
 __all__ = ["OPSET", "export_graphs"]

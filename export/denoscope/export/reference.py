@@ -9,8 +9,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from denoscope.export._bundle import load_bundle_flow, load_network
-from denoscope.export._split import needs_flow, split
+from denoscope.export.bundle import load_bundle_flow, load_network
+from denoscope.export.split import needs_flow, split
 from denoscope.runtime import Backend, Buffer, Bundle, Graph, InvalidInput
 from denoscope.runtime.backends import HostBuffer
 

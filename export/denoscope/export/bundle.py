@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from denoscope.export._onnx import export_graphs
-from denoscope.export._split import AnyNetwork, needs_flow, split
+from denoscope.export.graphs import export_graphs
+from denoscope.export.split import AnyNetwork, needs_flow, split
 from denoscope.runtime import (
     Bundle,
     BundleManifest,

@@ -6,13 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from denoscope.export._build_process import build_in_process_of_its_own
-from denoscope.export._errors import BuilderUnavailable
-from denoscope.export._half import half_precision
-from denoscope.export._precision import is_lowered
-from denoscope.export._sizes import canvas_ranges, scene_ranges, size_ranges
-from denoscope.export._targets import Target
-from denoscope.export._tensorrt import (
+from denoscope.export.build_process import build_in_process_of_its_own
+from denoscope.export.builder import (
     FLAVOURS,
     TIMES_KERNELS,
     BuildRequest,
@@ -23,6 +18,11 @@ from denoscope.export._tensorrt import (
     supported_targets,
     version,
 )
+from denoscope.export.errors import BuilderUnavailable
+from denoscope.export.half import half_precision
+from denoscope.export.precision import is_lowered
+from denoscope.export.sizes import canvas_ranges, scene_ranges, size_ranges
+from denoscope.export.targets import Target
 from denoscope.runtime import Bundle, InvalidInput
 from denoscope.runtime.backends.raw_count_graphs import without_output
 from denoscope.runtime.engines import (
