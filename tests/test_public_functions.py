@@ -75,3 +75,16 @@ def test_the_example_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert runner.run(found, out=said.append).failed == 0, "".join(said)
+
+
+@pytest.mark.parametrize(("part", "least"), [("train", 10), ("export", 4)])
+def test_examples_of_a_part_run(part: str, least: int) -> None:
+    shown = 0
+    for name, function in public_functions():
+        if name.startswith(part):
+            module = importlib.import_module(function.__module__)
+            (found,) = doctest.DocTestFinder(recurse=False).find(function, name, module=module)
+            said: list[str] = []
+            assert doctest.DocTestRunner().run(found, out=said.append).failed == 0, "".join(said)
+            shown += bool(found.examples)
+    assert shown >= least

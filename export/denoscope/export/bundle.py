@@ -125,6 +125,12 @@ def load_network(bundle: Bundle) -> AnyNetwork:
     -------
     LiveNet, UMVD or STSUVD
         On the CPU, for evaluation.
+
+    Examples
+    --------
+    >>> from denoscope.runtime import Bundle
+    >>> load_network(Bundle.load("live-fast")).settings.window
+    7
     """
     stored, weights = _stored(bundle)
     network = _EMPTY[bundle.manifest.method](stored)

@@ -32,6 +32,11 @@ def parse_size(text: str) -> tuple[int, int]:
     ------
     InvalidInput
         If `text` is no size.
+
+    Examples
+    --------
+    >>> parse_size("512x640")
+    (512, 640)
     """
     match = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", text)
     if match is None:
@@ -58,6 +63,11 @@ def parse_range(text: str) -> tuple[int, int]:
     ------
     InvalidInput
         If `text` is no range, or runs backwards.
+
+    Examples
+    --------
+    >>> parse_range("64..1024")
+    (64, 1024)
     """
     match = re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", text)
     if match is None:

@@ -83,6 +83,11 @@ def parse_targets(text: str) -> tuple[Target, ...]:
     ------
     InvalidInput
         If a name is no GPU of the table and no compute capability.
+
+    Examples
+    --------
+    >>> [target.name for target in parse_targets("RTX 3060, sm89")]
+    ['sm86', 'sm89']
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words:

@@ -204,6 +204,16 @@ def movie_from_file(
     ------
     InvalidInput
         If the file cannot be opened, or holds too few frames or pixels to train on.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "movie.npy")
+    ...     np.save(path, np.random.default_rng(0).poisson(100, (20, 32, 32)).astype(np.uint16))
+    ...     movie = movie_from_file(path, slice(5, None))
+    >>> movie.frames.shape
+    (15, 32, 32)
     """
     movie = open_movie(
         path, channel=channel, plane=plane, position=position, interleaved=interleaved, mapped=False
@@ -278,6 +288,11 @@ def simulated_movies(
     -------
     list of TrainingMovie
         Frames and truth (T, H, W) each.
+
+    Examples
+    --------
+    >>> [movie.frames.shape for movie in simulated_movies(2, frames=8, size=48, seed=1)]
+    [(8, 48, 48), (8, 48, 48)]
     """
     movies = []
     for index in range(first, first + count):

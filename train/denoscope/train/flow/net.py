@@ -439,6 +439,13 @@ def estimate_flow(
     -------
     numpy.ndarray
         (2, H, W) float32 in pixels, rows then columns: a(p + flow(p)) = b(p).
+
+    Examples
+    --------
+    >>> a = np.random.default_rng(0).poisson(100, (32, 48)).astype(np.uint16)
+    >>> intensity = Intensity(offset=100, scale=10, noise_slope=0.1, noise_floor=0.1)
+    >>> estimate_flow(load_flow(), a, a, intensity).shape
+    (2, 32, 48)
     """
     height, width = a.shape
     shift = global_shift(a, b, intensity, reach=reach) if reach else (0, 0)

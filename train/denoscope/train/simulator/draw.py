@@ -56,6 +56,13 @@ def random_settings(
     ------
     InvalidInput
         If a kind of scene is not known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scene, camera = random_settings(np.random.default_rng(1), frames=8, height=48, width=64)
+    >>> scene.frames, scene.height, scene.width
+    (8, 48, 64)
     """
     unknown = [kind for kind in kinds if kind not in ALL_KINDS]
     if unknown or not kinds:

@@ -155,6 +155,12 @@ def simulate(
     -------
     SimulatedMovie
         The noisy movie with its truth.
+
+    Examples
+    --------
+    >>> movie = simulate(SceneSettings(frames=8, height=48, width=64), seed=1)
+    >>> movie.noisy.shape, movie.clean.shape
+    ((8, 48, 64), (8, 48, 64))
     """
     scene = scene or SceneSettings()
     camera = camera or CameraSettings()

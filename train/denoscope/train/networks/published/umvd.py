@@ -74,6 +74,11 @@ def temporal_weights(window: int, level: float = 1.0, kappa: float = 0.0) -> tup
     ------
     InvalidInput
         If `window` is even or below 3, `level` is not above 0, or `kappa` is not between 0 and 1.
+
+    Examples
+    --------
+    >>> temporal_weights(5)
+    (1.0, 0.5, 0.0, 0.5, 1.0)
     """
     if window < 3 or window % 2 == 0:
         raise InvalidInput(
