@@ -15,7 +15,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from denoscope.export.split import AnyNetwork, split
+from denoscope.export.split import AnyNetwork, Split, split
 from denoscope.runtime.motion.field import KNOTS
 
 __all__ = ["OPSET", "export_graphs"]
@@ -43,7 +43,11 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
     for module in (network, flow):
         if module is not None:
             module.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    parts = split(network, flow)
+    return _graphs(split(network, flow))
+
+
+def _graphs(parts: Split) -> dict[str, bytes]:
+    """Export each part, with the inputs that the runtime will give it."""
     height, width = _EXAMPLE
     h, w = height // parts.scale, width // parts.scale
 
@@ -80,14 +84,7 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
                 for i in range(parts.window - 1)
             ]
         )
-    # What is made by sampling may be larger or smaller than what is sampled: a frame, or the scene.
-    at = [
-        _Input("places", torch.zeros(1, 2, KNOTS, KNOTS)),
-        _Input("rows", torch.zeros(1, 1, height, KNOTS), {2: _times(parts.stride, "made_rows")}),
-        _Input("columns", torch.zeros(1, 1, KNOTS, width), {3: _times(parts.stride, "made_columns")}),
-    ]
-    of_cells = parts.stride // parts.scale
-    made = {2: _times(of_cells, "made_rows"), 3: _times(of_cells, "made_columns")}
+    at, made = _sampled(parts)
     if parts.align is not None:
         graphs["align.onnx"] = _export(parts.align, [of_frame("features"), *at], {"aligned": made})
     if parts.recall is not None:
@@ -106,6 +103,21 @@ def export_graphs(network: AnyNetwork, flow: nn.Module | None = None) -> dict[st
     results = {name: free(1) for name in (["mean", "std"] if parts.predicts_std else ["mean"])}
     graphs["fuse.onnx"] = _export(parts.fuse, window, results)
     return graphs
+
+
+def _sampled(parts: Split) -> tuple[list[_Input], dict[int, str]]:
+    """Return the inputs that say where to sample, and the free sizes of the result.
+
+    The result may be larger or smaller than what is sampled: one is a frame, the other the scene.
+    """
+    height, width = _EXAMPLE
+    at = [
+        _Input("places", torch.zeros(1, 2, KNOTS, KNOTS)),
+        _Input("rows", torch.zeros(1, 1, height, KNOTS), {2: _times(parts.stride, "made_rows")}),
+        _Input("columns", torch.zeros(1, 1, KNOTS, width), {3: _times(parts.stride, "made_columns")}),
+    ]
+    of_cells = parts.stride // parts.scale
+    return at, {2: _times(of_cells, "made_rows"), 3: _times(of_cells, "made_columns")}
 
 
 def _times(factor: int, size: str) -> str:

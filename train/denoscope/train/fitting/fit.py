@@ -267,12 +267,7 @@ def _train(fabric: Fabric, job: Job, report: Report) -> FitResult[Any]:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             batch = task.draw(_random(settings, state.step, fabric.global_rank), state.step)
-            loss, parts = objective(_Hidden(tuple(fabric.to_device(tensor) for tensor in batch)))
-            stepper.zero_grad(set_to_none=True)
-            fabric.backward(loss)
-            if method.clip is not None:
-                fabric.clip_gradients(objective, stepper, max_norm=method.clip, error_if_nonfinite=False)
-            stepper.step()
+            loss, parts = _descend(fabric, objective, stepper, batch, clip=method.clip)
             if method.average:
                 _update_average(kept.average, network, state.step)
             state.step += 1
@@ -292,11 +287,7 @@ def _train(fabric: Fabric, job: Job, report: Report) -> FitResult[Any]:
                 row["loss"] = state.smoothed
                 state.losses.append((state.step, state.smoothed))
             if _agreed(fabric, bool(state.stopped) or _score_is_due(state, settings, done)):
-                weights = kept.candidate()
-                row["held_out_score"] = _agreed(fabric, _score(task, probe, weights))
-                if _is_better(state, settings, row["held_out_score"], done):
-                    kept.best = copied(weights)
-                state.scoring_s += time.perf_counter() - now
+                row["held_out_score"] = _judge(fabric, kept, probe, done)
             if {"loss", "held_out_score"} & row.keys():
                 log.write({"step": state.step, "done": done, **_times(state), **row})
             if first and (state.stopped or now - saved >= settings.checkpoint_s):
@@ -306,6 +297,34 @@ def _train(fabric: Fabric, job: Job, report: Report) -> FitResult[Any]:
                 shown = now
                 report(_progress(state, min(done, 1.0)))
     return kept.result()
+
+
+def _descend(
+    fabric: Fabric,
+    objective: nn.Module,
+    stepper: torch.optim.Optimizer,
+    batch: Tensors,
+    *,
+    clip: float | None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Take one step down the loss of a batch; return that loss and its parts."""
+    loss, parts = objective(_Hidden(tuple(fabric.to_device(tensor) for tensor in batch)))
+    stepper.zero_grad(set_to_none=True)
+    fabric.backward(loss)
+    if clip is not None:
+        fabric.clip_gradients(objective, stepper, max_norm=clip, error_if_nonfinite=False)
+    stepper.step()
+    return loss, parts
+
+
+def _judge(fabric: Fabric, kept: Kept, probe: nn.Module, done: float) -> float:
+    """Return the score of the weights on held-out frames, and keep them where they are the best so far."""
+    began, weights = time.perf_counter(), kept.candidate()
+    score: float = _agreed(fabric, _score(kept.task, probe, weights))
+    if _is_better(kept.state, kept.settings, score, done):
+        kept.best = copied(weights)
+    kept.state.scoring_s += time.perf_counter() - began
+    return score
 
 
 def _plan(fabric: Fabric, network: nn.Module, kept: Kept) -> FitPlan:

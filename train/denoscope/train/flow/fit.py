@@ -155,19 +155,12 @@ def fit_flow(
             generator=generator,
             settings=_easy_at_first(settings.pairs, done),
         )
-        loss = _loss(model, pairs)
-        value = float(loss.detach())
-        if not math.isfinite(
-            value
-        ):  # before the gradient, which torch cannot take of a flow that is not a number
+        value = _descend(model, optimizer, pairs)
+        if not math.isfinite(value):
             raise InvalidInput(
                 f"Training of the flow network diverged at step {state.step} (loss {value}): "
                 f"lower the learning rate ({settings.learning_rate:g})."
             )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
         keep = min(_WEIGHT_AVERAGE, (state.step + 1) / (state.step + 10))
         for name, weights in model.state_dict().items():
             average[name].lerp_(weights, 1 - keep)
@@ -193,6 +186,18 @@ def fit_flow(
         zero_px=end_point_error(None, held_out),
         losses=state.losses,
     )
+
+
+def _descend(model: FlowNet, optimizer: torch.optim.Optimizer, pairs: FlowPairs) -> float:
+    """Take one step down the loss of some pairs and return that loss; take none where it is not finite."""
+    loss = _loss(model, pairs)
+    value = float(loss.detach())
+    if math.isfinite(value):  # torch cannot take the gradient of a flow that is not a number
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return value
 
 
 def held_out_pairs(settings: FlowFitSettings) -> list[FlowPairs]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,17 @@ class _Estimate:
     root: Tensor
     wider: Tensor
     sigma: Tensor
+
+
+class _Light(NamedTuple):
+    """Light around each cell (B, 1, h, w), and the noise that goes with it: slope, floor, variance, and its roots."""
+
+    level: Tensor
+    slope: Tensor
+    floor: Tensor
+    variance: Tensor
+    sigma: Tensor
+    inverse: Tensor
 
 
 class LiveNet(nn.Module):
@@ -326,7 +338,7 @@ class LiveNet(nn.Module):
     ) -> _Estimate:
         """Return all that `fuse` and `predict` need, in cells; zero features stand for a missing frame."""
         s = self.settings
-        centre, memories = s.window // 2, len(s.memory_decay)
+        centre = s.window // 2
         others = [i for i in range(s.window) if i != centre]
         slope, floor = torch.split(noise.reshape(-1, 2, 1, 1), 1, dim=1)
         target = features[centre][:, :CELL]
@@ -350,27 +362,57 @@ class LiveNet(nn.Module):
         level = functional.avg_pool2d(
             average.mean(1, keepdim=True), 3, stride=1, padding=1, count_include_pad=False
         )
-        sigma_squared = torch.maximum(slope * level + 1.0, floor)
-        sigma = torch.sqrt(sigma_squared)
-        inverse = 1.0 / sigma
+        variance = torch.maximum(slope * level + 1.0, floor)
+        sigma = torch.sqrt(variance)
+        light = _Light(level, slope, floor, variance, sigma, 1.0 / sigma)
 
-        context = [features[i][:, CELL:] for i in others] + [past * inverse, average * inverse]
-        if travelled:
-            context.append(torch.stack([travelled[i] for i in others]).mean(0))
+        context = [features[i][:, CELL:] for i in others] + [past * light.inverse, average * light.inverse]
+        far = [travelled[i] for i in others] if travelled else []
+        if far:
+            context.append(torch.stack(far).mean(0))
         if differences is not None:
-            context.append(differences * inverse)
+            context.append(differences * light.inverse)
         x = self.entry(torch.cat(context, dim=1))
         x = x + self.presence(torch.cat([valid, weight, *imbalance], dim=1)).unsqueeze(-1).unsqueeze(-1)
         x = self.before(functional.relu(x))
         deep = functional.interpolate(self.deep(x), scale_factor=2.0, mode="nearest")
         trunk = self.after(x + deep)
+        temporal = self._temporal(trunk, [*frames, *averages], counts, far, differences, light)
+        return self._corrected(trunk, target, temporal, light)
 
-        mixed = self.mix(trunk).to(target.dtype)  # shares of frames, whatever the convolutions' precision
-        logits = mixed[:, : self.candidates] - 100.0 * (counts <= 0).to(x.dtype)
-        if travelled:
-            far = torch.cat([travelled[i] for i in others], dim=1)
-            still = torch.zeros_like(far[:, :1]).expand(-1, memories + 1, -1, -1)
-            logits = logits - torch.exp(self.distrust) * torch.cat([far, still], dim=1)
+    def _temporal(
+        self,
+        trunk: Tensor,
+        candidates: Sequence[Tensor],
+        counts: Tensor,
+        far: Sequence[Tensor],
+        differences: Tensor | None,
+        light: _Light,
+    ) -> Tensor:
+        """Return the mean of frames, averages and level in the shares that the network chooses, with its offsets.
+
+        Parameters
+        ----------
+        trunk
+            What the convolutions make of the window.
+        candidates, counts
+            (B, CELL, h, w) each, and (B, candidates, 1, 1): how many frames each stands for, the level last.
+        far
+            How far each other frame was moved; empty without motion.
+        differences
+            As `_of_both_sides` returns them.
+        light
+            Of the mean of all candidates.
+        """
+        sigma, level, memories = light.sigma, light.level, len(self.settings.memory_decay)
+        others = self.settings.window - 1
+        # Shares of frames, whatever the convolutions' precision.
+        mixed: Tensor = self.mix(trunk).to(candidates[0].dtype)
+        logits = mixed[:, : self.candidates] - 100.0 * (counts <= 0).to(trunk.dtype)
+        if far:
+            moved = torch.cat(list(far), dim=1)
+            still = torch.zeros_like(moved[:, :1]).expand(-1, memories + 1, -1, -1)
+            logits = logits - torch.exp(self.distrust) * torch.cat([moved, still], dim=1)
         share = torch.exp(logits.clamp(-30.0, 30.0))  # a softmax written out: faster over channels
         share = share / share.sum(1, keepdim=True)
         if differences is None:
@@ -379,12 +421,16 @@ class LiveNet(nn.Module):
             offsets, lean = torch.split(mixed[:, self.candidates :], [CELL, memories], dim=1)
             temporal = sigma * offsets + level * share[:, self.candidates - 1 :]
             # How much more like the centre one side of it is than the other.
-            lean = torch.tanh(lean) * share[:, len(others) : len(others) + memories]
+            lean = torch.tanh(lean) * share[:, others : others + memories]
             for index, difference in enumerate(torch.split(differences, CELL, dim=1)):
                 temporal = temporal + difference * lean[:, index : index + 1]
-        for index, frame in enumerate([*frames, *averages]):
-            temporal = temporal + frame * share[:, index : index + 1]
+        for index, candidate in enumerate(candidates):
+            temporal = temporal + candidate * share[:, index : index + 1]
+        return temporal
 
+    def _corrected(self, trunk: Tensor, target: Tensor, temporal: Tensor, light: _Light) -> _Estimate:
+        """Return the blind prediction that the centre's surroundings correct, and its mean with the measurement."""
+        sigma, inverse = light.sigma, light.inverse
         residual = (target - temporal) * inverse
         around = [trunk] + [ring(residual) for ring in self.rings]
         if self.blind_view is not None:
@@ -392,8 +438,8 @@ class LiveNet(nn.Module):
         hidden = self.head[:-1](torch.cat(around, dim=1))
         correction = self.head[-1](hidden).to(target.dtype)
         mu = temporal + sigma * correction[:, :CELL]
-        variance = sigma_squared * torch.exp(correction[:, CELL:].clamp(-8.0, 6.0))
-        noise_variance = torch.maximum(slope * mu + 1.0, floor)
+        variance = light.variance * torch.exp(correction[:, CELL:].clamp(-8.0, 6.0))
+        noise_variance = torch.maximum(light.slope * mu + 1.0, light.floor)
         share_of_measurement = variance / (variance + noise_variance)
         above = target - mu
         gained = share_of_measurement * above
@@ -402,7 +448,7 @@ class LiveNet(nn.Module):
         root = torch.sqrt(remaining)
         wider = torch.zeros_like(mean) if self.spread is None else self.spread(hidden.detach())
         if self.second is not None:
-            seen = torch.cat([above - gained, gained, mean - level, root], dim=1) * inverse
+            seen = torch.cat([above - gained, gained, mean - light.level, root], dim=1) * inverse
             change, wider_still = self.second(seen, hidden)
             mean = mean + sigma * change.to(target.dtype)
             wider = wider + wider_still
