@@ -19,7 +19,7 @@ NOUN = re.compile(
 )
 # Numbers that are never one, by file name and expression.
 NEVER_ONE = {
-    ("_bundle.py", "memory"),  # of the past, hundreds of frames
+    ("bundle.py", "memory"),  # of the past, hundreds of frames
     ("camera.py", "rows"),
     ("folder.py", "cycles"),  # both are above one where this is asked
     ("folder.py", "images"),
