@@ -194,7 +194,7 @@ def main() -> int:
                 "right": case.right,
                 "got": outcome.got,
                 "passed": passed[name],
-                "seconds": seconds,
+                **seconds,
             }
         )
     print(f"\n{sum(passed.values())} of {len(chosen)} cases pass; {time.perf_counter() - began:.0f} s")
