@@ -22,7 +22,7 @@ from denoscope.runtime import InvalidInput
 from support.plain_results import ask, fill_run, live
 from support.tiny_bundle import tiny_bundle
 
-from .conftest import Run, environment
+from .conftest import QUICK, Run, environment
 from .test_routing import Listed
 
 
@@ -172,7 +172,7 @@ def wait_for(path: Path, text: str) -> None:
 def command(movie: Path, bundle: Path, run: Path) -> list[str]:
     words: list[Any] = [sys.executable, "-m", "denoscope.acquisition.cli.app", "live"]
     words += ["--core", f"replay:{movie}", "--fps", 40, "--frames", 4000, "--bundle", bundle]
-    return [*map(str, words), "--output", str(run), "--no-picture"]
+    return [*map(str, words), "--output", str(run), "--no-picture", "--backend", QUICK]
 
 
 def test_another_process_pauses_resumes_and_stops(

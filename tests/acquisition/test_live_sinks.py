@@ -23,7 +23,7 @@ from denoscope.runtime import InvalidInput, StreamKey, open_movie
 from support.plain_results import live
 from support.tiny_bundle import IDENTITY, tiny_bundle
 
-from .conftest import Run, environment
+from .conftest import QUICK, Run, environment
 from .test_routing import SHAPE, Listed, frame
 
 zarr = pytest.importorskip("zarr", reason="needs the extra 'formats'")
@@ -301,6 +301,7 @@ def test_a_killed_session_leaves_every_frame_that_was_written(tmp_path: Path, na
     run = tmp_path / "run"
     words: list[Any] = [sys.executable, "-m", "denoscope.acquisition.cli.app", "live", "--output", run]
     words += ["--core", f"replay:{tmp_path / 'movie.tif'}", "--fps", 50, "--no-picture"]
+    words += ["--backend", QUICK]
     words += ["--bundle", tmp_path / "tiny.denoscope", "--denoised-format", name]
     session = subprocess.Popen(
         [*map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment()

@@ -118,6 +118,10 @@ Property,Both,Physical Camera 1,A
 Property,Both,Physical Camera 2,B
 Property,A,PixelType,16bit
 Property,B,PixelType,16bit
+Property,A,OnCameraCCDXSize,128
+Property,A,OnCameraCCDYSize,96
+Property,B,OnCameraCCDXSize,128
+Property,B,OnCameraCCDYSize,96
 Property,A,Exposure,20
 Property,B,Exposure,20
 Property,Core,Camera,Both
