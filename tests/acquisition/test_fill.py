@@ -347,11 +347,21 @@ def test_the_bundle_is_found_again_from_another_folder(
         fill_run(run, tmp_path / "a.ome.tif")
 
 
-@pytest.mark.parametrize("form", ["ome-zarr", "ndtiff"])
-def test_a_damaged_live_movie_is_computed_anew(tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "name", "damage"),
+    [
+        ("ome-zarr", "denoised.ome.zarr/zarr.json", (b"", b"")),
+        ("ndtiff", "denoised.ndtiff/NDTiff.index", (b"", b"")),
+        ("ome-tiff", "denoised.ome.tif", (b'K="streams"', b'K="stream "')),
+        ("ome-tiff", "denoised.ome.tif", (b"</Pixels>", b"</Pixel >")),
+    ],
+)
+def test_a_damaged_live_movie_is_computed_anew(
+    tmp_path: Path, form: str, name: str, damage: tuple[bytes, bytes]
+) -> None:
     record(tmp_path / "run", frames_of(30), [15], form)
-    name = {"ome-zarr": "denoised.ome.zarr/zarr.json", "ndtiff": "denoised.ndtiff/NDTiff.index"}[form]
-    (tmp_path / "run" / name).write_bytes(b"{}")
+    movie = tmp_path / "run" / name
+    movie.write_bytes(movie.read_bytes().replace(*damage) if damage[0] else b"{}")
     result = fill_run(tmp_path / "run", bundle=str(tmp_path / "tiny.denoscope"))
     assert (result["kept"], result["computed"]) == (0, 30)
     assert any("every frame is computed" in note for note in result["notes"])

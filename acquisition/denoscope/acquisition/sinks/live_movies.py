@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ import numpy.typing as npt
 from denoscope.acquisition.contracts import Axes, Tags
 from denoscope.acquisition.extras import require
 from denoscope.acquisition.raw.pages import replace_description
+from denoscope.runtime import InvalidInput
+from denoscope.runtime.movies.headers.untrusted import parse_xml
 
 from .live import LIVE_FORMATS, channel_label, std_name, write_chunk, write_whole
 from .ndtiff import PROVENANCE_FILE
@@ -76,38 +79,36 @@ class _Nothing:
 
 class _OmeTiff:
     def __init__(self, tiff: Any) -> None:
-        from ome_types import from_xml
-
         from denoscope.runtime import StreamKey
 
         self._tiff = tiff
         self._pages: dict[FrameKey, int] = {}
         self.measured: set[FrameKey] = set()
         self._done: set[FrameKey] = set()
-        ome = from_xml(tiff.ome_metadata)
-        notes = ome.structured_annotations
+        ome = parse_xml(tiff.filehandle.path, tiff.ome_metadata)
         pairs = {
-            pair.k: pair.value
-            for annotation in (notes.map_annotations if notes else [])
-            if annotation.namespace == PROVENANCE
-            for pair in annotation.value.ms
+            pair.get("K"): pair.text
+            for annotation in ome.iterfind("{*}StructuredAnnotations/{*}MapAnnotation")
+            if annotation.get("Namespace") == PROVENANCE
+            for pair in annotation.iterfind("{*}Value/{*}M")
         }
         self._streams = json.loads(pairs["streams"] or "[]")
-        for image, stream in zip(ome.images, self._streams, strict=True):
+        for image, stream in zip(ome.findall("{*}Image"), self._streams, strict=True):
             gaps = {shows: _gaps_of(stream, shows) for shows in (MEASURED, REPEATED)}
             self.measured |= gaps[MEASURED]
-            for block in image.pixels.tiff_data_blocks:
+            for block in image.iterfind("{*}Pixels/{*}TiffData"):
+                number = {name: int(value) for name, value in block.items()}
                 key = StreamKey(
                     stream["camera"],
-                    stream["channels"][block.first_c or 0],
-                    stream["slices"][block.first_z or 0],
+                    stream["channels"][number.get("FirstC", 0)],
+                    stream["slices"][number.get("FirstZ", 0)],
                     stream["position"],
                 )
-                for step in range(block.plane_count or 1):
-                    frame = key, stream["first_index"] + (block.first_t or 0) + step
+                for step in range(number.get("PlaneCount", 1)):
+                    frame = key, stream["first_index"] + number.get("FirstT", 0) + step
                     # Another image may hold the frame whose place a repeated one takes here.
                     if frame not in gaps[REPEATED]:
-                        self._pages[frame] = (block.ifd or 0) + step
+                        self._pages[frame] = number.get("IFD", 0) + step
 
     def __contains__(self, frame: FrameKey) -> bool:
         return frame in self._pages and frame not in self.measured
@@ -356,7 +357,12 @@ def _open_tiff(path: Path, stack: ExitStack) -> LiveMovie:
         raise _Unreadable(f"{path.name} holds no frame") from None
     if not tiff.ome_metadata:
         raise _Unreadable(f"{path.name} was not finished and does not say which frames it holds")
-    return _OmeTiff(tiff)
+    try:
+        return _OmeTiff(tiff)
+    except (InvalidInput, ParseError, OSError, ValueError, KeyError, IndexError) as error:
+        raise _Unreadable(
+            f"{path.name} does not say which frames it holds ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _open_zarr(path: Path) -> LiveMovie:
