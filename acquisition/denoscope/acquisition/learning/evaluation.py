@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoscope.acquisition.extras import require
+from denoscope.acquisition.notes.alternation import alternation_note
 from denoscope.acquisition.sources.part import PartChoice
 
 from .results import Evaluation
@@ -255,7 +256,7 @@ class _Run:
                 f"{path} has {math.prod(part.shape) / 1e6:.0f} million pixels; evaluation holds at most "
                 f"{MOST_PIXELS / 1e6:.0f} million in memory: choose fewer `frames`."
             )
-        if note := getattr(part, "note", ""):
+        for note in filter(None, (getattr(part, "note", ""), alternation_note(part))):
             self.note(f"{path.name}: {note}")
         return np.asarray(part)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from denoscope.acquisition.denoisers.converting import load_camera
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.extras import require
+from denoscope.acquisition.notes.alternation import alternation_note
 from denoscope.acquisition.sources.part import PartChoice
 
 from .results import CameraMaps, TrainingResult
@@ -293,8 +294,8 @@ def _announce(
 
     for movie in movies:
         told.read(movie)
-        if movie.note:
-            told.noted(f"{movie.name}: {movie.note}")
+        for note in filter(None, (movie.note, alternation_note(movie.frames))):
+            told.noted(f"{movie.name}: {note}")
     for sentence in warnings:
         told.warned(sentence)
     if log is not None and not tensorboard_installed():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from denoscope.acquisition.contracts import SourceInfo
+from denoscope.acquisition.notes.alternation import alternation_note
 from denoscope.acquisition.notes.noise_check import check_noise
 from denoscope.acquisition.provenance import package_version, provenance_of
 from denoscope.acquisition.raw.disk import check_space
@@ -228,6 +229,7 @@ def open_movie(request: Request, chunk: int, warm_up: int) -> OpenMovie:
     if len(chosen) < whole:
         frames = frames[chosen.start : chosen.stop]
     note = frames.note if isinstance(frames, LazyMovie) else ""
+    note = "; ".join(filter(None, (note, alternation_note(frames))))
     noise = check_noise(frames, camera)
     # Not in the journals of older runs, which took every frame.
     part_of: Facts = {"first_frame": chosen.start} if len(chosen) < whole else {}
