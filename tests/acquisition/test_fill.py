@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition import Frame, make_settings
+from denoscope.acquisition import Frame, RawWriter, SourceInfo, make_settings
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.offline import fill as fill_module
 from denoscope.acquisition.offline.fill import FILLED_MOVIE, fill_in_place
@@ -460,3 +460,23 @@ def test_a_fill_that_is_interrupted_leaves_nothing_half_written(
     assert {path.name for path in run.iterdir()} == before
     monkeypatch.undo()
     assert denoscope(*words).returncode == 0
+
+
+def test_raw_frames_alone_are_filled_and_the_bundle_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = tmp_path / "tiny.denoscope"
+    model = tiny_bundle(tiny, intensity=None, calibration_frames=8)
+    run = tmp_path / "run-rescued"  # it holds nothing else
+    frames = frames_of(12)
+    info = SourceInfo("demo", "demo", "Cam", frames[0].pixels.shape, frames[0].pixels.dtype)
+    run.mkdir()
+    with RawWriter(run, info, "1") as writer:
+        for frame in frames:
+            writer.append(frame)
+    words = f"nothing in {run} names the bundle of the recording: live was used"
+    assert words not in str(fill_run(run, tmp_path / "named.ome.tif", bundle=str(tiny))["notes"])
+    monkeypatch.setattr(fill_module, "bundles_of", lambda *_: [(0.0, float("inf"), model)])
+    filled = fill_run(run, tmp_path / "x.ome.tif")
+    assert filled["computed"] == 12
+    assert words in str(filled["notes"])

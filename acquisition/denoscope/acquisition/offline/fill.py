@@ -401,6 +401,11 @@ def _open_model(
     }
     parts: list[_Part] = []
     delay, provenance = 0, Provenance()
+    if bundle is None and denoiser.bundle_sha256 is None:  # raw frames alone, as in a rescue folder
+        recorded.notes.append(
+            f"nothing in {recorded.run} names the bundle of the recording: {denoiser.bundle} was used; for another, "
+            "name it with `bundle`"
+        )
     for start, stop, model in bundles_of(recorded.run, denoiser, bundle):
         if parts and not any(start <= page < stop for page in missing):
             continue
