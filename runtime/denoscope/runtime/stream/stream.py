@@ -619,10 +619,13 @@ class Stream:
                 self._intake.end_calibration()
             self._accounts.seconds.calibrate += perf_counter() - started
             return
+        known_to_be_still = estimate is not None
         if estimate is None:
             estimate = learned.measure([held.frame for held in calibration.kept])
         learned.take(estimate)
-        follow = moves(estimate.as_one, estimate.intensity) if self._align is None else self._align
+        follow = bool(self._align)
+        if self._align is None and not known_to_be_still:
+            follow = moves(estimate.as_one, estimate.intensity)
         calibration.estimated()
         learned.provisional = not calibration.complete
         self._intake.catch_up = calibration.catch_up
