@@ -29,7 +29,7 @@ if __name__ == "__main__":
         events.put(None if last else useq.MDAEvent(index={"t": number}, exposure=exposures[-1]))
 
     fast = {"bundle": "live-fast", "look_ahead": 0}
-    with attach(core, output="followed", on_denoised=look, **fast) as follower:
+    with attach(core, output="followed_queue", on_denoised=look, **fast) as follower:
         core.mda.events.frameReady.connect(lambda _image, event, _meta: ask(event.index["t"] + 1))
         ask(0)
         core.mda.run(iter(events.get, None))

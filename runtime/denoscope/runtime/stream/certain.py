@@ -22,7 +22,7 @@ _BAND = 8  # rows
 _LEAST_EDGE = 48  # pixels of a frame; smaller ones have too few for parts
 _LARGEST_ERROR = 0.1  # standard error of the logarithm of the variance of the noise
 _AGREES = 0.05  # difference of two such logarithms
-_DIM = 1.2  # one over the root of the photons a pixel, above which few frames say little
+_DIM = 1.0  # one over the root of the photons a pixel, above which few frames say little
 _HEAVY_TAILS = 4.0  # kurtosis of differences of frames, 3 for many photons
 _LEVELS = (0.05, 0.5, 0.98)  # quantiles of the brightness
 
