@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from denoscope.acquisition.cli.app import _spread_pairs  # before typer reads the words
+from denoscope.acquisition.cli.app import spread_pairs  # before typer reads the words
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.learning import training
 from denoscope.runtime import InvalidInput
@@ -309,7 +309,7 @@ def test_the_blind_spot_follows_the_noise() -> None:
 
 
 def test_pairs_may_be_repeated() -> None:
-    spread = _spread_pairs(["evaluate", "--pair", "a", "b", "--output", "o", "--pair", "c", "d"])
+    spread = spread_pairs(["evaluate", "--pair", "a", "b", "--output", "o", "--pair", "c", "d"])
     assert spread == ["evaluate", "--pair", "a", "--pair", "b", "--output", "o", "--pair", "c", "--pair", "d"]
 
 

@@ -26,7 +26,7 @@ from denoscope.runtime import (
     write_bundle,
 )
 from denoscope.runtime.bundle.bundle import (
-    _checksum,
+    checksum_of,
 )  # damaged bundles are signed again, as an attacker would
 from support.tiny_bundle import (
     assert_answer,
@@ -57,7 +57,7 @@ def rewrite_manifest(folder: Path, **changes: Any) -> None:
     """Change the manifest and give it a checksum that fits."""
     content = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     content.update(changes)
-    content["checksum"] = _checksum(content)
+    content["checksum"] = checksum_of(content)
     (folder / "bundle.json").write_text(json.dumps(content), encoding="utf-8")
 
 

@@ -20,7 +20,7 @@ from onnx import helper, numpy_helper
 from denoscope.runtime import Bundle, BundleDamaged, write_bundle
 from denoscope.runtime.bundle import bundle as module
 from denoscope.runtime.bundle.bundle import (
-    _checksum,
+    checksum_of,
 )  # damaged bundles are signed again, as an attacker would
 from denoscope.runtime.bundle.regular_file import NotReadable, read_regular
 from support.hostile_graphs import HOSTILE, hostile_bundle
@@ -115,7 +115,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
 )
 def test_numbers_that_would_take_all_memory_are_refused(folder: Path, changes: dict[str, Any]) -> None:
     content = json.loads((folder / "bundle.json").read_text(encoding="utf-8")) | changes
-    content["checksum"] = _checksum(content)
+    content["checksum"] = checksum_of(content)
     (folder / "bundle.json").write_text(json.dumps(content), encoding="utf-8")
     assert next(iter(changes)) in refused(folder)
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save
 
 from denoscope.runtime import Bundle, BundleDamaged, list_bundles, write_bundle
-from denoscope.runtime.bundle.bundle import _checksum  # changed bundles are signed again
+from denoscope.runtime.bundle.bundle import checksum_of  # changed bundles are signed again
 from denoscope.runtime.bundle.shared_weights import fill_in, read_weights, take_out
 from support.tiny_bundle import tiny_files, tiny_manifest
 
@@ -119,7 +119,7 @@ def test_a_name_in_a_bundle_of_the_first_version_is_not_looked_up(tmp_path: Path
     write_bundle(tmp_path / "b", manifest, files)
     content = json.loads((tmp_path / "b" / "bundle.json").read_text(encoding="utf-8"))
     content["schema_version"] = 1
-    content["checksum"] = _checksum(content)
+    content["checksum"] = checksum_of(content)
     (tmp_path / "b" / "bundle.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(BundleDamaged, match=r"encode\.onnx is no valid ONNX model"):
         Bundle.load(tmp_path / "b")

@@ -26,7 +26,7 @@ from denoscope.train import (
     simulate,
     simulated_movies,
 )
-from denoscope.train.fitting.fit import _is_better  # the rule alone, without trainings
+from denoscope.train.fitting.fit import is_better  # the rule alone, without trainings
 from denoscope.train.fitting.kept import State
 from denoscope.train.fitting.logs import COLUMNS, TrainingLog, read_log
 from denoscope.train.networks.live.task import LiveTask
@@ -213,10 +213,10 @@ def test_a_network_of_both_sides_is_adapted(real: TrainingMovie) -> None:
 
 def test_training_stops_when_the_held_out_score_gains_nothing() -> None:
     state, settings = State(), FitSettings(stop_after=2)
-    kept = [_is_better(state, settings, score, 0.1 * i) for i, score in enumerate((3.0, 2.0, 2.5))]
+    kept = [is_better(state, settings, score, 0.1 * i) for i, score in enumerate((3.0, 2.0, 2.5))]
     assert kept == [True, True, False]
     assert not state.stopped
-    assert not _is_better(state, settings, 2.0, 0.4)
+    assert not is_better(state, settings, 2.0, 0.4)
     assert "gained nothing in 2 measurements" in state.stopped
     assert state.best_score == 2.0
 

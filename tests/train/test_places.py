@@ -21,7 +21,7 @@ from denoscope.train import (
 )
 from denoscope.train.data.sampling import align_features, recall_memory, sample_frames, spreading
 from denoscope.train.networks.live.batch import draw_batch
-from denoscope.train.networks.live.task import _on_the_centre  # compared with a slow way
+from denoscope.train.networks.live.task import on_the_centre  # compared with a slow way
 from denoscope.train.simulator.displacement import warp_movie
 from denoscope.train.simulator.simulate import CameraSettings, SceneSettings
 
@@ -126,9 +126,9 @@ def test_half_precision_does_not_place_pixels() -> None:
     at = np.stack([places(rng.normal(0, 0.5, (2, KNOTS, KNOTS)), (64, 64), (64, 64))[0] for _ in range(6)])
     where = torch.from_numpy(at).reshape(2, 3, 2, KNOTS, KNOTS)
     followed = torch.tensor([1.0, 0.0])
-    wanted, recalled = _on_the_centre(features, memory, where, followed)
+    wanted, recalled = on_the_centre(features, memory, where, followed)
     with torch.autocast("cpu", torch.bfloat16):
-        found, again = _on_the_centre(features, memory, where, followed)
+        found, again = on_the_centre(features, memory, where, followed)
     for one, other in zip([*found, again], [*wanted, recalled], strict=True):
         torch.testing.assert_close(one, other)
     assert found[1] is features[1], "the centre is never moved"

@@ -26,7 +26,7 @@ from denoscope.train.networks.published.sts_uvd import (
     replace_pixels,
     spatial_probabilities,
 )
-from denoscope.train.networks.published.sts_uvd_task import _is_plateau  # the rule alone
+from denoscope.train.networks.published.sts_uvd_task import is_plateau  # the rule alone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -176,9 +176,9 @@ def test_training_is_decided_by_the_seed() -> None:
 
 
 def test_a_plateau_ends_the_training() -> None:
-    assert not _is_plateau([1.0, 0.9, 0.8], 3)
-    assert not _is_plateau([1.0, 1.0, 1.0, 0.5], 3)
-    assert _is_plateau([1.0, 0.995, 0.993, 0.992], 3)
+    assert not is_plateau([1.0, 0.9, 0.8], 3)
+    assert not is_plateau([1.0, 1.0, 1.0, 0.5], 3)
+    assert is_plateau([1.0, 0.995, 0.993, 0.992], 3)
 
 
 def test_nothing_to_train_on_is_refused() -> None:

@@ -17,7 +17,7 @@ from denoscope.acquisition.processes.words import Words, open_standard_streams
 from .flags import speaking_in_flags
 from .help import Command, Group, with_grouped_help
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "spread_pairs"]
 
 # Name in the shell, and the module with a function of the same name that typer turns into it.
 # A command of another part goes here with a module under `commands/` that imports that part late.
@@ -62,7 +62,7 @@ def _root(
     """Denoise microscope movies while they are being recorded, without ever losing a raw frame."""
 
 
-def _spread_pairs(words: list[str]) -> list[str]:
+def spread_pairs(words: list[str]) -> list[str]:
     """Write ``--pair NOISY CLEAN`` as ``--pair NOISY --pair CLEAN``: typer knows no repeated pairs."""
     spread: list[str] = []
     for word in words:
@@ -109,7 +109,7 @@ def _run(words: list[str]) -> None:
         if named not in COMMANDS or named == name:
             command = speaking_in_flags(getattr(import_module(module), name))
             app.command(name, cls=Command)(with_grouped_help(command))
-    app(_spread_pairs(words))
+    app(spread_pairs(words))
 
 
 if __name__ == "__main__":

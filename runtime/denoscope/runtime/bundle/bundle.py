@@ -21,7 +21,7 @@ from .graph_check import Grid, check_graph, expected_names
 from .regular_file import NotReadable, read_regular, regular_size
 from .shared_weights import fill_in, read_weights, take_out
 
-__all__ = ["Bundle", "BundleManifest", "QualityRecord", "list_bundles", "write_bundle"]
+__all__ = ["Bundle", "BundleManifest", "QualityRecord", "checksum_of", "list_bundles", "write_bundle"]
 
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.safetensors"
@@ -331,7 +331,7 @@ def write_bundle(
     files = _stored(manifest, files)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
     complete = manifest.model_copy(update={"files": digests, "checksum": ""})
-    complete = complete.model_copy(update={"checksum": _checksum(complete.model_dump(mode="json"))})
+    complete = complete.model_copy(update={"checksum": checksum_of(complete.model_dump(mode="json"))})
     text = json.dumps(complete.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -402,12 +402,13 @@ def _read_manifest(folder: Path) -> BundleManifest:
         raise BundleDamaged(
             f"{MANIFEST} in {folder} is wrong at {place} ({first['msg']}): {advice}."
         ) from error
-    if manifest.checksum != _checksum(content):
+    if manifest.checksum != checksum_of(content):
         raise BundleDamaged(f"{MANIFEST} in {folder} does not match its own checksum: {advice}.")
     return manifest
 
 
-def _checksum(content: dict[str, object]) -> str:
+def checksum_of(content: dict[str, object]) -> str:
+    """Return the SHA-256 of a manifest, of all but the checksum in it."""
     kept = {key: value for key, value in content.items() if key != "checksum"}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

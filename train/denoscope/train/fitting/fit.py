@@ -45,6 +45,7 @@ __all__ = [
     "fit",
     "fit_sts_uvd",
     "fit_umvd",
+    "is_better",
     "self_supervised_score",
 ]
 
@@ -321,7 +322,7 @@ def _judge(fabric: Fabric, kept: Kept, probe: nn.Module, done: float) -> float:
     """Return the score of the weights on held-out frames, and keep them where they are the best so far."""
     began, weights = time.perf_counter(), kept.candidate()
     score: float = _agreed(fabric, _score(kept.task, probe, weights))
-    if _is_better(kept.state, kept.settings, score, done):
+    if is_better(kept.state, kept.settings, score, done):
         kept.best = copied(weights)
     kept.state.scoring_s += time.perf_counter() - began
     return score
@@ -376,7 +377,7 @@ def _score_is_due(state: State, settings: FitSettings, done: float) -> bool:
     return state.scoring_s <= _MOST_TIME_FOR_SCORES * state.elapsed_s
 
 
-def _is_better(state: State, settings: FitSettings, score: float, done: float) -> bool:
+def is_better(state: State, settings: FitSettings, score: float, done: float) -> bool:
     """Book a score; after too many without a gain the training stops."""
     state.scores.append((state.step, score))
     state.next_score = done + 1 / settings.validations

@@ -21,7 +21,14 @@ from .batch import Batch, draw_batch
 from .net import LiveNet, Prediction
 from .settings import LiveNetSettings
 
-__all__ = ["LiveTask", "blind_windows", "interval_loss", "self_supervised_score", "window_scores"]
+__all__ = [
+    "LiveTask",
+    "blind_windows",
+    "interval_loss",
+    "on_the_centre",
+    "self_supervised_score",
+    "window_scores",
+]
 
 _VALIDATION_BATCHES = 6
 _VALIDATION_WINDOWS = 16
@@ -273,12 +280,12 @@ def _predict(
     # A slice each would have a gradient of the whole window's size.
     features: Sequence[Tensor] = encoded.unbind(1)
     if model.settings.subpixel:
-        features, cells = _on_the_centre(features, cells, places, followed)
+        features, cells = on_the_centre(features, cells, places, followed)
     flows = model.flows_of(features, valid, noise)
     return model.predict(features, valid, cells, weight, noise, flows)
 
 
-def _on_the_centre(
+def on_the_centre(
     features: Sequence[Tensor], memory: Tensor, places: Tensor, followed: Tensor
 ) -> tuple[Sequence[Tensor], Tensor]:
     """Put the neighbours and the memory of those windows onto their centre that are of a scene that is followed."""

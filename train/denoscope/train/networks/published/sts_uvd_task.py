@@ -33,7 +33,7 @@ from .sts_uvd import (
 )
 from .umvd import SCORE_BATCHES, SCORE_WINDOWS, cut_window, random_area
 
-__all__ = ["StsUvdFit", "StsUvdFitSettings", "StsUvdTask", "estimator_for"]
+__all__ = ["StsUvdFit", "StsUvdFitSettings", "StsUvdTask", "estimator_for", "is_plateau"]
 
 _LINE_BATCHES = 4  # of SCORE_WINDOWS windows, from which the line to the mean is fitted
 _USUAL_SLOPES = (0.5, 2.0)  # of that line; others mean that the output hardly follows the scene
@@ -227,7 +227,7 @@ class StsUvdTask(Task):
         if self._of_epoch:
             self._consistency.append(float(np.mean(self._of_epoch)))
         self._of_epoch = []
-        self._plateau = _is_plateau(self._consistency, self.settings.patience)
+        self._plateau = is_plateau(self._consistency, self.settings.patience)
         return "the consistency loss gained nothing more" if self._plateau else None
 
     def log(self) -> dict[str, float]:
@@ -367,7 +367,8 @@ def _mean_magnitude(flows: Flows, window: int) -> float:
     return float(np.mean(lengths))
 
 
-def _is_plateau(consistency: list[float], patience: int) -> bool:
+def is_plateau(consistency: list[float], patience: int) -> bool:
+    """Return whether the last `patience` epochs gained too little in the consistency loss."""
     if len(consistency) <= patience:
         return False
     return min(consistency[-patience:]) > (1 - _LEAST_GAIN) * min(consistency[:-patience])
