@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
-from denoscope.acquisition import SessionReport
+from denoscope.acquisition import Evaluation, SessionReport
 from denoscope.acquisition.cli import progress
 from denoscope.acquisition.cli.progress import FillBar, ProgressLine, duration
 from denoscope.acquisition.cli.shell import Shell
 from denoscope.acquisition.results import StageDelay
 from denoscope.acquisition.session.ending.summary import skipped_by_reason, summary
+
+from .conftest import Run
 
 
 class Clock:
@@ -132,3 +134,31 @@ def test_reasons_that_mean_the_same_are_one() -> None:
         "computer too slow": 5,
         "paused by you": 1,
     }
+
+
+def test_an_evaluation_counts_the_frames_of_all_bundles(
+    clock: Clock, denoscope: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_two_movies(_output: object, *, listener: Any, **_settings: object) -> Evaluation:
+        for movie in ("one", "two"):
+            listener.began(movie, 10, 2)
+            for frames in (*range(1, 11), *range(1, 11)):
+                listener.progressed(frames)
+                clock.now_s += 6
+            for name in ("comparing", "dimming"):
+                listener.checked(name, 0.25)
+                clock.now_s += 6
+                listener.checked(name, 0.5)
+            listener.noted(f"{movie} is done")
+        return Evaluation()
+
+    monkeypatch.setattr("denoscope.acquisition.learning.evaluation.evaluate", of_two_movies)
+    said = denoscope("evaluate", "--movie", "m.tif", "--output", "out").stdout.splitlines()
+    middle = said.index("Note: one is done") + 1
+    for movie, lines in (("one", said[:middle]), ("two", said[middle:])):
+        counts = [int(line.split()[1]) for line in lines if line.startswith("denoising: ")]
+        assert counts == sorted(counts)
+        assert counts[-1] == 20, "frames of both bundles"
+        assert "comparing the bundles: 50%, about 12 s left" in lines
+        assert "trying less light: 50%, about 12 s left" in lines
+        assert f"Note: {movie} is done" in lines

@@ -137,7 +137,8 @@ def _listener(shell: Shell, *, details: bool) -> Any:
                 "comparing": ProgressLine(shell, "comparing the bundles"),
                 "dimming": ProgressLine(shell, "trying less light"),
             }
-            self._total, self._name = 1, ""
+            self._frames, self._bundles, self._name = 1, 1, ""
+            self._before, self._last = 0, 0  # frames that earlier bundles denoised, and this one
 
         def __enter__(self) -> Self:
             return self
@@ -154,12 +155,17 @@ def _listener(shell: Shell, *, details: bool) -> Any:
             shell.say(f"Note: {sentence}")
 
         def began(self, name: str, frames: int, bundles: int) -> None:
-            self._total, self._name = frames, f"{name}, {counted(bundles, 'bundle')}"
+            self._frames, self._bundles, self._name = frames, bundles, f"{name}, {counted(bundles, 'bundle')}"
+            self._before = self._last = 0
+            self._line.end()
 
         def progressed(self, frames: int) -> None:
+            if frames < self._last:  # the next bundle
+                self._before += self._frames
+            self._last = frames
             # With the last frame the work is not done: the result is compared and judged.
-            judging = ", now judging" if frames >= self._total else ""
-            self._line.show(frames, self._total, f"{self._name}{judging}")
+            judging = ", now judging" if frames >= self._frames else ""
+            self._line.show(self._before + frames, self._frames * self._bundles, f"{self._name}{judging}")
 
         def checked(self, what: str, share: float) -> None:
             self._checks[what].show(share, 1)
