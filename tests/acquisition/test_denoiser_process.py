@@ -425,11 +425,11 @@ def test_the_way_to_the_process_and_back_is_measured(nothing: RemoteDenoiser) ->
             timing=Timing(
                 latency_p50_s=0.1,
                 latency_p99_s=0.2,
-                stages={"hop_to": {"p50_s": 0.00012, "p99_s": 0.0003}},  # type: ignore[dict-item]
+                stages={"queue": {"p50_s": 0.06, "p99_s": 0.1}},  # type: ignore[dict-item]
             )
         )
     )
-    assert "to its process 0.12 (0.3)" in words
+    assert "60 because the denoiser was busy, 40 computing" in words
 
 
 class Kept:
