@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from support.skips import needs
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 ENVIRONMENT = {
@@ -34,7 +36,7 @@ MARKS = {
 @pytest.mark.parametrize("path", [pytest.param(p, id=p.stem, marks=MARKS.get(p.name, [])) for p in EXAMPLES])
 def test_an_example_runs(path: Path, tmp_path: Path) -> None:
     if "pycromanager" in path.read_text(encoding="utf-8"):
-        pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+        needs("pycromanager", "micromanager")
     done = subprocess.run(
         [sys.executable, path],
         cwd=tmp_path,

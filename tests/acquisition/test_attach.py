@@ -15,12 +15,13 @@ import tifffile
 from acquisition.conftest import environment
 from denoscope.acquisition import attach
 from denoscope.runtime import InvalidInput
+from support.skips import needs
 
 FRAMES = 30
 
 
 def script(folder: Path, mode: str, bundle: Path) -> dict[str, Any]:
-    pytest.importorskip("pymmcore_plus", reason="needs the extra 'micromanager'")
+    needs("pymmcore_plus", "micromanager")
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("attach_peer.py"), folder, mode, bundle],
         capture_output=True,

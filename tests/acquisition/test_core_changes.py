@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from denoscope.acquisition import read_raw
+from support.skips import needs
 
 from .conftest import ROOT, environment
 
-pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+needs("pycromanager", "micromanager")
 pytestmark = [pytest.mark.micromanager, pytest.mark.slow]
 
 

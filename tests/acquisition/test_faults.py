@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from acquisition.conftest import ROOT, environment
+from support.skips import needs
 
 pytestmark = [pytest.mark.micromanager, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -38,7 +39,7 @@ ROWS = (
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> dict[str, dict[str, Any]]:
     """Every row, several at a time: they wait for cameras more than they compute."""
-    pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+    needs("pycromanager", "micromanager")
     output = tmp_path_factory.mktemp("faults") / "results.json"
     script = ROOT / "benchmarks" / "fault_matrix.py"
     rows = [word for name in ROWS for word in ("--row", name)]

@@ -17,6 +17,7 @@ from denoscope.acquisition.raw.disk import write_speed
 from denoscope.acquisition.session.opening import forecast as module
 from denoscope.acquisition.session.opening.forecast import Forecast, Load, make_forecast, refused
 from support.plain_results import live
+from support.skips import needs
 from support.tiny_bundle import tiny_bundle
 
 from .conftest import Run
@@ -157,7 +158,7 @@ def test_nothing_is_recorded_unless_somebody_answers_for_it(tmp_path: Path) -> N
 def test_the_shell_says_the_forecast(
     bundle: Path, tmp_path: Path, denoscope: Run, denoscope_process: Run
 ) -> None:
-    pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+    needs("pycromanager", "micromanager")
     tifffile.imwrite(tmp_path / "large.tif", np.zeros((2, 1000, 1000), np.uint16))
     words = ["live", "--core", "demo", "--movie", tmp_path / "large.tif", "--bundle", bundle]
     words += ["--output", tmp_path / "run", "--no-picture", "--denoiser", "thread"]

@@ -25,6 +25,7 @@ from denoscope.acquisition.processes.wire import pack
 from denoscope.acquisition.sources.pipe import PipeSource, end_words, frame_words, pixel_bytes
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
 from denoscope.runtime import InvalidInput, open_movie
+from support.skips import needs
 
 FRAMES = 60
 # Clocks; they differ between any two runs.
@@ -63,7 +64,7 @@ def dataset(folder: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def without_us(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Dataset:
-    pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+    needs("pycromanager", "micromanager")
     folder = tmp_path_factory.mktemp("without") / "run"
     acquire(folder, "none", bundle)
     frames = dataset(folder)

@@ -21,6 +21,7 @@ from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.sinks.ndtiff import Dataset
 from denoscope.runtime import InvalidInput, StreamKey, open_movie
 from support.plain_results import live
+from support.skips import needs
 from support.tiny_bundle import IDENTITY, tiny_bundle
 
 from .conftest import QUICK, Run, environment
@@ -28,7 +29,7 @@ from .test_routing import SHAPE, Listed, frame
 
 zarr = pytest.importorskip("zarr", reason="needs the extra 'formats'")
 yaozarrs = pytest.importorskip("yaozarrs", reason="needs the extra 'formats'")
-ndstorage = pytest.importorskip("ndstorage", reason="needs the extra 'micromanager'")
+needs("ndstorage", "micromanager")
 
 FORMATS = ("ome-tiff", "ome-zarr", "ndtiff")
 FrameIndex = tuple[StreamKey, int]  # stream and time index
@@ -86,7 +87,7 @@ def of_zarr(folder: Path) -> dict[FrameIndex, Any]:
 
 def of_ndtiff(path: Path, camera: str = "A") -> dict[FrameIndex, Any]:
     found = {}
-    data = ndstorage.NDTiffDataset(str(path))
+    data = pytest.importorskip("ndstorage").NDTiffDataset(str(path))
     try:
         for axes in data.get_image_coordinates_list():
             channel = "" if axes["channel"] == "Default" else axes["channel"]

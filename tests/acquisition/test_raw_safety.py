@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from acquisition.conftest import QUICK, ROOT, environment
+from support.skips import needs
 
-pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+needs("pycromanager", "micromanager")
 pytestmark = [pytest.mark.micromanager, pytest.mark.timeout(600)]
 
 

@@ -23,6 +23,7 @@ from denoscope.acquisition.cli import commands
 from denoscope.acquisition.cli.shell import Shell
 from denoscope.acquisition.diagnostics import bundle_choice
 from denoscope.runtime import InvalidInput
+from support.skips import needs
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -196,7 +197,7 @@ def test_a_demo_from_end_to_end(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+    needs("pycromanager", "micromanager")
     pytest.importorskip("matplotlib", reason="needs the extra 'report'")
     for name in ("run", "again"):  # a busy computer may skip frames once, or be late until the end
         output = tmp_path / name

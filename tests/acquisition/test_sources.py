@@ -15,9 +15,10 @@ import tifffile
 
 from denoscope.acquisition import demo_movie, open_source, read_movie, read_raw
 from denoscope.runtime import InvalidInput
+from support.skips import needs
 from support.vendor_files import write_czi
 
-pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+needs("pycromanager", "micromanager")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from acquisition.conftest import ROOT, environment
+from support.skips import needs
 
-pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+needs("pycromanager", "micromanager")
 
 
 @pytest.mark.micromanager

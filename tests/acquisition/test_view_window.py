@@ -17,6 +17,7 @@ import pytest
 import tifffile
 
 from acquisition.conftest import ROOT, Run, environment
+from support.skips import needs
 
 pytestmark = [
     pytest.mark.slow,
@@ -98,7 +99,7 @@ def test_recorded_movie_in_a_fresh_napari(bundle: Path, movie: Path, tmp_path: P
 
 @pytest.mark.micromanager
 def test_command_of_the_page(tmp_path: Path) -> None:
-    pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+    needs("pycromanager", "micromanager")
     (block,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     _install, line = block.strip().splitlines()
     program, *words = line.split()

@@ -16,8 +16,9 @@ import pytest
 import tifffile
 
 from acquisition.conftest import ROOT, environment
+from support.skips import needs
 
-pytest.importorskip("pycromanager", reason="needs the extra 'micromanager'")
+needs("pycromanager", "micromanager")
 
 WAYS = ROOT / "docs" / "guides"
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted(WAYS.glob("*.md"))}

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-__all__ = ["ALLOWED_SKIPS", "Skips", "allowed_skips"]
+__all__ = ["ALLOWED_SKIPS", "Skips", "allowed_skips", "needs"]
 
 ALLOWED_SKIPS = Path(__file__).parents[1] / "allowed_skips.txt"
+
+
+def needs(module: str, extra: str) -> None:
+    """Skip the test or its file where a module is not installed, and import nothing: pycromanager takes a second."""
+    if find_spec(module) is None:
+        pytest.skip(f"needs the extra '{extra}'", allow_module_level=True)
 
 
 def allowed_skips() -> list[tuple[str, str]]:
