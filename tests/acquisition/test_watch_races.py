@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -116,9 +120,48 @@ def stacks(folder: Path) -> tuple[Path, list[Step]]:
     ]  # fmt: skip
 
 
+@cache
+def _ndtiff_after_each_frame() -> list[tuple[bytes, bytes]]:
+    """Return the file and the index that NDTiff's library has written after each frame, and at its end."""
+    storage = pytest.importorskip("ndstorage")
+    written = []
+    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        data = storage.NDTiffDataset(folder, name="nd", writable=True)
+        data.initialize({})
+        for time, frame in enumerate(FRAMES):
+            data.put_image({"time": time}, frame, {"Axes": {"time": time}})
+            data.current_writer.file.flush()
+            data._index_file.flush()
+            (file,) = Path(folder).glob("nd*/*.tif")
+            with file.open("rb") as opened:  # the library makes room for gigabytes
+                written.append((opened.read(2**16), (file.parent / "NDTiff.index").read_bytes()))
+        reader = data.current_writer.reader
+        data.finish()
+        data.close()
+        reader.close()
+    return written
+
+
+def an_ndtiff(folder: Path) -> tuple[Path, list[Step]]:
+    watched = folder / "nd"
+    file, index = watched / "nd_NDTiffStack.tif", watched / "NDTiff.index"
+    steps: list[Step] = [watched.mkdir, lambda: put(index, 0, b""), lambda: put(file, 0, bytes(2**16))]
+    before = bytes(2**16), b""
+    for pixels, listed in _ndtiff_after_each_frame():
+        changed = [at for at in range(0, len(pixels), 64) if pixels[at : at + 64] != before[0][at : at + 64]]
+        steps += [lambda at=at, piece=pixels[at : at + 64]: put(file, at, piece) for at in changed]  # type: ignore[misc]
+        start, half = len(before[1]), (len(before[1]) + len(listed)) // 2
+        steps += [
+            lambda at=at, piece=listed[at:stop]: put(index, at, piece)  # type: ignore[misc]
+            for at, stop in ((start, half), (half, len(listed)))
+        ]
+        before = pixels, listed
+    return watched, steps
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     one_tiff, one_tiff_with_room, a_tiff_begun_twice, a_tiff_emptied_first, a_tiff_renamed, images, images_renamed,
-    images_made_again, images_through_one_name, images_through_other_names, stacks,
+    images_made_again, images_through_one_name, images_through_other_names, stacks, an_ndtiff,
 )  # fmt: skip
 
 
@@ -141,7 +184,7 @@ def _check(outcome: Outcome, where: str) -> None:
     assert [frame.number for frame in outcome.frames] == [*range(len(FRAMES))], where
     np.testing.assert_array_equal([frame.pixels for frame in outcome.frames], FRAMES, where)
     assert outcome.notes == [], where
-    assert all(not frame.tags.get("Axes") for frame in outcome.frames), where
+    assert all({*(frame.tags.get("Axes") or ())} <= {"time"} for frame in outcome.frames), where
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
