@@ -147,8 +147,15 @@ def test_a_stream_may_wait_however_slow_the_frames_are(bundle: Bundle, movie: Mo
     assert first_push(pushes) == CALIBRATION
 
 
-@pytest.mark.parametrize("light", [True, False])
-@pytest.mark.parametrize("numbers", [range(LENGTH), range(5, 5 + 3 * LENGTH, 3)])
+@pytest.mark.parametrize(
+    ("numbers", "light"),
+    [
+        (range(LENGTH), True),
+        (range(5, 5 + 3 * LENGTH, 3), False),
+        pytest.param(range(LENGTH), False, marks=pytest.mark.slow),
+        pytest.param(range(5, 5 + 3 * LENGTH, 3), True, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("interval_s", [0.1, 0.3, 1.0])
 def test_after_the_calibration_it_does_not_matter_when_the_frames_came(
     bundle: Bundle, movie: Movie, interval_s: float, numbers: range, light: bool
