@@ -36,7 +36,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tests" / "mutations.toml"
-LIMIT_S = 600
+LIMIT_S = 300
 HANGS = 124
 SERVE = "--serve"
 # Libraries without a plugin of pytest, which pytest wants to import itself.
