@@ -81,6 +81,8 @@ def test_an_interruption_changes_no_deviation(
 ) -> None:
     """They depend on what the first frames of a chunk show, so that these are denoised again."""
     monkeypatch.setattr("denoscope.acquisition.offline.chunks.LEARNED_FROM", 4)
+    # Short blocks of the slow residual, or all frames would be denoised again for that.
+    monkeypatch.setattr("denoscope.runtime.stream.slow_residual._BLOCK", 8)
     learned: list[int] = []
     learn = DeviationFactor.learn
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.artefacts.scanner import ScannerArtefacts
-from denoscope.runtime.motion.moves import moves, surely_still
+from denoscope.runtime.motion.moves import surely_still
 from denoscope.runtime.noise.noise import Intensity, estimate_intensity
 
 from .learned import Estimate
@@ -16,12 +16,11 @@ from .learned import Estimate
 __all__ = ["agree", "is_certain"]
 
 _FEWEST = 4  # frames; with fewer, motion is not told from noise
-_ASKED_FOR_MOTION = 16  # frames from which `moves` is believed that a scene does not move
 _PARTS = 4  # of a frame, in bands of
 _BAND = 8  # rows
 _LEAST_EDGE = 48  # pixels of a frame; smaller ones have too few for parts
 _LARGEST_ERROR = 0.1  # standard error of the logarithm of the variance of the noise
-_AGREES = 0.05  # difference of two such logarithms
+_AGREES = 0.02  # difference of two such logarithms
 _DIM = 1.0  # one over the root of the photons a pixel, above which few frames say little
 _HEAVY_TAILS = 4.0  # kurtosis of differences of frames, 3 for many photons
 _LEVELS = (0.05, 0.5, 0.98)  # quantiles of the brightness
@@ -43,7 +42,7 @@ def is_certain(estimate: Estimate) -> bool:
         return False
     if intensity.noise_slope == 0 and _kurtosis(frames) > _HEAVY_TAILS:
         return False
-    if not surely_still(frames, intensity) and (len(frames) < _ASKED_FOR_MOTION or moves(frames, intensity)):
+    if not surely_still(frames, intensity):
         return False
     bands = np.arange(frames.shape[1]) // _BAND % _PARTS
     levels = _levels(frames)
