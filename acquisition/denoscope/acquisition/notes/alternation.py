@@ -1,4 +1,4 @@
-"""Does a movie alternate between several pictures? Two channels in one file that does not say so are seen here."""
+"""Movies that alternate between several pictures, such as two channels in one file that does not say so."""
 
 from __future__ import annotations
 

@@ -88,8 +88,8 @@ def _signals(caught: Interrupts) -> Iterator[None]:
 class CommandEnd:
     """Handler of a whole command: the first interruption ends the command, and none disturbs its end.
 
-    Fingers press Ctrl-C more than once. The second one came while files were being closed, or while Python itself was
-    ending, and the exit code was that of a killed program. A command that takes longer to end is interrupted again.
+    People press Ctrl-C more than once. A second one while files are being closed, or while Python itself ends, would
+    make the exit code that of a killed program. A command that takes longer than 5 s to end is interrupted again.
     """
 
     current: CommandEnd | None = None

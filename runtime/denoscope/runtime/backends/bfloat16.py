@@ -25,9 +25,9 @@ TIMES_AS_FAST = {
     "3b94ba3863dfa3d81ded7130fb4160ebd961798285ae9d751589e3c1854ad0f1": 1.6,  # live-hq
 }
 MOST_DB = 0.02
-"""Loss that `auto` accepts,"""
+"""Loss that `auto` accepts."""
 LEAST_GAIN = 1.2
-"""and how many times as fast a frame must be."""
+"""How many times as fast a frame must be for `auto`."""
 
 
 def why_not(bundle: Bundle) -> str | None:

@@ -92,7 +92,8 @@ class OpenVino(Backend):
 class OpenVinoBf16(OpenVino):
     """OpenVINO in bfloat16, where the processor computes in it: 1.7 times as fast, at a small loss.
 
-    `auto` picks it for bundles whose loss and gain have been measured (`bfloat16`), for any other only by its name.
+    `auto` picks it for bundles that lose little and gain enough, as was measured (`bfloat16`). Any other bundle uses it
+    only where the backend is named.
     """
 
     name: ClassVar[str] = "openvino-bf16"

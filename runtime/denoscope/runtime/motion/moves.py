@@ -41,13 +41,9 @@ _SETTLED = 4  # after which the reference is one
 _LEAST = 16  # watched frames that may decide,
 _MOST = 48  # and that count
 _SPREAD = 256  # frames of a recorded movie that are looked at
-_SURE_PX = (
-    0.2  # standard deviation of the displacements, with its error, of a scene that surely does not move,
-)
-_EXPLAINED = (
-    9.2  # what a displacement explains there at most, in variances of the noise, if that is not worth while,
-)
-_LEFT = 1.5  # and the squared error that is left, in that of the noise
+# Of a scene that surely does not move: standard deviation of the displacements, with its error; what a displacement
+# explains at most if it is not worth while, and the squared error that is left, both in variances of the noise.
+_SURE_PX, _EXPLAINED, _LEFT = 0.2, 9.2, 1.5
 _HALVES = slice(0, KNOTS // 2), slice(KNOTS // 2, KNOTS)
 _QUARTERS = tuple(product(_HALVES, _HALVES))
 

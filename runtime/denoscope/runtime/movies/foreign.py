@@ -166,6 +166,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", ".lfs"),
     (0, b"/annex/objects/", ".annex"),
     (0, b"<!DOCTYPE html", ".html"),
+    (0, b"<!DOCTYPE HTML", ".html"),
     (0, b"<!doctype html", ".html"),
     (0, b"<html", ".html"),
 )

@@ -76,11 +76,11 @@ class Stream:
         afterwards processed two a push, so that the camera's queue does not fill meanwhile.
     start_within_s
         The stream begins before that, with 4, 6, 8 or 16 frames, if the estimate from them is certain. It keeps
-        that estimate if `calibration_frames` frames say the same within 5 % and the scene does not move. Where
-        nothing is certain after so many seconds (by `FrameMeta.t_received_s`), it begins with an estimate from the
-        frames that are there, at least `look_ahead` + 3, and refines it: with 8 frames, with 16 and with all. Each
-        time an estimate is replaced, the frames before are encoded anew, so that what comes after equals what a
-        stream gives that waited. None always waits, as do frames that all come within 0.2 s.
+        that estimate if the variance from `calibration_frames` frames is the same within 2 % and the scene does not
+        move. Where nothing is certain after so many seconds (by `FrameMeta.t_received_s`), it begins with an
+        estimate from the frames that are there, at least `look_ahead` + 3, and refines it: with 8 frames, with 16
+        and with all. Each time an estimate is replaced, the frames before are encoded anew, so that what comes after
+        equals what a stream gives that waited. None always waits, as do frames that all come within 0.2 s.
     scanner
         What the instrument adds to every frame alike; it is taken off before a frame is denoised and put back
         afterwards. None measures it with the intensity, and takes none where the intensity is given.
@@ -173,9 +173,8 @@ class Stream:
         self._key: StreamKey | None = None
         self._last_pushed: int | None = None
         self._unusable: str | None = None
-        self._confirming: Watch | None = (
-            None  # of a scene that a stream with a certain noise model began with
-        )
+        # Of the scene that a stream with a certain noise model began with.
+        self._confirming: Watch | None = None
 
     @property
     def choice(self) -> Choice:
