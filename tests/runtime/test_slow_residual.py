@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -132,3 +134,19 @@ def test_a_full_temporary_folder_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(slow_residual.tempfile, "TemporaryFile", full)
     with pytest.raises(InvalidInput, match="temporary folder"):
         _put_back(_movie(20, _scene(24)), np.full((20, 24, 24), 500, np.float32), in_memory=0)
+
+
+def test_a_temporary_folder_that_fills_later_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+        def close(self) -> None:
+            super().close()
+            self.flush()
+
+    monkeypatch.setattr(slow_residual.tempfile, "TemporaryFile", lambda **_: Full())
+    slow = SlowResidual(20, INTENSITY, in_memory=0)
+    with pytest.raises(InvalidInput, match="temporary folder"):
+        slow.take(_scene(24), _output(_scene(24), 0))
+    slow.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -244,6 +245,7 @@ class _Waiting:
             self._file.seek(place * size)
             for image in held.images:
                 self._file.write(np.ascontiguousarray(image).data)
+            self._file.flush()  # or a full disk would be noticed by a later read
         except OSError as error:
             raise InvalidInput(
                 f"The temporary folder {tempfile.gettempdir()} does not take the {size * _BLOCK / 1e6:.0f} MB of "
@@ -269,7 +271,8 @@ class _Waiting:
         """Let all go."""
         self._outputs.clear()
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what a full disk did not take is not needed any more
+                self._file.close()
             self._file = None
 
 
@@ -343,8 +346,8 @@ class _Block:
         self._batch.append(residual)
         self._usual += usual
         within = index % self._pair_every
-        if within == 0 and usual:
-            self._before = residual
+        if within == 0:
+            self._before = residual if usual else None
         elif within == 1 and usual and self._before is not None:
             between = _transformed((residual - self._before)[None]) ** 2 / 2
             self._noise += [float(between[:, band].mean(dtype=np.float64)) for band in _bands(residual.shape)]
