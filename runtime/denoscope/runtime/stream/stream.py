@@ -619,6 +619,7 @@ class Stream:
             self._accounts.seconds.calibrate += perf_counter() - started
             return
         known_to_be_still = estimate is not None
+        calibration.certain = known_to_be_still  # what was not confirmed is refined as any other
         if estimate is None:
             estimate = learned.measure([held.frame for held in calibration.kept])
         learned.take(estimate)
