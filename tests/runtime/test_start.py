@@ -94,6 +94,11 @@ def scene(photons: float, *, steps_px: float = 0.0, size: int = 64) -> Movie:
     return counts(np.stack([rng.poisson(light[y : y + size, x : x + size]) for y, x in places]))
 
 
+def dark(length: int, size: int = 64) -> Movie:
+    """Return frames of a closed shutter: read noise alone."""
+    return counts(np.random.default_rng(1).normal(20, 3, (length, size, size)))
+
+
 @pytest.mark.parametrize("look_ahead", [0, 3])
 def test_a_stream_begins_as_soon_as_the_noise_is_certain(bundle: Bundle, look_ahead: int) -> None:
     movie = scene(50.0)
@@ -115,6 +120,7 @@ def test_a_stream_begins_as_soon_as_the_noise_is_certain(bundle: Bundle, look_ah
         pytest.param(scene(0.5, steps_px=1.0), id="dim and moving"),
         pytest.param(scene(50.0, steps_px=1.0), id="bright and moving"),
         pytest.param(scene(50.0, size=32), id="small"),
+        pytest.param(np.concatenate((dark(10), scene(50.0)[10:])), id="dark at first"),
     ],
 )
 def test_a_stream_waits_where_few_frames_do_not_tell(bundle: Bundle, movie: Movie) -> None:

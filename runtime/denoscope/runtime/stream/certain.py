@@ -22,7 +22,7 @@ _LEAST_EDGE = 48  # pixels of a frame; smaller ones have too few for parts
 _LARGEST_ERROR = 0.1  # standard error of the logarithm of the variance of the noise
 _AGREES = 0.02  # difference of two such logarithms
 _DIM = 1.0  # one over the root of the photons a pixel, above which few frames say little
-_HEAVY_TAILS = 4.0  # kurtosis of differences of frames, 3 for many photons
+_LEAST_LIGHT = 0.1  # by how much bright pixels are noisier than dark ones, in such a logarithm
 _LEVELS = (0.05, 0.5, 0.98)  # quantiles of the brightness
 
 Frames = npt.NDArray[Any]
@@ -33,24 +33,24 @@ def is_certain(estimate: Estimate) -> bool:
 
     Four parts of the picture are asked by themselves for the variance of the noise in dark, usual and bright pixels:
     the standard error of their mean says how certain the model is. It is never certain of few photons, beside a
-    pattern of the scanner, or where the scene moves or may move: then the frames that follow are waited for.
+    pattern of the scanner, where the scene moves or may move, or where bright pixels are hardly noisier than dark ones:
+    frames of a closed shutter say nothing of the light that comes later. Then the frames that follow are waited for.
     """
     frames, intensity = estimate.as_one, estimate.intensity
     if len(frames) < _FEWEST or min(frames.shape[1:]) < _LEAST_EDGE:
         return False
     if intensity.empirical or intensity.noise_slope > _DIM or estimate.artefacts != ScannerArtefacts():
         return False
-    if intensity.noise_slope == 0 and _kurtosis(frames) > _HEAVY_TAILS:
-        return False
-    if not surely_still(frames, intensity):
+    levels = _levels(frames)
+    log_noise = _log_noise(intensity, levels)
+    if log_noise[-1] - log_noise[0] < _LEAST_LIGHT or not surely_still(frames, intensity):
         return False
     bands = np.arange(frames.shape[1]) // _BAND % _PARTS
-    levels = _levels(frames)
     of_parts = np.array(
         [_log_noise(estimate_intensity(frames[:, bands == part]), levels) for part in range(_PARTS)]
     )
     error = of_parts.std(axis=0, ddof=1) / np.sqrt(_PARTS)
-    off = np.abs(of_parts.mean(axis=0) - _log_noise(intensity, levels))
+    off = np.abs(of_parts.mean(axis=0) - log_noise)
     return bool(max(error.max(), off.max() / 2) < _LARGEST_ERROR)
 
 
@@ -71,10 +71,3 @@ def _log_noise(intensity: Intensity, counts: npt.NDArray[np.float64]) -> npt.NDA
     z = (counts - intensity.offset) / intensity.scale
     variance = np.maximum(intensity.noise_slope * z + 1, intensity.noise_floor)
     return np.asarray(np.log(variance * intensity.scale**2))
-
-
-def _kurtosis(frames: Frames) -> float:
-    """Return the kurtosis of the differences of two frames, some of their rows."""
-    change = frames[1, ::4].astype(np.float64) - frames[0, ::4]
-    change -= change.mean()
-    return float(np.mean(change**4)) / max(float(np.mean(change**2)) ** 2, 1e-30)
