@@ -146,6 +146,9 @@ def _listener(shell: Shell, *, details: bool) -> Any:
         def __exit__(
             self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
         ) -> None:
+            self._end_lines()
+
+        def _end_lines(self) -> None:
             for line in (self._line, *self._checks.values()):
                 line.end()
 
@@ -157,7 +160,7 @@ def _listener(shell: Shell, *, details: bool) -> Any:
         def began(self, name: str, frames: int, bundles: int) -> None:
             self._frames, self._bundles, self._name = frames, bundles, f"{name}, {counted(bundles, 'bundle')}"
             self._before = self._last = 0
-            self._line.end()
+            self._end_lines()
 
         def progressed(self, frames: int) -> None:
             if frames < self._last:  # the next bundle
@@ -168,6 +171,9 @@ def _listener(shell: Shell, *, details: bool) -> Any:
             self._line.show(self._before + frames, self._frames * self._bundles, f"{self._name}{judging}")
 
         def checked(self, what: str, share: float) -> None:
+            for name, line in self._checks.items():
+                if name != what:  # it may have found nothing to note
+                    line.end()
             self._checks[what].show(share, 1)
 
         def judged(self, record: PairRecord | MovieRecord, tables: Sequence[ResultTable]) -> None:
