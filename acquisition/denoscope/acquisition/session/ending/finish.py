@@ -147,7 +147,7 @@ def _close_watchers(run: OpenRun, seen: SessionReport) -> None:
 
 def _say_restored(run: OpenRun) -> None:
     run.session.add_problem(
-        f"{run.settings.output} was removed while recording; "
+        f"{run.settings.output} was removed while recording, or its disk unmounted; "
         f"{counted(run.files.raw.written, 'raw frame was', 'raw frames were')} written "
         f"again to {run.files.folder}, the denoised ones are gone (denoscope denoise computes them from raw.tif)"
     )
