@@ -33,7 +33,7 @@ from .opening import (
     open_model,
     open_movie,
 )
-from .outputs import check_files, check_output, give_name, locked, partial_of
+from .outputs import check_files, check_output, give_name, locked, partial_of, stem_of
 from .traces import traces_name
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def denoise_movie(
     movie, std = Path(movie), None if std is None else Path(std)
     output = _beside_the_live_one(movie) if output is None else Path(output)
     if dask is not None and (std is not None or format_of(output) != "OME-Zarr"):
-        name = output.name.split(".")[0]
+        name = stem_of(output)
         raise InvalidInput(
             f"`dask` writes OME-Zarr only, frames in any order: name `output` {name}.ome.zarr, without `std`."
         )
