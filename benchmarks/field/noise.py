@@ -11,20 +11,14 @@ from support.field_inputs import DETECTORS, detected
 from . import Case, Outcome
 from ._warm import denoised
 
-_SIZES = {
-    5: 96,
-    16: 96,
-    32: 96,
-    300: 48,
-}  # pixels by frames: the small movie has twice as many values as that of 32
+# Pixels by frames: the small movie has twice as many values as that of 32 frames.
+_SIZES = {5: 96, 16: 96, 32: 96, 300: 48}
 _SEEDS = 12
 _THIRDS = ((0.01, 0.03, 0.1), (0.3, 1.0, 3.0), (10.0, 100.0, 1000.0))
 _FACTOR = 2.0  # by which the variance may be off, in the mean and in each tenth of the brightness
 _FACTOR_SAID = 3.0  # the same where the user is warned
-_LARGE, _HOT = (
-    96 * 96,
-    10.0,
-)  # pixels; in smaller pictures one with so much more noise would decide about a tenth
+# Pixels; in smaller pictures one with so many times the noise would decide about a tenth.
+_LARGE, _HOT = 96 * 96, 10.0
 _SHARE = 0.01  # of the light above the camera's offset, by which the mean may be off,
 _ERRORS = 3.0  # and standard errors,
 _ROUNDING = 0.5  # and counts: outputs are whole numbers
