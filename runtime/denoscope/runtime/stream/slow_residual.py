@@ -146,7 +146,7 @@ class SlowResidual:
         residual = np.subtract(measured, output.frame, dtype=np.float32)
         kept = _kept(measured, residual, self._intensity)
         as_measured = not residual.any()
-        self._waiting.add(_Held(output, as_measured, kept))
+        self._waiting.add(_Held(output, as_measured, None if kept is None else np.packbits(kept)))
         self._at_once = max(1, min(_BATCH, _ADDED // residual.nbytes))
         for block in self._blocks:
             if block.start > index:
@@ -278,11 +278,11 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An output that waits; `kept` are its pixels that stay as they are, `as_measured` says that all do."""
+    """An output that waits; `kept` has a bit for each pixel that stays as it is, `as_measured` says that all do."""
 
     output: Denoised
     as_measured: bool
-    kept: npt.NDArray[np.bool_] | None
+    kept: npt.NDArray[np.uint8] | None
 
     @property
     def images(self) -> list[Frame]:
@@ -310,7 +310,7 @@ class _Held:
         if self.as_measured:
             return self.output
         if self.kept is not None:
-            lacking[self.kept] = 0
+            lacking[np.unpackbits(self.kept, count=lacking.size).view(bool).reshape(lacking.shape)] = 0
         frame: Frame = self.output.frame
         if frame.dtype.kind == "f":
             return replace(self.output, frame=frame + lacking)
