@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -179,9 +180,8 @@ def test_a_full_disk_while_skipped_frames_are_computed(
 # -- nothing is named
 
 
-@pytest.mark.parametrize("camera", ["", "Cam"])
-def test_a_source_without_a_camera_name(camera: str) -> None:
-    source = SourceInfo("watch", "x", camera, (64, 48), np.dtype(np.uint16))
+def _shown(camera: str = "", **facts: Any) -> dict[str, str]:
+    """Return what the screen shows of a session that has just begun."""
     status = SessionStatus(
         state=SessionState.RECORDING,
         reason=None,
@@ -197,8 +197,20 @@ def test_a_source_without_a_camera_name(camera: str) -> None:
         latency_s={},
         problems=(),
     )
-    shown = dict(_rows(status, source, SessionProvenance(backend="b", backend_reason="r")))["source"]
-    assert shown == ("x: Cam, 64x48 uint16" if camera else "x, 64x48 uint16")
+    source = SourceInfo("watch", "x", camera, (64, 48), np.dtype(np.uint16))
+    return dict(_rows(replace(status, **facts), source, SessionProvenance(backend="b", backend_reason="r")))
+
+
+@pytest.mark.parametrize("camera", ["", "Cam"])
+def test_a_source_without_a_camera_name(camera: str) -> None:
+    assert _shown(camera)["source"] == ("x: Cam, 64x48 uint16" if camera else "x, 64x48 uint16")
+
+
+def test_the_delay_is_not_said_to_wait_for_the_brightness_once_frames_were_denoised() -> None:
+    """A movie that is there already keeps the denoiser busy to its end, so that no delay is ever measured."""
+    assert _shown()["delay"] == "measuring the brightness first"
+    assert _shown(emitted=343)["delay"] == "catching up with the camera"
+    assert _shown(emitted=343, latency_s={"p50": 0.117, "p99": 0.12})["delay"].startswith("117 ms")
 
 
 # -- something is in the way

@@ -25,11 +25,10 @@ _LINE_EVERY_S = 2.0
 
 def _rows(status: SessionStatus, source: SourceInfo, provenance: SessionProvenance) -> list[tuple[str, str]]:
     latency = status.latency_s
-    waited = (
-        f"{delay_words(latency['p50'])} (99 % within {delay_words(latency['p99'])})"
-        if latency
-        else "measuring the brightness first"
-    )
+    if latency:
+        waited = f"{delay_words(latency['p50'])} (99 % within {delay_words(latency['p99'])})"
+    else:
+        waited = "catching up with the camera" if status.emitted else "measuring the brightness first"
     skipped = sum(status.dropped.values())
     reasons = skipped_by_reason(status.dropped)
     why = ", ".join(reasons if len(reasons) == 1 else (f"{n} {reason}" for reason, n in reasons.items()))
