@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,11 @@ def test_every_result_says_where_it_comes_from(file: Path) -> None:
         assert all(len(digest) in (12, 64) for digest in about["bundles"].values())
         assert isinstance(about["versions"], dict)
         assert about["recorded"]
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*.json")), ids=lambda p: p.name)
+def test_no_result_names_a_folder_of_the_machine_that_measured(file: Path) -> None:
+    assert re.findall(r'"(?:/|[A-Za-z]:\\)[^"]*"', file.read_text(encoding="utf-8")) == []
 
 
 @pytest.fixture

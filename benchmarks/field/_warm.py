@@ -1,4 +1,4 @@
-"""What many cases share: graphs are compiled once for each size of frame, and movies are denoised with them."""
+"""Graphs that many cases share, compiled once for each size of frame, and movies denoised with them."""
 
 from __future__ import annotations
 

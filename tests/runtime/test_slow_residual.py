@@ -10,7 +10,7 @@ import pytest
 
 from denoscope.runtime import Denoised, FrameMeta, InvalidInput, SlowResidual, StageTimes
 from denoscope.runtime.noise.noise import Intensity
-from denoscope.runtime.stream import slow_residual
+from denoscope.runtime.window import temporary
 
 FLOATS = npt.NDArray[np.float32]
 NOISE = 10.0
@@ -131,7 +131,7 @@ def test_a_full_temporary_folder_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     def full(**_: object) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(slow_residual.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(temporary.tempfile, "TemporaryFile", full)
     with pytest.raises(InvalidInput, match="temporary folder"):
         _put_back(_movie(20, _scene(24)), np.full((20, 24, 24), 500, np.float32), in_memory=0)
 
@@ -145,7 +145,7 @@ def test_a_temporary_folder_that_fills_later_is_said_too(monkeypatch: pytest.Mon
             super().close()
             self.flush()
 
-    monkeypatch.setattr(slow_residual.tempfile, "TemporaryFile", lambda **_: Full())
+    monkeypatch.setattr(temporary.tempfile, "TemporaryFile", lambda **_: Full())
     slow = SlowResidual(20, INTENSITY, in_memory=0)
     with pytest.raises(InvalidInput, match="temporary folder"):
         slow.take(_scene(24), _output(_scene(24), 0))

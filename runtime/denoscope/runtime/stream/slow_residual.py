@@ -8,9 +8,7 @@ each band of temporal and spatial frequency. Where nothing exceeds noise, nothin
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.noise.clipped import saturated_pixels
 from denoscope.runtime.noise.noise import Intensity
 from denoscope.runtime.types import Denoised
+from denoscope.runtime.window.temporary import TemporaryArrays
 
 if TYPE_CHECKING:
     from .stream import Stream
@@ -224,7 +222,7 @@ class _Waiting:
         self._limit = limit
         self._outputs: deque[tuple[_Held, int | None]] = deque()
         self._in_memory = 0
-        self._file: Any = None
+        self._file = TemporaryArrays("of frames that wait for what is missing in all of them")
         self._free: deque[int] = deque()
         self._places = 0
 
@@ -239,19 +237,7 @@ class _Waiting:
             self._free.append(self._places)
             self._places += 1
         place = self._free.popleft()
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="denoscope-")  # noqa: SIM115  closed with the outputs
-            self._file.seek(place * size)
-            for image in held.images:
-                self._file.write(np.ascontiguousarray(image).data)
-            self._file.flush()  # or a full disk would be noticed by a later read
-        except OSError as error:
-            raise InvalidInput(
-                f"The temporary folder {tempfile.gettempdir()} does not take the {size * _BLOCK / 1e6:.0f} MB of "
-                f"frames that wait for what is missing in all of them ({error}): free space there, set TMPDIR (on "
-                "Windows TEMP) to another folder, or take the bundle live-hq."
-            ) from error
+        self._file.write(place * size, *held.images, in_all=size * _BLOCK)
         self._outputs.append((held.emptied(), place))
 
     def pop(self) -> _Held:
@@ -260,20 +246,15 @@ class _Waiting:
         if place is None:
             self._in_memory -= held.size_bytes
             return held
-        self._file.seek(place * held.size_bytes)
         self._free.append(place)
         images = [np.empty(image.shape, image.dtype) for image in held.images]
-        for image in images:
-            self._file.readinto(image.view(np.uint8).data)
+        self._file.read(place * held.size_bytes, *images)
         return held.filled(images)
 
     def close(self) -> None:
         """Let all go."""
         self._outputs.clear()
-        if self._file is not None:
-            with suppress(OSError):  # what a full disk did not take is not needed any more
-                self._file.close()
-            self._file = None
+        self._file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +311,6 @@ class _Block:
 
     def __init__(self, start: int, frames: int) -> None:
         self.start, self.stop, self.frames = start, start + frames, frames
-        self.found = False
         rows = min(_SLOW[-1], max(1, frames // 3))
         self._waves = _waves(frames)[:rows]
         self._slow: Floats = np.empty(0, np.float32)
@@ -340,6 +320,11 @@ class _Block:
         self._before: Floats | None = None
         self._noise = np.zeros(len(_FINE) - 1)
         self._pairs = 0
+
+    @property
+    def found(self) -> bool:
+        """True where the outputs lack something, once the block has ended."""
+        return bool(self._slow.size)
 
     def take(self, index: int, residual: Floats, *, usual: bool) -> None:
         """Take the next residual (H, W); that of a frame that is shown as measured is 0."""
@@ -385,7 +370,6 @@ class _Block:
                 transformed *= np.interp(spatial, _centres(), [factors[0], *factors]).astype(np.float32)
                 self._slow[rows] = _transformed(transformed, back=True)
                 lacking += range(first, stop)
-        self.found = bool(lacking)
         self._slow, self._waves = self._slow[lacking], self._waves[lacking]
 
     def _factors(self, transformed: Floats, noise: npt.NDArray[np.float64], row: float) -> npt.NDArray[Any]:

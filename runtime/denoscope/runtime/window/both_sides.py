@@ -9,7 +9,6 @@ few time constants, in 64 bits.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.runtime.errors import InvalidInput
+from .temporary import TemporaryArrays
 
 __all__ = ["BothSides"]
 
@@ -197,7 +196,9 @@ class _Store:
     limit: int
     size_bytes: int = 0
     _arrays: list[Float64 | tuple[int, tuple[int, ...]]] = field(default_factory=list)
-    _file: Any = None
+    _file: TemporaryArrays = field(
+        default_factory=lambda: TemporaryArrays("that the memory of both sides of time needs")
+    )
     _written: int = 0
 
     def add(self, array: Float64) -> int:
@@ -207,7 +208,7 @@ class _Store:
             self._arrays.append(array.copy())
         else:
             self._arrays.append((self._written, array.shape))
-            self._write(self._written, array)
+            self._file.write(self._written, array, in_all=self.size_bytes)
             self._written += array.nbytes
         return len(self._arrays) - 1
 
@@ -218,8 +219,7 @@ class _Store:
             return kept.copy()
         place, shape = kept
         array = np.empty(shape)
-        self._file.seek(place)
-        self._file.readinto(array.view(np.uint8).data)
+        self._file.read(place, array)
         return array
 
     def put(self, number: int, array: Float64) -> None:
@@ -228,24 +228,9 @@ class _Store:
         if isinstance(kept, np.ndarray):
             kept[...] = array
         else:
-            self._write(kept[0], array)
-
-    def _write(self, place: int, array: Float64) -> None:
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="denoscope-")  # noqa: SIM115  closed with the store
-            self._file.seek(place)
-            self._file.write(np.ascontiguousarray(array).data)
-        except OSError as error:
-            raise InvalidInput(
-                f"The temporary folder {tempfile.gettempdir()} does not take the {self.size_bytes / 1e6:.0f} MB that "
-                f"the memory of both sides of time needs ({error}): free space there, set TMPDIR (on Windows TEMP) "
-                "to another folder, or take the bundle live-hq."
-            ) from error
+            self._file.write(kept[0], array, in_all=self.size_bytes)
 
     def close(self) -> None:
         """Let the file go."""
         self._arrays.clear()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._file.close()
