@@ -53,7 +53,9 @@ def results(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> dict[str,
         check=False,
     )
     assert output.exists(), done.stderr
-    return {result["row"]: result for result in json.loads(output.read_text())["rows"]}
+    found = {result["row"]: result for result in json.loads(output.read_text())["rows"]}
+    assert set(found) == set(ROWS), done.stderr
+    return found
 
 
 @pytest.mark.parametrize("name", ROWS)
