@@ -38,7 +38,7 @@ def stubbed(size: int, way: str, frames: int) -> dict[str, Any]:
     from denoscope.runtime import Bundle, FrameMeta, Stream
     from denoscope.runtime.backends.device.device import Device, DeviceGraph, Memory, Pinned
     from denoscope.runtime.backends.onnxruntime_gpu import OnnxRuntimeCuda, graph_names
-    from denoscope.runtime.stream.guard import Guard
+    from denoscope.runtime.stream.residuals.guard import Guard
 
     scene = make_scene((size, size))
     movie = list(scene.frames)

@@ -162,6 +162,7 @@ def test_every_room_has_a_line(site: ModuleType) -> None:
         "acquisition/session",
         "acquisition/view/docks",
         "runtime/stream",
+        "runtime/stream/calibration",
         "train/fitting",
         "export",
     ):

@@ -135,6 +135,14 @@ def test_no_command_maps_a_movie() -> None:
     assert found > 4
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_a_room_holds_at_most_fifteen_modules(part: str) -> None:
+    """Beside its `__init__`, which says what the room is for."""
+    for folder in {path.parent for path in (ROOT / part / "denoscope").rglob("*.py")}:
+        modules = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+        assert len(modules) <= 15, f"{folder.relative_to(ROOT)} holds {len(modules)}: {modules}"
+
+
 def test_values_are_typed() -> None:
     """Values that are read again have a model or a named type; see docs/decisions/0072-typed-values.md."""
     places = [

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from denoscope.runtime.backends.device.device import DeviceGraph
 from denoscope.runtime.backends.onnxruntime_gpu import OnnxRuntimeCuda, graph_names
-from denoscope.runtime.stream.guard import Guard
+from denoscope.runtime.stream.residuals.guard import Guard
 
 from . import BUNDLES, Plan
 from .pushes import measure_pushes

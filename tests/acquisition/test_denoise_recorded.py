@@ -15,7 +15,7 @@ from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser
 from denoscope.acquisition.offline.chunks import Cut, run_chunk
 from denoscope.acquisition.results import SessionProvenance
 from denoscope.runtime import FrameMeta, InvalidInput, Stream, calibrate_stream
-from denoscope.runtime.stream.deviation import DeviationFactor
+from denoscope.runtime.stream.residuals.deviation import DeviationFactor
 from support.plain_results import denoise_movie
 from support.tiny_bundle import tiny_bundle
 
@@ -60,7 +60,7 @@ def test_an_interruption_changes_no_bit(
     both: Path, recording: Path, tmp_path: Path, block: int, written: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Frames that waited for their slow residual are denoised again."""
-    monkeypatch.setattr("denoscope.runtime.stream.slow_residual._BLOCK", block)
+    monkeypatch.setattr("denoscope.runtime.stream.residuals.slow_residual._BLOCK", block)
     whole, out, stop = tmp_path / "whole.tif", tmp_path / "out.tif", 29
     denoise_movie(recording, whole, bundle=str(both), **CUT)
 
@@ -82,7 +82,7 @@ def test_an_interruption_changes_no_deviation(
     """They depend on what the first frames of a chunk show, so that these are denoised again."""
     monkeypatch.setattr("denoscope.acquisition.offline.chunks.LEARNED_FROM", 4)
     # Short blocks of the slow residual, or all frames would be denoised again for that.
-    monkeypatch.setattr("denoscope.runtime.stream.slow_residual._BLOCK", 8)
+    monkeypatch.setattr("denoscope.runtime.stream.residuals.slow_residual._BLOCK", 8)
     learned: list[int] = []
     learn = DeviationFactor.learn
 

@@ -11,7 +11,7 @@ import tifffile
 
 from denoscope.acquisition import SessionSettings
 from denoscope.runtime import NotFinite
-from denoscope.runtime.stream.guard import Guard
+from denoscope.runtime.stream.residuals.guard import Guard
 from denoscope.train import movie_from_file
 from support.changed_bundle import changed_bundle
 from support.field_inputs import active_cells, counts, detected

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from denoscope.runtime import Intensity
-from denoscope.runtime.stream.deviation import DeviationFactor, rows_of
+from denoscope.runtime.stream.residuals.deviation import DeviationFactor, rows_of
 
 UNIT = Intensity(offset=0.0, scale=10.0, noise_slope=0.1, noise_floor=0.1)
 SHAPE = (70, 100)

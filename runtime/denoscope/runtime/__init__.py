@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from .noise.correlation import NoiseCorrelation, choose_blind_spot, measure_noise_correlation
     from .noise.noise import Intensity, estimate_intensity
     from .noise.saturation import Saturation, measure_saturation
-    from .stream.guard import GuardFinding
     from .stream.recorded import calibrate_stream
-    from .stream.slow_residual import SlowResidual
+    from .stream.residuals.guard import GuardFinding
+    from .stream.residuals.slow_residual import SlowResidual
     from .stream.stream import Stream
     from .types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
     from .words import counted
@@ -149,9 +149,9 @@ _MODULES = {
     "noise.correlation": ("NoiseCorrelation", "choose_blind_spot", "measure_noise_correlation"),
     "noise.noise": ("Intensity", "estimate_intensity"),
     "noise.saturation": ("Saturation", "measure_saturation"),
-    "stream.guard": ("GuardFinding",),
+    "stream.residuals.guard": ("GuardFinding",),
     "stream.recorded": ("calibrate_stream",),
-    "stream.slow_residual": ("SlowResidual",),
+    "stream.residuals.slow_residual": ("SlowResidual",),
     "stream.stream": ("Stream",),
     "types": ("Denoised", "FrameMeta", "Rebind", "StageSeconds", "StageTimes", "StreamCounters", "StreamKey"),
     "words": ("counted",),

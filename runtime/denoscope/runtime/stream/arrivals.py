@@ -15,7 +15,7 @@ from denoscope.runtime.noise.counts import Region
 from denoscope.runtime.noise.few_photons_mean import Measured
 from denoscope.runtime.types import FrameMeta, StreamKey
 
-from .deviation import Rows
+from .residuals.deviation import Rows
 
 __all__ = ["Entry", "Held", "check_order"]
 

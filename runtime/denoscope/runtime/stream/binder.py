@@ -17,7 +17,7 @@ from denoscope.runtime.motion.placement import Placement
 from denoscope.runtime.types import StageClock
 from denoscope.runtime.window.window import BoundWindow
 
-from .learned import Learned
+from .calibration.learned import Learned
 from .lights import Lights
 from .settings import StreamSettings
 

@@ -26,9 +26,9 @@ from denoscope.runtime.window.picture import Made
 from .accounts import Accounts
 from .arrivals import Entry
 from .binder import Bound
-from .deviation import DeviationFactor
 from .following import onto_the_centre
-from .guard import Guard
+from .residuals.deviation import DeviationFactor
+from .residuals.guard import Guard
 from .ring import Ring
 from .settings import StreamSettings
 

@@ -31,15 +31,15 @@ from .accounts import FAILED, Accounts
 from .arguments import check_flag, check_meta, check_reason, whole_number
 from .arrivals import Entry, Held, check_order
 from .binder import Binder, Bound, Kind
-from .calibration import START_S, Calibration
-from .certain import agree, is_certain
-from .deviation import rows_of
+from .calibration.certain import agree, is_certain
+from .calibration.intake import Intake
+from .calibration.learned import Estimate, Learned
+from .calibration.schedule import START_S, Calibration
 from .following import off_the_scene, onto_the_next
-from .guard import Guard, GuardFinding
-from .intake import Intake
-from .learned import Estimate, Learned
 from .outputs import OutputMaker
 from .passage import Passage, Turn
+from .residuals.deviation import rows_of
+from .residuals.guard import Guard, GuardFinding
 from .ring import Ring
 from .settings import check_settings
 

@@ -12,9 +12,8 @@ from denoscope.runtime.artefacts.light import lit_as_one
 from denoscope.runtime.artefacts.scanner import Scanner, ScannerArtefacts, measure_scanner
 from denoscope.runtime.noise.clipped import filled_estimate
 from denoscope.runtime.noise.noise import Intensity, estimate_intensity
+from denoscope.runtime.stream.settings import StreamSettings
 from denoscope.runtime.types import StageClock
-
-from .settings import StreamSettings
 
 __all__ = ["Estimate", "Learned"]
 

@@ -22,7 +22,7 @@ from denoscope.runtime.types import Denoised
 from denoscope.runtime.window.temporary import TemporaryArrays
 
 if TYPE_CHECKING:
-    from .stream import Stream
+    from denoscope.runtime.stream.stream import Stream
 
 __all__ = ["SlowResidual"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from .arrivals import Held
-from .calibration import CATCH_UP, Calibration, Due
+from denoscope.runtime.stream.arrivals import Held
+
+from .schedule import CATCH_UP, Calibration, Due
 
 __all__ = ["Intake"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .arrivals import Held
+from denoscope.runtime.stream.arrivals import Held
 
 __all__ = ["CATCH_UP", "START_S", "Calibration", "Due"]
 
