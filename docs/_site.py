@@ -37,7 +37,7 @@ _NOTEBOOK = re.compile(r"<!-- notebook (\S+\.ipynb) -->")
 _FAULTS = re.compile(r"<!-- faults (\S+\.json) -->")
 _LONGEST = 240
 _HYPHEN = "\N{NON-BREAKING HYPHEN}"
-_NUMBER = re.compile(r"^# (?P<number>\d{4}):? (?P<title>.+)$", flags=re.MULTILINE)
+_NUMBER = re.compile(r"^# (?P<number>\d{4}): (?P<title>.+)$", flags=re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def read_decisions(folder: Path) -> list[Decision]:
         head = _NUMBER.search(text)
         lines = {key: re.search(rf"^{key}: (.+)$", text, flags=re.MULTILINE) for key in ("Date", "Status")}
         if head is None or not all(lines.values()):
-            raise ValueError(f"{path.name} must begin with '# NNNN Title', then a Date: and a Status: line")
+            raise ValueError(f"{path.name} must begin with '# NNNN: Title', then a Date: and a Status: line")
         date, status = (match[1].strip() for match in lines.values() if match)
         found.append(Decision(int(head["number"]), head["title"].strip(), date, status, path.name))
     return found

@@ -92,8 +92,11 @@ def test_the_fault_table_speaks_in_words_of_a_user(site: ModuleType, tmp_path: P
     assert "stopped, not denoised: none" in shown
 
 
-def test_a_decision_without_a_status_is_named(site: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "0001-a.md").write_text("# 0001 A\n\nDate: 2026-11-28\n", encoding="utf-8")
+@pytest.mark.parametrize(
+    "text", ["# 0001: A\n\nDate: 2026-11-28\n", "# 0001 A\n\nDate: 1\nStatus: accepted\n"]
+)
+def test_a_decision_that_begins_otherwise_is_named(site: ModuleType, tmp_path: Path, text: str) -> None:
+    (tmp_path / "0001-a.md").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"0001-a\.md must begin"):
         site.read_decisions(tmp_path)
 

@@ -481,8 +481,48 @@ def test_a_command_that_does_not_end_is_interrupted_again(monkeypatch: pytest.Mo
         assert interrupts_it(first)
         assert not interrupts_it(handler)
         now_s[0] += 6
+    left: list[int] = []
+    monkeypatch.setattr(signals.os, "_exit", left.append)
     CommandEnd.is_near()
     assert not interrupts_it(handler)
+    assert left == []
+    now_s[0] += 6
+    CommandEnd.is_near()  # said again: the time counts from the first
+    assert not interrupts_it(handler)
+    assert left == [130], "nothing is left to lose, and the terminal does not hang"
+
+
+HANGS = """
+import os, signal, sys, threading
+from denoscope.acquisition.processes import signals
+signals._ENDS_WITHIN_S = float(sys.argv[1])
+def say() -> None:
+    threading.main_thread().join()  # Python waits for its threads now
+    print("over", flush=True)
+    threading.Event().wait()
+threading.Thread(target=say).start()
+with signals.ended_by_interruption():
+    sys.exit(3)
+"""
+
+
+@posix
+@pytest.mark.parametrize("within_s", [0, 600])
+def test_a_command_whose_end_hangs_can_be_ended(within_s: int) -> None:
+    """A thread of a library that never ends holds no terminal."""
+    words = [sys.executable, "-c", HANGS, str(within_s)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment(), text=True) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "over\n"
+            program.send_signal(signal.SIGINT)
+            if within_s:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    program.wait(0.1)
+            else:
+                assert program.wait(280) == 3
+        finally:
+            program.kill()
 
 
 def test_a_console_that_goes_before_the_recording_or_a_ctrl_c_is_not_answered(

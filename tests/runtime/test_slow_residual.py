@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from denoscope.runtime import Denoised, FrameMeta, InvalidInput, SlowResidual, StageTimes
+from denoscope.runtime import Denoised, FrameMeta, InvalidInput, SlowResidual, StageTimes, with_slow_residual
 from denoscope.runtime.noise.noise import Intensity
 from denoscope.runtime.window import temporary
 
@@ -37,12 +39,8 @@ def _put_back(
     measured: FLOATS, outputs: FLOATS, start: int = 0, in_memory: int = 10**9
 ) -> npt.NDArray[np.generic]:
     slow = SlowResidual(len(measured), INTENSITY, in_memory=in_memory)
-    done = [
-        each
-        for number in range(slow.begin_at(start), len(measured))
-        for each in slow.take(measured[number], _output(outputs[number], number))
-    ]
-    slow.close()
+    given = (_output(outputs[number], number) for number in range(slow.begin_at(start), len(measured)))
+    done = list(with_slow_residual(given, slow, measured.__getitem__))
     assert [each.meta.number for each in done if each.meta.number >= start] == list(
         range(start, len(measured))
     )
@@ -150,3 +148,25 @@ def test_a_temporary_folder_that_fills_later_is_said_too(monkeypatch: pytest.Mon
     with pytest.raises(InvalidInput, match="temporary folder"):
         slow.take(_scene(24), _output(_scene(24), 0))
     slow.close()
+
+
+@pytest.mark.parametrize("ends", ["error", "left"])
+def test_the_temporary_file_is_closed_whatever_ends_the_movie(
+    ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows removes no file that is open."""
+    file = io.BytesIO()
+    monkeypatch.setattr(temporary.tempfile, "TemporaryFile", lambda **_: file)
+    scene = _scene(24)
+
+    def outputs() -> Iterator[Denoised]:
+        for number in range(20):
+            yield _output(scene, number)
+        if ends == "error":
+            raise KeyboardInterrupt
+
+    slow = SlowResidual(20 if ends == "left" else 40, INTENSITY, in_memory=0)
+    done = with_slow_residual(outputs(), slow, lambda _: scene)
+    with closing(done), pytest.raises(KeyboardInterrupt) if ends == "error" else nullcontext():
+        next(done)
+    assert file.closed

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .noise.saturation import Saturation, measure_saturation
     from .stream.recorded import calibrate_stream
     from .stream.residuals.guard import GuardFinding
-    from .stream.residuals.slow_residual import SlowResidual
+    from .stream.residuals.slow_residual import SlowResidual, with_slow_residual
     from .stream.stream import Stream
     from .types import Denoised, FrameMeta, Rebind, StageSeconds, StageTimes, StreamCounters, StreamKey
     from .words import counted
@@ -112,6 +112,7 @@ __all__ = [
     "open_movie",
     "register_backend",
     "shown_by_all",
+    "with_slow_residual",
     "without_holes",
     "write_bundle",
 ]
@@ -151,7 +152,7 @@ _MODULES = {
     "noise.saturation": ("Saturation", "measure_saturation"),
     "stream.residuals.guard": ("GuardFinding",),
     "stream.recorded": ("calibrate_stream",),
-    "stream.residuals.slow_residual": ("SlowResidual",),
+    "stream.residuals.slow_residual": ("SlowResidual", "with_slow_residual"),
     "stream.stream": ("Stream",),
     "types": ("Denoised", "FrameMeta", "Rebind", "StageSeconds", "StageTimes", "StreamCounters", "StreamKey"),
     "words": ("counted",),

@@ -35,7 +35,7 @@ from denoscope.acquisition.frames.callback import CallbackThread
 from denoscope.acquisition.frames.live_frame import LiveFrame
 from denoscope.acquisition.frames.mailbox import EVERY, NEWEST, Mailbox
 from denoscope.acquisition.frames.pipe import EVENT, FrameReader
-from denoscope.acquisition.processes.child import Child
+from denoscope.acquisition.processes.child import Child, exit_words
 from denoscope.acquisition.raw.plain_tags import plain_tags
 from denoscope.acquisition.regions.reading import found_radius
 from denoscope.acquisition.results import HookCounts, HookReport, SessionReport
@@ -51,6 +51,13 @@ _FINISH_S = 120.0
 _FAILED = "hook failed"
 _AFTER_THE_END = "after the end"
 _SHORT = 10_000  # characters of a tag
+_NOT_AFFECTED = "your acquisition was not affected, and `denoscope denoise` denoises its frames afterwards"
+_WHY_LEFT_OUT = {
+    "overrun": "the computer was too slow and the queue of `queue_mb` full",
+    "denoiser ended": "the denoising process had ended",
+    "not one channel of 8 or 16 bits": "not of one channel with 8 or 16 bits",
+    _FAILED: "an error in the hook",
+}
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 OnDenoised = Callable[[LiveFrame], object] | Literal["frames"]
 
@@ -186,12 +193,15 @@ class Follower:
 
     def _say_failed(self, error: Exception) -> None:
         what = f"{type(error).__name__}: {one_line(error)}"
-        self._problem = self._problem or f"the hook failed ({what}); the acquisition was not affected"
+        self._problem = (
+            self._problem or f"Frames were left out by an error in the hook ({what}); {_NOT_AFFECTED}."
+        )
 
     def say_odd_tags(self, number: int, error: str) -> None:
         """Note that tags of a frame could not be taken over, for the report; the first such frame is named."""
         self._odd_tags = self._odd_tags or (
-            f"tags of frame {number} could not be read ({error}) and were left out; the frame was not"
+            f"Metadata of frame {number} could not be read ({error}) and is missing in the denoised movie; the frame "
+            "itself was denoised."
         )
 
     def _take(self, image: Any, metadata: Mapping[str, Any] | None, number: int) -> str | None:
@@ -262,8 +272,9 @@ class Follower:
                 try:
                     self._hand_over(frames.read(message))
                 except (ValueError, KeyError, TypeError) as error:
-                    self._problem = (
-                        self._problem or f"denoised frames were lost on their way ({one_line(error)})"
+                    self._problem = self._problem or (
+                        f"Denoised frames did not reach your program ({one_line(error)}); the files in {self.output} "
+                        "have them."
                     )
             elif event.get("event") == "ready":
                 self._ready.set()
@@ -308,12 +319,14 @@ class Follower:
         if self._problem is not None:
             raise InvalidInput(self._problem)
         raise SourceFailed(
-            self._why_it_ended() if answered else f"the denoiser did not start in {_READY_S:g} s."
+            f"{self._why_it_ended()}: look at `denoscope doctor`."
+            if answered
+            else f"The denoising process did not start within {_READY_S:g} s: look at `denoscope doctor`."
         )
 
     def _why_it_ended(self) -> str:
-        last = self._child.said[-1] if self._child.said else "it said nothing"
-        return f"the denoising process ended with code {self._child.poll()} ({last})"
+        last = f"its last line: {self._child.said[-1]}" if self._child.said else "it printed nothing"
+        return f"The denoising process {exit_words(self._child.poll())} ({last})"
 
     def _counts(self) -> HookCounts:
         with self._lock:
@@ -351,7 +364,7 @@ class Follower:
             self._child.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._problem = self._problem or (
-                f"the denoising process did not end within {timeout_s:g} s and was ended by force"
+                f"The denoising process did not end within {timeout_s:g} s and was ended by force; {_NOT_AFFECTED}."
             )
         self._kill()
         self._close_frames()
@@ -360,7 +373,7 @@ class Follower:
             if left:
                 self._dropped["denoiser ended"] += left
         if self._report is None and self._problem is None and self._seen:
-            self._problem = self._why_it_ended()
+            self._problem = f"{self._why_it_ended()}; {_NOT_AFFECTED}."
         self._problem = self._problem or self._odd_tags or self._left_out()
         self._finished = HookReport(**self._counts().model_dump(), problem=self._problem, report=self._report)
         self._finished.on_denoised = None if self._callback is None else self._callback.counts
@@ -372,10 +385,12 @@ class Follower:
         dropped = {reason: count for reason, count in self._dropped.items() if reason != _AFTER_THE_END}
         if not dropped:
             return None
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        reasons = ", ".join(
+            f"{count}: {_WHY_LEFT_OUT.get(reason, reason)}" for reason, count in dropped.items()
+        )
         return (
-            f"{sum(dropped.values())} of {counted(self._seen, 'frame')} did not reach the denoiser: {reasons}; "
-            "the acquisition was not affected"
+            f"{sum(dropped.values())} of {counted(self._seen, 'frame')} did not reach the denoiser ({reasons}); "
+            f"{_NOT_AFFECTED}."
         )
 
     def _close_frames(self) -> None:
@@ -391,7 +406,10 @@ class Follower:
             text = json.dumps(result.as_json(), indent=2) + "\n"
             (self.output / HOOK_REPORT).write_text(text, encoding="utf-8")
         except OSError as error:
-            self._problem = self._problem or f"{HOOK_REPORT} could not be written: {one_line(error)}"
+            self._problem = self._problem or (
+                f"{self.output / HOOK_REPORT} could not be written ({one_line(error)}); `finish()` returns the "
+                "same report."
+            )
 
     def _kill(self) -> None:
         """End the process, which ends the threads that listen to it, and let go of its pipes."""

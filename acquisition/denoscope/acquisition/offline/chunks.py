@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,7 @@ def run_chunk(
         Called with the number of each frame that was denoised and whose output waits for its slow residual
         (`denoscope.runtime.SlowResidual`).
     """
-    from denoscope.runtime import FrameMeta, SlowResidual
+    from denoscope.runtime import FrameMeta, SlowResidual, with_slow_residual
 
     start = chunk.start if start is None else start
     slow = SlowResidual.of(stream, chunk.stop - chunk.start)
@@ -103,18 +104,15 @@ def run_chunk(
     stream.expect(first, denoised_from, range(chunk.start, min(chunk.start + LEARNED_FROM, chunk.stop)))
     measured: dict[int, npt.NDArray[Any]] = {}
 
-    def with_what_they_lack(outputs: list[Denoised]) -> Iterator[Denoised]:
+    def wanted(outputs: list[Denoised]) -> Iterator[Denoised]:
         for output in outputs:
             number = output.meta.number
-            if not denoised_from <= number < chunk.stop:
-                continue
-            if slow is None:
+            if denoised_from <= number < chunk.stop:
+                if slow is not None:
+                    on_held(number)
                 yield output
-                continue
-            on_held(number)
-            yield from (each for each in slow.take(measured.pop(number), output) if each.meta.number >= start)
 
-    try:
+    def denoised() -> Iterator[Denoised]:
         for number in range(chunk.warm_from, end):
             frame = np.asarray(movie[number])
             if slow is not None and denoised_from <= number < chunk.stop:
@@ -126,10 +124,10 @@ def run_chunk(
                 FrameMeta(number, time.perf_counter()),
                 skip="warm-up" if number < denoised_from else None,
             )
-            yield from with_what_they_lack(outputs)
+            yield from wanted(outputs)
         # Where the movie goes on, every output of the chunk has come by now.
         whole = end == chunk.stop + stream.look_ahead
-        yield from with_what_they_lack(stream.flush(skip="beyond" if whole else None))
-    finally:
-        if slow is not None:
-            slow.close()
+        yield from wanted(stream.flush(skip="beyond" if whole else None))
+
+    with closing(with_slow_residual(denoised(), slow, measured.pop)) as outputs:
+        yield from (each for each in outputs if each.meta.number >= start)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -15,6 +18,7 @@ from .console import console_closing
 __all__ = ["CommandEnd", "Interrupts", "ended_by_interruption", "interrupts"]
 
 _ENDS_WITHIN_S = 5.0
+_LIBRARIES_END_WITHIN_S = 60.0  # it takes them a second
 
 
 class Interrupts:
@@ -89,44 +93,60 @@ class CommandEnd:
     """Handler of a whole command: the first interruption ends the command, and none disturbs its end.
 
     People press Ctrl-C more than once. A second one while files are being closed, or while Python itself ends, would
-    make the exit code that of a killed program. A command that takes longer than 5 s to end is interrupted again.
+    make the exit code that of a killed program. A command that takes longer than 5 s to end is interrupted again; one
+    whose outcome has been known for longer than that ends at once, with its exit code, since nothing is left to lose.
     """
 
     current: CommandEnd | None = None
 
     def __init__(self) -> None:
         self._since_s: float | None = None
-        self._over = False
+        self._over_s: float | None = None
+        self.exit_code = 130
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         """Take a signal."""
         now_s = time.monotonic()
-        if self._over or (self._since_s is not None and now_s - self._since_s < _ENDS_WITHIN_S):
-            return
-        self._since_s = now_s
-        raise KeyboardInterrupt
+        if self._over_s is not None:
+            if now_s - self._over_s >= _ENDS_WITHIN_S:
+                os._exit(self.exit_code)
+        elif self._since_s is None or now_s - self._since_s >= _ENDS_WITHIN_S:
+            self._since_s = now_s
+            raise KeyboardInterrupt
 
     @classmethod
     def is_near(cls) -> None:
         """Let no interruption change what became of the command: all that is left is to say it."""
-        if cls.current is not None:
-            cls.current._over = True
+        if cls.current is not None and cls.current._over_s is None:
+            cls.current._over_s = time.monotonic()
 
 
 @contextmanager
 def ended_by_interruption() -> Iterator[None]:
     """Let the first Ctrl-C, SIGTERM or Ctrl-Break inside the block end it; those that follow are ignored until the end.
 
-    For the last block of a program: afterwards interruptions stay ignored, through the end of Python itself.
+    For the last block of a program. An end of Python that hangs does not hold a terminal: after 5 s one more Ctrl-C
+    ends the program, and where the system has timers, a program whose libraries do not end is ended after 60 s.
     """
     CommandEnd.current = handler = CommandEnd()
     numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGBREAK")]
     caught = [n for n in numbers if n is not None and signal.getsignal(n) is not signal.SIG_IGN]
     for number in caught:
         signal.signal(number, handler)
+    # The first that is registered is called last: Python gives the signals back to the system after that.
+    atexit.register(_ignore, caught)
     try:
         yield
+    except SystemExit as end:
+        handler.exit_code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
     finally:
         handler.is_near()
-        for number in caught:
-            signal.signal(number, signal.SIG_IGN)
+
+
+def _ignore(numbers: Sequence[int]) -> None:
+    """Ignore signals while Python and the libraries end, where no Python can answer them."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
+        signal.setitimer(signal.ITIMER_REAL, _LIBRARIES_END_WITHIN_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from denoscope.runtime import (
     calibrate_stream,
     counted,
     estimate_intensity,
+    with_slow_residual,
 )
 from denoscope.runtime.noise.clipped import filled_estimate, saturated_pixels
 
@@ -181,37 +183,33 @@ def denoise_offline(
     mean = np.empty(frames.shape, frames.dtype)
     wanted = predicts_std(bundle)
     std = np.empty(frames.shape, np.float32) if wanted else None
-    done = 0
     with Stream(bundle, backend=backend, look_ahead=look_ahead, std=wanted, start_within_s=None) as stream:
         if stream.bundle.manifest.two_sided:
             calibrate_stream(stream, frames)
             stream.survey(frames, 0, len(frames))
         slow = SlowResidual.of(stream, len(frames))
-        for number in range(len(frames) + 1):
-            if number < len(frames):
-                outputs = stream.push(
-                    frames[number], FrameMeta(number=number, t_received_s=time.perf_counter())
-                )
-            else:
-                outputs = stream.flush()
-            for _ in outputs:
-                done += 1
-                on_frame(done)
-            for output in outputs if slow is None else _with_what_they_lack(slow, frames, outputs):
+        outputs = with_slow_residual(_counted(stream, frames, on_frame), slow, frames.__getitem__)
+        with closing(outputs):
+            for output in outputs:
                 mean[output.meta.number] = output.frame
                 if std is not None:
                     assert output.std is not None
                     std[output.meta.number] = output.std
-        if slow is not None:
-            slow.close()
     return mean, std
 
 
-def _with_what_they_lack(
-    slow: SlowResidual, frames: npt.NDArray[Any], outputs: Sequence[Denoised]
-) -> Iterator[Denoised]:
-    for output in outputs:
-        yield from slow.take(frames[output.meta.number], output)
+def _counted(stream: Stream, frames: npt.NDArray[Any], on_frame: Callable[[int], None]) -> Iterator[Denoised]:
+    """Yield the outputs of a movie, and call `on_frame` with how many there are."""
+    done = 0
+    for number in range(len(frames) + 1):
+        if number < len(frames):
+            outputs = stream.push(frames[number], FrameMeta(number=number, t_received_s=time.perf_counter()))
+        else:
+            outputs = stream.flush()
+        for output in outputs:
+            done += 1
+            on_frame(done)
+            yield output
 
 
 def evaluate_pair(

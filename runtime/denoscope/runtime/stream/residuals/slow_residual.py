@@ -9,6 +9,7 @@ each band of temporal and spatial frequency. Where nothing exceeds noise, nothin
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from denoscope.runtime.window.temporary import TemporaryArrays
 if TYPE_CHECKING:
     from denoscope.runtime.stream.stream import Stream
 
-__all__ = ["SlowResidual"]
+__all__ = ["SlowResidual", "with_slow_residual"]
 
 Floats = npt.NDArray[np.float32]
 Frame = npt.NDArray[Any]
@@ -188,6 +189,51 @@ class SlowResidual:
             if block.found and weight.any()
         ]
         return sum(parts[1:], parts[0]) if parts else None
+
+
+def with_slow_residual(
+    outputs: Iterable[Denoised], slow: SlowResidual | None, measured: Callable[[int], Frame]
+) -> Generator[Denoised, None, None]:
+    """Yield the outputs of a recorded movie in order, each with its slow residual, and close `slow` at the end.
+
+    Parameters
+    ----------
+    outputs
+        As they come from the stream; the first is the one that `SlowResidual.begin_at` asked for.
+    slow
+        As `SlowResidual.of` returns it; with None the outputs stay as they are.
+    measured
+        Function that returns the measured frame (H, W) of a frame number; called once for each output, in order.
+
+    Returns
+    -------
+    generator of Denoised
+        One for each output; where it is not read to its end, its ``close()`` closes `slow`.
+
+    Raises
+    ------
+    InvalidInput
+        If the temporary folder does not take the outputs that wait.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from denoscope.runtime import Denoised, FrameMeta, StageTimes
+    >>> movie = np.zeros((3, 8, 8), np.uint16)
+    >>> times = StageTimes(0, 0, 0, 0, 0, 0)
+    >>> outputs = (Denoised(frame, None, FrameMeta(n, 0.0), times) for n, frame in enumerate(movie))
+    >>> [each.meta.number for each in with_slow_residual(outputs, None, movie.__getitem__)]
+    [0, 1, 2]
+    """
+    try:
+        for output in outputs:
+            if slow is None:
+                yield output
+            else:
+                yield from slow.take(measured(output.meta.number), output)
+    finally:
+        if slow is not None:
+            slow.close()
 
 
 def _places(length: int) -> list[tuple[int, int]]:
