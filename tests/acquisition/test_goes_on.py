@@ -493,7 +493,7 @@ def test_a_command_that_does_not_end_is_interrupted_again(monkeypatch: pytest.Mo
 
 
 HANGS = """
-import os, signal, sys, threading
+import sys, threading
 from denoscope.acquisition.processes import signals
 signals._ENDS_WITHIN_S = float(sys.argv[1])
 def say() -> None:
