@@ -32,6 +32,7 @@ from denoscope.acquisition.sinks import live_movies
 from denoscope.acquisition.sources import open_source
 from denoscope.runtime import InvalidInput, bad_link
 from support.plain_results import denoise_movie, fill_run, live, summary
+from support.signals import raise_signal
 
 from .conftest import Run
 from .test_fill import frames_of, record
@@ -395,7 +396,7 @@ def test_a_demo_that_is_interrupted_keeps_what_was_recorded(
     def turn(self: Any) -> None:
         if self._run.session.status().received >= 5 and not self._caught.count:
             assert isinstance(signal.getsignal(signal.SIGINT), Interrupts)  # else it would end the tests
-            signal.raise_signal(signal.SIGINT)
+            raise_signal(signal.SIGINT)
         show(self)
 
     replay_in_process(monkeypatch, movie)
