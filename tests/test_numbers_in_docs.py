@@ -92,6 +92,15 @@ def test_a_bundle_that_has_changed_since_is_named(results: Path) -> None:
     assert problems_of(older + "with `live` abababab", results, {"live": "cd" * 32}) == []
 
 
+def test_the_bundle_of_each_row_is_compared(results: Path) -> None:
+    file = results / "r.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["rows"][1]["bundles"] = {"live": "ef" * 32}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    (found,) = problems_of(PAGE, results, {"live": "ab" * 32})
+    assert "efefefef" in found
+
+
 def test_a_path_that_fits_several_entries_leads_nowhere() -> None:
     with pytest.raises(KeyError, match="fits 2 entries"):
         look_up({"rows": [{"a": 1}, {"a": 1}]}, "rows[a=1]")

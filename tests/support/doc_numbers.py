@@ -27,7 +27,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-__all__ = ["look_up", "problems_of", "same_numbers", "shipped_digests"]
+__all__ = ["digests_measured", "look_up", "problems_of", "same_numbers", "shipped_digests"]
 
 _MARK = re.compile(
     r"<!-- numbers (?P<head>[^\n]*)\n(?P<body>[^<]*?)-->"
@@ -140,16 +140,23 @@ def _read(head: str, body: str) -> _Marker:
 def _bundles(
     marker: _Marker, content: Any, shipped: Mapping[str, str | frozenset[str]], page: str
 ) -> Iterator[str]:
-    measured = content.get("provenance", {}).get("bundles", {})
     for name in marker.bundles:
-        digest = measured.get(name)
-        if digest is None:
+        measured = digests_measured(content, name)
+        if not measured:
             yield f"{marker.file} does not say which {name} was measured"
-        elif marker.older:
-            if digest[:8] not in page:
-                yield f"{marker.file} is of an older {name}, and the page does not say that it was {digest[:8]}"
-        elif digest not in _all(shipped.get(name, frozenset())):
-            yield f"{marker.file} was measured with the {name} {digest[:8]}, which has changed since"
+        for digest in sorted(measured):
+            if marker.older:
+                if digest[:8] not in page:
+                    yield f"{marker.file} is of an older {name}, and the page does not say that it was {digest[:8]}"
+            elif digest not in _all(shipped.get(name, frozenset())):
+                yield f"{marker.file} was measured with the {name} {digest[:8]}, which has changed since"
+
+
+def digests_measured(content: Any, name: str) -> set[str]:
+    """Return the SHA-256 of each bundle of a name that a result file was measured with: as a whole, or a row of it."""
+    origins = [content.get("provenance", {}), *content.get("rows", [])]
+    named = [origin.get("bundles") for origin in origins if isinstance(origin, Mapping)]
+    return {bundles[name] for bundles in named if isinstance(bundles, Mapping) and name in bundles}
 
 
 def _all(digests: str | frozenset[str]) -> frozenset[str]:
