@@ -172,33 +172,6 @@ def test_every_room_has_a_line(site: ModuleType) -> None:
         assert re.search(rf"`{room}`\**? \| \d+ \| \S", table), room
 
 
-def test_every_command_in_the_docs_exists_with_its_options(site: ModuleType) -> None:
-    known = {
-        name: {
-            option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]
-        }
-        for name, command in site.commands().items()
-    }
-    found = 0
-    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
-        if page.parent.name == "decisions":
-            continue  # what was true then
-        text = page.read_text(encoding="utf-8")
-        blocks = re.findall(r"^ *```(?:sh|text)\n(.*?)```", text, flags=re.DOTALL | re.MULTILINE)
-        spans = re.findall(r"`(denoscope [a-z]+ [^`\n]*)`", text)
-        lines = [line.strip() for block in blocks for line in block.splitlines()] + spans
-        for line in (line.removeprefix("$ ") for line in lines):
-            words = line.split()
-            if words[:1] != ["denoscope"] or len(words) < 2 or not words[1].islower():
-                continue
-            found += 1
-            assert words[1] in known, f"{page.name}: {line}"
-            for word in words[2:]:
-                if word.startswith("--"):
-                    assert word in known[words[1]] | {"--help"}, f"{page.name}: {line}: {word}"
-    assert found > 50
-
-
 @pytest.mark.parametrize("page", sorted((DOCS / "guides").glob("*.md")), ids=lambda p: p.stem)
 def test_a_guide_answers_first_and_then_shows_the_command(page: Path) -> None:
     _, first, *rest = page.read_text(encoding="utf-8").split("\n\n")

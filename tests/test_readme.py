@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from support.guides import blocks_of, commands_in, pages
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMAND = re.compile(r"(denoscope|python|pip|dask|git|ssh) ")
 BLOCKS = re.findall(r"(<!-- \w+ -->\n)?```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 ENVIRONMENT = {
     **os.environ,
@@ -48,13 +49,11 @@ def test_the_readme_has_the_two_commands() -> None:
 
 def test_the_readme_is_short_and_its_commands_suit_every_shell() -> None:
     assert len(README.splitlines()) <= 100
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
-        for kind, text in re.findall(
-            r"^```(sh|text)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.M
-        ):
-            commands = [line for line in text.splitlines() if kind == "sh" or COMMAND.match(line)]
+    for page in [*pages(), ROOT / "CONTRIBUTING.md"]:
+        for block in (each for each in blocks_of(page) if each.kind in ("sh", "console")):
             # PowerShell 5 knows no &&, cmd.exe no single quotes, comments, patterns and no continued lines.
-            assert not [line for line in commands if re.search(r"&&|\\$|'|\$|#|\*\.(?!\*)| ~", line)], page
+            wrong = [line for line in commands_in(block) if re.search(r"&&|\\$|'|\$|#|\*\.(?!\*)| ~", line)]
+            assert wrong == [], f"{block}: for one shell only: ```bash, ```powershell or ```bat"
 
 
 def test_nothing_is_installed_from_an_index_that_does_not_have_it() -> None:
