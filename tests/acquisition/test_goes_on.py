@@ -465,6 +465,84 @@ def test_ctrl_c_pressed_again_disturbs_no_end() -> None:
     assert (command.returncode, said, errors) == (130, "closed\n", "denoscope: interrupted\n")
 
 
+IGNORED = """
+import ctypes, gc, signal, sys, threading, weakref
+from denoscope.acquisition.cli import app
+
+def ctrl_c(*_):
+    signal.raise_signal(signal.SIGINT)
+
+class Dying:
+    def __init__(self, inner=None):
+        self.inner = inner
+    def __del__(self):
+        ctrl_c()
+
+class Dead:
+    pass
+
+def run(words):
+    kind = sys.argv[1]
+    if kind == "finalizer":
+        Dying()
+    elif kind == "callback":
+        dead = Dead()
+        seen = weakref.ref(dead, ctrl_c)
+        del dead
+    elif kind == "collector":
+        circle = Dying()
+        circle.inner = circle
+        del circle
+        gc.collect()
+    elif kind == "library":
+        ctypes.CFUNCTYPE(None)(ctrl_c)()
+    print("went on", flush=True)
+    threading.Event().wait(20)
+    print("was never interrupted", flush=True)
+
+app._run = run
+app.main()
+"""
+
+
+@pytest.mark.parametrize("kind", ["finalizer", "callback", "collector", "library"])
+def test_ctrl_c_that_python_ignores_ends_the_command(kind: str) -> None:
+    """Python ignores what a finalizer raises, among others: two of forty interruptions of `evaluate` came there."""
+    command = subprocess.run(
+        [sys.executable, "-c", IGNORED, kind], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (command.returncode, command.stderr) == (130, "denoscope: interrupted\n")
+    assert "was never interrupted" not in command.stdout
+
+
+def test_ctrl_c_that_is_lost_again_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = threading.Semaphore(0)
+    monkeypatch.setattr(signals, "_send_to_main_thread", lambda number: sent.release())
+    others: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", others.append)
+    handler = CommandEnd()
+
+    class Dying:
+        def __init__(self, error: BaseException | None) -> None:
+            self.error = error
+
+        def __del__(self) -> None:
+            if self.error is not None:
+                raise self.error
+            handler(signal.SIGINT, None)
+
+    with handler.not_lost():
+        for _ in range(3):
+            Dying(None)
+            assert sent.acquire(timeout=250)
+        with pytest.raises(KeyboardInterrupt):
+            handler(signal.SIGINT, None)
+        handler(signal.SIGINT, None)  # one more disturbs no end
+        Dying(ValueError("not ours"))
+    assert [type(other.exc_value) for other in others] == [ValueError]
+    assert sys.unraisablehook == others.append
+
+
 def test_a_command_that_does_not_end_is_interrupted_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [100.0]
     monkeypatch.setattr(signals.time, "monotonic", lambda: now_s[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import signal
@@ -95,6 +96,9 @@ class CommandEnd:
     People press Ctrl-C more than once. A second one while files are being closed, or while Python itself ends, would
     make the exit code that of a killed program. A command that takes longer than 5 s to end is interrupted again; one
     whose outcome has been known for longer than that ends at once, with its exit code, since nothing is left to lose.
+
+    Python ignores what is raised in a finalizer, or in a callback of a weak reference or of a C library, and only
+    reports it to `sys.unraisablehook`: an interruption that came there is sent again.
     """
 
     current: CommandEnd | None = None
@@ -102,17 +106,49 @@ class CommandEnd:
     def __init__(self) -> None:
         self._since_s: float | None = None
         self._over_s: float | None = None
+        self._number = int(signal.SIGINT)
+        self._lost = False
+        self._reporting = False
         self.exit_code = 130
 
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Take a signal."""
         now_s = time.monotonic()
         if self._over_s is not None:
             if now_s - self._over_s >= _ENDS_WITHIN_S:
                 os._exit(self.exit_code)
-        elif self._since_s is None or now_s - self._since_s >= _ENDS_WITHIN_S:
-            self._since_s = now_s
+        elif self._reporting:
+            return  # it would be lost too
+        elif self._lost or self._since_s is None or now_s - self._since_s >= _ENDS_WITHIN_S:
+            self._since_s, self._number, self._lost = now_s, number, False
             raise KeyboardInterrupt
+
+    @contextmanager
+    def not_lost(self) -> Iterator[None]:
+        """Send an interruption again that Python ignored inside the block, where one may not be raised."""
+        before = sys.unraisablehook
+
+        def report(ignored: sys.UnraisableHookArgs) -> None:
+            if not issubclass(ignored.exc_type, KeyboardInterrupt):
+                before(ignored)
+                return
+            self._reporting = self._lost = True
+            # Not of `threading`: the main thread may have been interrupted where it holds its locks.
+            _thread.start_new_thread(self._send_again, ())
+            self._reporting = False  # last, as an interruption here would be lost
+
+        sys.unraisablehook = report
+        try:
+            yield
+        finally:
+            sys.unraisablehook = before
+
+    def _send_again(self) -> None:
+        """Send until it is taken: Python misses a signal that comes just before it begins to wait."""
+        while self._lost and self._over_s is None:
+            if not self._reporting:
+                _send_to_main_thread(self._number)
+            time.sleep(0.01)
 
     @classmethod
     def is_near(cls) -> None:
@@ -136,12 +172,20 @@ def ended_by_interruption() -> Iterator[None]:
     # The first that is registered is called last: Python gives the signals back to the system after that.
     atexit.register(_ignore, caught)
     try:
-        yield
+        with handler.not_lost():
+            yield
     except SystemExit as end:
         handler.exit_code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
     finally:
         handler.is_near()
+
+
+def _send_to_main_thread(number: int) -> None:
+    if sys.platform == "win32":
+        signal.raise_signal(number)  # Python answers each in the main thread
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def _ignore(numbers: Sequence[int]) -> None:
