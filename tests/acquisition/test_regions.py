@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,15 +13,18 @@ import numpy as np
 import pytest
 import tifffile
 
+from denoscope.acquisition.frames.live_frame import LiveFrame
+from denoscope.acquisition.regions import finding as finding_module
 from denoscope.acquisition.regions.baseline import Baseline
 from denoscope.acquisition.regions.deviation import MeanDeviation
-from denoscope.acquisition.regions.finding import RegionFinder, find_cells
+from denoscope.acquisition.regions.finding import FIND_FRAMES, RegionFinder, find_cells
 from denoscope.acquisition.regions.measure import RegionMeter
 from denoscope.acquisition.regions.reading import found_radius, read_regions, regions_of_layer
 from denoscope.acquisition.regions.regions import Regions
 from denoscope.acquisition.regions.stat_npy import read_stat
 from denoscope.acquisition.regions.trace_file import TraceFile, TraceThread, read_traces
-from denoscope.runtime import InvalidInput
+from denoscope.acquisition.session.recording.live_traces import LiveTraces
+from denoscope.runtime import InvalidInput, StreamKey
 
 SHAPE = (40, 50)
 
@@ -305,6 +309,89 @@ def test_cells_are_found_where_they_are_and_nowhere_else() -> None:
     assert 30 < found.sizes.min() <= found.sizes.max() < 200
     with pytest.raises(InvalidInput, match="no cell"):
         find_cells([rng.normal(0, 1, (96, 96))], 5.0)
+
+
+def test_cells_of_a_crowded_scene_are_found_and_the_even_part_of_a_picture_holds_none() -> None:
+    rng = np.random.default_rng(6)
+    rows, columns = np.mgrid[:300, :270]
+    truth = [
+        (y + rng.integers(-6, 7), x + rng.integers(-6, 7))
+        for y in range(20, 290, 30)
+        for x in range(20, 260, 30)
+    ]
+    picture = rng.normal(400, 12, rows.shape)
+    for y, x in truth:
+        picture += rng.uniform(45, 90) * (np.hypot(rows - y, columns - x) < 6)
+    labels = find_cells([picture, rng.normal(0, 1, rows.shape)], 6.0).labels()
+    hit = {int(labels[y, x]) for y, x in truth} - {0}
+    assert len(hit) >= 0.97 * len(truth)
+    assert len(hit) >= 0.97 * labels.max()
+    # A picture that is even but for one cell has rounding in place of noise, and no cell there.
+    even = np.full(rows.shape, 60_000.0)
+    even[np.hypot(rows - 150, columns - 90) < 6] += 1000
+    assert len(find_cells([even], 6.0)) == 1
+
+
+def test_a_search_for_cells_holds_up_no_frame(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    searching, go_on = threading.Event(), threading.Event()
+
+    def search(pictures: list[Any], radius_px: float) -> Regions:
+        searching.set()
+        assert go_on.wait(250)
+        return find_cells(pictures, radius_px)
+
+    monkeypatch.setattr(finding_module, "find_cells", search)
+    rng = np.random.default_rng(1)
+    rows, columns = np.mgrid[:48, :48]
+    scene = 100 + 200 * (np.hypot(rows - 20, columns - 20) < 5)
+    found: list[Regions] = []
+    traces = LiveTraces("find:5", (48, 48), tmp_path, dark=0.0, on_found=found.append)
+    shared = np.empty((48, 48), np.uint16)  # as the denoiser does, in memory that is used again
+
+    def measure(number: int) -> Any:
+        shared[...] = rng.poisson(scene)
+        return traces.measure(
+            LiveFrame(number, number, shared, shared, None, StreamKey(), number / 30, number / 30)
+        )
+
+    for number in range(FIND_FRAMES):
+        assert measure(number) is None
+    assert searching.wait(250)
+    for number in range(FIND_FRAMES, FIND_FRAMES + 20):  # would wait for ever if the search were in the way
+        assert measure(number) is None
+    go_on.set()
+    number = FIND_FRAMES + 20
+    while (seen := measure(number)) is None:
+        number += 1
+    assert seen.names == ("1",)
+    assert len(found) == 1
+    record = traces.close()
+    assert (record.regions, record.frames) == (1, 1)
+    assert read_traces(tmp_path).frame.tolist() == [number]
+
+
+def test_a_recording_that_ends_during_the_search_keeps_the_regions(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:48, :48]
+    scene = (100 + 200 * (np.hypot(rows - 20, columns - 20) < 5)).astype(np.float64)
+    for cells in (True, False):
+        folder = tmp_path / str(cells)
+        folder.mkdir()
+        traces = LiveTraces("find:5", (48, 48), folder, dark=0.0)
+        frames = (
+            np.random.default_rng(2).poisson(scene if cells else 100, (FIND_FRAMES, 48, 48)).astype(np.uint16)
+        )
+        for number, frame in enumerate(frames):
+            traces.measure(LiveFrame(number, number, frame, frame, None, StreamKey(), 0.0, 0.0))
+        record = traces.close()
+        assert record.frames == 0
+        if cells:
+            assert record.regions == 1
+            assert "no denoised frame came after" in traces.notes(record)[0]
+            assert tifffile.imread(folder / "regions.tif")[20, 20] == 1
+        else:
+            assert traces.problem is not None
+            assert "no cell" in traces.problem
+            assert list(folder.iterdir()) == []
 
 
 def test_traces_survive_a_kill_and_a_torn_line(tmp_path: Path) -> None:

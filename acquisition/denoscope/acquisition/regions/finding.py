@@ -37,8 +37,8 @@ class RegionFinder:
         self._radius_px = radius_px
         self._frames = frames
         self._count = 0
-        self._sum: Picture | None = None
-        self._most: Picture | None = None
+        self._sum: npt.NDArray[Any] | None = None
+        self._most: npt.NDArray[Any] | None = None
 
     def add(self, denoised: npt.NDArray[Any]) -> Regions | None:
         """Take a frame; return the regions with the last one that is needed.
@@ -48,13 +48,18 @@ class RegionFinder:
         InvalidInput
             When there is no cell in the frames.
         """
-        frame = denoised.astype(np.float64)
-        if self._sum is None or self._most is None or self._sum.shape != frame.shape:
-            self._sum, self._most, self._count = np.zeros_like(frame), frame.copy(), 0
-        self._sum += frame
-        np.maximum(self._most, frame, out=self._most)
+        return self.found() if self.collect(denoised) else None
+
+    def collect(self, denoised: npt.NDArray[Any]) -> bool:
+        """Take a frame; return True with the last one that is needed, after which `found` finds the cells."""
+        if self._sum is None or self._most is None or self._sum.shape != denoised.shape:
+            exact = denoised.dtype in (np.uint8, np.uint16) and self._frames < 1 << 16
+            self._sum = np.zeros(denoised.shape, np.uint32 if exact else np.float64)
+            self._most, self._count = denoised.copy(), 0
+        np.add(self._sum, denoised, out=self._sum)
+        np.maximum(self._most, denoised, out=self._most)
         self._count += 1
-        return self.found() if self._count == self._frames else None
+        return self._count == self._frames
 
     def found(self) -> Regions:
         """Return the cells in the frames so far."""
@@ -104,8 +109,12 @@ def find_cells(pictures: list[Picture], radius_px: float) -> Regions:
             f"cells of {radius_px:g} pixels radius do not fit frames of {shape[0]} x {shape[1]} pixels; give a "
             "smaller radius, as in find:4."
         )
-    responses = [_response(picture, radius_px) for picture in pictures]
-    strength = np.maximum.reduce([response / max(_scatter(response), 1e-12) for response in responses])
+    strength = np.full(shape, -np.inf)
+    for picture in pictures:
+        response = _response(picture, radius_px)
+        # Where most of the picture is even, rounding alone is no cell.
+        response /= max(_scatter(response), 1e-6 * float(np.abs(response).max()), 1e-12)
+        np.maximum(strength, response, out=strength)
     peaks = _peaks(strength, radius_px)
     if len(peaks) == 0:
         raise InvalidInput(
@@ -113,21 +122,19 @@ def find_cells(pictures: list[Picture], radius_px: float) -> Regions:
             "find:4, or draw regions and give their file."
         )
     owner = np.zeros(shape, np.int32)
-    nearest = np.full(shape, np.inf)
+    nearest = np.full(shape, 1.5 * radius_px + 1e-9)
+    nearest[strength <= 0] = -1.0
     reach = int(np.ceil(1.5 * radius_px))
+    offsets = np.arange(-reach, reach + 1)
+    disc = np.hypot(offsets[:, None], offsets)
     for number, (y, x) in enumerate(peaks, 1):
-        rows = slice(max(0, y - reach), min(shape[0], y + reach + 1))
-        columns = slice(max(0, x - reach), min(shape[1], x + reach + 1))
-        distance = np.hypot(
-            np.arange(rows.start, rows.stop)[:, None] - y, np.arange(columns.start, columns.stop)[None, :] - x
-        )
-        inside = (
-            (strength[rows, columns] > 0)
-            & (distance <= 1.5 * radius_px)
-            & (distance < nearest[rows, columns])
-        )
-        nearest[rows, columns][inside] = distance[inside]
-        owner[rows, columns][inside] = number
+        top, left = max(0, y - reach), max(0, x - reach)
+        here = np.s_[top : y + reach + 1, left : x + reach + 1]
+        near = nearest[here]
+        distance = disc[top - y + reach :, left - x + reach :][: near.shape[0], : near.shape[1]]
+        inside = distance < near
+        near[inside] = distance[inside]
+        owner[here][inside] = number
     return Regions.from_labels(owner, origin=f"cells found in the first {FIND_FRAMES} frames")
 
 
@@ -140,18 +147,38 @@ def _response(picture: Picture, radius_px: float) -> Picture:
     smooth /= smooth.sum()
     curved = (x**2 / sigma**2 - 1) * smooth
     curved -= curved.mean()
-    padded = np.pad(np.nan_to_num(picture), reach, mode="reflect")
-    across = _along(_along(padded, curved, 0), smooth, 1) + _along(_along(padded, smooth, 0), curved, 1)
-    return -across
+    level = np.nan_to_num(picture)
+    level = level - np.median(level)  # the filter takes off what is even; transforms round less without it
+    padded = np.pad(level, reach, mode="reflect")
+    height, width = (_quick_length(size) for size in padded.shape)
+    spectrum = np.fft.rfft2(padded, s=(height, width), axes=(0, 1))
+    down, across = np.fft.fft(_centred(curved, height)), np.fft.rfft(_centred(smooth, width))
+    kernel = down[:, None] * across
+    down, across = np.fft.fft(_centred(smooth, height)), np.fft.rfft(_centred(curved, width))
+    kernel += down[:, None] * across
+    spectrum *= kernel
+    filtered: Picture = np.fft.irfft2(spectrum, s=(height, width), axes=(0, 1))
+    return -filtered[reach : reach + picture.shape[0], reach : reach + picture.shape[1]]
 
 
-def _along(picture: Picture, kernel: Picture, axis: int) -> Picture:
-    """Return the picture convolved along one axis, without the ends."""
-    length = picture.shape[axis] - len(kernel) + 1
-    total = np.zeros([length if each == axis else size for each, size in enumerate(picture.shape)])
-    for place, weight in enumerate(kernel):
-        total += weight * np.take(picture, range(place, place + length), axis)
-    return total
+def _quick_length(least: int) -> int:
+    """Return the next length that a Fourier transform divides into small factors."""
+    length = least
+    while True:
+        rest = length
+        for factor in (2, 3, 5, 7):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 1
+
+
+def _centred(kernel: Picture, length: int) -> Picture:
+    """Return the kernel with its middle at 0, in a row of this length."""
+    row = np.zeros(length)
+    row[: len(kernel)] = kernel
+    return np.roll(row, -(len(kernel) // 2))
 
 
 def _scatter(response: Picture) -> float:
@@ -162,13 +189,15 @@ def _scatter(response: Picture) -> float:
 def _peaks(strength: Picture, radius_px: float) -> list[tuple[int, int]]:
     """Return the maxima above the noise, the strongest first, none within a radius of a stronger one."""
     inner = strength[1:-1, 1:-1]
-    around = [
-        strength[1 + dy : strength.shape[0] - 1 + dy, 1 + dx : strength.shape[1] - 1 + dx]
-        for dy in (-1, 0, 1)
-        for dx in (-1, 0, 1)
-        if (dy, dx) != (0, 0)
-    ]
-    rows, columns = np.nonzero((inner > _NOISE) & (inner >= np.maximum.reduce(around)))
+    highest = inner > _NOISE
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            if (dy, dx) != (0, 0):
+                highest &= (
+                    inner
+                    >= strength[1 + dy : strength.shape[0] - 1 + dy, 1 + dx : strength.shape[1] - 1 + dx]
+                )
+    rows, columns = np.nonzero(highest)
     rows, columns = rows + 1, columns + 1
     order = np.argsort(-strength[rows, columns], kind="stable")[:_MOST]
     kept: list[tuple[int, int]] = []

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.acquisition.frames.live_frame import LiveFrame
-from denoscope.acquisition.regions.finding import RegionFinder
+from denoscope.acquisition.regions.finding import FIND_FRAMES
 from denoscope.acquisition.regions.measure import FrameTraces, RegionMeter
 from denoscope.acquisition.regions.reading import found_radius, read_regions
 from denoscope.acquisition.regions.regions import Regions
+from denoscope.acquisition.regions.search import RegionSearch
 from denoscope.acquisition.regions.trace_file import TRACES, TraceFile, TraceThread, stream_name
 from denoscope.acquisition.results import TracesRecord
 from denoscope.runtime import InvalidInput, counted
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["REGIONS_PICTURE", "LiveTraces"]
 
 REGIONS_PICTURE = "regions.tif"
+_PATIENCE_S = 5.0
 
 
 class LiveTraces:
@@ -64,7 +66,8 @@ class LiveTraces:
     ) -> None:
         radius = found_radius(regions)
         self.regions: Regions | None = None if radius is not None else read_regions(regions, shape)
-        self._finder = None if radius is None else RegionFinder(radius)
+        self._finds = radius is not None
+        self._search = None if radius is None else RegionSearch(radius, self._opened)
         self._folder = folder
         self._dark = dark
         self._on_found = on_found
@@ -85,14 +88,24 @@ class LiveTraces:
             When the disk refuses.
         """
         if self.regions is not None:
-            self._open(self.regions)
+            self._file = self._create(self.regions)
 
-    def _open(self, regions: Regions) -> None:
+    def _create(self, regions: Regions) -> TraceThread:
         import tifffile
 
         file = TraceFile(self._folder / TRACES, regions, dark=self._dark)
-        self._file = TraceThread(file)
         tifffile.imwrite(self._folder / REGIONS_PICTURE, regions.labels())
+        return TraceThread(file)
+
+    def _opened(self, regions: Regions) -> tuple[Regions, TraceThread | None]:
+        """Return the regions that were found and their file, None where it cannot be written; not in the lane."""
+        try:
+            return regions, self._create(regions)
+        except (OSError, OutputExists) as error:
+            self._problem = (
+                f"{TRACES} could not be written ({one_line(error)}); the recording was not affected"
+            )
+            return regions, None
 
     def measure(self, frame: LiveFrame) -> FrameTraces | None:
         """Return the traces of a frame and hand them to the file; None before the regions are found."""
@@ -114,28 +127,32 @@ class LiveTraces:
 
     def _found(self, frame: LiveFrame) -> Regions | None:
         assert self._first is not None
-        if self._finder is None or frame.stream != self._first.stream:
+        if self._search is None or frame.stream != self._first.stream:
             return None
+        self._take_found()
+        if self._search is not None:
+            self._search.add(frame.denoised)
+        return self.regions
+
+    def _take_found(self) -> None:
+        """Take the regions once they are found; where there are none, `problem` says so."""
+        assert self._search is not None
         try:
-            regions = self._finder.add(frame.denoised)
+            found = self._search.result()
         except InvalidInput as error:
-            self._finder = None
+            self._search = None
             self._problem = one_line(error)
-            return None
-        if regions is None:
-            return None
-        self._finder, self.regions = None, regions
-        try:
-            self._open(regions)
-        except (OSError, OutputExists) as error:
-            self._problem = (
-                f"{TRACES} could not be written ({one_line(error)}); the recording was not affected"
-            )
-        self._on_found(regions)
-        return regions
+            return
+        if found is not None:
+            self._search = None
+            self.regions, self._file = found
+            self._on_found(self.regions)
 
     def close(self) -> TracesRecord:
         """Write what waits, and return what was written."""
+        if self._search is not None:
+            self._search.close(_PATIENCE_S)
+            self._take_found()
         record = TracesRecord() if self._file is None else self._file.close()
         if self.regions is not None:
             record.regions, record.source = len(self.regions), self.regions.origin
@@ -158,8 +175,14 @@ class LiveTraces:
             said.append(
                 f"{TRACES} holds {counted(record.regions, 'region')} in {counted(record.frames, 'denoised frame')}"
             )
-        if self._finder is not None:
-            said.append("the recording ended before regions were found: that takes 100 denoised frames")
+        if self._search is not None:
+            said.append(
+                f"the recording ended before regions were found: that takes {FIND_FRAMES} denoised frames"
+            )
+        elif self._finds and self.regions is not None and not record.frames:
+            said.append(
+                f"no denoised frame came after the regions were found; {REGIONS_PICTURE} has the regions"
+            )
         if self._other_size:
             said.append(
                 f"{counted(self._other_size, 'frame')} of another size than the regions' have no traces"
