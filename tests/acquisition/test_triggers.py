@@ -170,6 +170,40 @@ def test_a_program_decides_itself_and_may_raise_or_hang() -> None:
     assert "AttributeError" in str(wrong.close().problem)
 
 
+def test_frames_that_a_program_keeps_or_changes_are_its_own() -> None:
+    shared = np.zeros((4, 4), np.uint16)  # the denoiser uses its memory again
+    std = np.ones((4, 4), np.float32)
+    measured = [FrameTraces(("1",), *(np.full(1, float(number)) for _ in range(4))) for number in range(3)]
+    kept: list[LiveFrame] = []
+    handed, look = threading.Event(), threading.Event()
+
+    def keep(seen: LiveFrame) -> bool:
+        assert look.wait(250)
+        kept.append(seen)
+        assert seen.traces is not None
+        seen.traces.dff[:] = 99.0
+        seen.raw[0, 0] += 50
+        if len(kept) == 3:
+            handed.set()
+        return False
+
+    trigger = RunningTrigger(Trigger(keep))
+    for number in range(3):
+        shared[...] = number
+        std[...] = number
+        trigger.watch(
+            LiveFrame(number, number, shared, shared, std, StreamKey(), 0.0, 0.0, traces=measured[number])
+        )
+    look.set()
+    assert handed.wait(250)
+    trigger.close()
+    assert [int(seen.denoised[1, 1]) for seen in kept] == [0, 1, 2]
+    assert [int(seen.raw[0, 0]) for seen in kept] == [50, 51, 52]
+    assert [float(seen.std[1, 1]) for seen in kept if seen.std is not None] == [0.0, 1.0, 2.0]
+    assert [float(traces.dff[0]) for traces in measured] == [0.0, 1.0, 2.0]  # they are still to be written
+    assert int(shared[0, 0]) == 2
+
+
 def test_properties_and_shutter_are_set_and_mistakes_come_before_the_recording() -> None:
     core = Core()
     firing = Firing("x", 4, 4, "1", 0.7, 0.0, 0.0)

@@ -63,9 +63,14 @@ class LiveFrame:
     traces: FrameTraces | None = None
 
     def detached(self) -> LiveFrame:
-        """Return the frame with arrays of its own, for a program that may keep it for long."""
-        std = None if self.std is None else self.std.copy()
-        return replace(self, raw=self.raw.copy(), denoised=self.denoised.copy(), std=std)
+        """Return the frame with arrays of its own, for a program that may keep or change it."""
+        return replace(
+            self,
+            raw=self.raw.copy(),
+            denoised=self.denoised.copy(),
+            std=None if self.std is None else self.std.copy(),
+            traces=None if self.traces is None else self.traces.copy(),
+        )
 
     @property
     def delay_s(self) -> float:

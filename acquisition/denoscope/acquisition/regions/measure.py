@@ -43,6 +43,12 @@ class FrameTraces:
     std: Values
     dff: Values
 
+    def copy(self) -> FrameTraces:
+        """Return the same values in arrays of their own."""
+        return FrameTraces(
+            self.names, self.raw.copy(), self.denoised.copy(), self.std.copy(), self.dff.copy()
+        )
+
     def of(self, region: str) -> dict[str, float]:
         """Return ``raw``, ``denoised``, ``std`` and ``dff`` of one region."""
         try:

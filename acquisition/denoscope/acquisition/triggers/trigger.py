@@ -37,8 +37,8 @@ class Trigger:
     Parameters
     ----------
     when
-        Words like ``region 3 dff > 0.5 for 2 frames``, or a function that is given each `LiveFrame` and returns
-        whether the condition is met.
+        Words like ``region 3 dff > 0.5 for 2 frames``, or a function that is given each `LiveFrame`, which it may
+        keep, and returns whether the condition is met.
     then
         Words like ``shutter close`` (see `denoscope.acquisition.triggers.actions.open_action`), or a function that is
         given the `Firing`.
@@ -148,7 +148,7 @@ class RunningTrigger:
     def watch(self, frame: LiveFrame) -> None:
         """Look at a frame; never waits."""
         if self._box is not None:
-            self._box.offer(frame)
+            self._box.offer(frame.detached())  # the user's function sees it later and may keep it
         elif self._condition is not None:
             self._decide(frame, self._condition.met(frame))
 
