@@ -251,6 +251,19 @@ def test_means_are_those_of_the_pixels_for_every_dtype() -> None:
         meter.measure(bright, bright, None)
 
 
+def test_labels_have_the_numbers_of_the_traces() -> None:
+    labels = np.zeros(SHAPE, np.uint16)
+    labels[2:5, 2:5], labels[10:14, 3:9], labels[20:22, 20:30] = 40, 7, 60_000
+    regions = Regions.from_labels(labels)
+    assert regions.names == ("7", "40", "60000")
+    np.testing.assert_array_equal(regions.labels(), labels)
+    # Cells that suite2p's user chose, of which one is region 0; and names that are no numbers, or too large.
+    pixels = [np.array([place]) for place in range(6)]
+    named = Regions(SHAPE, ["0", "2", "soma", "3", "007", "9999999999"], pixels)
+    assert named.labels().ravel()[:7].tolist() == [1, 2, 4, 3, 5, 6, 0]
+    assert named.labels().dtype == np.int32
+
+
 def test_the_baseline_is_causal_and_a_transient_does_not_lift_it() -> None:
     baseline = Baseline(2)
     values = np.array([100.0, 50.0])

@@ -36,6 +36,7 @@ def flashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tifffile.imwrite(path, frames)
     labels = np.zeros((48, 56), np.uint8)
     labels[5:15, 5:15], labels[30:40, 30:40] = 1, 2
+    tifffile.imwrite(path.with_name("numbered.tif"), np.array([0, 12, 5], np.uint8)[labels])
     tifffile.imwrite(path.with_name("cells.tif"), labels)
     return path
 
@@ -70,6 +71,17 @@ def test_traces_of_a_session_equal_those_of_its_movie(flashing: Path, bundle: Pa
     assert tifffile.imread(tmp_path / "run" / "regions.tif").max() == 2
     about = json.loads((tmp_path / "run" / "traces.json").read_text())
     assert about["regions"] == {"1": 100, "2": 100}
+
+
+def test_the_picture_of_regions_has_their_numbers(flashing: Path, bundle: Path, tmp_path: Path) -> None:
+    cells = flashing.with_name("numbered.tif")
+    record(flashing, tmp_path / "run", bundle, regions=cells, trigger=["region 5 dff > 0.5"])
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "run" / "regions.tif"), tifffile.imread(cells))
+    traces = read_traces(tmp_path / "run")
+    assert traces.names == ("5", "12")
+    assert (traces.dff[FLASH, 0] > 0.5).all()
+    about = json.loads((tmp_path / "run" / "traces.json").read_text())
+    assert about["labels"] == {"5": 5, "12": 12}
 
 
 def test_traces_go_on_where_denoising_was_interrupted(flashing: Path, bundle: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -10,9 +11,10 @@ import numpy.typing as npt
 
 from denoscope.runtime import InvalidInput, counted
 
-__all__ = ["Regions"]
+__all__ = ["Regions", "label_numbers"]
 
 _MOST = 20_000
+_NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 
 
 class Regions:
@@ -143,10 +145,35 @@ class Regions:
         return cls((image.shape[0], image.shape[1]), [str(value) for value in values], pixels, origin=origin)
 
     def labels(self) -> npt.NDArray[np.int32]:
-        """Return a label image ``(H, W)``; where regions overlap it shows the later one."""
+        """Return a label image ``(H, W)`` with the numbers of `label_numbers`; a later region covers an earlier one."""
         image = np.zeros(self.shape[0] * self.shape[1], np.int32)
-        image[self.flat] = np.repeat(np.arange(1, len(self) + 1, dtype=np.int32), self.sizes)
+        image[self.flat] = np.repeat(label_numbers(self.names), self.sizes)
         return image.reshape(self.shape)
+
+
+def label_numbers(names: Sequence[str]) -> npt.NDArray[np.int32]:
+    """Return the number of each region in a label image.
+
+    Parameters
+    ----------
+    names
+        Names of regions, all different.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(len(names),)`` int32: a name that is a number from 1 on is its own label, so that traces and labels agree;
+        any other name, and 0, which is the background, gets the smallest number that is free.
+
+    Examples
+    --------
+    >>> label_numbers(["4", "7", "1"]).tolist(), label_numbers(["0", "soma", "2"]).tolist()
+    ([4, 7, 1], [1, 3, 2])
+    """
+    own = [int(name) if _NUMBER.fullmatch(name) and int(name) < 1 << 31 else 0 for name in names]
+    taken = set(own)
+    free = (number for number in range(1, len(own) + len(taken) + 1) if number not in taken)
+    return np.array([number or next(free) for number in own], np.int32)
 
 
 def _distinct(names: list[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from denoscope.runtime import InvalidInput
 
 from .baseline import BASELINE
 from .measure import FrameTraces
-from .regions import Regions
+from .regions import Regions, label_numbers
 
 __all__ = ["TRACES", "TraceFile", "TraceTable", "TraceThread", "read_traces", "stream_name"]
 
@@ -150,7 +150,7 @@ def _columns(names: tuple[str, ...]) -> list[str]:
 class TraceFile:
     """Append lines to a file of traces; every line is handed to the system at once, and to the disk by `sync`.
 
-    Beside it lies ``traces.json`` with the regions' names and sizes, and what the baseline is.
+    Beside it lies ``traces.json`` with the regions' names, sizes and numbers in a label image, and what the baseline is.
 
     Parameters
     ----------
@@ -197,6 +197,7 @@ class TraceFile:
             self._file.seek(0, os.SEEK_END)
         described = {
             "regions": dict(zip(regions.names, regions.sizes.tolist(), strict=True)),
+            "labels": dict(zip(regions.names, label_numbers(regions.names).tolist(), strict=True)),
             "from": regions.origin,
             "dark": dark,
             "baseline": BASELINE,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.acquisition.regions.regions import label_numbers
 from denoscope.acquisition.session.recording.live_traces import REGIONS_PICTURE
 
 __all__ = ["TRACE_COLOURS", "Outlines", "outline_segments", "read_labels"]
@@ -104,7 +105,7 @@ class Outlines:
         Parameters
         ----------
         labels
-            ``(H, W)``, region k of `names` as k + 1.
+            ``(H, W)``, numbered as by `label_numbers`.
         names
             Names of the regions.
         pictures
@@ -113,6 +114,7 @@ class Outlines:
             Edge of a pixel as the pictures have it, 1 where it is not known.
         """
         self.close()
+        labels = _places(labels, names)
         self._labels, self._names, self._pixel = labels, names, pixel_um
         self._segments, self._owners = outline_segments(labels)
         self._corners = _corners(labels, len(names))
@@ -216,6 +218,14 @@ class Outlines:
         name = self.region_at(begun[0] / self._pixel, begun[1] / self._pixel)
         if name is not None:
             self._on_pick(name)
+
+
+def _places(labels: npt.NDArray[np.integer[Any]], names: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """Return the image with region k of `names` as k + 1, and 0 where there is none of them."""
+    numbers = label_numbers(names)
+    order = np.argsort(numbers)
+    at = np.searchsorted(numbers[order], labels).clip(max=len(names) - 1)
+    return np.where(numbers[order][at] == labels, order[at] + 1, 0)
 
 
 def _corners(labels: npt.NDArray[np.integer[Any]], count: int) -> Segments:
