@@ -85,7 +85,7 @@ class Camera:
         self.lock = threading.RLock()
         self.buffer: deque[tuple[npt.NDArray[np.uint16], int, float]] = deque()
         self.owner = ""
-        self.began_s = 0.0
+        self.began_s = self.began_unix_s = 0.0
         self.made = 0
         self.overflowed = False
         self.events: list[str] = []
@@ -97,7 +97,7 @@ class Camera:
                 raise JavaError(RUNNING)
             self.buffer.clear()
             self.made, self.overflowed = 0, False
-            self.owner, self.began_s = owner, time.time()
+            self.owner, self.began_s, self.began_unix_s = owner, time.perf_counter(), time.time()
             self.events.append(f"start {owner}")
 
     def stop(self, by: str) -> None:
@@ -139,7 +139,7 @@ class Camera:
         ours = self.owner == "us"
         due = len(self.frames)
         if self.rate_hz is not None:
-            due = int((time.time() - self.began_s) * self.rate_hz)
+            due = int((time.perf_counter() - self.began_s) * self.rate_hz)
         if ours:
             due = min(due, len(self.frames))
         while self.made < due:
@@ -147,7 +147,8 @@ class Camera:
                 self.overflowed, self.owner = True, ""
                 return
             pixels = self.frames[self.made] if ours else np.full(self.frames.shape[1:], 9999, np.uint16)
-            at_s = time.time() if self.rate_hz is None else self.began_s + (self.made + 1) / self.rate_hz
+            now_s = time.perf_counter()
+            at_s = now_s if self.rate_hz is None else self.began_s + (self.made + 1) / self.rate_hz
             self.buffer.append((pixels, self.made, at_s))
             self.made += 1
         if ours and self.made == len(self.frames) and not self.buffer:
@@ -200,6 +201,7 @@ class Peer(threading.Thread):
         self.more_tags |= {"Objective-Label": "20x 0.8 \N{MICRO SIGN}m", **(tags or {})}
         self._raced = -1
         self.races = 0
+        self.date_moved_s = 0.0  # by which the date was set ahead since the sequence began
         self._over = threading.Event()
         self._socket = zmq.Context.instance().socket(zmq.REP)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -283,7 +285,7 @@ class Peer(threading.Thread):
             **self.more_tags,
             "ImageNumber": str(number),
             "ElapsedTime-ms": f"{(made_s - self.camera.began_s) * 1000:.4f}",
-            "TimeReceivedByCore": datetime.fromtimestamp(made_s).isoformat(" "),
+            "TimeReceivedByCore": self._date(made_s).isoformat(" "),
             "Binning": "1",
             "ROI": f"0-0-{width}-{height}",
             "Height": height,
@@ -292,6 +294,12 @@ class Peer(threading.Thread):
             "PixelType": "GRAY16",
         }
         return {"type": "object", "class": "JSONObject", "value": json.dumps(tags, ensure_ascii=False)}, []
+
+    def _date(self, made_s: float) -> datetime:
+        """Return the date of a frame by the clock that somebody may set: MMCore reads it, but counts by another."""
+        return datetime.fromtimestamp(
+            self.camera.began_unix_s + self.date_moved_s + made_s - self.camera.began_s
+        )
 
     def _call(self, name: str, types: list[str], arguments: list[Any]) -> tuple[dict[str, Any], list[bytes]]:
         if not any(name == each[0] and types == each[1] for each in _METHODS):
@@ -313,7 +321,7 @@ class Peer(threading.Thread):
         if name == "getTaggedImage":
             if not self.snapped:
                 raise JavaError("Camera image buffer read failed.")
-            return self._shadow(_IMAGE, (camera.frames[0], 0, time.time()), ["pix", "tags"], []), []
+            return self._shadow(_IMAGE, (camera.frames[0], 0, time.perf_counter()), ["pix", "tags"], []), []
         if name == "startSequenceAcquisition":
             self.armed_with = arguments
             camera.start("us")

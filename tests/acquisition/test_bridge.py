@@ -258,6 +258,56 @@ def test_frames_of_another_sequence(last: Any, now: Any, another: bool) -> None:
     assert is_another(last, now) is another
 
 
+@pytest.mark.parametrize("moved_s", [-5400.0, -3600.0, -2.0, 40.0])
+def test_a_sequence_is_the_same_when_somebody_sets_the_date(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, moved_s: float
+) -> None:
+    camera = Camera(numbered_frames(5000, (16, 16)), rate_hz=100)
+    peer = serve(camera)
+    source = source_of(peer)
+    source.open()
+    source.start()
+    pop_all(source, most=5)
+    real = time.time
+    if moved_s != -3600.0:  # summer time ends: the date of frames moves, the seconds since 1970 do not
+        monkeypatch.setattr(time, "time", lambda: real() + moved_s)
+    peer.date_moved_s = moved_s
+    while (
+        camera.count() < 2 * bridge_module._BATCH
+    ):  # the newest is not the one after the last that was popped
+        time.sleep(0.01)
+    source.stop()
+    assert camera.events == ["start us", "stop us by us"]
+    assert not camera.running()
+    numbers = [frame.number for frame in pop_all(source)]
+    assert numbers == list(range(5, 5 + len(numbers)))
+    source.close()
+
+
+def test_time_for_which_this_computer_slept_is_not_micro_managers(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = source_of(peer := serve(Camera(numbered_frames(5)), snapped=True), patience_s=5.0)
+    source.open()
+    call = call_of_another_program(peer, "sleep", 600.0)
+    while not peer.calls.get("sleep"):
+        time.sleep(0.005)
+    real, asleep = time.perf_counter, iter([0.0, 0.0, 3600.0])
+    slept_s = 0.0
+
+    def clock() -> float:
+        nonlocal slept_s
+        slept_s += next(asleep, 0.0)
+        return real() + slept_s
+
+    monkeypatch.setattr(time, "perf_counter", clock)
+    source.start()  # waits for the other program
+    assert slept_s == 3600.0
+    call.join()
+    source.stop()
+    source.close()
+
+
 def test_a_count_that_is_ahead_of_the_buffer(serve: Serve, bundle: Path, tmp_path: Path) -> None:
     # Slow enough that the buffer is empty now and then on a busy computer too.
     peer = serve(Camera(numbered_frames(10, (16, 16)), rate_hz=10), ahead=True)

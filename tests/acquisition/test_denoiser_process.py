@@ -21,6 +21,7 @@ from denoscope.acquisition.denoisers.local import UNKNOWN, DenoiserRequest, Loca
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
 from denoscope.acquisition.lane.lane import DenoiseLane
+from denoscope.acquisition.processes.child import Child
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.results import SessionReport, Timing
 from denoscope.acquisition.session.ending.summary import summary
@@ -251,6 +252,59 @@ def test_shared_memory_grows_and_keeps_to_its_size() -> None:
         slab.view(slab.nbytes - 4, (3,), np.uint16)
     slab.close()
     slab.close()
+
+
+# -- clocks
+
+
+def plain_times(denoiser: RemoteDenoiser) -> None:
+    """Check that times of frames are this process's, in order."""
+    for number, frame in enumerate(frames(4)):
+        before_s = time.perf_counter()
+        for output in push(denoiser, frame, number):
+            received_s = output.times.received
+            assert received_s == pytest.approx(output.meta.t_received_s, abs=1e-6)
+            assert output.meta.t_received_s <= before_s
+            assert before_s - 0.01 <= output.times.emitted <= time.perf_counter() + 0.01
+    spent = denoiser.times()
+    assert len(spent) == 4
+    assert all(min(each.hop_to_s, each.hop_back_s) > -0.01 for each in spent)
+
+
+def test_an_answer_that_is_read_late_is_not_another_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    receive = Child.receive
+
+    def late(child: Child) -> Any:
+        message = receive(child)
+        time.sleep(0.3)
+        return message
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Child, "receive", late)
+        denoiser = RemoteDenoiser(DenoiserRequest("nothing", look_ahead=1), module="support.nothing")
+    try:
+        plain_times(denoiser)
+    finally:
+        denoiser.close()
+
+
+ANOTHER_CLOCK = """
+import sys, time
+if "support.nothing" in sys.orig_argv:
+    real = time.perf_counter
+    time.perf_counter = lambda: real() + 5000
+"""
+
+
+def test_another_clock_is_read_as_this_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(ANOTHER_CLOCK, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])]))
+    denoiser = RemoteDenoiser(DenoiserRequest("nothing", look_ahead=1), module="support.nothing")
+    try:
+        plain_times(denoiser)
+    finally:
+        denoiser.close()
 
 
 # -- several frames under way

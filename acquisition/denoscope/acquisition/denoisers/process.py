@@ -108,8 +108,10 @@ class _Server:
         return {
             "look_ahead": self._denoiser.look_ahead,
             "provenance": provenance,
-            "clock_s": time.perf_counter(),
         }, b""
+
+    def _do_tell_time(self) -> _Reply:
+        return {"clock_s": time.perf_counter()}, b""
 
     def _do_grow(self, name: str, layout: list[int], nbytes: int) -> _Reply:
         self._layout = Layout(*layout)

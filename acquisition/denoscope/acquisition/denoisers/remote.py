@@ -31,6 +31,7 @@ import numpy as np
 import denoscope.runtime
 from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
 from denoscope.acquisition.processes.child import Child, exit_words
+from denoscope.acquisition.processes.looks import Looks
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.runtime import Denoised, DenoscopeError, FrameMeta, StageTimes, StreamCounters, StreamKey
 
@@ -61,7 +62,8 @@ __all__ = ["RemoteDenoiser"]
 _MODULE = "denoscope.acquisition.denoisers.process"
 _OPEN_S = 900.0  # building an engine for a new frame size takes minutes
 _LOOK_EVERY_S = 0.25
-_CLOCKS_AGREE_S = 0.1
+_CLOCKS_AGREE_S = 0.001
+_CLOCK_READINGS = 5
 _HELD = SLOTS // 2  # outputs in the shared memory that may be held on to; further ones are copied
 _TIMES = 4096  # frames whose times are kept until they are asked for
 
@@ -146,14 +148,12 @@ class RemoteDenoiser:
         self._watches.start()
         try:
             answer = self._ask({"do": "open", "request": request.as_json()}, _OPEN_S)
+            self._apart_s = self._clocks_apart_s()
         except BaseException:
             self.close()
             raise
         self.look_ahead = int(answer["look_ahead"])
         self.provenance: dict[str, Any] = answer["provenance"]
-        # Both clocks are the machine's on the systems we know; where not, they differ by a constant.
-        apart_s = time.perf_counter() - answer["clock_s"]
-        self._apart_s = apart_s if abs(apart_s) > _CLOCKS_AGREE_S else 0.0
 
     @property
     def pid(self) -> int:
@@ -294,6 +294,22 @@ class RemoteDenoiser:
         self._inputs = Inputs(self._slab, layout)
         self._slots = [_Slot(self._slab, layout, slot) for slot in range(SLOTS)]
 
+    def _clocks_apart_s(self) -> float:
+        """Return the seconds by which this process's clock is ahead of the other's.
+
+        Both are the computer's on the systems we know: then the other's reading lies between two of this process, one
+        before the question and one after the answer, however late the answer is read.
+        """
+        readings: list[tuple[float, float]] = []
+        for _ in range(_CLOCK_READINGS):
+            before_s = time.perf_counter()
+            there_s = self._ask({"do": "tell_time"}, self._patience_s)["clock_s"]
+            after_s = time.perf_counter()
+            if before_s - _CLOCKS_AGREE_S <= there_s <= after_s + _CLOCKS_AGREE_S:
+                return 0.0
+            readings.append((after_s - before_s, (before_s + after_s) / 2 - there_s))
+        return min(readings)[1]  # of the shortest question
+
     def _term(self, term: Any, new: list[Any]) -> int:
         """Return the place of a stream's key, a reason or a dtype among those sent; add it to the new ones else."""
         place = self._terms.get(term)
@@ -416,28 +432,21 @@ class RemoteDenoiser:
     # -- our thread
 
     def _watch(self) -> None:
-        """End a process that hangs, which ends the wait for its answer.
-
-        The wait is measured in looks of this thread, each of which counts for no longer than two of them should
-        take: when this computer or this program stood still, the other process stood still too.
-        """
+        """End a process that hangs, which ends the wait for its answer."""
         waited_for: _Asked | None = None
-        waited_s, looked_s = 0.0, time.perf_counter()
+        looks = Looks(_LOOK_EVERY_S)
         while not self._closed.wait(_LOOK_EVERY_S) and self._child.poll() is None:
-            now_s = time.perf_counter()
-            passed_s, looked_s = min(now_s - looked_s, 2 * _LOOK_EVERY_S), now_s
             try:
                 asked: _Asked | None = self._asked[0]  # the others wait for it
             except IndexError:
                 asked = None
             if asked is not waited_for:
-                waited_for, waited_s = asked, 0.0
-            elif asked is not None:
-                waited_s += passed_s
-                if waited_s > asked.patience_s:
-                    self._hangs = True
-                    self._child.process.kill()
-                    return
+                waited_for = asked
+                looks.begin()
+            elif asked is not None and looks.look() > asked.patience_s:
+                self._hangs = True
+                self._child.process.kill()
+                return
 
 
 def _plain(key: StreamKey) -> list[Any]:

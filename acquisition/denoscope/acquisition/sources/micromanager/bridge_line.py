@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from denoscope.acquisition.errors import SourceFailed
+from denoscope.acquisition.processes.looks import Looks
 
 from .java import JavaException, JavaServer
 
@@ -112,11 +112,11 @@ class BridgeLine:
     def run(self, job: Callable[[], Any], wait_s: float | None = None) -> Any:
         """Return what `job` returns, after what was begun before it."""
         self.check()
-        end_s = time.perf_counter() + (self._patience_s * 2 if wait_s is None else wait_s)
+        looks = Looks(_WAIT_S)
         if self._worker.pending:
-            self._wait_for_it(end_s, wait_s)
+            self._wait_for_it(looks, wait_s)
         self._worker.submit(job)
-        return self._wait_for_it(end_s, wait_s)
+        return self._wait_for_it(looks, wait_s)
 
     def begin(self, job: Callable[[], Any]) -> None:
         """Begin a job that is collected later."""
@@ -147,13 +147,14 @@ class BridgeLine:
         self.dead = self.closed = True
         self._worker.close()
 
-    def _wait_for_it(self, end_s: float, wait_s: float | None) -> Any:
+    def _wait_for_it(self, looks: Looks, wait_s: float | None) -> Any:
         # In short waits, because Windows lets no Ctrl-C through during one.
+        most_s = self._patience_s * 2 if wait_s is None else wait_s
         while True:
-            done, value = self.collect(min(_WAIT_S, max(0.0, end_s - time.perf_counter())))
+            done, value = self.collect(min(_WAIT_S, max(0.0, most_s - looks.waited_s)))
             if done:
                 return value
-            if time.perf_counter() >= end_s:
+            if looks.look() >= most_s:
                 raise self._hangs(wait_s)
 
     def _hangs(self, wait_s: float | None) -> SourceFailed:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition.errors import SourceFailed, SourceUnavailable
+from denoscope.acquisition.processes.looks import Looks
 from denoscope.runtime import counted
 
 __all__ = ["JavaException", "JavaObject", "JavaServer", "exception_from"]
@@ -242,7 +242,8 @@ class JavaServer:
         requests
             The server takes one after the other.
         go_on
-            Called while nothing comes, with the seconds since the last reply; says whether to wait on.
+            Called while nothing comes, with the seconds since the last reply, without those for which this computer or
+            program stood still; says whether to wait on.
 
         Raises
         ------
@@ -259,18 +260,18 @@ class JavaServer:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._monitor, zmq.POLLIN)
-        began_s = time.perf_counter()
+        looks = Looks(_POLL_MS / 1000)
         while len(replies) < len(requests):
             ready = dict(poller.poll(_POLL_MS))
             if self._socket in ready:
                 _, text, *parts = self._socket.recv_multipart()
                 replies.append(_parsed(text, parts))
                 self._greeted = True
-                began_s = time.perf_counter()
+                looks.begin()
                 continue
             if self._monitor in ready:
                 self._look(self._monitor)
-            waited_s = time.perf_counter() - began_s
+            waited_s = looks.look()
             if not go_on(waited_s):
                 raise SourceFailed(f"Micro-Manager at {self.name} did not answer for {waited_s:.0f} s.")
         return replies
