@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from denoscope.runtime import counted
+from denoscope.runtime.words import rounded
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("runtime", "train", "export", "acquisition")
@@ -54,6 +55,20 @@ def test_no_message_puts_a_number_before_a_plural_by_itself(part: str) -> None:
         if (path.name, value) not in NEVER_ONE
     ]
     assert not found, "use denoscope.runtime.counted:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "words"),
+    [
+        (1483.2, 3, "1483"),
+        (999.9, 3, "1000"),
+        (65535, 4, "65535"),
+        (0.0123, 3, "0.0123"),
+        (-1e6, 3, "-1000000"),
+    ],
+)
+def test_a_large_number_is_no_power_of_ten(value: float, digits: int, words: str) -> None:
+    assert rounded(value, digits) == words
 
 
 def _numbers(path: Path) -> Iterator[tuple[int, str, str]]:

@@ -1,8 +1,9 @@
 """A small server that speaks Micro-Manager's bridge protocol and plays a camera, for tests.
 
 It does what Micro-Manager 2's server (PyJavaZ 5.1.0) was seen to do: one thread answers all clients, one
-request after the other; what a method raises comes as class, message and stack; tags are texts, about 200 a
-frame; texts are ISO-8859-1; methods are overloaded; anybody may start and stop sequences beside us.
+request after the other; what a method raises comes as class, message and stack, and an error of Java's
+virtual machine as an object; tags are texts, about 200 a frame; texts are ISO-8859-1; methods are overloaded;
+anybody may start and stop sequences beside us.
 """
 
 from __future__ import annotations
@@ -24,6 +25,14 @@ __all__ = ["EMPTY", "RUNNING", "Camera", "Peer"]
 
 _CORE = "mmcorej.CMMCore"
 _IMAGE = "mmcorej.TaggedImage"
+_STATE = "mmcorej.Configuration"
+# Every object has them.
+_OBJECT: list[tuple[str, list[str], str]] = [
+    ("wait", ["long", "int"], "void"),
+    ("wait", [], "void"),
+    ("toString", [], "java.lang.String"),
+    ("hashCode", [], "int"),
+]
 _METHODS: list[tuple[str, list[str], str]] = [
     ("getCameraDevice", [], "java.lang.String"),
     ("getPixelSizeUm", ["boolean"], "double"),
@@ -53,7 +62,12 @@ _METHODS: list[tuple[str, list[str], str]] = [
     ("getLastTaggedImage", [], _IMAGE),
     ("getTaggedImage", ["int"], _IMAGE),
     ("getTaggedImage", [], _IMAGE),
+    ("getSystemStateCache", [], _STATE),
     ("sleep", ["double"], "void"),
+]
+_STATE_METHODS: list[tuple[str, list[str], str]] = [
+    ("getVerbose", [], "java.lang.String"),
+    ("size", [], "long"),
 ]
 EMPTY = "Circular buffer is empty."
 RUNNING = "This operation can not be executed while sequence acquisition is running."
@@ -61,6 +75,10 @@ RUNNING = "This operation can not be executed while sequence acquisition is runn
 
 class JavaError(Exception):
     """Exception that Java raises in a method."""
+
+
+class VirtualMachineError(Exception):
+    """Error of Java's virtual machine, which the server sends as an object, not as an exception."""
 
 
 class Camera:
@@ -165,7 +183,10 @@ class Peer(threading.Thread):
     ahead
         Let the count run ahead of what can be popped by one, until somebody has tried.
     raises
-        Message of the Java exception that a method raises, by the method's name.
+        Message of the Java exception that a method raises, by the method's name; an error of the virtual machine
+        where it is one, such as ``OutOfMemoryError``.
+    text_s
+        Seconds that the server takes to write the texts of a frame or of the state of all devices.
     snapped
         Whether an image was snapped before, so that ``getTaggedImage`` has something to return.
     port
@@ -183,6 +204,7 @@ class Peer(threading.Thread):
         snapped: bool = False,
         tags: dict[str, str] | None = None,
         exposure_ms: float = 100.0,
+        text_s: float = 0.0,
         port: int = 0,
     ) -> None:
         super().__init__(daemon=True, name="bridge-peer")
@@ -193,6 +215,7 @@ class Peer(threading.Thread):
         self.raises = raises or {}
         self.snapped = snapped
         self.exposure_ms = exposure_ms
+        self.text_s = text_s
         self.armed_with: list[Any] = []
         self.popped = 0
         self.calls: dict[str, int] = {}
@@ -246,13 +269,17 @@ class Peer(threading.Thread):
                     "type": "exception",
                     "value": f"java.lang.Exception: {error}\n" + "\n".join(stack) + "\n",
                 }
-            except KeyError as error:
+            except VirtualMachineError as error:
+                kind = f"java.lang.{error}"
+                reply = self._shadow(kind, error, [], [("getMessage", [], "java.lang.String")])
+                reply["interfaces"] = [kind, "java.lang.Error", "java.lang.Throwable", "java.lang.Object"]
+            except LookupError as error:
+                # What the server itself raises, as Java prints it.
                 reply = {
                     "type": "exception",
-                    "value": "java.lang.RuntimeException: java.lang.NullPointerException\n"
-                    "\tat org.micromanager.pyjavaz.ZMQServer.runMethod(ZMQServer.java:460)\n"
-                    f"Caused by: java.lang.NullPointerException: nothing is known as {error}\n"
-                    "\tat org.micromanager.pyjavaz.ZMQServer.run(ZMQServer.java:100)\n\t... 3 more\n",
+                    "value": f"{error.args[0]}\n"
+                    "\tat org.micromanager.pyjavaz.ZMQServer.runMethod(ZMQServer.java:403)\n"
+                    "\tat java.base/java.lang.Thread.run(Thread.java:840)\n",
                 }
             text = json.dumps(reply, ensure_ascii=False).encode("iso-8859-1", "replace")
             self._socket.send_multipart([text, *parts])
@@ -265,14 +292,27 @@ class Peer(threading.Thread):
         if command == "get-constructors":
             return {"type": "none", "api": [{"name": _CORE, "arguments": [], "return-type": ""}]}, []
         if command == "constructor":
+            if message["classpath"] != _CORE:
+                raise LookupError("java.lang.RuntimeException: Class not found on any classloaders")
             return self._shadow(_CORE, self, [], _METHODS), []
         if command == "destructor":
             self.objects.pop(message["hash-code"], None)
             return {"type": "none"}, []
+        if message["hash-code"] not in self.objects:
+            raise LookupError(
+                'java.lang.NullPointerException: Cannot invoke "Object.getClass()" because "<parameter1>" is null'
+            )
         target = self.objects[message["hash-code"]]
         if command == "get-field":
             return self._field(target, message["name"])
+        if target == _STATE:
+            return {"type": "string", "value": self._state()}, []
         return self._call(message["name"], message["argument-types"], message["arguments"])
+
+    def _state(self) -> str:
+        time.sleep(self.text_s)
+        lines = (f"{key.replace('-', ':', 1)}={value}<br>" for key, value in self.more_tags.items())
+        return f"<html>{''.join(lines)}</html>"
 
     def _field(
         self, image: tuple[npt.NDArray[np.uint16], int, float], name: str
@@ -281,10 +321,11 @@ class Peer(threading.Thread):
         if name == "pix":
             return _array(pixels)
         height, width = pixels.shape
+        time.sleep(self.text_s)
         tags = {
             **self.more_tags,
             "ImageNumber": str(number),
-            "ElapsedTime-ms": f"{(made_s - self.camera.began_s) * 1000:.4f}",
+            "ElapsedTime-ms": str(int((made_s - self.camera.began_s) * 1000)),
             "TimeReceivedByCore": self._date(made_s).isoformat(" "),
             "Binning": "1",
             "ROI": f"0-0-{width}-{height}",
@@ -303,10 +344,13 @@ class Peer(threading.Thread):
 
     def _call(self, name: str, types: list[str], arguments: list[Any]) -> tuple[dict[str, Any], list[bytes]]:
         if not any(name == each[0] and types == each[1] for each in _METHODS):
-            raise KeyError(name)
+            raise LookupError(f"java.lang.NoSuchMethodException: {_CORE}.{name}()")
         self.calls[name] = self.calls.get(name, 0) + 1
         if name in self.raises:
-            raise JavaError(self.raises[name])
+            message = self.raises[name]
+            raise (VirtualMachineError if message.endswith("Error") else JavaError)(message)
+        if name == "getSystemStateCache":
+            return self._shadow(_STATE, _STATE, [], _STATE_METHODS), []
         camera = self.camera
         if name == "popNextTaggedImage":
             image = camera.pop()
@@ -364,7 +408,7 @@ class Peer(threading.Thread):
     ) -> dict[str, Any]:
         code = f"{id(target):x}{uuid.uuid4()}"
         self.objects[code] = target
-        api = [{"name": key, "arguments": args, "return-type": kind} for key, args, kind in methods]
+        api = [{"name": key, "arguments": args, "return-type": kind} for key, args, kind in methods + _OBJECT]
         return {
             "type": "unserialized-object",
             "class": name,

@@ -27,6 +27,7 @@ from denoscope.acquisition.sources.micromanager.bridge import BridgeSource
 from denoscope.acquisition.sources.micromanager.bridge_sequence import is_another
 from denoscope.acquisition.testing import numbered_frames, pop_all
 
+from . import bridge_peer
 from .bridge_peer import RUNNING, Camera, Peer
 
 Serve = Callable[..., Peer]
@@ -483,6 +484,8 @@ def test_an_overflow_advises_what_helps(serve: Serve, bundle: Path, tmp_path: Pa
     (problem,) = report["outcome"]["problems"]
     assert "`buffer_mb`" not in problem
     assert "Tools > Options (250 MB now)" in problem
+    # The overflow is the reason: nobody stopped the camera.
+    assert not any("before denoscope stopped it" in note for note in report["outcome"]["notes"])
 
 
 LINK = {"link_frames_per_s": 300.0, "link_measured": True, "link_buffer_bytes": 50 * 2**20}
@@ -533,6 +536,45 @@ def test_the_connection_is_measured_and_nothing_is_changed(serve: Serve, snapped
     source.close()
     assert peer.camera.events == []
     assert not peer.objects
+
+
+@pytest.mark.parametrize("snapped", [False, True])
+def test_the_texts_of_a_frame_count_without_an_image_too(serve: Serve, snapped: bool) -> None:
+    # The texts take most of the time of a small frame: an estimate without them was ten times too high.
+    source = source_of(serve(numbered_frames(3), snapped=snapped, text_s=0.05, exposure_ms=0))
+    info = source.open()
+    source.close()
+    assert info.details["link_frames_per_s"] < 1 / 0.05
+
+
+def test_an_older_micro_manager_without_the_state_of_all_devices(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = [each for each in bridge_peer._METHODS if each[0] != "getSystemStateCache"]
+    monkeypatch.setattr(bridge_peer, "_METHODS", methods)
+    source = source_of(serve(numbered_frames(3)))
+    assert source.open().details["link_frames_per_s"] > 5
+    source.close()
+
+
+@pytest.mark.parametrize("rate", [1483.0, 12_500.0])
+def test_rates_are_no_powers_of_ten(serve: Serve, tmp_path: Path, rate: float) -> None:
+    from denoscope.acquisition import SourceInfo
+
+    link = {**LINK, "link_frames_per_s": rate}
+    info = SourceInfo("bridge", "x:1", "Cam", (16, 16), np.dtype(np.uint16), exposure_s=1e-5, details=link)
+    values: dict[str, Any] = {"frames": None, "seconds": None, "camera_fps": None}
+    found = make_forecast(tmp_path, info, Load(), **values, reserve=0, memory=2**40, patient=False)
+    assert f"carries {rate:.0f} frames/s" in (found.problem or "")
+    assert f"Micro-Manager {rate:.0f} frames/s" in found.sentence
+    assert "e+" not in f"{found.sentence} {found.problem}"
+
+
+def test_an_error_of_the_virtual_machine_is_an_exception(serve: Serve, bundle: Path, tmp_path: Path) -> None:
+    peer = serve(numbered_frames(50), raises={"popNextTaggedImage": "OutOfMemoryError"})
+    report = record(peer, tmp_path / "run", bundle)
+    (problem,) = report["outcome"]["problems"]
+    assert problem.endswith("refused popNextTaggedImage: OutOfMemoryError")
 
 
 def test_a_server_that_tells_of_no_handshake_is_missed_too(

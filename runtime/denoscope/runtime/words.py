@@ -66,6 +66,18 @@ def rate_words(per_s: float) -> str:
     return f"{per_s:.1f}" if per_s >= 0.95 or not per_s else f"{per_s:.2g}"
 
 
+def rounded(value: float, digits: int = 3) -> str:
+    """Return a number with so many digits; large ones whole, and none as a power of ten as ``:.3g`` writes 1480.
+
+    Examples
+    --------
+    >>> rounded(1483.2), rounded(999.7), rounded(29.974), rounded(32768, 4)
+    ('1483', '1000', '30', '32768')
+    """
+    short = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in short else short
+
+
 def time_words(seconds: float) -> str:
     """Return how long something has lasted, in the two units that matter.
 

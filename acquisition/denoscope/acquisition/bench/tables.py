@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from denoscope.runtime import counted
+from denoscope.runtime.words import rounded
 
 from .play import KEEP_UP
 from .results import (
@@ -327,7 +328,7 @@ def _ms(seconds: float | None, missing: str = "-") -> str:
 
 
 def _joules(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    return "-" if value is None else f"{rounded(value)}"
 
 
 def _mb(size: int | None) -> str:
@@ -338,9 +339,9 @@ def _rate(sustained: HighestRate | None) -> str:
     if sustained is None:
         return "-"
     if sustained.fps is None:
-        return f"below {sustained.failed_fps:.3g}"
+        return "-" if sustained.failed_fps is None else f"below {rounded(sustained.failed_fps)}"
     more = "" if sustained.failed_fps is not None else "at least "
-    return f"{more}{sustained.fps:.3g}"
+    return f"{more}{rounded(sustained.fps)}"
 
 
 def _times(ratio: float | None) -> str:

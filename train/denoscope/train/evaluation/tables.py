@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from denoscope.runtime.words import rounded
+
 from .real import MethodResult, MovieResult
 from .records import MovieRecord, PairRecord
 from .truth import PairResult
@@ -76,8 +78,8 @@ def pair_tables(result: PairResult) -> list[ResultTable]:
                 name,
                 f"{r.coverage(0.68):.1%}",
                 f"{r.coverage(0.95):.1%}",
-                f"{r.predicted[0]:.3g} / {r.actual[0]:.3g}",
-                f"{r.predicted[-1]:.3g} / {r.actual[-1]:.3g}",
+                f"{rounded(r.predicted[0])} / {rounded(r.actual[0])}",
+                f"{rounded(r.predicted[-1])} / {rounded(r.actual[-1])}",
             )
             for name, r in result.reliability.items()
         ]

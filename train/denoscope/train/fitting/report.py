@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from denoscope.runtime import Intensity, counted
 from denoscope.runtime.motion.field import between
+from denoscope.runtime.words import rounded
 from denoscope.train.data.movie import TrainingMovie
 from denoscope.train.evaluation.records import Verdict, worst
 from denoscope.train.evaluation.residual import analyse_residual
@@ -268,8 +269,8 @@ def _training_table(result: FitResult[Any], report: Report) -> Mapping[str, Any]
 
 def _noise_table(movies: Sequence[TrainingMovie]) -> Mapping[str, Any]:
     return {
-        m.name: f"{m.intensity.gain:.3g} counts a photon; noise {m.intensity.scale:.3g} counts at the median "
-        f"{m.intensity.offset:.4g}"
+        m.name: f"{rounded(m.intensity.gain)} counts a photon; noise {rounded(m.intensity.scale)} counts at the median "
+        f"{rounded(m.intensity.offset, 4)}"
         for m in movies
     }
 

@@ -23,6 +23,7 @@ from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption
 from denoscope.acquisition.contracts import RECORDED
 from denoscope.acquisition.denoisers.converting import load_camera
 from denoscope.runtime import counted
+from denoscope.runtime.words import rounded
 
 if TYPE_CHECKING:
     from denoscope.acquisition.results import Denoising, Filling, Record, TracesRecord
@@ -209,7 +210,7 @@ def _sentences(result: Denoising | Filling) -> Iterator[str]:
     """Yield the outcome as plain sentences, the first complete by itself."""
     from denoscope.acquisition.results import Filling
 
-    rate = f"{1 / result.frame_s:.3g} frames/s with {result.denoiser.backend}" if result.frame_s else ""
+    rate = f"{rounded(1 / result.frame_s)} frames/s with {result.denoiser.backend}" if result.frame_s else ""
     ended = "Done" if result.complete else "Finished, but not everything is good"
     if isinstance(result, Filling):
         lost = f", {result.missing} cannot be denoised" if result.missing else ""

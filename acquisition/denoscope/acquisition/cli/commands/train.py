@@ -21,6 +21,7 @@ from denoscope.acquisition.cli.progress import ProgressLine, duration
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 from denoscope.runtime import counted
+from denoscope.runtime.words import rounded
 
 if TYPE_CHECKING:
     from denoscope.acquisition.learning.results import TrainingResult
@@ -213,8 +214,8 @@ def _listener(shell: Shell, *, details: bool) -> Any:
             if details:
                 unit = movie.intensity
                 noise = (
-                    f"; {unit.gain:.3g} counts a photon, noise of {unit.scale:.3g} counts at the median "
-                    f"{unit.offset:.4g}"
+                    f"; {rounded(unit.gain)} counts a photon, noise of {rounded(unit.scale)} counts at the median "
+                    f"{rounded(unit.offset, 4)}"
                 )
             shell.say(f"{movie.name}: {counted(count, 'frame')} of {height} x {width}{noise}")
 

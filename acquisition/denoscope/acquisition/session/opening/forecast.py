@@ -11,6 +11,7 @@ from denoscope.acquisition.errors import DiskTooSlow, DiskUnwritable, NoDiskSpac
 from denoscope.acquisition.raw.disk import free_bytes, write_speed
 from denoscope.acquisition.sources.micromanager.link import link_too_slow
 from denoscope.runtime import counted
+from denoscope.runtime.words import rounded
 
 __all__ = ["Arm", "Forecast", "Load", "make_forecast", "refused"]
 
@@ -118,7 +119,7 @@ class Forecast:
             frames = self.disk_bytes_per_s / self.frame_bytes
             parts.append(f"disk {_mb(self.disk_bytes_per_s)} MB/s ({frames:.0f} frames/s)")
         if self.link_frames_per_s is not None:
-            parts.append(f"connection to Micro-Manager {self.link_frames_per_s:.3g} frames/s")
+            parts.append(f"connection to Micro-Manager {rounded(self.link_frames_per_s)} frames/s")
         if self.lasts_s is not None:
             parts.append(f"room for {_duration(self.lasts_s)} ({_gb(self.free_bytes)} GB free)")
         else:
@@ -266,7 +267,7 @@ def _too_slow(
     most = "at most " if rate_from == "exposure" else ""
     remedy = "; if it is slower than its exposure, say so with `camera_fps`" if most else ""
     return (
-        f"this camera writes {most}{_mb(needed)} MB/s ({height}x{width} {source.dtype.name} at {rate:.4g} "
+        f"this camera writes {most}{_mb(needed)} MB/s ({height}x{width} {source.dtype.name} at {rounded(rate, 4)} "
         f"frames/s, {load.words}), this disk takes {_mb(speed)}: memory is full after {_duration(full_s)} and "
         f"the recording ends there; lower the rate or the region, or name `output` on a faster disk{remedy}"
     )

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -190,36 +191,59 @@ class BridgeSource(CoreSource):
         return self._maybe("getCircularBufferMemoryFootprint", 0) or _UNKNOWN_MB
 
     def _measure(self, info: SourceInfo) -> Link:
-        """Return what the connection carries, from calls that change nothing and expose nothing.
+        """Return what the connection carries, from calls that change nothing and expose nothing."""
+        buffer = self._buffer_mb * 2**20 if self._buffer_mb < _UNKNOWN_MB else None
+        enough_s = (info.exposure_s or 0.0) / info.cameras / _MARGIN
+        for method in ("getLastTaggedImage", "getTaggedImage"):
+            frame_s = self._shortest(partial(self._time_images, method, info.frame_bytes), enough_s)
+            if frame_s is not None:
+                return Link(frame_s, True, buffer)
+        # Without an image: the state of all devices is an object with a text about as long as a frame's tags.
+        frame_s = self._shortest(self._time_state, enough_s) or _CALLS_PER_FRAME * self._time_calls()
+        return Link(frame_s + info.frame_bytes / _USUAL_BYTES_S, False, buffer)
+
+    def _shortest(self, attempt: Callable[[], float | None], enough_s: float) -> float | None:
+        """Return the shortest of a few times, None where there is none.
 
         A server that has only started is slow, so it is measured for longer where it seems too slow for the camera.
         """
-        frame_bytes, enough_s = info.frame_bytes, (info.exposure_s or 0.0) / info.cameras / _MARGIN
-        line, core = self._line, self._core.java
-        buffer = self._buffer_mb * 2**20 if self._buffer_mb < _UNKNOWN_MB else None
-        for method in ("getLastTaggedImage", "getTaggedImage"):
-            times: list[float] = []
-            end_s = time.perf_counter() + _MEASURE_S
-            with suppress(SourceUnavailable, JavaException):
-                while len(times) < _TRIES or (min(times) > enough_s and time.perf_counter() < end_s):
-                    began_s = time.perf_counter()
-                    images = line.values([core.call(method)] * _TOGETHER)
-                    requests = [
-                        each for one in images for each in (one.get("pix"), one.get("tags"), one.let_go())
-                    ]
-                    answers = line.values(requests)
-                    if pixels_of(answers[0]).nbytes != frame_bytes:
-                        break  # an older image, of another size
-                    times.append((time.perf_counter() - began_s) / _TOGETHER)
-            if times:
-                return Link(min(times), True, buffer)
-        cheap = [core.call("getRemainingImageCount")] * _CALLS
+        times: list[float] = []
+        end_s = time.perf_counter() + _MEASURE_S
+        with suppress(SourceUnavailable, JavaException):
+            while len(times) < _TRIES or (min(times) > enough_s and time.perf_counter() < end_s):
+                took_s = attempt()
+                if took_s is None:
+                    break
+                times.append(took_s)
+        return min(times, default=None)
+
+    def _time_images(self, method: str, frame_bytes: int) -> float | None:
+        """Return the seconds that fetching an image takes; None where it has another size, being an older one."""
+        line, began_s = self._line, time.perf_counter()
+        images = line.values([self._core.java.call(method)] * _TOGETHER)
+        answers = line.values(
+            [each for one in images for each in (one.get("pix"), one.get("tags"), one.let_go())]
+        )
+        took_s = (time.perf_counter() - began_s) / _TOGETHER
+        return took_s if pixels_of(answers[0]).nbytes == frame_bytes else None
+
+    def _time_state(self) -> float:
+        """Return the seconds that the calls for one frame take, with a text in place of its tags and no pixels."""
+        line, began_s = self._line, time.perf_counter()
+        states = line.values([self._core.java.call("getSystemStateCache")] * _TOGETHER)
+        # The last stands for the request for the pixels, which come as an answer of few words.
+        line.values([r for one in states for r in (one.call("getVerbose"), one.let_go(), one.let_go())])
+        return (time.perf_counter() - began_s) / _TOGETHER
+
+    def _time_calls(self) -> float:
+        """Return the seconds that a small call takes."""
+        cheap = [self._core.java.call("getRemainingImageCount")] * _CALLS
         times = []
         for _ in range(_TRIES):
             began_s = time.perf_counter()
-            line.values(cheap)
+            self._line.values(cheap)
             times.append((time.perf_counter() - began_s) / _CALLS)
-        return Link(_CALLS_PER_FRAME * min(times) + frame_bytes / _USUAL_BYTES_S, False, buffer)
+        return min(times)
 
     # -- recording
 
@@ -344,7 +368,8 @@ class BridgeSource(CoreSource):
     def _end(self) -> None:
         """Note that the sequence is over: what runs from now on is somebody else's."""
         self._sequence.stands_still = True
-        self._sequence.ended_by_itself = self._armed and not self._sequence.asked
+        by_itself = self._armed and not self._sequence.asked
+        self._sequence.ended_by_itself = by_itself and not bool(self._core.is_buffer_overflowed())
         self._arm(runs=False)
 
     def _accept(self, pixels: Any, tags: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from denoscope.acquisition.contracts import SourceInfo
+from denoscope.runtime.words import rounded
 
 __all__ = ["Link", "link_too_slow"]
 
@@ -70,8 +71,8 @@ def link_too_slow(
     )
     remedy = "; if it is slower than its exposure, say so with `camera_fps`" if most else ""
     return (
-        f"this camera sends {most}{rate_hz:.4g} frames/s ({_mb(rate_hz * source.frame_bytes)} MB/s), and the "
-        f"connection to Micro-Manager carries {carries:.3g} frames/s ({_mb(carries * source.frame_bytes)} MB/s, "
+        f"this camera sends {most}{rounded(rate_hz, 4)} frames/s ({_mb(rate_hz * source.frame_bytes)} MB/s), and the "
+        f"connection to Micro-Manager carries {rounded(carries)} frames/s ({_mb(carries * source.frame_bytes)} MB/s, "
         f"{how}): {ends}, and the recording ends there; lower the rate or the region, or use `core` "
         f"FILE.cfg{remedy}"
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from denoscope.acquisition.processes.child import speak
 from denoscope.acquisition.processes.wire import Wire, Words
 from denoscope.runtime import DenoscopeError, counted
+from denoscope.runtime.words import rounded
 
 if TYPE_CHECKING:
     from denoscope.acquisition.results import Denoising
@@ -73,7 +74,7 @@ def _run(request: Words, dock: _Dock) -> None:
 
 
 def _sentences(done: Denoising) -> Iterator[str]:
-    rate = f" ({1 / done.frame_s:.3g} frames/s with {done.denoiser.backend})" if done.frame_s else ""
+    rate = f" ({rounded(1 / done.frame_s)} frames/s with {done.denoiser.backend})" if done.frame_s else ""
     yield f"Done. {counted(done.frames, 'frame')} denoised{rate}."
     yield f"Saved as {done.output}."
     for sentence in done.incomplete:

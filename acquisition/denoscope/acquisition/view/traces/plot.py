@@ -12,6 +12,8 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from denoscope.runtime.words import rounded
+
 from .outlines import TRACE_COLOURS
 from .tail import Fired, TraceWindow
 
@@ -274,8 +276,8 @@ def _clear(colour: QColor) -> QColor:
 
 def _newest(window: TraceWindow, place: int) -> list[str]:
     change, counts, std = window.dff[-1, place], window.counts[place], window.counts_std[place]
-    deviation = f" ± {std:.3g}" if np.isfinite(std) else ""
-    lines = [f"{counts:.4g}{deviation} counts"]
+    deviation = f" ± {rounded(std)}" if np.isfinite(std) else ""
+    lines = [f"{rounded(counts, 4)}{deviation} counts"]
     return [f"dF/F {round(100 * change)} %", *lines] if np.isfinite(change) else lines
 
 

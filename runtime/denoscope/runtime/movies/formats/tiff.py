@@ -38,7 +38,7 @@ from denoscope.runtime.movies.install import how_to_install
 from denoscope.runtime.movies.joined import Chosen, Joined
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
-from denoscope.runtime.words import counted
+from denoscope.runtime.words import counted, rounded
 
 __all__ = ["DenseReader", "Head", "count_pages", "head_of", "open_flat", "open_tiff"]
 
@@ -632,7 +632,7 @@ def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes:
         )
     elif lost:
         note = (
-            f"{path.name} lists {counted(count, 'frame')} in {size / 1e6:.3g} MB, which have room for more: it "
+            f"{path.name} lists {counted(count, 'frame')} in {rounded(size / 1e6)} MB, which have room for more: it "
             "may have been cut short or still be written"
         )
     return _PageReader(path, first, count, lambda t: tif.pages[t], note)
