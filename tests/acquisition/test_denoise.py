@@ -52,6 +52,24 @@ def test_the_whole_movie_comes_out_as_the_stream_gives_it(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.ome.tif", "out_picture.png", "std.tif"]
 
 
+def test_a_movie_with_time_last_is_asked_about_and_denoised_as_said(
+    denoscope: Run, bundle: Path, tmp_path: Path
+) -> None:
+    frames = np.random.default_rng(2).poisson(50, (50, 40, 40)).astype(np.uint16)
+    np.save(tmp_path / "first.npy", frames)
+    np.save(tmp_path / "last.npy", np.ascontiguousarray(np.moveaxis(frames, 0, -1)))
+    outputs = []
+    for name, axes in (("first", ()), ("last", ("--axes", "YXT"))):
+        arguments = (tmp_path / f"{name}.npy", "--output", tmp_path / f"{name}.tif", "--bundle", bundle)
+        if axes:
+            asked = denoscope("denoise", *arguments)
+            assert asked.returncode == 2
+            assert "give --axes YXT if it is the last, or --axes TYX" in asked.stderr
+        assert denoscope("denoise", *arguments, *axes).returncode == 0
+        outputs.append(tifffile.imread(tmp_path / f"{name}.tif"))
+    np.testing.assert_array_equal(*outputs)
+
+
 @pytest.mark.parametrize(
     ("name", "picture"),
     [

@@ -654,3 +654,12 @@ def test_live_on_a_growing_file(denoscope: Run, bundle: Path, tmp_path: Path) ->
     report = json.loads(run.stdout)
     assert report["frames"]["received"] == report["frames"]["denoised"] == 40
     np.testing.assert_array_equal(read_raw(tmp_path / "run").read(), frames)
+
+
+def test_the_order_of_axes_is_for_complete_files(tmp_path: Path) -> None:
+    np.save(tmp_path / "m.npy", np.zeros((18, 20, 9), np.uint16))
+    with pytest.raises(InvalidInput, match="`axes` YXT is for complete files"):
+        open_source(f"watch:{tmp_path}", part=Part(axes="YXT")).open()
+    source = open_source(f"replay:{tmp_path / 'm.npy'}", part=Part(axes="YXT"))
+    assert source.open().shape == (18, 20)
+    source.close()

@@ -373,7 +373,9 @@ def test_time_as_the_last_axis_is_noticed(tmp_path: Path, kind: str, last: bool)
     else:
         pytest.importorskip("zarr").create_array(str(path), data=movie, chunks=(20, 20, 20))
     if last:
-        with pytest.raises(InvalidInput, match=r"time as the last: save it as \(T, H, W\)"):
+        with pytest.raises(
+            InvalidInput, match=r"time as the last: give `axes` YXT, or save it as \(T, H, W\)"
+        ):
             open_movie(path)
     else:
         reads(path, movie)

@@ -32,7 +32,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
         "dask",
     ),
     "Replayed and watched movies": ("movie", "fps", "idle_s"),
-    "Files with several movies": ("channel", "plane", "position", "interleaved", "streams"),
+    "Files with several movies": ("channel", "plane", "position", "interleaved", "axes", "streams"),
     "Camera": (
         "mm_dir",
         "buffer_mb",

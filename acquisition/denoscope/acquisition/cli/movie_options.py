@@ -6,7 +6,23 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ChannelOption", "FixLineOffsetOption", "InterleavedOption", "PlaneOption", "PositionOption"]
+__all__ = [
+    "AxesOption",
+    "ChannelOption",
+    "FixLineOffsetOption",
+    "InterleavedOption",
+    "PlaneOption",
+    "PositionOption",
+]
+
+AxesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LETTERS",
+        help="Order of the axes where the file names none, such as YXT: T time, Y rows, X columns, C channels, "
+        "Z planes, P positions.",
+    ),
+]
 
 ChannelOption = Annotated[
     str | None, typer.Option(help="Channel by number or name, where the file has several.")

@@ -58,6 +58,7 @@ def evaluate(
     plane: int | str | None = None,
     position: int | str | None = None,
     interleaved: int | None = None,
+    axes: str | None = None,
     object_radius: float = 5.0,
     track: bool = False,
     listener: EvaluationListener | None = None,
@@ -80,7 +81,7 @@ def evaluate(
         Backend's name, or ``auto``.
     frames
         Part of every movie to use.
-    channel, plane, position, interleaved
+    channel, plane, position, interleaved, axes
         Choice in files of several movies, see `denoscope.runtime.open_movie`.
     object_radius
         Radius in pixels of the cells or particles that are counted.
@@ -134,6 +135,7 @@ def evaluate(
         "plane": plane,
         "position": position,
         "interleaved": interleaved,
+        "axes": axes,
     }
     pairs: list[tuple[str, tuple[npt.NDArray[Any], ...]]] = []
     for noisy, clean in pair:

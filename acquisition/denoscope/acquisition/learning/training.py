@@ -129,6 +129,7 @@ def train_bundle(
     plane: int | str | None = None,
     position: int | str | None = None,
     interleaved: int | None = None,
+    axes: str | None = None,
     camera_gain: Path | str | None = None,
     camera_offset: Path | str | None = None,
     camera_roi: str | None = None,
@@ -170,7 +171,7 @@ def train_bundle(
         Length of the training; at most one of them. None of them: 2 minutes. An epoch has 200 steps.
     frames
         Part of every movie to train on.
-    channel, plane, position, interleaved
+    channel, plane, position, interleaved, axes
         Choice in files of several movies, see `denoscope.runtime.open_movie`.
     camera_gain, camera_offset
         Maps of the camera's gain (counts per photo-electron) and offset (counts): ``.mat``, ``.tif``,
@@ -241,7 +242,7 @@ def train_bundle(
     )
     camera = load_camera(camera_gain, camera_offset, camera_roi)
 
-    choice = PartChoice(channel=channel, plane=plane, position=position, interleaved=interleaved)
+    choice = PartChoice(channel=channel, plane=plane, position=position, interleaved=interleaved, axes=axes)
     loaded = [movie_from_file(path, frames, **choice, camera=camera) for path in paths]
     warnings = _choose_blind_spot(beginning, loaded) + _camera_warnings(paths, choice, camera)
     entry = METHODS[beginning.method]

@@ -63,6 +63,7 @@ def denoise_movie(
     plane: str | None = None,
     position: str | None = None,
     interleaved: int | None = None,
+    axes: str | None = None,
     frames: slice = slice(None),
     camera: CameraCalibration | None = None,
     float32: bool = False,
@@ -100,6 +101,8 @@ def denoise_movie(
         Part of the movie, by number or name, where it has several.
     interleaved
         Channels that take turns frame by frame in a file that does not say so.
+    axes
+        Order of the axes where the file names none, such as ``YXT``, see `denoscope.runtime.open_movie`.
     frames
         Part of the movie to denoise, as ``slice(100, 500)``; what is written begins with its first frame.
     camera
@@ -152,7 +155,7 @@ def denoise_movie(
     if traces is not None and regions is None:
         raise InvalidInput(f"`traces` {traces} needs `regions`: name a file with regions, or find.")
     check_files([movie], output, std)
-    choice = Choice(Part(channel, plane, position, interleaved), frames)
+    choice = Choice(Part(channel, plane, position, interleaved, axes), frames)
     wanted = None if regions is None else WantedTraces(str(regions), _traces_path(output, traces), dark)
     request = Request(movie_of(movie), output, std, choice, camera, float32, fix_line_offset, wanted, picture)
     journal = _journal_of(request, resume=resume)

@@ -61,7 +61,8 @@ class Choice:
         """Return the part as the journal has it."""
         part = self.part
         turns = [part.interleaved] if part.interleaved else []
-        return [part.channel, part.plane, part.position, *turns]
+        axes = [part.axes] if part.axes else []
+        return [part.channel, part.plane, part.position, *turns, *axes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class SessionSettings(BaseModel):
         Movies that may be interleaved: cameras x channels x slices x positions.
     idle_s
         Seconds without a new frame after which a watched file counts as complete.
-    channel, plane, position, interleaved
+    channel, plane, position, interleaved, axes
         Part of the movie that ``replay:PATH``, ``watch:PATH`` or `movie` names, as for `denoscope.runtime.open_movie`.
     camera_gain, camera_offset, camera_roi
         Calibration maps, and the region ``x,y,width,height`` of them that the frames show: frames are then
@@ -144,6 +144,7 @@ class SessionSettings(BaseModel):
     plane: str | None = None
     position: str | None = None
     interleaved: int | None = Field(None, ge=2, le=64)
+    axes: str | None = None
     camera_gain: Path | None = None
     camera_offset: Path | None = None
     camera_roi: str | None = None

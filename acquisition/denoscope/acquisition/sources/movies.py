@@ -70,7 +70,7 @@ def read_movie(path: Path | str, **choice: Any) -> Movie:
     path
         Movie of any format that `denoscope.runtime.open_movie` opens.
     choice
-        Keywords ``channel``, ``plane``, ``position`` and ``interleaved`` of that function.
+        Keywords ``channel``, ``plane``, ``position``, ``interleaved`` and ``axes`` of that function.
 
     Returns
     -------

@@ -20,6 +20,7 @@ class PartChoice(TypedDict):
     plane: int | str | None
     position: int | str | None
     interleaved: int | None
+    axes: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,15 @@ class Part:
         As for `denoscope.runtime.open_movie`.
     interleaved
         Channels that take turns frame by frame in a file that does not say so, or None.
+    axes
+        Order of the axes of a file that names none, or None.
     """
 
     channel: str | None = None
     plane: str | None = None
     position: str | None = None
     interleaved: int | None = None
+    axes: str | None = None
 
     def choice(self) -> PartChoice:
         """Return the choice as keywords of `denoscope.runtime.open_movie`."""
@@ -46,6 +50,7 @@ class Part:
             "plane": self.plane,
             "position": self.position,
             "interleaved": self.interleaved,
+            "axes": self.axes,
         }
 
     def given(self) -> list[str]:

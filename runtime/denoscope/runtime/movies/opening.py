@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.links import bad_link
 from denoscope.runtime.words import counted
 
+from .axes import Rearranged, order_of
 from .check import ALLOWED_DTYPES, check_regular
 from .folders.names import other_parts
 from .foreign import foreign_kind, is_foreign, way_out
@@ -166,6 +167,7 @@ def open_movie(
     plane: int | str | None = None,
     position: int | str | None = None,
     interleaved: int | None = None,
+    axes: str | None = None,
     limit_bytes: int = 16 * 2**30,
     mapped: bool = True,
 ) -> AnyMovie:
@@ -184,6 +186,10 @@ def open_movie(
         Part of the file, by number or name, where it has several.
     interleaved
         Channels that take turns frame by frame in a file that does not say so.
+    axes
+        Order of the axes of a plain array: HDF5, NumPy, Zarr or TIFF that names none. A letter each: ``TYX`` is
+        time, rows, columns, ``YXT`` has time last. In HDF5 also C (channels), Z (planes) and P (positions). Of
+        a MATLAB file, the order that MATLAB shows.
     limit_bytes
         Largest array that one read may give; a frame that is larger is refused here.
     mapped
@@ -225,7 +231,7 @@ def open_movie(
         raise InvalidInput(f"There is no movie at {path}: give the path of a file or folder of images.")
     if file.is_file() and file.stat().st_size == 0:
         raise InvalidInput(f"{path} is empty (0 bytes): the recording was not written; choose another file.")
-    reopen = partial(_open, path, Wanted(channel, plane, position, interleaved), limit_bytes)
+    reopen = partial(_open, path, Wanted(channel, plane, position, interleaved, axes), limit_bytes)
     reader = reopen()
     array = _mapped(reader) if mapped else None
     return LazyMovie(reader, str(path), limit_bytes, reopen) if array is None else array
@@ -238,7 +244,7 @@ def _open(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     if wanted.interleaved < 1:
         raise InvalidInput(f"`interleaved` {wanted.interleaved} is no number of channels: give 2 or more.")
     every = _open_as_it_says(
-        path, Wanted(None, wanted.plane, wanted.position, wanted.interleaved), limit_bytes
+        path, Wanted(None, wanted.plane, wanted.position, wanted.interleaved, wanted.axes), limit_bytes
     )
     turns = alternating(wanted.interleaved)
     places, _ = choose_pages(
@@ -262,10 +268,17 @@ def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         raise InvalidInput(_without_library(path, kind))
     module, _, function = kind.opener.partition(":")
     opener = getattr(import_module(f"{__package__}.{module}"), function)
-    reader: Reader = opener(path, wanted, limit_bytes)
+    if wanted.axes is not None and kind.name not in _UNNAMED:
+        raise InvalidInput(
+            f"{path} is {kind.name}, which says itself what its axes are: leave `axes` {wanted.axes} out."
+        )
+    order = None if wanted.axes is None else order_of(wanted.axes)
+    reader: Reader = opener(path, replace(wanted, axes=order), limit_bytes)
     if not reader.shape[0]:
         raise InvalidInput(f"{path} holds no complete frame of this channel and plane: choose another one.")
-    if kind.name in _UNNAMED:
+    if order is not None and kind.name != "HDF5":
+        reader = Rearranged(str(path), reader, order)
+    elif order is None and kind.name in _UNNAMED:
         check_time_is_first(str(path), reader)
     alone = kind.name == "TIFF" and not reader.note and not _is_joined(reader)
     if alone and (others := other_parts(path)):

@@ -17,12 +17,13 @@ _MOST_CHANNELS = 8
 
 @dataclass(frozen=True)
 class Wanted:
-    """The user's choice: a number or a name each, or None; and channels that alternate in plain pages."""
+    """The user's choice, None where there is none: see `open_movie`."""
 
     channel: int | str | None = None
     plane: int | str | None = None
     position: int | str | None = None
     interleaved: int | None = None
+    axes: str | None = None
 
     def of(self, kind: str) -> int | str | None:
         """Return the choice for an axis of this kind."""

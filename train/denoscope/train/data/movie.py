@@ -180,6 +180,7 @@ def movie_from_file(
     plane: int | str | None = None,
     position: int | str | None = None,
     interleaved: int | None = None,
+    axes: str | None = None,
     camera: CameraCalibration | None = None,
 ) -> TrainingMovie:
     """Open a movie to train on, with its noise model estimated.
@@ -190,7 +191,7 @@ def movie_from_file(
         Movie of any format that `denoscope.runtime.open_movie` opens.
     frames
         Part of it.
-    channel, plane, position, interleaved
+    channel, plane, position, interleaved, axes
         Choice in files of several movies, see `denoscope.runtime.open_movie`.
     camera
         Calibration that the frames are corrected with; None for none.
@@ -216,7 +217,13 @@ def movie_from_file(
     (15, 32, 32)
     """
     movie = open_movie(
-        path, channel=channel, plane=plane, position=position, interleaved=interleaved, mapped=False
+        path,
+        channel=channel,
+        plane=plane,
+        position=position,
+        interleaved=interleaved,
+        axes=axes,
+        mapped=False,
     )[frames]
     note: str = getattr(movie, "note", "")
     if camera is not None:

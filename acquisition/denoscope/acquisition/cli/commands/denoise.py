@@ -10,6 +10,7 @@ import typer
 
 from denoscope.acquisition.cli.camera_options import GainOption, OffsetOption, RoiOption
 from denoscope.acquisition.cli.movie_options import (
+    AxesOption,
     ChannelOption,
     FixLineOffsetOption,
     InterleavedOption,
@@ -74,6 +75,7 @@ def denoise(
     plane: PlaneOption = None,
     position: PositionOption = None,
     interleaved: InterleavedOption = None,
+    axes: AxesOption = None,
     frames: Annotated[str | None, typer.Option(help="Denoise frames A:B only, for example 0:500.")] = None,
     camera_gain: GainOption = None,
     camera_offset: OffsetOption = None,
@@ -115,6 +117,7 @@ def denoise(
             plane=plane,
             position=position,
             interleaved=interleaved,
+            axes=axes,
             frames=frame_range(frames),
             camera=load_camera(camera_gain, camera_offset, camera_roi),
             float32=float32,
@@ -138,6 +141,7 @@ def denoise(
             plane=plane,
             position=position,
             interleaved=interleaved,
+            axes=axes,
             frames=frames,
             resume=resume or None,
             dask=dask,

@@ -11,6 +11,7 @@ import typer
 
 from denoscope.acquisition.cli.flags import with_flags
 from denoscope.acquisition.cli.movie_options import (
+    AxesOption,
     ChannelOption,
     InterleavedOption,
     PlaneOption,
@@ -53,6 +54,7 @@ def evaluate(
     plane: PlaneOption = None,
     position: PositionOption = None,
     interleaved: InterleavedOption = None,
+    axes: AxesOption = None,
     object_radius: Annotated[
         float, typer.Option(metavar="PX", help="Radius of the cells or particles that are counted.")
     ] = 5.0,
@@ -99,6 +101,7 @@ def evaluate(
                 plane=plane,
                 position=position,
                 interleaved=interleaved,
+                axes=axes,
                 object_radius=object_radius,
                 track=track,
                 listener=listener,

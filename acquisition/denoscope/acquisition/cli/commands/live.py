@@ -18,6 +18,7 @@ from denoscope.acquisition.cli.camera_options import (
     SensorOption,
 )
 from denoscope.acquisition.cli.movie_options import (
+    AxesOption,
     ChannelOption,
     FixLineOffsetOption,
     InterleavedOption,
@@ -176,6 +177,7 @@ def live(
     plane: PlaneOption = None,
     position: PositionOption = None,
     interleaved: InterleavedOption = None,
+    axes: AxesOption = None,
     streams: Annotated[
         int, typer.Option(help="Highest number of cameras x channels x slices x positions.")
     ] = 64,
@@ -266,6 +268,7 @@ def live(
         plane=plane,
         position=position,
         interleaved=interleaved,
+        axes=axes,
         streams=streams,
         mm_dir=mm_dir,
         buffer_mb=buffer_mb,

@@ -12,6 +12,7 @@ import typer
 from denoscope.acquisition.cli.camera_options import GainOption, OffsetOption, RoiOption
 from denoscope.acquisition.cli.flags import with_flags
 from denoscope.acquisition.cli.movie_options import (
+    AxesOption,
     ChannelOption,
     InterleavedOption,
     PlaneOption,
@@ -102,6 +103,7 @@ def train(
     plane: PlaneOption = None,
     position: PositionOption = None,
     interleaved: InterleavedOption = None,
+    axes: AxesOption = None,
     camera_gain: GainOption = None,
     camera_offset: OffsetOption = None,
     camera_roi: RoiOption = None,
@@ -154,6 +156,7 @@ def train(
                     plane=plane,
                     position=position,
                     interleaved=interleaved,
+                    axes=axes,
                     camera_gain=camera_gain,
                     camera_offset=camera_offset,
                     camera_roi=camera_roi,

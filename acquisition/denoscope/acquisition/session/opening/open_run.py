@@ -326,7 +326,7 @@ def predicts_std(bundle: str) -> bool:
 
 def _source_of(settings: SessionSettings) -> Source:
     """Return the source that the settings name, not opened."""
-    part = Part(settings.channel, settings.plane, settings.position, settings.interleaved)
+    part = Part(settings.channel, settings.plane, settings.position, settings.interleaved, settings.axes)
     return open_source(
         settings.core,
         movie=read_movie(settings.movie, **part.choice()) if settings.movie else None,

@@ -66,6 +66,11 @@ class WatchSource(UncoredSource):
 
     def open(self) -> SourceInfo:
         """Wait for the first frame and describe it."""
+        if self._part.axes is not None:
+            raise InvalidInput(
+                f"`axes` {self._part.axes} is for complete files, and a movie that grows has time first: leave it "
+                "out, or denoise the file when it is complete."
+            )
         if (why := bad_link(self._path, may_come=True)) is not None:
             raise SourceUnavailable(f"no frame can appear at {self._path}: {why}.")
         began_s = time.perf_counter()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.movies.axes import KINDS, letters_of
 from denoscope.runtime.movies.check import ALLOWED_DTYPES, check_claim, check_dtype, one_line
-from denoscope.runtime.movies.headers.facts import Facts
+from denoscope.runtime.movies.headers.facts import Facts, told
 from denoscope.runtime.movies.headers.units import in_micrometres
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick
@@ -25,6 +28,7 @@ __all__ = ["open_hdf5"]
 _SHOWN = 8
 _DEEPEST = 32
 _MOST_OBJECTS = 10_000
+_TOGETHER_BYTES = 64 * 2**20
 _NWB_SERIES = ("TwoPhotonSeries", "OnePhotonSeries", "ImageSeries")
 
 
@@ -156,6 +160,42 @@ def _number(value: Any) -> float | None:
         return None
 
 
+def _named_axes(data: Any) -> str | None:
+    """Return a letter for each axis from the names that the file gives them, or None where it gives none.
+
+    Names are those of dimension labels and scales (HDF5, netCDF), of ilastik's ``axistags``, or an attribute ``axes``
+    (NeXus has it beside the data set too).
+    """
+    for found in (_labels, _scales, _axis_tags, _axes_attribute):
+        names = told(lambda: found(data))  # noqa: B023 - called at once
+        if names and (order := letters_of(names, data.ndim)) is not None:
+            return order
+    return None
+
+
+def _labels(data: Any) -> list[str]:
+    return [_text(dimension.label) for dimension in data.dims]
+
+
+def _scales(data: Any) -> list[str]:
+    return [str(d[0].name).rsplit("/", 1)[-1] if len(d) else "" for d in data.dims]
+
+
+def _axis_tags(data: Any) -> list[str]:
+    return [str(axis["key"]) for axis in json.loads(_text(data.attrs["axistags"]))["axes"]]
+
+
+def _axes_attribute(data: Any) -> list[str]:
+    found = data.attrs.get("axes", data.attrs.get("DimensionNames"))
+    if found is None:
+        found = data.parent.attrs["axes"]
+    if isinstance(found, np.ndarray):
+        return [_text(name) for name in found.ravel()]
+    text = _text(found).strip("[] ")
+    names = [name.strip("'\" ") for name in re.split(r"[:,\s]+", text)]
+    return list(text) if len(names) == 1 else names
+
+
 def _is_turned(data: Any) -> bool:
     """Say whether columns come before rows: in MATLAB's files, and in NWB where it says so."""
     if "MATLAB_class" in data.attrs:
@@ -233,37 +273,74 @@ class _DataSet:
             raise InvalidInput(
                 f"{name} is shorter than its data set {data.name}: it was cut short; copy it again."
             )
-        self._behind = 0  # axes of one entry after the columns, as of channels that are stored last
-        while len(shape) > 3 and shape[-1] == 1:
-            shape, chunks, self._behind = shape[:-1], chunks[:-1], self._behind + 1
-        # HDF5 names no axes: of more than three, only those of one entry can be left out.
-        if sum(n > 1 for n in shape[:-2]) > 1:
-            raise InvalidInput(
-                f"{shown} has the shape {shape}; a movie is (T, H, W): save one channel and plane of it."
-            )
-        chosen = pick(shown, [Axis("time" if n > 1 else "other", n) for n in shape[:-2]], wanted)
-        self._time = chosen.index(None) if None in chosen else 0
-        self._leading = len(shape) - 2
-        self._turned = _is_turned(data)
-        sides = (-1, -2) if self._turned else (-2, -1)
+        order = self._order(shown, data, shape, wanted)
+        leading = [i for i, letter in enumerate(order) if letter not in "YX"]
+        chosen = pick(
+            shown,
+            [Axis(KINDS.get(order[i], "time" if shape[i] > 1 else "other"), shape[i]) for i in leading],
+            wanted,
+        )
+        self._index: list[Any] = [0] * len(shape)
+        for i, entry in zip(leading, chosen, strict=True):
+            self._index[i] = entry
+        self._time = leading[chosen.index(None)] if None in chosen else leading[0]
+        self._sides = order.index("Y"), order.index("X")
+        self._axes = [self._time, *self._sides]
+        rows, columns = self._sides
         length = _written(data, shown, self._time)
-        self.shape = (length, shape[sides[0]], shape[sides[1]])
-        self.piece = (int(chunks[self._time]), int(chunks[sides[0]]), int(chunks[sides[1]]))
-        self.note = f"{Path(name).name} stores columns before rows: frames are turned" if self._turned else ""
+        self.shape = (length, shape[rows], shape[columns])
+        self.piece = (int(chunks[self._time]), int(chunks[rows]), int(chunks[columns]))
+        turned = self._time < columns < rows
+        self.note = f"{Path(name).name} stores columns before rows: frames are turned" if turned else ""
         if length < shape[self._time]:
             ends = f"{Path(name).name} ends at frame {length} of the {shape[self._time]} planned"
             self.note = "; ".join(filter(None, (self.note, ends)))
+        self.note = "; ".join(filter(None, (chosen.note, self.note)))
         with suppress(Exception):  # metadata of any program: what cannot be understood is no reason to stop
             self.facts = _facts(data, self.shape[0])
-        if math.prod(chunks) * self.dtype.itemsize < 2**16:
+        if self._time > min(self._sides):
+            self.piece = (self._together(data), *self.piece[1:])
+        elif math.prod(chunks) * self.dtype.itemsize < 2**16:
             self.piece = (1, *self.piece[1:])
         self._file, self._data = file, data
 
+    def _order(self, shown: str, data: Any, shape: tuple[int, ...], wanted: Wanted) -> str:
+        """Return a letter for each axis: as the user says, as the file says, or the last three that are longer."""
+        matlab = "MATLAB_class" in data.attrs
+        seen = shape[::-1] if matlab else shape
+        self.in_matlabs_order, self.named = matlab, True
+        if wanted.axes is not None:
+            if len(wanted.axes) != len(shape):
+                raise InvalidInput(
+                    f"{shown} has the shape {seen}, and `axes` {wanted.axes} names {len(wanted.axes)} axes: give one "
+                    "letter for each."
+                )
+            return wanted.axes[::-1] if matlab else wanted.axes
+        if (named := _named_axes(data)) is not None:
+            return named
+        self.named = False
+        behind = 0  # axes of one entry after the columns, as of channels that are stored last
+        while len(shape) - behind > 3 and shape[-1 - behind] == 1:
+            behind += 1
+        ahead = shape[: len(shape) - behind - 2]
+        if sum(n > 1 for n in ahead) > 1:
+            raise InvalidInput(
+                f"{shown} has the shape {seen}; a movie is (T, H, W): save one channel and plane of it, or say with "
+                "`axes` what they are, such as TCYX."
+            )
+        return "?" * len(ahead) + ("XY" if _is_turned(data) else "YX") + "?" * behind
+
+    def _together(self, data: Any) -> int:
+        """Return how many frames are read at once where time comes after rows or columns."""
+        length, height, width = self.shape
+        if data.chunks:
+            return min(int(data.chunks[self._time]), length)
+        return max(min(length, _TOGETHER_BYTES // (height * width * self.dtype.itemsize)), 1)
+
     def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Return (stop - start, rows, columns)."""
-        index: list[Any] = [0] * self._leading
-        index[self._time] = slice(start, stop)
-        behind = (0,) * self._behind
-        if self._turned:
-            return np.asarray(self._data[(*index, columns, rows, *behind)], self.dtype).swapaxes(1, 2)
-        return np.asarray(self._data[(*index, rows, columns, *behind)], self.dtype)
+        index = list(self._index)
+        for axis, part in zip(self._axes, (slice(start, stop), rows, columns), strict=True):
+            index[axis] = part
+        block = np.asarray(self._data[tuple(index)], self.dtype)
+        return block.transpose([sorted(self._axes).index(axis) for axis in self._axes])

@@ -1,0 +1,143 @@
+"""Order of the axes of arrays: from names in the file, from the user, or asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from denoscope.runtime import InvalidInput, open_movie
+from support.field_inputs import active_cells
+
+H, W, T = 16, 24, 20
+AXES = {"T": 0, "Y": 1, "X": 2}
+
+
+def movie_of(*shape: int) -> npt.NDArray[Any]:
+    return np.random.default_rng(sum(shape)).integers(0, 1000, shape).astype(np.uint16)
+
+
+def stored(movie: npt.NDArray[Any], order: str) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(movie.transpose([AXES[letter] for letter in order]))
+
+
+def write_hdf5(path: Path, array: npt.NDArray[Any], **attributes: Any) -> Path:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        file["movie"] = array
+        file["movie"].attrs.update(attributes)
+    return path
+
+
+def check_reads(path: Path, expected: npt.NDArray[Any], **choice: Any) -> None:
+    movie = open_movie(path, mapped=False, **choice)
+    np.testing.assert_array_equal(np.asarray(movie), expected)
+    np.testing.assert_array_equal(movie[3], expected[3])
+    np.testing.assert_array_equal(movie[5:9, 2:7, 3:11], expected[5:9, 2:7, 3:11])
+
+
+@pytest.mark.parametrize("order", ["TYX", "YXT", "YTX", "XYT", "TXY"])
+@pytest.mark.parametrize("kind", ["labels", "scales", "axistags", "axes", "axes beside"])
+def test_axes_that_hdf5_names_are_read_in_their_order(tmp_path: Path, kind: str, order: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    movie = movie_of(T, H, W)
+    words = {"T": "time", "Y": "row", "X": "column"}
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("movie", data=stored(movie, order))
+        if kind == "axistags":
+            data.attrs["axistags"] = json.dumps({"axes": [{"key": letter.lower()} for letter in order]})
+        elif kind == "axes":
+            data.attrs["axes"] = order.lower()
+        elif kind == "axes beside":
+            file.attrs["axes"] = [words[letter] for letter in order]
+        for i, letter in enumerate(order):
+            if kind == "labels":
+                data.dims[i].label = words[letter]
+            elif kind == "scales":
+                scale = file.create_dataset(
+                    {"T": "frame", "Y": "height", "X": "width"}[letter], (data.shape[i],), "f4"
+                )
+                scale.make_scale()
+                data.dims[i].attach_scale(scale)
+    check_reads(Path(f"{path}::movie"), movie)
+
+
+def test_channels_and_planes_that_hdf5_names_are_chosen_from(tmp_path: Path) -> None:
+    array = movie_of(T, 3, H, W, 2)
+    path = write_hdf5(
+        tmp_path / "m.h5",
+        array,
+        axistags='{"axes": [{"key": "t"}, {"key": "z"}, {"key": "y"}, {"key": "x"}, {"key": "c"}]}',
+    )
+    check_reads(path, array[:, 2, :, :, 1], plane=2, channel=1)
+    with pytest.raises(InvalidInput, match="3 planes"):
+        open_movie(path)
+
+
+def test_time_alone_may_be_named(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    movie = movie_of(T, H, W)
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["movie"] = stored(movie, "YXT")
+        file["movie"].dims[2].label = "time"
+    check_reads(tmp_path / "m.h5", movie)
+
+
+@pytest.mark.parametrize("order", ["TYX", "YXT", "YTX", "XYT"])
+@pytest.mark.parametrize("kind", ["h5", "npy", "zarr"])
+def test_axes_are_read_as_the_user_says(tmp_path: Path, kind: str, order: str) -> None:
+    movie, path = movie_of(T, H, W), tmp_path / f"m.{kind}"
+    if kind == "h5":
+        write_hdf5(path, stored(movie, order))
+    elif kind == "npy":
+        np.save(path, stored(movie, order))
+    else:
+        pytest.importorskip("zarr").create_array(str(path), data=stored(movie, order), chunks=(7, 7, 7))
+    check_reads(path, movie, axes=order.lower())
+
+
+def test_axes_of_matlab_are_in_its_own_order(tmp_path: Path) -> None:
+    movie = movie_of(T, H, W)
+    path = write_hdf5(tmp_path / "m.h5", movie.T, MATLAB_class=b"uint16")  # MATLAB's (T, H, W)
+    check_reads(path, movie, axes="TYX")
+
+
+@pytest.mark.parametrize("axes", ["TYY", "XT", "TYXQ", "", "TCYX"])
+def test_axes_that_do_not_fit_are_refused(tmp_path: Path, axes: str) -> None:
+    np.save(tmp_path / "m.npy", movie_of(T, H, W))
+    for path in (tmp_path / "m.npy", write_hdf5(tmp_path / "m.h5", movie_of(T, H, W))):
+        with pytest.raises(InvalidInput, match=f"`axes` {axes}"):
+            open_movie(path, axes=axes)
+
+
+@pytest.mark.parametrize("kind", ["h5", "npy"])
+@pytest.mark.parametrize("shape", [(40, 40, 60), (40, 40, 36)])
+def test_two_equal_axes_that_may_be_the_sides_of_frames_are_asked_about(
+    tmp_path: Path, kind: str, shape: tuple[int, ...]
+) -> None:
+    noise = movie_of(*shape)  # shows nothing that tells
+    path = write_hdf5(tmp_path / "m.h5", noise) if kind == "h5" else tmp_path / "m.npy"
+    if kind == "npy":
+        np.save(path, noise)
+    with pytest.raises(InvalidInput, match="does not say which axis is time: give `axes` YXT"):
+        open_movie(path)
+    check_reads(path, noise, axes="TYX")
+    check_reads(path, np.moveaxis(noise, -1, 0), axes="YXT")
+
+
+def test_as_many_square_frames_as_rows_are_read_without_a_question(tmp_path: Path) -> None:
+    movie = active_cells(64, 64, 96, photons=2.0)[1].astype(np.uint16)
+    check_reads(write_hdf5(tmp_path / "m.h5", movie), movie)
+
+
+def test_a_movie_of_matlab_with_time_first_is_asked_about(tmp_path: Path) -> None:
+    movie = active_cells(120, 64, 80, photons=6.0)[1].astype(np.uint16)
+    path = write_hdf5(tmp_path / "m.h5", movie.T, MATLAB_class=b"uint16")
+    with pytest.raises(InvalidInput, match="time as the first: give `axes` TYX"):
+        open_movie(path)
+    check_reads(path, movie, axes="TYX")
