@@ -17,6 +17,7 @@ from denoscope import runtime
 from denoscope.runtime.backends import registry
 
 PARTS = ("runtime", "train", "export", "acquisition")
+BUNDLES_AND_EXTRAS = ("live", "train", "gpu")
 EXAMPLES = sorted(name for name in runtime.__all__ if inspect.isfunction(getattr(runtime, name)))
 
 
@@ -46,6 +47,16 @@ def lacking(function: Callable[..., Any]) -> list[str]:
 def test_every_public_function_says_what_it_takes_returns_and_refuses() -> None:
     missing = {name: lacking(function) for name, function in public_functions()}
     assert {name: what for name, what in missing.items() if what} == {}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_map_of_a_part_names_all_that_is_public_and_nothing_else(part: str) -> None:
+    module = importlib.import_module(f"denoscope.{part}")
+    words = inspect.getdoc(module) or ""
+    named = {name.split(".")[0] for name in re.findall(r"(?<!`)`([A-Za-z][\w.]*)`(?!`)", words)}
+    wanted = {name for name in module.__all__ if not inspect.ismodule(getattr(module, name))}
+    assert wanted - named == set()
+    assert {name for name in named - wanted if name not in ("denoscope", *BUNDLES_AND_EXTRAS)} == set()
 
 
 @pytest.mark.parametrize(

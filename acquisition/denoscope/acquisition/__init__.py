@@ -2,41 +2,52 @@
 
 Record and denoise while recording:
 
-- `live` records from Micro-Manager, a growing file or a movie, with `SessionSettings` (`make_settings`).
-- `hook` denoises beside a pycromanager acquisition, `attach` beside pymmcore-plus.
-- `LiveSession` records beside a loop of your program, which gets one `LiveFrame` after the other.
-- `pause`, `resume` and `stop` ask a session of another program, `SessionControl` one of the same program.
+- `live` records from Micro-Manager, a growing file or a movie, with `SessionSettings` (`make_settings`), and returns a
+  `SessionReport` (`FinishReason`).
+- `hook` denoises beside a pycromanager acquisition, `attach` beside pymmcore-plus; both give a `Follower`
+  (`FollowerStatus`, `HookReport`).
+- `LiveSession` records beside a loop of your program, which gets one `LiveFrame` after the other; `SessionStatus` and
+  `SessionState` tell how it is going.
+- `pause`, `resume` and `stop` ask a session of another program, `SessionControl` one of the same program
+  (`RequestAnswer`).
+- `open_source` opens a source of `Frame` alone (`Source`, `SourceInfo`); `RawWriter` writes raw frames alone.
+  `load_camera` reads maps of a camera.
 
 Measure and act while recording:
 
 - `read_regions` reads regions from a file, `regions_of_layer` from napari; `find_cells` finds cells.
-- `RegionMeter` measures `Regions` in frames; `read_traces` reads ``traces.csv``.
-- `Trigger` is a condition and an action.
+- `RegionMeter` measures `Regions` in frames (`FrameTraces`); `read_traces` reads ``traces.csv`` (`TraceTable`).
+- `Trigger` is a condition and an action (`Firing`).
 
 Denoise afterwards:
 
-- `denoise_movie` denoises a recorded movie, `fill_run` the frames that a recording skipped.
+- `denoise_movie` denoises a recorded movie (`Denoising`), `fill_run` the frames that a recording skipped (`Filling`).
 
 Learn and judge:
 
-- `train_bundle` adapts a bundle to a movie; `evaluate` tells which bundle's result can be trusted.
+- `train_bundle` adapts a bundle to a movie (`TrainingPlan`, `TrainingListener`, `TrainingResult`,
+  `TrainingInterrupted`).
+- `evaluate` tells which bundle's result can be trusted (`EvaluationListener`, `Evaluation`).
 - `light_budget` predicts the denoised picture at half and at a quarter of the light.
-- `export_bundle_precision` writes a bundle in another precision.
-- `build_engines`, `check_engines` and `prune_engines` build, check and delete engines for GPUs.
+- `export_bundle_precision` writes a bundle in another precision (`PrecisionExport`).
+- `build_engines`, `check_engines` and `prune_engines` build, check and delete engines for GPUs (`BuildListener`,
+  `BuiltEngines`, `EngineChecks`, `DeletedEngines`).
 
 Know the computer:
 
-- `doctor` checks it, `benchmark` measures it, `describe_bundles` helps to choose a bundle.
+- `doctor` checks it (`Findings`, `Finding`), `benchmark` measures it (`Benchmark`), `describe_bundles` helps to choose
+  a bundle (`BundleChoice`).
 
 Read a run folder:
 
-- `SessionReport.read` reads ``report.json``, `read_raw` the raw frames; `read_movie` reads any movie, `demo_movie` the
-  one that ships.
+- `SessionReport.read` reads ``report.json``, `read_raw` the raw frames (`RawRecording`). `read_movie` reads any movie
+  (`Movie`), `demo_movie` the one that ships. `Provenance` tells where denoised frames come from.
 
-Results are pydantic models: `SessionReport`, `Provenance`, `Denoising`, `Filling`, `Findings`, `Benchmark`,
-`HookReport`, `TrainingResult`, `Evaluation`. Every error that a user can meet is a `denoscope.runtime.DenoscopeError`
-and says what to do. Nothing is imported before it is asked for: ``from denoscope.acquisition import live`` loads what a
-session needs, and no more.
+Errors: each is a `denoscope.runtime.DenoscopeError` and says what to do; `OutputExists`, `NoDiskSpace`,
+`SourceUnavailable` and `SourceFailed` are of this package.
+
+Nothing is imported before it is asked for: ``from denoscope.acquisition import live`` loads what a session needs, and
+no more.
 """
 
 from __future__ import annotations

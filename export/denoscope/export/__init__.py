@@ -1,7 +1,19 @@
-"""Freeze: trained networks into bundles of ONNX graphs (extra `train`), bundles into engines (extra `gpu`).
+"""Make bundles of trained networks (extra `train`), and GPU engines of bundles (extra `gpu`).
 
-Importing this package loads nothing heavy: each public name is imported when it is first used, and building
-engines needs no torch.
+Bundles:
+
+- `export_bundle` writes a network as a bundle, `load_network` and `load_bundle_flow` get it back. `export_graphs`
+  makes the ONNX graphs alone (version `OPSET`).
+- `export_precision` writes a bundle in another precision, if it loses no more than `LOSS_LIMIT_DB` (`ParityRow`,
+  `PrecisionRefused`).
+
+Engines, which need no PyTorch:
+
+- `plan_engines` decides which are needed (`EnginePlan`), `build_engine` builds one (`EngineBuildFailed`),
+  `installed_versions` tells which TensorRT is there (`BuilderUnavailable`).
+- `parse_targets` reads names of GPUs (`Target`, `GPUS`); `parse_size` and `parse_range` read sizes of frames.
+
+Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,40 @@
-"""Run a trained bundle on a live movie: one frame in, one denoised frame out.
+"""Run a trained bundle on a movie: push one frame, get one denoised frame.
 
-Importing this package loads nothing heavy: each public name is imported when it is first used.
+Denoise:
+
+- `Stream` denoises one movie frame by frame; it takes frames with a `FrameMeta` and returns `Denoised`.
+- `calibrate_stream` prepares it for a recorded movie. `with_slow_residual` puts fine structure back (`SlowResidual`).
+- `StreamCounters`, `StageTimes`, `StageSeconds`, `Rebind` and `GuardFinding` tell what a stream did and noticed;
+  `StreamKey` names one of several movies that are recorded in turns.
+
+Choose a bundle and a backend:
+
+- `Bundle` opens one, `list_bundles` names those that ship, `write_bundle` writes one (`BundleManifest`,
+  `QualityRecord`).
+- `choose_backend` opens the backend that runs its graphs, `list_backends` tells which run here and why others do not.
+- `register_backend` adds one of another package (`Backend`, `Graph`, `Buffer`, `Choice`); `default_threads` tells how
+  many processor threads a graph gets.
+
+Open a movie:
+
+- `open_movie` opens a file or folder of any format as a `LazyMovie`; `as_float32` keeps what is made of it unrounded.
+- `without_holes` and `filled_when_read` fill missing pixels; `AnyMovie` is any array or movie.
+
+Measure a movie:
+
+- `estimate_intensity` measures its noise (`Intensity`), `measure_noise_correlation` how far the noise of neighbouring
+  pixels goes together (`NoiseCorrelation`), `choose_blind_spot` what a network must therefore not see.
+- `measure_saturation` counts saturated pixels (`Saturation`). `measure_scanner` measures shifted lines and fixed
+  patterns (`ScannerArtefacts`) in the frames of `frames_to_measure`.
+- `moves_anywhere` tells whether the scene moves, `follow_motion` how (`SceneMotion`). `align_movie` moves the frames
+  back, and `shown_by_all` tells what all of them show.
+- `CameraCalibration` turns counts into photo-electrons, `GeneralisedAnscombe` makes their noise equal everywhere.
+
+Errors: each inherits from `DenoscopeError` and says what to do: `InvalidInput`, `FrameMismatch`, `BundleNotFound`,
+`BundleDamaged`, `BackendUnavailable`, `DeviceFailed`, `NotFinite`. `counted` and `bad_link` word messages.
+
+Nothing is imported before it is asked for: ``from denoscope.runtime import Stream`` loads what a stream needs, and no
+more.
 
 Examples
 --------

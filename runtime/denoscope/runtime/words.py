@@ -8,7 +8,7 @@ __all__ = ["counted", "delay_words", "either", "rate_words", "time_words"]
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun, such as ``1 frame`` or ``200 frames``; every message counts with this.
+    """Return a number with its noun, such as ``1 frame`` or ``200 frames``, as messages of denoscope word it.
 
     Parameters
     ----------

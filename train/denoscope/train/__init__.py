@@ -1,6 +1,37 @@
-"""Learn: networks, simulator, training and metrics (needs the extra `train`).
+"""Train networks on noisy movies, simulate movies, measure quality (needs the extra `train`).
 
-Importing this package loads nothing heavy: each public name is imported when it is first used.
+To adapt a bundle to a movie, `denoscope.acquisition.train_bundle` is all you need. This package holds the parts.
+
+Train:
+
+- `fit` trains a network on movies by one of `METHODS` with `FitSettings`; it tells a `FitPlan` before it begins and
+  `FitProgress` on the way, and returns a `FitResult`. `ADAPTATION_RATE` is the learning rate that starts from a bundle.
+- `TrainingMovie` is what it learns from: `movie_from_file` opens one, `simulated_movies` makes some, `aligned` moves
+  one to its rest position.
+- `blind_spots_for` and `hiding_noise` hide noise that neighbouring pixels share from the network (`BLIND_SPOTS`).
+- `self_supervised_score` measures a network on a noisy movie, without truth.
+
+Networks:
+
+- `LiveNet` with `LiveNetSettings` (`SIZES`) is behind the bundles `live-fast`, `live` and `live-hq`; `Prediction` is
+  what it says of a frame. `denoise_reference` denoises a movie with it in PyTorch.
+- `Umvd` (`UmvdSettings`, `fit_umvd`, `UmvdFitSettings`, `UmvdFit`, `denoise_umvd`, `running_baseline`,
+  `temporal_weights`) and `StsUvd` (`StsUvdSettings`, `fit_sts_uvd`, `StsUvdFitSettings`, `StsUvdFit`,
+  `denoise_sts_uvd`, `Flows`, `estimate_flows`) are published methods.
+- `FlowNet` finds the motion between two frames: `estimate_flow`, `flow_estimator`, `load_flow` and `Motion` use it,
+  `fit_flow` trains it (`FlowFitSettings`, `FlowFit`), `refine_flow` adapts it (`RefineSettings`, `FlowRefinement`).
+
+Simulate:
+
+- `simulate` makes a `SimulatedMovie` of `SceneSettings` and `CameraSettings`; `random_settings` draws both, of any of
+  `ALL_KINDS`. `test_movie` and `test_movies` are the ones that results are quoted on (`TEST_MOVIES`).
+
+Measure:
+
+- `score` compares a movie with the truth (`Score`); `best_gaussian` and `best_temporal_average` are the filters to
+  beat.
+
+Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How long and how to train.
+    """How long and how `fit` trains.
 
     One budget counts: minutes of the clock or of the processor where given (the first that runs out),
     else epochs, else steps. The learning rate falls to zero over it. With epochs or steps the same
@@ -147,7 +147,7 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class FitProgress:
-    """One report from the loop.
+    """Progress of a training, as `fit` reports it from time to time.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ class FitProgress:
 
 @dataclass(frozen=True)
 class FitResult(Generic[Network]):
-    """Result of a training.
+    """Result of `fit`: the network and how it got there.
 
     Attributes
     ----------

@@ -49,7 +49,7 @@ def follow_motion(
     calibration_frames: int = 32,
     on_frame: Callable[[int], None] = lambda _done: None,
 ) -> SceneMotion | None:
-    """Return the motion of the scene as a session would find it that follows it from the start; None if it is still.
+    """Track the motion of a movie as a session does that tracks it from its first frame; None if the scene is still.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def follow_motion(
 
 
 def shown_by_all(shape: tuple[int, int], displacements: npt.NDArray[np.floating[Any]]) -> tuple[slice, slice]:
-    """Return the rows and columns of the rest position that every frame shows; they may be empty.
+    """Return the part of the scene, at its rest position, that every frame shows; it may be empty.
 
     Parameters
     ----------

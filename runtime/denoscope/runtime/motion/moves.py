@@ -252,7 +252,7 @@ def _matrix(equations: Equations) -> Array:
 
 
 def moves_anywhere(movie: AnyMovie, intensity: Intensity, *, first: int = 32) -> bool:
-    """Say whether the scene of a recorded movie moves, from its beginning or later, so that it is worth following.
+    """Return True where the scene of a recorded movie moves, at its beginning or later, and tracking it is worth while.
 
     Parameters
     ----------

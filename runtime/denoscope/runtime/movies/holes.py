@@ -220,10 +220,11 @@ def without_holes(movie: AnyMovie, *more: Frame) -> tuple[Frame, ...]:
 
 
 def filled_when_read(movie: AnyMovie) -> AnyMovie:
-    """Return a movie too large for memory without its borders of holes, other holes filled of what is read.
+    """Return a movie on disk without pixels that have no value (NaN, infinite), filled part by part as it is read.
 
-    The borders are those of 16 frames from all over the movie. No frame is left out; what has no value in all that is
-    read at once becomes the movie's median. A movie of integers is returned.
+    Borders of such pixels in 16 frames from all over the movie are cut off. No frame is left out: pixels without a
+    value in all frames that are read at once become the movie's median. A movie of integers is returned as it is.
+    `without_holes` does the same in memory.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ _SHARE_OF_QUIET = 8  # one block in so many is a quiet one
 
 @dataclass(frozen=True)
 class NoiseCorrelation:
-    """How the noise of a pixel goes with the noise of others; 0 for white noise.
+    """Correlation of the noise of neighbouring pixels; 0 for white noise.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class NoiseCorrelation:
 
 
 def choose_blind_spot(correlation: NoiseCorrelation) -> BlindSpot:
-    """Return the blind spot that hides every pixel whose noise tells of the target's.
+    """Return the blind spot that hides every pixel whose noise is correlated with that of the target.
 
     ``cell`` for white noise, else the name of the noise's kind.
 

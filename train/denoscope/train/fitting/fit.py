@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 UmvdFit = FitResult[Umvd]
+"""Result of `fit_umvd`."""
 Report = Callable[[FitPlan | FitProgress], None]
 
 _WEIGHT_AVERAGE = 0.998

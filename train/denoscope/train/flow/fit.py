@@ -33,7 +33,7 @@ _BRIGHT, _BRIGHT_SHARE = 20.0, 0.15  # photons, and share of the training until 
 
 @dataclass(frozen=True)
 class FlowFitSettings:
-    """How long and how to train.
+    """How long and how `fit_flow` trains.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class FlowFitSettings:
 
 @dataclass(frozen=True)
 class FlowFit:
-    """Result of a training.
+    """Result of `fit_flow`.
 
     Attributes
     ----------

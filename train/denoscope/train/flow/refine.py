@@ -34,7 +34,7 @@ _HELD_OUT_BATCHES = 4
 
 @dataclass(frozen=True)
 class RefineSettings:
-    """How to refine.
+    """Settings of `refine_flow`.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class RefineSettings:
 
 @dataclass(frozen=True)
 class FlowRefinement:
-    """Result of a refinement.
+    """Result of `refine_flow`.
 
     Attributes
     ----------

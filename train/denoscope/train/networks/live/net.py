@@ -40,7 +40,7 @@ _TINY = 1e-6
 
 @dataclass(frozen=True)
 class Prediction:
-    """Result of `LiveNet.predict`; each (B, 1, H, W), normalised units.
+    """Prediction of a clean frame by `LiveNet.predict`; each field (B, 1, H, W), normalised units.
 
     Attributes
     ----------

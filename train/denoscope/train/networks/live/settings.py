@@ -16,7 +16,7 @@ BLIND_SPOTS = ("cell", "bleed", "row", "neighbours")
 
 @dataclass(frozen=True)
 class LiveNetSettings:
-    """Shape of the network.
+    """Shape of a `LiveNet`.
 
     Attributes
     ----------

@@ -51,7 +51,7 @@ FlowEstimator = Callable[[FloatArray, FloatArray], FloatArray]  # (target, sourc
 
 @dataclass(frozen=True)
 class StsUvdSettings:
-    """Shape of the network.
+    """Shape of a `StsUvd` network.
 
     Attributes
     ----------

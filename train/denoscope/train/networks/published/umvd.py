@@ -52,7 +52,7 @@ _LONGEST_PAST = 5  # time constants of the baseline that training reads back: al
 
 
 def temporal_weights(window: int, level: float = 1.0, kappa: float = 0.0) -> tuple[float, ...]:
-    """Weights of the DeepTemporal filter (slides, "Weighted Temporal Sampling").
+    """Return the weights of the frames of a window, the DeepTemporal filter (slides, "Weighted Temporal Sampling").
 
     ``w_t = kappa + (1 - kappa) (1 - (t / C)^L)`` for t <= C = N // 2, mirrored after.
 
@@ -94,7 +94,7 @@ def temporal_weights(window: int, level: float = 1.0, kappa: float = 0.0) -> tup
 
 @dataclass(frozen=True)
 class UmvdSettings:
-    """Shape of the network; the defaults are the published one with 1,786,191 parameters.
+    """Shape of a `Umvd` network; the defaults are the published one with 1,786,191 parameters.
 
     Attributes
     ----------
@@ -200,7 +200,7 @@ def _double(x: Tensor) -> Tensor:
 
 
 class Umvd(nn.Module):
-    """The published network.
+    """Network of UMVD as it was published.
 
     With kappa 0 the centre's features are multiplied by exactly zero, so no pixel of the centre frame
     has any influence on the output; nor has a missing frame, whose features are multiplied by zero too.
@@ -296,7 +296,7 @@ def next_baseline(baseline: FloatArray, frame: npt.NDArray[np.generic], baseline
 
 
 def running_baseline(frames: AnyMovie, baseline_frames: float, start: float) -> FloatArray:
-    """Baseline of what came before the frame that follows `frames`, causally.
+    """Return the baseline that UMVD subtracts from a window: an average of the frames before it.
 
     A window is denoised as ``network(V - b) + b`` with one b for all its frames, made of the frames
     before the window. So the operation is undone exactly whatever the network does, runs live, and
