@@ -272,6 +272,53 @@ def test_of_lif_one_image_channel_and_plane_is_chosen(tmp_path: Path) -> None:
     check_reads(write_lif(tmp_path / "one.lif", {"Series001": only}), only[:, 0, 0])
 
 
+def test_channels_of_lif_have_the_names_of_their_dyes(tmp_path: Path) -> None:
+    pytest.importorskip("liffile")
+    data = pixels(T, 1, C)
+    path = write_lif(tmp_path / "m.lif", {"a": data}, dyes=("GCaMP", "tdTomato"))
+    with pytest.raises(InvalidInput, match="0 `GCaMP`, 1 `tdTomato`: choose with `channel`"):
+        open_movie(path)
+    movie = check_reads(path, data[:, 0, 1], channel="tdTomato")
+    assert movie.facts.channel == "tdTomato"
+
+
+@pytest.mark.parametrize(("axes", "time"), [("WYX", 1), ("TWYX", T)])
+def test_wavelengths_of_lif_are_no_points_in_time(tmp_path: Path, axes: str, time: int) -> None:
+    pytest.importorskip("liffile")
+    data = pixels(*([T] if time > 1 else []), 3)
+    path = write_lif(tmp_path / "m.lif", {"a": data}, {"a": axes})
+    if time == 1:
+        with pytest.raises(
+            InvalidInput, match="scanned at 3 wavelengths at one point in time: it is no movie"
+        ):
+            open_movie(path)
+        return
+    with pytest.raises(InvalidInput, match=r"3 channels: 0 `0\.0 nm`, 1 `500\.0 nm`"):
+        open_movie(path)
+    check_reads(path, data[:, 1], channel="500.0 nm")
+
+
+def test_angles_of_lif_are_no_points_in_time(tmp_path: Path) -> None:
+    pytest.importorskip("liffile")
+    path = write_lif(tmp_path / "m.lif", {"a": pixels(4)}, {"a": "AYX"})
+    with pytest.raises(InvalidInput, match="scanned at 4 angles, which are no points in time"):
+        open_movie(path)
+
+
+def test_frames_of_lif_along_x_and_z_are_read_and_lines_left_out(tmp_path: Path) -> None:
+    pytest.importorskip("liffile")
+    data, lines, still = pixels(T), pixels(1)[0], pixels(1, 1, 1)
+    axes = {"depth": "TZX", "lines": "TX"}
+    path = write_lif(tmp_path / "m.lif", {"depth": data, "lines": lines}, axes)
+    movie = check_reads(path, data)
+    assert "scanned along x and z" in movie.note
+    assert "1 image without rows and columns" in movie.note
+    assert movie.facts.increment_s == pytest.approx(0.25)
+    write_lif(path, {"Overview": still, "depth": data}, axes)  # the overview is not taken for the movie
+    with pytest.raises(InvalidInput, match="2 positions: 0 `Overview`, 1 `depth`"):
+        open_movie(path)
+
+
 def test_of_oif_one_channel_and_plane_is_chosen(tmp_path: Path) -> None:
     pytest.importorskip("oiffile")
     data = pixels(C, Z, T)

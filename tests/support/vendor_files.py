@@ -89,25 +89,38 @@ def write_czi(
     return path
 
 
-_LIF_AXES = {"X": 1, "Y": 2, "Z": 3, "T": 4}
+_LIF_AXES = {"X": 1, "Y": 2, "Z": 3, "T": 4, "W": 5, "A": 6}  # W: wavelengths
 
 
-def write_lif(path: Path, movies: dict[str, npt.NDArray[Any]]) -> Path:
-    """Write a LIF with images (T, Z, C, H, W) of the names."""
+def write_lif(
+    path: Path,
+    movies: dict[str, npt.NDArray[Any]],
+    axes: dict[str, str] | None = None,
+    dyes: tuple[str, ...] = (),
+) -> Path:
+    """Write a LIF with images of the names and axes, by default (T, Z, C, H, W)."""
     elements, memory = "", b""
     for number, (name, movie) in enumerate(movies.items()):
-        sizes = dict(zip("TZCYX", movie.shape, strict=True))
-        steps = dict(zip("TZCYX", movie.strides, strict=True))
+        order = (axes or {}).get(name, "TZCYX")
+        sizes = {"C": 1, **dict(zip(order, movie.shape, strict=True))}
+        steps = {"C": 0, **dict(zip(order, movie.strides, strict=True))}
         dimensions = "".join(
             f'<DimensionDescription DimID="{_LIF_AXES[a]}" NumberOfElements="{sizes[a]}" Origin="0" '
             f'Length="{(sizes[a] - 1) * (0.25 if a == "T" else 5e-7)}" Unit="{"s" if a == "T" else "m"}" BitInc="0" '
             f'BytesInc="{steps[a]}"/>'
-            for a in "XYZT"
+            for a in _LIF_AXES
+            if a in sizes
         )
         channels = "".join(
             f'<ChannelDescription DataType="0" ChannelTag="0" Resolution="{movie.itemsize * 8}" '
             f'NameOfMeasuredQuantity="" Min="0" Max="1" Unit="" LUTName="Gray" IsLUTInverted="0" '
-            f'BytesInc="{c * steps["C"]}" BitInc="0"/>'
+            f'BytesInc="{c * steps["C"]}" BitInc="0">'
+            + (
+                f"<ChannelProperty><Key>DyeName</Key><Value>{dyes[c]}</Value></ChannelProperty>"
+                if dyes
+                else ""
+            )
+            + "</ChannelDescription>"
             for c in range(sizes["C"])
         )
         elements += (
