@@ -7,15 +7,9 @@ import os
 import sys
 from contextlib import nullcontext
 from importlib import import_module
-from typing import Annotated
 
-import typer
-
-from denoscope.acquisition.processes.signals import ended_by_interruption
+from denoscope.acquisition.processes.signals import CommandEnd, ended_by_interruption
 from denoscope.acquisition.processes.words import Words, open_standard_streams
-
-from .flags import speaking_in_flags
-from .help import Command, Group, with_grouped_help
 
 __all__ = ["COMMANDS", "main", "spread_pairs"]
 
@@ -37,29 +31,6 @@ COMMANDS: dict[str, str] = {
     "build": "denoscope.acquisition.cli.commands.build",
     "engines": "denoscope.acquisition.cli.commands.engines",
 }
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from denoscope.acquisition.provenance import package_version
-
-        print(f"denoscope {package_version()}")
-        raise typer.Exit
-
-
-def _root(
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            metavar="",
-            callback=_print_version,
-            is_eager=True,
-            help="Print the version and exit.",
-        ),
-    ] = False,
-) -> None:
-    """Denoise microscope movies while they are being recorded, without ever losing a raw frame."""
 
 
 def spread_pairs(words: list[str]) -> list[str]:
@@ -94,16 +65,24 @@ def main(arguments: list[str] | None = None) -> None:
             with Words():
                 _run(sys.argv[1:] if arguments is None else arguments)
         except KeyboardInterrupt:  # while the command's libraries were being loaded
+            CommandEnd.is_near()
             print("denoscope: interrupted", file=sys.stderr)
             sys.exit(130)
 
 
 def _run(words: list[str]) -> None:
+    # Imported here, where Ctrl-C is answered: this takes longer than all that comes before.
+    import typer
+
+    from .flags import speaking_in_flags
+    from .help import Command, with_grouped_help
+    from .program import Program, program
+
     named = next((word for word in words if not word.startswith("-")), None)
     app = typer.Typer(
         name="denoscope", add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True
     )
-    app.callback(cls=Group)(_root)
+    app.callback(cls=Program)(program)
     for name, module in COMMANDS.items():
         # Importing one command only keeps the start fast; help and a misspelt name need all.
         if named not in COMMANDS or named == name:

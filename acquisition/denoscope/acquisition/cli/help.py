@@ -9,10 +9,10 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 from typer.models import OptionInfo
 
-__all__ = ["Command", "Group", "with_grouped_help"]
+__all__ = ["Command", "PlainHelp", "with_grouped_help"]
 
 _MANY = 14
 """Options of a command, from which on they are shown in groups."""
@@ -63,7 +63,7 @@ _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names}
 _VALUES = {bool: "", int: "NUMBER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 
-class _PlainHelp:
+class PlainHelp:
     """A command whose option ``--help`` has no type behind it."""
 
     def get_help_option(self, ctx: Any) -> Any:
@@ -74,12 +74,8 @@ class _PlainHelp:
         return option
 
 
-class Command(_PlainHelp, TyperCommand):
+class Command(PlainHelp, TyperCommand):
     """One command of the shell."""
-
-
-class Group(_PlainHelp, TyperGroup):
-    """All commands of the shell."""
 
 
 def with_grouped_help(command: Callable[..., None]) -> Callable[..., None]:

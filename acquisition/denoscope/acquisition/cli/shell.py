@@ -102,6 +102,7 @@ class Shell:
         except DenoscopeError as error:
             result, code = self._failed(str(error), 1 if isinstance(error, NotFinite) else 2)
         except KeyboardInterrupt as error:
+            CommandEnd.is_near()
             result, code = self._failed(str(error) or self.interrupted, 130)
         except Exception as error:  # noqa: BLE001  the user gets a sentence, --debug the traceback
             known = explain(error)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from denoscope.acquisition.processes.signals import CommandEnd
+
 from .results import BuiltEngine, BuiltEngines, DeletedEngine, DeletedEngines, EngineCheck, EngineChecks
 
 if TYPE_CHECKING:
@@ -119,6 +121,7 @@ def build_engines(
             engines.append(BuiltEngine.of(found.path, found.built, found.reason, found.manifest))
             told.finished(engines[-1])
     except KeyboardInterrupt:
+        CommandEnd.is_near()
         interrupted = True
     return BuiltEngines(folder=folder.folder, engines=engines, interrupted=interrupted)
 

@@ -90,6 +90,17 @@ def _signals(caught: Interrupts) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+class _Interruption(KeyboardInterrupt):
+    """Raised by `CommandEnd`, which it tells when nothing holds it any longer, neither a handler nor another error."""
+
+    def __init__(self, end: CommandEnd) -> None:
+        super().__init__()
+        self._end = end
+
+    def __del__(self) -> None:
+        self._end.was_dropped()
+
+
 class CommandEnd:
     """Handler of a whole command: the first interruption ends the command, and none disturbs its end.
 
@@ -97,8 +108,9 @@ class CommandEnd:
     make the exit code that of a killed program. A command that takes longer than 5 s to end is interrupted again; one
     whose outcome has been known for longer than that ends at once, with its exit code, since nothing is left to lose.
 
-    Python ignores what is raised in a finalizer, or in a callback of a weak reference or of a C library, and only
-    reports it to `sys.unraisablehook`: an interruption that came there is sent again.
+    An interruption may be lost: Python ignores what is raised in a finalizer, or in a callback of a weak reference or
+    of a C library, and libraries catch it. One that nothing holds any longer, though the command did not answer it
+    with `is_near`, is sent again.
     """
 
     current: CommandEnd | None = None
@@ -118,30 +130,19 @@ class CommandEnd:
             if now_s - self._over_s >= _ENDS_WITHIN_S:
                 os._exit(self.exit_code)
         elif self._reporting:
-            return  # it would be lost too
+            return  # Python would ignore it
         elif self._lost or self._since_s is None or now_s - self._since_s >= _ENDS_WITHIN_S:
             self._since_s, self._number, self._lost = now_s, number, False
-            raise KeyboardInterrupt
+            raise _Interruption(self)
 
-    @contextmanager
-    def not_lost(self) -> Iterator[None]:
-        """Send an interruption again that Python ignored inside the block, where one may not be raised."""
-        before = sys.unraisablehook
-
-        def report(ignored: sys.UnraisableHookArgs) -> None:
-            if not issubclass(ignored.exc_type, KeyboardInterrupt):
-                before(ignored)
-                return
-            self._reporting = self._lost = True
-            # Not of `threading`: the main thread may have been interrupted where it holds its locks.
-            _thread.start_new_thread(self._send_again, ())
-            self._reporting = False  # last, as an interruption here would be lost
-
-        sys.unraisablehook = report
-        try:
-            yield
-        finally:
-            sys.unraisablehook = before
+    def was_dropped(self) -> None:
+        """Send the last interruption again, unless the command answered it."""
+        if self._over_s is not None:
+            return
+        self._reporting = self._lost = True
+        # Not a thread of `threading`, whose locks the main thread may hold.
+        _thread.start_new_thread(self._send_again, ())
+        self._reporting = False  # last, as Python ignores an interruption here
 
     def _send_again(self) -> None:
         """Send until it is taken: Python misses a signal that comes just before it begins to wait."""
@@ -152,7 +153,7 @@ class CommandEnd:
 
     @classmethod
     def is_near(cls) -> None:
-        """Let no interruption change what became of the command: all that is left is to say it."""
+        """Answer the interruption, and let no other change what became of the command: what is left is to say it."""
         if cls.current is not None and cls.current._over_s is None:
             cls.current._over_s = time.monotonic()
 
@@ -169,16 +170,23 @@ def ended_by_interruption() -> Iterator[None]:
     caught = [n for n in numbers if n is not None and signal.getsignal(n) is not signal.SIG_IGN]
     for number in caught:
         signal.signal(number, handler)
+    report = sys.unraisablehook
+
+    def report_others(ignored: sys.UnraisableHookArgs) -> None:
+        if not issubclass(ignored.exc_type, _Interruption):
+            report(ignored)
+
+    sys.unraisablehook = report_others
     # The first that is registered is called last: Python gives the signals back to the system after that.
     atexit.register(_ignore, caught)
     try:
-        with handler.not_lost():
-            yield
+        yield
     except SystemExit as end:
         handler.exit_code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
     finally:
         handler.is_near()
+        sys.unraisablehook = report
 
 
 def _send_to_main_thread(number: int) -> None:

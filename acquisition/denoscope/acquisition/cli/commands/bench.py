@@ -10,6 +10,7 @@ import typer
 from denoscope.acquisition.cli.flags import with_flags
 from denoscope.acquisition.cli.progress import ProgressLine
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
+from denoscope.acquisition.processes.signals import CommandEnd
 
 if TYPE_CHECKING:
     from denoscope.acquisition.bench.cases import Case
@@ -105,6 +106,7 @@ def bench(
                     on_case=on_case,
                 )
             except KeyboardInterrupt:
+                CommandEnd.is_near()
                 kept = "nothing was measured"
                 if measured or (resume and (output / REPORT).exists()):
                     there = len(read_report(output).cases)

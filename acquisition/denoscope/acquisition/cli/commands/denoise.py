@@ -23,6 +23,7 @@ from denoscope.acquisition.cli.region_options import DarkOption, RegionsOption
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
 from denoscope.acquisition.contracts import RECORDED
 from denoscope.acquisition.denoisers.converting import load_camera
+from denoscope.acquisition.processes.signals import CommandEnd
 from denoscope.runtime import counted
 from denoscope.runtime.words import rounded
 
@@ -169,6 +170,7 @@ def denoise(
             try:
                 result = denoise_it(on_frame) if fill is None else fill_it(fill, on_frame)
             except KeyboardInterrupt:
+                CommandEnd.is_near()
                 from denoscope.acquisition.offline.denoise import RECORDED_MOVIE
 
                 target = output or (None if movie is None else movie / RECORDED_MOVIE)

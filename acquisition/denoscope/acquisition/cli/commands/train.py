@@ -21,6 +21,7 @@ from denoscope.acquisition.cli.movie_options import (
 from denoscope.acquisition.cli.progress import ProgressLine, duration
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
+from denoscope.acquisition.processes.signals import CommandEnd
 from denoscope.runtime import counted
 from denoscope.runtime.words import rounded
 
@@ -170,8 +171,9 @@ def train(
                     listener=listener,
                 )
         except TrainingInterrupted as interrupted:
+            CommandEnd.is_near()
             sentence = with_flags(str(interrupted))
-            shell.say(f"{sentence[0].upper()}{sentence[1:]}.")
+            shell.complain(sentence)
             return {"error": sentence, "exit_code": 130}, 130
         for verdict in result.verdicts:
             if details or verdict.level != "fine" or verdict.about == "training":
