@@ -251,23 +251,83 @@ def test_ome_zarr_tells_pixel_size_interval_and_channel(tmp_path: Path, version:
     assert (facts.increment_s, facts.channel) == (pytest.approx(0.05), "RFP")
 
 
-def test_ndtiff_tells_times_pixel_size_and_channel(tmp_path: Path) -> None:
-    data = pixels(6)
+def write_ndtiff_with(folder: Path, frames: list[tuple[dict[str, Any], dict[str, Any], Any]]) -> None:
+    """Write an NDTiff of frames with axes and metadata."""
     index, stored = b"", b"II*\0" + bytes(28)
-    for t, frame in enumerate(data):
-        tags = json.dumps(
-            {"ElapsedTime-ms": 100 + 20 * t, "PixelSizeUm": 0.65, "Exposure": 10.0, "Channel": "GFP"}
-        ).encode()
-        axes, file = json.dumps({"time": t}).encode(), b"x_NDTiffStack.tif"
+    for place, about, frame in frames:
+        tags = json.dumps(about).encode()
+        axes, file = json.dumps(place).encode(), b"x_NDTiffStack.tif"
         index += struct.pack("<I", len(axes)) + axes + struct.pack("<I", len(file)) + file
         index += struct.pack("<IiiiiIii", len(stored), W, H, 1, 0, len(stored) + frame.nbytes, len(tags), 0)
         stored += frame.tobytes() + tags
-    (tmp_path / "NDTiff.index").write_bytes(index)
-    (tmp_path / "x_NDTiffStack.tif").write_bytes(stored)
+    (folder / "NDTiff.index").write_bytes(index)
+    (folder / "x_NDTiffStack.tif").write_bytes(stored)
+
+
+def test_ndtiff_tells_times_pixel_size_and_channel(tmp_path: Path) -> None:
+    data = pixels(6)
+    about = {"PixelSizeUm": 0.65, "Exposure": 10.0, "Channel": "GFP"}
+    write_ndtiff_with(
+        tmp_path, [({"time": t}, {"ElapsedTime-ms": 100 + 20 * t, **about}, f) for t, f in enumerate(data)]
+    )
     reads(tmp_path, data)
     facts = open_movie(tmp_path).facts  # type: ignore[union-attr]
     assert (facts.pixel_size_um, facts.exposure_s, facts.channel) == (0.65, 0.01, "GFP")
     assert facts.times_s == pytest.approx([0.02 * t for t in range(6)])
+
+
+@pytest.mark.parametrize("elapsed_ms", [(0, 0, 0, 0, 0, 0), (0, 20, 40, 0, 80, 100)])
+def test_times_of_ndtiff_that_are_zero_leave_the_interval(
+    tmp_path: Path, elapsed_ms: tuple[int, ...]
+) -> None:
+    frames = [
+        ({"time": t}, {"ElapsedTime-ms": ms, "Interval_ms": 20.0}, pixels(1)[0])
+        for t, ms in enumerate(elapsed_ms)
+    ]
+    write_ndtiff_with(tmp_path, frames)
+    facts = open_movie(tmp_path).facts  # type: ignore[union-attr]
+    assert (facts.times_s, facts.increment_s) == (None, pytest.approx(0.02))
+
+
+def test_axes_that_ndtiff_alone_knows_are_positions(tmp_path: Path) -> None:
+    data = pixels(4, 2, 3)
+    places = [{"time": t, "row": r, "well": f"A{w}"} for t in range(4) for r in range(2) for w in range(3)]
+    write_ndtiff_with(
+        tmp_path, [(place, {}, frame) for place, frame in zip(places, data.reshape(-1, H, W), strict=True)]
+    )
+    with pytest.raises(InvalidInput, match="6 positions: 0 `row 0 well A0`, 1 `row 0 well A1`"):
+        open_movie(tmp_path)
+    reads(tmp_path, data[:, 1, 2], position="row 1 well A2")
+    reads(tmp_path, data[:, 0, 1], position=1)
+
+
+def test_an_axis_of_ndtiff_that_stands_for_time_is_named(tmp_path: Path) -> None:
+    data = pixels(4)
+    write_ndtiff_with(tmp_path, [({"burst": t}, {}, frame) for t, frame in enumerate(data)])
+    assert reads(tmp_path, data) == f"{tmp_path.name}: its axis `burst` is taken for time"
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_images_taken_out_of_an_imagej_stack_are_read(tmp_path: Path, compression: str | None) -> None:
+    data = pixels(6)
+    said = "ImageJ=1.54f\nimages=6\nframes=6\nloop=false\n"
+    for t, frame in enumerate(data):
+        tifffile.imwrite(
+            tmp_path / f"m_{t}.tif", frame, description=said, metadata=None, compression=compression
+        )
+    reads(tmp_path, data)
+    assert reads(tmp_path / "m_3.tif", data[3:4]).startswith("m_3.tif is one image of a stack of 6")
+
+
+def test_an_imagej_stack_that_was_cut_short_is_no_single_image(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "m.tif", pixels(6), imagej=True)
+    whole = (tmp_path / "m.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "m.tif") as tif:
+        begin, frame = tif.pages.first.dataoffsets[0], H * W * 2
+    for end in (begin + frame + 300, begin + 2 * frame + 20, begin + 3 * frame):
+        (tmp_path / "m.tif").write_bytes(whole[:end])
+        with pytest.raises(InvalidInput, match=r"m\.tif"):
+            open_movie(tmp_path / "m.tif")
 
 
 def write_companion_set(folder: Path, data: npt.NDArray[Any]) -> None:

@@ -139,6 +139,8 @@ class Nd2Double:
         self._rdr = SimpleNamespace(_frame_offsets=offsets, _cached_frame_times=lambda: times_ms)
         period = SimpleNamespace(periodMs=200.0, periodDiff=SimpleNamespace(avg=250.0))
         self.experiment.append(SimpleNamespace(type="TimeLoop", parameters=period))
+        settings = {f"a{i}": {"dExposureTime": exposure} for i, exposure in enumerate((20.0, 40.0))}
+        self._rdr._cached_raw_metadata = lambda: {"sPicturePlanes": {"sSampleSetting": settings}}
         for channel in self.metadata.channels:
             channel.microscope = SimpleNamespace(objectiveName="Plan Apo 20x")
 
@@ -499,7 +501,7 @@ def test_what_a_format_tells_of_its_movie_is_kept(
     assert facts.pixel_size_um == (None if size is None else pytest.approx(size))
     assert facts.increment_s == pytest.approx(0.05 if kind == "avi" else 0.25)
     assert (facts.channel, facts.objective) == (channel, lens)
-    assert facts.exposure_s == (0.02 if kind == "czi" else None)
+    assert facts.exposure_s == {"czi": 0.02, "nd2": 0.04}.get(kind)
     if kind == "avi":
         assert facts.times_s == pytest.approx([0.05 * n for n in range(T)])
 
@@ -539,4 +541,6 @@ def test_each_frame_keeps_its_time_from_nd2_and_czi(
 def test_facts_that_make_no_sense_are_left_out() -> None:
     facts = Facts(float("nan"), -1, (3.0, 2.0, 5.0), float("inf"), "  G\x00FP ", "")
     assert facts == Facts(channel="GFP")
+    odd = Facts(times_s=(0.0, 0.5, 0.0, 1.5, 2.0, 2.5, 3.0, 3.5))  # one was not measured
+    assert (odd.times_s, odd.increment_s) == (None, 0.5)
     assert Facts(times_s=(5.0, 5.5, 6.0, 8.0)).of_frames(range(1, 4)).times_s == (0.0, 0.5, 2.5)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import check_claim, one_line
-from denoscope.runtime.movies.headers.facts import Facts, Metadata, told
+from denoscope.runtime.movies.headers.facts import Facts, Metadata, increment_of, told
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick_index
 from denoscope.runtime.words import counted
@@ -131,22 +131,17 @@ def _pick(
     several = {axis: sorted(values, key=_order) for axis, values in entries.items() if len(values) > 1}
     time = "time" if "time" in several else None
     if time is None:
-        stacks = [a for a in several if _KINDS.get(a, "other") in ("plane", "other")]
-        stacks = [a for a in stacks if wanted.of(_KINDS.get(a, "other")) is None]
+        stacks = [a for a in several if _KINDS.get(a, "position") == "plane" or a not in _KINDS]
+        stacks = [a for a in stacks if wanted.of(_KINDS.get(a, "position")) is None]
         time = stacks[0] if len(stacks) == 1 else None
-    fixed: dict[str, _Entry] = {}
+    own = [axis for axis in several if axis not in _KINDS and axis != time]
+    fixed: dict[str, _Entry] = _place_of(path, places, own, wanted) if own else {}
     for axis, kind in _KINDS.items():
-        if axis != time and kind != "time":
+        if axis != time and kind != "time" and not (own and kind == "position"):
             values = sorted(entries.get(axis, {0: None}), key=_order)
             named = axis in entries and any(isinstance(v, str) for v in values)
             labels = tuple(map(str, values)) if named else ()
             fixed[axis] = values[pick_index(str(path), Axis(kind, len(values), labels), wanted.of(kind))]
-    for axis, values in several.items():
-        if axis != time and axis not in fixed:
-            raise InvalidInput(
-                f"{path} has an axis `{axis}` of {len(values)} entries, which denoscope cannot choose from: "
-                "save one of them as a movie of its own."
-            )
     found: dict[_Entry, _Place] = {}
     for axes, place in places:
         if all(axes.get(axis, value) == value for axis, value in fixed.items()):
@@ -164,8 +159,26 @@ def _pick(
         if lost
         else ""
     )
-    channel = fixed["channel"]
+    if time is not None and time not in _KINDS:
+        note = "; ".join(filter(None, (f"{path.name}: its axis `{time}` is taken for time", note)))
+    channel = fixed.get("channel")
     return [found[t] for t in times], channel if isinstance(channel, str) else "", note
+
+
+def _place_of(
+    path: Path, places: list[tuple[dict[str, _Entry], _Place]], own: list[str], wanted: Wanted
+) -> dict[str, _Entry]:
+    """Return the entries of the wanted position where a program has axes that only it knows, as row and column.
+
+    Each combination of them, with the position if there are several, is a position named after them.
+    """
+    positions = {axes["position"] for axes, _ in places if "position" in axes}
+    among = [*(["position"] if len(positions) > 1 else []), *own]
+    combined = {tuple(axes.get(axis, 0) for axis in among): None for axes, _ in places}
+    listed = sorted(combined, key=lambda each: [_order(value) for value in each])
+    labels = tuple(" ".join(f"{a} {v}" for a, v in zip(among, each, strict=True)) for each in listed)
+    at = pick_index(str(path), Axis("position", len(listed), labels), wanted.position)
+    return dict(zip(among, listed[at], strict=True))
 
 
 def _order(value: _Entry) -> tuple[bool, int, str]:
@@ -264,12 +277,16 @@ def _facts(folder: Path, places: list[_Place], channel: str) -> Facts:
     # Of many frames the first and the last tell the interval.
     some = places if len(places) <= _MOST_TAGS else [places[0], places[-1]]
     times = told(lambda: [milliseconds(place) / 1e3 for place in some])
-    step = (times[-1] - times[0]) / (len(places) - 1) if times and len(places) > 1 else None
+    whole = times is not None and len(some) == len(places)
+    step = (times[-1] - times[0]) / (len(places) - 1) if times and len(places) > 1 and not whole else None
+    planned_ms = value("Interval_ms", "Interval-ms")
+    if not step and planned_ms and not (whole and increment_of(times)):
+        step = planned_ms / 1e3
     exposure = value("Exposure", "Exposure-ms")
     return Facts(
         pixel_size_um=value("PixelSizeUm", "PixelSize_um"),
-        increment_s=None if times and len(some) == len(places) else step,
-        times_s=times if times and len(some) == len(places) else None,
+        increment_s=step,
+        times_s=times if whole else None,
         exposure_s=None if exposure is None else exposure / 1e3,
         channel=channel or str(first.get("Channel") or ""),
     )

@@ -324,6 +324,9 @@ def _open_arranged(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_byt
         return _open_described(*described, wanted, limit_bytes)
     if xml and not tif.is_mmstack and (listed := _listed(xml, path)) is not None:
         return _open_listed(listed, path, wanted, limit_bytes)
+    if (planned := _taken_out_of(tif, path)) and (alone := _open_plain(tif, path, wanted, limit_bytes)):
+        alone.note = f"{path.name} is one image of a stack of {planned}"
+        return alone
     series = list(tif.series)
     if not series:
         raise InvalidInput(f"{path} holds no images: give a movie of at least one frame.")
@@ -464,6 +467,23 @@ def _imagej_pages(
             f"{path.name} says that it holds {planned}, and has {counted(count, 'image')}: all are read"
         )
     return reader
+
+
+def _taken_out_of(tif: tifffile.TiffFile, path: Path) -> int:
+    """Return how many images an ImageJ stack had of which a file was written with one; 0 for any other file.
+
+    ImageJ itself writes the directory first, then all images without compression. A stack that was cut short ends
+    with more or less than one image.
+    """
+    planned = (tif.imagej_metadata or {}).get("images") if tif.is_imagej and len(tif.pages) == 1 else None
+    if not isinstance(planned, int) or planned < 2:
+        return 0
+    page = tif.pages.first
+    ends = [at + count for at, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if page.compression != 1 or 0 <= page.offset - max(ends) < sum(page.databytecounts):
+        return planned
+    ends += [tag.valueoffset + tag.valuebytecount for tag in page.tags]
+    return planned if path.stat().st_size <= max(ends) + 1 and min(page.databytecounts) > 0 else 0
 
 
 def _written_one_by_one(path: Path, series: list[tifffile.TiffPageSeries]) -> str | None:

@@ -13,6 +13,7 @@ __all__ = ["Facts", "Metadata", "facts_of", "increment_of", "told"]
 
 _LARGEST_PIXEL_UM = 1e5
 _LONGEST_STEP_S = 1e7
+_IN_ORDER = 0.5  # of the times, so that their steps tell the interval
 
 Metadata = dict[str, Any]
 """Values of a vendor's file by its own names; anything may be missing or of another type."""
@@ -60,8 +61,10 @@ class Facts:
             times = np.asarray(self.times_s, float).ravel()
             good = len(times) > 0 and bool(np.isfinite(times).all()) and bool((np.diff(times) > 0).all())
             object.__setattr__(self, "times_s", tuple((times - times[0]).tolist()) if good else None)
-            if self.increment_s is None and self.times_s is not None:
-                object.__setattr__(self, "increment_s", increment_of(self.times_s))
+            known = times[np.isfinite(times)]
+            # A single time that is missing, 0 or there twice does not change the middle one of the steps.
+            if self.increment_s is None and (np.diff(known) > 0).sum() >= _IN_ORDER * len(times):
+                object.__setattr__(self, "increment_s", increment_of(known.tolist()))
 
     def of_frames(self, frames: Sequence[int]) -> Facts:
         """Return the facts of some of the frames, by their numbers."""

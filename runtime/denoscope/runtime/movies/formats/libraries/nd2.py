@@ -93,7 +93,7 @@ def _times(file: Any, numbers: list[int]) -> tuple[float, ...] | None:
 
 
 def _facts(file: Any, channel: int, numbers: list[int], *, timed: bool) -> Facts:
-    """Return pixel size, times, channel and objective as the library gives them."""
+    """Return pixel size, times, exposure, channel and objective as the library gives them."""
 
     def step() -> float:
         """Return the measured interval in seconds, or the one that was set."""
@@ -102,10 +102,17 @@ def _facts(file: Any, channel: int, numbers: list[int], *, timed: bool) -> Facts
         measured = told(lambda: float(period.periodDiff.avg))
         return (measured or float(period.periodMs)) / 1e3
 
+    def exposure() -> float:
+        """Return the exposure in seconds: of each channel, or one for all, which it does not name in public."""
+        settings = file._rdr._cached_raw_metadata()["sPicturePlanes"]["sSampleSetting"]
+        one = settings.get(f"a{channel}") or (next(iter(settings.values())) if len(settings) == 1 else {})
+        return float(one["dExposureTime"]) / 1e3
+
     return Facts(
         pixel_size_um=told(lambda: file.voxel_size().x),
         increment_s=told(step) if timed else None,
         times_s=told(lambda: _times(file, numbers)),
+        exposure_s=told(exposure),
         channel=told(lambda: file.metadata.channels[channel].channel.name),
         objective=told(lambda: file.metadata.channels[channel].microscope.objectiveName),
     )
