@@ -290,7 +290,7 @@ def pipe(run: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "name", "fill", "code", "words"),
     [
-        (pipe, "report.json", True, 2, "is a folder, a pipe or a device; move it away to fill without it"),
+        (pipe, "report.json", True, 2, "is a pipe and no file; move it away to fill without it"),
         (cut, "raw.tif", False, 1, "Missing: raw.jsonl lists 20 frames, of which raw.tif lacks 10."),
         (cut, "raw.tif", False, 1, "is damaged or was cut short after 10 frames"),
         (gone, "raw.tif", False, 2, "is the folder of a recording, and its raw.tif is missing"),

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from denoscope.acquisition.errors import one_line
 from denoscope.runtime import InvalidInput
+from denoscope.runtime.bundle.regular_file import read_regular
 
 from .results import (
     SCHEMA,
@@ -26,6 +27,9 @@ from .results import (
 from .whole_window import SUFFIX
 
 __all__ = ["compare", "compare_whole_window", "provenance_differences", "read_report"]
+
+# Bytes that are read of a file at most; none that denoscope writes has as many.
+_LARGEST = 2**28
 
 _Key = tuple[str, *tuple[object, ...]]
 _KEY = ("backend", "height", "width", "look_ahead", "fps", "align", "threads")
@@ -43,8 +47,8 @@ def read_report(file: Path, parameter: str = "against") -> Benchmark:
     if not path.exists():
         raise InvalidInput(f"`{parameter}` {file} does not exist: name the bench.json of an earlier run.")
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        report = json.loads(read_regular(path, _LARGEST))
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(
             f"`{parameter}` {file} cannot be read as a benchmark ({one_line(error)}): name the bench.json of an "
             "earlier run."

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from denoscope.runtime import InvalidInput, counted
+from denoscope.runtime.bundle.regular_file import read_regular
 
 from .against import provenance_differences, read_report
 from .cases import Case
 from .results import Benchmark, CaseTimeline
 
 __all__ = ["interrupted_words", "kept", "stopped_words"]
+
+# Bytes that are read of a file at most; none that denoscope writes has as many.
+_LARGEST = 2**30
 
 
 def interrupted_words(done: int, cases: int) -> str:
@@ -73,8 +77,8 @@ def kept(
 def _read_timelines(path: Path, report: Benchmark) -> list[CaseTimeline]:
     """Return one for each case of a report, empty where the file does not hold them."""
     try:
-        found = [CaseTimeline.model_validate(each) for each in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError):
+        found = [CaseTimeline.model_validate(each) for each in json.loads(read_regular(path, _LARGEST))]
+    except (OSError, ValueError, TypeError, RecursionError):
         found = []
     if [each.label for each in found] == [result.label for result in report.cases]:
         return found

@@ -371,10 +371,8 @@ def _read_report(run: Path, notes: list[str]) -> SessionReport | None:
         where = ".".join(str(part) for part in first["loc"])
         what = f"{where}: {first['msg']}" if where else first["msg"]
         raise InvalidInput(f"{run / REPORT} is damaged ({what}); move it away to fill without it.") from error
-    except ValueError:
-        raise InvalidInput(
-            f"{run / REPORT} is a folder, a pipe or a device; move it away to fill without it."
-        ) from None
+    except ValueError as error:
+        raise InvalidInput(f"{run / REPORT} {error}; move it away to fill without it.") from None
 
 
 def _open_model(

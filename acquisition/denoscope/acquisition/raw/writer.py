@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from denoscope.runtime import InvalidInput, bad_link, counted
 from .confirm import confirm, disk_is_full, has_no_name, second_handle
 from .pages import PageFile
 from .plain_tags import odd_tags_words, plain_tags, plain_value
+from .sidecar import PageLine, bounded_lines, read_sidecar
 from .syncing import DiskSync
 
 __all__ = [
@@ -416,34 +417,6 @@ class RawElsewhere:
         return self.close
 
 
-class PageLine(TypedDict, total=False):
-    """Line of ``raw.jsonl`` for one page, under its names; early versions wrote less.
-
-    Attributes
-    ----------
-    page, at
-        Number of the page, and the place of its pixels in the file, in bytes.
-    number, received_s, core_unix_s
-        Number and times of the frame; see `Frame`.
-    shape, dtype, agrees, camera
-        Of the frame; see `Frame`.
-    tags, tags_changed
-        Tags of the frame, or those that are not the camera's last; a record that was read has all as ``tags``.
-    """
-
-    page: int
-    at: int
-    number: int
-    received_s: float
-    core_unix_s: float | None
-    shape: list[int]
-    dtype: str
-    agrees: bool
-    camera: str
-    tags: MutableMapping[str, Any]
-    tags_changed: Tags
-
-
 @dataclass(frozen=True)
 class RawRecording:
     """A raw recording opened for reading, pages and sidecar reconciled.
@@ -533,8 +506,9 @@ def raw_pages(folder: Path | str) -> RawPages:
     sidecar = Path(folder) / RAW_SIDECAR
     offsets, kinds = array("Q"), set()
     with sidecar.open("rb") as lines:
-        next(lines, None)
-        for line in lines:
+        each = bounded_lines(lines)
+        next(each, None)
+        for line in each:
             found = _PAGE_LINE.match(line)
             if found is None:
                 break
@@ -581,22 +555,16 @@ def read_raw(folder: Path | str) -> RawRecording:
                 f"{why}, so {folder} is not a run folder of denoscope: name the folder that a recording was written to."
             )
     notes: list[str] = []
-    lines = sidecar.read_bytes().split(b"\n")
-    if lines[-1]:
+    header, listed, cut = read_sidecar(sidecar)
+    if cut:
         notes.append("the sidecar's last line was cut off and is ignored")
-    try:
-        parsed = [json.loads(line) for line in lines[:-1]]
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{sidecar} holds a line that is not JSON: {one_line(error)}.") from error
-    if not parsed or not all(isinstance(each, dict) for each in parsed) or parsed[0].get("format") != _FORMAT:
-        raise InvalidInput(f"{sidecar} does not start with the header of a denoscope recording.")
     try:
         with tifffile.TiffFile(movie) as tiff:
             pages = len(tiff.pages)
     except tifffile.TiffFileError:
         # Killed before the file's first 16 bytes.
         pages = 0
-    header, records = parsed[0], _with_all_tags(parsed[1:])
+    records = _with_all_tags(listed)
     if pages > len(records):
         notes.append(
             f"{counted(pages - len(records), 'page at the end has', 'pages at the end have')} no line in the sidecar"
@@ -605,7 +573,7 @@ def read_raw(folder: Path | str) -> RawRecording:
         over = counted(len(records) - pages, "line", "lines")
         notes.append(f"the sidecar ends with {over} without a page, left out")
         records = records[:pages]
-    return RawRecording(movie, header, tuple(records), pages, tuple(notes), len(parsed) - 1)
+    return RawRecording(movie, header, tuple(records), pages, tuple(notes), len(listed))
 
 
 def _with_all_tags(records: list[PageLine]) -> list[PageLine]:

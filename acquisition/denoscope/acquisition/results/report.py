@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field
 
 from denoscope.runtime import GuardFinding
+from denoscope.runtime.bundle.regular_file import read_regular
 
 from .adaptation import AdaptationRecord
 from .light import LightBudget
@@ -29,6 +30,9 @@ __all__ = [
     "StreamCount",
     "Timing",
 ]
+
+# Bytes that are read of a file at most; none that denoscope writes has as many.
+_LARGEST = 2**28
 
 REPORT_SCHEMA = 2
 """Version of ``report.json``. 1 left out what did not apply, and said less of the source; it is read too."""
@@ -293,6 +297,5 @@ class SessionReport(Record):
             Where the file is damaged (pydantic's ``ValidationError`` is one).
         """
         path = Path(run) / "report.json"
-        if path.exists() and not path.is_file():
-            raise ValueError(f"{path} is no file")
-        return cls.model_validate_json(path.read_bytes())
+        path.stat()
+        return cls.model_validate_json(read_regular(path, _LARGEST))

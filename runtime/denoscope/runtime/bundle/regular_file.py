@@ -17,7 +17,7 @@ _KINDS = (
 )
 
 
-class NotReadable(Exception):
+class NotReadable(ValueError):
     """Reason why a file is not read, to follow its name in a sentence."""
 
 

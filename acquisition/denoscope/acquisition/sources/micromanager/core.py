@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,6 +22,8 @@ __all__ = ["CoreSource", "frame_from", "image_dtype"]
 _ENDLESS = 2**31 - 1
 _EXPOSURE = "Exposure-ms"
 _ASK_EVERY_S = 0.5
+# A number in a tag; more digits are none that a camera counts to.
+_WHOLE = re.compile(r"[0-9]{1,18}")
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)}
 
 
@@ -67,7 +70,7 @@ def frame_from(pixels: npt.NDArray[Any], tags: Mapping[str, Any], camera: str, c
         Frames popped before this one; the number where the tags have no ``ImageNumber``.
     """
     received_s = time.perf_counter()
-    stated = tuple(int(tags[key]) for key in ("Height", "Width") if str(tags.get(key, "")).isdigit())
+    stated = tuple(int(tags[key]) for key in ("Height", "Width") if _WHOLE.fullmatch(str(tags.get(key, ""))))
     agrees = len(stated) != 2 or pixels.shape == stated
     if not agrees and pixels.size == stated[0] * stated[1]:
         pixels, agrees = pixels.reshape(stated), pixels.ndim == 1
@@ -76,7 +79,7 @@ def frame_from(pixels: npt.NDArray[Any], tags: Mapping[str, Any], camera: str, c
     number = str(tags.get("ImageNumber", ""))
     return Frame(
         pixels=pixels,
-        number=int(number) if number.isdigit() else counted,
+        number=int(number) if _WHOLE.fullmatch(number) else counted,
         t_received_s=received_s,
         camera=str(tags.get("Camera", "") or camera),
         tags=tags,

@@ -16,8 +16,12 @@ import numpy.typing as npt
 
 from denoscope.acquisition.regions.trace_file import TRACES
 from denoscope.acquisition.session.recording.log import LOG
+from denoscope.runtime.bundle.regular_file import read_regular
 
 __all__ = ["Fired", "TraceTail", "TraceWindow"]
+
+# Bytes that are read of a file at most; none that denoscope writes has as many.
+_LARGEST = 2**24
 
 _AT_ONCE = 1 << 20  # bytes that are read at once
 _BACK = 4 << 20  # bytes before the end of a file that was long already where reading begins
@@ -191,7 +195,7 @@ class TraceTail:
         self._stream_of = np.zeros(self._size, np.int64)
         self._values = np.zeros((self._size, 4, count), np.float32)
         with suppress(OSError, ValueError, TypeError):
-            about = json.loads((self._folder / TRACES).with_suffix(".json").read_bytes())
+            about = json.loads(read_regular((self._folder / TRACES).with_suffix(".json"), _LARGEST))
             self._dark = float(about["dark"])
 
     def _add(self, line: bytes) -> None:

@@ -1,0 +1,119 @@
+"""Files of a run folder with any content: one sentence, and never more memory than a recording takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from denoscope.acquisition import SessionReport, fill_run, read_raw
+from denoscope.acquisition.denoisers.kept_bundle import bundle_in_log
+from denoscope.acquisition.raw import sidecar
+from denoscope.acquisition.results import SessionProvenance
+from denoscope.acquisition.sources.micromanager.core import frame_from
+from denoscope.acquisition.testing import numbered_frames
+from denoscope.runtime import InvalidInput
+
+from .test_fill import frames_of, record
+
+# Larger than the memory of any computer that runs the tests.
+SPARSE = 2**42
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a recording of 12 frames, of which one was skipped."""
+    folder = tmp_path_factory.mktemp("recorded")
+    record(folder / "run", frames_of(12), skipped=[5])
+    return folder / "run"
+
+
+@pytest.fixture
+def run(recorded: Path, tmp_path: Path) -> Path:
+    """Return a copy of a recording, to be damaged."""
+    return Path(shutil.copytree(recorded, tmp_path / "run"))
+
+
+def change(run: Path, line: int, **values: Any) -> None:
+    lines = (run / "raw.jsonl").read_text("utf-8").splitlines()
+    lines[line] = json.dumps({**json.loads(lines[line]), **values})
+    (run / "raw.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"number": "x"}, "\"number\" is 'x', not a frame number"),
+        ({"number": 10**400}, '"number" is 1000'),
+        ({"number": float("nan")}, '"number" is nan'),
+        ({"number": True}, '"number" is True'),
+        ({"page": -1}, '"page" is -1, not a page number'),
+        ({"at": 10**30}, '"at" is 1000'),
+        ({"received_s": float("nan")}, '"received_s" is nan, not a time in seconds'),
+        ({"received_s": 10**400}, '"received_s" is 1000'),
+        ({"core_unix_s": float("inf")}, '"core_unix_s" is inf'),
+        ({"shape": [1]}, '"shape" is [1], not height and width'),
+        ({"shape": [-1, 2**40]}, '"shape" is [-1'),
+        ({"dtype": "nonsense"}, "\"dtype\" is 'nonsense', not a number type"),
+        ({"dtype": "O"}, "\"dtype\" is 'O', not a number type"),
+        ({"camera": {"a": 1}}, "\"camera\" is {'a': 1}, not a text"),
+        ({"tags": [1, 2]}, '"tags" is [1, 2], not a list of tags'),
+        ({"tags": {}, "tags_changed": 3}, '"tags_changed" is 3'),
+    ],
+)
+def test_a_value_of_another_kind_is_named_with_its_line(
+    run: Path, values: dict[str, Any], words: str
+) -> None:
+    change(run, 3, **values)
+    with pytest.raises(InvalidInput) as refused:
+        read_raw(run)
+    assert "raw.jsonl is damaged in line 4: " in str(refused.value)
+    assert words in str(refused.value)
+    assert f"denoscope denoise {run / 'raw.tif'} needs no sidecar." in str(refused.value)
+    with pytest.raises(InvalidInput, match="damaged in line 4"):
+        fill_run(run)
+
+
+def test_values_that_early_versions_left_out_are_no_fault(run: Path) -> None:
+    change(run, 3, core_unix_s=None, page=2)
+    lines = (run / "raw.jsonl").read_text("utf-8").splitlines()
+    lines[4] = json.dumps({"page": 3, "number": 3})
+    (run / "raw.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    assert read_raw(run).records[3] == {"page": 3, "number": 3}
+
+
+def test_a_line_without_end_is_not_read_to_its_end(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sidecar, "LONGEST_LINE", 2**16)
+    _grow(run / "raw.jsonl")
+    with pytest.raises(InvalidInput, match="has a line of more than 65536 bytes"):
+        read_raw(run)
+
+
+@pytest.mark.parametrize("name", ["report.json", "log.jsonl"])
+def test_a_huge_file_is_refused_before_it_is_read(run: Path, name: str) -> None:
+    _grow(run / name)
+    if name == "report.json":
+        with pytest.raises(ValueError, match=f"has {SPARSE} bytes, and at most"):
+            SessionReport.read(run)
+        with pytest.raises(InvalidInput, match=r"report.json has \d+ bytes, and at most .*; move it away"):
+            fill_run(run)
+    else:
+        assert bundle_in_log(run) == SessionProvenance()  # as without a log
+
+
+def _grow(path: Path) -> None:
+    try:
+        os.truncate(path, SPARSE)
+    except OSError:
+        pytest.skip("the file system holds no file of this size")
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "²", "-1", "1.0", "", "٣"])
+def test_a_frame_number_that_is_none_is_counted(text: str) -> None:
+    frame = frame_from(numbered_frames(1)[0], {"ImageNumber": text, "Height": "²", "Width": text}, "Cam", 7)
+    assert frame.number == 7
+    assert frame.agrees
