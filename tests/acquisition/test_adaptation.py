@@ -23,8 +23,9 @@ from denoscope.acquisition.adaptation import adaptation as module
 from denoscope.acquisition.adaptation.adaptation import Adaptation, Surroundings, check_adaptation
 from denoscope.acquisition.adaptation.plan import AdaptationPlan, TrainingRequest
 from denoscope.acquisition.adaptation.process import _Ended, _Process
-from denoscope.acquisition.adaptation.swapping import Failure, SwappingDenoiser, SwapPoint, conditions
+from denoscope.acquisition.adaptation.swapping import Failure, SwappingDenoiser, SwapPoint
 from denoscope.acquisition.adaptation.trial import Trial, TrialPlan
+from denoscope.acquisition.denoisers.facts import same_treatment
 from denoscope.acquisition.denoisers.kept_bundle import bundle_in_log
 from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser
 from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
@@ -102,7 +103,7 @@ def movie(count: int) -> Any:
 
 
 def opened(bundle: Path, learned: Any = None) -> Ahead:
-    told = {} if learned is None else conditions(learned)
+    told = {} if learned is None else same_treatment(learned)
     return Ahead(DenoiserRequest(str(bundle), "onnxruntime-cpu", threads=1, **told))
 
 
@@ -134,7 +135,7 @@ def play(
         push(number)
     learned = denoiser.learned()
     trial = Trial(lambda: opened(bundle, learned), plan, str(bundle))
-    denoiser.try_out(trial, conditions(learned))
+    denoiser.try_out(trial, same_treatment(learned))
     until(lambda: trial._open or trial.problem is not None)
     for number in range(at, len(frames)):
         push(number)
@@ -237,7 +238,7 @@ def test_frames_of_another_stream_end_a_trial(bundles: dict[str, Path]) -> None:
     for number in range(20):
         denoiser.push(frames[number], FrameMeta(number, 0.0, KEY, source_index=number))
     trial = Trial(lambda: opened(bundles["brighter"], denoiser.learned()), PLAN)
-    denoiser.try_out(trial, conditions(denoiser.learned()))
+    denoiser.try_out(trial, same_treatment(denoiser.learned()))
     denoiser.push(frames[20], FrameMeta(0, 0.0, StreamKey("B"), source_index=20))
     assert trial.problem == "the recording has several streams"
     trial.join(10)
@@ -265,7 +266,7 @@ def test_a_restart_ends_a_trial_and_another_may_follow(bundles: dict[str, Path])
         denoiser.push(frame, FrameMeta(number, 0.0, KEY, source_index=number))
     learned = denoiser.learned()
     trial = Trial(lambda: opened(bundles["brighter"], learned), PLAN)
-    denoiser.try_out(trial, conditions(learned))
+    denoiser.try_out(trial, same_treatment(learned))
     until(lambda: trial._open)
     denoiser.push(frames[0], FrameMeta(40, 0.0, KEY, source_index=40))
     denoiser.restart(KEY, recalibrate=False)

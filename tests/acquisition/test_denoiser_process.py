@@ -17,7 +17,8 @@ import pytest
 from acquisition.conftest import environment
 from denoscope.acquisition.contracts import Frame, Stamp
 from denoscope.acquisition.denoisers.exchange import IN_FLIGHT, SLOTS
-from denoscope.acquisition.denoisers.local import UNKNOWN, DenoiserRequest, LocalDenoiser
+from denoscope.acquisition.denoisers.facts import UNKNOWN
+from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
 from denoscope.acquisition.lane.lane import DenoiseLane

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from denoscope.acquisition.denoisers.facts import same_treatment
 from denoscope.acquisition.denoisers.local import DenoiserRequest, SessionDenoiser
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.extras import require
@@ -18,7 +19,7 @@ from denoscope.acquisition.results import AdaptationRecord, AdaptationRound, Bun
 from denoscope.runtime import Bundle, InvalidInput, counted
 
 from .plan import AdaptationPlan, TrainingRequest
-from .swapping import Failure, SwappingDenoiser, conditions
+from .swapping import Failure, SwappingDenoiser
 from .trainer import Trainer
 from .trial import Trial, TrialPlan
 
@@ -270,7 +271,7 @@ class Adaptation:
         learned = self._denoiser.learned()
         if learned.get("intensity") is None or learned.get("intensity_provisional"):
             return
-        told, prepared = conditions(learned), self._denoiser.prepared
+        told, prepared = same_treatment(learned), self._denoiser.prepared
         request = replace(
             self._request,
             bundle=str(offer.folder),

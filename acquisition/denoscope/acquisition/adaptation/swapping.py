@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from denoscope.acquisition.denoisers.facts import MovieFacts, SameTreatment, same_treatment
 from denoscope.acquisition.denoisers.local import SessionDenoiser
 from denoscope.acquisition.errors import DenoiserFailed, one_line
 from denoscope.runtime import GuardFinding, StreamCounters
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from denoscope.acquisition.denoisers.exchange import Description, PushTimes
     from denoscope.runtime import Denoised, FrameMeta, StreamKey
 
-__all__ = ["Failure", "SwapPoint", "SwappingDenoiser", "conditions"]
+__all__ = ["Failure", "SwapPoint", "SwappingDenoiser"]
 
 _HELD = 4096  # frames whose places are remembered; more than any denoiser holds
 _TRIES = 200  # frames at which the two denoisers may hold different frames before a trial is given up
@@ -80,15 +81,6 @@ class _Used:
     trial: Trial | None = None
 
 
-def conditions(learned: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a second denoiser must be told, so that it treats frames as the first does."""
-    return {
-        "intensity": learned.get("intensity"),
-        "scanner": learned.get("scanner"),
-        "align": True if learned.get("aligned") else None,
-    }
-
-
 class SwappingDenoiser:
     """The denoiser in use, and perhaps a second one that is tried beside it.
 
@@ -108,7 +100,7 @@ class SwappingDenoiser:
     bundle
         What it was opened with.
     reopen
-        Opens a bundle under `conditions`; None where none is opened again.
+        Opens a bundle under `same_treatment`; None where none is opened again.
 
     Attributes
     ----------
@@ -122,7 +114,7 @@ class SwappingDenoiser:
         self,
         first: SessionDenoiser,
         bundle: str = "",
-        reopen: Callable[[str, Mapping[str, Any]], SessionDenoiser] | None = None,
+        reopen: Callable[[str, SameTreatment], SessionDenoiser] | None = None,
     ) -> None:
         self._now: Any = first
         self._reopen = reopen
@@ -130,7 +122,7 @@ class SwappingDenoiser:
         sha256 = first.provenance.get("bundle_sha256")
         self._used = [_Used(bundle, str(first.provenance.get("bundle", bundle)), sha256)]
         self._pushed = self._handed = 0  # frames handed over, and outputs returned, by all of them
-        self._told: dict[str, Any] = {}
+        self._told: SameTreatment | None = None
         self._tries = 0
         self._keys: set[StreamKey] = set()
         self._recent: deque[int] = deque(maxlen=_HELD)
@@ -147,7 +139,7 @@ class SwappingDenoiser:
 
     # -- for the thread that adapts
 
-    def try_out(self, trial: Trial, told: Mapping[str, Any]) -> None:
+    def try_out(self, trial: Trial, told: SameTreatment) -> None:
         """Give each frame to the trial's denoiser too, and let it take over when it is in step.
 
         Parameters
@@ -155,9 +147,9 @@ class SwappingDenoiser:
         trial
             Has just begun.
         told
-            The `conditions` that its denoiser was opened with.
+            The `same_treatment` that its denoiser was opened with.
         """
-        self._told, self._tries = dict(told), 0
+        self._told, self._tries = told, 0
         self._trial = trial
 
     # -- for the session's thread
@@ -192,9 +184,10 @@ class SwappingDenoiser:
         """Of the process in use."""
         return int(self._now.pid)
 
-    def learned(self) -> Mapping[str, Any]:
+    def learned(self) -> MovieFacts:
         """Return what the denoiser in use has found out, with the findings of the guard of those before."""
-        found: dict[str, Any] = dict(self._now.learned())
+        known: MovieFacts = self._now.learned()
+        found = known.copy()
         if self._before.received:
             found["intensity_refinements"] = self._refinements
             found["guard"] = self._guard_of(found.get("guard"))
@@ -323,7 +316,7 @@ class SwappingDenoiser:
         if failed.trial is not None:
             failed.trial.release()
         known = not recalibrate and not learned.get("intensity_provisional")
-        new: Any = self._opened_again(conditions(learned if known else {}), error)
+        new: Any = self._opened_again(same_treatment(learned if known else {}), error)
         self._refinements = int(learned.get("intensity_refinements") or 0)
         if learned.get("guard") is not None:
             self._guard = GuardFinding.model_validate(learned["guard"])
@@ -335,7 +328,7 @@ class SwappingDenoiser:
         self.points.put(SwapPoint(first, 0, failure))
         return outputs
 
-    def _opened_again(self, told: Mapping[str, Any], error: Exception) -> SessionDenoiser:
+    def _opened_again(self, told: SameTreatment, error: Exception) -> SessionDenoiser:
         """Return a denoiser with the newest bundle before the one that failed that can be opened."""
         assert self._reopen is not None
         why = ""
@@ -368,7 +361,7 @@ class SwappingDenoiser:
         outputs, old = self._settle(), self._now
         if self._trial is None:  # the denoiser in use failed in this moment
             return outputs
-        if conditions(old.learned()) != self._told:
+        if same_treatment(old.learned()) != self._told:
             self._cancel("the brightness or the motion was measured anew while the new bundle was tried")
             return outputs
         held = old.counters.in_flight

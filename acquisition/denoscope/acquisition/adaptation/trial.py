@@ -12,7 +12,7 @@ import numpy as np
 
 from denoscope.acquisition.denoisers.local import SessionDenoiser
 from denoscope.acquisition.errors import one_line
-from denoscope.runtime import counted
+from denoscope.runtime import GuardFinding, counted
 
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised, FrameMeta
@@ -172,10 +172,11 @@ class Trial:
     def _judge(self) -> None:
         assert self._denoiser is not None
         found = self._denoiser.learned().get("guard")
-        if found is not None and found.get("off"):
+        guard = GuardFinding() if found is None else GuardFinding.model_validate(found)
+        if guard.off:
             self.cancel(
-                f"the picture of the new bundle parts from the measured one in {found['off']} of "
-                f"{counted(found['checked'], 'frame')}, beyond what noise explains"
+                f"the picture of the new bundle parts from the measured one in {guard.off} of "
+                f"{counted(guard.checked, 'frame')}, beyond what noise explains"
             )
             return
         self._ready = True

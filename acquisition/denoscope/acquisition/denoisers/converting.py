@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from denoscope.runtime import CameraCalibration, Denoised, FrameMeta, StreamCounters, StreamKey
 
     from .exchange import PushTimes
+    from .facts import MovieFacts
 
 __all__ = ["Convert", "ConvertingDenoiser", "conversion", "load_camera"]
 
@@ -131,9 +132,9 @@ class ConvertingDenoiser:
         outputs: list[Denoised] = self._denoiser.flush()
         return outputs
 
-    def learned(self) -> Mapping[str, Any]:
+    def learned(self) -> MovieFacts:
         """Return what the denoiser has found out."""
-        learned: Callable[[], Mapping[str, Any]] = self._denoiser.learned
+        learned: Callable[[], MovieFacts] = self._denoiser.learned
         return learned()
 
     def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from denoscope.acquisition.contracts import Denoiser
 from denoscope.acquisition.processes.memory import peak_bytes, resident_bytes
@@ -20,6 +20,7 @@ from denoscope.runtime import (
 )
 
 from .exchange import STAGES, Description
+from .facts import UNKNOWN, MovieFacts
 from .routing import Router
 
 if TYPE_CHECKING:
@@ -27,18 +28,7 @@ if TYPE_CHECKING:
 
     from denoscope.runtime import Denoised, StreamKey
 
-__all__ = ["UNKNOWN", "DenoiserRequest", "LocalDenoiser", "SessionDenoiser"]
-
-UNKNOWN: Mapping[str, Any] = {
-    "intensity": None,
-    "intensity_provisional": None,
-    "intensity_refinements": 0,
-    "scanner": None,
-    "aligned": None,
-    "followed_since": None,
-    "guard": None,
-}
-"""State of a denoiser that has not seen a frame."""
+__all__ = ["DenoiserRequest", "LocalDenoiser", "SessionDenoiser"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +88,8 @@ class SessionDenoiser(Denoiser, Protocol):
     def restart(self, key: StreamKey, *, recalibrate: bool) -> list[Denoised]:
         """Finish what one stream holds and begin it anew."""
 
-    def learned(self) -> Mapping[str, Any]:
-        """Return what was found out while recording: ``intensity`` and ``aligned``, None where unknown."""
+    def learned(self) -> MovieFacts:
+        """Return what was found out while recording."""
 
     def close(self) -> None:
         """Let go of everything; safe to call twice, and from another thread when the denoiser hangs."""
@@ -128,9 +118,9 @@ class LocalDenoiser(Router):
                 "are recorded already: record with the bundle live, then denoise the run with it "
                 "(denoscope denoise RUN)."
             )
-        self._changed: dict[str, Any] = {}
+        self._changed: MovieFacts = {}
         self._state: tuple[Intensity | None, bool, bool, int, int] = (None, False, False, 0, 0)
-        self._learned: Mapping[str, Any] = UNKNOWN
+        self._learned = UNKNOWN
         self.provenance = self._open({})
 
     def _open(self, rejected: Mapping[str, str]) -> dict[str, Any]:
@@ -173,7 +163,8 @@ class LocalDenoiser(Router):
             self.close()
             provenance = self._open(rejected)
             self.provenance.update(provenance)
-            self._changed = {name: value for name, value in provenance.items() if name.startswith("backend")}
+            changed = {name: value for name, value in provenance.items() if name.startswith("backend")}
+            self._changed = cast(MovieFacts, changed)
             self._learned = {**UNKNOWN, **self._changed}
             self.prepare(shape, dtype, streams)
 
@@ -208,7 +199,7 @@ class LocalDenoiser(Router):
         spent = self._first.stage_seconds
         return tuple(getattr(spent, f"{name}_s") for name in STAGES)
 
-    def learned(self) -> Mapping[str, Any]:
+    def learned(self) -> MovieFacts:
         """Return the first stream's intensity transform, and whether it follows the scene.
 
         Also whether that transform is provisional, how often any stream has refined its own (which delays the
@@ -222,7 +213,7 @@ class LocalDenoiser(Router):
         if state[0] is not self._state[0] or state[1:] != self._state[1:]:
             intensity = None if state[0] is None else state[0].model_dump()
             since = next((r.number for r in first.rebinds if r.motion == "moves"), None)
-            found = {
+            found: MovieFacts = {
                 "intensity": intensity,
                 "intensity_provisional": first.provisional,
                 "intensity_refinements": refinements,

@@ -48,7 +48,7 @@ from .exchange import (
     Layout,
     PushTimes,
 )
-from .local import UNKNOWN
+from .facts import UNKNOWN, MovieFacts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -141,7 +141,7 @@ class RemoteDenoiser:
         self._counters = StreamCounters(0, 0, {}, 0)
         self.steps = 0
         """Finished steps, as the process told; it changes while a long answer is being worked on."""
-        self._learned = dict(UNKNOWN)
+        self._learned = UNKNOWN.copy()
         self._arrived: list[Denoised] = []
         self._times: deque[PushTimes] = deque(maxlen=_TIMES)
         self._watches = threading.Thread(target=self._watch, name="denoscope-denoiser-watch", daemon=True)
@@ -170,9 +170,9 @@ class RemoteDenoiser:
         """Frames that were handed over and not answered yet."""
         return len(self._asked)
 
-    def learned(self) -> Mapping[str, Any]:
+    def learned(self) -> MovieFacts:
         """Return the intensity transform and whether the scene is followed, as far as they are known."""
-        return dict(self._learned)
+        return self._learned.copy()
 
     def times(self) -> list[PushTimes]:
         """Return the times of the frames that were answered since the last call, in order."""

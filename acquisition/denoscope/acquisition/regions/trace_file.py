@@ -150,7 +150,8 @@ def _columns(names: tuple[str, ...]) -> list[str]:
 class TraceFile:
     """Append lines to a file of traces; every line is handed to the system at once, and to the disk by `sync`.
 
-    Beside it lies ``traces.json`` with the regions' names, sizes and numbers in a label image, and what the baseline is.
+    Beside it lies ``traces.json`` with the names of the regions, their sizes, their numbers in a label image, and what
+    the baseline is.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from denoscope.acquisition.denoisers.local import UNKNOWN
+from denoscope.acquisition.denoisers.facts import UNKNOWN
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.notes.noise_check import (
     check_noise,

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from denoscope.acquisition.adaptation.adaptation import Adaptation
     from denoscope.acquisition.contracts import DenoisedSink, RawSink
+    from denoscope.acquisition.denoisers.facts import SameTreatment
     from denoscope.acquisition.view.board.link import LiveView, OpenView
     from denoscope.runtime import CameraCalibration
 
@@ -305,7 +306,7 @@ def _denoiser_and_adaptation(
         "camera_roi": settings.camera_roi,
     }
 
-    def reopen(bundle: str, told: Mapping[str, Any]) -> SessionDenoiser:
+    def reopen(bundle: str, told: SameTreatment) -> SessionDenoiser:
         return make(replace(request, bundle=bundle, look_ahead=first.look_ahead, **told))
 
     denoiser = SwappingDenoiser(first, request.bundle, reopen)
