@@ -238,6 +238,47 @@ def test_light_that_is_missing_is_found_and_a_wrong_picture_is_left_alone() -> N
     assert missing_light(scene + 3, steady[1], steady, meter) is None
 
 
+@pytest.mark.parametrize(("bright", "contrast"), [(True, 0.9), (False, 1.16)])
+def test_all_frames_of_the_window_tell_the_contrast_where_light_alternates(
+    bright: bool, contrast: float
+) -> None:
+    random = np.random.default_rng(7)
+    y, x = np.mgrid[:96, :96]
+    scene = 1 + 0.5 * np.sin(x / 9) * np.cos(y / 7)  # photons
+    light = np.where(np.arange(60) % 2, 1.0, 0.5)
+    movie = counts(
+        random.poisson(light[:, None, None] * scene) * 20.0 + OFFSET + random.normal(0, 3, (60, 96, 96))
+    )
+    noise = 400 + 9.0
+    camera = Intensity(offset=120, scale=noise**0.5, noise_slope=20 / noise**0.5, noise_floor=9 / noise)
+    meter = LightMeter((96, 96), camera)
+    meter.begin_with(scene * 20 + OFFSET)
+    lit = [
+        Lit(t, meter.blocks_of(frame), Light(gain, OFFSET * (1 - gain)), float(frame.mean()))
+        for t, (frame, gain) in enumerate(zip(movie, light, strict=True))
+    ]
+    made = 20 * (1 + contrast * (scene - 1)) * (1.0 if bright else 0.5) + OFFSET
+    changes = [
+        missing_light(made.astype(np.float32), lit[t], lit[t - 5 : t + 2], meter)
+        for t in range(6 - bright, 58, 2)
+    ]
+    assert np.mean([1 if each is None else each.factor for each in changes]) == pytest.approx(
+        1 / contrast, abs=0.012
+    )
+
+
+def test_frames_of_a_light_that_stays_changed_have_the_same_light() -> None:
+    y, x = np.mgrid[:96, :96]
+    light = np.where(np.arange(60) < 30, 1.0, 1.4)
+    photons = light[:, None, None] * (1 + 0.5 * np.sin(x / 9) * np.cos(y / 7))
+    movie = counts(np.random.default_rng(4).poisson(photons) * 20.0 + OFFSET)
+    meter = LightMeter((96, 96), estimate_intensity(movie[:30]))
+    lights = [meter.see(frame) for frame in movie]
+    assert len({id(each) for each in lights[40:]}) == 1
+    assert lights[-1].gain * 120 + lights[-1].offset == pytest.approx(20 * 1.4 + OFFSET, abs=0.2)
+    assert meter.see(movie[0]).gain == pytest.approx(1, abs=0.1), "another light is seen at once"
+
+
 def test_a_slow_fade_of_few_photons_is_seen_within_the_window() -> None:
     camera = Intensity(offset=200, scale=40, noise_slope=0.2, noise_floor=0.5)
     scene = 100 + 120 * np.random.default_rng(0).random((8, 8)).repeat(8, 0).repeat(8, 1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import log
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def missing_light(
     found = meter.blocks_of(made)
     # Not by the measured blocks, of which those that are dark by noise would weigh more.
     variance = meter.variance_of(found)
-    measured, errors = (own.blocks, 1.0) if moves else _measured_blocks(own, around, variance)
+    measured, errors = (own.blocks, 1.0) if moves else _measured_blocks(own, around, meter, variance)
     missing = measured - found
     if not np.isfinite(missing).all():
         return None
@@ -140,6 +141,8 @@ def missing_light(
         return None
     contrast = _MISSED_CONTRAST / _MISSED * likely / light
     contrast = max(contrast, _UNSEEN_CONTRAST * few, 0.0 if unseen else _LEAST_CONTRAST)
+    if not steady:
+        contrast = max(contrast, few * _other_noise(own, around, meter))
     lack *= _share(likely, error)
     slope *= _share(contrast, spread / spread_x)
     slope = min(max(slope, -_MOST), _MOST)
@@ -260,30 +263,51 @@ def _drift(own: Lit, trend: float, light: float, error: float) -> float:
     return drift if abs(drift) > _LEAST * light else 0.0
 
 
-def _measured_blocks(own: Lit, around: Sequence[Lit], variance: Array) -> tuple[Array, Array | float]:
+def _measured_blocks(
+    own: Lit, around: Sequence[Lit], meter: LightMeter, variance: Array
+) -> tuple[Array, Array | float]:
     """Return the blocks of a measured frame, and their squared errors in those of the one frame.
 
-    Where a block of the frames in the same light lies on a line in time but for its noise, it is taken from the line. A
-    scene that moves is not: a mean over its frames has too little contrast.
+    Where a block of the frames of the window, brought to the light of the frame, lies on a line in time but for its
+    noise, it is taken from the line. A scene that moves is not: a mean over its frames has too little contrast.
     """
-    alike = [lit for lit in around if lit.light is own.light]
-    if len(alike) < _FEWEST:
+    count = len(around)
+    if count < _FEWEST:
         return own.blocks, 1.0
-    frames = np.stack([lit.blocks for lit in alike])
-    frames += (own.mean - frames.mean(axis=1))[:, None]
-    t = np.array([lit.number for lit in alike], np.float64)
-    t -= t.mean()
-    spread = float(t @ t)
-    rise = t @ frames / spread
-    level = frames.mean(axis=0)
-    left = frames - level - t[:, None] * rise
-    at = t[[lit is own for lit in alike]][0]
-    spreads = np.square(left).sum(axis=0) / ((len(t) - 2) * variance)
+    frames = np.array([lit.blocks for lit in around])
+    means = np.add.reduce(frames, axis=1) / frames.shape[1]
+    gains = own.light.gain / np.array([lit.light.gain for lit in around])
+    frames -= means[:, None]
+    frames *= gains[:, None]
+    noise = gains * gains * meter.variance_of(means)
+    numbers = [lit.number for lit in around]
+    mine = numbers.index(own.number)
+    weight = noise[mine] / noise
+    total = float(weight.sum())
+    t = np.array(numbers, np.float64)
+    t -= float(weight @ t) / total
+    weighted = weight * t
+    spread = float(weighted @ t)
+    level, rise, squares = weight @ frames / total, weighted @ frames / spread, weight @ np.square(frames)
+    spreads = (squares - total * np.square(level) - spread * np.square(rise)) / ((count - 2) * variance)
     if not float(spreads.mean()) < _STILL_ALL:
         return own.blocks, 1.0
     still = spreads < _STILL
-    leverage = 1 / len(t) + at**2 / spread
-    return np.where(still, level + at * rise, own.blocks), np.where(still, leverage, 1.0)
+    at = float(t[mine])
+    level += own.mean + at * rise
+    return np.where(still, level, own.blocks), np.where(still, 1 / total + at**2 / spread, 1.0)
+
+
+def _other_noise(own: Lit, around: Sequence[Lit], meter: LightMeter) -> float:
+    """Return by how much the noise of a frame in the reference's light differs from that of its window.
+
+    The graphs see a frame in units of its noise, so that in a window of bright and dark frames the contrast of a dark
+    one becomes too high by about that share of it that few photons have, and that of a bright one too low.
+    """
+    variances = meter.variance_of(np.array([lit.mean for lit in around]))
+    variances /= np.square([lit.light.gain for lit in around])
+    mine = [lit.number for lit in around].index(own.number)
+    return abs(0.5 * log(float(variances[mine] / variances.mean())))
 
 
 def _level(own: Lit, around: Sequence[Lit], error: float) -> tuple[float, float]:

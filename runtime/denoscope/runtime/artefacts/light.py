@@ -52,6 +52,8 @@ _SETTLED = 0.05  # standard errors; a step that moves it by less is the last one
 _TUKEY = 4.7
 _ACTIVITY = 0.03  # by which activity changes the contrast from frame to frame
 _CERTAIN, _SOME_EVIDENCE = 20.0, 4.0  # logarithms of odds
+_SAME = 2.5  # standard errors by which frames of the same light differ at most
+_HELD = 8  # frames by which the light they have is learned
 _QUIET = 32  # frames without a change after which the light is steady again
 _LOOK_EVERY = 4  # frames, for that
 _LIT = 10.0  # standard deviations of a pixel: light that comes on in the dark
@@ -341,6 +343,8 @@ class LightMeter:
         self._ratio_weight = 0.0
         self._before: tuple[float, float] | None = None
         self._added = 0.0
+        self._held: Light | None = None  # of the last frames, while it stays the same,
+        self._held_frames = 0  # and how many they are
 
     def begin(self, frames: npt.NDArray[Any]) -> None:
         """Make the reference from frames (T, H, W) of which the first will be seen next, if some of them are dark."""
@@ -560,7 +564,7 @@ class LightMeter:
         if not self._varies:
             self._varies = True
             self._recent.clear()
-            self._before = None
+            self._before = self._held = None
             self._added = 0.0
         elif changed and not even:
             return level
@@ -571,9 +575,30 @@ class LightMeter:
         if not _DARK < gain < 1 / _DARK:
             slope, gain = 0.0, level.gain
         offset = level.offset + fit.change - slope * fit.centre
-        light = Light(gain, offset)
+        light = self._held_light(Light(gain, offset), fit.centre, max(_SAME * error, _LEAST * light_counts))
         self._settle(fit.centre)
         return light
+
+    def _held_light(self, light: Light, centre: float, most: float) -> Light:
+        """Return the light of the frames before where that of a frame is the same but for its error.
+
+        The light of each frame by itself has an error that the reference would take over, frame by frame: where cells
+        grow dim after a step of the light, it ran away by a tenth.
+        """
+        held = self._held
+        off = 0.0 if held is None else (light.gain - held.gain) * centre + light.offset - held.offset
+        if held is None or abs(off) > most:
+            self._held, self._held_frames = light, 1
+            return light
+        self._held_frames += 1
+        count = self._held_frames
+        if count > _HELD:
+            return held
+        share = 1 / count
+        self._held = Light(
+            held.gain + share * (light.gain - held.gain), held.offset + share * (light.offset - held.offset)
+        )
+        return self._held
 
     def _is_sudden(self, x: Array, change: float, reference: Array, variance: Array) -> bool:
         """Say whether a change of light, in counts, is more than the trend of the last frames goes on."""
