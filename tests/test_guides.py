@@ -17,7 +17,8 @@ import pytest
 import typer
 
 from denoscope.acquisition.cli.app import COMMANDS, spread_pairs
-from support.guides import ROOT, SHELLS, Block, blocks_of, commands_in, pages, words_of
+from support.guides import ROOT, SHELLS, Block, blocks_of, commands_in, groups, pages, walk, words_of
+from support.skips import needs
 
 BLOCKS = [block for page in [*pages(), ROOT / "CONTRIBUTING.md"] for block in blocks_of(page)]
 
@@ -143,3 +144,13 @@ def test_a_block_or_a_mark_of_no_known_kind_is_named(text: str, problem: str, tm
 def test_a_command_with_a_mistake_is_noticed(command: str, problem: str) -> None:
     program, *words = words_of(command)
     assert problem in str(CHECKS[program](words))
+
+
+# The README has a test of its own, at full length.
+@pytest.mark.slow
+@pytest.mark.micromanager
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", [name for name in groups() if "README" not in name])
+def test_the_commands_and_programs_of_a_page_run(name: str, tmp_path: Path) -> None:
+    needs("pycromanager", "micromanager")
+    walk(groups()[name], tmp_path)
