@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ import tifffile
 
 from denoscope.acquisition import Frame, SessionControl, SessionState, make_settings, read_raw
 from denoscope.acquisition.control.control import Action, RequestFiles
+from denoscope.acquisition.regions import search
+from denoscope.acquisition.regions.trace_file import read_traces
 from denoscope.runtime import InvalidInput
 from support.plain_results import ask, fill_run, live
 from support.tiny_bundle import tiny_bundle
 
 from .conftest import QUICK, Run, environment
+from .test_regions import AtOnce
 from .test_routing import Listed
 
 
@@ -139,8 +143,50 @@ def test_pausing_twice_changes_nothing(tmp_path: Path, tiny: str) -> None:
     assert report["pauses"][0]["end_s"] is not None, "the end of the recording ends a pause"
 
 
+def test_regions_are_found_again_when_asked_for(
+    tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "Thread", AtOnce)
+    rows, columns = np.mgrid[:48, :56]
+    bright = (np.hypot(rows - 14, columns - 14) < 5) | (np.hypot(rows - 30, columns - 40) < 5)
+    frames = [replace(frame, pixels=frame.pixels + np.uint16(300) * bright) for frame in frames_of(170)]
+    cells = np.zeros((48, 56), np.uint8)
+    cells[2:6, 2:6] = 4
+    tifffile.imwrite(tmp_path / "cells.tif", cells)
+    run, act = tmp_path / "run", Conductor()
+
+    def find() -> None:
+        act.control.find(5.0)
+        wait_for(run / "log.jsonl", '"event": "find"')
+
+    settings = make_settings(
+        core="demo",
+        output=run,
+        bundle=tiny,
+        picture=False,
+        denoiser="thread",
+        lag_s=60,
+        regions=tmp_path / "cells.tif",
+    )
+    report = live(settings, source=Steady(frames, {30: find}), control=act.control)
+    assert report["outcome"]["exit_code"] == 0
+    (again,) = report["traces"]["again"]
+    assert (report["traces"]["frames"], again["regions"]) == (170, 2)
+    assert 0 < again["frames"] <= 70  # a hundred were searched in
+    assert len(read_traces(run / "traces-2.csv")) == again["frames"]
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    (found,) = [line for line in log if line["event"] == "regions"]
+    assert (found["count"], found["first"], found["last"]) == (2, "5", "6")
+    with pytest.raises(InvalidInput, match="give 1 to 200"):
+        act.control.find(0.0)
+
+
 def test_files_that_are_no_requests_are_passed_over(tmp_path: Path) -> None:
     words = ["", "{", "[]", '{"action": "explode", "name": "a"}', '{"action": "stop"}', "x" * 5000]
+    words += [
+        '{"action": "find", "name": "a", "radius_px": -1}',
+        '{"action": "find", "name": "a", "radius_px": "x"}',
+    ]
     for number, text in enumerate(words):
         (tmp_path / f"request-{number}.json").write_text(text)
     (tmp_path / "request-z.json").write_text('{"action": "pause", "name": "z"}')
@@ -190,7 +236,7 @@ def test_another_process_pauses_resumes_and_stops(
         wait_for(run / "log.jsonl", '"recording"')
         time.sleep(0.5)
         answers = []
-        for word in ("pause", "pause", "resume", "stop"):
+        for word in ("pause", "pause", "resume", "find", "stop"):
             done = denoscope(word, run, "--json")
             assert done.returncode == 0, done.stderr
             answers.append(json.loads(done.stdout))
@@ -198,7 +244,8 @@ def test_another_process_pauses_resumes_and_stops(
     finally:
         session.kill()
     assert session.returncode == 0, errors
-    assert [answer["done"] for answer in answers] == [True, False, True, True]
+    assert [answer["done"] for answer in answers] == [True, False, True, False, True]
+    assert "was started without regions" in answers[3]["why"]
     assert "Stopped as you asked" in output
     report = json.loads((run / "report.json").read_text())
     frames = report["frames"]
@@ -235,7 +282,7 @@ def test_keys_in_the_terminal(bundle: Path, movie: Path, tmp_path: Path) -> None
     reader.start()
     try:
         wait_for(run / "log.jsonl", '"recording"')
-        for key, event in (("p", '"pause"'), ("r", '"resume"'), ("q", '"stop"')):
+        for key, event in (("p", '"pause"'), ("r", '"resume"'), ("f", '"find"'), ("q", '"stop"')):
             os.write(master, f"{key}\n".encode())
             wait_for(run / "log.jsonl", event)
         assert session.wait(250) == 0
@@ -248,4 +295,4 @@ def test_keys_in_the_terminal(bundle: Path, movie: Path, tmp_path: Path) -> None
     assert "p pauses the denoising" in words
     assert "Stopped as you asked" in words
     log = (run / "log.jsonl").read_text()
-    assert log.count('"by": "terminal"') == 3
+    assert log.count('"by": "terminal"') == 4

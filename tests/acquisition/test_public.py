@@ -26,6 +26,7 @@ EXAMPLES = (
     "doctor",
     "fill_run",
     "find_cells",
+    "find_regions",
     "hook",
     "light_budget",
     "live",

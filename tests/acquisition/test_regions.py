@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import tifffile
 
 from denoscope.acquisition.frames.live_frame import LiveFrame
 from denoscope.acquisition.regions import finding as finding_module
+from denoscope.acquisition.regions import search as search_module
 from denoscope.acquisition.regions.baseline import Baseline
 from denoscope.acquisition.regions.deviation import MeanDeviation
 from denoscope.acquisition.regions.finding import FIND_FRAMES, RegionFinder, find_cells
@@ -24,6 +26,7 @@ from denoscope.acquisition.regions.regions import Regions
 from denoscope.acquisition.regions.stat_npy import read_stat
 from denoscope.acquisition.regions.trace_file import TraceFile, TraceThread, read_traces
 from denoscope.acquisition.session.recording.live_traces import LiveTraces
+from denoscope.acquisition.triggers.condition import parse_condition
 from denoscope.runtime import InvalidInput, StreamKey
 
 SHAPE = (40, 50)
@@ -51,6 +54,14 @@ def stat(count: int = 3) -> Any:
 def save_stat(path: Path, value: Any) -> Path:
     np.save(path, value, allow_pickle=True)
     return path
+
+
+class AtOnce(threading.Thread):
+    """A thread that has done its work when `start` returns."""
+
+    def start(self) -> None:
+        super().start()
+        self.join()
 
 
 class Evil:
@@ -348,10 +359,10 @@ def test_cells_of_a_crowded_scene_are_found_and_the_even_part_of_a_picture_holds
 def test_a_search_for_cells_holds_up_no_frame(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     searching, go_on = threading.Event(), threading.Event()
 
-    def search(pictures: list[Any], radius_px: float) -> Regions:
+    def search(pictures: list[Any], radius_px: float, **more: str) -> Regions:
         searching.set()
         assert go_on.wait(250)
-        return find_cells(pictures, radius_px)
+        return find_cells(pictures, radius_px, **more)
 
     monkeypatch.setattr(finding_module, "find_cells", search)
     rng = np.random.default_rng(1)
@@ -368,15 +379,15 @@ def test_a_search_for_cells_holds_up_no_frame(monkeypatch: pytest.MonkeyPatch, t
         )
 
     for number in range(FIND_FRAMES):
-        assert measure(number) is None
+        assert measure(number) == []
     assert searching.wait(250)
     for number in range(FIND_FRAMES, FIND_FRAMES + 20):  # would wait for ever if the search were in the way
-        assert measure(number) is None
+        assert measure(number) == []
     go_on.set()
     number = FIND_FRAMES + 20
-    while (seen := measure(number)) is None:
+    while not (seen := measure(number)):
         number += 1
-    assert seen.names == ("1",)
+    assert seen[0].names == ("1",)
     assert len(found) == 1
     record = traces.close()
     assert (record.regions, record.frames) == (1, 1)
@@ -402,9 +413,77 @@ def test_a_recording_that_ends_during_the_search_keeps_the_regions(tmp_path: Pat
             assert "no denoised frame came after" in traces.notes(record)[0]
             assert tifffile.imread(folder / "regions.tif")[20, 20] == 1
         else:
-            assert traces.problem is not None
-            assert "no cell" in traces.problem
+            assert "no cell" in traces.problems[0]
             assert list(folder.iterdir()) == []
+
+
+def test_regions_that_are_found_again_go_on_beside_those_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(search_module, "Thread", AtOnce)
+    cells = np.zeros((48, 48), np.uint8)
+    cells[2:6, 2:6], cells[30:36, 30:36] = 3, 12
+    tifffile.imwrite(tmp_path / "cells.tif", cells)
+    traces = LiveTraces(str(tmp_path / "cells.tif"), (48, 48), tmp_path, dark=0.0)
+    traces.open()
+    rows, columns = np.mgrid[:48, :48]
+    moved = 100 + 200 * ((np.hypot(rows - 14, columns - 14) < 5) | (np.hypot(rows - 14, columns - 34) < 5))
+    rng = np.random.default_rng(3)
+    old, new = parse_condition("region 12 denoised > 150"), parse_condition("any region denoised > 150")
+
+    def measure(number: int, scene: Any) -> LiveFrame:
+        pixels = rng.poisson(scene).astype(np.uint16)
+        frame = LiveFrame(number, number, pixels, pixels, None, StreamKey(), number / 30, number / 30)
+        first, *earlier = traces.measure(frame)
+        return replace(frame, traces=first, earlier=tuple(earlier))
+
+    measure(0, moved)
+    assert traces.find_again(5.0) is None
+    assert traces.find_again() == "cells are being searched already"
+    for number in range(1, 1 + FIND_FRAMES):
+        frame = measure(number, moved)
+        assert frame.earlier == ()
+        assert new.met(frame) is None
+    frame = measure(1 + FIND_FRAMES, moved)
+    assert frame.traces is not None
+    assert frame.traces.names == ("13", "14")
+    assert [each.names for each in frame.earlier] == [("3", "12")]
+    assert new.met(frame) is not None
+    assert old.met(frame) is None
+    bright = measure(2 + FIND_FRAMES, 100 + 300 * (cells == 12))
+    assert old.met(bright) is not None  # region 12 is what it was
+    assert new.met(bright) is None
+    assert traces.find_again() is None
+    record = traces.close()
+    one, two = read_traces(tmp_path), read_traces(tmp_path / "traces-2.csv")
+    assert one.frame.tolist() == list(range(FIND_FRAMES + 3))
+    assert two.frame.tolist() == [FIND_FRAMES + 1, FIND_FRAMES + 2]
+    assert (record.file, record.regions, record.frames) == ("traces.csv", 2, FIND_FRAMES + 3)
+    assert [(each.file, each.frames) for each in record.again] == [("traces-2.csv", 2)]
+    labels = tifffile.imread(tmp_path / "regions-2.tif")
+    assert {int(labels[14, 14]), int(labels[14, 34])} == {13, 14}
+    assert tifffile.imread(tmp_path / "regions.tif")[32, 32] == 12
+    assert len(traces.notes(record)) == 3
+    assert "found again" in traces.notes(record)[-1]
+
+
+def test_a_field_without_cells_leaves_the_regions_before_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(search_module, "Thread", AtOnce)
+    np.save(tmp_path / "cells.npy", np.eye(40, dtype=np.uint8))
+    traces = LiveTraces(str(tmp_path / "cells.npy"), (40, 40), tmp_path, dark=0.0)
+    traces.open()
+    traces.find_again()
+    rng = np.random.default_rng(3)
+    for number in range(FIND_FRAMES + 2):
+        pixels = rng.poisson(100, (40, 40)).astype(np.uint16)
+        frame = LiveFrame(number, number, pixels, pixels, None, StreamKey(), 0.0, 0.0)
+        assert len(traces.measure(frame)) == 1
+    assert not traces.searching
+    assert "no cell of about 6 pixels" in traces.problems[0]
+    assert "found again" in traces.problems[0]
+    assert traces.close().frames == FIND_FRAMES + 2
 
 
 def test_traces_survive_a_kill_and_a_torn_line(tmp_path: Path) -> None:

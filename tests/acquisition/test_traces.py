@@ -22,6 +22,7 @@ from denoscope.acquisition.triggers.trigger import Trigger
 from denoscope.runtime import DenoscopeError, InvalidInput
 
 from .conftest import Run
+from .test_regions import AtOnce
 
 KINDS = ("raw", "denoised", "std", "dff")
 FLASH = slice(24, 30)
@@ -291,18 +292,10 @@ def test_a_hook_gives_frames_to_a_loop(flashing: Path, bundle: Path, tmp_path: P
     assert follower.finish().problem is None
 
 
-class _AtOnce(threading.Thread):
-    """A thread that has done its work when `start` returns."""
-
-    def start(self) -> None:
-        super().start()
-        self.join()
-
-
 def test_cells_are_found_while_recording(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "Thread", _AtOnce)
+    monkeypatch.setattr(search, "Thread", AtOnce)
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:64, :64]
     scene = 100 + 200 * ((np.hypot(rows - 20, columns - 20) < 5) | (np.hypot(rows - 44, columns - 40) < 5))

@@ -8,8 +8,8 @@ Record and denoise while recording:
   (`FollowerStatus`, `HookReport`).
 - `LiveSession` records beside a loop of your program, which gets one `LiveFrame` after the other; `SessionStatus` and
   `SessionState` tell how it is going.
-- `pause`, `resume` and `stop` ask a session of another program, `SessionControl` one of the same program
-  (`RequestAnswer`).
+- `pause`, `resume`, `find_regions` and `stop` ask a session of another program, `SessionControl` one of the same
+  program (`RequestAnswer`).
 - `open_source` opens a source of `Frame` alone (`Source`, `SourceInfo`); `RawWriter` writes raw frames alone.
   `load_camera` reads maps of a camera.
 
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from .bench.results import Benchmark
     from .bench.run import benchmark
     from .contracts import Frame, SourceInfo
-    from .control.control import SessionControl, pause, resume, stop
+    from .control.control import SessionControl, find_regions, pause, resume, stop
     from .denoisers.converting import load_camera
     from .diagnostics.bundle_choice import BundleChoice, describe_bundles
     from .diagnostics.checks import doctor
@@ -141,7 +141,7 @@ _MODULES = {
     "regions.regions": ("Regions",),
     "regions.trace_file": ("TraceTable", "read_traces"),
     "results": ("Denoising", "Filling", "HookReport", "Provenance", "RequestAnswer", "SessionReport"),
-    "control.control": ("SessionControl", "pause", "resume", "stop"),
+    "control.control": ("SessionControl", "find_regions", "pause", "resume", "stop"),
     "session.live": ("live",),
     "session.running": ("LiveSession",),
     "session.settings": ("SessionSettings", "make_settings"),
@@ -213,6 +213,7 @@ __all__ = [
     "export_bundle_precision",
     "fill_run",
     "find_cells",
+    "find_regions",
     "hook",
     "light_budget",
     "live",

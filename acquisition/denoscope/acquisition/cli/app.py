@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "live": "denoscope.acquisition.cli.commands.live",
     "pause": "denoscope.acquisition.cli.commands.control",
     "resume": "denoscope.acquisition.cli.commands.control",
+    "find": "denoscope.acquisition.cli.commands.control",
     "stop": "denoscope.acquisition.cli.commands.control",
     "denoise": "denoscope.acquisition.cli.commands.denoise",
     "train": "denoscope.acquisition.cli.commands.train",

@@ -1,11 +1,11 @@
-"""Pause, resume and stop a running session: from its own program, its terminal, or another one.
+"""Pause, resume and stop a running session, and find regions again: from its own program, its terminal, or another one.
 
 ::
 
     SessionControl   <- a program that runs `live` in a thread of its own
       ^       ^
-      |       `-- TerminalKeys: p, r, q typed where `denoscope live` runs
-      `-- request-ID.json in the run folder <- `ask`: `denoscope pause|resume|stop RUN`
+      |       `-- TerminalKeys: p, r, f, q typed where `denoscope live` runs
+      `-- request-ID.json in the run folder <- `ask`: `denoscope pause|resume|find|stop RUN`
 
 A file is the one channel that works alike on every system and on a shared disk, needs no port, and is
 out of reach for whoever may not write to the recording anyway.
@@ -41,6 +41,7 @@ __all__ = [
     "SessionControl",
     "TerminalKeys",
     "ask",
+    "find_regions",
     "pause",
     "resume",
     "stop",
@@ -61,9 +62,10 @@ class Action(Enum):
     PAUSE = "pause"
     RESUME = "resume"
     STOP = "stop"
+    FIND = "find"
 
 
-KEYS = {"p": Action.PAUSE, "r": Action.RESUME, "q": Action.STOP}
+KEYS = {"p": Action.PAUSE, "r": Action.RESUME, "q": Action.STOP, "f": Action.FIND}
 """Requests by keys in the terminal of a session."""
 
 
@@ -79,15 +81,18 @@ class Request:
         ``program``, ``terminal`` or ``file``, for the log.
     name
         By which the log answers it; None where nobody waits for an answer.
+    radius_px
+        Radius of the cells to find; None for that of the search before.
     """
 
     action: Action
     origin: str
     name: str | None = None
+    radius_px: float | None = None
 
 
 class SessionControl:
-    """Asks the session it was given to (``live(settings, control=...)``) to pause, resume or stop.
+    """Asks the session it was given to (``live(settings, control=...)``) to pause, resume, find or stop.
 
     Any thread may call it, before the session runs too. A pause concerns the denoising alone: the camera
     goes on, and every frame is still written raw.
@@ -108,6 +113,18 @@ class SessionControl:
     def stop(self, origin: str = "program") -> None:
         """End the recording; what is buffered is still written and denoised."""
         self._waiting.append(Request(Action.STOP, origin))
+
+    def find(self, radius_px: float | None = None, origin: str = "program") -> None:
+        """Find regions again, in the next denoised frames, with cells of this radius in pixels or as before.
+
+        Raises
+        ------
+        InvalidInput
+            When the radius is no number from 1 to 200.
+        """
+        if radius_px is not None:
+            _check_radius(radius_px)
+        self._waiting.append(Request(Action.FIND, origin, radius_px=radius_px))
 
     def add(self, request: Request) -> None:
         """Ask for what came from elsewhere."""
@@ -151,6 +168,12 @@ class RequestFiles:
                 yield request
 
 
+def _check_radius(radius_px: float) -> None:
+    from denoscope.acquisition.regions.reading import check_radius  # a pause needs none of it
+
+    check_radius(radius_px)
+
+
 def _may_be_request(entry: os.DirEntry[str]) -> bool:
     """Return whether it is named like a request and is a regular file: opening anything else may wait for ever."""
     named = entry.name.startswith(_PREFIX) and entry.name.endswith(".json")
@@ -173,12 +196,19 @@ def _read(path: Path) -> Request | None:
         if len(data) > _MOST_BYTES:
             return None
         words = json.loads(data)
-        return Request(Action(words["action"]), "file", str(words["name"]))
+        radius = words.get("radius_px")
+        if radius is not None:
+            _check_radius(float(radius))
+        return Request(
+            Action(words["action"]), "file", str(words["name"]), None if radius is None else float(radius)
+        )
     except Exception:  # noqa: BLE001  whatever somebody wrote there, brackets without end too, is no request
         return None
 
 
-def ask(folder: Path, action: Action, *, timeout_s: float = 10.0) -> RequestAnswer:
+def ask(
+    folder: Path, action: Action, *, radius_px: float | None = None, timeout_s: float = 10.0
+) -> RequestAnswer:
     """Ask the session that records into `folder`, and wait for its answer.
 
     Parameters
@@ -187,6 +217,8 @@ def ask(folder: Path, action: Action, *, timeout_s: float = 10.0) -> RequestAnsw
         Its run folder.
     action
         What it should do.
+    radius_px
+        Radius of the cells to find; None for that of the search before.
     timeout_s
         How long to wait.
 
@@ -198,10 +230,12 @@ def ask(folder: Path, action: Action, *, timeout_s: float = 10.0) -> RequestAnsw
     Raises
     ------
     InvalidInput
-        When no session records into `folder`.
+        When no session records into `folder`, or the radius is no number from 1 to 200.
     SourceFailed
         When it does not answer.
     """
+    if radius_px is not None:
+        _check_radius(radius_px)
     log = folder / _LOG
     if not log.is_file():
         raise InvalidInput(
@@ -212,7 +246,10 @@ def ask(folder: Path, action: Action, *, timeout_s: float = 10.0) -> RequestAnsw
     name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}"
     path = folder / f"{_PREFIX}{name}.json"
     draft = path.with_suffix(".new")
-    draft.write_text(json.dumps({"action": action.value, "name": name}), encoding="utf-8")
+    words: dict[str, object] = {"action": action.value, "name": name}
+    if radius_px is not None:
+        words["radius_px"] = radius_px
+    draft.write_text(json.dumps(words), encoding="utf-8")
     draft.replace(path)  # whole or not at all
     deadline_s = time.monotonic() + timeout_s
     try:
@@ -311,6 +348,38 @@ def stop(run: Path | str) -> RequestAnswer:
     return ask(Path(run), Action.STOP)
 
 
+def find_regions(run: Path | str, radius_px: float | None = None) -> RequestAnswer:
+    """Find cells again in the next 100 denoised frames of a session that measures regions.
+
+    Their traces go to ``traces-2.csv`` and their picture to ``regions-2.tif`` (then 3, and so on). The regions before
+    are measured until the end too.
+
+    Parameters
+    ----------
+    run
+        Run folder of the session.
+    radius_px
+        Radius of a cell in pixels; None for that of the search before.
+
+    Returns
+    -------
+    RequestAnswer
+        Its ``done`` is False where no search begins, and ``why`` says why.
+
+    Raises
+    ------
+    DenoscopeError
+        As of `pause`, or when the radius is no number from 1 to 200.
+
+    Examples
+    --------
+    >>> find_regions("run")
+    Traceback (most recent call last):
+    denoscope.runtime.errors.InvalidInput: run is no run folder of a live session: it holds no log.jsonl; name ...
+    """
+    return ask(Path(run), Action.FIND, radius_px=radius_px)
+
+
 def _refuse_ended(folder: Path) -> None:
     if (folder / _REPORT).exists():
         raise InvalidInput(f"the session in {folder} has ended; {_REPORT} there says how.")
@@ -338,7 +407,7 @@ class TerminalKeys:
     """
 
     def __init__(self, control: SessionControl) -> None:
-        self._asks = {Action.PAUSE: control.pause, Action.RESUME: control.resume, Action.STOP: control.stop}
+        self._control = control
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="denoscope-keys", daemon=True)
 
@@ -351,7 +420,7 @@ class TerminalKeys:
             for key in _typed():
                 action = KEYS.get(key.lower())
                 if action is not None:
-                    self._asks[action]("terminal")
+                    self._control.add(Request(action, "terminal"))
 
     def __enter__(self) -> Self:
         return self

@@ -46,7 +46,11 @@ class LiveFrame:
     tags
         Metadata of the frame, as Micro-Manager wrote them.
     traces
-        Means of the regions in this frame; None where the session has no regions.
+        Means of the regions in this frame; None where the session has no regions. Where regions were found again, the
+        newest ones.
+    earlier
+        Means of the regions that were found before those, each search's by itself, the newest first;
+        empty in the program of `hook`.
     """
 
     number: int
@@ -61,6 +65,7 @@ class LiveFrame:
     core_lag_s: float = 0.0
     tags: Mapping[str, Any] = field(default_factory=dict)
     traces: FrameTraces | None = None
+    earlier: tuple[FrameTraces, ...] = ()
 
     def detached(self) -> LiveFrame:
         """Return the frame with arrays of its own, for a program that may keep or change it."""
@@ -70,6 +75,7 @@ class LiveFrame:
             denoised=self.denoised.copy(),
             std=None if self.std is None else self.std.copy(),
             traces=None if self.traces is None else self.traces.copy(),
+            earlier=tuple(traces.copy() for traces in self.earlier),
         )
 
     @property

@@ -36,7 +36,7 @@ class FrameTap:
     listeners
         Called with each frame, in this order.
     measure
-        Returns the traces of a frame, which then travel with it.
+        Returns the traces of a frame, the newest regions first, which then travel with it.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class FrameTap:
     def __init__(
         self,
         listeners: Sequence[Callable[[LiveFrame], object]],
-        measure: Callable[[LiveFrame], FrameTraces | None] | None = None,
+        measure: Callable[[LiveFrame], Sequence[FrameTraces]] | None = None,
     ) -> None:
         self.without_raw = 0
         self.problems: list[str] = []
@@ -117,7 +117,8 @@ class FrameTap:
                 self._measure = None
                 self._fail("measuring the regions", error)
             else:
-                frame = frame if traces is None else replace(frame, traces=traces)
+                if traces:
+                    frame = replace(frame, traces=traces[0], earlier=tuple(traces[1:]))
         for listener in self._listeners:
             try:
                 listener(frame)

@@ -16,6 +16,9 @@ __all__ = ["FIND_FRAMES", "RegionFinder", "find_cells"]
 FIND_FRAMES = 100
 """Denoised frames in which cells are searched."""
 
+FOUND_IN_THE_FIRST = f"cells found in the first {FIND_FRAMES} frames"
+"""Origin of regions that were found at the beginning."""
+
 _NOISE = 5.0  # robust standard deviations of the response that a cell stands above
 _MOST = 5000
 
@@ -31,11 +34,16 @@ class RegionFinder:
         Radius of a cell.
     frames
         How many frames are collected.
+    origin
+        Says in the regions where they come from.
     """
 
-    def __init__(self, radius_px: float, frames: int = FIND_FRAMES) -> None:
+    def __init__(
+        self, radius_px: float, frames: int = FIND_FRAMES, *, origin: str = FOUND_IN_THE_FIRST
+    ) -> None:
         self._radius_px = radius_px
         self._frames = frames
+        self._origin = origin
         self._count = 0
         self._sum: npt.NDArray[Any] | None = None
         self._most: npt.NDArray[Any] | None = None
@@ -67,10 +75,10 @@ class RegionFinder:
             raise InvalidInput("there was no denoised frame to find cells in.")
         mean = self._sum / self._count
         # The mean shows cells that are always bright, the largest values those that flash.
-        return find_cells([mean, self._most - mean], self._radius_px)
+        return find_cells([mean, self._most - mean], self._radius_px, origin=self._origin)
 
 
-def find_cells(pictures: list[Picture], radius_px: float) -> Regions:
+def find_cells(pictures: list[Picture], radius_px: float, *, origin: str = FOUND_IN_THE_FIRST) -> Regions:
     """Return bright blobs of about `radius_px` in any of the pictures ``(H, W)``, the brightest first.
 
     A cell is a maximum of the Laplacian of a Gaussian that stands above the scatter of the whole response, with the
@@ -82,6 +90,8 @@ def find_cells(pictures: list[Picture], radius_px: float) -> Regions:
         Pictures ``(H, W)`` of one scene, such as its mean and its deviation over time.
     radius_px
         Radius of a cell in pixels.
+    origin
+        Says in the regions where they come from.
 
     Returns
     -------
@@ -135,7 +145,7 @@ def find_cells(pictures: list[Picture], radius_px: float) -> Regions:
         inside = distance < near
         near[inside] = distance[inside]
         owner[here][inside] = number
-    return Regions.from_labels(owner, origin=f"cells found in the first {FIND_FRAMES} frames")
+    return Regions.from_labels(owner, origin=origin)
 
 
 def _response(picture: Picture, radius_px: float) -> Picture:

@@ -20,12 +20,14 @@ from .polygons import ellipse_pixels, polygon_pixels, rectangle_pixels
 from .regions import Regions
 from .stat_npy import read_stat
 
-__all__ = ["FIND", "found_radius", "read_regions", "regions_of_layer"]
+__all__ = ["FIND", "FIND_RADIUS_PX", "check_radius", "found_radius", "read_regions", "regions_of_layer"]
 
 FIND = "find"
 """Word for regions that are to be found in the first denoised frames."""
 
-_RADIUS_PX = 6.0
+FIND_RADIUS_PX = 6.0
+"""Radius of a cell where none is given."""
+
 _MOST_CORNERS = 100_000
 _MOST_ROWS = 5_000_000
 
@@ -42,14 +44,30 @@ def found_radius(regions: str) -> float | None:
     if word != FIND or (not colon and Path(regions).exists()):
         return None
     try:
-        value = float(radius) if colon else _RADIUS_PX
+        value = float(radius) if colon else FIND_RADIUS_PX
     except ValueError:
         value = -1.0
-    if not 1 <= value <= 200:
+    if not _is_radius(value):
         raise InvalidInput(
             f"`regions` {regions}: the radius of a cell is a number of pixels from 1 to 200, as in find:6."
         )
     return value
+
+
+def check_radius(radius_px: float) -> None:
+    """Refuse what is no radius of a cell.
+
+    Raises
+    ------
+    InvalidInput
+        When it is no number from 1 to 200.
+    """
+    if not _is_radius(radius_px):
+        raise InvalidInput(f"the radius of a cell is {radius_px:g} pixels; give 1 to 200, for example 6.")
+
+
+def _is_radius(value: float) -> bool:
+    return 1 <= value <= 200
 
 
 def read_regions(path: Path | str, shape: tuple[int, int]) -> Regions:

@@ -144,6 +144,12 @@ class Regions:
         pixels = np.split(order, starts[1:]) if len(values) else []
         return cls((image.shape[0], image.shape[1]), [str(value) for value in values], pixels, origin=origin)
 
+    def numbered_from(self, first: int) -> Self:
+        """Return the same regions with the names `first`, `first` + 1 and so on."""
+        pixels = [self.pixels(place) for place in range(len(self))]
+        names = [str(first + place) for place in range(len(self))]
+        return type(self)(self.shape, names, pixels, origin=self.origin)
+
     def labels(self) -> npt.NDArray[np.int32]:
         """Return a label image ``(H, W)`` with the numbers of `label_numbers`; a later region covers an earlier one."""
         image = np.zeros(self.shape[0] * self.shape[1], np.int32)

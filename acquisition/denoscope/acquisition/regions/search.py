@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy.typing as npt
 
-from .finding import FIND_FRAMES, RegionFinder
+from .finding import RegionFinder
 from .regions import Regions
 
 __all__ = ["RegionSearch"]
@@ -21,18 +21,14 @@ class RegionSearch(Generic[T]):
 
     Parameters
     ----------
-    radius_px
-        Radius of a cell.
+    finder
+        Collects the frames and finds the cells.
     prepare
         Called in the thread with the regions; what it returns is the search's result.
-    frames
-        How many frames are collected.
     """
 
-    def __init__(
-        self, radius_px: float, prepare: Callable[[Regions], T], *, frames: int = FIND_FRAMES
-    ) -> None:
-        self._finder = RegionFinder(radius_px, frames)
+    def __init__(self, finder: RegionFinder, prepare: Callable[[Regions], T]) -> None:
+        self._finder = finder
         self._prepare = prepare
         self._result: list[T] = []
         self._error: Exception | None = None

@@ -26,9 +26,19 @@ from .baseline import BASELINE
 from .measure import FrameTraces
 from .regions import Regions, label_numbers
 
-__all__ = ["TRACES", "TraceFile", "TraceTable", "TraceThread", "read_traces", "stream_name"]
+__all__ = [
+    "REGIONS_PICTURE",
+    "TRACES",
+    "TraceFile",
+    "TraceTable",
+    "TraceThread",
+    "numbered_name",
+    "read_traces",
+    "stream_name",
+]
 
 TRACES = "traces.csv"
+REGIONS_PICTURE = "regions.tif"
 _KINDS = ("raw", "denoised", "std", "dff")
 _HEAD = ("page", "frame", "time_s", "stream")
 _SYNC_EVERY_S = 1.0
@@ -72,6 +82,12 @@ class TraceTable:
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self.page)
+
+
+def numbered_name(name: str, number: int) -> str:
+    """Return the name of a file of the regions that were found first, again (2), and so on: ``traces-2.csv``."""
+    stem, dot, suffix = name.rpartition(".")
+    return name if number == 1 else f"{stem}-{number}{dot}{suffix}"
 
 
 def read_traces(path: Path | str) -> TraceTable:

@@ -39,6 +39,8 @@ class RequestAnswer(Record):
         Frames received until then.
     done
         Whether the request changed anything.
+    why
+        Reason why it did not, where the state does not say it.
     """
 
     schema_version: int = 1
@@ -47,3 +49,4 @@ class RequestAnswer(Record):
     state: str = ""
     received: int = 0
     done: bool = False
+    why: str | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from .record import Record
 
 __all__ = ["CallbackCounts", "TracesRecord", "TriggerRecord"]
@@ -40,6 +42,8 @@ class TracesRecord(Record):
         Name of the file, frames in it, and frames that the disk was too slow for.
     regions, source
         How many regions, and where they come from.
+    again
+        The same of regions that were found again, one entry for each search.
     """
 
     file: str = ""
@@ -47,6 +51,7 @@ class TracesRecord(Record):
     missed: int = 0
     regions: int = 0
     source: str = ""
+    again: list[TracesRecord] = Field(default_factory=list)
 
 
 class TriggerRecord(Record):

@@ -103,6 +103,10 @@ class LiveSession:
         """Denoise again."""
         self._control.resume("program")
 
+    def find_regions(self, radius_px: float | None = None) -> None:
+        """Find cells again in the next denoised frames; see the function `find_regions`."""
+        self._control.find(radius_px)
+
     def stop(self) -> None:
         """End the recording; what is buffered is still written and denoised."""
         self._control.stop("program")

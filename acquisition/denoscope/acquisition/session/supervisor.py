@@ -105,11 +105,12 @@ class Supervisor:
         if view is not None:
             self.beside("asking the view", lambda: view.pass_on(self._control))
         for request in self._control.take():
-            done = self._do(request)
+            done, why = self._do(request)
             status = self._run.session.status()
             self._run.files.log.write(
                 request.action.value,
                 done=done,
+                **({} if why is None else {"why": why}),
                 by=request.origin,
                 request=request.name,
                 state=status.state.value,
@@ -151,18 +152,23 @@ class Supervisor:
             self._shown_s = now_s
             self.beside("showing the status", self._show)
 
-    def _do(self, request: Request) -> bool:
-        """Return whether the request changed anything."""
+    def _do(self, request: Request) -> tuple[bool, str | None]:
+        """Return whether the request changed anything, and why not where the session's state does not say it."""
         session = self._run.session
         match request.action:
             case Action.PAUSE:
-                return session.pause()
+                return session.pause(), None
             case Action.RESUME:
-                return session.resume()
+                return session.resume(), None
             case Action.STOP:
                 running = session.status().reason is None
                 session.request_stop(FinishReason.STOPPED)
-                return running
+                return running, None
+            case Action.FIND:
+                why = self._run.watchers.find_again(request.radius_px)
+                if why is not None and request.name is None:
+                    self.note_once(f"regions were not found again: {why}")
+                return why is None, why
 
     def _show(self) -> None:
         run, log = self._run, self._run.files.log

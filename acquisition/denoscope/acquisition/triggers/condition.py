@@ -91,12 +91,14 @@ class Condition:
             return (value, "") if compare(value, self.limit) else None
         if frame.traces is None:
             return None
-        values = getattr(frame.traces, self.kind)
         if self.region is not None:
-            if self.region not in frame.traces.names:
+            # It stays the same region where regions were found again.
+            traces = next((t for t in (frame.traces, *frame.earlier) if self.region in t.names), None)
+            if traces is None:
                 return None
-            value = float(values[frame.traces.names.index(self.region)])
+            value = float(getattr(traces, self.kind)[traces.names.index(self.region)])
             return (value, self.region) if compare(value, self.limit) else None
+        values = getattr(frame.traces, self.kind)
         with np.errstate(invalid="ignore"):
             met = np.flatnonzero(compare(values, self.limit))
         if not len(met):

@@ -125,8 +125,9 @@ def record(shell: Shell, *, announced: str = "", view: bool = False, **values: A
                     if not _answered_for(shell, forecast, force=settings.force):
                         return False
                     if shell.interactive:
+                        found = "" if settings.regions is None else "f finds regions again, "
                         shell.say(
-                            "Type a key and Enter: p pauses the denoising, r resumes it, q ends the recording."
+                            f"Type a key and Enter: p pauses the denoising, r resumes it, {found}q ends the recording."
                         )
                         keys.start()
                     # One more Ctrl-C after the recording must not hide what became of it.

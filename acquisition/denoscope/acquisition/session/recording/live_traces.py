@@ -3,31 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.acquisition.frames.live_frame import LiveFrame
-from denoscope.acquisition.regions.finding import FIND_FRAMES
+from denoscope.acquisition.regions.finding import FIND_FRAMES, FOUND_IN_THE_FIRST, RegionFinder
 from denoscope.acquisition.regions.measure import FrameTraces, RegionMeter
-from denoscope.acquisition.regions.reading import found_radius, read_regions
-from denoscope.acquisition.regions.regions import Regions
+from denoscope.acquisition.regions.reading import FIND_RADIUS_PX, found_radius, read_regions
+from denoscope.acquisition.regions.regions import Regions, label_numbers
 from denoscope.acquisition.regions.search import RegionSearch
-from denoscope.acquisition.regions.trace_file import TRACES, TraceFile, TraceThread, stream_name
+from denoscope.acquisition.regions.trace_file import (
+    REGIONS_PICTURE,
+    TRACES,
+    TraceFile,
+    TraceThread,
+    numbered_name,
+    stream_name,
+)
 from denoscope.acquisition.results import TracesRecord
 from denoscope.runtime import InvalidInput, counted
 
 if TYPE_CHECKING:
     from denoscope.runtime import StreamKey
 
-__all__ = ["REGIONS_PICTURE", "LiveTraces"]
+__all__ = ["LiveTraces"]
 
-REGIONS_PICTURE = "regions.tif"
 _PATIENCE_S = 5.0
+_MOST_SETS = 20  # each is measured in every frame until the end
+
+
+@dataclass
+class _Set:
+    """Regions that were read or found together, their file, and their meters."""
+
+    number: int
+    regions: Regions
+    file: TraceThread | None
+    meters: dict[StreamKey, RegionMeter] = field(default_factory=dict)
+
+    def measure(self, frame: LiveFrame, time_s: float, dark: float) -> FrameTraces | None:
+        """Return the traces of a frame, None where it has another size."""
+        if frame.denoised.shape != self.regions.shape:
+            return None
+        meter = self.meters.get(frame.stream)
+        if meter is None:
+            meter = self.meters[frame.stream] = RegionMeter(self.regions, dark=dark)
+        traces = meter.measure(frame.raw, frame.denoised, frame.std)
+        if self.file is not None:
+            self.file.offer(frame.index, frame.number, time_s, stream_name(frame.stream), traces)
+        return traces
 
 
 class LiveTraces:
     """Measure a session's regions.
+
+    Regions that are found again are measured beside those before, each in files of its own, and their numbers go on
+    after those before, so that a number is one region in the whole recording.
 
     Parameters
     ----------
@@ -50,7 +84,7 @@ class LiveTraces:
     Attributes
     ----------
     files
-        Names of the files in a run folder.
+        Names of the files that are in a run folder from the beginning.
     """
 
     files = (TRACES, "traces.json", REGIONS_PICTURE)
@@ -65,17 +99,29 @@ class LiveTraces:
         on_found: Callable[[Regions], None] = lambda _regions: None,
     ) -> None:
         radius = found_radius(regions)
-        self.regions: Regions | None = None if radius is not None else read_regions(regions, shape)
-        self._finds = radius is not None
-        self._search = None if radius is None else RegionSearch(radius, self._opened)
+        self._given = None if radius is not None else read_regions(regions, shape)
+        self._radius_px = radius or FIND_RADIUS_PX
         self._folder = folder
         self._dark = dark
         self._on_found = on_found
-        self._meters: dict[StreamKey, RegionMeter] = {}
-        self._file: TraceThread | None = None
+        self._sets: list[_Set] = []
+        self._lock = Lock()  # of `_search` and `_problems`
+        self._search: RegionSearch[_Set] | None = None
         self._first: LiveFrame | None = None
         self._other_size = 0
-        self._problem: str | None = None
+        self._problems: list[str] = []
+        if radius is not None:
+            self._search = self._make_search(radius)
+
+    @property
+    def regions(self) -> Regions | None:
+        """The newest regions, None before they are found."""
+        return self._sets[-1].regions if self._sets else self._given
+
+    @property
+    def searching(self) -> bool:
+        """True while cells are searched."""
+        return self._search is not None
 
     def open(self) -> None:
         """Create the files, where the regions are known already.
@@ -87,101 +133,139 @@ class LiveTraces:
         OSError
             When the disk refuses.
         """
-        if self.regions is not None:
-            self._file = self._create(self.regions)
+        if self._given is not None:
+            self._sets = [_Set(1, self._given, self._create(1, self._given))]
 
-    def _create(self, regions: Regions) -> TraceThread:
+    def find_again(self, radius_px: float | None = None) -> str | None:
+        """Search cells in the next denoised frames; any thread may call it.
+
+        Parameters
+        ----------
+        radius_px
+            Radius of a cell; None for that of the search before.
+
+        Returns
+        -------
+        str | None
+            None, or the reason why no search begins.
+        """
+        with self._lock:
+            if self._search is not None:
+                return "cells are being searched already"
+            if len(self._sets) >= _MOST_SETS:
+                return f"regions were found {_MOST_SETS} times in this recording, which is the limit"
+            self._radius_px = radius_px or self._radius_px
+            self._search = self._make_search(self._radius_px)
+        return None
+
+    def _make_search(self, radius_px: float) -> RegionSearch[_Set]:
+        origin = FOUND_IN_THE_FIRST
+        if self._sets:
+            origin = f"cells of {radius_px:g} pixels radius, found again in {FIND_FRAMES} frames"
+        return RegionSearch(RegionFinder(radius_px, origin=origin), self._opened)
+
+    def _create(self, number: int, regions: Regions) -> TraceThread:
         import tifffile
 
-        file = TraceFile(self._folder / TRACES, regions, dark=self._dark)
-        tifffile.imwrite(self._folder / REGIONS_PICTURE, regions.labels())
+        file = TraceFile(self._folder / numbered_name(TRACES, number), regions, dark=self._dark)
+        tifffile.imwrite(self._folder / numbered_name(REGIONS_PICTURE, number), regions.labels())
         return TraceThread(file)
 
-    def _opened(self, regions: Regions) -> tuple[Regions, TraceThread | None]:
-        """Return the regions that were found and their file, None where it cannot be written; not in the lane."""
+    def _opened(self, found: Regions) -> _Set:
+        """Return the regions that were found, with their files; called by the thread that searched."""
+        number = len(self._sets) + 1
+        regions = found
+        if self._sets:
+            before = max(int(label_numbers(each.regions.names).max()) for each in self._sets)
+            regions = found.numbered_from(before + 1)
         try:
-            return regions, self._create(regions)
+            return _Set(number, regions, self._create(number, regions))
         except (OSError, OutputExists) as error:
-            self._problem = (
-                f"{TRACES} could not be written ({one_line(error)}); the recording was not affected"
-            )
-            return regions, None
+            with self._lock:
+                self._problems.append(
+                    f"{numbered_name(TRACES, number)} could not be written ({one_line(error)}); the recording was not "
+                    "affected"
+                )
+            return _Set(number, regions, None)
 
-    def measure(self, frame: LiveFrame) -> FrameTraces | None:
-        """Return the traces of a frame and hand them to the file; None before the regions are found."""
+    def measure(self, frame: LiveFrame) -> list[FrameTraces]:
+        """Return the traces of a frame, of the newest regions first, and hand them to the files.
+
+        The list is empty before regions are found, and for frames of another size.
+        """
         self._first = self._first or frame
-        regions = self.regions or self._found(frame)
-        if regions is None:
-            return None
-        if frame.denoised.shape != regions.shape:
-            self._other_size += 1
-            return None
-        meter = self._meters.get(frame.stream)
-        if meter is None:
-            meter = self._meters[frame.stream] = RegionMeter(regions, dark=self._dark)
-        traces = meter.measure(frame.raw, frame.denoised, frame.std)
-        if self._file is not None:
-            time_s = frame.t_received_s - self._first.t_received_s
-            self._file.offer(frame.index, frame.number, time_s, stream_name(frame.stream), traces)
-        return traces
-
-    def _found(self, frame: LiveFrame) -> Regions | None:
-        assert self._first is not None
-        if self._search is None or frame.stream != self._first.stream:
-            return None
-        self._take_found()
-        if self._search is not None:
-            self._search.add(frame.denoised)
-        return self.regions
+        if self._search is not None and frame.stream == self._first.stream:
+            self._take_found()
+            if self._search is not None:
+                self._search.add(frame.denoised)
+        time_s = frame.t_received_s - self._first.t_received_s
+        measured = [each.measure(frame, time_s, self._dark) for each in reversed(self._sets)]
+        found = [traces for traces in measured if traces is not None]
+        self._other_size += bool(self._sets) and not found
+        return found
 
     def _take_found(self) -> None:
-        """Take the regions once they are found; where there are none, `problem` says so."""
-        assert self._search is not None
+        """Take the regions once they are found; where there are none, `problems` says so."""
+        search = self._search
+        assert search is not None
         try:
-            found = self._search.result()
+            found = search.result()
         except InvalidInput as error:
-            self._search = None
-            self._problem = one_line(error)
+            with self._lock:
+                self._search = None
+                again = ", when they were to be found again" if self._sets else ""
+                self._problems.append(one_line(error).rstrip(".") + again)
             return
         if found is not None:
-            self._search = None
-            self.regions, self._file = found
-            self._on_found(self.regions)
+            with self._lock:
+                self._sets.append(found)
+                self._search = None
+            self._on_found(found.regions)
 
     def close(self) -> TracesRecord:
         """Write what waits, and return what was written."""
         if self._search is not None:
             self._search.close(_PATIENCE_S)
             self._take_found()
-        record = TracesRecord() if self._file is None else self._file.close()
-        if self.regions is not None:
-            record.regions, record.source = len(self.regions), self.regions.origin
-        if self._file is not None and self._file.problem is not None:
-            self._problem = self._problem or (
-                f"{counted(record.missed, 'frame is', 'frames are')} missing in {TRACES} ({self._file.problem}); the "
-                "recording was not affected"
+        records = [self._closed(each) for each in self._sets]
+        if not records:
+            return TracesRecord()
+        records[0].again = records[1:]
+        return records[0]
+
+    def _closed(self, one: _Set) -> TracesRecord:
+        record = TracesRecord() if one.file is None else one.file.close()
+        record.regions, record.source = len(one.regions), one.regions.origin
+        if one.file is not None and one.file.problem is not None:
+            self._problems.append(
+                f"{counted(record.missed, 'frame is', 'frames are')} missing in {record.file} ({one.file.problem}); "
+                "the recording was not affected"
             )
         return record
 
     @property
-    def problem(self) -> str | None:
-        """Sentence that says why the traces broke off, None where they did not."""
-        return self._problem
+    def problems(self) -> list[str]:
+        """Sentences that say why traces broke off or regions were not found."""
+        with self._lock:
+            return list(self._problems)
 
     def notes(self, record: TracesRecord) -> list[str]:
         """Return what is worth knowing."""
         said = []
-        if record.frames:
-            said.append(
-                f"{TRACES} holds {counted(record.regions, 'region')} in {counted(record.frames, 'denoised frame')}"
-            )
+        for one, each in zip(self._sets, [record, *record.again], strict=False):
+            if each.frames:
+                regions, frames = (
+                    counted(each.regions, "region"),
+                    counted(each.frames, "denoised frame"),
+                )
+                said.append(f"{each.file} holds {regions} in {frames}")
+            elif one.regions is not self._given:
+                picture = numbered_name(REGIONS_PICTURE, one.number)
+                said.append(f"no denoised frame came after the regions of {picture} were found")
         if self._search is not None:
+            again = " again" if self._sets else ""
             said.append(
-                f"the recording ended before regions were found: that takes {FIND_FRAMES} denoised frames"
-            )
-        elif self._finds and self.regions is not None and not record.frames:
-            said.append(
-                f"no denoised frame came after the regions were found; {REGIONS_PICTURE} has the regions"
+                f"the recording ended before regions were found{again}: that takes {FIND_FRAMES} denoised frames"
             )
         if self._other_size:
             said.append(

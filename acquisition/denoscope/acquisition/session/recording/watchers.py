@@ -65,6 +65,8 @@ class Watchers:
         self._traces: LiveTraces | None = None
         self._tap: FrameTap | None = None
         self._problems: list[str] = []
+        self._found = False
+        self._tell: Callable[..., None] = lambda _event, **_: None
         self._made: list[str] = []
         wanting = [trigger.when for trigger in self._asked if trigger.needs_regions]
         if wanting and settings.regions is None:
@@ -101,7 +103,7 @@ class Watchers:
         """
         if not self.active:
             return
-        settings = self._settings
+        settings, self._tell = self._settings, tell
         if settings.regions is not None:
             from .live_traces import LiveTraces
 
@@ -113,6 +115,7 @@ class Watchers:
             self._running.append(RunningTrigger(trigger, core=core, tell=tell))
             if self._traces is not None and self._traces.regions is not None:
                 self._running[-1].check(self._traces.regions.names)
+                self._found = True
         listeners: list[Callable[[LiveFrame], object]] = [trigger.watch for trigger in self._running]
         if isinstance(self._on_denoised, Mailbox):
             box = self._on_denoised
@@ -143,6 +146,19 @@ class Watchers:
         for name in self._made:
             (self._settings.output / name).unlink(missing_ok=True)
 
+    def find_again(self, radius_px: float | None) -> str | None:
+        """Search cells in the next denoised frames; return None, or the reason why no search begins."""
+        traces = self._traces
+        if traces is None:
+            return "the session was started without regions; start the next one with `regions` find"
+        return traces.find_again(radius_px)
+
+    @property
+    def searching(self) -> bool:
+        """True while cells are searched."""
+        traces = self._traces
+        return traces is not None and traces.searching
+
     def denoiser(self, denoiser: Denoiser) -> Denoiser:
         """Return what takes the denoiser's place."""
         return denoiser if self._tap is None else self._tap.denoiser(denoiser)
@@ -152,8 +168,16 @@ class Watchers:
         return sink if self._tap is None else self._tap.sink(sink)
 
     def _check_found(self, regions: Regions) -> None:
-        """Say which triggers wait for a region that was not found."""
-        for trigger in self._running:
+        """Note what was found, and say which triggers wait for a region that was not found."""
+        self._tell(
+            "regions",
+            count=len(regions),
+            first=regions.names[0],
+            last=regions.names[-1],
+            source=regions.origin,
+        )
+        first, self._found = not self._found, True
+        for trigger in self._running if first else ():  # others go on with the regions before
             try:
                 trigger.check(regions.names)
             except InvalidInput as error:
@@ -185,7 +209,7 @@ class Watchers:
         if self._traces is not None:
             traces, self._traces = self._traces, None
             report.traces = traces.close()
-            problems += filter(None, [traces.problem])
+            problems += traces.problems
             notes += traces.notes(report.traces)
         if self._tap is not None:
             problems += self._tap.problems

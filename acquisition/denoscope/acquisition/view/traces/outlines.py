@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition.regions.regions import label_numbers
-from denoscope.acquisition.session.recording.live_traces import REGIONS_PICTURE
+from denoscope.acquisition.regions.trace_file import REGIONS_PICTURE, numbered_name
 
 __all__ = ["TRACE_COLOURS", "Outlines", "outline_segments", "read_labels"]
 
@@ -55,11 +55,19 @@ def outline_segments(labels: npt.NDArray[np.integer[Any]]) -> tuple[Segments, np
     return np.concatenate(found), np.concatenate(owners)
 
 
-def read_labels(folder: Path) -> npt.NDArray[np.integer[Any]] | None:
-    """Return the label image of a run folder's regions, None where there is none that can be read."""
+def read_labels(folder: Path, number: int = 1) -> npt.NDArray[np.integer[Any]] | None:
+    """Return the label image of a run folder's regions, None where there is none that can be read.
+
+    Parameters
+    ----------
+    folder
+        Run folder.
+    number
+        1 for the first regions, 2 for those that were found again, and so on.
+    """
     import tifffile
 
-    path = folder / REGIONS_PICTURE
+    path = folder / numbered_name(REGIONS_PICTURE, number)
     try:
         labels = tifffile.imread(path)
     except (OSError, ValueError, tifffile.TiffFileError):
