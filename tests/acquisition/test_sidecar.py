@@ -12,8 +12,12 @@ import pytest
 
 from denoscope.acquisition import SessionReport, fill_run, read_raw
 from denoscope.acquisition.denoisers.kept_bundle import bundle_in_log
+from denoscope.acquisition.errors import OutputExists
+from denoscope.acquisition.offline.outputs import check_output
 from denoscope.acquisition.raw import sidecar
+from denoscope.acquisition.raw.in_the_way import no_name
 from denoscope.acquisition.results import SessionProvenance
+from denoscope.acquisition.session.opening.run_files import refuse_existing
 from denoscope.acquisition.sources.micromanager.core import frame_from
 from denoscope.acquisition.testing import numbered_frames
 from denoscope.runtime import InvalidInput
@@ -110,6 +114,49 @@ def _grow(path: Path) -> None:
         os.truncate(path, SPARSE)
     except OSError:
         pytest.skip("the file system holds no file of this size")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("CON", "CON is the name of a device on Windows"),
+        ("runs/aux.tif", "aux.tif is the name of a device on Windows"),
+        ("NUL.ome.tif", "is the name of a device"),
+        ("lpt1 .zarr", "is the name of a device"),
+        ("com¹", "is the name of a device"),
+        ("run./raw", "'run.' ends with a dot, which Windows leaves out"),
+        ("run ", "'run ' ends with a space"),
+        ("a:b.ome.tif", "a:b.ome.tif contains ':', which Windows allows in no name"),
+        ("what?.tif", "contains '?'"),
+        ("new\nline", "contains '\\n'"),
+        ("../runs/ü n#i %d {x}.ome.tif", None),
+        ("console.tif", None),
+        ("com12/lpt", None),
+        ("./a.b.c", None),
+    ],
+)
+def test_names_that_are_none_on_windows(path: str, words: str | None) -> None:
+    assert no_name(Path(path), windows=False) is None
+    found = no_name(Path(path), windows=True)
+    assert found is None if words is None else words in (found or "")
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_outputs_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, windows: bool) -> None:
+    monkeypatch.setitem(no_name.__kwdefaults__, "windows", windows)
+    output = Path("aux.ome.tif")  # relative: the folder of this test may have a name that Windows forbids
+    monkeypatch.chdir(tmp_path)
+    if not windows:
+        check_output(output)
+        return
+    with pytest.raises(
+        InvalidInput, match=r"aux.ome.tif cannot be written: .* device on Windows; name another"
+    ):
+        check_output(output)
+    with pytest.raises(
+        OutputExists, match="cannot be the run folder: aux is the name of a device on Windows"
+    ):
+        refuse_existing(Path("aux"))
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, "²", "-1", "1.0", "", "٣"])

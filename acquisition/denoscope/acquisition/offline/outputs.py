@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from denoscope.acquisition.errors import DiskUnwritable, OutputExists
-from denoscope.acquisition.raw.in_the_way import in_the_way
+from denoscope.acquisition.raw.in_the_way import in_the_way, no_name
 from denoscope.runtime import InvalidInput, bad_link
 
 __all__ = ["check_files", "check_output", "give_name", "locked", "partial_of", "stem_of"]
@@ -55,6 +55,8 @@ def check_output(path: Path) -> None:
             "the limit (the files "
             "beside it have longer ones): choose a shorter `output`."
         )
+    if (why := no_name(path)) is not None:
+        raise InvalidInput(f"{path.name} cannot be written: {why}; name another `output`.")
     if (why := bad_link(path)) is not None:
         raise OutputExists(f"{why}; name another file.")
     if path.exists():
