@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from denoscope.runtime import InvalidInput, open_movie
 from support.field_inputs import active_cells
@@ -133,6 +134,23 @@ def test_two_equal_axes_that_may_be_the_sides_of_frames_are_asked_about(
 def test_as_many_square_frames_as_rows_are_read_without_a_question(tmp_path: Path) -> None:
     movie = active_cells(64, 64, 96, photons=2.0)[1].astype(np.uint16)
     check_reads(write_hdf5(tmp_path / "m.h5", movie), movie)
+
+
+@pytest.mark.parametrize("shape", [(90, 96, 112), (120, 96, 64), (64, 128, 200)])
+@pytest.mark.parametrize("kind", ["noiseless", "smoothed"])
+def test_smooth_movies_without_a_background_are_read_as_they_are(
+    tmp_path: Path, shape: tuple[int, int, int], kind: str
+) -> None:
+    """Halves of what is smooth agree along every axis."""
+    movie, noisy = active_cells(*shape, photons=5.0, seed=3)
+    if kind == "smoothed":
+        movie = gaussian_filter(noisy, 2.0)
+    changes = (movie - movie.mean(axis=0)).astype(np.float32)
+    check_reads(write_hdf5(tmp_path / "m.h5", changes), changes)
+    np.save(tmp_path / "last.npy", np.ascontiguousarray(np.moveaxis(movie, 0, -1)).astype(np.float32))
+    if shape[1] != shape[0]:
+        with pytest.raises(InvalidInput, match="time as the last"):
+            open_movie(tmp_path / "last.npy")
 
 
 def test_a_movie_of_matlab_with_time_first_is_asked_about(tmp_path: Path) -> None:

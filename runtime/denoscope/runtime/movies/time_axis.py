@@ -109,13 +109,23 @@ def _is_time_last(reader: Reader) -> bool:
     if min(sample.shape) < _FEWEST:  # what moves with missing pixels is no picture
         return False
     across, frame = _agreements(sample)
-    last = across[0] > _SURE and abs(frame[1]) < _LITTLE * across[1]
+    last = across[0] > _SURE and abs(frame[1]) < _LITTLE * across[1] and _is_picture(sample)
     if last and length != height:
         block = np.nan_to_num(sampled(np.arange(_FRAMES) + (length - _FRAMES) // 2).astype(np.float64)).mean(
             axis=2
         )
         last = _agreement(block[:-1], block[1:])[0] > _ALIKE
     return last
+
+
+def _is_picture(sample: Picture) -> bool:
+    """Say whether both ends of the last axis show one picture.
+
+    Halves that lie between each other agree in any movie that is smooth along the last axis, whatever they show.
+    """
+    third = sample.shape[2] // 3
+    ends = sample[:, :, :third].mean(axis=2), sample[:, :, -third:].mean(axis=2)
+    return _agreement(*ends)[0] > _ALIKE
 
 
 def _is_time_first(reader: Reader) -> bool:
