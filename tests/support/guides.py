@@ -8,7 +8,8 @@ The word after the three backticks says what a block is: `sh` is commands for ev
     <!-- walk: while COMMAND -->
 
 `python -m support.guides [--fresh] [PAGE...]` in `tests/` runs them; `--fresh` makes a new environment,
-installs into it what the pages install, and runs each command at full length. Otherwise movies and times are cut (`_SHORTER`).
+installs into it what the pages install, and runs each command at full length. Otherwise movies
+and times are cut (`_SHORTER`).
 """
 
 from __future__ import annotations
