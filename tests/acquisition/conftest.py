@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.runtime import Bundle
+from support.quick_backend import without_openvino
 from support.shell import run_here
 from support.tiny_bundle import tiny_bundle
 
@@ -34,16 +34,8 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_backend() -> Iterator[None]:
-    """Let `auto` pass over OpenVINO for tiny networks, which take it ten times as long as ONNX Runtime.
-
-    Processes that a test starts choose as users' do, and the tests of the backends name theirs.
-    """
-
-    def unsuited(cls: type, bundle: Bundle) -> str | None:
-        return "its network is tiny" if bundle.manifest.feature_channels < 16 else None
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("denoscope.runtime.backends.openvino.OpenVino.unsuited", classmethod(unsuited))
+    """Let `auto` pass over OpenVINO, see `support.quick_backend`."""
+    with without_openvino():
         yield
 
 

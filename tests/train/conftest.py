@@ -7,6 +7,15 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from support.quick_backend import without_openvino
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_backend() -> Iterator[None]:
+    """Let `auto` pass over OpenVINO, see `support.quick_backend`."""
+    with without_openvino():
+        yield
+
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:

@@ -39,7 +39,7 @@ def result_of(method: str, **changes: Any) -> FitResult[Any]:
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["live", "umvd", pytest.param("sts-uvd", marks=pytest.mark.slow)])
 def test_the_page_is_complete_and_needs_no_other_file(method: str, tmp_path: Path) -> None:
     entry = METHODS[method]
     settings = entry.settings(steps=20)

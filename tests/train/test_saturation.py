@@ -10,8 +10,15 @@ from denoscope.train import CameraSettings, SceneSettings, simulate
 from denoscope.train.evaluation.truth import denoise_offline
 
 
-@pytest.mark.parametrize("kind", ["moving-cells", "confocal"])
-@pytest.mark.parametrize("name", list_bundles())
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        # The large networks see one of the scenes by default: each frame takes them four times as long.
+        pytest.param(name, kind, marks=pytest.mark.slow if slow else ())
+        for name in list_bundles()
+        for kind, slow in (("moving-cells", False), ("confocal", name in ("live-hq", "recorded")))
+    ],
+)
 def test_nothing_is_invented_where_the_camera_saturates(name: str, kind: str) -> None:
     camera = CameraSettings(photons=100, gain=4.0, gain_spread=0.0, read_noise=1.0, offset=20.0, bits=10)
     movie = simulate(SceneSettings(kind=kind, frames=40, height=64, width=64), camera, seed=6)
