@@ -14,6 +14,7 @@ from denoscope.acquisition import Frame, make_settings
 from denoscope.acquisition.offline.movie_about import about_movie
 from denoscope.acquisition.sources.part import Part
 from support.plain_results import denoise_movie, live
+from support.recordings import scanimage
 from support.tiny_bundle import IDENTITY, tiny_bundle
 from support.vendor_files import write_thorlabs
 
@@ -207,3 +208,58 @@ def test_scanimage_tells_its_frame_rate(tmp_path: Path) -> None:
             path, movie_of_noise(), metadata=None, software=text + stack, description="frameNumbers = 1"
         )
         assert about_movie(path, 12).increment_s == pytest.approx(step)
+
+
+@pytest.mark.parametrize(
+    ("header", "size", "step"),
+    [
+        (
+            "SI.hRoiManager.scanFrameRate = 30.5\nSI.hRoiManager.imagingFovUm = [-8 -6;8 -6;8 6;-8 6]\n"
+            "SI.hRoiManager.pixelsPerLine = 32\n",
+            0.5,
+            1 / 30.5,
+        ),
+        ("SI.hRoiManager.scanFrameRate = 30.5\nSI.hScan2D.logAverageFactor = 4\n", None, 4 / 30.5),
+        (
+            "SI.hRoiManager.scanFrameRate = 30\nSI.hRoiManager.imagingFovUm = [-8 -6;8 -6;8 6;-8 6]\n"
+            "SI.hRoiManager.pixelsPerLine = 32\nSI.hRoiManager.mroiEnable = 1\n",
+            None,
+            1 / 30,
+        ),
+        ("scanimage.SI.hRoiManager.scanFrameRate = 30.5\n", None, 1 / 30.5),
+        ("scanimage.SI4.scanFrameRate = 28.72\nscanimage.SI4.fastZEnable = 0\n", None, 1 / 28.72),
+        (
+            "scanimage.SI4.scanFrameRate = 30\nscanimage.SI4.fastZEnable = 1\nscanimage.SI4.stackNumSlices = 4\n"
+            "scanimage.SI4.fastZNumDiscardFrames = 1\n",
+            None,
+            5 / 30,
+        ),
+        ("state.configName='x'\rstate.acq.frameRate=3.90625\rstate.acq.numberOfZSlices=1\r", None, 0.256),
+        ("state.a=1\rstate.acq.frameRate=4\rstate.acq.averaging=1\rstate.acq.numberOfFrames=8\r", None, 2.0),
+        ("state.a=1\rstate.acq.frameRate=4\rstate.acq.numberOfZSlices=3\r", None, None),
+        ("SI.hRoiManager.scanFrameRate = 0\n", None, None),
+    ],
+)
+def test_every_version_of_scanimage_tells_its_interval(
+    tmp_path: Path, header: str, size: float | None, step: float | None
+) -> None:
+    path, new = tmp_path / "m.tif", header.startswith("SI.")
+    tifffile.imwrite(
+        path,
+        movie_of_noise(),
+        metadata=None,
+        software=f"{header}SI.VERSION_MAJOR = 2018\n" if new else False,
+        description="frameNumbers = 1\n" if new else header,
+    )
+    about = about_movie(path, 12)
+    assert about.pixel_size_um == size
+    assert about.increment_s == (step if step is None else pytest.approx(step))
+
+
+def test_frames_of_scanimage_keep_their_times(tmp_path: Path) -> None:
+    path = tmp_path / "m.tif"
+    scanimage(path, volumes=12, channels=2)
+    about = about_movie(path, 12, Part(channel="1"))
+    assert about.times_s == pytest.approx([n / 30 for n in range(12)], abs=1e-5)
+    assert about.increment_s == pytest.approx(1 / 30, abs=1e-5)
+    assert about_movie(path, 24).times_s is None  # of pages that are not those that are read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -14,7 +13,7 @@ from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.raw.writer import RAW_MOVIE, RAW_SIDECAR, read_raw
 from denoscope.acquisition.sources.part import WHOLE, Part
 from denoscope.runtime import InvalidInput, counted
-from denoscope.runtime.movies.headers.facts import Facts
+from denoscope.runtime.movies.headers.facts import Facts, told
 from denoscope.runtime.movies.headers.units import in_micrometres, in_seconds
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MovieAbout", "about_movie", "checked_run", "movie_of"]
 
+_MOST_TIMES = 5000  # frames whose times are read one by one
 _TIFF = (".tif", ".tiff", ".btf", ".tf8")
 _OME = (".companion.ome", ".ome.xml")
 
@@ -170,10 +170,9 @@ def _of_tiff(path: Path, frames: int, part: Part) -> MovieAbout:
     if xml := read_companion(path) if path.name.lower().endswith(_OME) else head_of(path).ome:
         facts = ome_facts(xml, frames, channel=part.channel, plane=part.plane, position=part.position)
         return _joined(MovieAbout(), facts)
+    if (found := told(lambda: _of_scanimage(path, frames, part))) is not None:
+        return _joined(MovieAbout(), found)
     with tifffile.TiffFile(path) as tiff:
-        if tiff.is_scanimage:
-            first = tiff.pages.first
-            return _of_scanimage(f"{first.software}\n{first.description}")
         about: Tags = dict(tiff.imagej_metadata or {})
         tag = tiff.pages.first.tags.get("XResolution")
         per_unit = 0.0 if tag is None else tag.value[0] / max(tag.value[1], 1)
@@ -185,14 +184,41 @@ def _of_tiff(path: Path, frames: int, part: Part) -> MovieAbout:
     return _joined(MovieAbout(), facts)
 
 
-def _of_scanimage(text: str) -> MovieAbout:
-    """Return the interval that ScanImage's header gives: of volumes where it stepped through planes."""
-    values: dict[str, str] = dict(re.findall(r"^SI\.([\w.]+) = (.+?)\s*$", text, flags=re.MULTILINE))
-    planes = float(values.get("hStackManager.actualNumSlices", values.get("hStackManager.numSlices", "1")))
-    volumes = values.get("hStackManager.enable", values.get("hFastZ.enable")) in ("1", "true") and planes > 1
-    rate = float(values[f"hRoiManager.{'scanVolumeRate' if volumes else 'scanFrameRate'}"])
-    average = 1 if volumes else max(float(values.get("hScan2D.logAverageFactor", "1")), 1)
-    return MovieAbout(increment_s=average / rate if rate > 0 else None)
+def _of_scanimage(path: Path, frames: int, part: Part) -> Facts | None:
+    """Return what ScanImage's headers say, with the time of each frame where a file holds them all."""
+    import tifffile
+
+    from denoscope.runtime.movies.headers.pages_of import choose_pages, scanimage_turns
+    from denoscope.runtime.movies.headers.scanimage import frame_time, scanimage_facts
+    from denoscope.runtime.movies.pick import Wanted
+
+    with tifffile.TiffFile(path, is_scanimage=False) as tiff:
+        first = tiff.pages.first
+
+        def description(page: int) -> str:
+            return str(getattr(tiff.pages.get(page, aspage=True), "description", ""))
+
+        turns = scanimage_turns(
+            first.software,
+            first.description,
+            lambda page: description(page) if page < len(tiff.pages) else "",
+        )
+        if turns is None:
+            return None
+        facts = scanimage_facts(first.software, first.description, int(first.imagewidth))
+        if frames > _MOST_TIMES:
+            return facts
+        wanted = Wanted(part.channel, part.plane, part.position)
+
+        def times_of() -> list[float | None]:
+            places, _ = choose_pages(str(path), turns, len(tiff.pages), wanted)
+            return [frame_time(description(int(page))) for page in places] if len(places) == frames else []
+
+        times = told(times_of)
+    if not times or None in times:
+        return facts
+    timed = Facts(times_s=tuple(times))
+    return replace(facts, times_s=timed.times_s, increment_s=facts.increment_s or timed.increment_s)
 
 
 def _increment(times: list[float]) -> float | None:
