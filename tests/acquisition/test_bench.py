@@ -306,6 +306,14 @@ def test_a_size_that_is_none(text: str) -> None:
         parse_size(text)
 
 
+def test_a_result_names_the_bundle_without_its_folder(bundle: Path) -> None:
+    case = case_of(bundle, bundle=str(bundle.absolute()))
+    stored = case.model_dump(mode="json")
+    assert stored["bundle"] == bundle.name
+    assert Case.model_validate(stored) == case != case_of(bundle, look_ahead=0)
+    assert len({case, Case.model_validate(stored)}) == 1
+
+
 def test_a_backend_that_cannot_run_is_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from denoscope.runtime.backends.onnxruntime import OnnxRuntimeCpu
 

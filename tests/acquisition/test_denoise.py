@@ -52,6 +52,21 @@ def test_the_whole_movie_comes_out_as_the_stream_gives_it(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.ome.tif", "out_picture.png", "std.tif"]
 
 
+def test_a_picture_is_drawn_quietly_where_matplotlib_is(
+    bundle: Path, movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = "denoscope.acquisition.offline.denoise.find_spec"
+    monkeypatch.setattr(looked, lambda _: None)
+    without = denoise_movie(
+        movie, tmp_path / "without.ome.tif", bundle=bundle, frames=slice(0, 12), picture=None
+    )
+    assert without["picture"] is None
+    assert not [note for note in without["notes"] if "picture" in note]
+    monkeypatch.undo()
+    drawn = denoise_movie(movie, tmp_path / "with.ome.tif", bundle=bundle, frames=slice(0, 12), picture=None)
+    assert drawn["picture"] == str(tmp_path / "with_picture.png")
+
+
 def test_a_movie_with_time_last_is_asked_about_and_denoised_as_said(
     denoscope: Run, bundle: Path, tmp_path: Path
 ) -> None:

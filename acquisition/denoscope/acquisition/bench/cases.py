@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
 from denoscope.runtime import BackendUnavailable, InvalidInput, counted
 
@@ -27,7 +28,7 @@ class Case(BaseModel):
     Attributes
     ----------
     bundle
-        Folder of the bundle.
+        Folder of the bundle; in a result file its name only.
     bundle_name, bundle_sha256
         What it is called, and its digest.
     backend
@@ -65,6 +66,19 @@ class Case(BaseModel):
     threads: int | None = Field(None, ge=1)
     highest_rate: bool = True
     in_process: bool = False
+
+    @field_serializer("bundle", when_used="json")
+    def _name_only(self, folder: str) -> str:
+        return Path(folder).name  # a result says nothing of the folders of a computer
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what a result file holds: the digest says which bundle it is, wherever its folder lies."""
+        if not isinstance(other, Case):
+            return NotImplemented
+        return self.model_dump(mode="json") == other.model_dump(mode="json")
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
     @property
     def label(self) -> str:

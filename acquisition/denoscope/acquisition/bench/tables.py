@@ -121,14 +121,12 @@ def _head(report: Benchmark) -> str:
         + (f", load average {load:.1f} before the first case" if load is not None else "")
         + ".",
         "",
-        "Frames arrive by a fixed clock that never waits. A latency begins when the frame was due and ends when "
-        "its denoised frame was delivered, so that waiting behind a late frame counts. Start-up and warm-up are "
-        "not in it. "
-        "They pass the lane of a live session, the denoiser's process and back (unless said otherwise), with its "
-        "keep-up policy: "
-        f"{counted(keep_up.queue_frames, 'frame')} may wait, and when one has waited longer than "
-        f"{keep_up.lag_s:g} s "
-        "outputs are skipped.",
+        "Frames come at a constant rate, as from a camera, even if the denoiser is late. The delay of a frame "
+        "runs from the time it was due until it is delivered denoised, so it includes waiting for earlier frames. "
+        "Start-up and warm-up are left out. Frames are denoised as in a recording, in the denoiser's process "
+        "(unless said otherwise): "
+        f"at most {counted(keep_up.queue_frames, 'frame')} wait, and if one has waited longer than "
+        f"{keep_up.lag_s:g} s, frames are skipped.",
     ]
     lines += [f"\nNot measured: {name}: {why}." for name, why in report.backends_left_out.items()]
     return "\n".join(lines)

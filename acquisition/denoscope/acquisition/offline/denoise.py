@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -70,7 +71,7 @@ def denoise_movie(
     fix_line_offset: bool = False,
     resume: bool = False,
     dask: str | None = None,
-    picture: bool = False,
+    picture: bool | None = False,
     chunk: int = CHUNK,
     warm_up: int = WARM_UP,
     on_frame: Callable[[int, int], None] = lambda _done, _total: None,
@@ -118,7 +119,7 @@ def denoise_movie(
         OME-Zarr, lie where all its workers see them under the same path.
     picture
         Draw one frame before and after, and two traces, beside the output: ``clean_picture.png`` for
-        ``clean.ome.tif``. Needs the extra ``report``.
+        ``clean.ome.tif``. Needs the extra ``report``; None draws it if that is installed.
     chunk, warm_up
         Frames of a chunk, and frames before it that its stream takes first (`denoscope.acquisition.offline.chunks`).
     on_frame
@@ -363,7 +364,7 @@ class _Work:
         new = self.done - self.resumed_from
         guard = self.journal.guard
         frame_s = (time.perf_counter() - self.started_s) / max(new, 1)
-        picture, undrawn = self._draw() if self.request.picture else (None, None)
+        picture, undrawn = self._draw() if self._picture_wanted() else (None, None)
         return Denoising(
             output=self.request.output,
             std=self.request.std,
@@ -381,6 +382,10 @@ class _Work:
             denoiser=self.model.provenance,
             incomplete=self.movie.incomplete,
         )
+
+    def _picture_wanted(self) -> bool:
+        wanted = self.request.picture
+        return find_spec("matplotlib") is not None if wanted is None else wanted
 
     def _draw(self) -> tuple[Path | None, str | None]:
         from .before_after import picture_or_why

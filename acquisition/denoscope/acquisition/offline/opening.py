@@ -86,7 +86,7 @@ class Request:
     float32: bool
     fix_line_offset: bool
     traces: WantedTraces | None = None
-    picture: bool = False
+    picture: bool | None = False
 
     @property
     def given(self) -> GivenMovie:

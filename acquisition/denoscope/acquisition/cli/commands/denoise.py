@@ -89,8 +89,13 @@ def denoise(
     ] = False,
     fix_line_offset: FixLineOffsetOption = False,
     picture: Annotated[
-        bool, typer.Option(help="Draw NAME_picture.png: a frame before and after, and two traces.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--picture/--no-picture",
+            help="Draw NAME_picture.png: a frame before and after, and two traces (default: if matplotlib is "
+            "installed).",
+        ),
+    ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
