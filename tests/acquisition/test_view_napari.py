@@ -90,6 +90,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "free_bytes": 10**12,
         "reserve_bytes": 1e8,
         "bytes_per_s": 1e6,
+        "searching": False,
         "streams": ["Camera"],
         "source": "demo: Camera",
         **changes,
@@ -488,6 +489,37 @@ def test_each_picture_has_its_regions_in_the_colours_of_the_traces(tmp_path: Pat
     assert display.traces.plot.selected == "soma 1"
     display.traces.outlined.setChecked(False)
     assert not lines.visible
+    display.close()
+
+
+def test_regions_that_are_found_again_take_the_place_of_those_before(tmp_path: Path) -> None:
+    display, board = shown(tmp_path)
+    wait_until(lambda: display.shown)
+    assert display.bar.find.text() == "Find cells again"
+    assert not display.bar.find.isHidden()
+    record(tmp_path)
+    viewer = display._viewer
+    wait_until(lambda: len(viewer.layers) == 6)
+    display.bar.enable(running=True)
+    display.bar.find.click()
+    assert board.wishes == (1, Wish.FIND)
+    assert not display.bar.find.isEnabled()
+    searching = status(searching=True)
+    display.bar.show_status(searching)
+    assert (display.bar.find.text(), display.bar.find.isEnabled()) == ("Finding cells …", False)
+    display.bar.show_status(status(searching=False))
+    assert (display.bar.find.text(), display.bar.find.isEnabled()) == ("Find cells again", True)
+    again = Regions(LABELS.shape, ["8"], [np.flatnonzero(LABELS == 2)])
+    tifffile.imwrite(tmp_path / "regions-2.tif", again.labels())
+    file = TraceFile(tmp_path / "traces-2.csv", again)
+    for page in range(3):
+        one = np.ones(1)
+        file.append(page, page, page / 10, "", FrameTraces(again.names, one, one, one, one))
+    file.close()
+    wait_until(lambda: display.traces.names == ("8",) and list(viewer.layers[2].features["name"]) == ["8"])
+    assert len(viewer.layers) == 6
+    click(viewer, 9 * 0.5, 11 * 0.5)
+    assert display.traces.plot.selected == "8"
     display.close()
 
 

@@ -192,7 +192,7 @@ class Supervisor:
             event = "disk does not answer" if self._wait_logged else "disk answers again"
             log.write(event, wait_s=status.disk_wait_s, received=status.received, written=status.written_raw)
         if run.view is not None:
-            run.view.show(status)
+            run.view.show(status, searching=run.watchers.searching)
         if self._status is not None:
             self._status.show(status, run.info, SessionProvenance.model_validate(run.provenance))
 

@@ -60,6 +60,7 @@ class Wish(IntEnum):
     PAUSE = 2
     RESUME = 3
     RECORD = 4
+    FIND = 5
 
 
 @dataclass(frozen=True, slots=True)

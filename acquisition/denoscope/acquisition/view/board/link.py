@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from denoscope.acquisition.contracts import DenoisedSink, RawSink, SourceInfo
-from denoscope.acquisition.control.control import SessionControl
+from denoscope.acquisition.control.control import Action, Request, SessionControl
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.session.settings import SessionSettings
 from denoscope.acquisition.session.states import SessionStatus
@@ -19,6 +19,12 @@ from .words import BoardWords
 __all__ = ["LiveView", "OpenView"]
 
 _STILL_S = 10.0
+_ACTIONS = {
+    Wish.STOP: Action.STOP,
+    Wish.PAUSE: Action.PAUSE,
+    Wish.RESUME: Action.RESUME,
+    Wish.FIND: Action.FIND,
+}
 
 
 class LiveView:
@@ -125,11 +131,13 @@ class OpenView:
         """
         return ShownRaw(raw, self._publisher, raw_at), ShownSink(sink, self._publisher, denoised_at)
 
-    def show(self, status: SessionStatus) -> None:
-        """Show the session's status; called a few times a second."""
+    def show(self, status: SessionStatus, *, searching: bool = False) -> None:
+        """Show the session's status, and whether it searches regions; called a few times a second."""
         self._count += 1
         streams = self._publisher.streams
-        self._publisher.status(status_values(status, self._info, self._settings, streams, self._count))
+        self._publisher.status(
+            status_values(status, self._info, self._settings, streams, self._count, searching=searching)
+        )
 
     def pass_on(self, control: SessionControl) -> None:
         """Hand the viewer's wishes to the session; called a few times a second."""
@@ -139,7 +147,7 @@ class OpenView:
                 self._view.recording_wanted = True
                 control.stop("view")
         elif count != self._obeyed and wish is not None:
-            {Wish.STOP: control.stop, Wish.PAUSE: control.pause, Wish.RESUME: control.resume}[wish]("view")
+            control.add(Request(_ACTIONS[wish], "view"))
         self._obeyed = count
         if self._settings.preview and self._view.gone:
             control.stop("view")  # a preview is for those who look

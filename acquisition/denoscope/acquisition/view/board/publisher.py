@@ -214,7 +214,13 @@ class ShownSink:
 
 
 def status_values(
-    status: SessionStatus, info: SourceInfo, settings: SessionSettings, streams: list[str], count: int
+    status: SessionStatus,
+    info: SourceInfo,
+    settings: SessionSettings,
+    streams: list[str],
+    count: int,
+    *,
+    searching: bool = False,
 ) -> ViewStatus:
     """Return a status as plain values, for a board.
 
@@ -226,6 +232,8 @@ def status_values(
         Names of its streams.
     count
         How many statuses came before, so that a viewer sees when none comes any more.
+    searching
+        Whether regions are being searched.
     """
     free: int | None = None
     with suppress(OSError):  # the folder is gone; the raw writer says so
@@ -251,6 +259,7 @@ def status_values(
         "free_bytes": free,
         "reserve_bytes": settings.reserve_mb * 1e6,
         "bytes_per_s": copies * info.frame_bytes * status.fps_in,
+        "searching": searching,
         "streams": streams[:_LISTED],
         "source": info.title,
     }

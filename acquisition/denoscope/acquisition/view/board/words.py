@@ -52,6 +52,8 @@ class ViewStatus(TypedDict):
         Frames/s received and denoised, and percentiles of the delay.
     free_bytes, reserve_bytes, bytes_per_s
         Room on the disk (None where unknown), what must stay free, and what the recording takes a second.
+    searching
+        Whether regions are being searched.
     streams, source
         Names of the streams and of the source.
     """
@@ -75,5 +77,6 @@ class ViewStatus(TypedDict):
     free_bytes: int | None
     reserve_bytes: float
     bytes_per_s: float
+    searching: bool
     streams: list[str]
     source: str

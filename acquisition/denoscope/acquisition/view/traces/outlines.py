@@ -164,12 +164,17 @@ class Outlines:
             layer.visible = on
 
     def colour(self, shown: tuple[str, ...], selected: str) -> None:
-        """Colour the regions whose traces are shown, in the order of the rows; white is the selected one."""
+        """Colour the regions whose traces are shown, in the order of the rows; white is the selected one.
+
+        Names of regions that are not drawn, or not yet, are passed over.
+        """
         if not self._layers or self._shown == (shown, selected):
             return
         self._shown = shown, selected
         colours = np.tile(np.array(_OTHER), (len(self._names) + 1, 1))
         for row, name in enumerate(shown):
+            if name not in self._names:
+                continue
             colours[self._names.index(name) + 1] = _rgba(TRACE_COLOURS[row % len(TRACE_COLOURS)])
         marked = colours.copy()
         if selected in self._names:

@@ -77,6 +77,7 @@ class TracePanel(QWidget):
         self.regions.editingFinished.connect(self.draw)
         self.seconds.valueChanged.connect(self.draw)
         self._tail: TraceTail | None = None
+        self._folder: Path | None = None
         self._stream = ""
         self.hide()
 
@@ -90,9 +91,15 @@ class TracePanel(QWidget):
         """Frames read so far."""
         return 0 if self._tail is None else self._tail.frames
 
-    def open(self, folder: Path | None) -> None:
-        """Show the traces of a run folder, or nothing."""
-        self._tail = None if folder is None else TraceTail(folder)
+    @property
+    def number(self) -> int:
+        """1 where the first regions are shown, 2 those that were found again, and so on."""
+        return 1 if self._tail is None else self._tail.number
+
+    def open(self, folder: Path | None, number: int = 1) -> None:
+        """Show the traces of a run folder, or nothing; `number` is 2 for regions that were found again."""
+        self._folder = folder
+        self._tail = None if folder is None else TraceTail(folder, number)
         self.regions.clear()
         self.words.clear()
         self.plot.selected = ""
@@ -107,6 +114,8 @@ class TracePanel(QWidget):
         stream
             The stream that is shown, as the status names it.
         """
+        if self._tail is not None and self._tail.followed:
+            self.open(self._folder, self._tail.number + 1)
         if self._tail is not None and (self._tail.read() or stream != self._stream):
             self._stream = stream
             self.draw()

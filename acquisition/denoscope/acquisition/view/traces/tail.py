@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from denoscope.acquisition.regions.trace_file import TRACES
+from denoscope.acquisition.regions.trace_file import TRACES, numbered_name
 from denoscope.acquisition.session.recording.log import LOG
 from denoscope.runtime.bundle.regular_file import read_regular
 
@@ -117,15 +117,19 @@ class TraceTail:
     ----------
     folder
         Run folder; the files need not be there yet.
+    number
+        1 for the first regions, 2 for those that were found again, and so on.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, number: int = 1) -> None:
+        self.number = number
         self.names: tuple[str, ...] = ()
         self.fired: deque[Fired] = deque(maxlen=_MOST_FIRED)
         self.frames = 0
         """Frames read so far."""
-        self._folder = folder
-        self._file = _Grown(folder / TRACES)
+        self._path = folder / numbered_name(TRACES, number)
+        self._next = folder / numbered_name(TRACES, number + 1)
+        self._file = _Grown(self._path)
         self._log = _Grown(folder / LOG)
         self._dark = 0.0
         self._streams: list[str] = []
@@ -143,6 +147,11 @@ class TraceTail:
         firings = [found for line in self._log.lines() if (found := _firing(line)) is not None]
         self.fired.extend(firings)
         return bool(lines or firings)
+
+    @property
+    def followed(self) -> bool:
+        """True once regions were found again, whose traces are in the next file."""
+        return self._next.exists()
 
     def newest(self, names: tuple[str, ...], seconds: float, stream: str = "") -> TraceWindow | None:
         """Return the last seconds of some regions, None before the first frame.
@@ -195,7 +204,7 @@ class TraceTail:
         self._stream_of = np.zeros(self._size, np.int64)
         self._values = np.zeros((self._size, 4, count), np.float32)
         with suppress(OSError, ValueError, TypeError):
-            about = json.loads(read_regular((self._folder / TRACES).with_suffix(".json"), _LARGEST))
+            about = json.loads(read_regular(self._path.with_suffix(".json"), _LARGEST))
             self._dark = float(about["dark"])
 
     def _add(self, line: bytes) -> None:

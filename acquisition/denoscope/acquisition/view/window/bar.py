@@ -28,6 +28,8 @@ __all__ = ["SessionBar"]
 _PAUSE = "Denoise nothing for now; raw frames are still written"
 _PAUSE_PREVIEW = "Denoise nothing for now"
 _STOP = "End the recording; what is buffered is still written and denoised"
+_FIND = "Find cells again"
+_FINDING = "Finding cells …"
 _NAME_LETTERS = 16  # of a stream, in the closed list
 _WIDEST = "raw frame 88888, denoised 88888"
 
@@ -90,6 +92,7 @@ class SessionBar(QWidget):
         self.compare.currentTextChanged.connect(lambda text: self._choose(Compare(text), on_compare))
         self.share.valueChanged.connect(lambda value: on_swipe(value / 100))
         self.pause.clicked.connect(self._toggle_pause)
+        self.find.clicked.connect(self._find)
         self.stop.clicked.connect(lambda: self._on_wish(Wish.STOP))
         self.record.clicked.connect(lambda: self._on_wish(Wish.RECORD))
         self.say("waiting for the session", Level.CALM)
@@ -146,6 +149,11 @@ class SessionBar(QWidget):
         self.snapshot = QPushButton("Snapshot")
         self.snapshot.setToolTip("Save the window as a picture in the run folder")
         self.snapshot.setEnabled(False)
+        self.find = QPushButton(_FIND)
+        self.find.setToolTip(
+            "Search cells in the next 100 denoised frames; those before are measured until the end too"
+        )
+        self.find.hide()
         self.pause = QPushButton("Pause")
         self.pause.setToolTip(_PAUSE)
         self.stop = QPushButton("Stop")
@@ -166,7 +174,15 @@ class SessionBar(QWidget):
         for widget in (self.compare, self.share, self.streams):
             below.addWidget(widget)
         below.addStretch(1)
-        for widget in (self.automatic, self.link, self.snapshot, self.record, self.pause, self.stop):
+        for widget in (
+            self.automatic,
+            self.link,
+            self.snapshot,
+            self.find,
+            self.record,
+            self.pause,
+            self.stop,
+        ):
             below.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 2, 4, 2)
@@ -190,7 +206,10 @@ class SessionBar(QWidget):
         """Follow a session's status with what can be asked of it."""
         self._paused = status["state"] == "paused"
         self.pause.setText("Resume" if self._paused else "Pause")
+        searching = status["searching"]
+        self.find.setText(_FINDING if searching else _FIND)
         self.enable(running=status["state"] in ("recording", "paused"))
+        self.find.setEnabled(self.find.isEnabled() and not searching)
         for name in status["streams"][self.streams.count() :]:
             self.streams.addItem(name)
             self.streams.setItemData(self.streams.count() - 1, name, Qt.ItemDataRole.ToolTipRole)
@@ -198,12 +217,15 @@ class SessionBar(QWidget):
 
     def enable(self, *, running: bool) -> None:
         """Say whether a session can be asked for anything."""
+        self.find.setEnabled(running)
         self.pause.setEnabled(running)
         self.stop.setEnabled(running)
         self.record.setEnabled(running)
 
-    def begin(self, *, preview: bool = False) -> None:
+    def begin(self, *, preview: bool = False, regions: bool = False) -> None:
         """Forget the streams of the session before; a preview can be followed by the recording."""
+        self.find.setVisible(regions)
+        self.find.setText(_FIND)
         self.record.setVisible(preview)
         self.pause.setToolTip(_PAUSE_PREVIEW if preview else _PAUSE)
         self.stop.setToolTip("End the preview; nothing is saved" if preview else _STOP)
@@ -236,6 +258,10 @@ class SessionBar(QWidget):
     def _go(self, page: int) -> None:
         self.live.setEnabled(True)
         self._on_time(page)
+
+    def _find(self) -> None:
+        self.find.setEnabled(False)  # until the status says whether it is done
+        self._on_wish(Wish.FIND)
 
     def _toggle_pause(self) -> None:
         self._on_wish(Wish.RESUME if self._paused else Wish.PAUSE)

@@ -64,7 +64,7 @@ class Display(QObject):
         self._stream = 0
         self._viewer = viewer
         self._output: Path | None = None
-        self._outlined = False
+        self._outlined = 0  # number of the set of regions that is drawn
         self._outline_s = math.inf
         self.recording = False
         """True where a recording is shown, and not a preview."""
@@ -109,12 +109,12 @@ class Display(QObject):
         self._output, self.recording = output, not preview
         self.bar.snapshot.setEnabled(output is not None)
         self._board, self._line, self.status = board, StatusLine(), None
-        self.bar.begin(preview=preview)
+        self.bar.begin(preview=preview, regions=regions and output is not None)
         self.bar.say("waiting for the first frame", Level.CALM)
         self.panels.open(shape, pixel_um)
         self.traces.open(output if regions else None)
         self._past = None if output is None else PastFrames(board.places, output)
-        self._page, self._stream, self._outlined = None, 0, False
+        self._page, self._stream, self._outlined = None, 0, 0
         self._outline_s = math.inf
         board.beat()
         self._start(0.0)
@@ -192,12 +192,13 @@ class Display(QObject):
                 self.bar.show_length(max(0, written - self._past.longest), written - 1)
 
     def _outline(self) -> None:
-        """Draw the regions over the pictures once they are known: from the start, or when they were found."""
-        if self._output is None or self._outlined or not self.traces.names:
+        """Draw the newest regions over the pictures once they are known: from the start, or when they were found."""
+        number = self.traces.number
+        if self._output is None or self._outlined == number or not self.traces.names:
             return
-        labels = read_labels(self._output)
+        labels = read_labels(self._output, number)
         if labels is not None:
-            self._outlined = True
+            self._outlined = number
             self.panels.outline(labels, self.traces.names)
             self.panels.outlines.show(self.traces.outlined.isChecked())
             self.traces.draw()
