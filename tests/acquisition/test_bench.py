@@ -34,6 +34,7 @@ from denoscope.acquisition.bench.sustained import Trial, highest_rate, judge
 from denoscope.acquisition.bench.worker import run_case
 from denoscope.acquisition.processes.memory import peak_bytes, resident_bytes
 from denoscope.runtime import BackendUnavailable, InvalidInput, Stream, estimate_intensity
+from support.patience import tried_again
 from support.wrapped_backends import WrappedBackend
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -171,6 +172,7 @@ def test_the_bisection_brackets_the_capacity(capacity: float, guess: float) -> N
 # The camera, the lane and the stream, played.
 
 
+@tried_again
 def test_the_clock_never_waits_for_the_denoiser(bundle: Path) -> None:
     stall_s, fps = 0.4, 100.0
     stalled = 12
@@ -191,6 +193,7 @@ def test_the_clock_never_waits_for_the_denoiser(bundle: Path) -> None:
     assert_accounts(timeline)
 
 
+@tried_again
 def test_stages_add_up_to_the_latency(bundle: Path) -> None:
     timeline = played(bundle, WrappedBackend(), Plan(200.0, 4, 30, 2))
     summary = summarise(timeline).as_json()
@@ -258,6 +261,7 @@ def case_of(source: Path, **changes: Any) -> Case:
     return cases[0].model_copy(update=changes)
 
 
+@tried_again
 def test_a_case_with_a_given_backend(bundle: Path) -> None:
     measured, times = run_case(case_of(bundle, highest_rate=False), WrappedBackend())
     result, timeline = measured.as_json(), times.as_json()
@@ -272,6 +276,7 @@ def test_a_case_with_a_given_backend(bundle: Path) -> None:
     json.dumps(result)
 
 
+@tried_again
 def test_a_case_takes_the_way_of_a_session(bundle: Path) -> None:
     measured, _ = run_case(case_of(bundle, in_process=False, highest_rate=False))
     result = measured.as_json()
