@@ -208,9 +208,13 @@ def test_whoever_asks_a_folder_without_a_session_is_told(tmp_path: Path) -> None
     assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl", "report.json"}
 
 
-def wait_for(path: Path, text: str) -> None:
+def wait_for(path: Path, text: str, writer: subprocess.Popen[Any] | None = None) -> None:
+    """Wait for a text in a file; not for a process that ended before it wrote it."""
     deadline_s = time.monotonic() + 250
+    ended = False
     while not path.exists() or text not in path.read_text(encoding="utf-8"):
+        assert not ended, f"{writer.args} ended with {writer.returncode} before it wrote {text}"  # type: ignore[union-attr]
+        ended = writer is not None and writer.poll() is not None  # it may have written it last
         assert time.monotonic() < deadline_s, f"{text} never came in {path}"
         time.sleep(0.05)
 
@@ -233,8 +237,7 @@ def test_another_process_pauses_resumes_and_stops(
         env=environment(),
     )
     try:
-        wait_for(run / "log.jsonl", '"recording"')
-        time.sleep(0.5)
+        wait_for(run / "log.jsonl", '"recording"', session)
         answers = []
         for word in ("pause", "pause", "resume", "find", "stop"):
             done = denoscope(word, run, "--json")
@@ -281,10 +284,10 @@ def test_keys_in_the_terminal(bundle: Path, movie: Path, tmp_path: Path) -> None
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        wait_for(run / "log.jsonl", '"recording"')
+        wait_for(run / "log.jsonl", '"recording"', session)
         for key, event in (("p", '"pause"'), ("r", '"resume"'), ("f", '"find"'), ("q", '"stop"')):
             os.write(master, f"{key}\n".encode())
-            wait_for(run / "log.jsonl", event)
+            wait_for(run / "log.jsonl", event, session)
         assert session.wait(250) == 0
     finally:
         session.kill()

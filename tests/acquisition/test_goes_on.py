@@ -24,6 +24,7 @@ from denoscope.acquisition.control.control import RequestFiles
 from denoscope.acquisition.denoisers.local import DenoiserRequest
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser, _Asked
 from denoscope.acquisition.processes import console, signals
+from denoscope.acquisition.processes.looks import Looks
 from denoscope.acquisition.processes.signals import CommandEnd, Interrupts, interrupts
 from denoscope.acquisition.processes.words import Words, never_wait
 from denoscope.acquisition.raw.confirm import confirm
@@ -113,22 +114,24 @@ def test_an_exception_in_the_main_loop(
 def test_a_program_that_ends_has_its_recording(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    wait = Session.wait
+    wait, ended = Session.wait, threading.Event()
     count = [0]
 
     def once(self: Any, timeout_s: float) -> bool:
         count[0] += 1
         if count[0] == 3:
+            ended.set()
             raise error
         return wait(self, timeout_s)
 
     monkeypatch.setattr(Session, "wait", once)
-    slow: dict[int, Any] = {n: lambda: time.sleep(0.05) for n in range(60)}
+    slow: dict[int, Any] = {20: lambda: ended.wait(250)}
+    slow |= {n: lambda: time.sleep(0.05) for n in range(21, 1000)}  # not to the last one
     if error is SystemExit:
         with pytest.raises(SystemExit):
-            record(tmp_path, bundle, 60, before=slow)
+            record(tmp_path, bundle, 1000, before=slow)
     else:
-        assert record(tmp_path, bundle, 60, before=slow)["outcome"]["exit_code"] == 130
+        assert record(tmp_path, bundle, 1000, before=slow)["outcome"]["exit_code"] == 130
     assert json.loads((tmp_path / "run" / "report.json").read_text())["outcome"]["reason"] == "interrupted"
 
 
@@ -308,7 +311,7 @@ def test_what_happens_to_the_terminal_ends_nothing(
         os.close(write)
         if how == "closed reader":
             os.close(read)
-        wait_for(run / "log.jsonl", '"recording"')
+        wait_for(run / "log.jsonl", '"recording"', process)
         if how == "hangup":
             time.sleep(0.3)
             process.send_signal(signal.SIGHUP)
@@ -629,19 +632,36 @@ def test_a_console_that_goes_before_the_recording_or_a_ctrl_c_is_not_answered(
 
 @posix
 def test_a_session_that_stood_still_keeps_its_denoiser(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step_s = [0.0]  # that the clock goes on by from one look to the next
+    looked = threading.Semaphore(0)
+
+    class Clock:
+        now_s = 0.0
+
+        def perf_counter(self) -> float:
+            return self.now_s
+
+    class Counted(Looks):
+        def look(self) -> float:
+            clock.now_s += step_s[0]
+            waited_s = super().look()
+            looked.release()
+            return waited_s
+
+    clock = Clock()
+    monkeypatch.setattr("denoscope.acquisition.processes.looks.time", clock)
+    monkeypatch.setattr("denoscope.acquisition.denoisers.remote.Looks", Counted)
     denoiser = RemoteDenoiser(DenoiserRequest(str(bundle)), patience_s=1.0)
     try:
-        real, jump = time.perf_counter, [0.0]
-        monkeypatch.setattr(time, "perf_counter", lambda: real() + jump[0])
         denoiser._asked.append(_Asked(1.0))
-        time.sleep(0.3)
-        jump[0] = 25.0  # the whole program was stopped for so long
-        time.sleep(0.3)
+        while looked.acquire(blocking=False):  # those of the start
+            pass
+        for step_s[0] in (0.0, 25.0, 0.0):  # once the whole program was stopped for so long
+            assert looked.acquire(timeout=250)
+        assert looked.acquire(timeout=250)
         assert denoiser._child.poll() is None
-        deadline_s = time.monotonic() + 250
-        while denoiser._child.poll() is None:  # one that hangs is still ended
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        step_s[0] = 0.5  # one that hangs is still ended
+        denoiser._child.process.wait(250)
     finally:
         denoiser.close()
 

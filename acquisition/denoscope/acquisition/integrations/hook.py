@@ -193,9 +193,11 @@ class Follower:
 
     def _say_failed(self, error: Exception) -> None:
         what = f"{type(error).__name__}: {one_line(error)}"
-        self._problem = (
-            self._problem or f"Frames were left out by an error in the hook ({what}); {_NOT_AFFECTED}."
-        )
+        self._say(f"Frames were left out by an error in the hook ({what}); {_NOT_AFFECTED}.")
+
+    def _say(self, problem: str | None) -> None:
+        """Keep a problem for the report; the first one is what the user needs to know."""
+        self._problem = self._problem or problem
 
     def say_odd_tags(self, number: int, error: str) -> None:
         """Note that tags of a frame could not be taken over, for the report; the first such frame is named."""
@@ -272,7 +274,7 @@ class Follower:
                 try:
                     self._hand_over(frames.read(message))
                 except (ValueError, KeyError, TypeError) as error:
-                    self._problem = self._problem or (
+                    self._say(
                         f"Denoised frames did not reach your program ({one_line(error)}); the files in {self.output} "
                         "have them."
                     )
@@ -281,7 +283,7 @@ class Follower:
             elif event.get("event") == "finished":
                 self._report = SessionReport.model_validate(event["report"])
             elif event.get("event") == "failed":
-                self._problem = self._problem or str(event["message"])
+                self._say(str(event["message"]))
         self._ready.set()
 
     def _hand_over(self, frame: LiveFrame) -> None:
@@ -363,7 +365,7 @@ class Follower:
         try:
             self._child.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self._problem = self._problem or (
+            self._say(
                 f"The denoising process did not end within {timeout_s:g} s and was ended by force; {_NOT_AFFECTED}."
             )
         self._kill()
@@ -372,9 +374,9 @@ class Follower:
             left = self._seen - self._sent - sum(self._dropped.values())
             if left:
                 self._dropped["denoiser ended"] += left
-        if self._report is None and self._problem is None and self._seen:
-            self._problem = f"{self._why_it_ended()}; {_NOT_AFFECTED}."
-        self._problem = self._problem or self._odd_tags or self._left_out()
+        if self._report is None and self._seen:
+            self._say(f"{self._why_it_ended()}; {_NOT_AFFECTED}.")
+        self._say(self._odd_tags or self._left_out())
         self._finished = HookReport(**self._counts().model_dump(), problem=self._problem, report=self._report)
         self._finished.on_denoised = None if self._callback is None else self._callback.counts
         self._write(self._finished)
@@ -398,7 +400,7 @@ class Follower:
             self._box.close()
         if self._callback is not None:
             self._callback.close()
-            self._problem = self._problem or self._callback.problem()
+            self._say(self._callback.problem())
 
     def _write(self, result: HookReport) -> None:
         try:
@@ -406,7 +408,7 @@ class Follower:
             text = json.dumps(result.as_json(), indent=2) + "\n"
             (self.output / HOOK_REPORT).write_text(text, encoding="utf-8")
         except OSError as error:
-            self._problem = self._problem or (
+            self._say(
                 f"{self.output / HOOK_REPORT} could not be written ({one_line(error)}); `finish()` returns the "
                 "same report."
             )
