@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tifffile
 
@@ -374,6 +375,58 @@ def test_errors_of_the_environment_are_explained() -> None:
         assert len(said) < 250
     assert explain(ValueError("something else")) is None
     assert explain(OSError("no number")) is None
+
+
+@pytest.mark.parametrize("name", ["ENOTCONN", "ESTALE", "EHOSTDOWN", "ETIMEDOUT", "ENODEV", "EIO"])
+def test_a_share_that_went_away_is_said(name: str) -> None:
+    code = getattr(errno, name, None)
+    if code is None:
+        pytest.skip("this system has no such error")
+    said = str(explain(OSError(code, os.strerror(code), "share/m.tif")))
+    assert said.startswith("share/m.tif: ")
+    assert "disk or network share" in said
+    assert said.endswith("or name another one.")
+    if name != "EIO":
+        assert explain(OSError(code, "a server that does not answer")) is None
+
+
+def test_a_drive_that_windows_lost_is_said() -> None:
+    gone = OSError(errno.EACCES, "The device is not ready", "E:/m.tif")
+    gone.winerror = 21  # type: ignore[attr-defined]
+    assert "does not answer any more" in str(explain(gone))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("live", "--core", "replay:{}/m.tif", "--output", "run"),
+        ("live", "--core", "replay:m.tif", "--output", "{}/run"),
+        ("denoise", "{}/m.tif", "--output", "o.tif"),
+        ("denoise", "m.tif", "--output", "{}/o.tif"),
+        ("denoise", "--fill", "{}/run"),
+        ("train", "{}/m.tif", "--output", "b.denoscope"),
+        ("evaluate", "--movie", "{}/m.tif", "--bundle", "live", "--output", "o"),
+        ("doctor", "--output", "{}/o"),
+        ("stop", "{}/run"),
+    ],
+)
+def test_no_command_is_surprised_by_a_share_that_went_away(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+) -> None:
+    gone, stat = tmp_path / "gone", os.stat
+
+    def no_stat(path: Any, **more: Any) -> os.stat_result:
+        if isinstance(path, (str, os.PathLike)) and str(path).startswith(str(gone)):
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), str(path))
+        return stat(path, **more)
+
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("m.tif", np.zeros((5, 8, 8), np.uint16))
+    monkeypatch.setattr(os, "stat", no_stat)
+    assert "does not answer any more" in _exit(capsys, *(word.format(gone) for word in words))
 
 
 def test_adapters_that_do_not_load_name_the_option(tmp_path: Path) -> None:

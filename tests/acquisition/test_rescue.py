@@ -60,6 +60,7 @@ class Disk:
         self, at: int, does: Callable[[], object], *, sync: Callable[[], object] = lambda: None
     ) -> None:
         self.written, self.at, self.does, self.sync_does = 0, at, does, sync
+        self.confirmed = 0
         self.abandoned = self.closed = False
 
     def append(self, _frame: Frame) -> None:
@@ -154,9 +155,14 @@ def test_what_a_disk_refuses_for_good_is_saved_elsewhere(
     assert numbers(tmp_path / "run") == [0, 1, 2, 3]
     assert numbers(rescue.folder) == [4, 5, 6, 7, 8, 9]
     assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (4, 6, 0, False)
-    assert said == [
-        f"writing raw frame 4 failed ({OSError(code, os.strerror(code))}); 4 frames before it are complete"
-    ]
+    # A full disk keeps what it took; of one that went away nobody knows what it has, but what it confirmed.
+    known = (
+        "4 frames before it are complete"
+        if code == errno.ENOSPC
+        else "of 4 frames before it the disk confirmed 0; those of the last second may be missing, so look into "
+        "raw.tif when the disk is there again"
+    )
+    assert said == [f"writing raw frame 4 failed ({OSError(code, os.strerror(code))}); {known}"]
     assert raw.problems == []  # nothing was got over
     assert rescue.folder == tmp_path / "elsewhere" / "run-rescued"
     assert open_movie(rescue.folder / "raw.tif").shape == (6, 6, 8)
@@ -506,3 +512,21 @@ def test_a_session_whose_disk_is_gone_ends_with_all_its_frames(
     assert (folder / "report.json").exists() is hangs
     denoise_movie(folder, tmp_path / "rest.tif", bundle=str(tmp_path / "tiny.denoscope"))
     assert len(open_movie(tmp_path / "rest.tif")) == counts["rescued_raw"]
+
+
+@pytest.mark.parametrize(("confirms", "confirmed"), [(None, 3), (errno.EINVAL, 0)])
+def test_frames_count_as_saved_once_the_disk_has_said_so(
+    tmp_path: Path, confirms: int | None, confirmed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(number: int) -> None:
+        if confirms is not None:
+            raise OSError(confirms, os.strerror(confirms))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    raw = RawWriter(tmp_path, INFO, "1.2.3")
+    for number in range(3):
+        raw.append(frame(number))
+    assert raw.confirmed == 0
+    raw.sync()
+    assert (raw.written, raw.confirmed) == (3, confirmed)
+    raw.close()

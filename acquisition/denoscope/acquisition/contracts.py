@@ -228,7 +228,11 @@ class RawSink(Protocol):
 
     @property
     def written(self) -> int:
-        """Frames complete on the disk."""
+        """Frames that were written."""
+
+    @property
+    def confirmed(self) -> int:
+        """Frames of which the disk has said that they are saved."""
 
     def append(self, frame: Frame, /) -> object:
         """Write one frame."""

@@ -74,7 +74,11 @@ def explain(error: BaseException) -> str | None:
         return f"a file could not be written ({one_line(error)}): {_REMEDIES['ENOSPC']}."
     if not isinstance(error, OSError) or error.errno is None:
         return None
-    remedy = _REMEDIES.get(errno.errorcode.get(error.errno, ""))
+    code = errno.errorcode.get(error.errno, "")
+    remedy = _REMEDIES.get(code)
+    # Of a file: without one it is a connection to another program.
+    if error.filename is not None and (code in _GONE or getattr(error, "winerror", None) in _GONE_WINDOWS):
+        remedy = "the disk or network share does not answer any more, so connect it again or name another one"
     if remedy is None:
         return None
     name = error.filename2 if error.filename2 is not None else error.filename
@@ -89,10 +93,19 @@ _LONGEST = 200
 _FULL = re.compile(
     r"No space left on device|os error 28\)|os error 112\)|not enough space on the disk", re.IGNORECASE
 )
+_GONE = frozenset(
+    {
+        *("ENOTCONN", "ESTALE", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ETIMEDOUT"),
+        *("ECONNABORTED", "ECONNRESET", "ENODEV", "ENXIO", "ESHUTDOWN", "EREMOTEIO"),
+    }
+)
+# Not ready, no network path, no such device, network errors, no such network name, time-outs, device not connected.
+_GONE_WINDOWS = frozenset({21, 53, 55, 59, 64, 67, 121, 433, 1167, 1231, 1236})
 _PERMISSION = "it is read-only or another user's, so give its permissions or name another folder"
 _REMEDIES = {
     "EACCES": _PERMISSION,
     "EPERM": _PERMISSION,
+    "EIO": "the disk or network share reports an error, so look after it or name another one",
     "EROFS": "the disk is read-only, so name a folder on another one",
     "ENAMETOOLONG": "255 characters are the limit of a name, so choose a shorter one",
     "ENOENT": "make or name one that exists; a link may lead nowhere",

@@ -100,6 +100,8 @@ class RawWriter:
             if os.path.lexists(folder / name):
                 raise _exists(folder / name)
         self.written = 0
+        self.confirmed = 0
+        """Frames of which the disk has said that they are saved."""
         self.problems: list[str] = []
         """Problems that did not end the recording, one sentence each."""
         self.restored: Path | None = None
@@ -280,7 +282,10 @@ class RawWriter:
         # The pages come first, so that the sidecar promises no more than there is; lines of pages that are
         # written meanwhile are ignored by `read_raw` where a power cut took their pages.
         with self._confirming:
+            frames = self.written
             answers = {RAW_MOVIE: self._pages.sync(), RAW_SIDECAR: confirm(self._lines_to_sync)}
+        if not any(answers.values()):
+            self.confirmed = max(self.confirmed, frames)
         for file, error in answers.items():
             if error is not None:
                 self._got_over(
@@ -397,7 +402,7 @@ def _held(folder: Path) -> bool:
 class RawElsewhere:
     """Stands where a `RawWriter` would while somebody else keeps the raw frames; writes nothing."""
 
-    written = 0
+    written = confirmed = 0
     pixels_at: int | None = None
     removed = False
     restored: Path | None = None

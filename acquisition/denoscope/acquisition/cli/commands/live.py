@@ -137,7 +137,7 @@ def record(shell: Shell, *, announced: str = "", view: bool = False, **values: A
                 report = run(settings, on_status=screen, control=control, arm=arm, view=window, on_fill=bar)
             shell.say(summary(report))
             if not report.preview:
-                first = " (look at report.png first)" if Path(settings.output, "report.png").is_file() else ""
+                first = " (look at report.png first)" if _has_picture(settings.output) else ""
                 shell.say(f"Run folder: {settings.output}{first}")
             CommandEnd.is_near()
         return report, report.outcome.exit_code
@@ -300,3 +300,10 @@ def live(
         camera_offset=camera_offset,
         camera_roi=camera_roi,
     )
+
+
+def _has_picture(output: Path) -> bool:
+    try:
+        return (output / "report.png").is_file()
+    except OSError:  # the share or disk went away, which the report says
+        return False

@@ -10,7 +10,9 @@ from contextlib import suppress
 
 from denoscope.acquisition.contracts import Frame, RawSink
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.raw.confirm import disk_is_full
 from denoscope.acquisition.raw.rescue import Rescue
+from denoscope.acquisition.raw.writer import RAW_MOVIE
 from denoscope.runtime import counted
 
 __all__ = ["HANGS_AFTER_S", "RawLane", "frames_that_fit"]
@@ -244,7 +246,7 @@ class RawLane:
                 written = self._raw.written
                 self._on_failure(
                     f"writing raw frame {written} failed ({one_line(error)}); "
-                    f"{counted(written, 'frame before it is', 'frames before it are')} complete"
+                    f"{_before_it(error, written, self._raw.confirmed)}"
                 )
                 if written > before:  # the disk refused to confirm what was written earlier
                     return None
@@ -271,3 +273,16 @@ class RawLane:
             action()
         except Exception as error:  # noqa: BLE001  the end of the recording waits for this thread
             self._on_problem(f"{what}: {one_line(error)}")
+
+
+def _before_it(error: Exception, written: int, confirmed: int) -> str:
+    """Return what is known of the frames before the one that failed.
+
+    A full disk keeps what it took. One that was pulled out, or a share that went away, has what it confirmed.
+    """
+    if confirmed >= written or (isinstance(error, OSError) and disk_is_full(error)):
+        return f"{counted(written, 'frame before it is', 'frames before it are')} complete"
+    return (
+        f"of {counted(written, 'frame')} before it the disk confirmed {confirmed}; those of the last second may be "
+        f"missing, so look into {RAW_MOVIE} when the disk is there again"
+    )

@@ -166,8 +166,13 @@ class ShownRaw:
 
     @property
     def written(self) -> int:
-        """Frames complete on the disk."""
+        """Frames that were written."""
         return self._raw.written
+
+    @property
+    def confirmed(self) -> int:
+        """Frames of which the disk has said that they are saved."""
+        return self._raw.confirmed
 
     def append(self, frame: Frame) -> None:
         """Write one frame, then show it."""
