@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -263,3 +264,67 @@ def test_frames_of_scanimage_keep_their_times(tmp_path: Path) -> None:
     assert about.times_s == pytest.approx([n / 30 for n in range(12)], abs=1e-5)
     assert about.increment_s == pytest.approx(1 / 30, abs=1e-5)
     assert about_movie(path, 24).times_s is None  # of pages that are not those that are read
+
+
+def prairie_xml(cycles: int, frames: int, kind: str, period_s: float = 0.25) -> str:
+    """Return the XML of Prairie View with frames at even times."""
+    told = ""
+    for c in range(cycles):
+        told += f'<Sequence type="{kind}" cycle="{c + 1}">'
+        for n in range(frames):
+            at = (c * frames + n) * period_s
+            file = f"T_Cycle{c + 1:05d}_Ch2_{n + 1:06d}.tif"
+            told += f'<Frame relativeTime="{n * period_s}" absoluteTime="{3.5 + at}" index="{n + 1}">'
+            told += f'<File channel="2" filename="{file}"/></Frame>'
+        told += "</Sequence>"
+    return (
+        f'<?xml version="1.0"?><PVScan version="5.5"><PVStateShard><PVStateValue key="framePeriod" '
+        f'value="{period_s}"/><PVStateValue key="micronsPerPixel"> <IndexedValue index="XAxis" value="1.18"/>'
+        f'<IndexedValue index="YAxis" value="1.2"/></PVStateValue></PVStateShard>{told}</PVScan>'
+    )
+
+
+@pytest.mark.parametrize(
+    ("cycles", "frames", "kind", "plane", "step"),
+    [(1, 12, "TSeries Timed Element", None, 0.25), (12, 3, "TSeries ZSeries Element", "1", 0.75)],
+)
+def test_prairie_view_tells_times_and_pixel_size(
+    tmp_path: Path, cycles: int, frames: int, kind: str, plane: str | None, step: float
+) -> None:
+    (tmp_path / "T.xml").write_text(prairie_xml(cycles, frames, kind))
+    for c in range(cycles):
+        for n in range(frames):
+            name = f"T_Cycle{c + 1:05d}_Ch2_{n + 1:06d}.tif"
+            tifffile.imwrite(tmp_path / name, movie_of_noise()[0], metadata=None)
+    about = about_movie(tmp_path, 12, Part(plane=plane))
+    assert about.times_s == pytest.approx([step * n for n in range(12)])
+    assert (about.pixel_size_um, about.increment_s) == (1.18, pytest.approx(step))
+    about = about_movie(tmp_path / "T_Cycle00001_Ch2_000001.tif", 1, Part(plane=plane))
+    assert (about.times_s, about.increment_s) == (None, pytest.approx(step))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("cut", [False, True])
+def test_metadata_beside_images_of_micro_manager_are_kept(tmp_path: Path, version: int, cut: bool) -> None:
+    about: dict[str, Any] = {"Summary": {"ChNames": ["GFP", "RFP"], "PixelSize_um": 0.65, "Interval_ms": 90}}
+    for t, frame in enumerate(movie_of_noise()):
+        for c, name in enumerate(("GFP", "RFP")):
+            file = f"img_{t:09d}_{name}_000.tif"
+            tifffile.imwrite(tmp_path / file, frame, metadata=None)
+            key = f"FrameKey-{t}-{c}-0" if version == 1 else f"Metadata-Default/{file}"
+            about[key] = {"ElapsedTime-ms": 100.0 * t + c, "Exposure-ms": 20.0 * (c + 1)}
+    text = json.dumps(about, indent=1)
+    (tmp_path / "metadata.txt").write_text(text.rstrip()[:-1].rstrip() + "," if cut else text)
+    told = about_movie(tmp_path, 12, Part(channel="RFP"))
+    assert told.times_s == pytest.approx([0.1 * t for t in range(12)])
+    assert (told.pixel_size_um, told.exposure_s, told.channel) == (0.65, 0.04, "RFP")
+
+
+def test_images_of_thorimage_keep_what_its_xml_tells(tmp_path: Path) -> None:
+    write_thorlabs(tmp_path / "thor", movie_of_noise()[:, None, None])
+    (raw,) = (tmp_path / "thor").glob("*.raw")
+    raw.unlink()
+    for t, frame in enumerate(movie_of_noise()):
+        tifffile.imwrite(tmp_path / "thor" / f"ChanA_0001_0001_0001_{t + 1:04d}.tif", frame, metadata=None)
+    about = about_movie(tmp_path / "thor", 12)
+    assert (about.pixel_size_um, about.increment_s) == (pytest.approx(0.65), pytest.approx(1 / 30))

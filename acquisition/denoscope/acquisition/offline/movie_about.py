@@ -114,6 +114,8 @@ def about_movie(path: Path, frames: int, part: Part = WHOLE, movie: AnyMovie | N
     movie
         The opened movie, whose format may tell more.
     """
+    from denoscope.runtime.movies.folders.told_beside import facts_beside
+
     found = MovieAbout()
     with suppress(Exception):  # metadata of any program: what cannot be understood is no reason to stop
         if path.name == RAW_MOVIE and path.with_name(RAW_SIDECAR).is_file():
@@ -122,7 +124,9 @@ def about_movie(path: Path, frames: int, part: Part = WHOLE, movie: AnyMovie | N
             found = _of_tiff(path, frames, part)
         elif path.is_dir() and (first := _first_tiff(path)) is not None:
             found = _of_tiff(first, frames, part)
-    return _joined(found, getattr(movie, "facts", None))
+    found = _joined(found, getattr(movie, "facts", None))
+    beside = told(lambda: facts_beside(path, frames, part.channel, part.plane))
+    return _joined(found, beside)
 
 
 def _first_tiff(folder: Path) -> Path | None:

@@ -22,7 +22,7 @@ from denoscope.runtime.words import counted
 
 from .tiff import DenseReader
 
-__all__ = ["open_thorlabs"]
+__all__ = ["experiment_facts", "open_thorlabs"]
 
 _XML = "Experiment.xml"
 _RAW = re.compile(r"image_\d+(_\d+)+\.raw", re.IGNORECASE)
@@ -77,6 +77,15 @@ def open_thorlabs(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
             f"{folder / _XML} does not describe {path.name} ({one_line(error)}): import the raw file in Fiji (File > "
             "Import > Raw) and save it as TIFF."
         ) from error
+
+
+def experiment_facts(folder: Path) -> Facts | None:
+    """Return what ``Experiment.xml`` says of the images in a folder, or None where there is none."""
+    if not (folder / _XML).is_file():
+        return None
+    root = _read_xml(folder / _XML)
+    plan = _plans(root)[0]
+    return _facts(root, plan.planes + plan.flyback if plan.planes > 1 else 1, None)
 
 
 def _read_xml(file: Path) -> ET.Element:
