@@ -27,7 +27,7 @@ def child_environment(*, as_here: bool = False) -> dict[str, str]:
     Notes
     -----
     An empty entry of ``PYTHONPATH`` means the current folder, where a data file may lie beside a ``json.py``
-    that somebody else wrote; so empty entries are left out, the user's own too. A parent that ignores the
+    that another user wrote; so empty entries are left out, the user's own too. A parent that ignores the
     environment (``python -I`` or ``-E``) has children that do.
     """
     paths = [str(Path(part).parent) for part in denoscope.__path__]

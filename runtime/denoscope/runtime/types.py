@@ -170,9 +170,9 @@ class StageSeconds:
     pushes, outputs
         How many frames were encoded and fused.
     align_s, normalise_s, encode_s
-        Following the motion of the incoming frames, and putting the frames of a window onto each other where a scene
-        is followed (the backend's graphs `align` and `recall` do that); their way onto the canvas, with the
-        conversion where the backend does not do it; their features.
+        Tracking the motion of incoming frames, and registering the frames of a window if the scene moves (the
+        backend's graphs `align` and `recall`); copying them onto the canvas, with the conversion where the backend
+        does not do it; computing their features.
     motion_s
         Flows between neighbouring frames.
     fuse_s, convert_s
@@ -256,7 +256,7 @@ class Rebind:
     old_dtype, new_dtype
         Names of the dtypes.
     motion
-        ``moves`` where the scene is followed from then on, ``drifted`` where it had left the reach of that, else None;
+        ``moves`` if motion is tracked from then on, ``drifted`` if the scene had left the range of that, else None;
         shape and dtype are the same then. ``scene`` where it shows another scene, or the same in very different light.
     """
 

@@ -55,7 +55,7 @@ class Trainer:
         self._ticks = -1
         self._heard_s = time.monotonic()  # the last message
         self._ticked = self._heard_s, 0.0  # the last progress, and the processor time then
-        self._child = Child(plan.module, str(os.getpid()), name="denoscope-trainer", polite=True)
+        self._child = Child(plan.module, str(os.getpid()), name="denoscope-trainer", low_priority=True)
         self._hears = threading.Thread(target=self._hear, name="denoscope-trainer-hears", daemon=True)
         self._hears.start()
         self._tell({"do": "begin", "request": request.as_json()})

@@ -2,7 +2,7 @@
 
 It is made from the bundle's own graphs, so that nothing but the split differs: `encode` only hands the
 frame on, and `fuse` holds a copy of the encoder for each frame of the window, with one set of weights,
-and of the flow estimator for each pair. A scene that moves is followed by whole pixels only.
+and of the flow estimator for each pair. The motion of a scene is tracked in whole pixels only.
 The long memory of a bundle that has one stays as it is: it
 takes the frame's pixels only, the first channels of the features, in cells of 2 x 2.
 """

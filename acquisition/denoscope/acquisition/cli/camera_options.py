@@ -27,7 +27,7 @@ ExposureOption = Annotated[
     float | None,
     typer.Option(
         "--exposure-ms",
-        help="Exposure of the camera of FILE.cfg in milliseconds; put back afterwards, as --roi and --binning are.",
+        help="Exposure of the camera of FILE.cfg in milliseconds; restored afterwards, like --roi and --binning.",
     ),
 ]
 SensorOption = Annotated[

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from typer.core import TyperCommand
-from typer.models import OptionInfo
+from typer.models import ArgumentInfo, OptionInfo
 
 __all__ = ["Command", "PlainHelp", "with_grouped_help"]
 
@@ -82,7 +82,7 @@ def with_grouped_help(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command whose help has its options in groups, where there are many, and no types of Python."""
     hints = get_type_hints(command, include_extras=True)
     parameters = inspect.signature(command).parameters
-    shown = {name: _shown(hints[name], _group(name, parameters)) for name in parameters}
+    shown = {name: _shown(name, hints[name], _group(name, parameters)) for name in parameters}
 
     @wraps(command)
     def run(*values: Any, **named: Any) -> None:
@@ -103,12 +103,15 @@ def _group(name: str, parameters: Iterable[str]) -> str | None:
     return None if alone or len(names) < _MANY else group
 
 
-def _shown(hint: Any, group: str | None) -> Any:
+def _shown(name: str, hint: Any, group: str | None) -> Any:
     """Return the annotation of a parameter with its group and the word for its value."""
     if get_origin(hint) is not Annotated:
         return hint
     kind, *notes = get_args(hint)
     for index, note in enumerate(notes):
+        if isinstance(note, ArgumentInfo) and note.metavar is None:
+            notes[index] = argument = copy(note)
+            argument.metavar = name.upper()
         if isinstance(note, OptionInfo):
             notes[index] = option = copy(note)
             if option.metavar is None:

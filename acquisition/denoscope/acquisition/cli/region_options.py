@@ -16,7 +16,7 @@ RegionsOption = Annotated[
     ),
 ]
 DarkOption = Annotated[
-    float, typer.Option(help="Camera counts without light, which dF/F leaves out; 100 for many cameras.")
+    float, typer.Option(help="Camera counts without light, subtracted for dF/F; 100 for many cameras.")
 ]
 TriggerOption = Annotated[
     list[str] | None,
@@ -26,7 +26,9 @@ TriggerOption = Annotated[
     ),
 ]
 HoldOffOption = Annotated[
-    float, typer.Option(help="Seconds after a trigger has fired in which it does nothing.")
+    float, typer.Option(help="Seconds after a trigger has fired before it can fire again.")
 ]
 LimitOption = Annotated[int | None, typer.Option(help="Times that each trigger may fire.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Note what triggers would do, and do nothing.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Log what triggers would do, without doing it.")
+]

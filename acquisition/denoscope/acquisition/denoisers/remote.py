@@ -191,7 +191,7 @@ class RemoteDenoiser:
         return len(self._asked)
 
     def learned(self) -> MovieFacts:
-        """Return the intensity transform and whether the scene is followed, as far as they are known."""
+        """Return the intensity transform and whether motion is tracked, as far as they are known."""
         return self._learned.copy()
 
     def times(self) -> list[PushTimes]:
@@ -531,7 +531,7 @@ def _plain(key: StreamKey) -> list[Any]:
 
 
 def _error(answer: Mapping[str, Any]) -> Exception:
-    """Return what was raised there: one of our own errors as itself, any other by name."""
+    """Return what was raised there: a denoscope error as itself, any other by name."""
     kind, text = str(answer["kind"]), str(answer["error"])
     ours = getattr(denoscope.runtime, kind, None)
     if isinstance(ours, type) and issubclass(ours, DenoscopeError):

@@ -1,13 +1,13 @@
-"""Denoise beside an acquisition that somebody else runs, without ever being able to disturb it.
+"""Denoise beside an acquisition that another program runs, without disturbing it.
 
 ::
 
-    the user's process                                      a process of ours
+    the user's process                                      denoscope's process
     image -> hook: copy into a bounded queue (never waits)
                  -> sender thread -> pipe ------------------> source -> stream -> denoised.ome.tif
     image <- the same objects, at once
 
-An exception here is caught and counted, a process of ours that hangs fills the queue and costs denoised
+An exception here is caught and counted, a denoscope process that hangs fills the queue and costs denoised
 frames, and one that dies ends denoising; the acquisition sees none of it.
 """
 
@@ -141,7 +141,10 @@ class Follower:
         elif callable(on_denoised):
             self._callback = CallbackThread(on_denoised, newest=newest_only)
         self._child = Child(
-            "denoscope.acquisition.integrations.hook_process", name="denoscope-hook", polite=True, keep=5
+            "denoscope.acquisition.integrations.hook_process",
+            name="denoscope-hook",
+            low_priority=True,
+            keep=5,
         )
         self._threads = [
             threading.Thread(target=self._send, name="denoscope-hook", daemon=True),

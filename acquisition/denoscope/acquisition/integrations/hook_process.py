@@ -1,4 +1,4 @@
-"""The process that denoises beside somebody else's acquisition: settings and frames in, events out.
+"""Process that denoises beside the acquisition of another program: settings and frames in, events out.
 
 It is started by `denoscope.acquisition.hook` and `denoscope.acquisition.attach`, so that whatever
 happens here cannot reach the process that drives the microscope.

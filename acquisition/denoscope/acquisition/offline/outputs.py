@@ -1,4 +1,4 @@
-"""The files of offline work: whose they are, that nothing of somebody else's is replaced, and how each gets its name.
+"""Files of offline work: who wrote them, how each gets its name, and that no other file is replaced.
 
 ::
 

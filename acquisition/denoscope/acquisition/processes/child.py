@@ -26,7 +26,7 @@ _SYNCHRONIZE = 0x00100000
 
 
 def start_child(
-    module: str, *words: str, descriptors: tuple[int, ...] = (), polite: bool = False
+    module: str, *words: str, descriptors: tuple[int, ...] = (), low_priority: bool = False
 ) -> subprocess.Popen[bytes]:
     """Start ``python -m module words`` with three pipes, out of reach of the terminal's Ctrl-C.
 
@@ -36,13 +36,13 @@ def start_child(
         What to run.
     descriptors
         Open files that it inherits; POSIX only.
-    polite
-        Whether Windows is told that others come first; elsewhere the process says so itself.
+    low_priority
+        Start it below normal priority on Windows; elsewhere the process lowers its priority itself.
     """
     options: dict[str, Any] = {"start_new_session": True, "pass_fds": descriptors}
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-        if polite:
+        if low_priority:
             flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS
         options = {"creationflags": flags}
     return subprocess.Popen(  # noqa: S603  fixed words
@@ -75,7 +75,7 @@ class Child:
         Of its thread here.
     slab
         Memory that it shares; the first of its words then.
-    polite
+    low_priority
         As for `start_child`.
     keep
         Lines of its standard error that are kept.
@@ -87,12 +87,12 @@ class Child:
         *words: str,
         name: str,
         slab: Slab | None = None,
-        polite: bool = False,
+        low_priority: bool = False,
         keep: int = 21,
     ) -> None:
         descriptors = slab.descriptors if slab is not None else ()
         self.process = start_child(
-            module, *words, *map(str, descriptors), descriptors=descriptors, polite=polite
+            module, *words, *map(str, descriptors), descriptors=descriptors, low_priority=low_priority
         )
         self.wire = Wire(cast("Any", self.process.stdout), cast("Any", self.process.stdin))
         self.said: list[str] = []

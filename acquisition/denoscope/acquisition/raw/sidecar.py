@@ -1,4 +1,4 @@
-"""The lines of ``raw.jsonl``, read as somebody else may have written them: bounded, and each value of its kind."""
+"""Lines of ``raw.jsonl``, read with checks: bounded in length, each value of the right type."""
 
 from __future__ import annotations
 

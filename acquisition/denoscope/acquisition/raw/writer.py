@@ -400,7 +400,7 @@ def _held(folder: Path) -> bool:
 
 
 class RawElsewhere:
-    """Stands where a `RawWriter` would while somebody else keeps the raw frames; writes nothing."""
+    """Takes the place of a `RawWriter` while another program saves the raw frames; writes nothing."""
 
     written = confirmed = 0
     pixels_at: int | None = None

@@ -60,7 +60,7 @@ class SessionSettings(BaseModel):
     picture
         Draw ``report.png``.
     keep_raw
-        Write ``raw.tif``; off only where somebody else keeps every raw frame.
+        Write ``raw.tif``; off only if another program saves every raw frame.
     denoised_format
         Of the denoised movie: ``ome-tiff``, ``ome-zarr`` or ``ndtiff``.
     std

@@ -1,4 +1,4 @@
-"""The sink of a preview: denoised frames are shown, and go nowhere."""
+"""Sink of a preview: denoised frames are shown and not written."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class NoMovie:
         self.received: Mapping[StreamKey, int] = {}
 
     def append(self, output: Denoised, stamp: Stamp) -> None:
-        """Let the frame go."""
+        """Write nothing."""
 
     def holds(self, _key: StreamKey, _index: int, /) -> bool:
         """Say that nothing is missing."""
         return True
 
     def stand_in(self, frame: npt.NDArray[Any], place: FrameIndex, /) -> None:
-        """Let the frame go."""
+        """Write nothing."""
 
     def close(self) -> None:
         """Do nothing: nothing is open."""

@@ -63,7 +63,7 @@ class UncoredSource(Source):
     """A source whose camera is not ours to start or stop, and which has no buffer that could overflow."""
 
     def start(self) -> None:
-        """Do nothing: somebody else drives the camera."""
+        """Do nothing: another program drives the camera."""
 
     def overflowed(self) -> bool:
         """Say no: there is no buffer of a core."""

@@ -1,4 +1,4 @@
-"""The backend `cuda`: kernels of our own for NVIDIA GPUs since 2020, with nothing but the driver and NVRTC."""
+"""Backend `cuda`: denoscope's kernels for NVIDIA GPUs since 2020; needs only the driver and NVRTC."""
 
 from __future__ import annotations
 

@@ -93,8 +93,8 @@ class BundleManifest(BaseModel):
         Flows between neighbouring frames are (2, H / flow_scale, W / flow_scale); 0 for a bundle
         without `motion`.
     subpixel
-        Whether it has `align` and `recall`, which put frames and the long memory of a scene that is followed onto each
-        other to a fraction of a pixel, each place by its own displacement (`_field`).
+        Whether it has `align` and `recall`, which register the frames and the long memory of a moving scene to a
+        fraction of a pixel, each place by its own displacement (`_field`).
     predicts_std
         Whether `fuse` gives a standard deviation beside the mean.
     calibration_frames

@@ -1,4 +1,4 @@
-"""Read a file that somebody else may have made: a regular file, not larger than expected, or nothing."""
+"""Read a file from an unknown source: a regular file, not larger than expected, or nothing."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class EngineCache:
         Raises
         ------
         InvalidInput
-            If the cache folder belongs to, or can be written by, somebody else.
+            If the cache folder belongs to, or can be written by, another user.
         """
         found = self.find(spec)
         if isinstance(found, CachedEngine):
@@ -344,7 +344,7 @@ def _read_private(path: Path, limit: int = _MANIFEST_LIMIT) -> bytes:
 
 
 def _not_private(status: os.stat_result) -> str | None:
-    """Return why a file may hold what somebody else wrote; None if it cannot, or access lists decide."""
+    """Return why another user may have written a file; None if it cannot, or access lists decide."""
     if sys.platform == "win32":
         return None
     if status.st_uid != os.geteuid():

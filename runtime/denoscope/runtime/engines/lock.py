@@ -16,7 +16,7 @@ _POLL_S = 0.05
 
 @contextlib.contextmanager
 def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock file `path` exclusively; `on_wait` is called once if somebody else holds it.
+    """Hold the lock file `path` exclusively; `on_wait` is called once if another process holds it.
 
     The file stays behind: deleting it would let two processes hold two files of one name.
     """

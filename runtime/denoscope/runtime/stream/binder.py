@@ -82,7 +82,7 @@ class Binder:
     watch
         Whether a scene that is not followed is watched for motion.
     follows
-        Whether the motion of the scene is followed.
+        Whether the motion of the scene is tracked.
     """
 
     def __init__(

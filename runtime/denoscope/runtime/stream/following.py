@@ -1,4 +1,4 @@
-"""Frames of a scene that is followed, put onto each other before the graphs see them; nothing is done for any other."""
+"""Register the frames of a moving scene before the graphs see them; a still scene is left as it is."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Stream:
     std
         Whether outputs carry their predicted standard deviation.
     align
-        Whether the motion of the scene is followed. None decides by the frames held for calibration, and later,
+        Whether the motion of the scene is tracked. None decides by the frames held for calibration, and later,
         should the scene begin to move; the stream then starts anew, see `rebinds`.
     threads
         Threads for one graph; None for `default_threads()`.

@@ -43,13 +43,13 @@ def bench(
     highest_rate: Annotated[bool, typer.Option(help="Search for the highest frame rate.")] = True,
     in_process: Annotated[
         bool,
-        typer.Option(
-            "--in-process", help="Denoise in the measuring process, not in one of its own as live does."
-        ),
+        typer.Option("--in-process", help="Denoise in the measuring process; live uses another one."),
     ] = False,
     compare: Annotated[
         str | None,
-        typer.Option(help="whole-window: also measure each bundle without the streaming split."),
+        typer.Option(
+            help="whole-window: also measure each bundle without reusing features of earlier frames."
+        ),
     ] = None,
     against: Annotated[
         Path | None, typer.Option(help="bench.json of an earlier run to compare with.")
@@ -58,7 +58,7 @@ def bench(
         bool, typer.Option("--overwrite", help="Replace the benchmark that the folder holds.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted run ended, if there is one.")
+        bool, typer.Option("--resume", help="Continue an interrupted run, if there is one.")
     ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,

@@ -61,7 +61,7 @@ def denoise(
         Path | None, typer.Option(help="TIFF to write with the predicted standard deviation.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted run ended, if there is one.")
+        bool, typer.Option("--resume", help="Continue an interrupted run, if there is one.")
     ] = False,
     dask: Annotated[
         str | None,

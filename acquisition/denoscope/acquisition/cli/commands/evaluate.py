@@ -64,7 +64,7 @@ def evaluate(
     at_least: Annotated[
         float | None,
         typer.Option(
-            help="Exit with 1 unless every bundle is so many dB better than the best simple filter."
+            help="Exit with code 1 unless every bundle beats the best simple filter by this many dB."
         ),
     ] = None,
     details: Annotated[

@@ -167,8 +167,8 @@ def live(
             help="process: denoise in another process, so that a crash there costs no raw frame; thread: in this one."
         ),
     ] = "process",
-    frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
     movie: Annotated[Path | None, typer.Option(help="Movie that --core demo replays.")] = None,
     fps: Annotated[float, typer.Option(help="Frames per second of --core demo and replay:PATH.")] = 30.0,
     idle_s: Annotated[
@@ -239,7 +239,7 @@ def live(
         bool,
         typer.Option(
             "--adapt",
-            help="Train on the recorded frames while recording, and go on with the new weights where they are better. "
+            help="Train on the recorded frames while recording, and switch to the new weights if they are better. "
             'Needs the extra "train".',
         ),
     ] = False,

@@ -63,15 +63,16 @@ def train(
     output: Annotated[Path, typer.Option(help="Bundle folder to write, NAME.denoscope.")],
     method: Annotated[MethodName | None, typer.Option(help="Method to train (default: live).")] = None,
     size: Annotated[
-        SizeName | None, typer.Option(help="Size of a `live` network that starts from nothing.")
+        SizeName | None, typer.Option(help="Size of a `live` network that is trained from scratch.")
     ] = None,
     window: Annotated[
-        int | None, typer.Option(help="Frames that one output sees, odd; starts from nothing.", min=3)
+        int | None, typer.Option(help="Frames that each output uses, odd; trains from scratch.", min=3)
     ] = None,
     guided: Annotated[
         bool,
         typer.Option(
-            "--guided", help="Warp neighbours along the motion, in a `live` that starts from nothing."
+            "--guided",
+            help="Warp neighbouring frames along the motion; trains a `live` network from scratch.",
         ),
     ] = False,
     one_photon: Annotated[
@@ -93,12 +94,12 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="How long to train (default: 2). Calibration, export and checks follow; their time is said first.",
+            help="Minutes to train (default: 2). Calibration, export and checks follow; their time is printed first.",
             min=0.05,
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Train for epochs of 200 steps instead.", min=1)] = None,
-    steps: Annotated[int | None, typer.Option(help="Train for so many steps instead.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Train for this many steps instead.", min=1)] = None,
     frames: Annotated[str | None, typer.Option(help="Train on frames A:B only, for example 0:500.")] = None,
     channel: ChannelOption = None,
     plane: PlaneOption = None,

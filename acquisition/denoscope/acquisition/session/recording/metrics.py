@@ -188,7 +188,7 @@ class MetricsServer:
         require("prometheus_client", extra="metrics", purpose="`metrics`")
         from prometheus_client import CollectorRegistry, start_http_server
 
-        # A registry of our own: the default one tells about the process, and others may use it.
+        # A separate registry: the default one tells about the process, and others may use it.
         self._registry = CollectorRegistry()
         host, port = address
         try:

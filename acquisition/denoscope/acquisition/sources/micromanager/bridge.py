@@ -366,7 +366,7 @@ class BridgeSource(CoreSource):
             self._end()
 
     def _end(self) -> None:
-        """Note that the sequence is over: what runs from now on is somebody else's."""
+        """Note that the sequence is over: a sequence that runs from now on was started by another program."""
         self._sequence.stands_still = True
         by_itself = self._armed and not self._sequence.asked
         self._sequence.ended_by_itself = by_itself and not bool(self._core.is_buffer_overflowed())

@@ -92,7 +92,7 @@ class LiveDock(QWidget):
         self.core.setToolTip(
             "demo: a movie that ships, through a Micro-Manager core\n"
             "HOST:PORT: a running Micro-Manager with its server switched on\n"
-            "FILE.cfg: a Micro-Manager core of our own\n"
+            "FILE.cfg: denoscope starts Micro-Manager's core\n"
             "replay:PATH: a recorded movie\n"
             "watch:PATH: a file or folder that other software writes"
         )

@@ -43,7 +43,7 @@ class LiveWindow(LiveView):
         self._answered = threading.Event()
         self._ready = False
         self._let_go = self._closes = False
-        self._child = Child(module, name="denoscope-view", slab=self._slab, polite=True)
+        self._child = Child(module, name="denoscope-view", slab=self._slab, low_priority=True)
         self._listens = threading.Thread(target=self._listen, name="denoscope-view-answers", daemon=True)
         self._listens.start()
 

@@ -1,4 +1,4 @@
-"""Factor of the predicted deviations of a scene that is followed, by what the movie itself shows.
+"""Factor of the predicted deviations while motion is tracked, measured from the movie itself.
 
 The network predicts one deviation a pixel from one window. Where the parts of a scene move, it does not know how well
 the frames were put onto each other: its deviations then have the right proportions, and are too small as a whole. The

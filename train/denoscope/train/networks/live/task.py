@@ -288,7 +288,7 @@ def _predict(
 def on_the_centre(
     features: Sequence[Tensor], memory: Tensor, places: Tensor, followed: Tensor
 ) -> tuple[Sequence[Tensor], Tensor]:
-    """Put the neighbours and the memory of those windows onto their centre that are of a scene that is followed."""
+    """Register neighbours and memory to the centre frame, in windows of a moving scene."""
     moving = followed.nonzero().flatten()
     if not len(moving):
         return features, memory

@@ -1,1 +1,1 @@
-"""Kernels of our own for NVIDIA GPUs, made from a bundle's graphs: fused arithmetic and tensor-core convolutions."""
+"""Kernels for NVIDIA GPUs, made from a bundle's graphs: fused arithmetic and tensor-core convolutions."""
