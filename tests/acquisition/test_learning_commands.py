@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,14 +118,21 @@ def test_what_an_earlier_training_wrote_is_not_replaced(tmp_path: Path, name: st
         (tmp_path / name).touch()
     with pytest.raises(OutputExists, match=f"{name} exists: name another `output`, or add `overwrite`"):
         train()
-    (tmp_path / "mine.denoscope.checkpoint.safetensors").touch()
+    checkpoint = tmp_path / "mine.denoscope.checkpoint.safetensors"
+    checkpoint.touch()
     with pytest.raises(OutputExists, match="add `resume` to go on"):
         train()
     with pytest.raises(InvalidInput, match="no movie at"):
         train(overwrite=True)
-    if name.endswith(".csv"):  # an interrupted training goes on with its table
-        with pytest.raises(InvalidInput, match="no movie at"):
-            train(resume=True)
+    written = tmp_path / name / "bundle.json" if name.endswith(".denoscope") else tmp_path / name
+    os.utime(checkpoint, (2000, 2000))
+    os.utime(written, (3000, 3000))
+    with pytest.raises(InvalidInput, match="no movie at"):
+        train(resume=True)  # an interrupted training goes on with its table and with what it wrote last
+    os.utime(written, (1000, 1000))
+    if not name.endswith(".csv"):
+        with pytest.raises(OutputExists, match=f"{name} exists: name another"):
+            train(resume=True)  # that is of another training
 
 
 @pytest.mark.usefixtures("short_rehearsals")

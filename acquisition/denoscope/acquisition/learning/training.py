@@ -363,16 +363,23 @@ class _Files:
         stat = self.table.stat()
         return stat.st_size, stat.st_mtime_ns
 
+    def _follows_the_checkpoint(self, path: Path) -> bool:
+        """Return whether the interrupted training itself wrote a bundle or page, after its last checkpoint."""
+        written = path / "bundle.json" if path == self.bundle else path
+        return written.stat().st_mtime_ns >= self.checkpoint.stat().st_mtime_ns
+
     def check(self, *, resume: bool, overwrite: bool) -> None:
-        """Refuse to replace what an earlier training wrote; its table is continued by `resume`."""
+        """Refuse to replace what an earlier training wrote; its table and what it wrote last are those of `resume`."""
         from denoscope.runtime import InvalidInput
 
         if self.bundle.exists() and not (self.bundle / "bundle.json").is_file():
             raise InvalidInput(f"`output` {self.bundle} exists and is not a bundle: name another folder.")
         interrupted = self.checkpoint.is_file()
-        for path in (self.bundle, self.page, *([] if resume and interrupted else [self.table])):
-            if path.exists() and not overwrite:
-                remedy = "add `resume` to go on with the interrupted training, or " if interrupted else ""
+        going_on = resume and interrupted
+        for path in (self.bundle, self.page, *([] if going_on else [self.table])):
+            if path.exists() and not overwrite and not (going_on and self._follows_the_checkpoint(path)):
+                can_go_on = interrupted and not resume
+                remedy = "add `resume` to go on with the interrupted training, or " if can_go_on else ""
                 raise OutputExists(
                     f"{path} exists: {remedy}name another `output`, or add `overwrite` to replace it."
                 )
