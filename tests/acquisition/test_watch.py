@@ -663,3 +663,9 @@ def test_the_order_of_axes_is_for_complete_files(tmp_path: Path) -> None:
     source = open_source(f"replay:{tmp_path / 'm.npy'}", part=Part(axes="YXT"))
     assert source.open().shape == (18, 20)
     source.close()
+
+
+@pytest.mark.parametrize("name", ["m.npy", "m.h5", "m.nd2", "m.avi"])
+def test_a_file_that_can_never_be_watched_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidInput, match="cannot be watched while it grows"):
+        open_source(f"watch:{tmp_path / name}").open()

@@ -276,6 +276,19 @@ def test_ndtiff_tells_times_pixel_size_and_channel(tmp_path: Path) -> None:
     assert facts.times_s == pytest.approx([0.02 * t for t in range(6)])
 
 
+def test_ndtiff_that_was_cut_short_is_read_to_its_end(tmp_path: Path) -> None:
+    data = pixels(6)
+    write_ndtiff_with(tmp_path, [({"time": t}, {}, frame) for t, frame in enumerate(data)])
+    stack = tmp_path / "x_NDTiffStack.tif"
+    stack.write_bytes(stack.read_bytes()[: 32 + 4 * (H * W * 2 + 2) + 9])
+    assert reads(tmp_path, data[:4]) == f"{tmp_path.name} was cut short: its files end after 4 of 6 frames"
+    stack.write_bytes(stack.read_bytes()[:40])
+    with pytest.raises(
+        InvalidInput, match="lists 6 frames of this choice, and its files end before the first"
+    ):
+        open_movie(tmp_path)
+
+
 @pytest.mark.parametrize("elapsed_ms", [(0, 0, 0, 0, 0, 0), (0, 20, 40, 0, 80, 100)])
 def test_times_of_ndtiff_that_are_zero_leave_the_interval(
     tmp_path: Path, elapsed_ms: tuple[int, ...]

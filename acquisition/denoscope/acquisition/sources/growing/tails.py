@@ -37,6 +37,11 @@ from denoscope.runtime.movies import (
 __all__ = ["FolderTail", "Grown", "Tail", "TiffTail", "natural", "open_tail"]
 
 _SUFFIXES = (".tif", ".tiff")
+# What is not there yet and has such a name need not be waited for.
+_NEVER_WATCHED = (
+    ".npy", ".npz", ".h5", ".hdf5", ".nwb", ".mat", ".mmap", ".ims", ".nd2", ".czi", ".lif", ".oib", ".oif", ".sbx",
+    ".avi", ".mkv", ".mp4", ".mov",
+)  # fmt: skip
 _PNG = (".png",)
 _PNG_END = b"IEND\xaeB`\x82"
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
@@ -124,7 +129,7 @@ def open_tail(path: Path) -> Tail | None:
         whole = path / "Full resolution"  # of an NDTiff with smaller copies
         return FolderTail(whole if (whole / "NDTiff.index").exists() else path)
     check_regular(path)
-    if not path.is_file():  # or a folder that was made just now
+    if not path.is_file() and path.suffix.lower() not in _NEVER_WATCHED:  # or a folder that was made just now
         return None
     if path.suffix.lower() not in _SUFFIXES:
         raise InvalidInput(

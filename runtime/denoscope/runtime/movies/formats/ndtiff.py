@@ -207,8 +207,21 @@ class _Frames:
                     f"{first.height} x {first.width}: split the movie where the size changes."
                 )
         self.dtype = np.dtype(_PIXEL_TYPES[first.kind]).newbyteorder("=")
-        self.shape = (len(places), first.height, first.width)
         sizes = {name: _size(folder / name) for name in {p.file for p in places}}
+        listed, frame = len(places), first.height * first.width * self.dtype.itemsize
+        while places and places[-1].offset + frame > sizes[places[-1].file]:
+            places = places[:-1]
+        if not places:
+            raise InvalidInput(
+                f"{path} lists {counted(listed, 'frame')} of this choice, and its files end before the first: copy the "
+                "whole folder again."
+            )
+        if len(places) < listed:
+            ends = (
+                f"{path.name} was cut short: its files end after {len(places)} of {counted(listed, 'frame')}"
+            )
+            self.note = "; ".join(filter(None, (ends, note)))
+        self.shape = (len(places), first.height, first.width)
         # A live movie shows a frame again, from the same bytes, where none was denoised.
         stored = len({(place.file, place.offset) for place in places})
         check_claim(
