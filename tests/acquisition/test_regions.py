@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -179,6 +180,27 @@ def test_regions_of_imagej_cover_the_pixels_that_imagej_covers(tmp_path: Path) -
     (tmp_path / "bad.zip").write_bytes(b"PK no zip")
     with pytest.raises(InvalidInput, match="holds no regions of ImageJ"):
         read_regions(tmp_path / "bad.zip", SHAPE)
+
+
+def test_regions_that_are_damaged_or_locked_are_one_sentence(tmp_path: Path) -> None:
+    roifile = pytest.importorskip("roifile", reason="needs the extra 'regions'")
+    whole = roifile.ImagejRoi.frompoints(np.array([[3, 3], [20, 4], [18, 22]])).tobytes()
+    lying = bytearray(whole)
+    lying[16:18] = b"\xfd\xe8"  # 65,000 points
+    for name, content in (("lying.zip", bytes(lying)), ("locked.zip", whole)):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("a.roi", content)
+    locked = bytearray((tmp_path / "locked.zip").read_bytes())
+    locked[6] |= 1
+    locked[locked.find(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(locked)
+    for name, why in (("lying.zip", "buffer is too small"), ("locked.zip", "encrypted")):
+        with pytest.raises(InvalidInput, match=f"holds no regions of ImageJ .*{why}.*save them in the ROI"):
+            read_regions(tmp_path / name, SHAPE)
+    header = b"{'descr': '<i4', 'fortran_order': False, 'shape': (1000000000000, 40), }".ljust(117) + b"\n"
+    (tmp_path / "huge.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(InvalidInput, match=r"huge.npy is damaged \(.*\); save it again"):
+        read_regions(tmp_path / "huge.npy", SHAPE)
 
 
 def test_label_images_and_shapes_of_napari_are_read(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -180,7 +179,7 @@ def _from_npy(path: Path, shape: tuple[int, int]) -> Regions:
         labels = np.load(path, allow_pickle=False)
     except ValueError:
         return _from_suite2p(path, shape)
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, MemoryError) as error:
         raise InvalidInput(f"`regions` {path} is damaged ({one_line(error)}); save it again.") from error
     return Regions.from_labels(labels, origin=str(path))
 
@@ -234,7 +233,7 @@ def _from_imagej(path: Path, shape: tuple[int, int]) -> Regions:
 
     try:
         rois = roifile.roiread(path)
-    except (zipfile.BadZipFile, ValueError, OSError, KeyError, IndexError) as error:
+    except Exception as error:
         raise InvalidInput(
             f"`regions` {path} holds no regions of ImageJ ({one_line(error)}); save them in the ROI Manager again."
         ) from error
