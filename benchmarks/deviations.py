@@ -1,12 +1,13 @@
-"""How often the predicted deviation is right, before and after the factor that a movie shows (decision 76).
+"""How often the predicted deviation is right, before and after the factor that a movie shows (decisions 76, 109).
 
     python benchmarks/deviations.py BUNDLE [BUNDLE ...] --output FILE.json
         [--pair NOISY.tif CLEAN.tif ...] [--fresh 6] [--followed] [--frames 120]
 
 Each bundle denoises the pairs, the test movies and random scenes that move, of a seed that neither training nor the fit
 of the factor has seen (with 96 x 96 pixels). Every row: share of the truth within one and two deviations as the network
-predicts them and as the stream gives them, the factor at the end, and whether the scene was followed; only then can
-there be one. The first frames, which have none yet, are counted too. With --followed only movies that are followed.
+predicts them and as `denoscope denoise` writes them, the factor of the last frame, and whether the scene was followed;
+only then can there be one. The first frames are counted too: those of a bundle without both sides of time have no
+factor yet. With --followed only movies that are followed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ import numpy.typing as npt
 import tifffile
 from _provenance import write_results
 
-from denoscope.runtime import Bundle, FrameMeta, Stream, calibrate_stream, estimate_intensity
+from denoscope.runtime import (
+    Bundle,
+    Denoised,
+    FrameMeta,
+    SlowResidual,
+    Stream,
+    calibrate_stream,
+    estimate_intensity,
+    with_slow_residual,
+)
 from denoscope.runtime.motion.moves import moves, moves_anywhere
 from denoscope.train import ALL_KINDS, random_settings, simulate, test_movies
 
@@ -96,20 +106,14 @@ def measured(bundle: Bundle, noisy: npt.NDArray[Any], clean: npt.NDArray[np.floa
         if stream.bundle.manifest.two_sided:
             calibrate_stream(stream, noisy)
             stream.survey(noisy, 0, len(noisy))
-        for number in range(len(noisy) + 1):
-            outputs = (
-                stream.push(noisy[number], FrameMeta(number, number / 30))
-                if number < len(noisy)
-                else stream.flush()
-            )
-            if len(outputs) == 1:  # as all but the last and those that were held for the calibration
-                factor = stream.deviation_factor
-            for output in outputs:
-                assert output.std is not None
-                error = np.abs(output.frame.astype(np.float32) - clean[output.meta.number]) / output.std
-                for row, scale in enumerate((factor, 1.0)):
-                    inside[row] += (error * scale <= ONE).mean(), (error * scale <= TWO).mean()
-                frames += 1
+        slow = SlowResidual.of(stream, len(noisy))
+        for output in with_slow_residual(pushed(stream, noisy), slow, noisy.__getitem__):
+            assert output.std is not None
+            factor = output.deviation_factor
+            error = np.abs(output.frame.astype(np.float32) - clean[output.meta.number]) / output.std
+            for row, scale in enumerate((factor, 1.0)):
+                inside[row] += (error * scale <= ONE).mean(), (error * scale <= TWO).mean()
+            frames += 1
         follows = stream.tracks_motion
     (before_68, before_95), (after_68, after_95) = inside / frames
     return {
@@ -120,6 +124,13 @@ def measured(bundle: Bundle, noisy: npt.NDArray[Any], clean: npt.NDArray[np.floa
         "after_68": after_68,
         "after_95": after_95,
     }
+
+
+def pushed(stream: Stream, noisy: npt.NDArray[Any]) -> Iterator[Denoised]:
+    """Yield the outputs of a movie."""
+    for number, frame in enumerate(noisy):
+        yield from stream.push(frame, FrameMeta(number, number / 30))
+    yield from stream.flush()
 
 
 def said(row: dict[str, Any]) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from denoscope.runtime import Intensity
+from denoscope.runtime import FrameMeta, Intensity, Stream
 from denoscope.runtime.stream.residuals.deviation import DeviationFactor, rows_of
+from support.tiny_bundle import tiny_bundle
 
 UNIT = Intensity(offset=0.0, scale=10.0, noise_slope=0.1, noise_floor=0.1)
 SHAPE = (70, 100)
@@ -77,3 +81,27 @@ def test_all_rows_of_a_large_frame_take_their_turn() -> None:
         range(128)
     )
     assert rows_of(0, frame[:20]) is None
+
+
+def test_outputs_tell_the_factor_that_is_in_their_deviation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tiny_bundle(tmp_path / "b.denoscope")
+    movie = np.random.default_rng(1).poisson(200, (12, *SHAPE)).astype(np.uint16)
+
+    def outputs() -> dict[int, Any]:
+        with Stream(bundle, std=True, align=True, intensity=UNIT) as stream:
+            pushed = [stream.push(frame, FrameMeta(n, n / 30)) for n, frame in enumerate(movie)]
+        return {output.meta.number: output for each in pushed for output in each}
+
+    def grows(self: DeviationFactor, *_: object) -> None:
+        self.factor += 0.125
+
+    monkeypatch.setattr(DeviationFactor, "learn", lambda *_: None)
+    plain = outputs()
+    monkeypatch.setattr(DeviationFactor, "learn", grows)
+    found = outputs()
+    assert {output.deviation_factor for output in plain.values()} == {1.0}
+    assert [found[n].deviation_factor for n in sorted(found)] == [1.125 + 0.125 * n for n in sorted(found)]
+    for number, output in found.items():
+        np.testing.assert_allclose(output.std, plain[number].std * output.deviation_factor, rtol=1e-6)

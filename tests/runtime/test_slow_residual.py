@@ -170,3 +170,53 @@ def test_the_temporary_file_is_closed_whatever_ends_the_movie(
     with closing(done), pytest.raises(KeyboardInterrupt) if ends == "error" else nullcontext():
         next(done)
     assert file.closed
+
+
+def _with_factors(
+    factors: list[float], measured: npt.NDArray[np.generic], shown: npt.NDArray[np.generic]
+) -> list[Denoised]:
+    """Return what becomes of outputs whose deviations are their factor."""
+    outputs = (
+        Denoised(
+            frame.copy(),
+            np.full(frame.shape, factor, np.float32),
+            FrameMeta(number, 0.0),
+            StageTimes(0, 0, 0, 0, 0, 0),
+            factor,
+        )
+        for number, (frame, factor) in enumerate(zip(shown, factors, strict=True))
+    )
+    slow = SlowResidual(len(measured), INTENSITY)
+    return list(with_slow_residual(outputs, slow, measured.__getitem__))
+
+
+def test_outputs_that_wait_leave_with_the_factor_that_the_movie_has_shown_by_then() -> None:
+    scene = np.full((32, 32), 500, np.float32)
+    measured = np.rint(_movie(40, scene)).astype(np.uint16)
+    measured[3, 0, 0] = 65535  # saturated
+    shown = np.repeat(scene[None], 40, axis=0).astype(np.uint16)
+    shown[7] = measured[7]  # shown as measured
+    factors = [float(factor) for factor in np.linspace(1.0, 1.5, 40, dtype=np.float32)]
+    factors[7] = 1.0
+    done = _with_factors(factors, measured, shown)
+    for number, output in enumerate(done):
+        assert output.std is not None
+        wanted = 1.0 if number == 7 else 1.5
+        assert output.deviation_factor == wanted
+        np.testing.assert_allclose(output.std[8:], wanted, rtol=1e-6)
+        np.testing.assert_allclose(output.std[0, 0], factors[3] if number == 3 else wanted, rtol=1e-6)
+
+
+def test_a_factor_that_comes_and_goes_is_of_the_same_scene() -> None:
+    scene = np.full((32, 32), 500, np.float32)
+    factors = [1.0, 1.02, 1.0, 1.0] * 4 + [1.2] * 4
+    done = _with_factors(factors, _movie(20, scene), np.repeat(scene[None], 20, axis=0))
+    assert {output.deviation_factor for output in done} == {1.2}
+
+
+def test_the_factor_of_a_scene_is_not_that_of_the_next_one() -> None:
+    scene = np.full((32, 32), 500, np.float32)
+    done = _with_factors(
+        [1.1] * 5 + [1.4] * 9 + [1.0] * 6, _movie(20, scene), np.repeat(scene[None], 20, axis=0)
+    )
+    assert [output.deviation_factor for output in done] == [1.4] * 14 + [1.0] * 6

@@ -125,12 +125,16 @@ class Denoised:
         What was pushed with the frame.
     times
         When it passed each stage.
+    deviation_factor
+        Factor that is in `std`, by what the movie had shown by then (`Stream.deviation_factor`); 1 for a frame as
+        measured, and where the frame comes from another process.
     """
 
     frame: npt.NDArray[np.generic]
     std: npt.NDArray[np.float32] | None
     meta: FrameMeta
     times: StageTimes
+    deviation_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

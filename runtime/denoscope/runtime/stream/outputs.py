@@ -202,7 +202,7 @@ class OutputMaker:
         times = StageTimes(
             entry.meta.t_received_s, entry.pushed, entry.encoded, pending.started, fused, emitted
         )
-        return Denoised(frame, std, entry.meta, times)
+        return Denoised(frame, std, entry.meta, times, self.factor if self._std else 1.0)
 
     def _show(self, bound: Bound, entry: Entry, shown: Frame) -> Denoised:
         """Return a frame as measured."""

@@ -4,7 +4,7 @@ The network predicts one deviation a pixel from one window. Where the parts of a
 the frames were put onto each other: its deviations then have the right proportions, and are too small as a whole. The
 measured frame tells: what denoising took away should be noise, and noise does not know where the edges of the picture
 are. In blocks of the frame it is compared with the picture's gradient, which it resembles where the picture lies beside
-the scene. That resemblance, over the predicted variance, gives the factor; see decision 76.
+the scene. That resemblance, over the predicted variance, gives the factor; see decisions 76 and 109.
 """
 
 from __future__ import annotations

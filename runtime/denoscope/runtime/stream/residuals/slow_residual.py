@@ -4,6 +4,9 @@ The residual is the measured minus the denoised movie. Noise is spread evenly ov
 that the network smoothed away is there in every frame, and so in the lowest frequencies alone. There the residual of a
 recorded movie is known to 1 / sqrt(256) of a frame's noise, and what exceeds noise is put back by a Wiener filter, for
 each band of temporal and spatial frequency. Where nothing exceeds noise, nothing changes.
+
+Outputs wait for that, and meanwhile the movie shows how true their deviations are: they leave with the factor of the
+last output before they leave, not with the one that was known when they came (decision 109).
 """
 
 from __future__ import annotations
@@ -44,6 +47,9 @@ _PAIRS = 32
 """Pairs of neighbouring frames by whose difference the noise of a block is measured."""
 _IN_MEMORY = 256_000_000
 """Bytes of outputs that wait in memory; beyond that they wait in a temporary file."""
+
+_ANEW = 1.05
+"""Factor of the deviations after which a factor of 1 is that of another scene; what is learned changes more slowly."""
 
 _SLOW = (0, 1, 2, 3, 5, 9, 17, 33)
 """Edges of the temporal bands, in half periods a block."""
@@ -105,6 +111,7 @@ class SlowResidual:
         self._ended: deque[_Block] = deque()
         self._taken = self._given = 0
         self._at_once = _BATCH
+        self._factors = [1.0]  # newest factor of the deviations, of each scene
 
     def begin_at(self, index: int) -> int:
         """Say from which output on this needs them, for outputs from `index` on; the same bits come as with all.
@@ -138,14 +145,19 @@ class SlowResidual:
         Returns
         -------
         list of Denoised
-            The same outputs with frames of the same dtype. Those that show the frame as measured, and pixels that are
-            saturated or hold no number, stay as they are.
+            The same outputs with frames of the same dtype, and deviations with the factor that is known by now. Those
+            that show the frame as measured, and pixels that are saturated or hold no number, stay as they are.
         """
         index, self._taken = self._taken, self._taken + 1
         residual = np.subtract(measured, output.frame, dtype=np.float32)
         kept = _kept(measured, residual, self._intensity)
         as_measured = not residual.any()
-        self._waiting.add(_Held(output, as_measured, None if kept is None else np.packbits(kept)))
+        if not as_measured:
+            if output.deviation_factor == 1 and self._factors[-1] > _ANEW:
+                self._factors.append(1.0)
+            self._factors[-1] = output.deviation_factor
+        bits = None if kept is None else np.packbits(kept)
+        self._waiting.add(_Held(output, as_measured, bits, len(self._factors) - 1))
         self._at_once = max(1, min(_BATCH, _ADDED // residual.nbytes))
         for block in self._blocks:
             if block.start > index:
@@ -172,6 +184,7 @@ class SlowResidual:
             lacking = self._lacking(self._given, count)
             for n in range(count):
                 held = self._waiting.pop()
+                held = held.with_factor(self._factors[held.scene])
                 ready.append(held.output if lacking is None else held.with_added(lacking[n]))
             self._given += count
             while self._ended and self._ended[0].stop <= self._given:
@@ -305,11 +318,15 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An output that waits; `kept` has a bit for each pixel that stays as it is, `as_measured` says that all do."""
+    """An output of a scene that waits.
+
+    `kept` has a bit for each pixel that stays as it is, `as_measured` says that all do.
+    """
 
     output: Denoised
     as_measured: bool
     kept: npt.NDArray[np.uint8] | None
+    scene: int
 
     @property
     def images(self) -> list[Frame]:
@@ -332,12 +349,26 @@ class _Held:
         empty = [np.broadcast_to(np.zeros((), image.dtype), image.shape) for image in self.images]
         return self.filled(empty)
 
+    def with_factor(self, factor: float) -> _Held:
+        """Return the same with another factor in the deviation."""
+        output = self.output
+        if self.as_measured or output.std is None or factor == output.deviation_factor:
+            return self
+        std = output.std * np.float32(factor / output.deviation_factor)
+        if self.kept is not None:
+            np.copyto(std, output.std, where=self._kept_pixels(std.shape))
+        return replace(self, output=replace(output, std=std, deviation_factor=factor))
+
+    def _kept_pixels(self, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        assert self.kept is not None
+        return np.unpackbits(self.kept, count=shape[0] * shape[1]).view(bool).reshape(shape)
+
     def with_added(self, lacking: Floats) -> Denoised:
         """Return the output with what it lacks, rounded to whole counts where it is of such."""
         if self.as_measured:
             return self.output
         if self.kept is not None:
-            lacking[np.unpackbits(self.kept, count=lacking.size).view(bool).reshape(lacking.shape)] = 0
+            lacking[self._kept_pixels(lacking.shape)] = 0
         frame: Frame = self.output.frame
         if frame.dtype.kind == "f":
             return replace(self.output, frame=frame + lacking)
