@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tifffile
 from scipy.ndimage import gaussian_filter
 
 from denoscope.runtime import InvalidInput, open_movie
@@ -129,6 +130,17 @@ def test_two_equal_axes_that_may_be_the_sides_of_frames_are_asked_about(
         open_movie(path)
     check_reads(path, noise, axes="TYX")
     check_reads(path, np.moveaxis(noise, -1, 0), axes="YXT")
+
+
+@pytest.mark.parametrize("kind", ["tif", "zarr"])
+def test_pages_and_named_axes_are_not_asked_about(tmp_path: Path, kind: str) -> None:
+    noise, path = movie_of(40, 40, 60), tmp_path / f"m.{kind}"
+    if kind == "tif":
+        tifffile.imwrite(path, noise)
+    else:
+        zarr = pytest.importorskip("zarr")
+        zarr.create_array(str(path), data=noise, chunks=(8, 40, 60), dimension_names=["t", "y", "x"])
+    check_reads(path, noise)
 
 
 def test_as_many_square_frames_as_rows_are_read_without_a_question(tmp_path: Path) -> None:

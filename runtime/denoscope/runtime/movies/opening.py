@@ -279,7 +279,7 @@ def _open_as_it_says(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     if order is not None and kind.name != "HDF5":
         reader = Rearranged(str(path), reader, order)
     elif order is None and kind.name in _UNNAMED:
-        check_time_is_first(str(path), reader)
+        check_time_is_first(str(path), reader, pages=kind.name == "TIFF")
     alone = kind.name == "TIFF" and not reader.note and not _is_joined(reader)
     if alone and (others := other_parts(path)):
         reader.note = (

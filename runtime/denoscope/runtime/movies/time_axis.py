@@ -25,12 +25,21 @@ _MOST_ASPECT = 16
 Picture = npt.NDArray[np.float64]
 
 
-def check_time_is_first(name: str, reader: Reader) -> None:
+def check_time_is_first(name: str, reader: Reader, *, pages: bool = False) -> None:
     """Refuse an array whose axes may be read in two ways, with time as the last or, in MATLAB's files, as the first.
 
     Two axes of one length look like rows and columns. Where they are not those that are taken for them, a picture must
     show that they are not: without one the question goes to the user. Other lengths are taken as (T, H, W) unless
-    pictures say otherwise.
+    pictures say otherwise. Where axes have names, and where frames are pages of their own, nothing is asked.
+
+    Parameters
+    ----------
+    name
+        Of the movie, for the error.
+    reader
+        What was opened, (T, H, W).
+    pages
+        Whether each frame is a page of a file.
 
     Raises
     ------
@@ -45,7 +54,13 @@ def check_time_is_first(name: str, reader: Reader) -> None:
     if matlab and _is_time_last(_Turned(reader)):
         raise _refused(name, reader, 1, sure=True, matlab=matlab)
     length, height, width = reader.shape
-    if height == width or min(reader.shape) < _FEWEST or length < _FRAMES or max(height, width) < _FRAMES:
+    if (
+        pages
+        or height == width
+        or min(reader.shape) < _FEWEST
+        or length < _FRAMES
+        or max(height, width) < _FRAMES
+    ):
         return
     other = 2 if length == height else 1 if length == width and matlab else 0
     if other and not _is_time_first(reader):

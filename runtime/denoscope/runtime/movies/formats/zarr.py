@@ -199,6 +199,7 @@ class _Array:
             for kind, n in zip(kinds, shape[:-2], strict=True)
         ]
         chosen = pick(str(path), axes, wanted)
+        self.named = names is not None
         self._index, self.note = chosen, chosen.note
         self._time = chosen.index(None) if None in chosen else None
         self._array, self._chunks = array, chunks
