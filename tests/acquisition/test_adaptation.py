@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -389,6 +390,22 @@ def test_a_training_process_that_fails_is_ended_and_said(
     trainer._child.process.wait(250)
     assert events[-1] == {"event": "adaptation ended", "text": adapting.record.problem}
     adapting.close()
+
+
+def test_time_for_which_the_computer_slept_is_not_the_training_process(
+    adaptation: Callable[..., Adaptation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapting = adaptation("level")
+    adapting.start(surroundings([]))
+    trainer = adapting._trainer
+    assert trainer is not None
+    until(lambda: trainer.peak_bytes is not None)
+    awake, awake_too, slept_s = time.perf_counter, time.monotonic, 7200.0
+    monkeypatch.setattr(trainer._looks, "look", looked := Mock(wraps=trainer._looks.look))
+    monkeypatch.setattr(time, "perf_counter", lambda: awake() + slept_s)
+    monkeypatch.setattr(time, "monotonic", lambda: awake_too() + slept_s)
+    until(lambda: looked.call_count > 3 or adapting.record.problem is not None)
+    assert adapting.record.problem is None
 
 
 def test_a_full_disk_costs_the_new_bundle_alone(

@@ -165,7 +165,7 @@ class Adaptation:
     def start(self, seen: Surroundings) -> None:
         """Begin, because the camera runs."""
         self._seen, self._started_s = seen, time.perf_counter()
-        self._trainer = Trainer(self._training, self._plan)
+        self._trainer = Trainer(self._training, self._plan, look_every_s=_TURN_S)
         self._thread.start()
 
     def close(self) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from denoscope.acquisition.processes.child import Child, exit_words
+from denoscope.acquisition.processes.looks import Looks
 
 if TYPE_CHECKING:
     from denoscope.acquisition.processes.wire import Words
@@ -31,6 +31,8 @@ class Trainer:
         What it shall do.
     plan
         Its module, and how long it may stand still.
+    look_every_s
+        Seconds from one call of `look` to the next.
 
     Attributes
     ----------
@@ -44,7 +46,7 @@ class Trainer:
         Why it ended; None while it runs.
     """
 
-    def __init__(self, request: TrainingRequest, plan: AdaptationPlan) -> None:
+    def __init__(self, request: TrainingRequest, plan: AdaptationPlan, *, look_every_s: float) -> None:
         self._plan = plan
         self.news: queue.SimpleQueue[Words] = queue.SimpleQueue()
         self.works = False
@@ -53,7 +55,8 @@ class Trainer:
         self.problem: str | None = None
         self._closing = False
         self._ticks = -1
-        self._heard_s = time.monotonic()  # the last message
+        self._looks = Looks(look_every_s)
+        self._heard_s = 0.0  # the last message, by the time of the looks
         self._ticked = self._heard_s, 0.0  # the last progress, and the processor time then
         self._child = Child(plan.module, str(os.getpid()), name="denoscope-trainer", low_priority=True)
         self._hears = threading.Thread(target=self._hear, name="denoscope-trainer-hears", daemon=True)
@@ -84,7 +87,7 @@ class Trainer:
 
     def look(self) -> None:
         """End the process where it makes no progress; `problem` then says so."""
-        now_s, patience_s = time.monotonic(), self._plan.patience_s
+        now_s, patience_s = self._looks.look(), self._plan.patience_s
         ticked_s, ticked_processor_s = self._ticked
         silent = now_s - self._heard_s > (patience_s if self._ticks >= 0 else max(patience_s, _START_S))
         # One that others leave little of the processors is slow, and does not hang.
@@ -108,7 +111,7 @@ class Trainer:
                 continue
             self.works = bool(words["works"])
             self.processor_s, self.peak_bytes = float(words["processor_s"]), words["peak_bytes"]
-            self._heard_s = time.monotonic()
+            self._heard_s = self._looks.waited_s
             if words["beat"] != self._ticks or not self.works:
                 self._ticks = words["beat"]
                 self._progress()
@@ -119,5 +122,5 @@ class Trainer:
             self.problem = f"the training process {exit_words(self._child.poll())}{last}"
 
     def _progress(self) -> None:
-        self._heard_s = time.monotonic()
+        self._heard_s = self._looks.waited_s
         self._ticked = self._heard_s, self.processor_s
