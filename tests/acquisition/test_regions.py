@@ -201,6 +201,11 @@ def test_regions_that_are_damaged_or_locked_are_one_sentence(tmp_path: Path) -> 
     (tmp_path / "huge.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     with pytest.raises(InvalidInput, match=r"huge.npy is damaged \(.*\); save it again"):
         read_regions(tmp_path / "huge.npy", SHAPE)
+    (tmp_path / "open.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + b"(" * 117 + b"\n"
+    )
+    with pytest.raises(InvalidInput, match=r"open.npy is no stat.npy of suite2p, or it is damaged"):
+        read_regions(tmp_path / "open.npy", SHAPE)
 
 
 def test_label_images_and_shapes_of_napari_are_read(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -177,7 +178,7 @@ def _from_tiff(path: Path) -> Regions:
 def _from_npy(path: Path, shape: tuple[int, int]) -> Regions:
     try:
         labels = np.load(path, allow_pickle=False)
-    except ValueError:
+    except (ValueError, TokenError):
         return _from_suite2p(path, shape)
     except (EOFError, OSError, MemoryError) as error:
         raise InvalidInput(f"`regions` {path} is damaged ({one_line(error)}); save it again.") from error
@@ -218,7 +219,7 @@ def _cells_of(path: Path, count: int) -> list[int]:
         try:
             cells = np.load(beside, allow_pickle=False)
             accepted = np.flatnonzero(cells.reshape(len(cells), -1)[:, 0] > 0)
-        except (ValueError, EOFError, OSError, IndexError) as error:
+        except (ValueError, EOFError, OSError, IndexError, TokenError) as error:
             raise InvalidInput(
                 f"{beside} is damaged ({one_line(error)}); move it away to take all regions."
             ) from error

@@ -29,10 +29,25 @@ def open_npy(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
 
 
 def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, whether it is stored column by column, and dtype of an array from its header."""
+    """Return shape, whether it is stored column by column, and dtype of an array from its header.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    OSError, EOFError
+        If it cannot be read.
+    """
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    try:
+        shape, fortran, dtype = read(file)
+    except (OSError, EOFError, ValueError):
+        raise
+    except Exception as error:  # what parses Python raises many kinds where this is none
+        raise ValueError(f"its header is damaged: {one_line(error)}") from error
+    if any(side < 0 for side in shape):
+        raise ValueError(f"its header says {shape}")
     return tuple(shape), bool(fortran), dtype
 
 
