@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,15 +137,7 @@ def evaluate(
         "interleaved": interleaved,
         "axes": axes,
     }
-    pairs: list[tuple[str, tuple[npt.NDArray[Any], ...]]] = []
-    for noisy, clean in pair:
-        both = [run.read(Path(path), frames, choice) for path in (noisy, clean)]
-        pairs.append((Path(noisy).stem, run.whole(Path(noisy), *both, *_known(*both))))
-    if simulated:
-        from denoscope.train import test_movie
-
-        made = test_movie()
-        pairs.append(("simulated test movie", (made.as_uint16()[frames], made.clean[frames])))
+    pairs = list(_pairs(run, pair, frames, choice, simulated=simulated))
     alone = [Path(path) for path in movie]
     movies = [(path.stem, run.whole(path, run.read(path, frames, choice))[0]) for path in alone]
     output.mkdir(parents=True, exist_ok=True)
@@ -179,6 +171,25 @@ def evaluate(
         kept = f"{output / 'evaluation.json'} holds {done} of {counted(count, 'movie')}"
         raise KeyboardInterrupt(f"interrupted; {kept if done else 'no movie was done'}") from None
     return found
+
+
+def _pairs(
+    run: _Run,
+    pair: Sequence[tuple[Path | str, Path | str]],
+    frames: slice,
+    choice: PartChoice,
+    *,
+    simulated: bool,
+) -> Iterator[tuple[str, tuple[npt.NDArray[Any], ...]]]:
+    """Yield name and frames of each movie whose truth is known."""
+    for noisy, clean in pair:
+        both = [run.read(Path(path), frames, choice) for path in (noisy, clean)]
+        yield Path(noisy).stem, run.whole(Path(noisy), *both, *_known(*both))
+    if simulated:
+        from denoscope.train import test_movie
+
+        made = test_movie()
+        yield "simulated test movie", (made.as_uint16()[frames], made.clean[frames])
 
 
 def _caption(picture: str) -> str:
