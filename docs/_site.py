@@ -13,9 +13,11 @@ import json
 import re
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -159,16 +161,41 @@ def rooms_table(root: Path) -> str:
     return "\n".join(lines)
 
 
+@cache
 def notebook_text(path: Path) -> str:
-    """Return the cells of a notebook as Markdown, its headings two levels lower."""
+    """Return the cells of a notebook as Markdown with what they print and draw when they are run now.
+
+    Headings become bold text. Nothing is kept in the repository: each build runs the notebook, in a scratch folder.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        If a cell fails.
+    """
+    import nbclient
+    import nbformat
+
+    book = nbformat.read(path, as_version=4)
+    with TemporaryDirectory() as folder:
+        resources = {"metadata": {"path": folder}}
+        nbclient.NotebookClient(book, timeout=240, kernel_name="python3", resources=resources).execute()
     parts = []
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        text = "".join(cell["source"]).strip()
-        if cell["cell_type"] == "markdown":
-            parts.append(re.sub(r"^#+ (.+)$", r"**\1**", text, flags=re.MULTILINE))
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            parts.append(re.sub(r"^#+ (.+)$", r"**\1**", cell.source.strip(), flags=re.MULTILINE))
         else:
-            parts.append("``` { .python }\n" + text + "\n```")
+            parts.append("``` { .python }\n" + cell.source.strip() + "\n```")
+            parts += [shown for output in cell.outputs if (shown := _output(output))]
     return "\n\n".join(parts)
+
+
+def _output(output: Any) -> str:
+    """Return one output of a cell as Markdown: a picture inside the page, or its text; warnings are left out."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        return f'<img alt="Picture that the cell above draws" src="data:image/png;base64,{data["image/png"].strip()}">'
+    text = data.get("text/plain", output.get("text", "") if output.get("name") == "stdout" else "").strip()
+    return f"``` {{ .text }}\n{text}\n```" if text else ""
 
 
 def fault_table(results: Path) -> str:

@@ -219,6 +219,7 @@ def test_nothing_names_a_host_that_does_not_exist() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocstrings", reason="needs the extra 'docs'")
     done = subprocess.run(
@@ -226,10 +227,12 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=800,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     commands = (tmp_path / "site" / "reference" / "commands.html").read_text(encoding="utf-8")
     assert "--look-ahead" in commands
+    examples = (tmp_path / "site" / "reference" / "examples.html").read_text(encoding="utf-8")
+    assert examples.count("data:image/png;base64,") >= 5, "the pictures that the notebooks draw"
     assert "Stream" in (tmp_path / "site" / "reference" / "runtime.html").read_text(encoding="utf-8")

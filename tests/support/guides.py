@@ -1,9 +1,9 @@
 """Commands and programs of README.md and docs/: find them, check them, run them in order as a reader would.
 
 The word after the three backticks says what a block is: `sh` is commands for every shell; `bash`, `powershell` and
-`bat` are commands for that one; `console` is commands after `$ ` and below each what it prints, apart from numbers;
-`python` is a program;
-`text` is what a command of the page prints, with other numbers. A comment before the block says what else to know:
+`bat` are commands for that one; `console` is commands after `$ ` and below each what it prints, with other numbers;
+`python` is a program; `text` is what a command of the page prints, with other numbers. A comment before the block
+says what else to know:
 
     <!-- walk: not run: REASON -->
     <!-- walk: while COMMAND -->
