@@ -392,6 +392,7 @@ def test_a_training_process_that_fails_is_ended_and_said(
     adapting.close()
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
 def test_time_for_which_the_computer_slept_is_not_the_training_process(
     adaptation: Callable[..., Adaptation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,11 +401,14 @@ def test_time_for_which_the_computer_slept_is_not_the_training_process(
     trainer = adapting._trainer
     assert trainer is not None
     until(lambda: trainer.peak_bytes is not None)
+    os.kill(trainer.pid, signal.SIGSTOP)  # no message comes between the sleep and the first look
+    time.sleep(0.1)
     awake, awake_too, slept_s = time.perf_counter, time.monotonic, 7200.0
     monkeypatch.setattr(trainer._looks, "look", looked := Mock(wraps=trainer._looks.look))
     monkeypatch.setattr(time, "perf_counter", lambda: awake() + slept_s)
     monkeypatch.setattr(time, "monotonic", lambda: awake_too() + slept_s)
     until(lambda: looked.call_count > 3 or adapting.record.problem is not None)
+    os.kill(trainer.pid, signal.SIGCONT)
     assert adapting.record.problem is None
 
 
