@@ -282,7 +282,7 @@ def _measured_blocks(
     noise = gains * gains * meter.variance_of(means)
     numbers = [lit.number for lit in around]
     mine = numbers.index(own.number)
-    weight = noise[mine] / noise
+    weight = noise[mine] / noise if (gains != 1).any() else np.ones(count)
     total = float(weight.sum())
     t = np.array(numbers, np.float64)
     t -= float(weight @ t) / total

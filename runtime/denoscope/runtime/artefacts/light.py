@@ -344,7 +344,8 @@ class LightMeter:
         self._before: tuple[float, float] | None = None
         self._added = 0.0
         self._held: Light | None = None  # of the last frames, while it stays the same,
-        self._held_frames = 0  # and how many they are
+        self._held_frames = 0  # how many they are,
+        self._held_off = 0.0  # and by how many counts they were off it, all together
 
     def begin(self, frames: npt.NDArray[Any]) -> None:
         """Make the reference from frames (T, H, W) of which the first will be seen next, if some of them are dark."""
@@ -575,7 +576,7 @@ class LightMeter:
         if not _DARK < gain < 1 / _DARK:
             slope, gain = 0.0, level.gain
         offset = level.offset + fit.change - slope * fit.centre
-        light = self._held_light(Light(gain, offset), fit.centre, max(_SAME * error, _LEAST * light_counts))
+        light = self._held_light(Light(gain, offset), fit.centre, _SAME * error)
         self._settle(fit.centre)
         return light
 
@@ -587,11 +588,12 @@ class LightMeter:
         """
         held = self._held
         off = 0.0 if held is None else (light.gain - held.gain) * centre + light.offset - held.offset
-        if held is None or abs(off) > most:
-            self._held, self._held_frames = light, 1
+        self._held_off += off
+        count = self._held_frames + 1
+        if held is None or abs(off) > most or abs(self._held_off) > most * count**0.5:
+            self._held, self._held_frames, self._held_off = light, 1, 0.0
             return light
-        self._held_frames += 1
-        count = self._held_frames
+        self._held_frames = count
         if count > _HELD:
             return held
         share = 1 / count
