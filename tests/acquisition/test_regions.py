@@ -383,6 +383,74 @@ def test_cells_of_a_crowded_scene_are_found_and_the_even_part_of_a_picture_holds
     assert len(find_cells([even], 6.0)) == 1
 
 
+def cells_by_sums(picture: Any, radius_px: float) -> Any:
+    """Return the labels of the cells in a picture by sums over its pixels, as `find_cells` says what a cell is."""
+    sigma = radius_px / np.sqrt(2)
+    reach = int(np.ceil(4 * sigma))
+    x = np.arange(-reach, reach + 1)
+    smooth = np.exp(-(x**2) / (2 * sigma**2))
+    smooth /= smooth.sum()
+    curved = (x**2 / sigma**2 - 1) * smooth
+    curved -= curved.mean()
+
+    def along(values: Any, kernel: Any, axis: int) -> Any:
+        return np.apply_along_axis(np.convolve, axis, values, kernel, mode="valid")
+
+    padded = np.pad(picture, reach, mode="reflect")
+    response = -along(along(padded, curved, 0), smooth, 1) - along(along(padded, smooth, 0), curved, 1)
+    strength = response / (1.4826 * np.median(np.abs(response - np.median(response))))
+    near = max(1, round(radius_px))
+    peaks: list[tuple[int, int]] = []
+    height, width = picture.shape
+    for place in np.argsort(-strength, axis=None):
+        y, column = divmod(int(place), width)
+        around = strength[max(0, y - 1) : y + 2, max(0, column - 1) : column + 2]
+        inner = 0 < y < height - 1 and 0 < column < width - 1
+        highest = inner and strength[y, column] > 5 and strength[y, column] == around.max()
+        if highest and all(max(abs(y - top), abs(column - left)) > near for top, left in peaks):
+            peaks.append((y, column))
+    rows, columns = np.mgrid[:height, :width]
+    distances = np.stack([np.hypot(rows - y, columns - column) for y, column in peaks])
+    belongs = (distances.min(axis=0) <= 1.5 * radius_px + 1e-9) & (strength > 0)
+    return np.where(belongs, distances.argmin(axis=0) + 1, 0)
+
+
+def test_cells_are_those_that_sums_over_the_pixels_give() -> None:
+    rng = np.random.default_rng(3)
+    rows, columns = np.mgrid[:133, :151]
+    picture = rng.normal(400, 12, rows.shape)
+    # At the edges, beside each other, and alone.
+    for y, x in ((4, 30), (30, 20), (30, 31), (39, 25), (70, 146), (80, 60), (128, 100), (100, 4)):
+        picture += 90 * (np.hypot(rows - y, columns - x) < 4.5)
+    expected = cells_by_sums(picture, 5.0)
+    assert expected.max() == 8
+    np.testing.assert_array_equal(find_cells([picture], 5.0).labels(), expected)
+
+
+def test_rounding_in_even_pictures_is_no_cell() -> None:
+    with pytest.raises(InvalidInput, match="no cell"):
+        find_cells([np.full((96, 96), 54_321.1)], 5.0)
+    rows, columns = np.mgrid[:96, :96]
+    flash = np.where(np.hypot(rows - 20, columns - 30) < 5, 1e9, 0.0)  # as of a movie in counts of a mean
+    assert len(find_cells([flash], 5.0)) == 1
+
+
+def test_bright_frames_in_memory_that_is_used_again_give_the_cells_of_all_of_them() -> None:
+    rows, columns = np.mgrid[:64, :64]
+    finder, shared = RegionFinder(5.0), np.empty((64, 64), np.uint16)
+    rng = np.random.default_rng(2)
+    for number in range(FIND_FRAMES):
+        shared[...] = rng.poisson(39_322, shared.shape)  # their sum is a multiple of 65,536, but for noise
+        # One cell is always a little brighter, which the mean shows; another flashes once, which it does not.
+        shared[np.hypot(rows - 16, columns - 16) < 5] += 60
+        shared[np.hypot(rows - 44, columns - 40) < 5] += 700 * (number == 50)
+        regions = finder.add(shared)
+    assert regions is not None
+    labels = regions.labels()
+    assert {int(labels[16, 16]), int(labels[44, 40])} == {1, 2}
+    assert len(regions) == 2
+
+
 def test_a_search_for_cells_holds_up_no_frame(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     searching, go_on = threading.Event(), threading.Event()
 
