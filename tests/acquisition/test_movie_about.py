@@ -320,6 +320,25 @@ def test_metadata_beside_images_of_micro_manager_are_kept(tmp_path: Path, versio
     assert (told.pixel_size_um, told.exposure_s, told.channel) == (0.65, 0.04, "RFP")
 
 
+def test_metadata_beside_images_are_not_those_of_other_files(tmp_path: Path) -> None:
+    about: dict[str, Any] = {"Summary": {"ChNames": ["GFP", "RFP"], "PixelSize_um": 0.65, "Interval_ms": 90}}
+    for t in range(12):
+        name = f"img_{t:09d}_RFP_000.tif"
+        tifffile.imwrite(tmp_path / name, movie_of_noise()[t], metadata=None)
+        about[f"FrameKey-{t}-0-0"] = {"ElapsedTime-ms": 100.0 * t, "Exposure-ms": 20.0}
+        about[f"FrameKey-{t}-1-0"] = {"ElapsedTime-ms": 100.0 * t, "Exposure-ms": 40.0, "FileName": name}
+    (tmp_path / "metadata.txt").write_text(json.dumps(about))
+    tifffile.imwrite(tmp_path / "another.tif", movie_of_noise(), metadata=None)
+    other = about_movie(tmp_path / "another.tif", 12)
+    assert (other.times_s, other.pixel_size_um, other.increment_s, other.exposure_s) == (None,) * 4
+    one = about_movie(tmp_path / "img_000000003_RFP_000.tif", 1)
+    assert (one.pixel_size_um, one.channel, one.exposure_s) == (
+        0.65,
+        None,
+        None,
+    )  # not those of the first image
+
+
 def test_images_of_thorimage_keep_what_its_xml_tells(tmp_path: Path) -> None:
     write_thorlabs(tmp_path / "thor", movie_of_noise()[:, None, None])
     (raw,) = (tmp_path / "thor").glob("*.raw")

@@ -581,6 +581,29 @@ def test_a_field_without_cells_leaves_the_regions_before_as_they_are(
     assert traces.close().frames == FIND_FRAMES + 2
 
 
+@pytest.mark.parametrize("fails", ["collect", "found"])
+def test_a_search_that_fails_costs_no_trace_of_the_regions_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: str
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise MemoryError("Unable to allocate 32 GiB")
+
+    monkeypatch.setattr(search_module, "Thread", AtOnce)
+    monkeypatch.setattr(RegionFinder, fails, fail)
+    np.save(tmp_path / "cells.npy", np.eye(40, dtype=np.uint8))
+    traces = LiveTraces(str(tmp_path / "cells.npy"), (40, 40), tmp_path, dark=0.0)
+    traces.open()
+    assert traces.find_again() is None
+    for number in range(FIND_FRAMES + 2):
+        pixels = np.full((40, 40), 100, np.uint16)
+        frame = LiveFrame(number, number, pixels, pixels, None, StreamKey(), 0.0, 0.0)
+        assert len(traces.measure(frame)) == 1
+    assert not traces.searching
+    assert "could not be found again (Unable to allocate 32 GiB)" in traces.problems[0]
+    assert traces.find_again() is None
+    assert traces.close().frames == FIND_FRAMES + 2
+
+
 def test_traces_survive_a_kill_and_a_torn_line(tmp_path: Path) -> None:
     regions = Regions.from_labels(np.array([[1, 1, 0], [2, 0, 3]]))
     path = tmp_path / "traces.csv"

@@ -48,8 +48,8 @@ class RegionSearch(Generic[T]):
         ------
         InvalidInput
             When there is no cell in the frames.
-        OSError
-            When the result could not be prepared, for example written.
+        Exception
+            What else went wrong in the thread, such as a `MemoryError`.
         """
         if self._error is not None:
             raise self._error

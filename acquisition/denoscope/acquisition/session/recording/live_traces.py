@@ -195,26 +195,31 @@ class LiveTraces:
         """
         self._first = self._first or frame
         if self._search is not None and frame.stream == self._first.stream:
-            self._take_found()
-            if self._search is not None:
-                self._search.add(frame.denoised)
+            self._search_on(frame)
         time_s = frame.t_received_s - self._first.t_received_s
         measured = [each.measure(frame, time_s, self._dark) for each in reversed(self._sets)]
         found = [traces for traces in measured if traces is not None]
         self._other_size += bool(self._sets) and not found
         return found
 
-    def _take_found(self) -> None:
-        """Take the regions once they are found; where there are none, `problems` says so."""
+    def _search_on(self, frame: LiveFrame | None) -> None:
+        """Take the regions once they are found, else give the search a frame; where it fails, `problems` says so."""
         search = self._search
         assert search is not None
         try:
             found = search.result()
-        except InvalidInput as error:
+            if found is None and frame is not None:
+                search.add(frame.denoised)
+        except Exception as error:  # noqa: BLE001  too little memory, for example: the regions before go on
             with self._lock:
                 self._search = None
-                again = ", when they were to be found again" if self._sets else ""
-                self._problems.append(one_line(error).rstrip(".") + again)
+                why = one_line(error).rstrip(".")
+                if isinstance(error, InvalidInput):
+                    why += ", when they were to be found again" if self._sets else ""
+                else:
+                    again = " again" if self._sets else ""
+                    why = f"regions could not be found{again} ({why}); the recording was not affected"
+                self._problems.append(why)
             return
         if found is not None:
             with self._lock:
@@ -226,7 +231,7 @@ class LiveTraces:
         """Write what waits, and return what was written."""
         if self._search is not None:
             self._search.close(_PATIENCE_S)
-            self._take_found()
+            self._search_on(None)
         records = [self._closed(each) for each in self._sets]
         if not records:
             return TracesRecord()

@@ -32,7 +32,7 @@ def facts_beside(path: Path, frames: int, channel: int | str | None, plane: int 
     folder = path if path.is_dir() else path.parent
     readers = (
         lambda: _prairie(folder, path, frames, plane),
-        lambda: _micro_manager(folder / "metadata.txt", frames, channel, plane),
+        lambda: _micro_manager(folder, path, frames, channel, plane),
         lambda: experiment_facts(folder) if path.is_dir() else None,
     )
     found = [facts for read in readers if (facts := told(read)) is not None]
@@ -92,17 +92,22 @@ def _stamps(cycle: str) -> list[float]:
 
 
 def _micro_manager(
-    file: Path, frames: int, channel: int | str | None, plane: int | str | None
+    folder: Path, path: Path, frames: int, channel: int | str | None, plane: int | str | None
 ) -> Facts | None:
-    """Return times, exposure (both stored in milliseconds), pixel size and channel of separate images."""
-    text = _text(file)
-    if not text:
+    """Return times, exposure (both stored in milliseconds), pixel size and channel of separate images.
+
+    Of one of them only the pixel size; nothing of another file in their folder.
+    """
+    text = _text(folder / "metadata.txt")
+    if not text or (path != folder and path.name not in text):
         return None
     try:
         about: dict[str, Any] = json.loads(text)
     except ValueError:  # the recording was interrupted before its end was written
         about = json.loads(text.rstrip().rstrip(",") + "}")
     summary: dict[str, Any] = about.get("Summary", {})
+    if path != folder:
+        return Facts(pixel_size_um=told(lambda: float(summary["PixelSize_um"])))
     names = [str(name) for name in summary.get("ChNames", ())]
     c = names.index(channel) if channel in names else int(channel or 0)
     z = int(plane or 0)
