@@ -18,7 +18,7 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import Frame, SessionControl, SessionState, make_settings, read_raw
-from denoscope.acquisition.control.control import Action, RequestFiles
+from denoscope.acquisition.control.control import Action, Request, RequestFiles
 from denoscope.acquisition.regions import search
 from denoscope.acquisition.regions.trace_file import read_traces
 from denoscope.runtime import InvalidInput
@@ -179,6 +179,28 @@ def test_regions_are_found_again_when_asked_for(
     assert (found["count"], found["first"], found["last"]) == (2, "5", "6")
     with pytest.raises(InvalidInput, match="give 1 to 200"):
         act.control.find(0.0)
+
+
+@pytest.mark.parametrize("radius_px", [4.5, None])
+def test_the_radius_of_cells_to_find_again_reaches_the_session(
+    tmp_path: Path, radius_px: float | None
+) -> None:
+    (tmp_path / "log.jsonl").write_text("{}\n")
+    asked: list[Request] = []
+
+    def session() -> None:
+        while not asked:
+            asked.extend(RequestFiles(tmp_path).take())
+        with (tmp_path / "log.jsonl").open("a") as log:
+            log.write(json.dumps({"event": "find", "request": asked[0].name, "done": True}) + "\n")
+
+    thread = threading.Thread(target=session)
+    thread.start()
+    assert ask(tmp_path, Action.FIND, radius_px=radius_px, timeout_s=250)["done"]
+    thread.join()
+    assert [(each.action, each.radius_px) for each in asked] == [(Action.FIND, radius_px)]
+    with pytest.raises(InvalidInput, match="the radius of a cell is 0 pixels; give 1 to 200"):
+        ask(tmp_path, Action.FIND, radius_px=0.0)
 
 
 def test_files_that_are_no_requests_are_passed_over(tmp_path: Path) -> None:

@@ -530,3 +530,36 @@ def test_frames_count_as_saved_once_the_disk_has_said_so(
     raw.sync()
     assert (raw.written, raw.confirmed) == (3, confirmed)
     raw.close()
+
+
+def test_frames_that_come_while_the_disk_confirms_are_not_confirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = RawWriter(tmp_path, INFO, "1.2.3")
+    more = [frame(2), frame(3)]
+
+    def fsync(_number: int) -> None:
+        while more:
+            raw.append(more.pop(0))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    raw.append(frame(0))
+    raw.append(frame(1))
+    raw.sync()
+    assert (raw.written, raw.confirmed) == (4, 2)
+    raw.sync()
+    assert raw.confirmed == 4
+    raw.close()
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "known"), [(4, "4 frames before it are complete"), (3, "disk confirmed 3;")]
+)
+def test_what_the_disk_confirmed_before_it_went_away_is_complete(confirmed: int, known: str) -> None:
+    def gone() -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    raw = Disk(4, gone)
+    raw.confirmed = confirmed
+    _, said = play(raw, None)
+    assert known in said[0]

@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 
 from denoscope.acquisition import SessionReport, fill_run, read_raw
+from denoscope.acquisition.bench.against import read_report
+from denoscope.acquisition.bench.results import Benchmark
+from denoscope.acquisition.bench.resumed import _read_timelines
 from denoscope.acquisition.denoisers.kept_bundle import bundle_in_log
 from denoscope.acquisition.errors import OutputExists
+from denoscope.acquisition.offline.journal import Journal
 from denoscope.acquisition.offline.outputs import check_output
 from denoscope.acquisition.raw import sidecar
 from denoscope.acquisition.raw.in_the_way import no_name
@@ -107,6 +111,20 @@ def test_a_huge_file_is_refused_before_it_is_read(run: Path, name: str) -> None:
             fill_run(run)
     else:
         assert bundle_in_log(run) == SessionProvenance()  # as without a log
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_files_of_a_benchmark_and_of_a_resumed_output_are_refused_too(tmp_path: Path, nested: bool) -> None:
+    bench, output = tmp_path / "bench.json", tmp_path / "a.tif"
+    for path in (bench, tmp_path / "timelines.json", Journal(output).path):
+        path.write_text("[" * 100_000 if nested else "")
+        if not nested:
+            _grow(path)
+    with pytest.raises(InvalidInput, match="cannot be read as a benchmark"):
+        read_report(bench)
+    assert _read_timelines(tmp_path / "timelines.json", Benchmark.model_construct(cases=[])) == []
+    with pytest.raises(InvalidInput, match=r"a\.tif\.partial\.json"):
+        Journal(output).load()
 
 
 def _grow(path: Path) -> None:

@@ -114,7 +114,7 @@ def test_no_frame_is_ever_seen_torn() -> None:
 
 
 class Kept:
-    written = 0
+    written, confirmed = 0, 7
 
     def __init__(self) -> None:
         self.taken: list[Any] = []
@@ -200,7 +200,7 @@ def test_sinks_are_asked_first_and_then_shown() -> None:
     shown_raw.sync()
     shown_raw.close()
     assert raw.taken == [(one,), "sync", "close"]
-    assert shown_raw.written == 1
+    assert (shown_raw.written, shown_raw.confirmed) == (1, raw.confirmed)
     assert sink.taken[0][0] is output
     seen = [shared.get(slot) for slot in (Slot.RAW, Slot.DENOISED)]
     assert [(each.number, int(each.pixels[0, 0])) for each in seen if each] == [(7, 30), (5, 31)]

@@ -75,6 +75,21 @@ def test_dark_counts_are_no_light(tmp_path: Path) -> None:
     np.testing.assert_allclose(window.std, 8 / (92 - 60), rtol=1e-5)
 
 
+def test_regions_that_are_found_again_have_the_dark_counts_of_their_file(tmp_path: Path) -> None:
+    for name, dark in (("traces.csv", 0.0), ("traces-2.csv", 60.0)):
+        assert not TraceTail(tmp_path).followed
+        file = TraceFile(tmp_path / name, REGIONS, dark=dark)
+        file.append(0, 0, 0.0, "", traces(100.0, dff=0.25))
+        file.close()
+    assert TraceTail(tmp_path).followed
+    tail = TraceTail(tmp_path, 2)
+    tail.read()
+    window = tail.newest(("1",), 10)
+    assert window is not None
+    np.testing.assert_allclose(window.std, 8 / (92 - 60), rtol=1e-5)
+    assert not tail.followed
+
+
 def test_streams_are_kept_apart(tmp_path: Path) -> None:
     file = TraceFile(tmp_path / "traces.csv", REGIONS)
     for page in range(6):
