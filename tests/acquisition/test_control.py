@@ -134,12 +134,17 @@ def test_a_stop_is_a_good_end(tmp_path: Path, tiny: str) -> None:
 def test_pausing_twice_changes_nothing(tmp_path: Path, tiny: str) -> None:
     act = Conductor()
     twice = act.until(act.control.pause, SessionState.PAUSED)
-    source = Steady(frames_of(40), {20: twice, 21: act.control.pause, 22: act.control.resume})
+    source = Steady(
+        frames_of(40), {20: twice, 21: act.control.pause, 22: act.control.resume, 23: act.control.find}
+    )
     settings = make_settings(
         core="demo", output=tmp_path / "run", bundle=tiny, picture=False, denoiser="thread"
     )
     report = live(settings, source=source, on_status=act.see, control=act.control)
     assert len(report["pauses"]) == 1
+    assert "regions were not found again: the session was started without regions" in str(
+        report["outcome"]["notes"]
+    )
     assert report["pauses"][0]["end_s"] is not None, "the end of the recording ends a pause"
 
 
@@ -167,9 +172,11 @@ def test_regions_are_found_again_when_asked_for(
         denoiser="thread",
         lag_s=60,
         regions=tmp_path / "cells.tif",
+        trigger=("region 4 dff > 99",),
     )
     report = live(settings, source=Steady(frames, {30: find}), control=act.control)
     assert report["outcome"]["exit_code"] == 0
+    assert report["outcome"]["problems"] == [], "region 4 is measured until the end, as its trigger needs"
     (again,) = report["traces"]["again"]
     assert (report["traces"]["frames"], again["regions"]) == (170, 2)
     assert 0 < again["frames"] <= 70  # a hundred were searched in
@@ -291,7 +298,11 @@ def test_keys_in_the_terminal(bundle: Path, movie: Path, tmp_path: Path) -> None
     run = tmp_path / "run"
     master, slave = pty.openpty()
     session = subprocess.Popen(
-        command(movie, bundle, run), stdin=slave, stdout=slave, stderr=slave, env=environment()
+        [*command(movie, bundle, run), "--regions", "find"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=environment(),
     )
     os.close(slave)
     shown: list[bytes] = []
@@ -317,7 +328,7 @@ def test_keys_in_the_terminal(bundle: Path, movie: Path, tmp_path: Path) -> None
         reader.join(250)
         os.close(master)
     words = b"".join(shown).decode(errors="replace")
-    assert "p pauses the denoising" in words
+    assert "p pauses the denoising, r resumes it, f finds regions again, q ends" in " ".join(words.split())
     assert "Stopped as you asked" in words
     log = (run / "log.jsonl").read_text()
     assert log.count('"by": "terminal"') == 4

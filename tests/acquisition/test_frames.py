@@ -13,6 +13,7 @@ from denoscope.acquisition.frames.callback import CallbackThread
 from denoscope.acquisition.frames.live_frame import LiveFrame
 from denoscope.acquisition.frames.mailbox import EVERY, NEWEST, Mailbox
 from denoscope.acquisition.frames.tap import FrameTap
+from denoscope.acquisition.regions.measure import FrameTraces
 from denoscope.runtime import Denoised, FrameMeta, StageTimes, StreamCounters, StreamKey
 
 TIMES = StageTimes(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -84,6 +85,16 @@ def test_each_denoised_frame_comes_with_the_raw_frame_of_its_number() -> None:
         assert (frame.denoised == frame.index + 1).all()
         assert frame.stream.camera == "ab"[frame.index % 2]
         assert frame.delay_s == frame.t_denoised_s - frame.index
+
+
+def test_the_newest_regions_come_first_and_those_before_beside_them() -> None:
+    seen: list[LiveFrame] = []
+    newest, before, first = (FrameTraces((name,), *(np.ones(1),) * 4) for name in "321")
+    play(FrameTap([seen.append], measure=lambda frame: [newest, before, first] if frame.index else []))
+    assert (seen[0].traces, seen[0].earlier) == (None, ())
+    for frame in seen[1:]:
+        assert frame.traces is newest
+        assert frame.earlier == (before, first)
 
 
 def test_a_listener_that_raises_is_not_asked_again_and_costs_no_frame() -> None:

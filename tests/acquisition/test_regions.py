@@ -26,6 +26,7 @@ from denoscope.acquisition.regions.reading import found_radius, read_regions, re
 from denoscope.acquisition.regions.regions import Regions
 from denoscope.acquisition.regions.stat_npy import read_stat
 from denoscope.acquisition.regions.trace_file import TraceFile, TraceThread, read_traces
+from denoscope.acquisition.session.recording import live_traces as live_traces_module
 from denoscope.acquisition.session.recording.live_traces import LiveTraces
 from denoscope.acquisition.triggers.condition import parse_condition
 from denoscope.runtime import InvalidInput, StreamKey
@@ -602,6 +603,82 @@ def test_a_search_that_fails_costs_no_trace_of_the_regions_before(
     assert "could not be found again (Unable to allocate 32 GiB)" in traces.problems[0]
     assert traces.find_again() is None
     assert traces.close().frames == FIND_FRAMES + 2
+
+
+def test_cells_are_searched_in_the_first_stream_alone_and_so_many_times_with_the_radius_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(search_module, "Thread", AtOnce)
+    monkeypatch.setattr(live_traces_module, "_MOST_SETS", 4)
+    rows, columns = np.mgrid[:48, :48]
+    scene = 100 + 200 * (np.hypot(rows - 14, columns - 14) < 5)
+    other = 100 + 900 * (np.hypot(rows - 34, columns - 34) < 5)
+    rng = np.random.default_rng(3)
+    found: list[Regions] = []
+    traces = LiveTraces("find:5", (48, 48), tmp_path, dark=0.0, on_found=found.append)
+    number = 0
+    for radius in (None, None, 4.0, None):
+        if found:
+            assert traces.find_again(radius) is None
+        while traces.searching:
+            for stream, light in ((StreamKey(camera="a"), scene), (StreamKey(camera="b"), other)):
+                pixels = rng.poisson(light).astype(np.uint16)
+                traces.measure(LiveFrame(number, number, pixels, pixels, None, stream, 0.0, 0.0))
+            number += 1
+    assert traces.find_again() == "regions were found 4 times in this recording, which is the limit"
+    assert [each.origin for each in found] == [
+        "cells found in the first 100 frames",
+        "cells of 5 pixels radius, found again in 100 frames",
+        "cells of 4 pixels radius, found again in 100 frames",
+        "cells of 4 pixels radius, found again in 100 frames",
+    ]
+    assert [(int(each.labels()[14, 14] > 0), len(each)) for each in found] == [(1, 1)] * 4
+    traces.close()
+
+
+def test_a_search_that_is_given_up_prepares_nothing_afterwards() -> None:
+    searching, go_on = threading.Event(), threading.Event()
+    prepared: list[Regions] = []
+
+    class Slow(RegionFinder):
+        def found(self) -> Regions:
+            searching.set()
+            assert go_on.wait(250)
+            return Regions(SHAPE, ["1"], [np.arange(3)])
+
+    search = search_module.RegionSearch(Slow(5.0, 1), prepared.append)
+    search.add(np.ones(SHAPE, np.uint16))
+    assert searching.wait(250)
+    search.close(0.0)
+    go_on.set()
+    search.close(250.0)
+    assert prepared == []
+
+
+def test_a_file_that_cannot_be_made_costs_no_regions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(search_module, "Thread", AtOnce)
+    (tmp_path / "traces-2.csv").mkdir()
+    np.save(tmp_path / "cells.npy", np.eye(48, dtype=np.uint8))
+    traces = LiveTraces(str(tmp_path / "cells.npy"), (48, 48), tmp_path, dark=0.0)
+    traces.open()
+    assert traces.find_again(5.0) is None
+    rows, columns = np.mgrid[:48, :48]
+    scene = 100 + 200 * (np.hypot(rows - 14, columns - 14) < 5)
+    rng = np.random.default_rng(3)
+    counts = []
+    for number in range(FIND_FRAMES + 2):
+        pixels = rng.poisson(scene).astype(np.uint16)
+        frame = LiveFrame(number, number, pixels, pixels, None, StreamKey(), 0.0, 0.0)
+        counts.append(len(traces.measure(frame)))
+    assert counts[-1] == 2  # for triggers
+    (problem,) = traces.problems
+    assert problem.startswith("traces-2.csv could not be written (")
+    assert problem.endswith("; the recording was not affected")
+    record = traces.close()
+    assert (record.frames, [(each.regions, each.frames) for each in record.again]) == (
+        FIND_FRAMES + 2,
+        [(1, 0)],
+    )
 
 
 def test_traces_survive_a_kill_and_a_torn_line(tmp_path: Path) -> None:

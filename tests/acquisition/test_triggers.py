@@ -173,7 +173,10 @@ def test_a_program_decides_itself_and_may_raise_or_hang() -> None:
 def test_frames_that_a_program_keeps_or_changes_are_its_own() -> None:
     shared = np.zeros((4, 4), np.uint16)  # the denoiser uses its memory again
     std = np.ones((4, 4), np.float32)
-    measured = [FrameTraces(("1",), *(np.full(1, float(number)) for _ in range(4))) for number in range(3)]
+    measured, before = (
+        [FrameTraces(("1",), *(np.full(1, float(number)) for _ in range(4))) for number in range(3)]
+        for _ in range(2)
+    )
     kept: list[LiveFrame] = []
     handed, look = threading.Event(), threading.Event()
 
@@ -181,7 +184,7 @@ def test_frames_that_a_program_keeps_or_changes_are_its_own() -> None:
         assert look.wait(250)
         kept.append(seen)
         assert seen.traces is not None
-        seen.traces.dff[:] = 99.0
+        seen.traces.dff[:] = seen.earlier[0].dff[:] = 99.0
         seen.raw[0, 0] += 50
         if len(kept) == 3:
             handed.set()
@@ -192,7 +195,18 @@ def test_frames_that_a_program_keeps_or_changes_are_its_own() -> None:
         shared[...] = number
         std[...] = number
         trigger.watch(
-            LiveFrame(number, number, shared, shared, std, StreamKey(), 0.0, 0.0, traces=measured[number])
+            LiveFrame(
+                number,
+                number,
+                shared,
+                shared,
+                std,
+                StreamKey(),
+                0.0,
+                0.0,
+                traces=measured[number],
+                earlier=(before[number],),
+            )
         )
     look.set()
     assert handed.wait(250)
@@ -200,7 +214,8 @@ def test_frames_that_a_program_keeps_or_changes_are_its_own() -> None:
     assert [int(seen.denoised[1, 1]) for seen in kept] == [0, 1, 2]
     assert [int(seen.raw[0, 0]) for seen in kept] == [50, 51, 52]
     assert [float(seen.std[1, 1]) for seen in kept if seen.std is not None] == [0.0, 1.0, 2.0]
-    assert [float(traces.dff[0]) for traces in measured] == [0.0, 1.0, 2.0]  # they are still to be written
+    for traces in (measured, before):
+        assert [float(each.dff[0]) for each in traces] == [0.0, 1.0, 2.0]  # they are still to be written
     assert int(shared[0, 0]) == 2
 
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from denoscope.acquisition.view.docks.live_dock import LiveDock
     from denoscope.acquisition.view.window.display import Display
 
-pytestmark = pytest.mark.filterwarnings("default")
+# Each test by itself too, without one before that made the application.
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("application")]
 
 LABELS = np.zeros((16, 20), np.int32)
 LABELS[2:5, 3:7] = 1
