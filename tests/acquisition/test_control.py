@@ -184,8 +184,9 @@ def test_regions_are_found_again_when_asked_for(
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     (found,) = [line for line in log if line["event"] == "regions"]
     assert (found["count"], found["first"], found["last"]) == (2, "5", "6")
-    with pytest.raises(InvalidInput, match="give 1 to 200"):
-        act.control.find(0.0)
+    for radius in (0.0, float("nan"), 10**400, True, "6"):
+        with pytest.raises(InvalidInput, match="give 1 to 200"):
+            act.control.find(radius)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("radius_px", [4.5, None])
@@ -206,7 +207,7 @@ def test_the_radius_of_cells_to_find_again_reaches_the_session(
     assert ask(tmp_path, Action.FIND, radius_px=radius_px, timeout_s=250)["done"]
     thread.join()
     assert [(each.action, each.radius_px) for each in asked] == [(Action.FIND, radius_px)]
-    with pytest.raises(InvalidInput, match="the radius of a cell is 0 pixels; give 1 to 200"):
+    with pytest.raises(InvalidInput, match=r"the radius of a cell is 0\.0; give 1 to 200"):
         ask(tmp_path, Action.FIND, radius_px=0.0)
 
 

@@ -523,6 +523,21 @@ def test_ctrl_c_that_python_ignores_ends_the_command(kind: str) -> None:
     assert "was never interrupted" not in command.stdout
 
 
+def test_ctrl_c_is_taken_where_no_thread_could_send_a_lost_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(signals._thread, "start_new_thread", no_thread)
+    handler = CommandEnd()
+    with pytest.raises(RuntimeError):  # Python ignores it where it calls this
+        handler.was_dropped()
+    monkeypatch.setattr(CommandEnd, "current", handler)
+    with pytest.raises(KeyboardInterrupt) as held:
+        handler(signal.SIGINT, None)
+    CommandEnd.is_near()  # which answers it
+    del held
+
+
 def test_ctrl_c_that_is_lost_again_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = threading.Semaphore(0)
     monkeypatch.setattr(signals, "_send_to_main_thread", lambda number: sent.release())

@@ -328,9 +328,10 @@ def test_metadata_beside_images_are_not_those_of_other_files(tmp_path: Path) -> 
         about[f"FrameKey-{t}-0-0"] = {"ElapsedTime-ms": 100.0 * t, "Exposure-ms": 20.0}
         about[f"FrameKey-{t}-1-0"] = {"ElapsedTime-ms": 100.0 * t, "Exposure-ms": 40.0, "FileName": name}
     (tmp_path / "metadata.txt").write_text(json.dumps(about))
-    tifffile.imwrite(tmp_path / "another.tif", movie_of_noise(), metadata=None)
-    other = about_movie(tmp_path / "another.tif", 12)
-    assert (other.times_s, other.pixel_size_um, other.increment_s, other.exposure_s) == (None,) * 4
+    for name in ("another.tif", "000.tif"):  # the second is the end of a name that is told
+        tifffile.imwrite(tmp_path / name, movie_of_noise(), metadata=None)
+        other = about_movie(tmp_path / name, 12)
+        assert (other.times_s, other.pixel_size_um, other.increment_s, other.exposure_s) == (None,) * 4
     one = about_movie(tmp_path / "img_000000003_RFP_000.tif", 1)
     assert (one.pixel_size_um, one.channel, one.exposure_s) == (
         0.65,

@@ -140,9 +140,11 @@ class CommandEnd:
         if self._over_s is not None:
             return
         self._reporting = self._lost = True
-        # Not a thread of `threading`, whose locks the main thread may hold.
-        _thread.start_new_thread(self._send_again, ())
-        self._reporting = False  # last, as Python ignores an interruption here
+        try:
+            # Not a thread of `threading`, whose locks the main thread may hold.
+            _thread.start_new_thread(self._send_again, ())
+        finally:
+            self._reporting = False  # last, as Python ignores an interruption here
 
     def _send_again(self) -> None:
         """Send until it is taken: Python misses a signal that comes just before it begins to wait."""

@@ -63,11 +63,15 @@ def check_radius(radius_px: float) -> None:
         When it is no number from 1 to 200.
     """
     if not _is_radius(radius_px):
-        raise InvalidInput(f"the radius of a cell is {radius_px:g} pixels; give 1 to 200, for example 6.")
+        raise InvalidInput(
+            f"the radius of a cell is {repr(radius_px)[:40]}; give 1 to 200 (pixels), for example 6."
+        )
 
 
-def _is_radius(value: float) -> bool:
-    return 1 <= value <= 200
+def _is_radius(value: object) -> bool:
+    return (
+        isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(1 <= value <= 200)
+    )
 
 
 def read_regions(path: Path | str, shape: tuple[int, int]) -> Regions:

@@ -49,10 +49,15 @@ def _text(file: Path) -> str:
     return file.read_text("utf-8", errors="replace")
 
 
+def _is_about(text: str, path: Path, folder: Path) -> bool:
+    """Return whether a text is about the images of a folder, or names one image, maybe with folders before it."""
+    return path == folder or re.search(rf'["/\\]{re.escape(path.name)}"', text) is not None
+
+
 def _prairie(folder: Path, path: Path, frames: int, plane: int | str | None) -> Facts | None:
     """Return times (seconds), the period of a frame and the pixel size of Prairie View."""
     texts = (_text(file) for file in sorted(folder.glob("*.xml"))[:4])
-    text = next((t for t in texts if "<PVScan" in t and (path == folder or path.name in t)), "")
+    text = next((t for t in texts if "<PVScan" in t and _is_about(t, path, folder)), "")
     if not text:
         return None
 
@@ -99,7 +104,7 @@ def _micro_manager(
     Of one of them only the pixel size; nothing of another file in their folder.
     """
     text = _text(folder / "metadata.txt")
-    if not text or (path != folder and path.name not in text):
+    if not text or not _is_about(text, path, folder):
         return None
     try:
         about: dict[str, Any] = json.loads(text)
