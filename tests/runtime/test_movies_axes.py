@@ -13,6 +13,8 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 
 from denoscope.runtime import InvalidInput, open_movie
+from denoscope.runtime.movies import LazyMovie
+from denoscope.runtime.movies.formats import hdf5
 from support.field_inputs import active_cells
 
 H, W, T = 16, 24, 20
@@ -101,6 +103,21 @@ def test_axes_are_read_as_the_user_says(tmp_path: Path, kind: str, order: str) -
     else:
         pytest.importorskip("zarr").create_array(str(path), data=stored(movie, order), chunks=(7, 7, 7))
     check_reads(path, movie, axes=order.lower())
+
+
+@pytest.mark.parametrize(("most", "together"), [(2**26, 20), (5 * H * W * 2, 5)])
+def test_chunks_that_hold_all_times_are_not_read_once_for_each_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, together: int
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    monkeypatch.setattr(hdf5, "_TOGETHER_BYTES", most)
+    movie = movie_of(T, H, W)
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.create_dataset("movie", data=stored(movie, "YXT"), chunks=(4, 4, T))
+    opened = open_movie(tmp_path / "m.h5", axes="YXT", mapped=False)
+    assert isinstance(opened, LazyMovie)
+    assert opened.piece == (together, 4, 4)
+    np.testing.assert_array_equal(np.stack(list(opened)), movie)
 
 
 def test_axes_of_matlab_are_in_its_own_order(tmp_path: Path) -> None:

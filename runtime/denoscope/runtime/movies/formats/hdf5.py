@@ -333,9 +333,8 @@ class _DataSet:
     def _together(self, data: Any) -> int:
         """Return how many frames are read at once where time comes after rows or columns."""
         length, height, width = self.shape
-        if data.chunks:
-            return min(int(data.chunks[self._time]), length)
-        return max(min(length, _TOGETHER_BYTES // (height * width * self.dtype.itemsize)), 1)
+        deep = int(data.chunks[self._time]) if data.chunks else length
+        return max(min(deep, length, _TOGETHER_BYTES // (height * width * self.dtype.itemsize)), 1)
 
     def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Return (stop - start, rows, columns)."""
