@@ -19,8 +19,10 @@ import tifffile
 
 from denoscope.acquisition import Frame, SessionControl, SessionState, make_settings, read_raw
 from denoscope.acquisition.control.control import Action, Request, RequestFiles
+from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.regions import search
 from denoscope.acquisition.regions.trace_file import read_traces
+from denoscope.acquisition.view.board.link import LiveView, OpenView
 from denoscope.runtime import InvalidInput
 from support.plain_results import ask, fill_run, live
 from support.tiny_bundle import tiny_bundle
@@ -174,9 +176,19 @@ def test_regions_are_found_again_when_asked_for(
         regions=tmp_path / "cells.tif",
         trigger=("region 4 dff > 99",),
     )
-    report = live(settings, source=Steady(frames, {30: find}), control=act.control)
+    shown = threading.Event()
+
+    def show(_self: OpenView, _status: Any, *, searching: bool = False) -> None:
+        if searching:
+            shown.set()
+
+    monkeypatch.setattr(OpenView, "show", show)
+    # Of the 100 frames that a search takes, 30 can have come by then.
+    source = Steady(frames, {30: find, 60: lambda: shown.wait(250)})
+    report = live(settings, source=source, control=act.control, view=LiveView(Slab()))
     assert report["outcome"]["exit_code"] == 0
     assert report["outcome"]["problems"] == [], "region 4 is measured until the end, as its trigger needs"
+    assert shown.is_set(), "the window says that cells are being searched"
     (again,) = report["traces"]["again"]
     assert (report["traces"]["frames"], again["regions"]) == (170, 2)
     assert 0 < again["frames"] <= 70  # a hundred were searched in

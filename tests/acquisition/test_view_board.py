@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from denoscope.acquisition import Frame, SourceInfo, make_settings
+from denoscope.acquisition import Frame, SessionControl, SourceInfo, make_settings
 from denoscope.acquisition.contracts import Stamp
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.raw.writer import RawWriter
@@ -19,11 +19,16 @@ from denoscope.acquisition.session.states import FinishReason, SessionState, Ses
 from denoscope.acquisition.sinks.base import PixelsAt
 from denoscope.acquisition.sinks.live import LiveFormat, open_live_sink
 from denoscope.acquisition.view.board.board import Board, Slot, Wish
+from denoscope.acquisition.view.board.link import LiveView
 from denoscope.acquisition.view.board.publisher import Publisher, ShownRaw, ShownSink, status_values
 from denoscope.acquisition.view.window.contrast import AutoContrast
 from denoscope.acquisition.view.window.line import Level, StatusLine
 from denoscope.acquisition.view.window.past import PastFrames
 from denoscope.runtime import Denoised, FrameMeta, StageTimes, StreamKey
+
+STATUS = SessionStatus(
+    SessionState.RECORDING, None, 12.0, 360, 358, 350, {}, 5, 0, 30.0, 29.5, {"p50": 0.021, "p99": 0.034}
+)
 
 
 def board(shape: tuple[int, int] = (6, 8)) -> Board:
@@ -78,6 +83,28 @@ def test_status_and_wishes() -> None:
     shared.beat()
     assert (shared.wanted, shared.beats) == (3, 1)
     shared.close()
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_a_wish_of_the_viewer_is_one_request_to_the_session(tmp_path: Path, preview: bool) -> None:
+    view, control = LiveView(Slab()), SessionControl()
+    info = SourceInfo("demo", "demo", "Camera", (6, 8), np.dtype(np.uint16))
+    shown = view.open(make_settings(core="demo", output=tmp_path, preview=preview), info)
+    assert view._board is not None  # private: the viewer's end of it
+    asked = []
+    for wish in Wish:
+        view._board.ask(wish)
+        for _ in range(2):  # the board still holds it
+            shown.pass_on(control)
+        asked.append([(each.action.value, each.origin) for each in control.take()])
+    expected = {"STOP": "stop", "PAUSE": "pause", "RESUME": "resume", "FIND": "find"}
+    expected |= {"RECORD": "stop"} if preview else {}  # of the preview
+    assert asked == [[(expected[wish.name], "view")] if wish.name in expected else [] for wish in Wish]
+    assert view.recording_wanted is preview
+    for searching in (True, False):
+        shown.show(STATUS, searching=searching)
+        assert (view._board.get_status() or {})["searching"] is searching
+    view.close()
 
 
 def test_foreign_memory_is_refused() -> None:
@@ -280,11 +307,8 @@ def test_no_more_than_sixty_frames_a_second_are_copied() -> None:
 
 
 def values(**changes: Any) -> dict[str, Any]:
-    status = SessionStatus(
-        SessionState.RECORDING, None, 12.0, 360, 358, 350, {}, 5, 0, 30.0, 29.5, {"p50": 0.021, "p99": 0.034}
-    )
     info = SourceInfo("demo", "demo", "Camera", (100, 100), np.dtype(np.uint16))
-    made = status_values(status, info, make_settings(core="demo", output=Path()), ["Camera"], 1)
+    made = status_values(STATUS, info, make_settings(core="demo", output=Path()), ["Camera"], 1)
     return {**made, "free_bytes": 10**12, **changes}
 
 
