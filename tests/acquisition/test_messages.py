@@ -295,7 +295,13 @@ def pipe(run: Path, name: str) -> None:
         (cut, "raw.tif", False, 1, "is damaged or was cut short after 10 frames"),
         (gone, "raw.tif", False, 2, "is the folder of a recording, and its raw.tif is missing"),
         (pipe, "raw.tif", False, 2, "is the folder of a recording, and its raw.tif is missing"),
-        (empty, "raw.jsonl", False, 0, "Note: raw.jsonl is damaged (does not start with the header"),
+        (
+            empty,
+            "raw.jsonl",
+            False,
+            0,
+            "Note: raw.jsonl does not start with the header of a denoscope recording: times and",
+        ),
     ],
 )
 def test_a_damaged_run_is_named(

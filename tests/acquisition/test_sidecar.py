@@ -86,6 +86,25 @@ def test_a_value_of_another_kind_is_named_with_its_line(
         fill_run(run)
 
 
+@pytest.mark.parametrize(
+    ("line", "text", "words"),
+    [
+        (0, "{}", "does not start with the header of a denoscope recording"),
+        (0, "[1]", "does not start with the header of a denoscope recording"),
+        (3, "[1]", "is damaged in line 4, which is no record of a page"),
+        (3, '{"page": 2', "is damaged in line 4, which is not JSON"),
+    ],
+)
+def test_a_line_that_is_no_record_is_named_with_a_remedy(run: Path, line: int, text: str, words: str) -> None:
+    lines = (run / "raw.jsonl").read_text("utf-8").splitlines()
+    lines[line] = text
+    (run / "raw.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    with pytest.raises(InvalidInput) as refused:
+        read_raw(run)
+    assert str(refused.value).startswith(f"{run / 'raw.jsonl'} {words}")
+    assert str(refused.value).endswith(f"; denoscope denoise {run / 'raw.tif'} needs no sidecar.")
+
+
 def test_values_that_early_versions_left_out_are_no_fault(run: Path) -> None:
     change(run, 3, core_unix_s=None, page=2)
     lines = (run / "raw.jsonl").read_text("utf-8").splitlines()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from denoscope.acquisition.contracts import Tags
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.raw.sidecar import DamagedSidecar
 from denoscope.acquisition.raw.writer import RAW_MOVIE, RAW_SIDECAR, read_raw
 from denoscope.acquisition.sources.part import WHOLE, Part
 from denoscope.runtime import InvalidInput, counted
@@ -90,6 +91,8 @@ def checked_run(movie: Path, frames: int) -> tuple[list[str], str | None]:
         return [], None
     try:
         listed = read_raw(movie.parent).lines
+    except DamagedSidecar as error:
+        return [], f"{RAW_SIDECAR} {error.why}: times and pixel size of the recording are not kept"
     except (InvalidInput, OSError, LookupError, TypeError, ValueError) as error:
         what = one_line(error).removeprefix(f"{movie.parent / RAW_SIDECAR} ")
         return [], f"{RAW_SIDECAR} is damaged ({what}): times and pixel size of the recording are not kept"

@@ -13,7 +13,7 @@ from denoscope.acquisition.contracts import Tags
 from denoscope.acquisition.errors import one_line
 from denoscope.runtime import InvalidInput
 
-__all__ = ["LONGEST_LINE", "PageLine", "bounded_lines", "read_sidecar"]
+__all__ = ["LONGEST_LINE", "DamagedSidecar", "PageLine", "bounded_lines", "read_sidecar"]
 
 # Tags may have 16 MB.
 LONGEST_LINE = 64 * 2**20
@@ -50,6 +50,22 @@ class PageLine(TypedDict, total=False):
     tags_changed: Tags
 
 
+class DamagedSidecar(InvalidInput):
+    """Refusal of a sidecar.
+
+    Parameters
+    ----------
+    path
+        The sidecar.
+    why
+        Reason, to follow its name in a sentence.
+    """
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} {why}; denoscope denoise {path.with_name('raw.tif')} needs no sidecar.")
+        self.why = why
+
+
 def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
     """Yield the lines of an open file with their ends, none longer than `LONGEST_LINE` bytes.
 
@@ -77,8 +93,10 @@ def read_sidecar(path: Path) -> tuple[Mapping[str, Any], list[PageLine], bool]:
 
     Raises
     ------
-    InvalidInput
+    DamagedSidecar
         When it is no sidecar, or a line holds what no recording writes.
+    InvalidInput
+        When a line is longer than any that a recording writes.
     """
     parsed: list[Any] = []
     cut = False
@@ -89,23 +107,30 @@ def read_sidecar(path: Path) -> tuple[Mapping[str, Any], list[PageLine], bool]:
             try:
                 parsed.append(json.loads(line))
             except (ValueError, RecursionError) as error:
-                raise InvalidInput(f"{path} holds a line that is not JSON: {one_line(error)}.") from error
-            if not isinstance(parsed[-1], dict) or (len(parsed) == 1 and parsed[0].get("format") != _FORMAT):
-                raise InvalidInput(f"{path} does not start with the header of a denoscope recording.")
-            if len(parsed) > 1:
+                why = f"is damaged in line {len(parsed) + 1}, which is not JSON ({one_line(error)})"
+                raise DamagedSidecar(path, why) from error
+            if len(parsed) == 1:
+                _check_header(path, parsed[0])
+            elif not isinstance(parsed[-1], dict):
+                raise DamagedSidecar(path, f"is damaged in line {len(parsed)}, which is no record of a page")
+            else:
                 _check(path, len(parsed), parsed[-1])
     if not parsed:
-        raise InvalidInput(f"{path} does not start with the header of a denoscope recording.")
+        _check_header(path, None)
     return parsed[0], parsed[1:], cut
+
+
+def _check_header(path: Path, header: object) -> None:
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise DamagedSidecar(path, "does not start with the header of a denoscope recording")
 
 
 def _check(path: Path, number: int, line: Mapping[str, Any]) -> None:
     """Refuse a page's line with a value of another kind; one that is missing, as in early versions, is no fault."""
     for name, right, what in _KINDS:
         if name in line and not right(line[name]):
-            raise InvalidInput(
-                f'{path} is damaged in line {number}: "{name}" is {repr(line[name])[:60]}, not {what}; '
-                f"denoscope denoise {path.with_name('raw.tif')} needs no sidecar."
+            raise DamagedSidecar(
+                path, f'is damaged in line {number}: "{name}" is {repr(line[name])[:60]}, not {what}'
             )
 
 
