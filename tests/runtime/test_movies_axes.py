@@ -93,6 +93,18 @@ def test_time_alone_may_be_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", ["TYX", "YXT", "YTX", "XYT"])
+@pytest.mark.parametrize("third", ["", "repeat"])
+def test_rows_and_columns_alone_may_be_named(tmp_path: Path, order: str, third: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    movie = movie_of(T, H, W)
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["movie"] = stored(movie, order)
+        for i, letter in enumerate(order):
+            file["movie"].dims[i].label = {"Y": "y", "X": "x", "T": third}[letter]
+    check_reads(tmp_path / "m.h5", movie)
+
+
+@pytest.mark.parametrize("order", ["TYX", "YXT", "YTX", "XYT"])
 @pytest.mark.parametrize("kind", ["h5", "npy", "zarr"])
 def test_axes_are_read_as_the_user_says(tmp_path: Path, kind: str, order: str) -> None:
     movie, path = movie_of(T, H, W), tmp_path / f"m.{kind}"

@@ -68,7 +68,7 @@ class LiveFrame:
     earlier: tuple[FrameTraces, ...] = ()
 
     def detached(self) -> LiveFrame:
-        """Return the frame with arrays of its own, for a program that may keep or change it."""
+        """Return the frame with copied arrays, for a program that may keep or change it."""
         return replace(
             self,
             raw=self.raw.copy(),

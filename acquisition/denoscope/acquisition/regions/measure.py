@@ -44,7 +44,7 @@ class FrameTraces:
     dff: Values
 
     def copy(self) -> FrameTraces:
-        """Return the same values in arrays of their own."""
+        """Return the same values in copied arrays."""
         return FrameTraces(
             self.names, self.raw.copy(), self.denoised.copy(), self.std.copy(), self.dff.copy()
         )

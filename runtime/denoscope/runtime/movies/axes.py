@@ -50,7 +50,8 @@ def order_of(axes: str) -> str:
 def letters_of(names: list[str], axes: int) -> str | None:
     """Return the letters for the names of so many axes, or None where they do not tell rows from columns.
 
-    Where time is all that is named, rows and columns are the others in their order.
+    Where time is all that is named of three axes, rows and columns are the others in their order; where rows and
+    columns are, the third is time.
     """
     if len(names) != axes:
         return None
@@ -63,6 +64,8 @@ def letters_of(names: list[str], axes: int) -> str | None:
     ):
         sides = iter("YX")
         found = [letter or next(sides) for letter in found]
+    if axes == 3 and found.count("") == 1 and {"Y", "X"} <= set(found):
+        found = [letter or "T" for letter in found]
     order = "".join(found)
     if len(order) != axes or len(set(order)) < axes or not {"Y", "X"} <= set(order):
         return None

@@ -18,7 +18,7 @@ _Run = Annotated[Path, typer.Argument(help="Run folder of the session.")]
 _DONE = {
     "pause": "Paused after {received} frames. Raw frames are still saved. To go on: denoscope resume {run}",
     "resume": "Denoising again from frame {received}.",
-    "find": "Finding regions again in the next denoised frames. Their traces go to a file of their own in {run}.",
+    "find": "Finding regions again in the next denoised frames. Their traces go to a new file in {run}.",
     "stop": "Stopping after {received} frames. Buffered frames are still saved and denoised.",
 }
 

@@ -60,7 +60,7 @@ class _Set:
 class LiveTraces:
     """Measure a session's regions.
 
-    Regions that are found again are measured beside those before, each in files of its own, and their numbers go on
+    Regions that are found again are measured beside those before, each in new files, and their numbers go on
     after those before, so that a number is one region in the whole recording.
 
     Parameters
