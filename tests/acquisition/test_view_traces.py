@@ -12,6 +12,7 @@ import pytest
 from denoscope.acquisition.regions.measure import FrameTraces
 from denoscope.acquisition.regions.regions import Regions
 from denoscope.acquisition.regions.trace_file import TraceFile
+from denoscope.acquisition.view.traces.outlines import _places
 from denoscope.acquisition.view.traces.tail import TraceTail
 
 if TYPE_CHECKING:
@@ -88,6 +89,14 @@ def test_regions_that_are_found_again_have_the_dark_counts_of_their_file(tmp_pat
     assert window is not None
     np.testing.assert_allclose(window.std, 8 / (92 - 60), rtol=1e-5)
     assert not tail.followed
+
+
+def test_regions_are_outlined_in_the_order_of_their_names_whatever_their_numbers() -> None:
+    names = ("7", "soma", "1")
+    labels = Regions((1, 8), names, [np.array([place]) for place in (2, 4, 6)]).labels()
+    assert labels.tolist() == [[0, 0, 7, 0, 2, 0, 1, 0]]
+    labels[0, 7] = 9  # of no region
+    assert _places(labels, names).tolist() == [[0, 0, 1, 0, 2, 0, 3, 0]]
 
 
 def test_streams_are_kept_apart(tmp_path: Path) -> None:
