@@ -144,7 +144,7 @@ def test_pausing_twice_changes_nothing(tmp_path: Path, tiny: str) -> None:
     )
     report = live(settings, source=source, on_status=act.see, control=act.control)
     assert len(report["pauses"]) == 1
-    assert "regions were not found again: the session was started without regions" in str(
+    assert "a request to find regions again did nothing: the session was started without regions" in str(
         report["outcome"]["notes"]
     )
     assert report["pauses"][0]["end_s"] is not None, "the end of the recording ends a pause"

@@ -167,7 +167,7 @@ class Supervisor:
             case Action.FIND:
                 why = self._run.watchers.find_again(request.radius_px)
                 if why is not None and request.name is None:
-                    self.note_once(f"regions were not found again: {why}")
+                    self.note_once(f"a request to find regions again did nothing: {why}")
                 return why is None, why
 
     def _show(self) -> None:
