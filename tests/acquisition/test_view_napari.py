@@ -524,6 +524,18 @@ def test_regions_that_are_found_again_take_the_place_of_those_before(tmp_path: P
     display.close()
 
 
+def test_cells_can_be_found_again_only_where_a_recording_measures_regions(tmp_path: Path) -> None:
+    display = Display(ViewerModel())
+    for regions, output, offered in ((True, tmp_path, True), (False, tmp_path, False), (True, None, False)):
+        board = Board.create(Slab(), 4 * LABELS.size)[0]
+        display.open(board, (16, 20), pixel_um=None, output=output, regions=regions, preview=output is None)
+        assert display.bar.find.isHidden() is not offered
+        for state in ("recording", "stopping"):
+            display.bar.show_status(status(state=state))
+            assert display.bar.find.isEnabled() is (state == "recording")
+    display.close()
+
+
 def test_outlines_that_were_deleted_stay_away(tmp_path: Path) -> None:
     record(tmp_path)
     display, _ = shown(tmp_path, None)

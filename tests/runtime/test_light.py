@@ -279,6 +279,20 @@ def test_frames_of_a_light_that_stays_changed_have_the_same_light() -> None:
     assert meter.see(movie[0]).gain == pytest.approx(1, abs=0.1), "another light is seen at once"
 
 
+def test_a_light_that_stays_is_learned_by_several_frames() -> None:
+    y, x = np.mgrid[:48, :48]
+    light = np.where(np.arange(60) < 30, 1.0, 1.4)
+    photons = light[:, None, None] * (1 + 0.5 * np.sin(x / 9) * np.cos(y / 7))
+    off = []
+    for seed in range(16):
+        movie = counts(np.random.default_rng(seed).poisson(photons) * 20.0 + OFFSET)
+        meter = LightMeter((48, 48), estimate_intensity(movie[:30]))
+        last = [meter.see(frame) for frame in movie][-1]
+        off.append(last.gain * 120 + last.offset - (20 * 1.4 + OFFSET))
+    # Learned by one frame alone it is 0.5 counts off.
+    assert np.median(np.abs(off)) < 0.35
+
+
 def test_a_slow_fade_of_few_photons_is_seen_within_the_window() -> None:
     camera = Intensity(offset=200, scale=40, noise_slope=0.2, noise_floor=0.5)
     scene = 100 + 120 * np.random.default_rng(0).random((8, 8)).repeat(8, 0).repeat(8, 1)
