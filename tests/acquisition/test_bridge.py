@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -302,11 +303,11 @@ def test_time_for_which_this_computer_slept_is_not_micro_managers(
         return real() + slept_s
 
     monkeypatch.setattr(time, "perf_counter", clock)
-    source.start()  # waits for the other program
-    assert slept_s == 3600.0
-    call.join()
-    source.stop()
-    source.close()
+    with closing(source):
+        source.start()  # waits for the other program
+        assert slept_s == 3600.0
+        call.join()
+        source.stop()
 
 
 def test_a_count_that_is_ahead_of_the_buffer(serve: Serve, bundle: Path, tmp_path: Path) -> None:
@@ -364,10 +365,10 @@ def call_of_another_program(peer: Peer, method: str, *arguments: Any) -> threadi
 
     def run() -> None:
         other = java.JavaServer("127.0.0.1", peer.port, name="other")
-        other.connect(10)
-        core = other.construct("mmcorej.CMMCore", lambda _s: True)
-        other.values([core.call(method, *arguments), core.let_go()], lambda _s: True)
-        other.close()
+        with closing(other):  # where a test fails too: ZeroMQ waits for ever for a socket that is open
+            other.connect(10)
+            core = other.construct("mmcorej.CMMCore", lambda _s: True)
+            other.values([core.call(method, *arguments), core.let_go()], lambda _s: True)
 
     thread = threading.Thread(target=run)
     thread.start()
