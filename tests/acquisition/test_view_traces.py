@@ -76,6 +76,21 @@ def test_dark_counts_are_no_light(tmp_path: Path) -> None:
     np.testing.assert_allclose(window.std, 8 / (92 - 60), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", '{"dark": "x"}', "[" * 100_000, " " * (1 << 25) + '{"dark": 60}']
+)
+def test_traces_are_shown_without_what_is_damaged_beside_them(tmp_path: Path, text: str) -> None:
+    file = TraceFile(tmp_path / "traces.csv", REGIONS)
+    file.append(0, 0, 0.0, "", traces(100.0, dff=0.25))
+    file.close()
+    (tmp_path / "traces.json").write_text(text)
+    tail = TraceTail(tmp_path)
+    assert tail.read()
+    window = tail.newest(("1",), 10)
+    assert window is not None
+    np.testing.assert_allclose(window.std, 0.08 * 1.25, rtol=1e-5)  # as with nothing dark
+
+
 def test_regions_that_are_found_again_have_the_dark_counts_of_their_file(tmp_path: Path) -> None:
     for name, dark in (("traces.csv", 0.0), ("traces-2.csv", 60.0)):
         assert not TraceTail(tmp_path).followed

@@ -203,7 +203,7 @@ class TraceTail:
         self._pages = np.zeros(self._size, np.int64)
         self._stream_of = np.zeros(self._size, np.int64)
         self._values = np.zeros((self._size, 4, count), np.float32)
-        with suppress(OSError, ValueError, TypeError):
+        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             about = json.loads(read_regular(self._path.with_suffix(".json"), _LARGEST))
             self._dark = float(about["dark"])
 
