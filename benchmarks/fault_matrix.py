@@ -73,7 +73,7 @@ if any("WORD" in word for word in sys.orig_argv):
     def dying(*given):
         global count
         count += 1
-        if count == 50:
+        if count == 15:  # a busy computer denoises few of the frames
             os.kill(os.getpid(), signal.SIGKILL)
         return copy_last(*given)
     early.copy_last = dying
