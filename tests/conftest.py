@@ -50,6 +50,7 @@ LONG = {
     "test_fit_resume",
     "test_flow_fit",
     "test_goes_on",
+    "test_guides",
     "test_learning_commands",
     "test_learning_functions",
     "test_light",
