@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from denoscope.acquisition.contracts import Frame, RawSink
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.processes.looks import Looks
 from denoscope.acquisition.raw.confirm import disk_is_full
 from denoscope.acquisition.raw.rescue import Rescue
 from denoscope.acquisition.raw.writer import RAW_MOVIE
@@ -88,7 +89,7 @@ class RawLane:
         self._raw_closed = False
         self._since_s: float | None = None
         self._seen_s: float | None = None
-        self._looked_s = self._waited_s = 0.0
+        self._looks = Looks(_POLL_S)
         self._written: int | None = None  # when the disk was given up
         self._let_go: Callable[[], None] = lambda: None
         self._saved = 0
@@ -152,21 +153,16 @@ class RawLane:
             self._look(moment())
 
     def _look(self, moment: str) -> None:
-        """Give the disk up where it has not answered for too long.
-
-        Time is counted in looks, each for as long as it should take at most: while the whole program stood still, the
-        disk was not asked either.
-        """
-        now_s = time.perf_counter()
-        passed_s, self._looked_s = min(now_s - self._looked_s, 2 * _POLL_S), now_s
+        """Give the disk up where it has not answered for too long."""
         since_s = self._since_s
         if since_s is None or since_s != self._seen_s:
-            self._seen_s, self._waited_s = since_s, 0.0
+            self._seen_s = since_s
+            self._looks.begin()
             return
-        self._waited_s += passed_s
+        waited_s = self._looks.look()
         if moment == "recording" and self._patient:
             return
-        if self._waited_s > HANGS_AFTER_S[moment]:
+        if waited_s > HANGS_AFTER_S[moment]:
             self._give_up(since_s)
 
     def _give_up(self, since_s: float) -> None:
@@ -186,12 +182,13 @@ class RawLane:
             self.failed.set()
             written = counted(self.written, "frame is", "frames are")
             say(
-                f"the disk did not answer for {self._waited_s:.0f} s while {what} raw frames and was given up; "
+                f"the disk did not answer for {self._looks.waited_s:.0f} s while {what} raw frames and was given up; "
                 f"{written} complete there, if it still writes what it was given"
             )
         else:
             self._on_problem(
-                f"the other place did not answer for {self._waited_s:.0f} s while {what} raw frames and was given up"
+                f"the other place did not answer for {self._looks.waited_s:.0f} s while {what} raw frames and was "
+                "given up"
             )
         if frame is None:  # all are written, and the end was read
             self._queue.put(None)
