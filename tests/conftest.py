@@ -64,6 +64,9 @@ LONG = {
     "test_tensorrt",
 }
 
+# Tests of minutes that share nothing with the others of their file: each goes to the next worker that is free.
+APART = {"test_an_example_runs", "test_the_commands_and_programs_of_a_page_run"}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -85,6 +88,21 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     more = 2 if "not slow" in config.option.markexpr else 1
     return min(usable + more, MOST_WORKERS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return what gives each worker whole files of tests, and those of `APART` one by one."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class FilesAndTestsApart(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            name = nodeid.partition("::")[2].partition("[")[0]
+            return nodeid if name in APART else str(super()._split_scope(nodeid))
+
+    return FilesAndTestsApart(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

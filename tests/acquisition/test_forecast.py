@@ -13,6 +13,7 @@ import tifffile
 
 from denoscope.acquisition import Frame, SourceInfo, make_settings, read_raw
 from denoscope.acquisition.errors import DiskTooSlow, NoDiskSpace
+from denoscope.acquisition.raw import disk as disk_module
 from denoscope.acquisition.raw.disk import write_speed
 from denoscope.acquisition.session.opening import forecast as module
 from denoscope.acquisition.session.opening.forecast import Forecast, Load, make_forecast, refused
@@ -32,8 +33,9 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """A disk that takes and holds so much."""
     values = {"speed": 620e6, "free": 1e12, "probed": 0}
 
-    def speed(_folder: Path, _size: int) -> float:
+    def speed(_folder: Path, _size: int, enough: float) -> float:
         values["probed"] += 1
+        values["enough"] = enough
         return values["speed"]
 
     monkeypatch.setattr(module, "write_speed", speed)
@@ -117,6 +119,27 @@ def test_a_disk_that_is_too_full(disk: dict[str, float], more: dict[str, Any]) -
 def test_the_disk_is_left_as_it_was(tmp_path: Path) -> None:
     assert write_speed(tmp_path, 5 * 2**20) > 0
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_fast_enough_by_far_is_measured_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[int] = []
+    monkeypatch.setattr(disk_module, "confirm", pieces.append)
+    write_speed(tmp_path, 60 * 2**20, enough=1.0)
+    assert len(pieces) == 1
+    write_speed(tmp_path, 12 * 2**20)
+    assert len(pieces) > 2, "a disk is measured on where nothing is said"
+
+
+def test_a_session_says_when_the_disk_was_found_fast_enough_by_far(disk: dict[str, float]) -> None:
+    small = replace(LARGE, shape=(64, 64))
+    needed = forecast(small).written_bytes_per_s
+    assert needed is not None
+    assert disk["enough"] == pytest.approx(10 * needed)
+    assert "; disk over 620 MB/s (" in forecast(small).sentence
+    assert forecast(replace(small, exposure_s=None)).sentence.count("; disk 620 MB/s (") == 1
+    assert disk["enough"] == np.inf
 
 
 class Fast(Listed):

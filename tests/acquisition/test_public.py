@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +43,30 @@ EXAMPLES = (
 )
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a movie of a part of the demonstration; simulating that takes a sixth of a second."""
+    path = tmp_path_factory.mktemp("short") / "movie.tif"
+    tifffile.imwrite(path, demo_movie().frames[:24, :48, :56])
+    return path
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory, bundle: Path, short: Path) -> Path:
+    """Return the folder of a recording, to be copied."""
+    run = tmp_path_factory.mktemp("recorded") / "run"
+    live(core=f"replay:{short}", output=run, bundle=str(bundle), fps=200, picture=False, denoiser="thread")
+    return run
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path, recorded: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
-    tifffile.imwrite("movie.tif", demo_movie().frames[:24, :48, :56])
+    shutil.copyfile(short, "movie.tif")
     if name in ("fill_run", "read_raw"):
-        live(core="replay:movie.tif", output="run", fps=100, picture=False, denoiser="thread")
+        shutil.copytree(recorded, "run")
     function = getattr(acquisition, name)
     found = doctest.DocTestFinder(recurse=False).find(
         function,
@@ -125,11 +144,9 @@ def test_a_run_of_the_first_version_is_filled(tmp_path: Path, bundle: Path, movi
         ('{"frames": 3}', "frames"),
     ],
 )
-def test_a_damaged_report_is_one_sentence(
-    tmp_path: Path, bundle: Path, movie: Path, text: str, what: str
-) -> None:
+def test_a_damaged_report_is_one_sentence(tmp_path: Path, recorded: Path, text: str, what: str) -> None:
     run = tmp_path / "run"
-    live(core=f"replay:{movie}", output=run, bundle=str(bundle), fps=200, picture=False, denoiser="thread")
+    shutil.copytree(recorded, run)
     (run / "report.json").write_text(text)
     with pytest.raises(InvalidInput, match="move it away to fill without it") as caught:
         fill_run(run)

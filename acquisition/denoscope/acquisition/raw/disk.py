@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ __all__ = ["check_space", "existing_parent", "free_bytes", "recording_bytes", "w
 # Pages' directories, sidecar line and OME-XML of one frame.
 _OVERHEAD = 2048
 _FIRST_BYTES = 4 * 2**20
-_ENOUGH_S = 0.5
+_LONGEST_S = 0.5
 
 
 def free_bytes(folder: Path) -> int:
@@ -27,11 +28,11 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def write_speed(folder: Path, size: int) -> float:
+def write_speed(folder: Path, size: int, enough: float = math.inf) -> float:
     """Return the bytes a second that a disk takes, from a file that is written, handed to it and deleted.
 
     Pieces that double are written, each waited for as a recording does, until half a second or `size` is
-    used up; so a slow disk costs little more than its first piece.
+    used up, or one of them was written at `enough`; so a slow disk costs little more than its first piece.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ def write_speed(folder: Path, size: int) -> float:
         An existing folder on the disk.
     size
         Bytes at most.
+    enough
+        Bytes a second that leave no question open.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def write_speed(folder: Path, size: int) -> float:
     piece, written, speed = _FIRST_BYTES, 0, 0.0
     with tempfile.TemporaryFile(dir=folder, prefix="denoscope-", buffering=0) as file:
         started = time.perf_counter()
-        while written < size and time.perf_counter() - started < _ENOUGH_S:
+        while written < size and speed < enough and time.perf_counter() - started < _LONGEST_S:
             begun, until = time.perf_counter(), min(written + piece, size)
             bytes_before = written
             while written < until:

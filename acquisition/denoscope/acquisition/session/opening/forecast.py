@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = ["Arm", "Forecast", "Load", "make_forecast", "refused"]
 # Page directory and sidecar line of a raw frame with Micro-Manager's tags, and the same of a denoised one.
 _OVERHEAD = 4096
 _PROBE_BYTES = 60 * 2**20
+_PLENTY = 10  # a disk that is so many times as fast as needed is measured no further
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ class Forecast:
             parts.append("frame rate of the camera not known")
         if self.disk_bytes_per_s is not None:
             frames = self.disk_bytes_per_s / self.frame_bytes
-            parts.append(f"disk {_mb(self.disk_bytes_per_s)} MB/s ({frames:.0f} frames/s)")
+            plenty = self.disk_bytes_per_s >= _enough(self.written_bytes_per_s)
+            parts.append(f"disk {'over ' * plenty}{_mb(self.disk_bytes_per_s)} MB/s ({frames:.0f} frames/s)")
         if self.link_frames_per_s is not None:
             parts.append(f"connection to Micro-Manager {rounded(self.link_frames_per_s)} frames/s")
         if self.lasts_s is not None:
@@ -188,7 +191,9 @@ def make_forecast(
     needed = None if rate is None else rate * frame_bytes
     short = _short_of_space(folder, source, load, frames, free, reserve)
     may_wait = patient or (frames is not None and frames * source.frame_bytes <= memory)
-    speed = None if may_wait or short or not load.raw else _measure(folder, min(_PROBE_BYTES, usable))
+    speed = None
+    if not (may_wait or short) and load.raw:
+        speed = _measure(folder, min(_PROBE_BYTES, usable), _enough(needed))
     link = link_too_slow(source, rate, rate_from, frames)
     slow = link or _too_slow(source, load, rate, rate_from, frames, needed, speed, memory)
     return Forecast(
@@ -218,9 +223,14 @@ def _rate(source: SourceInfo, camera_fps: float | None) -> tuple[float | None, s
     return None, "unknown"
 
 
-def _measure(folder: Path, size: int) -> float | None:
+def _enough(needed: float | None) -> float:
+    """Return the bytes a second of a disk that leave no doubt; infinity where it is not known what is needed."""
+    return math.inf if needed is None else _PLENTY * needed
+
+
+def _measure(folder: Path, size: int, enough: float) -> float | None:
     try:
-        return write_speed(folder, size) if size else None
+        return write_speed(folder, size, enough) if size else None
     except OSError as error:
         raise DiskUnwritable(
             f"nothing can be written to {folder} ({one_line(error)}); name `output` on another disk."
