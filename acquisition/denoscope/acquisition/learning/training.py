@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from denoscope.acquisition.denoisers.converting import load_camera
 from denoscope.acquisition.errors import OutputExists
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from denoscope.runtime import Bundle, CameraCalibration
     from denoscope.train import FitPlan, FitProgress, FitResult, FitSettings, TrainingMovie
+    from denoscope.train.fit_settings import Precision
     from denoscope.train.fitting.methods import Method
 
 __all__ = ["TrainingInterrupted", "TrainingListener", "TrainingPlan", "train_bundle"]
@@ -385,6 +386,25 @@ class _Files:
                 )
 
 
+class _Shape(TypedDict, total=False):
+    """Fields of a network's settings that the user chose."""
+
+    window: int
+    look_ahead: int
+    guided: bool
+    second_width: int
+
+
+class _Fit(TypedDict, total=False):
+    """Fields of `FitSettings` that the user chose."""
+
+    learning_rate: float
+    minutes: float
+    epochs: int | None
+    steps: int
+    precision: Precision
+
+
 @dataclass
 class _Beginning:
     """Start of a training."""
@@ -452,7 +472,7 @@ def _beginning(
         raise InvalidInput(f"`size` {size} is for the method live: leave it out for {asked}.")
     if asked != "live" and guided:
         raise InvalidInput(f"`guided` is for the method live: leave it out for {asked}.")
-    changes: dict[str, Any] = {} if window is None else {"window": window}
+    changes: _Shape = {} if window is None else {"window": window}
     if asked == "live":
         if guided:
             changes["guided"] = True
@@ -493,7 +513,7 @@ def _settings(
     *,
     adapts: bool,
     budget: tuple[float | None, int | None, int | None],
-    precision: str,
+    precision: PrecisionName,
     seed: int,
     devices: int,
 ) -> FitSettings:
@@ -501,9 +521,9 @@ def _settings(
     from denoscope.train.fitting.precision import automatic_precision
 
     minutes, epochs, steps = budget
-    changes: dict[str, Any] = {"learning_rate": ADAPTATION_RATE} if adapts else {}
+    changes: _Fit = {"learning_rate": ADAPTATION_RATE} if adapts else {}
     if steps is not None:
-        changes |= {"steps": steps, "epochs": None}
+        changes["steps"], changes["epochs"] = steps, None
     elif epochs is not None:
         changes["epochs"] = epochs
     else:

@@ -39,19 +39,20 @@ def start_child(
     low_priority
         Start it below normal priority on Windows; elsewhere the process lowers its priority itself.
     """
-    options: dict[str, Any] = {"start_new_session": True, "pass_fds": descriptors}
+    flags = 0
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
         if low_priority:
             flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS
-        options = {"creationflags": flags}
     return subprocess.Popen(  # noqa: S603  fixed words
         child_command(module, *words),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=child_environment(),
-        **options,
+        creationflags=flags,
+        start_new_session=sys.platform != "win32",
+        pass_fds=() if sys.platform == "win32" else descriptors,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ __all__ = [
     "EventMovie",
     "FalseEvents",
     "Recovery",
+    "TransientLevel",
+    "TransientReport",
     "TransientSettings",
     "event_movie",
     "false_events",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float32]
+Fields = dict[str, Any]  # of a dataclass, as plain values
 
 _BEFORE, _AFTER = 10, 20  # frames round an event that its trace is compared over
 _THRESHOLDS = (2.0, 3.0, 4.0)  # predicted deviations
@@ -275,6 +278,31 @@ def false_events(
     )
 
 
+class TransientLevel(TypedDict):
+    """Result at one light level, as plain values for JSON.
+
+    Attributes
+    ----------
+    photons
+        Mean photons a pixel and frame.
+    recovery
+        By shape of the event: fields of `Recovery` for the ``raw`` and the ``denoised`` movie.
+    false_events
+        Fields of `FalseEvents`; None if the bundle predicts no deviations.
+    """
+
+    photons: float
+    recovery: dict[str, dict[str, Fields]]
+    false_events: Fields | None
+
+
+class TransientReport(TypedDict):
+    """Result of `measure_transients`: fields of the `TransientSettings`, and one entry a light level."""
+
+    settings: Fields
+    levels: list[TransientLevel]
+
+
 def measure_transients(
     bundle: Bundle,
     levels: tuple[float, ...],
@@ -283,7 +311,7 @@ def measure_transients(
     backend: str = "auto",
     look_ahead: int | None = None,
     on_movie: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> TransientReport:
     """Measure a bundle on events of every shape, and on none, at every light level.
 
     Parameters
@@ -301,15 +329,14 @@ def measure_transients(
 
     Returns
     -------
-    dict
-        Plain values for JSON: for each level a `Recovery` by shape and, if the bundle predicts
-        deviations, `FalseEvents`.
+    TransientReport
+        Plain values for JSON.
     """
     settings = settings or TransientSettings()
-    report: dict[str, Any] = {"settings": asdict(settings), "levels": []}
+    found: list[TransientLevel] = []
     for photons in levels:
         here = replace(settings, photons=photons)
-        recoveries = {}
+        recoveries: dict[str, dict[str, Fields]] = {}
         for name, shape in SHAPES.items():
             on_movie(f"{name}, {photons:g} photons")
             movie = event_movie(here, shape)
@@ -322,5 +349,5 @@ def measure_transients(
         still = event_movie(here, None)
         mean, std = denoise_offline(bundle, still.noisy, backend=backend, look_ahead=look_ahead)
         quiet = None if std is None else asdict(false_events(still.base, mean, std, first=settings.first))
-        report["levels"].append({"photons": photons, "recovery": recoveries, "false_events": quiet})
-    return report
+        found.append({"photons": photons, "recovery": recoveries, "false_events": quiet})
+    return {"settings": asdict(settings), "levels": found}

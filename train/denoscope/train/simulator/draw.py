@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -139,10 +139,22 @@ def _plain_two_photon(
     return scene, camera
 
 
-def _motion(rng: np.random.Generator, kind: str) -> dict[str, Any]:
+class _Motion(TypedDict, total=False):
+    """Fields of `SceneSettings` that say how a scene moves."""
+
+    motion_px: float
+    jitter_px: float
+    raster: bool
+    row_jitter_px: float
+    local_motion_px: float
+    local_time_frames: float
+    local_length_px: float
+
+
+def _motion(rng: np.random.Generator, kind: str) -> _Motion:
     """Half of the movies hold still; the others move by up to 3 pixels a frame, small motion most often."""
     scanned = kind in _SCANNED
-    motion: dict[str, Any] = {
+    motion: _Motion = {
         "motion_px": 0.0,
         "jitter_px": 0.0,
         "raster": scanned and bool(rng.random() < 0.5),
