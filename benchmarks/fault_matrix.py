@@ -64,23 +64,6 @@ if any("denoisers.process" in word for word in sys.orig_argv):
 """
 
 
-# Pixels of one frame are announced to the other process and never copied.
-DYING = """
-import os, signal, sys
-if any("WORD" in word for word in sys.orig_argv):
-    from denoscope.acquisition.processes import early
-    copy_last, count = early.copy_last, 0
-    def dying(*given):
-        global count
-        count += 1
-        if count == 15:  # a busy computer denoises few of the frames
-            os.kill(os.getpid(), signal.SIGKILL)
-        return copy_last(*given)
-    early.copy_last = dying
-"""
-DIES = {"denoiser": "denoisers.process", "session": "fault_session"}
-
-
 def _signal(who: str, pids: dict[str, int], name: str) -> None:
     time.sleep(1.5)
     os.kill(pids[who], getattr(signal, name))
@@ -195,8 +178,6 @@ class Row:
         What is done to the running session.
     bad_denoiser
         What the denoiser raises, in its own process.
-    dies
-        Who dies after it announced pixels and before they are copied: ``denoiser`` or ``session``.
     small_disk
         MB of the file system that is mounted for the run folder; 0 for none.
     lossless
@@ -216,7 +197,6 @@ class Row:
     says: str
     act: Callable[..., None] | None = None
     bad_denoiser: str = ""
-    dies: str = ""
     small_disk: int = 0
     lossless: bool = True
     found: str = "run"
@@ -250,22 +230,6 @@ ROWS = (
         *("denoiser-crashes", "segmentation fault in the denoiser's process"),
         *("six-seconds", 1, "Segmentation fault"),
         act=_hit("SIGSEGV"),
-    ),
-    Row(
-        *(
-            "denoiser-dies-answering",
-            "denoiser's process dies between an answer and the pixels of its output",
-        ),
-        *("bounded", 1, "signal 9"),
-        dies="denoiser",
-    ),
-    Row(
-        *(
-            "session-dies-asking",
-            "session dies after it announced a frame to the denoiser and before its pixels",
-        ),
-        *("bounded", -9, ""),
-        dies="session",
     ),
     Row(
         *("callback-hangs", "the user's function hangs at the first denoised frame"),
@@ -537,14 +501,11 @@ PARTS: dict[str, list[str]] = {
 
 
 def environment(folder: Path, row: Row | None = None) -> dict[str, str]:
-    """Return the environment of a session, with what makes its denoiser raise, or a process die."""
+    """Return the environment of a session, with what makes its denoiser raise where the row asks."""
     paths = [str(ROOT / part) for part in ("train", "export", "runtime", "acquisition", "tests")]
-    script = "" if row is None or not row.bad_denoiser else RAISING.replace("ERROR", row.bad_denoiser)
-    if row is not None and row.dies:
-        script = DYING.replace("WORD", DIES[row.dies])
-    if script:
+    if row is not None and row.bad_denoiser:
         (folder / "site").mkdir()
-        (folder / "site" / "sitecustomize.py").write_text(script)
+        (folder / "site" / "sitecustomize.py").write_text(RAISING.replace("ERROR", row.bad_denoiser))
         paths.insert(0, str(folder / "site"))
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
 

@@ -10,21 +10,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from acquisition.conftest import environment
 from denoscope.acquisition.contracts import Frame, Stamp
-from denoscope.acquisition.denoisers import remote as remote_module
 from denoscope.acquisition.denoisers.exchange import IN_FLIGHT, SLOTS
 from denoscope.acquisition.denoisers.facts import UNKNOWN
 from denoscope.acquisition.denoisers.local import DenoiserRequest, LocalDenoiser
 from denoscope.acquisition.denoisers.remote import RemoteDenoiser
 from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
 from denoscope.acquisition.lane.lane import DenoiseLane
-from denoscope.acquisition.processes import early
 from denoscope.acquisition.processes.child import Child
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.results import SessionReport, Timing
@@ -33,7 +30,6 @@ from denoscope.runtime import Denoised, FrameMeta, InvalidInput, StreamKey
 from support.tiny_bundle import tiny_bundle
 
 KEY = StreamKey("A")
-two_processors = pytest.mark.skipif(not early.announces_early(), reason="needs two processors")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 
@@ -457,200 +453,6 @@ def test_a_process_that_dies_with_frames_under_way(nothing: RemoteDenoiser, by: 
     assert nothing.counters.emitted == 9
     with pytest.raises(DenoiserLost):
         push(nothing, movie[0], 20)
-
-
-# -- what is announced before all of it is there
-
-
-def torn(patch: pytest.MonkeyPatch, **more: Any) -> RemoteDenoiser:
-    """A process that does something bad before the last pixels of its answers; it knows two processors."""
-    patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    patch.setattr(early, "announces_early", lambda: True)
-    patch.setattr(remote_module, "announces_early", lambda: True)
-    for name, value in more.items():
-        patch.setenv(name, str(value))
-    denoiser = RemoteDenoiser(DenoiserRequest("nothing", look_ahead=1), patience_s=1.0, module="support.torn")
-    denoiser.prepare((24, 32), np.uint16, 1)
-    return denoiser
-
-
-def flat(number: int, shape: tuple[int, int] = (24, 32)) -> Any:
-    return np.full(shape, number + 1, np.uint16)
-
-
-@two_processors
-@posix
-@pytest.mark.parametrize(("what", "words"), [("dies", "signal 9"), ("hangs", "no answer for 1 s")])
-def test_a_process_that_ends_before_the_last_pixels_gives_no_half_picture(
-    monkeypatch: pytest.MonkeyPatch, what: str, words: str
-) -> None:
-    denoiser, outputs = torn(monkeypatch, TORN=what, TORN_AT=9), []
-    try:
-        with pytest.raises(DenoiserLost, match=words):  # noqa: PT012  whichever call meets it
-            for number in range(30):
-                outputs += begin(denoiser, flat(number), number)
-        outputs += denoiser.rest()
-        assert [output.meta.number for output in outputs] == list(range(8))
-        for output in outputs:
-            assert output.frame.min() == output.frame.max() == output.meta.number + 1
-        assert denoiser.counters.emitted == 8
-        with pytest.raises(DenoiserLost):
-            denoiser.flush()
-    finally:
-        denoiser.close()
-
-
-@two_processors
-@pytest.mark.parametrize("size", [(24, 32), (700, 700)])  # the last row of it, and most of it
-def test_pixels_that_come_late_are_waited_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: tuple[int, int]
-) -> None:
-    denoiser, outputs = torn(monkeypatch, TORN="waits", TORN_GIVEN=tmp_path / "given"), []
-
-    def slow(target: Any, source: Any) -> None:
-        target[: len(target) // 2] = source[: len(source) // 2]
-        time.sleep(0.02)
-        early.copy_last(target, source)
-
-    monkeypatch.setattr(remote_module, "copy_last", slow)
-    try:
-        for number in range(20):
-            outputs += begin(denoiser, flat(number, size), number)
-            if number % 5 == 0:
-                outputs += all_of(denoiser)
-        outputs += denoiser.flush()
-    finally:
-        denoiser.close()
-    assert [output.meta.number for output in outputs] == list(range(20))
-    for output in outputs:
-        assert output.frame.min() == output.frame.max() == output.meta.number + 1
-    given = [[int(word) for word in line.split()] for line in (tmp_path / "given").read_text().splitlines()]
-    assert given == [[number, number + 1, number + 1] for number in range(20)]
-
-
-@two_processors
-def test_a_frame_that_cannot_be_copied_after_it_was_announced_is_never_denoised(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    denoiser = torn(monkeypatch, TORN_GIVEN=tmp_path / "given")
-    try:
-        push(denoiser, flat(0), 0)
-        with monkeypatch.context() as patch:
-            patch.setattr(remote_module, "copy_last", fails := Mock(side_effect=MemoryError("no room")))
-            with pytest.raises(MemoryError, match="no room"):
-                begin(denoiser, flat(1), 1)
-        assert fails.call_count == 1
-        with pytest.raises(DenoiserLost):
-            push(denoiser, flat(2), 2)
-    finally:
-        denoiser.close()
-    assert (tmp_path / "given").read_text() == "0 1 1\n"
-
-
-ASKING = """
-import os, signal, sys
-import numpy as np
-from denoscope.acquisition.denoisers.local import DenoiserRequest
-from denoscope.acquisition.denoisers import remote
-from denoscope.acquisition.denoisers.remote import RemoteDenoiser
-from denoscope.runtime import FrameMeta, StreamKey
-denoiser = RemoteDenoiser(DenoiserRequest("nothing"), module="support.torn")
-print(denoiser.pid, flush=True)
-for number in range(6):
-    if number == 5:
-        def dying(target, source):
-            target[:10] = source[:10]
-            os.kill(os.getpid(), signal.SIGKILL)
-        remote.copy_last = dying
-    frame = np.full((24, 32), number + 1, np.uint16)
-    denoiser.push(frame, FrameMeta(number, 0.0, StreamKey("A"), source_index=number))
-"""
-
-
-@two_processors
-@posix
-def test_a_recording_that_dies_before_the_last_pixels_leaves_no_half_frame(
-    bundle: Path, tmp_path: Path
-) -> None:
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    with subprocess.Popen(
-        [sys.executable, "-c", ASKING],
-        stdout=subprocess.PIPE,
-        env={**environment(), "TORN_GIVEN": str(tmp_path / "given"), "PYTHONPATH": paths},
-    ) as parent:
-        assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
-    assert parent.returncode == -signal.SIGKILL
-    deadline_s = time.perf_counter() + 250
-    while not ended(pid):
-        assert time.perf_counter() < deadline_s, f"process {pid} outlives its parent"
-        time.sleep(0.05)
-    assert (tmp_path / "given").read_text().split("\n") == [*[f"{n} {n + 1} {n + 1}" for n in range(5)], ""]
-
-
-def test_one_processor_or_another_order_of_writes_announces_nothing_early(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def says(processors: int, machine: str) -> bool:
-        with monkeypatch.context() as patch:
-            patch.setattr(early.platform, "machine", lambda: machine)
-            patch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)), raising=False)
-            patch.setattr(os, "cpu_count", lambda: processors)
-            return early.announces_early()
-
-    assert says(2, "x86_64")
-    assert says(16, "AMD64")
-    assert not says(1, "x86_64")
-    assert not says(8, "aarch64")
-    assert not says(8, "ARM64")
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
-def test_on_one_processor_frames_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})  # of this thread, and so of the process that it starts
-    try:
-        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-        denoiser = RemoteDenoiser(DenoiserRequest("nothing", look_ahead=1), module="support.nothing")
-        try:
-            monkeypatch.setattr(early.Glance, "soon", looks := Mock(side_effect=AssertionError("it polls")))
-            test_frames_under_way_come_back_in_order(denoiser)
-            assert not looks.called
-        finally:
-            denoiser.close()
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def test_looks_in_vain_become_rare(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s, spent = 0.0, 0
-
-    def clock() -> float:
-        nonlocal now_s
-        now_s += 20e-6
-        return now_s
-
-    def never() -> bool:
-        nonlocal spent
-        spent += 1
-        return False
-
-    monkeypatch.setattr(early.time, "perf_counter", clock)
-    monkeypatch.setattr(early.time, "sleep", lambda seconds: pauses.append(seconds))
-    pauses: list[float] = []
-    glance, each = early.Glance(), []
-    for _ in range(256):
-        spent = 0
-        assert not glance.soon(never)
-        each.append(spent)
-    assert max(each) <= early.LOOK_S / 20e-6 + 1  # bounded
-    assert sum(count > 1 for count in each) <= 10  # 1, 3, 7 ... looks are left out, then 63 of 64
-    assert glance.soon(lambda: True)
-    ends = iter([True] * 30 + [False])
-    pauses.clear()
-    assert not glance.wait(never, lambda: next(ends))
-    long = [pause for pause in pauses if pause]
-    assert (min(long), max(long)) == (50e-6, 5e-3)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")

@@ -20,8 +20,6 @@ ROWS = (
     "denoiser-stalls-2s",
     "denoiser-killed",
     "denoiser-raises",
-    "denoiser-dies-answering",
-    "session-dies-asking",
     "callback-hangs",
     "trigger-hangs",
     "disk-slow",

@@ -2,12 +2,12 @@
 
 ::
 
-    | counts | inputs: IN_FLIGHT frames | outputs: SLOTS frames, each with room for its deviation |
+    | count of frames sent | inputs: IN_FLIGHT frames | outputs: SLOTS frames, each with room for its deviation |
 
 A `QUESTION` is the body of the message that hands over a frame; its pixels lie in an input, which is free again with
 the answer. An `ANSWER` is followed by a `RESULT` for each output, whose pixels lie in a slot that belongs to the
-recording until a later question gives it back. `Counts` say what a message cannot: that another frame follows at once,
-and that the pixels of a frame, which may be copied while the other process wakes up for the message, are all there.
+recording until a later question gives it back. The count of frames sent is there before the question, so that the
+process knows whether another frame follows at once.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ __all__ = [
     "RESULT",
     "SLOTS",
     "STAGES",
-    "Counts",
     "Description",
-    "Images",
+    "Inputs",
     "Layout",
     "PushTimes",
 ]
@@ -56,13 +55,13 @@ STAGES = ("align", "normalise", "encode", "motion", "fuse", "convert", "remember
 """Work of a frame, by the fields of `StageSeconds`; "own" is the runtime's share."""
 
 COUNT = np.dtype(np.int64)
-"""Of numbers at the beginning of the memory."""
+"""Of the frames sent, at the beginning of the memory."""
 
 DTYPES = ("uint8", "uint16", "int16", "float32")
 """Of outputs; those that a stream takes."""
 
-_ALIGNMENT = 64  # bytes; also of counts, so that the two processes do not write to one line of the caches
-_MOST_KINDS = 64  # arrays that are kept
+_ALIGNMENT = 64
+_MOST_KINDS = 64  # arrays of inputs
 
 
 class Description(TypedDict):
@@ -106,35 +105,8 @@ class Layout:
         return self.output(slot) + self.frame_bytes
 
 
-class Counts:
-    """Numbers in the shared memory that grow from one message to the next; each is written by one process alone.
-
-    Parameters
-    ----------
-    slab
-        The shared memory.
-
-    Attributes
-    ----------
-    sent
-        (1,), frames sent, before the question.
-    asked
-        (1,), frames whose question is in the pipe.
-    whole
-        (1,), frames whose pixels are all there.
-    answered
-        (1,), answers that are in the pipe, to frames or not.
-    given
-        (1,), answers whose outputs are all there.
-    """
-
-    def __init__(self, slab: Slab) -> None:
-        places = (slab.view(place * _ALIGNMENT, (1,), COUNT) for place in range(5))
-        self.sent, self.asked, self.whole, self.answered, self.given = places
-
-
-class Images:
-    """Images in the memory of a layout, as arrays that are made once.
+class Inputs:
+    """Frames that are handed over, in the memory of a layout, as arrays that are made once.
 
     Parameters
     ----------
@@ -145,30 +117,23 @@ class Images:
 
     Attributes
     ----------
-    counts
-        Beside them.
+    sent
+        (1,), the count of frames sent.
     """
 
     def __init__(self, slab: Slab, layout: Layout) -> None:
         self._slab, self._layout = slab, layout
         self._made: dict[tuple[int, int, int, Any], npt.NDArray[Any]] = {}
-        self.counts = Counts(slab)
+        self.sent = slab.view(0, (1,), COUNT)
 
     def frame(self, place: int, height: int, width: int, dtype: Any) -> npt.NDArray[Any]:
         """Return the array of one place for frames of a shape and dtype."""
-        return self._array(self._layout.input(place), height, width, dtype)
-
-    def output(self, slot: int, height: int, width: int, dtype: Any) -> npt.NDArray[Any]:
-        """Return the array of one slot for outputs of a shape and dtype, for the process that writes them."""
-        return self._array(self._layout.output(slot), height, width, dtype)
-
-    def _array(self, at: int, height: int, width: int, dtype: Any) -> npt.NDArray[Any]:
-        kind = at, height, width, dtype
+        kind = place, height, width, dtype
         array = self._made.get(kind)
         if array is None:
             if len(self._made) >= _MOST_KINDS:
                 self._made.clear()
-            array = self._made[kind] = self._slab.view(at, (height, width), dtype)
+            array = self._made[kind] = self._slab.view(self._layout.input(place), (height, width), dtype)
         return array
 
 

@@ -14,17 +14,14 @@ import numpy as np
 
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.processes.child import end_with, speak
-from denoscope.acquisition.processes.early import Glance, announces_early, copy_but_last, copy_last
 from denoscope.acquisition.processes.priority import go_first
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.processes.wire import Message, Wire, Words
 from denoscope.runtime import FrameMeta, StreamKey
 
-from .exchange import ANSWER, DTYPES, HEADER, QUESTION, RESULT, SLOTS, Images, Layout
+from .exchange import ANSWER, DTYPES, HEADER, QUESTION, RESULT, SLOTS, Inputs, Layout
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from denoscope.runtime import Denoised
 
     from .local import DenoiserRequest
@@ -34,7 +31,6 @@ __all__ = ["main"]
 _TELL_EVERY_S = 0.25
 
 _Reply = tuple[Mapping[str, object], bytes]  # words and body of the answer to a message
-_Rest = tuple["npt.NDArray[Any]", "npt.NDArray[Any]"]  # where the end of an output goes, and what it is
 _CODES = {np.dtype(name): code for code, name in enumerate(DTYPES)}
 
 
@@ -46,11 +42,8 @@ class _Server:
         self._make = make
         self._slab = slab
         self._layout = Layout(HEADER, 0, 0)
-        self._images: Images | None = None
-        self._taken = self._replies = 0  # frames and answers
-        self._early = announces_early()
-        self._rest: _Rest | None = None
-        self._looks, self._looks_at_pixels = Glance(), Glance()
+        self._inputs: Inputs | None = None
+        self._taken = 0  # frames
         self._overlaps = False
         self._denoiser: Any = None
         self._due: deque[Denoised] = deque()
@@ -67,9 +60,6 @@ class _Server:
         """Answer until the other side says `close` or is gone."""
         threading.Thread(target=self._tell_steps, name="denoscope-steps", daemon=True).start()
         while (message := self._wire.receive()) is not None:
-            if not message.words and not message.body:
-                self._expect()
-                continue
             self._works = True
             try:
                 if message.body:
@@ -80,33 +70,12 @@ class _Server:
                     self._take_back(message.words.pop("free"))
                     words, body = getattr(self, f"_do_{do}")(**message.words)
             except Exception as error:  # noqa: BLE001  it is raised there, where the session can say it
-                words, body, self._rest = {"error": one_line(error), "kind": type(error).__name__}, b"", None
-            self._reply(words, body)
+                words, body = {"error": one_line(error), "kind": type(error).__name__}, b""
+            with self._writing:
+                self._works = False
+                self._wire.send(words, body)
         if self._denoiser is not None:
             self._denoiser.close()
-
-    def _expect(self) -> None:
-        """Stay awake for a moment: a question follows."""
-        images = self._images
-        if images is not None:
-            asked, taken = images.counts.asked, self._taken
-            self._looks.soon(lambda: bool(asked[0] > taken))
-
-    def _reply(self, words: Mapping[str, object], body: bytes) -> None:
-        """Send an answer, then copy what is left of its outputs while the other process wakes up."""
-        self._replies += 1
-        rest, self._rest = self._rest, None
-        counts = None if self._images is None else self._images.counts
-        if counts is not None and rest is None:
-            counts.given[0] = self._replies
-        with self._writing:
-            self._works = False
-            self._wire.send(words, body)
-        if counts is not None:
-            counts.answered[0] = self._replies
-            if rest is not None:
-                copy_last(*rest)
-                counts.given[0] = self._replies
 
     def _tell_steps(self) -> None:
         """Send the count of finished steps before an answer that takes long, each time it has grown."""
@@ -147,7 +116,7 @@ class _Server:
     def _do_grow(self, name: str, layout: list[int], nbytes: int) -> _Reply:
         self._layout = Layout(*layout)
         self._slab.follow(name, nbytes)
-        self._images = Images(self._slab, self._layout)
+        self._inputs = Inputs(self._slab, self._layout)
         self._free = list(range(SLOTS))
         return {}, b""
 
@@ -170,18 +139,15 @@ class _Server:
         place, stream, skip, dtype, height, width, free, number, index, received_s = values
         self._take_back(free)
         terms = self._terms
-        images = self._images
-        if images is None:
+        inputs = self._inputs
+        if inputs is None:
             raise ValueError("a frame came before its memory")
-        frame = images.frame(place, height, width, terms[dtype])
+        frame = inputs.frame(place, height, width, terms[dtype])
         meta = FrameMeta(number, received_s, terms[stream], source_index=None if index < 0 else index)
-        counts, taken = images.counts, self._taken
-        # This process ends with the one that copies.
-        self._looks_at_pixels.wait(lambda: bool(counts.whole[0] >= taken))
         began_s = time.perf_counter()
         more: dict[str, bool] = {}
         if self._overlaps and self.denoiser.overlaps:
-            more["ahead"] = bool(counts.sent[0] > taken)
+            more["ahead"] = bool(inputs.sent[0] > self._taken)
         self._due.extend(self.denoiser.push(frame, meta, skip=terms[skip], **more))
         return self._answer(began_s, time.perf_counter())
 
@@ -203,17 +169,12 @@ class _Server:
 
     def _answer(self, began_s: float = 0.0, ended_s: float = 0.0) -> _Reply:
         """Put as many outputs into the shared memory as fit, and describe them."""
-        results, images = [], self._images
-        assert images is not None or not self._due
-        while images is not None and self._due and self._free:
+        results = []
+        while self._due and self._free:
             output, slot = self._due.popleft(), self._free.pop()
             frame, std, meta, times = output.frame, output.std, output.meta, output.times
             height, width = frame.shape
-            target = images.output(slot, height, width, frame.dtype)
-            if self._early and not (self._due and self._free):
-                self._rest = copy_but_last(target, frame)  # of the last one
-            else:
-                target[...] = frame
+            self._slab.view(self._layout.output(slot), frame.shape, frame.dtype)[...] = frame
             if std is not None:
                 self._slab.view(self._layout.std(slot), frame.shape, np.float32)[...] = std
             results.append(

@@ -3,11 +3,8 @@
 ::
 
     the recording process                                  the denoiser's process
-    lane: a record in the pipe, frame -> shared memory --> Router -> backend
-          sink reads the shared memory <-- a record in the pipe, outputs -> shared memory
-
-The record comes first, so that the other process wakes up while the pixels are copied, and a count in the shared
-memory says that all of them are there (`processes.early`, decision 0106).
+    lane: frame -> shared memory, a record in the pipe --> Router -> backend -> shared memory
+          sink reads the shared memory <-- a record in the pipe
 
 Frames are answered one by one and in order. While no other frame waits the lane takes each answer before the next
 frame; a lane that is behind hands over up to `IN_FLIGHT` frames ahead, so that the denoiser never waits for it. An
@@ -19,7 +16,6 @@ not answered.
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 import sys
@@ -28,7 +24,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,13 +31,6 @@ import numpy as np
 import denoscope.runtime
 from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
 from denoscope.acquisition.processes.child import Child, exit_words
-from denoscope.acquisition.processes.early import (
-    LAST_BYTES,
-    Glance,
-    announces_early,
-    copy_but_last,
-    copy_last,
-)
 from denoscope.acquisition.processes.looks import Looks
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.runtime import Denoised, DenoscopeError, FrameMeta, StageTimes, StreamCounters, StreamKey
@@ -56,7 +44,7 @@ from .exchange import (
     RESULT,
     SLOTS,
     Description,
-    Images,
+    Inputs,
     Layout,
     PushTimes,
 )
@@ -76,8 +64,6 @@ _OPEN_S = 900.0  # building an engine for a new frame size takes minutes
 _LOOK_EVERY_S = 0.25
 _CLOCKS_AGREE_S = 0.001
 _CLOCK_READINGS = 5
-_QUICK_S = 5e-3  # an answer that comes within it is worth waking the process early
-_SOON_S = 500e-6  # one that comes within it is looked for without a pause
 _HELD = SLOTS // 2  # outputs in the shared memory that may be held on to; further ones are copied
 _TIMES = 4096  # frames whose times are kept until they are asked for
 
@@ -89,9 +75,6 @@ class _Asked:
         self.patience_s = patience_s
         self.sent_s = sent_s
         self.frame = frame
-
-    def again(self) -> _Asked:
-        return _Asked(self.patience_s, self.sent_s, frame=self.frame)
 
 
 class _Slot:
@@ -148,13 +131,10 @@ class RemoteDenoiser:
         self._hangs = False
         self._closed = threading.Event()
         self._layout = Layout(HEADER, 0, 0)
-        self._images: Images | None = None
+        self._inputs: Inputs | None = None
         self._slots: list[_Slot] = []
         self._held: list[_Slot] = []  # whose outputs were handed out and not given back yet
-        self._pushed = self._replies = 0
-        self._early = announces_early()
-        self._took_s = math.inf  # from handing over a frame to its answer, the last time
-        self._looks, self._looks_at_outputs = Glance(), Glance()
+        self._pushed = 0
         self._terms: dict[Any, int] = {}
         self._keys: dict[int, StreamKey] = {}
         self._seen: set[tuple[StreamKey, tuple[int, ...], np.dtype[Any]]] = set()
@@ -231,25 +211,15 @@ class RemoteDenoiser:
             What a frame before it raised.
         """
         sent_s = time.perf_counter()
-        small = self._early and frame.nbytes <= LAST_BYTES
-        if small:
-            self._wake()
         dtype = frame.dtype.newbyteorder("=")
         height, width = frame.shape
         while len(self._asked) >= IN_FLIGHT:
             self._collect()
         self._make_room(frame.size, dtype.itemsize)
-        place, images = self._pushed % IN_FLIGHT, self._images
-        assert images is not None
-        target, source = images.frame(place, height, width, dtype), np.asarray(frame)
-        if self._early:
-            target, source = copy_but_last(target, source)
-            if not small:
-                self._wake()
-        else:
-            np.copyto(target, source)
+        place, inputs = self._pushed % IN_FLIGHT, self._inputs
+        assert inputs is not None
         self._pushed += 1
-        counts = images.counts
+        inputs.frame(place, height, width, dtype)[...] = frame
         kind = meta.key, frame.shape, dtype
         # A stream that opens or binds anew may have an engine to build.
         patience_s = self._patience_s if kind in self._seen else _OPEN_S
@@ -268,14 +238,8 @@ class RemoteDenoiser:
             -1 if meta.source_index is None else meta.source_index,
             meta.t_received_s - self._apart_s,
         )
-        counts.sent[0] = self._pushed  # before the question: see `exchange`
-        if not self._early:
-            counts.whole[0] = self._pushed
+        inputs.sent[0] = self._pushed  # before the question: see `exchange`
         self._send({"terms": new} if new else None, body, _Asked(patience_s, sent_s, frame=True))
-        counts.asked[0] = self._pushed
-        if self._early:
-            self._copy_last(target, source)
-            counts.whole[0] = self._pushed
         return self._hand_out()
 
     def collect(self) -> list[Denoised]:
@@ -311,7 +275,7 @@ class RemoteDenoiser:
             with suppress(Exception):
                 self._child.process.wait(5)
         self._child.end(self._watches)
-        self._slots, self._held, self._images = [], [], None
+        self._slots, self._held, self._inputs = [], [], None
         self._slab.close()
 
     # -- the lane's thread
@@ -327,22 +291,8 @@ class RemoteDenoiser:
         name = self._slab.grow(layout.end)
         self._ask({"do": "grow", "name": name, "layout": layout.values, "nbytes": self._slab.nbytes}, _OPEN_S)
         self._layout, self._held = layout, []
-        self._images = Images(self._slab, layout)
+        self._inputs = Inputs(self._slab, layout)
         self._slots = [_Slot(self._slab, layout, slot) for slot in range(SLOTS)]
-
-    def _wake(self) -> None:
-        """Wake the process, where it waits, for the question that follows, if an answer takes little longer."""
-        if not self._asked and self._took_s < _QUICK_S:
-            with suppress(OSError):  # it is gone: the question says why
-                self._child.wire.wake()
-
-    def _copy_last(self, target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
-        """Copy what was announced; where that fails the process is ended, so that it never takes half a frame."""
-        try:
-            copy_last(target, source)
-        except BaseException:
-            self._child.process.kill()
-            raise
 
     def _clocks_apart_s(self) -> float:
         """Return the seconds by which this process's clock is ahead of the other's.
@@ -419,18 +369,19 @@ class RemoteDenoiser:
     def _receive(self) -> Message:
         """Wait for the oldest answer; `_watch` ends a process that takes too long over a step."""
         asked = self._asked[0]
-        replies, counts = self._replies + 1, None if self._images is None else self._images.counts
-        if self._took_s < _SOON_S and counts is not None and asked.frame:
-            self._looks.soon(lambda: bool(counts.answered[0] >= replies))
         while (message := self._child.receive()) is not None and "steps" in message.words:
             self.steps = message.words["steps"]
-            self._asked[0] = asked = asked.again()  # another one, so that the wait begins anew
+            self._asked[0] = _Asked(asked.patience_s)  # another one, so that the wait begins anew
         if message is None:  # it ended, perhaps in the middle of a message
             raise DenoiserLost(self._why_it_ended(asked.patience_s))
-        self._replies = replies
-        if message.body:
-            return message  # asked until its outputs are there: see `_arrive`
         self._asked.popleft()
+        if asked.frame and message.body:
+            now_s = time.perf_counter()
+            values = ANSWER.unpack_from(message.body)
+            began_s, ended_s = values[0] + self._apart_s, values[1] + self._apart_s
+            count = values[7]
+            stages = struct.unpack_from(f"<{count}d", message.body, len(message.body) - 8 * count)
+            self._times.append(PushTimes(began_s - asked.sent_s, ended_s - began_s, now_s - ended_s, stages))
         if message.words:
             if "error" in message.words:
                 raise _error(message.words)
@@ -442,37 +393,23 @@ class RemoteDenoiser:
 
         They lie in the shared memory as long as somebody holds them; when many are held, further ones are copied.
         """
-        if message.words:
-            self._learned.update(message.words.get("learned", {}))
         body, words, apart_s = message.body, message.words, self._apart_s
-        began_s, ended_s, received, emitted, in_flight, count, more, stage_count = ANSWER.unpack_from(body)
-        at, outputs = ANSWER.size, []
+        _, _, received, emitted, in_flight, count, more, _ = ANSWER.unpack_from(body)
+        at = ANSWER.size
         for _ in range(count):
             slot, stream, height, width, dtype, has_std, number, index, *times = RESULT.unpack_from(body, at)
             at += RESULT.size
             memory = self._slots[slot]
             frame = memory.frame((height, width), DTYPES[dtype])
             std = memory.std((height, width)) if has_std else None
-            copied = len(self._held) >= _HELD
+            if len(self._held) >= _HELD:
+                frame, std = frame.copy(), None if std is None else std.copy()
             self._held.append(memory)
             stages = StageTimes(*(at_s + apart_s for at_s in times))
             meta = FrameMeta(
                 number, stages.received, self._keys[stream], source_index=None if index < 0 else index
             )
-            outputs.append((copied, Denoised(frame, std, meta, stages)))
-        self._wait_for_pixels()
-        asked = self._asked.popleft()
-        for copied, output in outputs:
-            if copied:
-                std = None if output.std is None else output.std.copy()
-                output = replace(output, frame=output.frame.copy(), std=std)
-            self._arrived.append(output)
-        if asked.frame:
-            now_s = time.perf_counter()
-            self._took_s = now_s - asked.sent_s if self._early else math.inf
-            spent = struct.unpack_from(f"<{stage_count}d", body, len(body) - 8 * stage_count)
-            hop_to_s, hop_back_s = began_s + apart_s - asked.sent_s, now_s - ended_s - apart_s
-            self._times.append(PushTimes(hop_to_s, ended_s - began_s, hop_back_s, spent))
+            self._arrived.append(Denoised(frame, std, meta, stages))
         before = self._counters
         self._counters = StreamCounters(
             received,
@@ -482,20 +419,6 @@ class RemoteDenoiser:
             words.get("unusual", before.unusual),
         )
         return bool(more)
-
-    def _wait_for_pixels(self) -> None:
-        """Wait until the outputs of an answer that was received are all in the shared memory.
-
-        Raises
-        ------
-        DenoiserLost
-            When the process ended, or was ended, between the two.
-        """
-        if self._images is not None:
-            given, replies = self._images.counts.given, self._replies
-            alive = lambda: self._child.poll() is None  # noqa: E731
-            if not self._looks_at_outputs.wait(lambda: bool(given[0] >= replies), alive):
-                raise DenoiserLost(self._why_it_ended(self._asked[0].patience_s))
 
     def _why_it_ended(self, patience_s: float) -> str:
         if self._hangs:

@@ -21,7 +21,6 @@ __all__ = ["Message", "Wire", "Words", "pack"]
 
 _HEAD = struct.Struct("<4sIQ")
 _MAGIC = b"DSW1"
-_EMPTY = _HEAD.pack(_MAGIC, 0, 0)
 _MOST_WORDS = 1 << 24
 _MOST_BODY = 1 << 32
 _AT_ONCE = 1 << 12  # a longer body is written from where it lies
@@ -111,19 +110,6 @@ class Wire:
                 self._outgoing.write(head)
                 for part in body:
                     self._outgoing.write(part)
-            self._outgoing.flush()
-
-    def wake(self) -> None:
-        """Send an empty message, so that the other side wakes up for one that follows at once.
-
-        Raises
-        ------
-        OSError
-            When nobody listens any more.
-        """
-        assert self._outgoing is not None
-        with self._sending:
-            self._outgoing.write(_EMPTY)
             self._outgoing.flush()
 
     def hang_up(self) -> None:
