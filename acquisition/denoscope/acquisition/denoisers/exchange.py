@@ -2,12 +2,13 @@
 
 ::
 
-    | count of frames sent | inputs: IN_FLIGHT frames | outputs: SLOTS frames, each with room for its deviation |
+    | counts | inputs: IN_FLIGHT frames | outputs: SLOTS frames, each with room for its deviation |
 
 A `QUESTION` is the body of the message that hands over a frame; its pixels lie in an input, which is free again with
 the answer. An `ANSWER` is followed by a `RESULT` for each output, whose pixels lie in a slot that belongs to the
 recording until a later question gives it back. The count of frames sent is there before the question, so that the
-process knows whether another frame follows at once.
+process knows whether another frame follows at once. The other counts follow the messages: whoever expects one looks at
+them in place of waiting at the pipe.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = [
     "SLOTS",
     "STAGES",
     "Description",
-    "Inputs",
+    "Images",
     "Layout",
     "PushTimes",
 ]
@@ -44,8 +45,8 @@ HEADER = 4096  # bytes before the first input: a page, since frames are copied f
 SLOTS = 8  # outputs that fit into the memory at once; a flush sends more in several turns
 
 # Input, stream, reason to skip and dtype as their places among the terms sent so far (0 for none), height, width,
-# bits of the slots that are given back, number, source index (-1 for none), received.
-QUESTION = struct.Struct("<7Iqqd")
+# bits of the slots that are given back, number, source index (-1 for none), received, asked.
+QUESTION = struct.Struct("<7Iqq2d")
 # Began, ended; received, emitted, in flight; outputs, whether more wait, numbers of `STAGES` that follow them.
 ANSWER = struct.Struct("<2d3q3I")
 # Slot, stream, height, width, dtype, whether there is a deviation; number, source index; `StageTimes`.
@@ -55,13 +56,13 @@ STAGES = ("align", "normalise", "encode", "motion", "fuse", "convert", "remember
 """Work of a frame, by the fields of `StageSeconds`; "own" is the runtime's share."""
 
 COUNT = np.dtype(np.int64)
-"""Of the frames sent, at the beginning of the memory."""
+"""Of frames, at the beginning of the memory."""
 
 DTYPES = ("uint8", "uint16", "int16", "float32")
 """Of outputs; those that a stream takes."""
 
-_ALIGNMENT = 64
-_MOST_KINDS = 64  # arrays of inputs
+_ALIGNMENT = 64  # bytes; also of counts, so that the two processes do not write to one line of the caches
+_MOST_KINDS = 64  # arrays that are kept
 
 
 class Description(TypedDict):
@@ -105,8 +106,8 @@ class Layout:
         return self.output(slot) + self.frame_bytes
 
 
-class Inputs:
-    """Frames that are handed over, in the memory of a layout, as arrays that are made once.
+class Images:
+    """Images in the memory of a layout, as arrays that are made once, and the counts beside them.
 
     Parameters
     ----------
@@ -118,22 +119,35 @@ class Inputs:
     Attributes
     ----------
     sent
-        (1,), the count of frames sent.
+        (1,), frames sent, counted before the question.
+    asked
+        (1,), frames whose question is in the pipe.
+    answered
+        (1,), frames whose answer is in the pipe.
     """
 
     def __init__(self, slab: Slab, layout: Layout) -> None:
         self._slab, self._layout = slab, layout
         self._made: dict[tuple[int, int, int, Any], npt.NDArray[Any]] = {}
-        self.sent = slab.view(0, (1,), COUNT)
+        self.sent, self.asked, self.answered = (
+            slab.view(place * _ALIGNMENT, (1,), COUNT) for place in range(3)
+        )
 
     def frame(self, place: int, height: int, width: int, dtype: Any) -> npt.NDArray[Any]:
         """Return the array of one place for frames of a shape and dtype."""
-        kind = place, height, width, dtype
+        return self._array(self._layout.input(place), height, width, dtype)
+
+    def output(self, slot: int, height: int, width: int, dtype: Any) -> npt.NDArray[Any]:
+        """Return the array of one slot for outputs of a shape and dtype, for the process that writes them."""
+        return self._array(self._layout.output(slot), height, width, dtype)
+
+    def _array(self, at: int, height: int, width: int, dtype: Any) -> npt.NDArray[Any]:
+        kind = at, height, width, dtype
         array = self._made.get(kind)
         if array is None:
             if len(self._made) >= _MOST_KINDS:
                 self._made.clear()
-            array = self._made[kind] = self._slab.view(self._layout.input(place), (height, width), dtype)
+            array = self._made[kind] = self._slab.view(at, (height, width), dtype)
         return array
 
 
