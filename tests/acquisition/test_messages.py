@@ -209,7 +209,7 @@ def test_a_source_without_a_camera_name(camera: str) -> None:
 
 def test_the_delay_is_not_said_to_wait_for_the_brightness_once_frames_were_denoised() -> None:
     """A movie that is there already keeps the denoiser busy to its end, so that no delay is ever measured."""
-    assert _shown()["delay"] == "measuring the brightness first"
+    assert _shown()["delay"] == "measuring the noise first"
     assert _shown(emitted=343)["delay"] == "catching up with the camera"
     assert _shown(emitted=343, latency_s={"p50": 0.117, "p99": 0.12})["delay"].startswith("117 ms")
 

@@ -48,7 +48,8 @@ def test_help_shows_every_word(denoscope: Run) -> None:
                     if isinstance(each, ast.Constant) and isinstance(each.value, str)
                 )
                 assert not re.search(r"\[[a-z][^\]]*\]", text), f"{path.name}: {text}"
-    assert "(default: live)" in " ".join(denoscope("train", "--help").stdout.split())
+    shown = denoscope("train", "--help").stdout.replace("│", " ")
+    assert "(default: live)" in " ".join(shown.split())
 
 
 def test_help_names_no_types_of_python(denoscope: Run) -> None:
@@ -107,6 +108,15 @@ def test_bundles_ends_soon_on_a_busy_computer(
     said = denoscope("bundles").stdout
     assert "measured now with one (a) and two (b)." in said
     assert "slow or busy: a rate is from 1 frame only." in said
+
+
+def test_details_of_a_bundle_count_the_trainings_before(denoscope: Run) -> None:
+    said = denoscope("bundles", "--details", "--no-measure").stdout
+    began = [line for line in said.splitlines() if "started from" in line]
+    assert began
+    for line in began:
+        assert re.search(r"started from [\w-]+ \(after \d+ trainings, see README\.md in its folder\)", line)
+        assert line.count("started from") == 1
 
 
 class Terminal(io.StringIO):

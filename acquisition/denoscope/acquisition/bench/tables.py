@@ -56,8 +56,8 @@ def line(result: CaseResult) -> str:
             if computing is None
             else (f" ({_ms(max(p50 - computing, 0))} waiting for later frames, {_ms(computing)} computing)")
         )
-        late = "more than 1 % skipped" if p99 is None else f"99 % within {_ms(p99)} ms"
-        parts.append(f"delay {_ms(p50)} ms{split}, {late}")
+        late = "" if p99 is None else f", 99 % within {_ms(p99)} ms"
+        parts.append(f"delay {_ms(p50)} ms{split}{late}")
     skipped = sum(frames.dropped.values())
     if skipped:
         parts[-1] += f"; {skipped} of {counted(frames.arrived, 'frame')} skipped"

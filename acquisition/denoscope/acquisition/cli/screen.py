@@ -28,7 +28,7 @@ def _rows(status: SessionStatus, source: SourceInfo, provenance: SessionProvenan
     if latency:
         waited = f"{delay_words(latency['p50'])} (99 % within {delay_words(latency['p99'])})"
     else:
-        waited = "catching up with the camera" if status.emitted else "measuring the brightness first"
+        waited = "catching up with the camera" if status.emitted else "measuring the noise first"
     skipped = sum(status.dropped.values())
     reasons = skipped_by_reason(status.dropped)
     why = ", ".join(reasons if len(reasons) == 1 else (f"{n} {reason}" for reason, n in reasons.items()))

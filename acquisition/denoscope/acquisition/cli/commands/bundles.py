@@ -68,7 +68,7 @@ def _legend(found: list[BundleChoice]) -> Iterator[str]:
             f"This computer is slow or busy: a rate is from {counted(fewest, 'frame')} only. When it is idle, "
             "run this again."
         )
-    yield "Quality: PSNR above a 3-D Gaussian filter tuned on the truth (--details)."
+    yield "Quality: PSNR above that of the best 3-D Gaussian filter, mean of simulated movies (--details)."
     yield "Four times the pixels take four times as long; a GPU is faster."
     yield "To measure your frame size: denoscope bench --size 512x512 --output speed"
     yield "To take one: add --bundle live-fast to live, denoise or demo; recorded is for denoise alone."
@@ -90,6 +90,24 @@ def _rate(frames_per_s: float) -> str:
     return f"{frames_per_s:.0f}" if frames_per_s >= 10 else f"{frames_per_s:.1f}"
 
 
+def _without_history(training: str) -> str:
+    """Return what a bundle was trained on, with the trainings of the bundle that it began from as a number."""
+    from denoscope.runtime import counted
+
+    told = "started from "
+    begun = training.find("(")
+    if not training.startswith(told) or begun < 0:
+        return training
+    depth, end = 0, len(training)
+    for at in range(begun, len(training)):
+        depth += (training[at] == "(") - (training[at] == ")")
+        if depth == 0:
+            end = at
+            break
+    before = counted(training.count(told, begun, end) + 1, "training")
+    return f"{training[: begun + 1]}after {before}, see README.md in its folder{training[end:]}"
+
+
 def _details(found: list[BundleChoice]) -> Iterator[str]:
     from denoscope.runtime import counted
 
@@ -99,7 +117,9 @@ def _details(found: list[BundleChoice]) -> Iterator[str]:
             f"{each.name}: method {each.method}, window of {counted(each.window, 'frame')}, "
             f"look-ahead {each.look_ahead}, license {each.license}"
         )
-        yield f"  trained on: {', '.join(each.trained_on)}"
+        yield "  trained on:"
+        for training in each.trained_on:
+            yield f"    {_without_history(training)}"
         for record in each.quality:
             base = (
                 ""

@@ -63,7 +63,7 @@ def find(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Find regions again in a running session. The regions before are measured until the end too."""
+    """Find regions again in a running session. Regions found earlier are measured until the end too."""
     _ask(Shell(json=json, quiet=quiet, debug=debug), run, "find", radius)
 
 

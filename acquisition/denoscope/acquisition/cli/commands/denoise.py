@@ -69,7 +69,7 @@ def denoise(
     ] = None,
     regions: RegionsOption = None,
     traces: Annotated[
-        Path | None, typer.Option(help="File for the regions' traces; beside the output if not given.")
+        Path | None, typer.Option(help="File for the regions' traces (default: beside the output).")
     ] = None,
     dark: DarkOption = 0.0,
     channel: ChannelOption = None,
@@ -234,13 +234,13 @@ def _sentences(result: Denoising | Filling) -> Iterator[str]:
         yield f"{ended}. {counted(result.frames, 'frame')} denoised{there} ({rate})."
     for sentence in result.incomplete:
         yield f"Missing: {sentence}."
+    if result.untrue:
+        yield f"Problem: {result.untrue}."
     yield f"Denoised movie: {result.output}"
     if not isinstance(result, Filling) and result.std is not None:
         yield f"Standard deviation: {result.std}"
     if not isinstance(result, Filling) and result.picture is not None:
         yield f"Before and after: {result.picture}"
-    if result.untrue:
-        yield f"Problem: {result.untrue}."
     notes = result.notes
     if not isinstance(result, Filling):
         notes = [*filter(None, [result.movie_note]), *notes]

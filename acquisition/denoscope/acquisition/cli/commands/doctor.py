@@ -43,11 +43,16 @@ def doctor(
 
 
 def _print(shell: Shell, report: Findings) -> None:
-    """Say each thing once, then what to do."""
+    """Say whether this computer can record, each thing once, then what to do."""
     from rich.console import Console
     from rich.text import Text
 
     console = Console(file=shell.stream)
+    if report.can_record:
+        shell.say("Ready to record.")
+    else:
+        broken = ", ".join(finding.topic for finding in report.findings if finding.status.value == "broken")
+        shell.say(f"Not ready to record: repair {broken}, then run denoscope doctor again.")
     shell.say(f"denoscope {report.denoscope}, Python {report.python}, {report.platform}")
     for status, topic, found in _grouped(report):
         first, *rest = textwrap.wrap(
@@ -62,10 +67,7 @@ def _print(shell: Shell, report: Findings) -> None:
                 # Not wrapped, so that a command can be copied.
                 shell.say(f"To {word} {finding.topic}: {finding.remedy}")
     if report.can_record:
-        shell.say("Ready to record. Try it: denoscope demo")
-    else:
-        broken = ", ".join(finding.topic for finding in report.findings if finding.status.value == "broken")
-        shell.say(f"Not ready to record: repair {broken} first, then run denoscope doctor again.")
+        shell.say("To try it: denoscope demo")
 
 
 def _grouped(report: Findings) -> Iterator[tuple[str, str, str]]:

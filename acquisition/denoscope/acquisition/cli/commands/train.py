@@ -110,7 +110,9 @@ def train(
     camera_offset: OffsetOption = None,
     camera_roi: RoiOption = None,
     simulated: Annotated[int, typer.Option(help="Simulated movies to learn from as well.", min=0)] = 0,
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted training of this output.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted training of this output.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the bundle, report and CSV of an earlier training.")
     ] = False,

@@ -15,15 +15,18 @@ __all__ = ["skipped_by_reason", "summary"]
 
 
 def summary(report: SessionReport) -> str:
-    """Return the outcome as one or more plain sentences, the first complete by itself."""
+    """Return the outcome as one or more plain sentences: the result, what is wrong, what to do, then numbers and notes.
+
+    The first is complete by itself.
+    """
     return "\n".join(
         [
             _done(report),
-            *_delay(report),
+            *(f"Problem: {problem}." for problem in report.outcome.problems),
             *_lost(report),
             *skipped_sentences(report),
+            *_delay(report),
             *([report.light.half()] if report.light is not None else []),
-            *(f"Problem: {problem}." for problem in report.outcome.problems),
             *(f"Note: {note}." for note in report.outcome.notes),
         ]
     )
@@ -95,7 +98,7 @@ def _delay(report: SessionReport) -> list[str]:
     if timing.startup_frames and timing.startup_max_s is not None:
         lines.append(
             f"{counted(timing.startup_frames, 'frame')} at the beginning waited up to "
-            f"{timing.startup_max_s * 1e3:.0f} ms while the denoiser measured the brightness."
+            f"{timing.startup_max_s * 1e3:.0f} ms while the denoiser measured the noise."
         )
     return lines
 
