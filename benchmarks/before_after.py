@@ -3,9 +3,9 @@
     python benchmarks/before_after.py BASELINE [--repeat 3] [--folder PLACE] [--output FILE.json]
 
 BASELINE is a checkout of an earlier version (`git worktree add BASELINE COMMIT`). Both are measured in turns, each
-turn in a process of its own; a number is the best of its turns, and ratios are to be trusted more than numbers.
+turn in a separate process; a number is the best of its turns, and ratios are to be trusted more than numbers.
 
-- `hop`: milliseconds of a push to a denoiser that does nothing, in a process of its own, 512 x 512, a frame each 3 ms;
+- `hop`: milliseconds of a push to a denoiser that does nothing, in a separate process, 512 x 512, a frame each 3 ms;
 - `push`: milliseconds of a push in this process, with a network that does almost nothing;
 - `lane`: frames a second through the lane and that process, the denoised sink off, frames waiting;
 - `raw_N`: MB a second of the raw writer at N x N, from the first frame until the disk has confirmed the last one.
@@ -40,7 +40,7 @@ def _pool(size: int = SIZE) -> Any:
 
 
 def _remote() -> Any:
-    """Return a denoiser that does nothing, in a process of its own."""
+    """Return a denoiser that does nothing, in a separate process."""
     from denoscope.acquisition.denoisers import remote
     from denoscope.acquisition.denoisers.local import DenoiserRequest
 

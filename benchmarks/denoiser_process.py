@@ -1,4 +1,4 @@
-"""Measure what it costs to denoise in a process of its own: start, and milliseconds a frame.
+"""Measure what it costs to denoise in a separate process: start, and milliseconds a frame.
 
     python benchmarks/denoiser_process.py [--frames N] [--size N]... [--output FILE.json]
 

@@ -1,6 +1,6 @@
 """Faults around the commands: terminals, readers, folders, links and files of others; rows of `fault_matrix.py`.
 
-Each function does one thing to a command in a process of its own and returns what became of it. Where a movie is
+Each function does one thing to a command in a separate process and returns what became of it. Where a movie is
 recorded, every frame is compared with what was sent. Everything here takes a few seconds.
 """
 

@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_session.py [--seconds N] [--part NAME]... [--again] [--dry] [--commit HASH] --output FILE.json
 
-Each part runs in a process of its own with a time limit, writes every row to FILE as soon as it is measured, and is
+Each part runs in a separate process with a time limit, writes every row to FILE as soon as it is measured, and is
 skipped the next time once it is complete. `--seconds` bounds the whole call: a part gets no more than what is left,
 and the next call goes on from there. Parts, in the order of what matters most:
 

@@ -139,7 +139,7 @@ def stubbed(size: int, way: str, frames: int) -> dict[str, Any]:
 
 
 def measured(checkout: Path, size: int, way: str, frames: int) -> dict[str, Any]:
-    """Return the numbers of a checkout, measured in a process of its own."""
+    """Return the numbers of a checkout, measured in a separate process."""
     sources = [str(checkout / part) for part in ("train", "export", "runtime", "acquisition")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sources)}
     command = [sys.executable, __file__, "--here", way, "--size", str(size), "--frames", str(frames)]

@@ -4,7 +4,7 @@
 
 One session of 60 frames, some of them skipped, is recorded in every format: filled at its end, left with marks, filled
 afterwards, and killed while it ran. The run folder, its `raw.tif` and a BigTIFF are denoised into every format. Each
-file is opened with each program that reads its kind, in a process of its own where that is Java, and compared with
+file is opened with each program that reads its kind, in a separate process where that is Java, and compared with
 what denoscope's writers were given. A program that is not here is listed with the reason.
 
 Bio-Formats, with which Fiji, QuPath and OMERO read, needs Java and its jar

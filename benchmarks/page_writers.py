@@ -55,7 +55,7 @@ def run_and_die(write: Callable[[Path, np.ndarray, int], None], path: Path, size
 
 
 def main() -> None:
-    """Run each writer in a process of its own that dies."""
+    """Run each writer in a separate process that dies."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Show what happens to the raw data when things go wrong: one real session a row, in a process of its own.
+"""Show what happens to the raw data when things go wrong: one real session a row, in a separate process.
 
     python benchmarks/raw_safety.py [--bundle B] [--backend B] [--row NAME]... [--jobs N] [--json]
 

@@ -193,7 +193,7 @@ WAYS: Mapping[str, Callable[[Path, int, int], float]] = {
 
 
 def run(way: str, size: int, frames: int, folder: Path | None) -> float | str:
-    """Run one way in a process of its own; return its number, or what it said last where it failed."""
+    """Run one way in a separate process; return its number, or what it said last where it failed."""
     paths = os.pathsep.join([str(ROOT / part) for part in PARTS])
     with tempfile.TemporaryDirectory(dir=folder) as place:
         words = [sys.executable, __file__, "--child", way, place, str(size), str(frames)]

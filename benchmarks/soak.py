@@ -203,7 +203,7 @@ def of_each_minute(samples: np.ndarray[Any, Any]) -> list[float]:
 
 
 def watch(folder: Path, bundle: str, seconds: float, *, reclaim: bool) -> dict[str, Any]:
-    """Run the session in a process of its own, sample its memory, and judge what it left."""
+    """Run the session in a separate process, sample its memory, and judge what it left."""
     from denoscope.acquisition import read_raw
 
     paths = os.pathsep.join([str(ROOT / part) for part in PARTS])

@@ -2,7 +2,7 @@
 
     python benchmarks/training_growth.py [--megabytes 30] [--steps 320] [--folder DIR] [--output FILE.json]
 
-Each movie is a raw.tif of 256 x 256 uint16 as denoscope records it, trained on in a process of its own. The ratios
+Each movie is a raw.tif of 256 x 256 uint16 as denoscope records it, trained on in a separate process. The ratios
 within one run are what counts. `draw` is the part of a step that the movie decides: reading and cutting windows.
 """
 

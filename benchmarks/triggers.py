@@ -2,7 +2,7 @@
 
     python benchmarks/triggers.py [--fps 30] [--frames 300] [--bundle live-fast] [--output FILE]
 
-The delay is that of real sessions on the demo core, each in a process of its own; the firings of the first second,
+The delay is that of real sessions on the demo core, each in a separate process; the firings of the first second,
 which wait until the noise is known, are also listed by themselves. Hits and false alarms are those of a simulated cell
 whose events are a few times as high as the raw mean's noise: a threshold is put where the trace without events crosses
 it in one of a thousand frames, for the raw and for the denoised mean alike.

@@ -146,7 +146,7 @@ def test_a_command_with_a_mistake_is_noticed(command: str, problem: str) -> None
     assert problem in str(CHECKS[program](words))
 
 
-# The README has a test of its own, at full length.
+# The README has a separate test, at full length.
 @pytest.mark.slow
 @pytest.mark.micromanager
 @pytest.mark.timeout(900)

@@ -1,4 +1,4 @@
-"""A user's pycromanager script, with or without us, in a process of its own: one core a process.
+"""A user's pycromanager script, with or without us, in a separate process: one core a process.
 
     python acquire.py FOLDER MODE BUNDLE
 

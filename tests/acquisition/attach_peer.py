@@ -1,4 +1,4 @@
-"""A user's pymmcore-plus script, with or without us, in a process of its own.
+"""A user's pymmcore-plus script, with or without us, in a separate process.
 
     python attach_peer.py FOLDER MODE BUNDLE
 

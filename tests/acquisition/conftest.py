@@ -109,7 +109,7 @@ def denoscope() -> Run:
 
 @pytest.fixture
 def denoscope_process() -> Run:
-    """Run the shell in a process of its own, as every recording from a core needs it.
+    """Run the shell in a separate process, as every recording from a core needs it.
 
     A session whose backend is not named takes the one that starts sooner, see `quick_backend`, and draws no picture.
     """

@@ -1,4 +1,4 @@
-"""Records from a real core while exposure and region change; run by `test_core_changes` in a process of its own.
+"""Records from a real core while exposure and region change; run by `test_core_changes` in a separate process.
 
 python core_changes.py FOLDER
 """

@@ -1,4 +1,4 @@
-"""The contract of a source for those around a core; run by `test_sources_contracts` in processes of their own.
+"""The contract of a source for those around a core; run by `test_sources_contracts` in separate processes.
 
 python -m pytest core_contracts.py -k Replay
 """

@@ -1,4 +1,4 @@
-"""The denoiser in a process of its own: the same bits as in this one, and its death is not ours."""
+"""The denoiser in a separate process: the same bits as in this one, and its death is not ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of the fault matrix, each a real session in a process of its own; the whole of it is a benchmark."""
+"""Rows of the fault matrix, each a real session in a separate process; the whole of it is a benchmark."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def test_a_reader_that_is_gone_is_passed_over(monkeypatch: pytest.MonkeyPatch) -
 def test_a_disk_with_no_room_ends_the_recording(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, fills: bool
 ) -> None:
-    """As the slow rows of `test_raw_safety` do in a process of its own."""
+    """As the slow rows of `test_raw_safety` do in a separate process."""
     reached, seen = threading.Event(), threading.Event()
 
     def free_bytes(_folder: Any) -> int:

@@ -1,4 +1,4 @@
-"""Rows of the raw-safety benchmark, each a real session in a process of its own."""
+"""Rows of the raw-safety benchmark, each a real session in a separate process."""
 
 from __future__ import annotations
 

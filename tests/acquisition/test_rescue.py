@@ -502,7 +502,7 @@ def test_a_session_whose_disk_is_gone_ends_with_all_its_frames(
     assert counts["rescue_folder"] == str(folder)
     assert report["outcome"]["exit_code"] == 2
     assert report["outcome"]["reason"] == "raw_write_failed"
-    assert f"saved in {folder}, a recording of its own" in " ".join(report["outcome"]["problems"])
+    assert f"saved in {folder}, a separate recording" in " ".join(report["outcome"]["problems"])
     first, rest = read_raw(run).read(), read_raw(folder).read()
     gate.set()
     until(

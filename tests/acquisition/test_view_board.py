@@ -190,7 +190,7 @@ def test_frames_of_the_past_are_read_from_the_files(tmp_path: Path, name: LiveFo
         one = frame(page // 2, 100 + page)
         shown_raw.append(replace(one, tags={"Camera": "Camera", "Channel": ("DAPI", "FITC")[page % 2]}))
         if page != 3:
-            # Each stage position gets an OME-Zarr of its own.
+            # Each stage position gets a separate OME-Zarr.
             key = StreamKey(camera="Camera", channel=("DAPI", "FITC")[page % 2], position=page // 4)
             shown_sink.append(denoised(page // 2, 200 + page, key), Stamp(page, 0.0, None, 0.0))
     for page in range(6):

@@ -1,4 +1,4 @@
-"""Open and run broken bundles one after another; a process of its own, so that a crash has a number.
+"""Open and run broken bundles one after another; a separate process, so that a crash has a number.
 
     python broken_graph_process.py BACKEND FIRST LAST FOLDER
 

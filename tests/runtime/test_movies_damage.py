@@ -173,7 +173,7 @@ print(watch.opened, watch.refused)
 
 
 def test_broken_hdf5(tmp_path: Path) -> None:
-    """In a process of its own: the library is C, and a crash would take the tests with it."""
+    """In a separate process: the library is C, and a crash would take the tests with it."""
     whole = CHAINS["hdf5"](tmp_path)
     code = DAMAGE_HDF5.format(paths=sys.path, whole=str(whole), copy=str(tmp_path / "broken.h5"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280)

@@ -344,7 +344,7 @@ def test_an_imagej_stack_that_was_cut_short_is_no_single_image(tmp_path: Path) -
 
 
 def write_companion_set(folder: Path, data: npt.NDArray[Any]) -> None:
-    """Write an OME-TIFF set (T, C) of a file a time point, described by a file of its own."""
+    """Write an OME-TIFF set (T, C) of a file a time point, described by a separate file."""
     head = (
         '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
     )

@@ -111,7 +111,7 @@ class TensorRtOnHost(TensorRtRtx):
 
 
 class SelfBuildingOnHost(TensorRtOnHost):
-    """Puts an engine of each graph into a cache of its own before it asks for it there."""
+    """Puts an engine of each graph into a separate cache before it asks for it there."""
 
     folder: ClassVar[Path]
 

@@ -1,4 +1,4 @@
-"""Build in a process of its own: a crash inside TensorRT is an error here, and Ctrl-C ends it at once.
+"""Build in a separate process: a crash inside TensorRT is an error here, and Ctrl-C ends it at once.
 
 The child gets one line of JSON, what is known of the GPU's timings and the graph on standard input. It answers
 with lines of JSON on standard output, the last of which announces the engine and new timings, whose bytes follow.

@@ -191,7 +191,7 @@ def _configure(trt: Any, config: Any, request: BuildRequest) -> None:
         config.set_flag(trt.BuilderFlag.TF32)
     else:
         config.clear_flag(trt.BuilderFlag.TF32)
-    # Without memory of its own an engine can be captured into a CUDA graph.
+    # Without memory that it allocates itself an engine can be captured into a CUDA graph.
     if "REQUIRE_USER_ALLOCATION" in getattr(trt.BuilderFlag, "__members__", {}):
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if supported := supported_targets(trt):

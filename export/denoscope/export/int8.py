@@ -5,7 +5,7 @@ each output channel. Its bias and its result stay float32, and so does what othe
 come from a movie that was run through the real stream.
 
 Convolutions that read a concatenation stay float32, be it multiplied, added to or cut off on the way: its parts have
-ranges of their own, and one scale for all is too coarse for the smaller ones. OpenVINO also moves such a quantisation
+different ranges, and one scale for all is too coarse for the smaller ones. OpenVINO also moves such a quantisation
 up into the parts, and other readers of a part then get quantised values (up to 4 dB were lost that ONNX Runtime does
 not lose). So do those whose result is the logarithm of something: an exponential enlarges their rounding. Four small
 ones do that in the shipped bundles; one of them, the shares of the neighbouring frames, made four fifths of the whole

@@ -1,6 +1,6 @@
 """Every method as the pure functions of the streaming split: encode, motion, align, recall, remember, fuse.
 
-Each function is a module of its own that shares the trained network's weights; together they compute
+Each function is a separate module that shares the trained network's weights; together they compute
 exactly what the network computes from the whole window.
 """
 

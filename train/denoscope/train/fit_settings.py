@@ -61,7 +61,7 @@ class FitSettings:
     precision
         Arithmetic of the convolutions; weights, losses and inputs stay in 32 bits.
     devices
-        Graphics cards (processes where there is none); each draws batches of its own.
+        Graphics cards (processes where there is none); each draws different batches.
     checkpoint_s
         Seconds between two checkpoints.
     """

@@ -41,7 +41,7 @@ class TrialPlan:
 
 
 class Trial:
-    """Try a denoiser in a thread of its own.
+    """Try a denoiser in a separate thread.
 
     The session's thread hands over each frame with `offer`, which never waits. The first frames fill the window and the
     long memory, the outputs of the next ones are checked: every pixel must be a number wherever the frame has one, and

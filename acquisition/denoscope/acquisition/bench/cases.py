@@ -23,7 +23,7 @@ _SMALLEST = 16
 
 
 class Case(BaseModel):
-    """One benchmark, run in a process of its own.
+    """One benchmark, run in a separate process.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Case(BaseModel):
     highest_rate
         Whether to search for the highest rate that is sustained.
     in_process
-        Whether the denoiser runs in the process that is measured, not in one of its own as in a session.
+        Whether the denoiser runs in the process that is measured, not in a separate one as in a session.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

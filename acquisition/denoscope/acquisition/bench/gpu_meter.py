@@ -63,7 +63,7 @@ class _Samples:
 
 
 class GpuMeter:
-    """Watches the GPU that a case runs on, from a thread of its own.
+    """Watches the GPU that a case runs on, from a separate thread.
 
     Parameters
     ----------

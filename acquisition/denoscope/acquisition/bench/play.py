@@ -166,7 +166,7 @@ class _Observed:
 
 
 class _ObservedProcess(_Observed):
-    """The same for one in a process of its own, as a session uses it."""
+    """The same for one in a separate process, as in a session."""
 
     def __init__(self, denoiser: Stream | RemoteDenoiser, frames: int) -> None:
         super().__init__(denoiser, frames)

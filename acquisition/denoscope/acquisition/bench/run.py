@@ -1,4 +1,4 @@
-"""Run every case in a process of its own, and write what they found."""
+"""Run every case in a separate process, and write what they found."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def benchmark(
     resume: bool = False,
     on_case: Callable[[int, int, Case, CaseResult | None], None] | None = None,
 ) -> Benchmark:
-    """Measure the delay from camera to denoised frame and the highest frame rate, each case in a process of its own.
+    """Measure the delay from camera to denoised frame and the highest frame rate, each case in a separate process.
 
     Parameters
     ----------

@@ -133,7 +133,7 @@ def _renamed_weights(model: ModelProto, prefix: str) -> Iterable[TensorProto]:
 
 
 def _copy_of(model: ModelProto, weights: str, place: str, ends: Mapping[str, str]) -> list[NodeProto]:
-    """Return the nodes of a graph under names of their own; weights are shared by all copies."""
+    """Return the nodes of a graph under new names; weights are shared by all copies."""
     shared = {w.name: f"{weights}/{w.name}" for w in model.graph.initializer} | {"noise": "noise", "": ""}
 
     def name(old: str) -> str:

@@ -127,7 +127,7 @@ def _open_here(case: Case, scene: Scene, bundle: Bundle, backend: Backend | None
 
 @contextmanager
 def _open_remote(case: Case, scene: Scene) -> Iterator[RemoteDenoiser]:
-    """Open the denoiser in a process of its own, as a session does."""
+    """Open the denoiser in a separate process, as a session does."""
     request = DenoiserRequest(
         case.bundle,
         case.backend,

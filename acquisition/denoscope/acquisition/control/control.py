@@ -2,7 +2,7 @@
 
 ::
 
-    SessionControl   <- a program that runs `live` in a thread of its own
+    SessionControl   <- a program that runs `live` in a separate thread
       ^       ^
       |       `-- TerminalKeys: p, r, f, q typed where `denoscope live` runs
       `-- request-ID.json in the run folder <- `ask`: `denoscope pause|resume|find|stop RUN`

@@ -76,7 +76,7 @@ class DenoiserRequest:
 
 
 class SessionDenoiser(Denoiser, Protocol):
-    """A session's denoiser, in this process or in one of its own."""
+    """A session's denoiser, in this process or in another."""
 
     look_ahead: int
     provenance: dict[str, Any]

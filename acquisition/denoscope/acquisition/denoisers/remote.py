@@ -1,4 +1,4 @@
-"""The denoiser of a session in a process of its own, so that its crash is not the recording's.
+"""The denoiser of a session in a separate process, so that its crash is not the recording's.
 
 ::
 
@@ -72,7 +72,7 @@ _TIMES = 4096  # frames whose times are kept until they are asked for
 
 
 class _Asked:
-    """One question to the other process; each is an object of its own, which tells it from the one before."""
+    """One question to the other process; each is a separate object, which tells it from the one before."""
 
     def __init__(self, patience_s: float, sent_s: float = 0.0, *, frame: bool = False) -> None:
         self.patience_s = patience_s

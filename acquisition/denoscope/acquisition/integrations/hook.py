@@ -296,7 +296,7 @@ class Follower:
                 taker.offer(frame)
 
     def frames(self) -> Iterator[LiveFrame]:
-        """Yield denoised frames until `finish`; for a loop in a thread of its own.
+        """Yield denoised frames until `finish`; for a loop in a separate thread.
 
         Raises
         ------

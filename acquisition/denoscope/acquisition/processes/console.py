@@ -1,6 +1,6 @@
 """Windows closes a console window, logs off or shuts down: a few seconds remain to end a recording.
 
-Windows tells each program of the console, in a thread of its own, and ends the program when the answer comes, or
+Windows tells each program of the console, in a separate thread, and ends the program when the answer comes, or
 after 5 s (20 s at a shutdown). Python's own handler answers at once. So the answer has to wait for the recording.
 """
 

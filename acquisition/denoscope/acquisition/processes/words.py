@@ -1,4 +1,4 @@
-"""Print from a thread of its own, so that nothing waits for a terminal, a pipe or a window that was closed.
+"""Print from a separate thread, so that nothing waits for a terminal, a pipe or a window that was closed.
 
 ::
 

@@ -68,7 +68,7 @@ def check_place(folder: Path) -> None:
 
 
 class Rescue:
-    """A recording of its own, made when the first frame has to be saved elsewhere.
+    """A separate recording, made when the first frame has to be saved elsewhere.
 
     Parameters
     ----------

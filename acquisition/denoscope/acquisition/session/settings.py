@@ -72,9 +72,9 @@ class SessionSettings(BaseModel):
     fix_line_offset
         Correct an offset between odd and even lines in the denoised movie; else it stays as it is in the raw one.
     denoiser
-        ``process``: in a process of its own, whose crash costs no raw frame; ``thread``: in this one.
+        ``process``: in a separate process, whose crash costs no raw frame; ``thread``: in this one.
     patience_s
-        Seconds that a denoiser in a process of its own may take for one frame before it counts as hung.
+        Seconds that a denoiser in a separate process may take for one frame before it counts as hung.
     metrics
         Port, or ``HOST:PORT`` on this computer, where Prometheus reads the session's numbers; None for none.
     streams

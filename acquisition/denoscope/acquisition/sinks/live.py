@@ -94,7 +94,7 @@ class _Image:
     """One growing OME-Zarr image: all frames of one camera and position, of one shape and dtype.
 
     zarr and yaozarrs make it. Its frames, files of bytes, and the growing length are written here: each call of
-    zarr passes through a thread of its own, which cost a frame of 512 x 512 pixels twenty times the processor
+    zarr passes through a separate thread, which cost a frame of 512 x 512 pixels twenty times the processor
     time of the OME-TIFF, and on a busy computer 60 ms.
     """
 

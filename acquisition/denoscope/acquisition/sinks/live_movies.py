@@ -46,7 +46,7 @@ class LiveMovie(Protocol):
     Attributes
     ----------
     measured
-        Frames that were not denoised and have pixels of their own, which show the measured frame.
+        Frames that were not denoised and have pixels in the file, which show the measured frame.
     """
 
     measured: set[FrameKey]

@@ -55,7 +55,7 @@ def end_words(closing: Mapping[str, Any]) -> dict[str, object]:
 
 
 class PipeSource(UncoredSource):
-    """Read frames from a pipe, in a thread of its own so that a silent sender blocks nobody.
+    """Read frames from a pipe, in a separate thread so that a silent sender blocks nobody.
 
     Parameters
     ----------

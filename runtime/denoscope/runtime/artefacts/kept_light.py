@@ -122,7 +122,7 @@ def missing_light(
     noise = error  # as the camera's alone
     own_left = own.blocks - found - slope * x
     shared = meter.line_error(own_left - float(own_left.mean())) ** 2
-    # Lines with noise of their own move the mean more than pixels do.
+    # Lines that share noise move the mean more than pixels do.
     if shared > (1 + _SHARED / meter.rows**0.5) ** 2 * error:
         spread = max(spread, shared / error)
         drifts = drifts and _drift(own, trend, light, shared) != 0

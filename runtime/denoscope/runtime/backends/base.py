@@ -49,7 +49,7 @@ class Buffer(ABC):
 
     @property
     def staging(self) -> Array | None:
-        """Host memory that `upload` and `download` move without a copy of their own, None for no such."""
+        """Host memory that `upload` and `download` move without a further copy, None for no such."""
         return None
 
     def settle(self) -> None:  # noqa: B027  most buffers have nothing to wait for

@@ -317,7 +317,7 @@ class _Graph(DeviceGraph):
         for bind, buffers in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
             for name, buffer in buffers.items():
                 bind(name, ort_name, 0, buffer.dtype.type, list(buffer.shape), buffer.memory.address)
-        # Each binding has addresses, and therefore a graph, of its own.
+        # Each binding has other addresses, and therefore another graph.
         number = None if self.captures else next(self._numbers)
         return _SessionRun(session, binding, (dict(inputs), dict(outputs)), number)
 

@@ -213,7 +213,7 @@ class EngineCache:
     ) -> Iterator[tuple[bytes | None, Callable[[bytes], None]]]:
         """Give what is `kept` and a function that replaces it, while other processes that update it wait.
 
-        May be used while an engine is being built: its lock is a file of its own.
+        May be used while an engine is being built: its lock is a separate file.
         """
         folder = self.private_folder(name)
 

@@ -200,7 +200,7 @@ class LazyMovie:
             which = f"frame {frames[0]}" if len(frames) == 1 else f"frames {frames[0]} to {frames[-1]}"
             raise InvalidInput(
                 f"{self._name}: {which} cannot be read ({one_line(error)}): "
-                "the file is damaged or was cut short; save the frames before it as a movie of their own."
+                "the file is damaged or was cut short; save the frames before it as a separate movie."
             ) from error
 
     def _from_block(self, t: int, rows: slice, columns: slice) -> npt.NDArray[Any]:

@@ -99,7 +99,7 @@ def _is_hdf5(path: Path) -> bool:
     file = _split_dataset(path)[0]
     if not file.is_file():
         return False
-    # MATLAB and others write a block of their own before the file proper.
+    # MATLAB and others write a block before the file proper.
     with file.open("rb") as opened:
         return any(opened.seek(at) == at and opened.read(8) == _HDF5 for at in (0, 512, 1024, 2048))
 

@@ -96,7 +96,7 @@ def pick(name: str, axes: Sequence[Axis], wanted: Wanted) -> Picked:
         if kind not in present and wanted.of(kind) is not None:
             pick_index(name, Axis(kind, 1), wanted.of(kind))
         if sum(a.kind == kind and a.size > 1 for a in axes) > 1:
-            raise InvalidInput(f"{name} has two axes of {plural}: save one of them as a file of its own.")
+            raise InvalidInput(f"{name} has two axes of {plural}: save one of them as a separate file.")
     if time is not None and axes[time].kind == "plane":
         planes = f"{Path(name).name} has {axes[time].size} planes and one time point"
         chosen.note = f"{planes}: the planes are taken for points in time"

@@ -30,7 +30,7 @@ def check_time_is_first(name: str, reader: Reader, *, pages: bool = False) -> No
 
     Two axes of one length look like rows and columns. Where they are not those that are taken for them, a picture must
     show that they are not: without one the question goes to the user. Other lengths are taken as (T, H, W) unless
-    pictures say otherwise. Where axes have names, and where frames are pages of their own, nothing is asked.
+    pictures say otherwise. Where axes have names, and where each frame is a page, nothing is asked.
 
     Parameters
     ----------

@@ -240,7 +240,7 @@ class _Objective(nn.Module):
 
 
 def _train(fabric: Fabric, job: Job, report: Report) -> FitResult[Any]:
-    """Train on this process's device; with several, each runs this on batches of its own."""
+    """Train on this process's device; with several, each runs this on different batches."""
     method, network = job.method, job.network()
     kept = Kept(job, network)
     settings, state, task = kept.settings, kept.state, kept.task
@@ -365,7 +365,7 @@ def _plan(fabric: Fabric, network: nn.Module, kept: Kept) -> FitPlan:
 
 
 def _score(task: Task, probe: nn.Module, weights: Mapping[str, Tensor]) -> float:
-    """Score some weights in a network of their own, in 32 bits."""
+    """Score some weights in a separate network, in 32 bits."""
     probe.load_state_dict(dict(weights))
     return task.score(probe.eval())
 

@@ -135,7 +135,7 @@ class Kept:
         self._stored = None
 
     def save(self, fabric: Fabric) -> None:
-        """Write the checkpoint; what changes with the epoch only has a file of its own, written once."""
+        """Write the checkpoint; what changes with the epoch only has a separate file, written once."""
         path = self.job.checkpoint
         if path is None:
             return

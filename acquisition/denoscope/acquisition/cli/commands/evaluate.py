@@ -128,7 +128,7 @@ def _pairs(files: list[Path]) -> list[tuple[Path, Path]]:
 
 
 def _listener(shell: Shell, *, details: bool) -> Any:
-    """Return the listener that prints; a class of its own only when the command runs, to start fast."""
+    """Return the listener that prints; its class is made when the command runs, to start fast."""
     from denoscope.acquisition.learning.evaluation import EvaluationListener
 
     class Screen(EvaluationListener):

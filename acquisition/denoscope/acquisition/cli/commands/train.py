@@ -197,7 +197,7 @@ def train(
 
 
 def _listener(shell: Shell, *, details: bool) -> Any:
-    """Return the listener that prints; a class of its own only when the command runs, to start fast."""
+    """Return the listener that prints; its class is made when the command runs, to start fast."""
     from denoscope.acquisition.learning.training import TrainingListener
 
     class Screen(TrainingListener):

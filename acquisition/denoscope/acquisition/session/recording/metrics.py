@@ -171,7 +171,7 @@ class Gauges:
 
 
 class MetricsServer:
-    """Serves ``http://HOST:PORT/metrics`` from threads of its own until it is closed.
+    """Serves ``http://HOST:PORT/metrics`` from separate threads until it is closed.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-r"""A live session: source, raw recording and denoising lane, each on a thread of its own.
+r"""A live session: source, raw recording and denoising lane, each on its own thread.
 
 ::
 
@@ -337,7 +337,7 @@ class Session:
             both = ", and the first of them may be in both places" if lane.hangs else ""
             self.add_problem(
                 f"{counted(lane.rescued, 'raw frame that followed is', 'raw frames that followed are')} saved in "
-                f"{folder}, a recording of its own{both} (denoscope denoise {folder})"
+                f"{folder}, a separate recording{both} (denoscope denoise {folder})"
             )
         if lane.lost:
             why = "" if self._rescue is None or self._rescue.problem is None else f" ({self._rescue.problem})"

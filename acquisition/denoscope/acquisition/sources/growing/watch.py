@@ -156,7 +156,7 @@ class WatchSource(UncoredSource):
             if self._number or self._first is not None:
                 raise SourceFailed(
                     f"{self._path} was removed, made again or cut short after {counted(self._number, 'frame')}, so "
-                    "that the rest cannot be read: watch the new file in a recording of its own."
+                    "that the rest cannot be read: watch the new file in a separate recording."
                 )
             self._let_go()
             self._entries, self._read, self._left_out = {}, 0, 0

@@ -19,7 +19,7 @@ _WAIT_S = 0.2
 
 
 class _Worker:
-    """Run one job at a time in a thread of its own, so that a busy server holds up nobody else."""
+    """Run one job at a time in a separate thread, so that a busy server holds up nobody else."""
 
     def __init__(self, at_end: Callable[[], None]) -> None:
         self._at_end = at_end

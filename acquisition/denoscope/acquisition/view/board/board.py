@@ -331,7 +331,7 @@ class Board:
 
     @staticmethod
     def _counters(slot: Slot) -> tuple[int, int]:
-        # Each pair on a cache line of its own, because each has a thread of its own.
+        # Each pair on its own cache line, because each has its own thread.
         return _W_SLOTS + 8 * slot, _W_SLOTS + 8 * slot + 1
 
     def _at(self, slot: Slot, order: int) -> int:

@@ -1,4 +1,4 @@
-"""A dock's end of the session, or the job, that it starts in a process of its own."""
+"""A dock's end of the session, or the job, that it starts in a separate process."""
 
 from __future__ import annotations
 

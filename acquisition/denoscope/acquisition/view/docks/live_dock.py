@@ -40,7 +40,7 @@ _AS_IT_IS = "binning as it is"
 
 
 class LiveDock(QWidget):
-    """Starts a session in a process of its own and shows it in the viewer.
+    """Starts a session in a separate process and shows it in the viewer.
 
     Closing napari asks the session to end; a crash of napari leaves it recording until its limit.
 

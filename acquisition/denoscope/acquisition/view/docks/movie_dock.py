@@ -84,7 +84,7 @@ class LazyLayer:
 
 
 class MovieDock(QWidget):
-    """Denoises a movie in a process of its own and shows it as a layer.
+    """Denoises a movie in a separate process and shows it as a layer.
 
     Files that are dropped onto the dock are chosen. Closing napari cancels; what is done is kept, and the same start
     goes on from there.

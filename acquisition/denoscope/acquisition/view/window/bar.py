@@ -169,7 +169,7 @@ class SessionBar(QWidget):
         times.addWidget(self.number)
         times.addWidget(self.time, 1)
         times.addWidget(self.live)
-        # A row of its own, so that a narrow window has room for the slider above.
+        # A separate row, so that a narrow window has room for the slider above.
         below = QHBoxLayout()
         for widget in (self.compare, self.share, self.streams):
             below.addWidget(widget)

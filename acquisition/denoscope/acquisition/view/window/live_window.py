@@ -1,4 +1,4 @@
-"""The window beside a session: a process of its own, which may stall or die without consequence."""
+"""The window beside a session: a separate process, which may stall or die without consequence."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _open_videos(path: Path, files: dict[str, Path], wanted: Wanted, limit_bytes
     if lost:
         raise InvalidInput(
             f"{path} lacks part {lost[0]} of the recording ({len(lost)} of {len(lost) + len(parts)} missing): copy it "
-            "to the others, or move the parts after it to a folder of their own."
+            "to the others, or move the parts after it to a separate folder."
         )
     opener = partial(open_video, wanted=taken.inside, limit_bytes=limit_bytes)
     first = opener(parts[0])
@@ -307,7 +307,7 @@ def _open_parts(
     if long and lost:
         raise InvalidInput(
             f"{path} lacks part {lost[0]} of the recording ({len(lost)} of {len(lost) + len(parts)} missing): copy it "
-            "to the others, or move the parts after it to a folder of their own."
+            "to the others, or move the parts after it to a separate folder."
         )
     if long and said:
         raise InvalidInput(

@@ -102,7 +102,7 @@ def open_flat(path: Path, limit_bytes: int) -> Reader:
         reader = _open_plain(tif, path, Wanted(), limit_bytes)
         if reader is None:
             raise InvalidInput(
-                f"{path} has pages of several sizes: save those of the movie as a file of its own."
+                f"{path} has pages of several sizes: save those of the movie as a separate file."
             )
         return reader
 
@@ -597,7 +597,7 @@ def _open_listed(images: list[OmeImage], path: Path, wanted: Wanted, limit_bytes
         copy = "copy the missing file to the others, or " if lost is not None else ""
         raise InvalidInput(
             f"{path}: frame {at} of {len(places)} was never written ({which}): {copy}save the frames before it as a "
-            "movie of their own."
+            "separate movie."
         )
     used = [f for f in files if lengths[f]]
     begins = dict(zip(used, np.cumsum([0, *(lengths[f] for f in used)]).tolist(), strict=False))
@@ -870,7 +870,7 @@ class DenseReader:
 
 
 class _PageReader:
-    """Frames that are pages of their own, parsed when they are read."""
+    """Frames of one page each, parsed when they are read."""
 
     def __init__(
         self, path: Path, key: tifffile.TiffPage, length: int, page: Callable[[int], Any], note: str = ""

@@ -120,7 +120,7 @@ def companion_of(path: Path, xml: str) -> tuple[Path, str] | None:
 
 
 def read_companion(path: Path) -> str:
-    """Return the OME-XML in a file of its own, with names checked; empty where a TIFF file holds it."""
+    """Return the OME-XML in a separate file, with names checked; empty where a TIFF file holds it."""
     if path.stat().st_size > LARGEST_XML and path.suffix.lower() not in (".tif", ".tiff"):
         raise InvalidInput(f"{path} has {path.stat().st_size / 1e6:.0f} MB of metadata: it is damaged.")
     with path.open("rb") as file:

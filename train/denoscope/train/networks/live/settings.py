@@ -45,7 +45,7 @@ class LiveNetSettings:
     guided
         Whether neighbours are warped along the flow to the centre.
     calibrated
-        Whether the predicted standard deviation has a correction of its own, learned so that 68 % and
+        Whether the predicted standard deviation has a separate correction, learned so that 68 % and
         95 % of the truth lie within it.
     subpixel
         Whether frames of a scene that is followed are put on each other to a fraction of a pixel, each place by its

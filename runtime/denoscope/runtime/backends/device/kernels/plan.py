@@ -1,6 +1,6 @@
 """Plan the kernels of a graph: their order, and the arrays that each reads and writes.
 
-Convolutions are kernels of their own, with what follows them (bias, a vector or another convolution's result added,
+Each convolution is one kernel, with what follows them (bias, a vector or another convolution's result added,
 ReLU) inside. Everything between them is put together: values that become ready at the same time are made by one kernel,
 and what is cheap is computed again rather than stored.
 """

@@ -1,4 +1,4 @@
-"""Zeiss CZI, read by the library czifile, of 2019 or of 2026: each frame is a block of its own in the file."""
+"""Zeiss CZI, read by the library czifile, of 2019 or of 2026: each frame is a separate block in the file."""
 
 from __future__ import annotations
 

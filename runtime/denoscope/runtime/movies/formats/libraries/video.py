@@ -64,7 +64,7 @@ def _opened(path: Path, container: Any, wanted: Wanted, limit_bytes: int) -> Rea
         raise InvalidInput(f"{path} holds no frames: the recording was not written; choose another file.")
     if len(container.streams.video) > 1:
         raise InvalidInput(
-            f"{path} holds {len(container.streams.video)} videos: save each as a file of its own."
+            f"{path} holds {len(container.streams.video)} videos: save each as a separate file."
         )
     choose(str(path), [Axis("time", len(frames.times))], wanted)
     first = frames.decode(0)
