@@ -200,3 +200,50 @@ def test_a_movie_of_matlab_with_time_first_is_asked_about(tmp_path: Path) -> Non
     with pytest.raises(InvalidInput, match="time as the first: give `axes` TYX"):
         open_movie(path)
     check_reads(path, movie, axes="TYX")
+
+
+def with_frames_of(kind: str, length: int, height: int, width: int) -> npt.NDArray[np.uint16]:
+    """Return a movie (T, H, W) with what also looks like a picture along a wrong axis."""
+    random = np.random.default_rng(length)
+    clean, noisy = active_cells(length, height, width, photons=0.3 if kind == "dim" else 2.0, seed=width)
+    if kind == "lines":
+        noisy += random.normal(0, 12, (length, height, 1))
+    elif kind == "light":
+        falloff = 1 - 0.5 * np.linspace(-1, 1, height)[None, :, None] ** 2
+        light = 2 + 0.2 * (clean - clean.mean()) / clean.std()
+        light = np.maximum(light, 0) * falloff * (1 + 0.5 * np.sin(np.arange(length) / 9))[:, None, None]
+        noisy = random.poisson(light) * 20.0 + 100
+    elif kind == "pixels":  # of a camera without light
+        noisy = random.normal(100, 3, noisy.shape) + random.normal(0, 3, noisy.shape[1:])
+    return np.clip(np.rint(noisy), 0, 65535).astype(np.uint16)
+
+
+@pytest.mark.parametrize("kind", ["dim", "lines", "light", "pixels"])
+@pytest.mark.parametrize("shape", [(64, 128, 128), (96, 80, 96), (128, 64, 96)])
+def test_square_frames_with_time_first_are_read_without_a_question(
+    tmp_path: Path, kind: str, shape: tuple[int, int, int]
+) -> None:
+    movie, path = with_frames_of(kind, *shape), tmp_path / "m.npy"
+    np.save(path, movie)
+    assert open_movie(path).shape == movie.shape
+
+
+@pytest.mark.parametrize("kind", ["dim", "lines", "light"])
+@pytest.mark.parametrize("shape", [(128, 64, 128), (128, 128, 96), (64, 64, 64)])
+def test_as_many_columns_as_frames_with_time_last_are_refused(
+    tmp_path: Path, kind: str, shape: tuple[int, int, int]
+) -> None:
+    """(64, 128, 128) with time last has the shape of square frames."""
+    movie, path = with_frames_of(kind, *shape), tmp_path / "m.npy"
+    np.save(path, np.ascontiguousarray(np.moveaxis(movie, 0, -1)))
+    with pytest.raises(InvalidInput, match="time as the last: give `axes` YXT"):
+        open_movie(path)
+    assert open_movie(path, axes="YXT").shape == movie.shape
+
+
+@pytest.mark.parametrize("shape", [(64, 96, 96), (96, 96, 96), (64, 80, 120)])
+def test_noise_alone_does_not_say_which_axis_is_time(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    np.save(tmp_path / "m.npy", movie_of(*shape))
+    with pytest.raises(InvalidInput, match="does not say which axis is time: give `axes` YXT"):
+        open_movie(tmp_path / "m.npy")
+    assert open_movie(tmp_path / "m.npy", axes="TYX").shape == shape

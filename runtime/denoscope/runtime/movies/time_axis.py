@@ -1,8 +1,8 @@
-"""Check of arrays without names of axes: frames that lie along the first two axes, with time as the last."""
+"""Check of arrays without names of axes: which one is time, from the picture that all frames show."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,23 +14,27 @@ from .lazy import Reader
 
 __all__ = ["check_time_is_first"]
 
-_FRAMES = 32
-_PIXELS = 128
+_FRAMES = 32  # fewer are not looked at
 _FEWEST = 16  # rows and columns without missing pixels
-_SURE, _LITTLE = 0.5, 0.25
-_DARK = 0.02
-_ALIKE = 0.3
+_PAIRS = (32, 96)  # neighbouring frames that are read: at first, and where these do not decide
+_PIXELS = 160
+_CERTAIN = 4.5  # standard errors
+_LIKE = 0.5
+_CLEARLY = 2.0
+_FAR_MORE = 4.0
 _MOST_ASPECT = 16
+_ASPECT_ASKED = 4
+_NO_MEAN = 1e-4
+_READ_FOR_MEANS = 2**29  # bytes
 
 Picture = npt.NDArray[np.float64]
 
 
 def check_time_is_first(name: str, reader: Reader, *, pages: bool = False) -> None:
-    """Refuse an array whose axes may be read in two ways, with time as the last or, in MATLAB's files, as the first.
+    """Refuse an array whose time is the last axis (or the first of MATLAB's files), or may be.
 
-    Two axes of one length look like rows and columns. Where they are not those that are taken for them, a picture must
-    show that they are not: without one the question goes to the user. Other lengths are taken as (T, H, W) unless
-    pictures say otherwise. Where axes have names, and where each frame is a page, nothing is asked.
+    Time is the axis along which one picture stays the same. Where axes have names nothing is asked, nor where frames
+    are pages of their own and no picture tells, nor of frames below 32 pixels or more than four times as long as wide.
 
     Parameters
     ----------
@@ -49,22 +53,31 @@ def check_time_is_first(name: str, reader: Reader, *, pages: bool = False) -> No
     if getattr(reader, "named", False):
         return
     matlab = getattr(reader, "in_matlabs_order", False)
-    if _is_time_last(reader):
-        raise _refused(name, reader, 2, sure=True, matlab=matlab)
-    if matlab and _is_time_last(_Turned(reader)):
-        raise _refused(name, reader, 1, sure=True, matlab=matlab)
-    length, height, width = reader.shape
-    if (
-        pages
-        or height == width
-        or min(reader.shape) < _FEWEST
-        or length < _FRAMES
-        or max(height, width) < _FRAMES
-    ):
-        return
-    other = 2 if length == height else 1 if length == width and matlab else 0
-    if other and not _is_time_first(reader):
+    unclear = []
+    for time in (2, 1) if matlab else (2,):
+        seen = reader if time == 2 else _Turned(reader)
+        if not _may_be_last(seen.shape, _MOST_ASPECT):
+            continue
+        found = _time_axis(seen)
+        if found == "last":
+            raise _refused(name, reader, time, sure=True, matlab=matlab)
+        if found == "unclear" and min(seen.shape) >= _FRAMES and _may_be_last(seen.shape, _ASPECT_ASKED):
+            unclear.append(time)
+    if unclear and not pages:
+        length, _, width = reader.shape
+        other = 1 if 1 in unclear and length == width else unclear[0]
         raise _refused(name, reader, other, sure=False, matlab=matlab)
+
+
+def _may_be_last(shape: tuple[int, ...], aspect: int) -> bool:
+    """Say whether the first two axes could be the sides of frames, and the last one time."""
+    length, height, width = shape
+    return (
+        min(length, height) >= _FEWEST
+        and max(length, height) >= _FRAMES
+        and width >= _FEWEST
+        and max(length, height) <= aspect * min(length, height)
+    )
 
 
 def _refused(name: str, reader: Reader, time: int, *, sure: bool, matlab: bool) -> InvalidInput:
@@ -106,87 +119,133 @@ class _Turned:
         return self._reader.read(start, stop, columns, rows).swapaxes(1, 2)
 
 
-def _is_time_last(reader: Reader) -> bool:
-    """Say whether halves of an array agree on a picture along its first two axes, and on far less in its frames.
+def _time_axis(reader: Reader) -> str:
+    """Return which axis is time: ``first``, ``last``, or ``unclear`` where no picture tells."""
+    if reader.dtype.kind == "f" and (found := _without_mean(reader)) is not None:
+        return found
+    found = "unclear"
+    for pairs in _PAIRS:
+        sample = _sample(reader, pairs)
+        if min(sample.shape) < _FEWEST:  # missing pixels
+            break
+        if np.ptp(sample) == 0:  # nothing that could be read wrong
+            return "first"
+        found = _told_by_pictures(sample)
+        if found != "unclear" or 2 * pairs >= reader.shape[0]:
+            break
+    return found
 
-    Only arrays are looked at whose first two axes could be rows and columns: alike in length, and the third another
-    one than the second. Where they differ, neighbours along the first axis must be alike too, as rows of a picture are:
-    in a movie without a still background, noise of lines is alike within a row and new in every frame.
-    """
+
+def _sample(reader: Reader, pairs: int) -> Picture:
+    """Return the middle of pairs of neighbouring frames from the whole movie, without pixels that are missing."""
     length, height, width = reader.shape
-    if (
-        height == width
-        or min(length, height) < _FRAMES
-        or max(length, height) > _MOST_ASPECT * min(length, height)
-    ):
-        return False
-    sample, sampled = _sample(reader)
-    if min(sample.shape) < _FEWEST:  # what moves with missing pixels is no picture
-        return False
-    across, frame = _agreements(sample)
-    last = across[0] > _SURE and abs(frame[1]) < _LITTLE * across[1] and _is_picture(sample)
-    if last and length != height:
-        block = np.nan_to_num(sampled(np.arange(_FRAMES) + (length - _FRAMES) // 2).astype(np.float64)).mean(
-            axis=2
-        )
-        last = _agreement(block[:-1], block[1:])[0] > _ALIKE
-    return last
-
-
-def _is_picture(sample: Picture) -> bool:
-    """Say whether both ends of the last axis show one picture.
-
-    Halves that lie between each other agree in any movie that is smooth along the last axis, whatever they show.
-    """
-    third = sample.shape[2] // 3
-    ends = sample[:, :, :third].mean(axis=2), sample[:, :, -third:].mean(axis=2)
-    return _agreement(*ends)[0] > _ALIKE
-
-
-def _is_time_first(reader: Reader) -> bool:
-    """Say whether halves of the frames agree on a picture, and on far less along the first two axes."""
-    sample, _ = _sample(reader)
-    if min(sample.shape) < 2:
-        return False
-    across, frame = _agreements(sample)
-    return frame[0] > _SURE and abs(across[1]) < _LITTLE * frame[1]
-
-
-def _sample(
-    reader: Reader,
-) -> tuple[npt.NDArray[np.float64], Callable[[npt.NDArray[np.intp]], npt.NDArray[Any]]]:
-    """Return pixels of frames from the whole movie, without those that are missing, and what reads more of them."""
-    length, height, width = reader.shape
-    middle = (
-        slice(0, height)
-        if length == height
-        else slice(max(height - _PIXELS, 0) // 2, (height + _PIXELS) // 2)
-    )
-    rows, columns = slice(middle.start, min(middle.stop, height)), slice(0, width)
-    step = max((rows.stop - rows.start) // _PIXELS, 1), max(width // _PIXELS, 1)
-
-    def sampled(taken: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-        frames = [reader.read(int(t), int(t) + 1, rows, columns)[0, :: step[0], :: step[1]] for t in taken]
-        return np.stack(frames)
-
-    sample = sampled(np.linspace(0, length - 1, _FRAMES).astype(np.intp))
+    rows = slice(max(height - _PIXELS, 0) // 2, (height + _PIXELS + 1) // 2 if height > _PIXELS else height)
+    columns = slice(max(width - _PIXELS, 0) // 2, (width + _PIXELS + 1) // 2 if width > _PIXELS else width)
+    first = np.unique(np.linspace(0, length // 2 - 1, pairs).astype(np.intp)) * 2
+    sample = np.concatenate([reader.read(int(t), int(t) + 2, rows, columns) for t in first])
     finite = np.isfinite(sample)
-    sample = sample[:, finite.all(axis=(0, 2))][:, :, finite.all(axis=(0, 1))].astype(np.float64)
-    return sample, sampled
+    kept = sample[:, finite.all(axis=(0, 2))][:, :, finite.all(axis=(0, 1))]
+    return kept.astype(np.float64)
 
 
-def _agreements(sample: Picture) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return how halves of the last axis agree on a picture along the first two, and halves of the frames on theirs."""
-    # Light that changes as a whole is taken out along the last axis, where time may be.
-    trace = sample.mean(axis=(0, 1))
-    sample = sample * (trace.mean() / np.where(np.abs(trace) > _DARK * np.abs(trace).max(), trace, np.inf))
-    across = _agreement(sample[:, :, ::2].mean(axis=2), sample[:, :, 1::2].mean(axis=2))
-    frame = _agreement(sample[::2].mean(axis=0), sample[1::2].mean(axis=0))
-    return across, frame
+def _without_mean(reader: Reader) -> str | None:
+    """Return the axis along which a mean was taken off each pixel, as of movies of changes, or None."""
+    length, height, width = reader.shape
+    for axis, found in ((0, "first"), (2, "last")):
+        rows = slice(height // 2 - 4, height // 2 + 4)
+        columns = slice(width // 2 - 4, width // 2 + 4) if axis == 0 else slice(0, width)
+        start, stop = (0, length) if axis == 0 else (length // 2 - 4, length // 2 + 4)
+        piece = [max(reader.piece[0], 1), max(reader.piece[1], 8), max(reader.piece[2], 8)]
+        decoded = (stop - start + piece[0]) * piece[1] * (piece[2] if axis == 0 else width + piece[2])
+        if decoded * reader.dtype.itemsize > _READ_FOR_MEANS:
+            continue
+        block = reader.read(start, stop, rows, columns).astype(np.float64)
+        if not np.isfinite(block).all() or (spread := float(block.std())) == 0:
+            continue
+        if np.abs(block.mean(axis=axis)).max() < _NO_MEAN * spread:
+            return found
+    return None
 
 
-def _agreement(first: Picture, second: Picture) -> tuple[float, float]:
-    """Return correlation and covariance of two pictures of the same, without the means of rows and columns."""
-    one, other = (p - p.mean(axis=0) - p.mean(axis=1, keepdims=True) + p.mean() for p in (first, second))
-    scale, shared = float(np.sqrt((one**2).mean() * (other**2).mean())), float((one * other).mean())
-    return (shared / scale if scale > 0 else 0.0), shared
+@dataclass(frozen=True)
+class _Agreement:
+    """How far two pictures of different frames show the same.
+
+    Attributes
+    ----------
+    smooth, white
+        Covariance of neighbouring pixels, the smaller one of both directions, and of the same pixel.
+    error
+        Standard error of either where the pictures are noise.
+    alike
+        Correlation of neighbouring pixels.
+    """
+
+    smooth: float
+    white: float
+    error: float
+    alike: float
+
+    @property
+    def certain(self) -> bool:
+        return self.smooth > _CERTAIN * self.error or self.alike > _LIKE
+
+
+def _told_by_pictures(sample: Picture) -> str:
+    """Say along which axis, the first or the last, one picture stays.
+
+    Light that varies, noise of lines and motion also look like a picture along the wrong axis: the first has the form
+    of a product and is taken out, the second has no neighbours that are alike, the third stays less.
+    """
+    third = max(sample.shape[0] // 6, 1) * 2
+    first = _agreement(sample[:third].mean(axis=0), sample[-third:].mean(axis=0))
+    third = sample.shape[2] // 3
+    last = _agreement(sample[:, :, :third].mean(axis=2), sample[:, :, -third:].mean(axis=2), pairs=True)
+    if first.certain and first.smooth > _CLEARLY * last.smooth:
+        return "first"
+    if last.certain and last.smooth > _CLEARLY * first.smooth:
+        return "last"
+    if last.certain:
+        return "unclear"
+    # What moves shows no picture from end to end.
+    odd = np.arange(sample.shape[0]) // 2 % 2 == 1
+    halves = _agreement(sample[odd].mean(axis=0), sample[~odd].mean(axis=0))
+    across = _agreement(sample[:, :, ::2].mean(axis=2), sample[:, :, 1::2].mean(axis=2), pairs=True)
+    moves = halves.certain and halves.smooth > _FAR_MORE * across.smooth
+    # Pixels that differ from each other, as those of a camera.
+    fixed = first.white > _CERTAIN * first.error and last.white < _CERTAIN * last.error
+    return "first" if moves or fixed else "unclear"
+
+
+def _agreement(one: Picture, other: Picture, *, pairs: bool = False) -> _Agreement:
+    """Compare two pictures without what rows and columns have in common; with `pairs`, rows are neighbours in twos."""
+    one, other = _without_products(one), _without_products(other)
+    above, below = slice(0, None, 2 if pairs else 1), slice(1, None, 2 if pairs else 1)
+    rows = _both_ways(one, other, above, below)
+    columns = _both_ways(one.T, other.T, slice(0, None), slice(1, None))
+    scale = float(np.sqrt((one**2).mean() * (other**2).mean()))
+    smooth, error = min(rows, columns), scale / np.sqrt(one.size / (2 if pairs else 1))
+    return _Agreement(smooth, float((one * other).mean()), float(error), smooth / scale if scale > 0 else 0.0)
+
+
+def _both_ways(one: Picture, other: Picture, above: slice, below: slice) -> float:
+    """Return the covariance of rows of one picture with the next rows of the other, in both directions."""
+    count = min(one[above].shape[0], one[below].shape[0])
+    up = (one[above][:count] * other[below][:count]).mean()
+    down = (one[below][:count] * other[above][:count]).mean()
+    return float(up + down) / 2
+
+
+def _without_products(picture: Picture) -> Picture:
+    """Return a picture without the means of its rows and columns and without their product.
+
+    The product is the interaction of Tukey (1949), Biometrics 5: light that changes over an uneven field.
+    """
+    rows = picture.mean(axis=1, keepdims=True) - picture.mean()
+    columns = picture.mean(axis=0, keepdims=True) - picture.mean()
+    rest: Picture = picture - picture.mean() - rows - columns
+    product = rows * columns
+    size = float((product**2).sum())
+    if size > 0:
+        rest = rest - product * (float((rest * product).sum()) / size)
+    return rest
