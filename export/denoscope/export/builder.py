@@ -148,7 +148,9 @@ def build(
     log = error_log(trt)
     builder = trt.Builder(log)
     if builder is None:
-        raise EngineBuildFailed(f"{request.flavour} does not start ({_last(log.errors)}).")
+        raise EngineBuildFailed(
+            f"{request.flavour} does not start ({_last(log.errors)}): update the NVIDIA driver."
+        )
     flags = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if flags is None else 1 << int(flags))
     parser = trt.OnnxParser(network, log)
@@ -199,7 +201,7 @@ def _configure(trt: Any, config: Any, request: BuildRequest) -> None:
         if target not in supported:
             raise EngineBuildFailed(
                 f"{request.flavour} {request.version} builds for {', '.join(map(str, supported))}, "
-                f"not for {target}."
+                f"not for {target}: choose one of these."
             )
         config.num_compute_capabilities = 1
         config.set_compute_capability(trt.ComputeCapability.__members__[target.name.upper()], 0)

@@ -176,7 +176,9 @@ def _backends(asked: Sequence[str], bundles: Sequence[Bundle]) -> tuple[list[str
         left_out = {name: obstacle for name, obstacle in obstacles.items() if obstacle is not None}
         if not names:
             reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
-            raise BackendUnavailable(f"No backend can run here ({reasons}).")
+            raise BackendUnavailable(
+                f"No backend can run here ({reasons}): denoscope doctor names what to install."
+            )
         return names, left_out
     names = []
     for name in asked:

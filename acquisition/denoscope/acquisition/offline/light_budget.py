@@ -89,7 +89,8 @@ def light_budget(
     count = min(len(movie), frames)
     if count < LEAST_FRAMES:
         raise InvalidInput(
-            f"the movie has {counted(count, 'frame')}, and a light budget needs {LEAST_FRAMES}."
+            f"the movie has {counted(count, 'frame')}, and a light budget needs {LEAST_FRAMES}: give a "
+            "longer movie."
         )
     height, width = movie.shape[1:]
     rows = slice(max(0, (height - side) // 2), max(0, (height - side) // 2) + side)

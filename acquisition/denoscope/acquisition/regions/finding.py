@@ -72,7 +72,9 @@ class RegionFinder:
     def found(self) -> Regions:
         """Return the cells in the frames so far."""
         if self._sum is None or self._most is None:
-            raise InvalidInput("there was no denoised frame to find cells in.")
+            raise InvalidInput(
+                "there was no denoised frame to find cells in: record longer, or give a file of regions."
+            )
         mean = self._sum / self._count
         # The mean shows cells that are always bright, the largest values those that flash.
         return find_cells([mean, self._most - mean], self._radius_px, origin=self._origin)

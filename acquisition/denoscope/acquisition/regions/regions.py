@@ -71,7 +71,9 @@ class Regions:
         self.origin = origin
         for name, each in zip(self.names, pixels, strict=True):
             if len(each) == 0:
-                raise InvalidInput(f"region {name} of {origin or 'the regions'} holds no pixel of the frame.")
+                raise InvalidInput(
+                    f"region {name} of {origin or 'the regions'} holds no pixel of the frame: draw it again."
+                )
             if int(each.min()) < 0 or int(each.max()) >= self.shape[0] * self.shape[1]:
                 raise InvalidInput(
                     f"region {name} of {origin or 'the regions'} reaches beyond frames of {self.shape[0]} x "

@@ -137,7 +137,8 @@ def read_traces(path: Path | str) -> TraceTable:
             torn = line
         else:
             raise InvalidInput(
-                f"line {number} of {path} is damaged: it has {len(cells)} of {len(head)} values."
+                f"line {number} of {path} is damaged: it has {len(cells)} of {len(head)} values; delete it "
+                "to read the others."
             )
     table = np.array(rows, np.float64).reshape(len(rows), len(head) - 1)
     kinds = {name: table[:, 3 + place * count : 3 + (place + 1) * count] for place, name in enumerate(_KINDS)}

@@ -246,7 +246,8 @@ def make_settings(**values: Any) -> SessionSettings:
         )
     if settings.movie is not None and settings.core != "demo":
         raise InvalidInput(
-            f"`movie` {settings.movie} is replayed by `core` demo, not by `core` {settings.core}."
+            f"`movie` {settings.movie} is replayed by `core` demo, not by `core` {settings.core}: leave "
+            "`movie` out."
         )
     settings.triggers()
     settings.camera()

@@ -372,7 +372,10 @@ class _NDTiff:
 
     def __init__(self, path: Path, source: SourceInfo, provenance: Mapping[str, Any], _name: str) -> None:
         if source.dtype not in (np.uint8, np.uint16):
-            raise InvalidInput(f"NDTiff holds uint8 and uint16, and these frames are {source.dtype}.")
+            raise InvalidInput(
+                f"NDTiff holds uint8 and uint16, and these frames are {source.dtype}: choose `denoised_format` "
+                "ome-tiff or ome-zarr."
+            )
         self.pixels_at: PixelsAt | None = None
         self.length = 0
         self.received: Mapping[StreamKey, int] = {}

@@ -270,7 +270,7 @@ def choose_backend(
                 obstacle = str(error).rstrip(".")
         against[entry.name] = obstacle
     reasons = "; ".join(f"{backend}: {why}" for backend, why in against.items())
-    raise BackendUnavailable(f"No backend can run here ({reasons}).")
+    raise BackendUnavailable(f"No backend can run here ({reasons}): denoscope doctor names what to install.")
 
 
 def _entries() -> dict[str, BackendEntry]:

@@ -64,7 +64,7 @@ def check_zarr_metadata(folder: Path) -> None:
         file = folder / name
         check_regular(file)
         if file.is_file() and (size := file.stat().st_size) > _LARGEST_METADATA:
-            raise InvalidInput(f"{file} has {size / 1e6:.0f} MB of metadata: it is damaged.")
+            raise InvalidInput(f"{file} has {size / 1e6:.0f} MB of metadata: it is damaged; copy it again.")
 
 
 def check_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -240,7 +240,7 @@ def movie_from_file(
         )
     if min(movie.shape[1:]) < _MINIMUM_EDGE:
         raise InvalidInput(
-            f"{path.name} is {movie.shape[1]} x {movie.shape[2]} pixels; the least is 32 x 32."
+            f"{path.name} is {movie.shape[1]} x {movie.shape[2]} pixels; training needs 32 x 32 or more."
         )
     filled, estimated = filled_estimate(np.asarray(movie[:_CALIBRATION_FRAMES]))
     intensity = estimated or estimate_intensity(filled)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import InvalidInput, counted
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -64,7 +64,8 @@ def on_devices(training: Training[AnyJob, Result], job: AnyJob, report: Report) 
         )
     if cuda and settings.devices > torch.cuda.device_count():
         raise InvalidInput(
-            f"`devices` {settings.devices} is more than the {torch.cuda.device_count()} GPUs of this machine."
+            f"`devices` {settings.devices}, and this computer has {counted(torch.cuda.device_count(), 'GPU')}: give as "
+            "many or fewer."
         )
     if settings.devices == 1:
         return training(_fabric(settings, cuda=cuda), job, report)

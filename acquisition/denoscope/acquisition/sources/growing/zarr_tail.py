@@ -134,7 +134,9 @@ class ZarrTail(Tail):
             ) from error
         array = self._array_at(self._root)
         if array is not None and len(array.shape) < 3:
-            raise InvalidInput(f"{self._path} has the shape {array.shape}; a movie has at least (T, H, W).")
+            raise InvalidInput(
+                f"{self._path} has the shape {array.shape}; a movie has at least (T, H, W): name another OME-Zarr."
+            )
         if array is not None:
             self._check_size(array)
         self._array = array
@@ -146,14 +148,16 @@ class ZarrTail(Tail):
         rows, columns = array.shape[-2:]
         pieces_of = array.shards or array.chunks
         if min(*pieces_of, *array.chunks) < 1:
-            raise InvalidInput(f"{self._path} has chunks of the shape {pieces_of}: its metadata are damaged.")
+            raise InvalidInput(
+                f"{self._path} has chunks of the shape {pieces_of}: its metadata are damaged; record again."
+            )
         high, wide = pieces_of[-2:]
         pieces = -(-rows // max(high, 1)) * -(-columns // max(wide, 1))
         largest = max(rows * columns, math.prod(pieces_of)) * itemsize
         if largest > _LARGEST_FRAME or pieces > _MOST_PIECES or math.prod(array.shape[:-2]) > _MOST_PLANES:
             raise InvalidInput(
                 f"{self._path} has the shape {array.shape} in chunks of {array.chunks}, more than a camera sends: its "
-                "metadata are damaged."
+                "metadata are damaged; record again."
             )
 
     @staticmethod
@@ -290,7 +294,9 @@ def _full_resolution(path: Path) -> tuple[Path, list[str]]:
         return path, _axis_names(above[0]) if above and within else []
     root = path / scales[0]["datasets"][0]["path"]
     if not root.resolve().is_relative_to(path.resolve()):
-        raise InvalidInput(f"{path} names an array outside itself, {root}: its metadata are damaged.")
+        raise InvalidInput(
+            f"{path} names an array outside itself, {root}: its metadata are damaged; record again."
+        )
     return root, _axis_names(scales[0])
 
 

@@ -252,7 +252,9 @@ class _DataSet:
         shown = f"{name}::{data.name}"
         self.dtype = check_dtype(shown, data.dtype)
         if data.ndim < 3:
-            raise InvalidInput(f"{shown} has the shape {data.shape}; a movie is (T, H, W).")
+            raise InvalidInput(
+                f"{shown} has the shape {data.shape}; a movie is (T, H, W): save one channel and plane of it."
+            )
         shape = tuple(int(n) for n in data.shape)
         chunks = data.chunks or (*(1,) * (data.ndim - 1), shape[-1])
         check_claim(

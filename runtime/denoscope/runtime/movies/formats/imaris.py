@@ -114,7 +114,8 @@ class _Imaris:
         stored = tuple(int(n) for n in data.shape)
         if len(stored) != 3:
             raise InvalidInput(
-                f"{Path(data.file.filename).name} holds data of the shape {stored}: it is damaged."
+                f"{Path(data.file.filename).name} holds data of the shape {stored}: it is damaged; "
+                "export it from Imaris again."
             )
         z, y, x = (f if 0 < f <= s else s for f, s in zip(found, stored, strict=True))
         return z, y, x

@@ -72,7 +72,8 @@ def _read_index(index: Path) -> list[tuple[dict[str, _Entry], _Place]]:
     """
     if (size := index.stat().st_size) > _LARGEST_INDEX:
         raise InvalidInput(
-            f"{index} has {size / 1e6:.0f} MB (limit {_LARGEST_INDEX / 1e6:.0f} MB): it is damaged."
+            f"{index} has {size / 1e6:.0f} MB (limit {_LARGEST_INDEX / 1e6:.0f} MB): it is damaged; "
+            "copy the folder again."
         )
     data = index.read_bytes()
     at, places = 0, []
@@ -86,11 +87,14 @@ def _read_index(index: Path) -> list[tuple[dict[str, _Entry], _Place]]:
             at += _PLACE.size
             axes = json.loads(axes_json)
             if not isinstance(axes, dict) or not all(isinstance(v, int | str) for v in axes.values()):
-                raise InvalidInput(f"{index} lists a frame with the axes {axes_json[:80]}: it is damaged.")
+                raise InvalidInput(
+                    f"{index} lists a frame with the axes {axes_json[:80]}: it is damaged; copy the folder again."
+                )
             # A name with folders could lead out of the data set.
             if PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
                 raise InvalidInput(
-                    f"{index} lists the file `{name[:80]}`, which is not beside it: it is damaged."
+                    f"{index} lists the file `{name[:80]}`, which is not beside it: it is "
+                    "damaged; copy the folder again."
                 )
             places.append((axes, _Place(name, offset, height, width, kind, compression, *about)))
     except (ValueError, RecursionError) as error:

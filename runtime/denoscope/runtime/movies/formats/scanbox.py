@@ -63,7 +63,9 @@ def open_scanbox(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
             "copy the .mat file that Scanbox wrote."
         )
     if not (0 < rows < _MOST and 0 < columns < _MOST):
-        raise InvalidInput(f"{described} gives frames of {rows} x {columns} pixels: it is damaged.")
+        raise InvalidInput(
+            f"{described} gives frames of {rows} x {columns} pixels: it is damaged; copy it again."
+        )
     pick_index(str(path), Axis("position", 1), wanted.position)
     frame_bytes = rows * columns * len(names) * 2
     size = path.stat().st_size
@@ -100,7 +102,8 @@ def _read_info(file: Path) -> Metadata:
     check_regular(file)
     if file.stat().st_size > _LARGEST_MAT:
         raise InvalidInput(
-            f"{file} has {file.stat().st_size / 1e6:.0f} MB: it is no description of a recording."
+            f"{file} has {file.stat().st_size / 1e6:.0f} MB: it is no description of a recording; copy "
+            "the .mat file that Scanbox wrote."
         )
     try:
         info = loadmat(file, squeeze_me=True, struct_as_record=False, variable_names=["info"])["info"]

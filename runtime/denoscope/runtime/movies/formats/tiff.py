@@ -630,8 +630,8 @@ def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes:
         return None
     if count > 1 and not _is_copy(first) and _is_copy(tif.pages[1]):
         raise InvalidInput(
-            f"{path} holds a smaller copy or a mask behind its frames, as its pages say: save the frames as a file of "
-            "their own."
+            f"{path} holds a smaller copy or a mask behind its frames, as its pages say: save the frames as a "
+            "separate file."
         )
     _check_file(path, first.shape, first, path.stat().st_size, limit_bytes)  # each page again when it is read
     pick(str(path), [Axis("time", count)], wanted)

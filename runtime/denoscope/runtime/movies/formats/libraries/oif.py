@@ -55,7 +55,9 @@ def _opened(path: Path, file: Any, wanted: Wanted, limit_bytes: int) -> Reader:
     timed = choice.time is not None and axes[choice.time].kind == "time" and not lost
     shape, dtype = _frame(file, movie[0], None)
     if len(shape) != 2:
-        raise InvalidInput(f"{path} has images of the shape {shape}; denoscope takes grey ones (H, W).")
+        raise InvalidInput(
+            f"{path} has images of the shape {shape}; denoscope takes grey ones (H, W): save it as OME-TIFF in Fiji."
+        )
     inside = path.suffix.lower() != ".oif"
     folder = path.with_name(path.name + ".files")
     return PlaneByPlane(
