@@ -9,6 +9,7 @@ from contextlib import closing, nullcontext
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from denoscope.runtime import Denoised, FrameMeta, InvalidInput, SlowResidual, StageTimes, with_slow_residual
 from denoscope.runtime.noise.noise import Intensity
@@ -77,6 +78,16 @@ def test_what_pixels_are_unequal_by_is_not_put_back() -> None:
     outputs = np.repeat(scene[None], 60, axis=0)
     shown = _put_back(_movie(60, scene) + pattern, outputs)
     assert float(np.square(shown - scene).mean()) < 0.05 * 4**2
+
+
+def test_a_strong_pattern_is_not_put_back_where_the_outputs_hold_less_of_it_than_of_noise() -> None:
+    scene = np.full((48, 48), 500, np.float32)
+    pattern = np.random.default_rng(1).normal(0, 6, scene.shape).astype(np.float32)
+    measured = _movie(120, scene) + pattern
+    outputs = np.repeat(scene[None] + 0.2 * gaussian_filter(pattern, 2), 120, axis=0)
+    shown = _put_back(measured, outputs)
+    before, after = (float(np.square(each - scene).mean()) for each in (outputs, shown))
+    assert after < before + 1e-4 * NOISE**2
 
 
 def test_a_structure_that_moves_is_left_to_the_network() -> None:

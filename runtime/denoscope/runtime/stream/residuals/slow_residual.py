@@ -58,6 +58,10 @@ _FINE = (0.0, 0.06, 0.12, 0.2, 0.3, 0.42, 0.6, 1.5)
 _ERRORS = 4.0
 """Standard errors by which the residual of a band must exceed its noise."""
 
+_MEASURED_TO = 10.0
+"""Power of noise and unequal pixels together, in powers of the noise, up to which the share below is counted: it was
+measured with cameras whose pixels are unequal by 5 at most."""
+
 # Share of the noise that is in the outputs too, and so missing in the residual: the least that was measured on seven
 # movies, by denoising them again with a little noise added. Rows: frequency in periods a frame; columns: `_FINE`.
 _STILL = (0.45, 0.75, 0.5, 0.15, 0.07, 0.02, 0.0)
@@ -462,7 +466,9 @@ class _Block:
         factors = np.zeros(len(bands))
         for n, band in enumerate(bands):
             count = int(np.count_nonzero(band)) * len(transformed)
-            bound = (1 - left_in[n]) * (noise[n] + unequal) * (1 + _ERRORS * (2 / max(count, 1)) ** 0.5)
+            both = noise[n] + unequal
+            both -= left_in[n] * min(both, _MEASURED_TO * noise[n])
+            bound = both * (1 + _ERRORS * (2 / max(count, 1)) ** 0.5)
             if power[n] > bound:
                 factors[n] = 1 - bound / power[n]
         return factors
