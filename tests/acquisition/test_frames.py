@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,9 @@ from denoscope.acquisition.contracts import Stamp
 from denoscope.acquisition.frames.callback import CallbackThread
 from denoscope.acquisition.frames.live_frame import LiveFrame
 from denoscope.acquisition.frames.mailbox import EVERY, NEWEST, Mailbox
+from denoscope.acquisition.frames.pipe import FrameReader, FrameWriter
 from denoscope.acquisition.frames.tap import FrameTap
+from denoscope.acquisition.processes.wire import Message
 from denoscope.acquisition.regions.measure import FrameTraces
 from denoscope.runtime import Denoised, FrameMeta, StageTimes, StreamCounters, StreamKey
 
@@ -95,6 +99,26 @@ def test_the_newest_regions_come_first_and_those_before_beside_them() -> None:
     for frame in seen[1:]:
         assert frame.traces is newest
         assert frame.earlier == (before, first)
+
+
+def test_a_frame_keeps_the_traces_of_every_search_on_its_way_to_another_process() -> None:
+    first, again = (
+        FrameTraces(names, *(np.full(len(names), k) for k in (1.0, 2.0, 3.0, 0.5)))
+        for names in (("1", "2"), ("3", "4", "5"))
+    )
+    writer, reader = FrameWriter(), FrameReader()
+    sizes = []
+    for sets in ([], [first], [again, first], [again, first]):
+        frame = replace(live_frame(7), traces=sets[0] if sets else None, earlier=tuple(sets[1:]))
+        words, body = writer.pack(frame)
+        sizes.append(len(json.dumps(words)))
+        read = reader.read(Message(json.loads(json.dumps(words)), b"".join(body)))
+        arrived = [traces for traces in (read.traces, *read.earlier) if traces is not None]
+        assert [traces.names for traces in arrived] == [traces.names for traces in sets]
+        for one, other in zip(arrived, sets, strict=True):
+            for kind in ("raw", "denoised", "std", "dff"):
+                np.testing.assert_array_equal(getattr(one, kind), getattr(other, kind))
+    assert sizes[3] < sizes[2]  # names are sent once
 
 
 def test_a_listener_that_raises_is_not_asked_again_and_costs_no_frame() -> None:

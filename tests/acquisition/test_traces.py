@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition import SessionReport, denoise_movie, hook, live, read_raw
+from denoscope.acquisition import OutputExists, SessionReport, denoise_movie, hook, live, read_raw
 from denoscope.acquisition.frames.live_frame import LiveFrame
+from denoscope.acquisition.offline import denoise as denoise_module
 from denoscope.acquisition.regions import search
 from denoscope.acquisition.regions.trace_file import read_traces
 from denoscope.acquisition.session.recording.watchers import Watchers
@@ -69,7 +70,9 @@ def test_traces_of_a_session_equal_those_of_its_movie(flashing: Path, bundle: Pa
     table = read_traces(tmp_path / "clean_traces.csv")
     for kind in KINDS:
         np.testing.assert_allclose(getattr(lives, kind), getattr(table, kind), rtol=1e-6, atol=1e-9)
-    assert tifffile.imread(tmp_path / "run" / "regions.tif").max() == 2
+    labels = tifffile.imread(tmp_path / "run" / "regions.tif")
+    assert labels.max() == 2
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "clean_regions.tif"), labels)
     about = json.loads((tmp_path / "run" / "traces.json").read_text())
     assert about["regions"] == {"1": 100, "2": 100}
 
@@ -108,7 +111,43 @@ def test_traces_go_on_where_denoising_was_interrupted(flashing: Path, bundle: Pa
     assert not two.torn
     for kind in KINDS:
         np.testing.assert_allclose(getattr(one, kind), getattr(two, kind), rtol=1e-6, atol=1e-9)
-    assert not partial.exists()
+    assert not list(tmp_path.glob("*.partial"))
+    assert tifffile.imread(tmp_path / "clean_regions.tif").max() == 2
+
+
+def test_traces_get_their_names_where_only_the_names_were_missing(
+    flashing: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {"bundle": str(bundle), "regions": flashing.with_name("cells.tif")}
+    output = tmp_path / "clean.ome.tif"
+
+    def killed(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(denoise_module, "name_traces", killed)
+        with pytest.raises(KeyboardInterrupt):
+            denoise_movie(flashing, output, **job)
+    assert not (tmp_path / "clean_traces.csv").exists()
+    done = denoise_movie(flashing, output, resume=True, **job)
+    assert done.traces is not None
+    assert (done.traces.frames, done.traces.regions, done.traces.file) == (48, 2, "clean_traces.csv")
+    assert len(read_traces(tmp_path / "clean_traces.csv")) == 48
+    assert tifffile.imread(tmp_path / "clean_regions.tif").max() == 2
+
+
+def test_no_file_of_traces_takes_the_place_of_another(flashing: Path, bundle: Path, tmp_path: Path) -> None:
+    job = {"bundle": str(bundle), "regions": flashing.with_name("cells.tif")}
+    output, std = tmp_path / "clean.ome.tif", tmp_path / "std.tif"
+    for traces in (output, tmp_path / "clean.ome.tif.partial", std, tmp_path / "t.json"):
+        with pytest.raises(InvalidInput, match="give `traces` another name"):
+            denoise_movie(flashing, output, std=std, traces=traces, **job)
+    for name in ("clean_regions.tif", "clean_traces.json"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(OutputExists, match=name):
+            denoise_movie(flashing, output, **job)
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
 
 
 def test_regions_that_do_not_fit_leave_nothing_behind(flashing: Path, bundle: Path, tmp_path: Path) -> None:
@@ -311,6 +350,9 @@ def test_cells_are_found_while_recording(
     assert done.traces is not None
     table = read_traces(tmp_path / "clean_traces.csv")
     assert table.frame[0] == 99
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "clean_regions.tif"), tifffile.imread(tmp_path / "run" / "regions.tif")
+    )
     for kind in ("raw", "denoised"):
         np.testing.assert_allclose(getattr(table, kind)[1:], getattr(lives, kind), rtol=1e-6, atol=1e-9)
 

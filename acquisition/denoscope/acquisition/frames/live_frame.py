@@ -49,8 +49,7 @@ class LiveFrame:
         Means of the regions in this frame; None where the session has no regions. Where regions were found again, the
         newest ones.
     earlier
-        Means of the regions that were found before those, each search's by itself, the newest first;
-        empty in the program of `hook`.
+        Means of the regions that were found before those, each search's by itself, the newest first.
     """
 
     number: int

@@ -26,7 +26,7 @@ class FrameWriter:
     """Pack frames for `FrameReader`; names of regions are sent once."""
 
     def __init__(self) -> None:
-        self._names: tuple[str, ...] = ()
+        self._names: list[tuple[str, ...]] = []
 
     def pack(self, frame: LiveFrame) -> tuple[dict[str, object], list[memoryview]]:
         """Return the words of a frame, and the bytes of its arrays, which are the body."""
@@ -40,14 +40,12 @@ class FrameWriter:
             "stream": asdict(frame.stream),
             "times": [frame.t_received_s, frame.t_denoised_s, frame.core_unix_s, frame.core_lag_s],
             "tags": dict(frame.tags),
-            "regions": 0,
         }
-        traces = frame.traces
-        if traces is not None:
-            head["regions"] = len(traces.names)
-            if traces.names != self._names:
-                self._names, head["names"] = traces.names, traces.names
-            arrays.append(np.stack([getattr(traces, kind) for kind in _KINDS]))
+        sets = [] if frame.traces is None else [frame.traces, *frame.earlier]
+        names = [traces.names for traces in sets]
+        if names != self._names:
+            self._names, head["names"] = names, names
+        arrays += [np.stack([getattr(traces, kind) for kind in _KINDS]) for traces in sets]
         # numpy's stubs do not say that an array is a buffer
         bodies: list[Any] = [np.ascontiguousarray(array) for array in arrays]
         return head, [memoryview(body).cast("B") for body in bodies]
@@ -57,7 +55,7 @@ class FrameReader:
     """Read frames as `FrameWriter` packed them."""
 
     def __init__(self) -> None:
-        self._names: tuple[str, ...] = ()
+        self._names: list[tuple[str, ...]] = []
 
     def read(self, message: Message) -> LiveFrame:
         """Return the frame of a message.
@@ -76,11 +74,12 @@ class FrameReader:
                 raise ValueError(f"a frame of {name}")
             picture, body = _array(body, np.dtype(name), shape)
             pictures.append(picture)
-        self._names = tuple(head.get("names", self._names))
-        traces = None
-        if head["regions"]:
-            values, body = _array(body, np.dtype(np.float64), (len(_KINDS), int(head["regions"])))
-            traces = FrameTraces(self._names, *values)
+        if "names" in head:
+            self._names = [tuple(names) for names in head["names"]]
+        sets = []
+        for names in self._names:
+            values, body = _array(body, np.dtype(np.float64), (len(_KINDS), len(names)))
+            sets.append(FrameTraces(names, *values))
         received_s, denoised_s, core_unix_s, core_lag_s = head["times"]
         return LiveFrame(
             number=head["number"],
@@ -94,7 +93,8 @@ class FrameReader:
             core_unix_s=core_unix_s,
             core_lag_s=core_lag_s,
             tags=head["tags"],
-            traces=traces,
+            traces=sets[0] if sets else None,
+            earlier=tuple(sets[1:]),
         )
 
 

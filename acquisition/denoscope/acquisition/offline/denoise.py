@@ -35,7 +35,7 @@ from .opening import (
     open_movie,
 )
 from .outputs import check_files, check_output, give_name, locked, partial_of, stem_of
-from .traces import traces_name
+from .traces import files_of_traces, name_traces, traces_name
 
 if TYPE_CHECKING:
     from denoscope.runtime import AnyMovie, CameraCalibration, Denoised
@@ -95,7 +95,8 @@ def denoise_movie(
         File with regions, or ``find`` or ``find:RADIUS``, whose traces are written; see
         `denoscope.acquisition.read_regions`. They are those that `denoscope.acquisition.live` writes.
     traces
-        File for the traces; None for one beside the output, ``clean_traces.csv`` for ``clean.ome.tif``.
+        File for the traces; None for one beside the output, ``clean_traces.csv`` for ``clean.ome.tif``. Beside it
+        lie ``clean_traces.json`` and a label image of the regions, ``clean_regions.tif``.
     dark
         Counts of the camera without light, which are no light in dF/F.
     channel, plane, position
@@ -155,9 +156,9 @@ def denoise_movie(
         )
     if traces is not None and regions is None:
         raise InvalidInput(f"`traces` {traces} needs `regions`: name a file with regions, or find.")
-    check_files([movie], output, std)
-    choice = Choice(Part(channel, plane, position, interleaved, axes), frames)
     wanted = None if regions is None else WantedTraces(str(regions), _traces_path(output, traces), dark)
+    check_files([movie], output, std, () if wanted is None else files_of_traces(wanted.path))
+    choice = Choice(Part(channel, plane, position, interleaved, axes), frames)
     request = Request(movie_of(movie), output, std, choice, camera, float32, fix_line_offset, wanted, picture)
     journal = _journal_of(request, resume=resume)
     with ExitStack() as stack:
@@ -359,7 +360,8 @@ class _Work:
         for path in self.request.paths:
             if partial_of(path).exists() or not path.exists():
                 give_name(partial_of(path), path)
-        traces = None if self.files is None else self.files.name_traces()
+        wanted = self.request.traces
+        traces = None if wanted is None else name_traces(wanted.path)
         self.journal.remove()
         new = self.done - self.resumed_from
         guard = self.journal.guard

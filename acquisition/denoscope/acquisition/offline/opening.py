@@ -15,7 +15,7 @@ from denoscope.acquisition.notes.noise_check import check_noise
 from denoscope.acquisition.provenance import package_version, provenance_of
 from denoscope.acquisition.raw.disk import check_space
 from denoscope.acquisition.raw.pages import PageFile
-from denoscope.acquisition.results import CameraRecord, MovieProvenance, NoiseCheck, TracesRecord
+from denoscope.acquisition.results import CameraRecord, MovieProvenance, NoiseCheck
 from denoscope.acquisition.sinks import FrameIndex, Layout, MovieSink, open_sink
 from denoscope.acquisition.sources.part import Part
 from denoscope.runtime import InvalidInput, counted
@@ -207,10 +207,8 @@ class MovieFiles:
         self.sink.finish(provenance.as_json())
         if self.deviations is not None:
             self.deviations.close()
-
-    def name_traces(self) -> TracesRecord | None:
-        """Complete the file of the traces and give it its name; None where there is none."""
-        return None if self.traces is None else self.traces.finish()
+        if self.traces is not None:
+            self.traces.finish()
 
 
 def open_movie(request: Request, chunk: int, warm_up: int) -> OpenMovie:

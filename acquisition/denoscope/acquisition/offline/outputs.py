@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def lock_of(output: Path) -> Path:
     return output.with_name(output.name + ".partial.lock")
 
 
-def check_files(inputs: list[Path], output: Path, std: Path | None) -> None:
+def check_files(inputs: list[Path], output: Path, std: Path | None, traces: Sequence[Path] = ()) -> None:
     """Refuse outputs that would be written over an input, or over each other.
 
     Raises
@@ -107,6 +107,13 @@ def check_files(inputs: list[Path], output: Path, std: Path | None) -> None:
                 f"{path} is the input and is never overwritten: {output.name} would be written over it, because "
                 f"{output.name}.partial is where it is kept until it is complete; name another `output`."
             )
+    for path in traces:
+        for each in (path, partial_of(path)):
+            if _same(each) in written:
+                raise InvalidInput(
+                    f"`traces` would be written into {each.name}, which is another output; give `traces` another name."
+                )
+            written[_same(each)] = each
 
 
 def _same(path: Path) -> str:

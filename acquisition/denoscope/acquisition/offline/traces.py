@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition.errors import OutputExists
+from denoscope.acquisition.raw.confirm import confirm
 from denoscope.acquisition.regions.finding import RegionFinder
 from denoscope.acquisition.regions.measure import RegionMeter
 from denoscope.acquisition.regions.reading import found_radius, read_regions
 from denoscope.acquisition.regions.regions import Regions
-from denoscope.acquisition.regions.trace_file import TraceFile, read_traces
+from denoscope.acquisition.regions.trace_file import REGIONS_PICTURE, TraceFile, read_traces
 from denoscope.acquisition.results import TracesRecord
 from denoscope.runtime import InvalidInput
 
@@ -22,12 +24,40 @@ from .outputs import check_output, give_name, partial_of, stem_of
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised
 
-__all__ = ["MovieTraces", "traces_name"]
+__all__ = ["MovieTraces", "files_of_traces", "name_traces", "traces_name"]
 
 
 def traces_name(output: Path) -> Path:
     """Return the file for the traces beside a denoised movie: ``clean.ome.tif`` has ``clean_traces.csv``."""
     return output.with_name(f"{stem_of(output)}_traces.csv")
+
+
+def files_of_traces(path: Path) -> tuple[Path, Path, Path]:
+    """Return the files of traces: ``clean_traces.csv``, ``clean_traces.json`` and ``clean_regions.tif``."""
+    stem = path.stem.removesuffix("_traces")
+    return path, path.with_suffix(".json"), path.with_name(f"{stem}_{REGIONS_PICTURE}")
+
+
+def name_traces(path: Path) -> TracesRecord:
+    """Give complete files of traces their names; where the movie was too short to find regions there are none.
+
+    Raises
+    ------
+    OutputExists
+        When a name was taken meanwhile.
+    """
+    table, about, picture = files_of_traces(path)
+    for file in (picture, table):  # the table last: it says that all is there
+        if partial_of(file).exists():
+            give_name(partial_of(file), file)
+    if not table.exists():
+        return TracesRecord()
+    described = json.loads(about.read_text(encoding="utf-8"))
+    with table.open("rb") as lines:
+        frames = sum(1 for _ in lines) - 1
+    return TracesRecord(
+        file=table.name, frames=frames, regions=len(described["regions"]), source=described["from"]
+    )
 
 
 class MovieTraces:
@@ -57,6 +87,7 @@ class MovieTraces:
     ) -> None:
         self.path = path
         self._partial = partial_of(path)
+        self._picture = files_of_traces(path)[2]
         self._dark = dark
         self._file: TraceFile | None = None
         self._frames = 0
@@ -64,7 +95,8 @@ class MovieTraces:
         self._finder = None if radius is None else RegionFinder(radius)
         self._regions = None if radius is not None else read_regions(regions, shape)
         if done is None or not self._partial.exists():
-            check_output(path)
+            for file in files_of_traces(path):
+                check_output(file)
         if self._finder is not None and done:
             raise InvalidInput(
                 "`regions` find cannot go on in the middle of a movie: begin anew without `resume`, or give a file of "
@@ -125,17 +157,15 @@ class MovieTraces:
         if self._file is not None:
             self._file.close()
 
-    def finish(self) -> TracesRecord:
-        """Give the file its name; where the movie was too short to find regions there is none."""
+    def finish(self) -> None:
+        """Complete the files; `name_traces` gives them their names."""
         if self._file is None or self._regions is None:
-            return TracesRecord()
+            return
+        import tifffile
+
         self._file.sync()
         self._file.close()
-        if self._partial.exists():
-            give_name(self._partial, self.path)
-        return TracesRecord(
-            file=self.path.name,
-            frames=self._file.lines,
-            regions=len(self._regions),
-            source=self._regions.origin,
-        )
+        with partial_of(self._picture).open("wb") as file:
+            tifffile.imwrite(file, self._regions.labels())
+            file.flush()
+            confirm(file.fileno())

@@ -132,11 +132,8 @@ def missing_light(
     mean, leverage = _level(own, around, error)
     error *= leverage
     lack = mean - centre
-    means = [lit.mean for lit in around]
-    before = (own.mean - own.light.offset) / own.light.gain  # in the reference's light
-    likely = max(_MISSED * max(max(means) - min(means), abs(own.mean - before)), _MISSED_DRIFT * abs(drift))
     few = meter.few_photons
-    likely = max(likely, _UNSEEN * few * light)
+    likely = max(_likely_missed(own, around, drift), _UNSEEN * few * light)
     if abs(lack) > _MOST_MISSED * likely + 6 * noise**0.5:
         return None
     contrast = _MISSED_CONTRAST / _MISSED * likely / light
@@ -230,6 +227,13 @@ def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
 def _share(likely: float, error: float) -> float:
     """Return the share of a measured deviation to believe, by its likely size and its squared error."""
     return likely * likely / max(likely * likely + error, 1e-30)
+
+
+def _likely_missed(own: Lit, around: Sequence[Lit], drift: float) -> float:
+    """Return how many counts a denoised frame likely lacks, by how much the light of its window changes."""
+    means = [lit.mean for lit in around]
+    before = (own.mean - own.light.offset) / own.light.gain  # in the reference's light
+    return max(_MISSED * max(max(means) - min(means), abs(own.mean - before)), _MISSED_DRIFT * abs(drift))
 
 
 def _trend(around: Sequence[Lit]) -> float:

@@ -91,15 +91,9 @@ class _Shift(NamedTuple):
 def _shift(mean: FloatArray, noise: FloatArray, *, sure: bool = True) -> _Shift | None:
     """Return the shift that makes odd and even lines fit best; None where that is not a better fit than none."""
     lines = (len(mean) - 1) // 2
-    # The lines above and below an odd line, so that slanting structures have no preference.
-    even_lines, odd_lines = _fields(mean, lines)
     width = mean.shape[1] - 2 * _LARGEST
     inner = np.s_[:, _LARGEST : _LARGEST + width]
-    even = _spectrum(even_lines[inner])
-    # The odd lines' window moves with the shift: a fixed one would prefer none.
-    odd = [
-        _spectrum(odd_lines[:, _LARGEST + i : _LARGEST + i + width]) for i in range(-_LARGEST, _LARGEST + 1)
-    ]
+    even, odd = _spectra(mean, lines, width)
     ky = np.abs(np.fft.fftfreq(lines))[:, None] * 0.5  # lines are two pixels apart
     kx = np.fft.rfftfreq(width)[None]
     usable = (kx > 0) & (kx < 0.5) & (ky >= 0)
@@ -153,6 +147,15 @@ def _shift(mean: FloatArray, noise: FloatArray, *, sure: bool = True) -> _Shift 
         return None
     near = float(round(found))
     return _Shift(near if abs(found - near) <= np.clip(2 * uncertain, *_WHOLE) else found, far_better)
+
+
+def _spectra(mean: FloatArray, lines: int, width: int) -> tuple[ComplexArray, list[ComplexArray]]:
+    """Return the spectrum of the even lines, and that of the odd ones at every shift."""
+    # The lines above and below an odd line, so that slanting structures have no preference.
+    even, odd = _fields(mean, lines)
+    # The odd lines' window moves with the shift: a fixed one would prefer none.
+    windows = (odd[:, begin : begin + width] for begin in range(2 * _LARGEST + 1))
+    return _spectrum(even[:, _LARGEST : _LARGEST + width]), [_spectrum(each) for each in windows]
 
 
 def _repeats(fits: FloatArray, best: int) -> bool:

@@ -17,6 +17,7 @@ from denoscope.runtime.backends.registry import Backend, Choice
 from denoscope.runtime.bundle.bundle import Bundle
 from denoscope.runtime.bundle.chosen import ChosenBackend
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.motion.field import Field
 from denoscope.runtime.motion.moves import Watch, moves
 from denoscope.runtime.movies.arguments import check_movie
 from denoscope.runtime.movies.holes import Holes, unmasked
@@ -26,6 +27,7 @@ from denoscope.runtime.noise.few_photons_mean import light_of
 from denoscope.runtime.noise.noise import Intensity
 from denoscope.runtime.types import Denoised, FrameMeta, Rebind, StageSeconds, StreamCounters, StreamKey
 from denoscope.runtime.window.both_sides import BothSides
+from denoscope.runtime.window.window import BoundWindow
 
 from .accounts import FAILED, Accounts
 from .arguments import check_flag, check_meta, check_reason, whole_number
@@ -655,13 +657,7 @@ class Stream:
         if bound.scanner is not None:
             frame = bound.scanner.take_off(frame)
         light = self._light_of(bound, frame, None if clipped is None else measured, number, turn)
-        if light.anew and self._learned.far_too_dark_for(frame) and self._intake.calibration is None:
-            self._calibrate_again_from(Held(measured.copy(), meta, pushed))
-            return
-        if light.unusual:
-            nowhere = slice(0, 0), slice(0, 0)
-            entry = Entry(meta, pushed, perf_counter(), nowhere, light=light, shown=measured.copy())
-            passage.pass_by(bound, entry, turn)
+        if self._is_set_aside(bound, Held(measured, meta, pushed), frame, light, turn):
             return
         # Before the frame is located: a scene that begins to move has the window bound, and the light met, anew.
         lit = bound.lights.lit(number, light)
@@ -683,12 +679,7 @@ class Stream:
         window.encode(slot)
         encoded = related = perf_counter()
         if self.bundle.manifest.flow_scale > 0:
-            before = passage.ring.before
-            if before is not None:
-                onto_the_next(window, before, (slot - 1) % passage.ring.size, back)
-                window.relate(slot)
-            else:
-                window.unrelate(slot)
+            self._relate_to_the_one_before(window, slot, back)
             related = perf_counter()
             seconds.motion += related - encoded
         seconds.align += placed - started
@@ -714,6 +705,15 @@ class Stream:
         )
         passage.enter(bound, entry, turn)
 
+    def _relate_to_the_one_before(self, window: BoundWindow, slot: int, back: Field | None) -> None:
+        """Compute the flow between the frame in a slot and the one before it."""
+        ring = self._passage.ring
+        if ring.before is None:
+            window.unrelate(slot)
+            return
+        onto_the_next(window, ring.before, (slot - 1) % ring.size, back)
+        window.relate(slot)
+
     def _light_of(self, bound: Bound, frame: Frame, measured: Frame | None, number: int, turn: Turn) -> Light:
         """Measure the light of a frame; start anew when it shows another scene."""
         if measured is not None and bound.scanner is not None:
@@ -724,6 +724,18 @@ class Stream:
             self._accounts.start_anew(number, (frame.shape[0], frame.shape[1]), frame.dtype, "scene")
             bound.lights.begin_with(frame)
         return light
+
+    def _is_set_aside(self, bound: Bound, held: Held, frame: Frame, light: Light, turn: Turn) -> bool:
+        """Keep a frame of much more light for a new calibration, pass by an unusual one; return whether either."""
+        if light.anew and self._learned.far_too_dark_for(frame) and self._intake.calibration is None:
+            self._calibrate_again_from(Held(held.frame.copy(), held.meta, held.pushed))
+            return True
+        if light.unusual:
+            nowhere = slice(0, 0), slice(0, 0)
+            shown = held.frame.copy()
+            entry = Entry(held.meta, held.pushed, perf_counter(), nowhere, light=light, shown=shown)
+            self._passage.pass_by(bound, entry, turn)
+        return bool(light.unusual)
 
     def _calibrate_again_from(self, held: Held) -> None:
         """Wait for frames to estimate the noise from, this one the first."""

@@ -108,15 +108,11 @@ class BoundWindow:
         self._presence: int | None = None  # as it was last handed over
         self._whole = (1 << size) - 1
         self._empty: set[int] = set()  # slots whose features, as `fuse` reads them, are zero
-        self._scene: Scene
-        if not self.follows:
-            self._scene = StillScene(self._slots, self._memory, graphs)
-        else:
+        if self.follows:
             top, left = ((long - short) // 2 for long, short in zip(self.scene, shape, strict=True))
-            frame = Extent(canvas, (top, left))
-            self._scene = TrackedScene(
-                backend, self.scene, frame, Extent(whole), self._slots, self._memory, graphs
-            )
+            self._scene: Scene = self._tracked_scene(graphs, Extent(canvas, (top, left)), Extent(whole))
+        else:
+            self._scene = StillScene(self._slots, self._memory, graphs)
         noise, seen = self._numbers.noise, self._scene.neighbours
         self._flows = Flows(backend, manifest, canvas, self._slots, seen, noise, graphs)
         self._fuse = [
@@ -128,6 +124,9 @@ class BoundWindow:
         self._together: dict[tuple[int, int], FrameCall] = {}
         self._warm()
         self.made = self.whole = 0
+
+    def _tracked_scene(self, graphs: Mapping[str, Graph], frame: Extent, whole: Extent) -> TrackedScene:
+        return TrackedScene(self._backend, self.scene, frame, whole, self._slots, self._memory, graphs)
 
     @property
     def overlaps(self) -> bool:

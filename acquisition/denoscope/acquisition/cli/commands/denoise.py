@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
@@ -33,6 +34,24 @@ if TYPE_CHECKING:
 __all__ = ["denoise"]
 
 _Report = Callable[[int, int], None]
+
+
+class _Choices(TypedDict):
+    """Options for a recorded movie; a run that is filled has its own."""
+
+    look_ahead: int | None
+    std: Path | None
+    regions: str | None
+    traces: Path | None
+    channel: str | None
+    plane: str | None
+    position: str | None
+    interleaved: int | None
+    axes: str | None
+    resume: bool
+    dask: str | None
+    float32: bool
+    fix_line_offset: bool
 
 
 def denoise(
@@ -102,6 +121,22 @@ def denoise(
 ) -> None:
     """Denoise a recorded movie, or with --fill the frames that a recording skipped."""
     shell = Shell(json=json, quiet=quiet, debug=debug)
+    camera = partial(load_camera, camera_gain, camera_offset, camera_roi)
+    choices = _Choices(
+        look_ahead=look_ahead,
+        std=std,
+        regions=regions,
+        traces=traces,
+        channel=channel,
+        plane=plane,
+        position=position,
+        interleaved=interleaved,
+        axes=axes,
+        resume=resume,
+        dask=dask,
+        float32=float32,
+        fix_line_offset=fix_line_offset,
+    )
 
     def denoise_it(on_frame: _Report) -> Denoising:
         from denoscope.acquisition import denoise_movie
@@ -114,74 +149,25 @@ def denoise(
             output,
             bundle=bundle or RECORDED,
             backend=backend,
-            look_ahead=look_ahead,
-            std=std,
-            regions=regions,
-            traces=traces,
             dark=dark,
-            channel=channel,
-            plane=plane,
-            position=position,
-            interleaved=interleaved,
-            axes=axes,
             frames=frame_range(frames),
-            camera=load_camera(camera_gain, camera_offset, camera_roi),
-            float32=float32,
-            fix_line_offset=fix_line_offset,
-            resume=resume,
-            dask=dask,
+            camera=camera(),
             picture=picture,
             on_frame=on_frame,
+            **choices,
         )
 
     def fill_it(run: Path, on_frame: _Report) -> Filling:
         from denoscope.acquisition import fill_run
 
-        _refuse(
-            movie=movie,
-            look_ahead=look_ahead,
-            std=std,
-            regions=regions,
-            traces=traces,
-            channel=channel,
-            plane=plane,
-            position=position,
-            interleaved=interleaved,
-            axes=axes,
-            frames=frames,
-            resume=resume or None,
-            dask=dask,
-            float32=float32 or None,
-            fix_line_offset=fix_line_offset or None,
-        )
-        return fill_run(
-            run,
-            output,
-            bundle=bundle,
-            backend=backend,
-            camera=load_camera(camera_gain, camera_offset, camera_roi),
-            on_frame=on_frame,
-        )
+        _refuse(movie=movie, frames=frames, **choices)
+        return fill_run(run, output, bundle=bundle, backend=backend, camera=camera(), on_frame=on_frame)
 
     def action() -> tuple[Mapping[str, Any] | Record, int]:
-        done_of = (0, 0)
-        with ProgressLine(shell, "denoising", "frame") as bar:
-
-            def on_frame(done: int, total: int) -> None:
-                nonlocal done_of
-                done_of = done, total
-                bar.show(done, total)
-
-            try:
-                result = denoise_it(on_frame) if fill is None else fill_it(fill, on_frame)
-            except KeyboardInterrupt:
-                CommandEnd.is_near()
-                from denoscope.acquisition.offline.denoise import RECORDED_MOVIE
-
-                target = output or (None if movie is None else movie / RECORDED_MOVIE)
-                text = _interrupted(done_of, target, filling=fill is not None)
-                shell.complain(text)
-                return {"error": text, "exit_code": 130}, 130
+        if fill is None:
+            result = _with_progress(shell, denoise_it, partial(_interrupted, movie, output))
+        else:
+            result = _with_progress(shell, partial(fill_it, fill), _interrupted_filling)
         for sentence in _sentences(result):
             shell.say(sentence)
         if fill is None and bundle is None:
@@ -193,25 +179,49 @@ def denoise(
     shell.run(action)
 
 
-def _interrupted(done_of: tuple[int, int], output: Path | None, *, filling: bool) -> str:
+def _with_progress(
+    shell: Shell, work: Callable[[_Report], Denoising | Filling], interrupted: Callable[[int, int], str]
+) -> Denoising | Filling:
+    """Do the work under a progress line; an interruption says what it leaves behind."""
+    done_of = (0, 0)
+    with ProgressLine(shell, "denoising", "frame") as bar:
+
+        def on_frame(done: int, total: int) -> None:
+            nonlocal done_of
+            done_of = done, total
+            bar.show(done, total)
+
+        try:
+            return work(on_frame)
+        except KeyboardInterrupt:
+            CommandEnd.is_near()
+            raise KeyboardInterrupt(interrupted(*done_of)) from None
+
+
+def _interrupted(movie: Path | None, output: Path | None, done: int, total: int) -> str:
     """Return what an interruption leaves behind, and what to type."""
+    from denoscope.acquisition.offline.denoise import RECORDED_MOVIE
     from denoscope.acquisition.offline.journal import Journal
 
-    done, total = done_of
-    begun = not filling and output is not None and Journal(output).exists()
-    what = f"after {done} of {counted(total, 'frame')}" if total else "before the first frame"
-    if begun:
-        return f"interrupted {what}; add --resume to go on"
-    if filling:
-        return f"interrupted {what}; the run is as it was: type the same command to begin anew"
-    return f"interrupted {what}; nothing was written: type the same command to begin"
+    output = output or (None if movie is None else movie / RECORDED_MOVIE)
+    if output is not None and Journal(output).exists():
+        return f"interrupted {_after(done, total)}; add --resume to go on"
+    return f"interrupted {_after(done, total)}; nothing was written: type the same command to begin"
+
+
+def _interrupted_filling(done: int, total: int) -> str:
+    return f"interrupted {_after(done, total)}; the run is as it was: type the same command to begin anew"
+
+
+def _after(done: int, total: int) -> str:
+    return f"after {done} of {counted(total, 'frame')}" if total else "before the first frame"
 
 
 def _refuse(**values: object) -> None:
     from denoscope.runtime import InvalidInput
 
     for name, value in values.items():
-        if value is not None:
+        if value is not None and value is not False:
             raise InvalidInput(
                 f"`{name}` {value} does not go with `fill`, which takes it from the run: leave it out."
             )

@@ -153,10 +153,7 @@ def open_run(
         When the settings, the bundle, the backend, the source or the disk do not allow the recording.
     """
     started_utc = datetime.now(UTC).isoformat()
-    refuse_existing(settings.output)
-    check_live_format(settings.output, settings.denoised_format)
-    if settings.rescue is not None:
-        check_place(settings.rescue)
+    _check_outputs(settings)
     notes: list[str] = []
     metrics = _open_metrics(settings, stack)
     camera = load_camera(settings.camera_gain, settings.camera_offset, settings.camera_roi)
@@ -165,14 +162,7 @@ def open_run(
     denoiser, adaptation = _open_denoiser(settings, watchers, camera, stack)
     source = source or _source_of(settings)
     stack.callback(_close_source, source, notes)
-    info = source.open()
-    if settings.adapt and info.cameras > 1:
-        raise InvalidInput(
-            f"`adapt` learns from one stream of frames, and {info.title} sends those of {info.cameras} cameras: leave "
-            "`adapt` out, or record one camera."
-        )
-    if camera is not None:
-        camera.check(info.shape)
+    info = _open_source(source, settings, camera)
     given = info if convert is None else replace(info, dtype=np.dtype(np.float32))
     forecast = _forecast(settings, source, info, given, arm)
     # Before the camera is armed, because it takes longer than a frame.
@@ -185,10 +175,8 @@ def open_run(
     shown = None if view is None else view.open(settings, info)
     raw, denoised = _sinks(files, watchers, shown)
     routes = Routes(settings.streams)
-    seen = watchers.denoiser(denoiser)
-    converted = seen if convert is None else ConvertingDenoiser(seen, convert)
     lane = DenoiseLane(
-        wrap(converted) if wrap else converted,
+        _wrapped(watchers.denoiser(denoiser), convert, wrap),
         denoised,
         look_ahead=denoiser.look_ahead,
         queue_frames=QUEUE_FRAMES,
@@ -197,14 +185,7 @@ def open_run(
         clock=info.clock,
         routes=routes,
     )
-    session = Session(
-        source,
-        raw,
-        lane,
-        frames=settings.frame_limit,
-        raw_queue_frames=frames_that_fit(settings.raw_queue_mb, info.frame_bytes),
-        rescue=_rescue(settings, info),
-    )
+    session = _session(settings, source, info, raw, lane)
     gauges = _gauges(settings, session, lane, info, denoiser.provenance, started_utc)
     if metrics is not None:
         metrics.serve(gauges)
@@ -228,6 +209,44 @@ def open_run(
         watchers=watchers,
         adaptation=adaptation,
         notes=notes,
+    )
+
+
+def _check_outputs(settings: SessionSettings) -> None:
+    refuse_existing(settings.output)
+    check_live_format(settings.output, settings.denoised_format)
+    if settings.rescue is not None:
+        check_place(settings.rescue)
+
+
+def _open_source(source: Source, settings: SessionSettings, camera: CameraCalibration | None) -> SourceInfo:
+    info = source.open()
+    if settings.adapt and info.cameras > 1:
+        raise InvalidInput(
+            f"`adapt` learns from one stream of frames, and {info.title} sends those of {info.cameras} cameras: leave "
+            "`adapt` out, or record one camera."
+        )
+    if camera is not None:
+        camera.check(info.shape)
+    return info
+
+
+def _wrapped(denoiser: Denoiser, convert: Convert | None, wrap: Callable[[Any], Denoiser] | None) -> Denoiser:
+    """Return the denoiser as the lane calls it: with camera counts, through the caller's wrapper."""
+    converted = denoiser if convert is None else ConvertingDenoiser(denoiser, convert)
+    return wrap(converted) if wrap else converted
+
+
+def _session(
+    settings: SessionSettings, source: Source, info: SourceInfo, raw: RawSink, lane: DenoiseLane
+) -> Session:
+    return Session(
+        source,
+        raw,
+        lane,
+        frames=settings.frame_limit,
+        raw_queue_frames=frames_that_fit(settings.raw_queue_mb, info.frame_bytes),
+        rescue=_rescue(settings, info),
     )
 
 

@@ -366,21 +366,28 @@ def _place(
             roles[i] = "time" if i == numbers[-1] else "position"
     if cycles is not None and roles.get(cycles) == "cycle":
         roles[cycles] = "time"
+    return _by_role(names, rows, {i: roles[i] for i in varying}), unclear
+
+
+def _by_role(
+    names: Sequence[str], rows: Sequence[Sequence[_Field]], roles: dict[int, str]
+) -> dict[str, _Place]:
+    """Return channel, plane, position and time of each file, from the roles of the numbers in its name."""
     placed: dict[str, _Place] = {}
     for name, row in zip(names, rows, strict=True):
         labels = {
-            kind: "_".join(row[i].label for i in varying if roles[i] == kind)
+            kind: "_".join(row[i].label for i, role in roles.items() if role == kind)
             for kind in ("channel", "plane", "position")
         }
         # The zero behind a stamp keeps it from being taken for a counter: after 12:59 comes 13:00.
         time = tuple(
             n
-            for i in varying
-            if roles[i] in ("time", "stamp")
-            for n in ((row[i].value, 0) if roles[i] == "stamp" else (row[i].value,))
+            for i, role in roles.items()
+            if role in ("time", "stamp")
+            for n in ((row[i].value, 0) if role == "stamp" else (row[i].value,))
         )
         placed[name] = labels["channel"], labels["plane"], labels["position"], time
-    return placed, unclear
+    return placed
 
 
 def _mark_recordings(

@@ -10,7 +10,7 @@ import struct
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -567,27 +567,8 @@ def _open_listed(images: list[OmeImage], path: Path, wanted: Wanted, limit_bytes
         Axis("plane", sizes["Z"]),
     ]
     chosen = pick(str(path), axes, Wanted(wanted.channel, wanted.plane, None))
-    places: list[tuple[str, int] | None] = []
-    for turn in range(repeats):
-        for t, c, z in product(
-            *(
-                range(n) if i is None or (a == "T" and repeats > 1) else (i,)
-                for a, n, i in zip("TCZ", sizes.values(), chosen, strict=True)
-            )
-        ):
-            listed = image.pages.get((t, c, z), [])
-            places.append(listed[turn] if turn < len(listed) else None)
-    files = list(dict.fromkeys(p[0] for p in places if p is not None))
-    highest = dict.fromkeys(files, 0)
-    for place in places:
-        if place is not None:
-            highest[place[0]] = max(highest[place[0]], place[1])
-    lengths = {}
-    for file in files:
-        there = path.parent / file
-        check_regular(there)
-        exists = there.is_file()
-        lengths[file] = (count_pages(there) if highest[file] else 1) if exists else 0
+    places = _listed_pages(image, chosen)
+    lengths = _pages_of_files(path.parent, places)
     present = np.array([p is not None and p[1] < lengths[p[0]] for p in places])
     length = int(np.flatnonzero(present).max(initial=-1)) + 1
     if length == 0 or not present[:length].all():
@@ -599,7 +580,7 @@ def _open_listed(images: list[OmeImage], path: Path, wanted: Wanted, limit_bytes
             f"{path}: frame {at} of {len(places)} was never written ({which}): {copy}save the frames before it as a "
             "separate movie."
         )
-    used = [f for f in files if lengths[f]]
+    used = [f for f in lengths if lengths[f]]
     begins = dict(zip(used, np.cumsum([0, *(lengths[f] for f in used)]).tolist(), strict=False))
     order = np.array([begins[p[0]] + p[1] for p in places[:length] if p is not None], np.int64)
     paths = [path.parent / f for f in used]
@@ -620,6 +601,36 @@ def _open_listed(images: list[OmeImage], path: Path, wanted: Wanted, limit_bytes
         at_least=True,
     )
     return joined if np.array_equal(order, np.arange(joined.shape[0])) else Chosen(joined, order)
+
+
+def _listed_pages(image: OmeImage, chosen: Sequence[int | None]) -> list[tuple[str, int] | None]:
+    """Return file and page of each frame of the movie that was chosen; None where the list leaves one out."""
+    places: list[tuple[str, int] | None] = []
+    for turn in range(image.repeats):
+        for t, c, z in product(
+            *(
+                range(n) if i is None or (a == "T" and image.repeats > 1) else (i,)
+                for a, n, i in zip("TCZ", image.sizes.values(), chosen, strict=True)
+            )
+        ):
+            listed = image.pages.get((t, c, z), [])
+            places.append(listed[turn] if turn < len(listed) else None)
+    return places
+
+
+def _pages_of_files(folder: Path, places: list[tuple[str, int] | None]) -> dict[str, int]:
+    """Return how many pages each listed file has: 0 where it is missing, 1 unread where only its first is used."""
+    highest: dict[str, int] = {}
+    for place in places:
+        if place is not None:
+            highest[place[0]] = max(highest.get(place[0], 0), place[1])
+    lengths = {}
+    for file, last in highest.items():
+        there = folder / file
+        check_regular(there)
+        exists = there.is_file()
+        lengths[file] = (count_pages(there) if last else 1) if exists else 0
+    return lengths
 
 
 def _open_plain(tif: tifffile.TiffFile, path: Path, wanted: Wanted, limit_bytes: int) -> Reader | None:
@@ -720,28 +731,8 @@ def _open_series(
     chosen = pick(str(path), axes, wanted)
     numbered = np.arange(math.prod(a.size for a in axes)).reshape([a.size for a in axes])
     places = np.atleast_1d(numbered[tuple(slice(None) if i is None else i for i in chosen)])
-    offset = series.dataoffset
-    if offset is not None and key.compression == 1:
-        assert series.dtype is not None
-        stride = int(places[1] - places[0]) if len(places) > 1 else 1
-        # The pixels of a set in several files may lie in another file than the one that was named.
-        parent = key.parent
-        stored_dtype = series.dtype.newbyteorder(parent.byteorder)
-        frame_bytes = height * width * stored_dtype.itemsize
-        begin = offset + int(places[0]) * frame_bytes
-        end = begin + ((len(places) - 1) * stride + 1) * frame_bytes
-        if end > parent.filehandle.size:
-            raise InvalidInput(
-                f"{path} ends at byte {parent.filehandle.size}, and its pixels at byte {end}: it was cut short or is "
-                "damaged; copy it again."
-            )
-        dense = DenseReader(
-            Path(parent.filehandle.path),
-            (len(places), height, width),
-            stored_dtype,
-            begin,
-            stride * frame_bytes,
-        )
+    if series.dataoffset is not None and key.compression == 1:
+        dense = _in_one_block(series, path, places, (height, width))
         dense.note = chosen.note
         return dense
     pages_per_frame = key.size // (height * width)
@@ -760,6 +751,29 @@ def _open_series(
         else f"{path.name} ends at frame {length} of the {len(places)} planned"
     )
     return _PageReader(path, key, length, lambda t: series.pages[int(places[t])], note)
+
+
+def _in_one_block(
+    series: tifffile.TiffPageSeries, path: Path, places: npt.NDArray[np.int64], shape: tuple[int, int]
+) -> DenseReader:
+    """Return the frames of a series whose pixels lie one after another, without compression."""
+    assert series.dataoffset is not None
+    assert series.dtype is not None
+    stride = int(places[1] - places[0]) if len(places) > 1 else 1
+    # The pixels of a set in several files may lie in another file than the one that was named.
+    parent = series.keyframe.parent
+    stored_dtype = series.dtype.newbyteorder(parent.byteorder)
+    frame_bytes = math.prod(shape) * stored_dtype.itemsize
+    begin = series.dataoffset + int(places[0]) * frame_bytes
+    end = begin + ((len(places) - 1) * stride + 1) * frame_bytes
+    if end > parent.filehandle.size:
+        raise InvalidInput(
+            f"{path} ends at byte {parent.filehandle.size}, and its pixels at byte {end}: it was cut short or is "
+            "damaged; copy it again."
+        )
+    return DenseReader(
+        Path(parent.filehandle.path), (len(places), *shape), stored_dtype, begin, stride * frame_bytes
+    )
 
 
 def _check_file(

@@ -97,6 +97,51 @@ class _Light(NamedTuple):
     inverse: Tensor
 
 
+def _encoder(s: LiveNetSettings) -> nn.Sequential:
+    """Return the layers from the cells of one frame to its features."""
+    return nn.Sequential(
+        nn.Conv2d(CELL, s.encode_width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(s.encode_width, s.encode_width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(s.encode_width, s.encode_channels, 3, padding=1),
+    )
+
+
+def _two_convolutions(width: int) -> nn.Sequential:
+    """Return the layers of the trunk before, and again after, those at half its resolution."""
+    return nn.Sequential(
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(),
+    )
+
+
+def _half_resolution(s: LiveNetSettings) -> nn.Sequential:
+    """Return the layers of the trunk at half its resolution."""
+    return nn.Sequential(
+        nn.Conv2d(s.trunk_width, s.deep_width, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(s.deep_width, s.deep_width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(s.deep_width, s.deep_width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(s.deep_width, s.trunk_width, 1),
+    )
+
+
+def _head(seen: int, width: int) -> nn.Sequential:
+    """Return the layers from the trunk and the blind views to the mean and the log variance of a cell."""
+    return nn.Sequential(
+        nn.Conv2d(seen, width, 1),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 1),
+        nn.ReLU(),
+        nn.Conv2d(width, 2 * CELL, 1),
+    )
+
+
 class LiveNet(nn.Module):
     """The network behind the methods `live-fast`, `live` and `live-hq`.
 
@@ -123,37 +168,13 @@ class LiveNet(nn.Module):
         self.flow = flow
         neighbours = s.window - 1
         constants = len(s.memory_decay)
-        self.encoder = nn.Sequential(
-            nn.Conv2d(CELL, s.encode_width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(s.encode_width, s.encode_width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(s.encode_width, s.encode_channels, 3, padding=1),
-        )
+        self.encoder = _encoder(s)
         context = neighbours * s.encode_channels + s.memory_channels + CELL + (1 if s.guided else 0)
         self.entry = nn.Conv2d(context, s.trunk_width, 1)
         self.presence = nn.Linear(s.window + s.memories, s.trunk_width, bias=False)
-        self.before = nn.Sequential(
-            nn.Conv2d(s.trunk_width, s.trunk_width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(s.trunk_width, s.trunk_width, 3, padding=1),
-            nn.ReLU(),
-        )
-        self.deep = nn.Sequential(
-            nn.Conv2d(s.trunk_width, s.deep_width, 3, padding=1, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(s.deep_width, s.deep_width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(s.deep_width, s.deep_width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(s.deep_width, s.trunk_width, 1),
-        )
-        self.after = nn.Sequential(
-            nn.Conv2d(s.trunk_width, s.trunk_width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(s.trunk_width, s.trunk_width, 3, padding=1),
-            nn.ReLU(),
-        )
+        self.before = _two_convolutions(s.trunk_width)
+        self.deep = _half_resolution(s)
+        self.after = _two_convolutions(s.trunk_width)
         self.candidates = neighbours + constants + 1
         leans = constants if s.two_sided else 0
         self.mix = nn.Conv2d(s.trunk_width, self.candidates + CELL + leans, 1)
@@ -166,13 +187,7 @@ class LiveNet(nn.Module):
             else None
         )
         seen = s.trunk_width + len(_DILATIONS) * s.spatial_channels + (s.blind_width if s.blind_depth else 0)
-        self.head = nn.Sequential(
-            nn.Conv2d(seen, s.deep_width, 1),
-            nn.ReLU(),
-            nn.Conv2d(s.deep_width, s.deep_width, 1),
-            nn.ReLU(),
-            nn.Conv2d(s.deep_width, 2 * CELL, 1),
-        )
+        self.head = _head(seen, s.deep_width)
         self.spread = nn.Conv2d(s.deep_width, CELL, 1) if s.calibrated else None
         self.second = SecondStage(s.deep_width, s.second_width) if s.second_width else None
         keep = torch.exp(-1.0 / torch.tensor(s.memory_decay, dtype=torch.float32))

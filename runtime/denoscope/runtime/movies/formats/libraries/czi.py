@@ -25,13 +25,14 @@ __all__ = ["open_czi"]
 _KINDS = {"T": "time", "Z": "plane", "C": "channel", "S": "position"}
 _READ_SINCE_2019 = (0, 1, 4)  # uncompressed, JPEG, JPEG XR
 
-# Where a block begins along an axis, how many entries it has there, and how many are stored.
 _DAY_S = 86_400.0
 _LONGEST_GAPS = (
     4  # times the points in time that have frames; what lies further apart was numbered by something else
 )
 _DATES_FROM = 20_000.0  # stamps above are days since 1899 (some programs), those below seconds of a recording
+# Where a block begins along each axis, how many entries it has there, and how many are stored.
 _Extent = dict[str, tuple[int, int, int]]
+_Blocks = dict[tuple[int, ...], tuple[_Extent, Any]]  # by their index along every axis
 
 
 def open_czi(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
@@ -53,7 +54,8 @@ def open_czi(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
             raise
 
 
-def _opened(path: Path, file: Any, close: Callable[[], None], wanted: Wanted, limit_bytes: int) -> Reader:
+def _blocks_of(path: Path, file: Any) -> tuple[list[str], _Blocks]:
+    """Return the axes beside rows and columns, and the planes by their index; refuse blocks that are no plane."""
     blocks = [(_extent(entry), entry) for entry in file.subblock_directory]
     # The others are smaller copies for a quick look.
     blocks = [(extent, e) for extent, e in blocks if all(n in (0, size) for _, size, n in extent.values())]
@@ -69,6 +71,33 @@ def _opened(path: Path, file: Any, close: Callable[[], None], wanted: Wanted, li
         raise InvalidInput(
             f"{path} has several frames of one time, plane and channel: export it from ZEN as OME-TIFF."
         )
+    return order, places
+
+
+def _check_pixels(path: Path, movie: list[tuple[_Extent, Any]]) -> tuple[int, int, np.dtype[Any]]:
+    """Return height, width and dtype of all planes; raise InvalidInput where they differ or cannot be read."""
+    extent, first = movie[0]
+    sizes = {(e["Y"][1], e["X"][1]) for e, _ in movie}
+    if len(sizes) > 1:
+        raise InvalidInput(
+            f"{path} has frames of {len(sizes)} sizes: split the movie where the size changes."
+        )
+    dtype = np.dtype(first.dtype)
+    if dtype.shape or getattr(getattr(first, "pixel_type", None), "samples", 1) > 1:
+        raise InvalidInput(
+            f"{path} is in colour; denoscope takes one channel of grey: export it so from ZEN."
+        )
+    for compression in {int(entry.compression) for _, entry in movie}:
+        if not hasattr(first, "read_segment_data") and compression not in _READ_SINCE_2019:
+            raise InvalidInput(
+                f"{path} is compressed in a way (number {compression}) that czifile reads since 2026, with Python "
+                "3.12 or later: update both, or export the movie from ZEN as OME-TIFF."
+            )
+    return extent["Y"][1], extent["X"][1], dtype
+
+
+def _opened(path: Path, file: Any, close: Callable[[], None], wanted: Wanted, limit_bytes: int) -> Reader:
+    order, places = _blocks_of(path, file)
     values = [sorted({place[i] for place in places}) for i in range(len(order))]
     if "T" in order and (points := values[order.index("T")]):
         # Where a point in time has no frame of any channel, the movie has a gap there too.
@@ -86,24 +115,7 @@ def _opened(path: Path, file: Any, close: Callable[[], None], wanted: Wanted, li
         raise InvalidInput(f"{path} has no frame of this channel, plane and position: choose others.")
     lost = len(wished) - len(movie)
     over_time = choice.time is not None and order[choice.time] == "T"
-    extent, first = movie[0]
-    height, width = extent["Y"][1], extent["X"][1]
-    sizes = {(e["Y"][1], e["X"][1]) for e, _ in movie}
-    if len(sizes) > 1:
-        raise InvalidInput(
-            f"{path} has frames of {len(sizes)} sizes: split the movie where the size changes."
-        )
-    dtype = np.dtype(first.dtype)
-    if dtype.shape or getattr(getattr(first, "pixel_type", None), "samples", 1) > 1:
-        raise InvalidInput(
-            f"{path} is in colour; denoscope takes one channel of grey: export it so from ZEN."
-        )
-    for compression in {int(entry.compression) for _, entry in movie}:
-        if not hasattr(first, "read_segment_data") and compression not in _READ_SINCE_2019:
-            raise InvalidInput(
-                f"{path} is compressed in a way (number {compression}) that czifile reads since 2026, with Python "
-                "3.12 or later: update both, or export the movie from ZEN as OME-TIFF."
-            )
+    height, width, dtype = _check_pixels(path, movie)
 
     def plane(t: int) -> npt.NDArray[Any]:
         entry = movie[t][1]
