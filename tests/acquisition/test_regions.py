@@ -772,6 +772,35 @@ def test_the_motion_of_the_scene_is_no_error_of_a_mean() -> None:
     assert max(moving, far) < 1.1 * active
 
 
+def test_a_difference_that_lasts_is_an_error_of_the_denoised_mean() -> None:
+    """The raw mean of many frames is right, so what a denoised mean is off by shows; noise of one frame does not."""
+
+    def deviation_of(off_by: float, frames: int = 60) -> float:
+        rng, deviation = np.random.default_rng(4), MeanDeviation(np.array([80]))
+        for _ in range(frames):
+            mean = np.array([200 + 0.1 * rng.normal()])
+            found = deviation.add(mean + rng.normal(), mean - off_by, np.array([8.0]))
+        return float(found[0])
+
+    right, wrong = deviation_of(0.0), deviation_of(6.0)
+    assert right < 1.5
+    assert 3.0 < wrong < 9.0  # of the size of the error
+    assert deviation_of(6.0, frames=8) == pytest.approx(deviation_of(0.0, frames=8))  # too few to tell
+
+
+def test_deviations_go_on_where_traces_were_interrupted() -> None:
+    rng = np.random.default_rng(5)
+    whole, again = (MeanDeviation(np.array([30, 90])) for _ in range(2))
+    for number in range(80):
+        mean = 200 + 20 * np.sin(number / 9) + rng.normal(size=2)
+        raw, variance = mean + 4 + rng.normal(size=2), rng.uniform(4, 9, 2)
+        found = whole.add(raw, mean, variance)
+        if number < 50:
+            again.replay(raw, mean, np.array([float(f"{value:.9g}") for value in found]))
+        else:
+            np.testing.assert_allclose(again.add(raw, mean, variance), found, rtol=1e-6)
+
+
 def test_a_table_without_shapes_is_one_sentence(tmp_path: Path) -> None:
     """Fault and remedy are said once, not inside another refusal of the same file."""
     path = tmp_path / "results.csv"

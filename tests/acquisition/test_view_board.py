@@ -337,7 +337,12 @@ def values(**changes: Any) -> dict[str, Any]:
         ({"free_bytes": 3 * 10**8}, Level.WARNING, "disk full in 83 s"),
         ({"free_bytes": None}, Level.GOOD, "recording 12 s"),
         ({"problems": ["denoising failed (x)"]}, Level.BAD, "denoising failed (x)"),
-        ({"latency_s": {}, "emitted": 0}, Level.GOOD, "calibrating"),
+        ({"latency_s": {}, "emitted": 0}, Level.GOOD, "measuring the brightness: the denoised picture comes"),
+        (
+            {"latency_s": {}, "emitted": 0, "received": 0},
+            Level.GOOD,
+            "waiting for the first frame · recording",
+        ),
         ({"latency_s": {}}, Level.GOOD, "catching up"),
         ({"keeps_raw": False}, Level.GOOD, "raw kept elsewhere"),
         ({"preview": True}, Level.NOTE, "Preview: nothing is saved · 12 s"),

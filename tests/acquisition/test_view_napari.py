@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -172,6 +173,44 @@ def test_contrast_by_hand_stays(until: Callable[..., None]) -> None:
     shared.put(Slot.RAW, frame * 9, 2)
     until(lambda: viewer.layers["raw"].contrast_limits[1] > 77)
     display.close()
+
+
+def test_a_window_that_stood_still_goes_on_at_once(until: Callable[..., None]) -> None:
+    """A long wait, as for a snapshot, is no measure of the time that drawing takes."""
+    display = Display(ViewerModel())
+    shared = Board.create(Slab(), 4 * 16 * 16)[0]
+    display.open(shared, (16, 16))
+    shared.put(Slot.RAW, np.ones((16, 16), np.uint16), 0)
+    until(lambda: display.shown)
+    display._due_s = time.perf_counter() - 20.0  # private: no test waits for so long
+    display._tick()
+    assert display._timer.interval() <= 500
+    display.close()
+
+
+def test_a_note_of_a_snapshot_can_be_read_and_the_line_comes_back(
+    until: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules[Display.__module__]
+    monkeypatch.setattr(module, "_NOTE_S", 1000.0)
+    viewer = ViewerModel()
+    monkeypatch.setattr(ViewerModel, "screenshot", lambda *_a, **_k: None, raising=False)
+    display = Display(viewer)
+    shared = Board.create(Slab(), 4 * 16 * 16)[0]
+    display.open(shared, (16, 16), output=tmp_path)
+    shared.put_status(status(written_raw=7, received=7))
+    until(lambda: "of 7" in display.bar.line.text())
+    display.bar.snapshot.click()
+    shared.put_status(status(received=8, written_raw=8, count=2))
+    until(lambda: display.status["received"] == 8)
+    assert display.bar.line.text() == f"saved snapshot-1.png in {tmp_path}"
+    shared.put_status(status(received=9, written_raw=9, count=3, problems=["denoising failed"]))
+    until(lambda: "denoising failed" in display.bar.line.text())  # an error does not wait
+    display.close()
+    monkeypatch.setattr(module, "_NOTE_S", 0.05)
+    display.bar.snapshot.click()
+    assert "snapshot-1.png" in display.bar.line.text()
+    until(lambda: "denoising failed" in display.bar.line.text())
 
 
 def test_blink_and_swipe(until: Callable[..., None]) -> None:

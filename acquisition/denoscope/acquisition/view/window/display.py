@@ -25,6 +25,8 @@ __all__ = ["Display", "add_docks"]
 
 _PERIOD_S = 1 / 30
 _STATUS_EVERY_S = 0.25
+_LONGEST_REST_S = 0.5
+_NOTE_S = 3.0  # a note is read before the line comes back
 _BLINK_MS = 500
 _OUTLINE_AFTER_S = 0.5  # napari takes about a second for the layers: the first pictures are drawn before
 _MOST_SNAPSHOTS = 10_000
@@ -34,7 +36,7 @@ class Display(QObject):
     """Shows one session after the other.
 
     The timer looks at the board at most 30 times a second, and rests twice as long as showing the last frame
-    took: a computer that is slow to draw shows fewer frames, each of them the newest.
+    took, half a second at most: a computer that is slow to draw shows fewer frames, each of them the newest.
 
     Parameters
     ----------
@@ -73,6 +75,11 @@ class Display(QObject):
         self._board: Board | None = None
         self._line = StatusLine()
         self._status_s = 0.0
+        self._said: tuple[str, Level] = ("", Level.CALM)
+        self._note_until_s = 0.0
+        self._reads = QTimer(self.bar)
+        self._reads.setSingleShot(True)
+        self._reads.timeout.connect(lambda: self._say(*self._said))
         self._due_s = 0.0
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -110,7 +117,7 @@ class Display(QObject):
         self.bar.snapshot.setEnabled(output is not None)
         self._board, self._line, self.status = board, StatusLine(), None
         self.bar.begin(preview=preview, regions=regions and output is not None)
-        self.bar.say("waiting for the first frame", Level.CALM)
+        self._say("waiting for the first frame", Level.CALM)
         self.panels.open(shape, pixel_um)
         self.traces.open(output if regions else None)
         self._past = None if output is None else PastFrames(board.places, output)
@@ -141,7 +148,7 @@ class Display(QObject):
         self._board = None
         self.bar.enable(running=False)
         if problem is not None:
-            self.bar.say(problem, Level.BAD)
+            self._say(problem, Level.BAD)
 
     def stop(self) -> None:
         """Ask the session that is shown, if any, to end."""
@@ -163,8 +170,8 @@ class Display(QObject):
             return
         self._board.beat()
         self._look(self._board)
-        # The tick came late by the time that the window took to draw.
-        self._start(max(_PERIOD_S, 2 * (time.perf_counter() - self._due_s)))
+        # The tick came late by the time that the window took to draw, or to be resized or saved as a picture.
+        self._start(min(max(_PERIOD_S, 2 * (time.perf_counter() - self._due_s)), _LONGEST_REST_S))
 
     def _start(self, rest_s: float) -> None:
         self._due_s = time.perf_counter() + rest_s
@@ -184,7 +191,7 @@ class Display(QObject):
             self._outline()
         self.status = board.get_status() or self.status
         if self.status is not None:
-            self.bar.say(*self._line.write(self.status, now_s))
+            self._say(*self._line.write(self.status, now_s))
             self.bar.show_status(self.status)
             if self._past is not None and self.status["keeps_raw"]:
                 written = self.status["written_raw"]
@@ -246,10 +253,23 @@ class Display(QObject):
             try:
                 self._viewer.screenshot(str(path), canvas_only=True, flash=False)
             except (OSError, AttributeError) as error:  # a viewer's model alone has no window
-                self.bar.say(f"the snapshot could not be saved: {error}", Level.WARNING)
+                self._note(f"the snapshot could not be saved: {error}", Level.WARNING)
             else:
-                self.bar.say(f"saved {path.name}", Level.CALM)
+                self._note(f"saved {path.name} in {self._output}", Level.CALM)
             return
+
+    def _say(self, text: str, level: Level) -> None:
+        """Show how the session does, once a note has been read; an error at once."""
+        self._said = (text, level)
+        if level is Level.BAD or time.perf_counter() >= self._note_until_s:
+            self._note_until_s = 0.0
+            self.bar.say(text, level)
+
+    def _note(self, text: str, level: Level) -> None:
+        """Show a note for some seconds, also where no session goes on."""
+        self._note_until_s = time.perf_counter() + _NOTE_S
+        self.bar.say(text, level)
+        self._reads.start(round((_NOTE_S + 0.1) * 1e3))
 
     def _ask(self, wish: Wish) -> None:
         if self._board is not None:

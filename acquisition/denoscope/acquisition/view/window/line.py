@@ -134,6 +134,8 @@ def _numbers(status: ViewStatus, skipped: int) -> list[str]:
         f"skipped {skipped}",
         _raw(status),
     ]
+    if not status["emitted"] and status["state"] == "recording":
+        parts.insert(0, parts.pop(2))  # why there is no picture yet
     if status["state"] == "finished" and status["message"]:
         parts[1:2] = [status["message"]]
     return [part for part in parts if part]
@@ -152,4 +154,8 @@ def _no_delay(status: ViewStatus) -> str:
     """Say why there is no delay yet; nothing at the end, when it will never come."""
     if status["state"] == "finished":
         return "" if status["emitted"] else "nothing denoised live"
-    return "catching up" if status["emitted"] else "calibrating"
+    if status["emitted"]:
+        return "catching up"
+    if not status["received"]:
+        return "waiting for the first frame"
+    return "measuring the brightness: the denoised picture comes after that"
