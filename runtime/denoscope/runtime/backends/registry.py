@@ -248,8 +248,9 @@ def choose_backend(
     ('onnxruntime-cpu', 'it was asked for by name')
     >>> backend.close()
     """
-    entries = _entries()
     if name != "auto":
+        # Asking every installed package for backends takes 8 ms: only for names that are not our own.
+        entries = _TABLE if name in _TABLE else _entries()
         if name not in entries:
             raise InvalidInput(
                 f"There is no backend {name!r}: choose auto or one of {', '.join(sorted(entries))}."
@@ -259,7 +260,7 @@ def choose_backend(
             raise BackendUnavailable(f"Backend {name} cannot run here: {obstacle}.")
         return entries[name].load()(threads=threads), Choice(name, "it was asked for by name")
     against = dict(rejected or {})
-    for entry in entries.values():
+    for entry in _TABLE.values():  # those of others are chosen by name only
         if not entry.automatic or entry.name in against or (entry.for_bundles and bundle is None):
             continue
         obstacle = _obstacle(entry, bundle) or (None if bundle is None else entry.load().unsuited(bundle))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, stats
+from scipy import fft, special
 
 from denoscope.runtime import Intensity
 
@@ -334,7 +334,7 @@ def _wave_rms(power: npt.NDArray[np.float64], at: tuple[int, int]) -> float:
 def _two_sided(tried: int) -> float:
     """Return the standard deviations that the largest of `tried` normal values rarely exceeds (Sidak)."""
     each = 1 - _CONFIDENCE ** (1 / max(tried, 1))
-    return float(stats.norm.isf(each / 2))
+    return float(-special.ndtri(each / 2))
 
 
 def _spatial(frames: FloatArray, reach: int) -> npt.NDArray[np.float64]:

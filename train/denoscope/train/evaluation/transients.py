@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from denoscope.runtime import Bundle, InvalidInput, counted
 from denoscope.train.simulator import CameraSettings, SceneSettings
@@ -274,7 +274,7 @@ def false_events(
     return FalseEvents(
         _THRESHOLDS,
         tuple(float((z > t).mean()) for t in _THRESHOLDS),
-        tuple(float(stats.norm.sf(t)) for t in _THRESHOLDS),
+        tuple(float(special.ndtr(-t)) for t in _THRESHOLDS),
     )
 
 
