@@ -341,6 +341,10 @@ ROWS = (
         posix=False,
     ),
     Row(
+        *("disk-pulled", "disk is pulled out, and what it had not confirmed is gone with it"),
+        *("pulled-disk", 2, "may be in both places"),
+    ),
+    Row(
         *("disk-hangs", "disk never answers to a write again, Ctrl-C twice after 5 s"),
         *("hung-disk", 2, "while writing raw frames and was given up"),
         act=_twice,
@@ -630,25 +634,28 @@ def _inspect(row: Row, run_folder: Path, code: int, said: list[str]) -> dict[str
     recording, movie = read_raw(run_folder), raw_safety.movie()
     frames = list(recording.frames())
     name = row.session.partition("@")[0]
-    kept = len(frames)
+    rescued = list[Any]()
     for elsewhere in sorted((run_folder.parent / "elsewhere").glob("*/raw.jsonl")):
-        frames += read_raw(elsewhere.parent).frames()
+        rescued += read_raw(elsewhere.parent).frames()
     exact = all(np.array_equal(frame, sent(movie, name, index)) for index, frame in enumerate(frames))
     places = [run_folder / "report.json", *(run_folder.parent / "elsewhere").glob("*/report.json")]
     path = next((place for place in places if place.exists()), None)
     report = json.loads(path.read_text()) if path is not None else None
     counts = report["frames"] if report else {}
     stated = re.search(r"Raw \d+/(\d+) saved", told)  # where the report found no room
-    received = counts.get("received", int(stated[1]) if stated else len(frames))
+    received = counts.get("received", int(stated[1]) if stated else len(frames) + len(rescued))
+    first = received - len(rescued)  # what the disk has and did not confirm is in both places
+    exact &= all(np.array_equal(frame, sent(movie, name, first + i)) for i, frame in enumerate(rescued))
+    readable = min(received, len(frames) + len(rescued))
     dropped = counts.get("dropped", {})
-    missing = received - len(frames)
+    missing = received - readable
     balanced = not report or received == counts["denoised"] + sum(dropped.values()) + counts["in_flight"]
     told = " ".join([told, *(report["outcome"]["notes"] if report else ())])
-    fine = row.says in told and code == row.exit_code and exact and balanced and len(frames) >= 5
+    fine = row.says in told and code == row.exit_code and exact and balanced and readable >= 5
     return {
         "received": received,
-        "readable": len(frames),
-        "rescued": len(frames) - kept,
+        "readable": readable,
+        "rescued": len(rescued),
         "missing": missing,
         "bit_exact": exact,
         "balanced": balanced,

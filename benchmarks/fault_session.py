@@ -244,6 +244,39 @@ def _read_only_disk() -> None:
     pages.write_at = refuse
 
 
+def _pulled_disk() -> None:
+    """Let the disk go after a hundred frames, with all that it has not confirmed, as a drive that is pulled out."""
+    from denoscope.acquisition.raw import pages
+
+    write, sync, count, confirmed = pages.write_at, os.fsync, 0, 0
+
+    def name_of(number: int) -> str:
+        return str(Path(f"/proc/self/fd/{number}").readlink())
+
+    def away() -> OSError:
+        return OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def written(file: Any, *values: Any) -> None:
+        nonlocal count
+        ours = str(file.name).endswith("run/raw.tif")
+        count += ours
+        if ours and count > 200:
+            os.truncate(file.fileno(), confirmed)
+            raise away()
+        write(file, *values)
+
+    def synced(number: int) -> None:
+        nonlocal confirmed
+        if count > 200 and "elsewhere" not in name_of(number):
+            raise away()
+        size = os.fstat(number).st_size
+        sync(number)
+        if name_of(number).endswith("run/raw.tif"):
+            confirmed = size
+
+    pages.write_at, os.fsync = written, synced  # type: ignore[assignment]
+
+
 def _hung_disk(seconds: float | None) -> Callable[[], None]:
     """Let one write of a page take so long, or never return, as on a network share whose server is away."""
 
@@ -409,6 +442,7 @@ SESSIONS: Mapping[str, Spec] = {
     "odd-tags": Spec(script=_odd_tags),
     "odd-frames": Spec(script=_no_pictures_at_the_end),
     "read-only-disk": Spec(inside=_read_only_disk, settings={"frames": 960}),
+    "pulled-disk": Spec(inside=_pulled_disk, settings={"frames": 960}),
     "hung-disk": Spec(inside=_hung_disk(None), settings={"frames": 3600}),
     "hung-disk-5s": Spec(inside=_hung_disk(5.0), settings={"frames": 600}),
     "hung-confirmation": Spec(inside=_hung_confirmation, settings={"frames": 3600}),

@@ -141,7 +141,7 @@ def test_no_frame_is_ever_seen_torn() -> None:
 
 
 class Kept:
-    written, confirmed = 0, 7
+    written, confirmed, doubts = 0, 7, 3
 
     def __init__(self) -> None:
         self.taken: list[Any] = []
@@ -227,7 +227,7 @@ def test_sinks_are_asked_first_and_then_shown() -> None:
     shown_raw.sync()
     shown_raw.close()
     assert raw.taken == [(one,), "sync", "close"]
-    assert (shown_raw.written, shown_raw.confirmed) == (1, raw.confirmed)
+    assert (shown_raw.written, shown_raw.confirmed, shown_raw.doubts) == (1, raw.confirmed, raw.doubts)
     assert sink.taken[0][0] is output
     seen = [shared.get(slot) for slot in (Slot.RAW, Slot.DENOISED)]
     assert [(each.number, int(each.pixels[0, 0])) for each in seen if each] == [(7, 30), (5, 31)]

@@ -234,6 +234,10 @@ class RawSink(Protocol):
     def confirmed(self) -> int:
         """Frames of which the disk has said that they are saved."""
 
+    @property
+    def doubts(self) -> int:
+        """Times that the disk answered with an error when it was asked to confirm; it may have lost what it had."""
+
     def append(self, frame: Frame, /) -> object:
         """Write one frame."""
 

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["confirm", "disk_is_full", "has_no_name", "second_handle", "write_at"]
+__all__ = ["cannot_confirm", "confirm", "disk_is_full", "has_no_name", "second_handle", "write_at"]
 
 _FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
+_CANNOT = frozenset(
+    getattr(errno, name) for name in ("EINVAL", "ENOSYS", "ENOTSUP", "EOPNOTSUPP") if hasattr(errno, name)
+)
 _OPEN = Path("/proc/self/fd")
 _LOOKS = 3
 _WINDOWS_FULL = frozenset({39, 112, 1295})  # handle disk full, disk full, quota exceeded
@@ -20,6 +23,11 @@ _WINDOWS_FULL = frozenset({39, 112, 1295})  # handle disk full, disk full, quota
 def disk_is_full(error: OSError) -> bool:
     """Return whether a write failed for want of room, which trying again does not help."""
     return error.errno in _FULL or getattr(error, "winerror", None) in _WINDOWS_FULL
+
+
+def cannot_confirm(error: OSError) -> bool:
+    """Return whether a disk or share has no way to confirm, which says nothing about what it was given."""
+    return error.errno in _CANNOT
 
 
 def confirm(number: int) -> OSError | None:

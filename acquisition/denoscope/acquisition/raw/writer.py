@@ -25,7 +25,7 @@ from denoscope.acquisition.contracts import Frame, SourceInfo, Tags
 from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.runtime import InvalidInput, bad_link, counted
 
-from .confirm import confirm, disk_is_full, has_no_name, second_handle
+from .confirm import cannot_confirm, confirm, disk_is_full, has_no_name, second_handle
 from .pages import PageFile
 from .plain_tags import odd_tags_words, plain_tags, plain_value
 from .sidecar import PageLine, bounded_lines, read_sidecar
@@ -102,6 +102,8 @@ class RawWriter:
         self.written = 0
         self.confirmed = 0
         """Frames of which the disk has said that they are saved."""
+        self.doubts = 0
+        """Times that the disk answered with an error when it was asked to confirm; no more are confirmed then."""
         self.problems: list[str] = []
         """Problems that did not end the recording, one sentence each."""
         self.restored: Path | None = None
@@ -273,8 +275,10 @@ class RawWriter:
         OSError
             When the disk is full.
         """
-        self._write_lines()
-        self._confirm_both()
+        try:
+            self._write_lines()
+        finally:
+            self._confirm_both()
         self._synced_s = time.perf_counter()
 
     def _confirm_both(self) -> None:
@@ -284,16 +288,22 @@ class RawWriter:
         with self._confirming:
             frames = self.written
             answers = {RAW_MOVIE: self._pages.sync(), RAW_SIDECAR: confirm(self._lines_to_sync)}
-        if not any(answers.values()):
+        # An error is told once, and what it was about counts as saved for the system afterwards.
+        self.doubts += any(error is not None and not cannot_confirm(error) for error in answers.values())
+        if not self.doubts and not any(answers.values()):
             self.confirmed = max(self.confirmed, frames)
         for file, error in answers.items():
             if error is not None:
+                risk = (
+                    "the recording went on, but a power cut may cost more than the last second, and frames written "
+                    "shortly before should be checked"
+                    if cannot_confirm(error)
+                    else "frames written shortly before may be missing there"
+                )
                 self._got_over(
                     "confirm",
                     f"the disk did not confirm that {file} is saved, after {counted(self.written, 'frame')} "
-                    f"({one_line(error)}); "
-                    "the recording went on, but a power cut may cost more than the last second, and frames written "
-                    "shortly before should be checked",
+                    f"({one_line(error)}); {risk}",
                 )
 
     @property
@@ -402,7 +412,7 @@ def _held(folder: Path) -> bool:
 class RawElsewhere:
     """Takes the place of a `RawWriter` while another program saves the raw frames; writes nothing."""
 
-    written = confirmed = 0
+    written = confirmed = doubts = 0
     pixels_at: int | None = None
     removed = False
     restored: Path | None = None

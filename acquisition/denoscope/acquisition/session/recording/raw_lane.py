@@ -5,15 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 from denoscope.acquisition.contracts import Frame, RawSink
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.processes.looks import Looks
 from denoscope.acquisition.raw.confirm import disk_is_full
 from denoscope.acquisition.raw.rescue import Rescue
-from denoscope.acquisition.raw.writer import RAW_MOVIE
+from denoscope.acquisition.raw.unconfirmed import Unconfirmed
 from denoscope.runtime import counted
 
 __all__ = ["HANGS_AFTER_S", "RawLane", "frames_that_fit"]
@@ -34,6 +36,13 @@ def frames_that_fit(megabytes: int, frame_bytes: int) -> int:
     return max(4, megabytes * 2**20 // (frame_bytes + _TAGS_BYTES))
 
 
+class _Waiting(NamedTuple):
+    """Frame that waits to be saved, and whether the recording has it already, unconfirmed."""
+
+    frame: Frame
+    in_raw: bool = False
+
+
 class RawLane:
     """Write raw frames in order, each once, and save those that the disk does not take in another place.
 
@@ -41,12 +50,16 @@ class RawLane:
     the disk gives no answer to a write for too long: the thread that waits for it is left behind, and another one goes
     on. The frame that it waited for is then saved too, and may be in both places.
 
+    Frames that were written stay in memory until the disk has confirmed them, as many as may wait. Where the disk
+    fails, hangs, or answers with an error when it is asked to confirm, those that it has not confirmed are saved in
+    the other place too.
+
     Parameters
     ----------
     raw
         Takes every frame; `append`, `sync` and `close` are called by the lane's thread alone.
     room
-        Frames that may wait.
+        Frames that may wait, and as many that may stay in memory until the disk confirms them.
     rescue
         Takes what `raw` does not; None where there is no other place.
     patient
@@ -64,6 +77,8 @@ class RawLane:
         True once a disk was given up because it did not answer: nobody may touch its files then.
     lost
         Frames that could be saved nowhere.
+    in_both
+        Frames that are saved in another place because the disk, which has them, did not confirm them.
     """
 
     def __init__(
@@ -78,13 +93,16 @@ class RawLane:
     ) -> None:
         self._raw = raw
         self._queue: queue.Queue[Frame | None] = queue.Queue(room)
+        self._first: deque[_Waiting] = deque()  # before those of the queue, for the other place
+        self._unconfirmed = Unconfirmed(room)
+        self._doubts = 0  # of the disk, that were answered
         self._rescue = rescue
         self._patient = patient
         self._on_failure = on_failure
         self._on_problem = on_problem
         self._lock = threading.Lock()
         self._turn = 0  # 1 once the disk was given up, 2 or more once the other place was
-        self._writing: Frame | None = None
+        self._writing: _Waiting | None = None
         self._in_raw = True  # what the thread waits for: the recording, or the other place
         self._raw_closed = False
         self._since_s: float | None = None
@@ -93,6 +111,7 @@ class RawLane:
         self._written: int | None = None  # when the disk was given up
         self._let_go: Callable[[], None] = lambda: None
         self._saved = 0
+        self.in_both = 0
         self._ended = threading.Event()
         self.failed = threading.Event()
         self.hangs = False
@@ -100,7 +119,7 @@ class RawLane:
 
     def start(self) -> None:
         """Start the thread."""
-        self._begin(None)
+        self._begin()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -109,7 +128,16 @@ class RawLane:
 
     @property
     def written(self) -> int:
-        """Frames complete in the recording."""
+        """Frames complete in the recording, without those that had to be saved in another place."""
+        return self._reached - self.in_both
+
+    @property
+    def unsure(self) -> int:
+        """Frames that were written to the recording and neither confirmed nor saved in another place."""
+        return max(0, self._reached - self._raw.confirmed - self.in_both)
+
+    @property
+    def _reached(self) -> int:
         return self._raw.written if self._written is None else self._written
 
     @property
@@ -170,17 +198,20 @@ class RawLane:
         with self._lock:
             if self._since_s != since_s:  # it has answered in this moment
                 return
-            frame, in_raw = self._writing, self._in_raw
+            given, in_raw = self._writing, self._in_raw
             self._turn = max(self._turn + 1, 1 if in_raw else 2)  # the other place is never taken up again
             self._writing = self._since_s = None
             if in_raw:
                 self._written, self.hangs = self._raw.written, True
                 self._let_go = self._raw.abandon()
-        what = "writing" if frame is not None else "confirming"
+                self._save_unconfirmed()
+            if given is not None and self._turn == 1:
+                self._first.append(given)
+        what = "writing" if given is not None else "confirming"
         if in_raw:
             say = self._on_problem if self.failed.is_set() else self._on_failure
             self.failed.set()
-            written = counted(self.written, "frame is", "frames are")
+            written = counted(self._reached, "frame is", "frames are")
             say(
                 f"the disk did not answer for {self._looks.waited_s:.0f} s while {what} raw frames and was given up; "
                 f"{written} complete there, if it still writes what it was given"
@@ -190,70 +221,105 @@ class RawLane:
                 f"the other place did not answer for {self._looks.waited_s:.0f} s while {what} raw frames and was "
                 "given up"
             )
-        if frame is None:  # all are written, and the end was read
+        if given is None:  # all are written, and the end was read
             self._queue.put(None)
-        if self._turn > 1:  # the other place does not answer either, and takes nothing from now on
-            self.lost += frame is not None
-            frame = None
-        self._begin(frame)
+        elif self._turn > 1:  # the other place does not answer either, and takes nothing from now on
+            self.lost += not given.in_raw
+        self._begin()
 
-    def _begin(self, frame: Frame | None) -> None:
-        threading.Thread(
-            target=self._run, args=(self._turn, frame), name="denoscope-raw", daemon=True
-        ).start()
+    def _begin(self) -> None:
+        threading.Thread(target=self._run, args=(self._turn,), name="denoscope-raw", daemon=True).start()
 
     # -- the lane's thread
 
-    def _run(self, turn: int, frame: Frame | None) -> None:
-        while frame is not None or (frame := self._queue.get()) is not None:
+    def _run(self, turn: int) -> None:
+        while (given := self._next()) is not None:
             with self._lock:
-                self._writing, self._since_s = frame, time.perf_counter()
-            if not self._answered(turn, self._write(turn, frame)):
+                self._in_raw = not given.in_raw and not self.failed.is_set()
+                self._writing, self._since_s = given, time.perf_counter()
+            if not self._answered(turn, given, self._write(turn, given)):
                 return
-            frame = None
         with self._lock:
             self._since_s = time.perf_counter()
         self._close(turn)
-        if self._answered(turn, None):
+        if self._answered(turn, None, None):
             self._ended.set()
 
-    def _answered(self, turn: int, saved: bool | None) -> bool:
+    def _next(self) -> _Waiting | None:
+        if self._first:
+            return self._first.popleft()
+        frame = self._queue.get()
+        return None if frame is None else _Waiting(frame)
+
+    def _answered(self, turn: int, given: _Waiting | None, saved: bool | None) -> bool:
         """Note that a disk has answered; return False where it had been given up, and close its files then."""
         with self._lock:
             if turn == self._turn:
                 self._writing = self._since_s = None
-                if saved is not None:
+                if given is not None and saved is None:
+                    self._keep(given.frame)
+                elif given is not None and saved is not None:
                     self._saved += saved
-                    self.lost += not saved
+                    self.in_both += saved and given.in_raw
+                    self.lost += not saved and not given.in_raw
                 return True
         with suppress(OSError):  # the frame is saved elsewhere
             self._let_go()
         return False
 
-    def _write(self, turn: int, frame: Frame) -> bool | None:
-        """Write a frame; return None where the recording has it, else whether it was saved elsewhere."""
-        if not self.failed.is_set():
+    def _keep(self, frame: Frame) -> None:
+        """Keep a frame that was written until the disk confirms it."""
+        if self._rescue is None or self.failed.is_set():
+            return
+        self._unconfirmed.add(frame, self._raw.written)
+        if (
+            self._raw.doubts > self._doubts
+        ):  # what it was given before may be gone, whatever it confirms later
+            self._doubts = self._raw.doubts
+            self._save_unconfirmed()
+        self._unconfirmed.let_go(self._raw.confirmed)
+
+    def _save_unconfirmed(self) -> None:
+        """Save what the disk has not confirmed in the other place, before all that follows."""
+        kept = self._unconfirmed.take(self._raw.confirmed)
+        self._first.extend(_Waiting(frame, in_raw=True) for frame in kept)
+
+    def _write(self, turn: int, given: _Waiting) -> bool | None:
+        """Write a frame; return whether it was saved elsewhere, None where it was not needed yet."""
+        if not self.failed.is_set() and not given.in_raw:
             before = self._raw.written
             try:
-                self._raw.append(frame)
+                self._raw.append(given.frame)
             except Exception as error:  # noqa: BLE001  the frames that follow are saved elsewhere
-                if turn != self._turn:
-                    return None
-                self.failed.set()
-                written = self._raw.written
-                self._on_failure(
-                    f"writing raw frame {written} failed ({one_line(error)}); "
-                    f"{_before_it(error, written, self._raw.confirmed)}"
-                )
-                if written > before:  # the disk refused to confirm what was written earlier
-                    return None
-            else:
-                return None
+                self._fail(turn, given.frame, error, before)
+            return None
         with self._lock:
             if turn != self._turn:  # given up in this moment: another thread has the frame now
                 return None
             self._in_raw = False
-        return self.saves and self._rescue is not None and self._rescue.append(frame)
+        return self.saves and self._rescue is not None and self._rescue.append(given.frame)
+
+    def _fail(self, turn: int, frame: Frame, error: Exception, before: int) -> None:
+        """Say that a frame could not be written, and have it and all that the disk does not confirm saved elsewhere."""
+        if turn != self._turn:
+            return
+        self.failed.set()
+        written = self._raw.written
+        self._on_failure(
+            f"writing raw frame {written} failed ({one_line(error)}); "
+            f"{_before_it(error, written, self._raw.confirmed)}"
+        )
+        with suppress(Exception):  # a full disk confirms what it took, one that is gone does not
+            self._raw.sync()
+        with self._lock:
+            if turn != self._turn:
+                return
+            reached = written > before  # the disk refused to confirm what was written earlier
+            if reached:
+                self._unconfirmed.add(frame, written)
+            self._save_unconfirmed()
+            if not reached:
+                self._first.append(_Waiting(frame))
 
     def _close(self, turn: int) -> None:
         """Have the disks confirm, and close the files of those that answer."""
@@ -279,7 +345,4 @@ def _before_it(error: Exception, written: int, confirmed: int) -> str:
     """
     if confirmed >= written or (isinstance(error, OSError) and disk_is_full(error)):
         return f"{counted(written, 'frame before it is', 'frames before it are')} complete"
-    return (
-        f"of {counted(written, 'frame')} before it the disk confirmed {confirmed}; those of the last second may be "
-        f"missing, so look into {RAW_MOVIE} when the disk is there again"
-    )
+    return f"of {counted(written, 'frame')} before it the disk had confirmed {confirmed}"

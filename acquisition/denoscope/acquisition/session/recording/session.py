@@ -26,6 +26,7 @@ from denoscope.acquisition.lane.lane import DenoiseLane
 from denoscope.acquisition.lane.latency import Rate
 from denoscope.acquisition.raw.plain_tags import odd_tags_words, plain_tags
 from denoscope.acquisition.raw.rescue import Rescue
+from denoscope.acquisition.raw.writer import RAW_MOVIE
 from denoscope.acquisition.session.states import FinishReason, SessionState, SessionStatus
 from denoscope.acquisition.sources import Source
 from denoscope.runtime import counted
@@ -334,10 +335,19 @@ class Session:
         """Say what became of the raw frames that the disk did not take."""
         lane, folder = self._raw_lane, self.rescue_folder
         if lane.rescued:
-            both = ", and the first of them may be in both places" if lane.hangs else ""
+            twice = lane.in_both + lane.hangs
+            first = "the first of them" if twice < 2 else f"the first {twice}"
+            both = f", and {first} may be in both places" if twice else ""
+            are = counted(lane.rescued, "raw frame is", "raw frames are")
             self.add_problem(
-                f"{counted(lane.rescued, 'raw frame that followed is', 'raw frames that followed are')} saved in "
-                f"{folder}, a separate recording{both} (denoscope denoise {folder})"
+                f"{are} saved in {folder}, a separate recording, because the disk did not confirm them{both} "
+                f"(denoscope denoise {folder})"
+            )
+        if lane.failed.is_set() and lane.unsure:
+            were = counted(lane.unsure, "raw frame was", "raw frames were")
+            self.add_problem(
+                f"{were} written before and neither confirmed by the disk nor saved elsewhere; look into {RAW_MOVIE} "
+                "when the disk is there again"
             )
         if lane.lost:
             why = "" if self._rescue is None or self._rescue.problem is None else f" ({self._rescue.problem})"

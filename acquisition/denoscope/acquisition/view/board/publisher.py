@@ -174,6 +174,11 @@ class ShownRaw:
         """Frames of which the disk has said that they are saved."""
         return self._raw.confirmed
 
+    @property
+    def doubts(self) -> int:
+        """Times that the disk answered with an error when it was asked to confirm."""
+        return self._raw.doubts
+
     def append(self, frame: Frame) -> None:
         """Write one frame, then show it."""
         self._raw.append(frame)
