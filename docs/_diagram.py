@@ -151,7 +151,9 @@ def _arrow(
     passed = [centre[p] for i in range(len(rows)) if (p := _place(a, b, i)) in centre]
     (x0, y0), (x1, y1) = centre[a], centre[b]
     half = _HEIGHT / 2
-    points = [(x0, y0 + half), *passed, (x1, y1 - half)]
+    # Straight down through a row, so that no box is crossed.
+    through = [(x, y + step) for x, y in passed for step in (-half, half)]
+    points = [(x0, y0 + half), *through, (x1, y1 - half)]
     path = "M" + " L".join(f"{x:.0f} {y:.0f}" for x, y in points)
     text = ""
     if label:

@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
     from mkdocs.structure.pages import Page
 
-__all__ = ["Decision", "command_pages", "commands", "decision_table", "linked_names", "read_decisions"]
+__all__ = [
+    "Decision",
+    "breakable_names",
+    "command_pages",
+    "commands",
+    "decision_table",
+    "linked_names",
+    "read_decisions",
+]
 
 _COMMANDS = "<!-- commands -->"
 _DECISIONS = "<!-- decisions -->"
@@ -38,6 +46,8 @@ _ROOMS = "<!-- rooms -->"
 _NOTEBOOK = re.compile(r"<!-- notebook (\S+\.ipynb) -->")
 _FAULTS = re.compile(r"<!-- faults (\S+\.json) -->")
 _LONGEST = 240
+_CELL = re.compile(r"<td\b.*?</td>", flags=re.DOTALL)
+_NAME = re.compile(r"<code>([\w.:/-]+)</code>")
 _HYPHEN = "\N{NON-BREAKING HYPHEN}"
 _NUMBER = re.compile(r"^# (?P<number>\d{4}): (?P<title>.+)$", flags=re.MULTILINE)
 
@@ -248,9 +258,19 @@ def linked_names(content: str, module: str) -> str:
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let the overview at the top of a Python page lead to what it names."""
+    """Let the overview at the top of a Python page lead to what it names, and long names in tables break."""
     del config, files
-    return linked_names(html, f"denoscope.{Path(page.file.src_uri).stem}")
+    return breakable_names(linked_names(html, f"denoscope.{Path(page.file.src_uri).stem}"))
+
+
+def breakable_names(html: str) -> str:
+    """Return a page whose tables may break the names of modules and files, behind a colon or a slash."""
+
+    def broken(code: re.Match[str]) -> str:
+        name = re.sub(r"(?<=\w)([:/])(?=\w)", r"\1<wbr>", code[1])
+        return code[0] if name == code[1] else f'<code class="name">{name}</code>'
+
+    return _CELL.sub(lambda cell: _NAME.sub(broken, cell[0]), html)
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -61,6 +61,12 @@ def test_every_row_of_a_table_has_the_cells_of_its_head(page: Path) -> None:
         assert cells == head, line
 
 
+def test_names_in_tables_break_and_options_do_not(site: ModuleType) -> None:
+    name, option = "<td><code>a.b:C</code></td>", "<td><code>--roi x,y</code> <code>--bundle</code></td>"
+    assert site.breakable_names(name) == '<td><code class="name">a.b:<wbr>C</code></td>'
+    assert site.breakable_names(option + "<code>a.b:C</code>") == option + "<code>a.b:C</code>"
+
+
 def test_a_diagram_is_drawn_and_a_line_that_is_not_understood_is_named(site: ModuleType) -> None:
     chart = 'flowchart TD\n  a["room.module:do_it"] --> b[two]\n  b -.->|a < b| c[(raw.tif)]\n  a --> c'
     drawn = site.with_diagrams(f"before\n```mermaid\n{chart}\n```\nafter")
