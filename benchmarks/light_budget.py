@@ -1,9 +1,11 @@
 """The predicted loss at half and at a quarter of the light, against simulations at that light.
 
     python benchmarks/light_budget.py BUNDLE --output FILE.json [--frames 120] [--size 96]
+        [--photons 1 4 20] [--seeds 31 32]
 
-Scenes of three kinds at 1, 4 and 20 photons a pixel, two seeds each, are simulated at full, half and quarter light and
-denoised. `true_db` is what the error grows by; `predicted_db` is what `light_budget` says of the movie at full light.
+Scenes of three kinds at some photons a pixel, each seed of the simulator, are simulated at full, half and quarter
+light and denoised. `true_db` is what the error grows by; `predicted_db` is what `light_budget` says of the movie at
+full light.
 """
 
 from __future__ import annotations
@@ -22,8 +24,6 @@ from denoscope.runtime import Bundle, FrameMeta, Stream
 from denoscope.train import CameraSettings, SceneSettings, simulate
 
 KINDS = ("two-photon", "one-photon", "confocal")
-PHOTONS = (1.0, 4.0, 20.0)
-SEEDS = (31, 32)
 SHARES = (0.5, 0.25)
 WARM_UP = 40
 
@@ -36,13 +36,15 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--photons", type=float, nargs="+", default=[1.0, 4.0, 20.0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[31, 32])
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     bundle = Bundle.load(options.bundle)
     rows: list[dict[str, Any]] = []
     for kind in KINDS:
-        for photons in PHOTONS:
-            for seed in SEEDS:
+        for photons in options.photons:
+            for seed in options.seeds:
                 scene = SceneSettings(
                     kind=kind, frames=options.frames, height=options.size, width=options.size
                 )

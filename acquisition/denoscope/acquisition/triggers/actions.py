@@ -90,12 +90,32 @@ class _Socket:
 
     def __call__(self, firing: Firing) -> None:
         line = _filled(self._line, firing)
+        if self._is_closed():  # a line that is sent now would be lost without an error
+            self._renew()
         try:
             self._socket.sendall(line)
-        except OSError:  # the other program was started anew
-            self._socket.close()
-            self._socket = self._connected()
+        except OSError:
+            self._renew()
             self._socket.sendall(line)
+
+    def _renew(self) -> None:
+        """Connect again, to a program that was started anew."""
+        self._socket.close()
+        self._socket = self._connected()
+
+    def _is_closed(self) -> bool:
+        """Return whether the other program has closed the connection; what it says is passed over."""
+        self._socket.settimeout(0)
+        try:
+            while said := self._socket.recv(1 << 16):
+                del said
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        finally:
+            self._socket.settimeout(_SEND_S)
+        return True
 
     def close(self) -> None:
         """Close the connection."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -47,6 +48,8 @@ class Condition:
         ``raw``, ``denoised`` or ``dff``.
     frames
         Denoised frames in a row.
+    seen, unknown
+        Frames that were compared, and those of them whose value was no number, as dF/F without light is.
     """
 
     text: str
@@ -56,6 +59,8 @@ class Condition:
     sign: str
     limit: float
     frames: int
+    seen: int = 0
+    unknown: int = 0
     _held: dict[StreamKey, int] = field(default_factory=dict)
 
     @property
@@ -88,6 +93,7 @@ class Condition:
         compare = _OPERATORS[self.sign]
         if self.whole_frame:
             value = float(np.mean(frame.raw if self.kind == "raw" else frame.denoised))
+            self._count(math.isnan(value))
             return (value, "") if compare(value, self.limit) else None
         if frame.traces is None:
             return None
@@ -97,14 +103,32 @@ class Condition:
             if traces is None:
                 return None
             value = float(getattr(traces, self.kind)[traces.names.index(self.region)])
+            self._count(math.isnan(value))
             return (value, self.region) if compare(value, self.limit) else None
         values = getattr(frame.traces, self.kind)
+        self._count(bool(np.isnan(values).all()))
         with np.errstate(invalid="ignore"):
             met = np.flatnonzero(compare(values, self.limit))
         if not len(met):
             return None
         most = met[np.argmax(np.abs(values[met] - self.limit))]
         return float(values[most]), frame.traces.names[most]
+
+    def _count(self, unknown: bool) -> None:
+        self.seen += 1
+        self.unknown += unknown
+
+    def problem(self) -> str | None:
+        """Say that the condition could never be met; None where it could."""
+        if not self.seen or self.unknown < self.seen:
+            return None
+        if self.kind == "dff":
+            which = "every region" if self.region is None else f"region {self.region}"
+            return (
+                f"dF/F of {which} is no number, because its baseline was never above `dark`: compare denoised, or give "
+                "a smaller `dark`"
+            )
+        return f"{self.kind} was no number in any frame"
 
 
 def parse_condition(text: str) -> Condition:

@@ -126,6 +126,8 @@ class RunningTrigger:
         self._delays_s: list[float] = []
         self._error: str | None = None
         self._left_behind = False
+        self._hangs = False
+        self._nan = 0
         self._queue: queue.Queue[Firing | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._act, name="denoscope-trigger", daemon=True)
         self._thread.start()
@@ -157,6 +159,7 @@ class RunningTrigger:
         if self._box is not None:
             self._box.close()
             self._asks.join(_CLOSE_S)
+            self._hangs = self._asks.is_alive()
         with suppress(queue.Full):
             self._queue.put(None, timeout=0.1)
         self._thread.join(_CLOSE_S)
@@ -173,8 +176,16 @@ class RunningTrigger:
             problem = "its action did not come back and was left behind"
         elif self._failed:
             problem = f"its action failed {counted(self._failed, 'time')} ({self._error})"
+        elif self._hangs:
+            problem = "its condition did not come back and was left behind" + self._missed("; ")
         elif self._error is not None:
             problem = f"its condition raised an error ({self._error})"
+        elif self._box is not None and self._box.missed:
+            problem = f"its condition was too slow: {self._missed()}"
+        elif self._nan:
+            problem = f"its condition gave NaN {counted(self._nan, 'time')}, which counts as not met"
+        elif self._condition is not None and (why := self._condition.problem()) is not None:
+            problem = why
         elif self._not_done:
             problem = (
                 f"its action was left out {counted(self._not_done, 'time')}, because an earlier one still ran"
@@ -192,6 +203,11 @@ class RunningTrigger:
             delay_p99_s=None if delays is None else float(np.quantile(delays, 0.99)),
             problem=problem,
         )
+
+    def _missed(self, before: str = "") -> str:
+        """Say how many frames the user's condition was not asked about; empty where it was about all."""
+        missed = 0 if self._box is None else self._box.missed
+        return f"{before}{counted(missed, 'frame was', 'frames were')} not looked at" if missed else ""
 
     # -- the thread that denoises, or that of the user's condition
 
@@ -223,7 +239,10 @@ class RunningTrigger:
         assert self._box is not None
         for frame in self._box:
             try:
-                met = bool(self._trigger.when(frame))  # type: ignore[operator]
+                answer = self._trigger.when(frame)  # type: ignore[operator]
+                nan = isinstance(answer, float | np.floating) and math.isnan(answer)
+                self._nan += nan
+                met = not nan and bool(answer)
             except BaseException as error:  # noqa: BLE001  whatever the user's function raises, the recording goes on
                 self._error = self._error or f"{type(error).__name__}: {one_line(error)}"
                 met = False
