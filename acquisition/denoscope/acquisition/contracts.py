@@ -94,7 +94,8 @@ class SourceInfo:
     Parameters
     ----------
     kind
-        The row of the source table: ``demo``, ``config``, ``bridge``, ``replay``, ``watch`` or ``pipe``.
+        The row of the source table (``demo``, ``config``, ``bridge``, ``replay``, ``watch`` or ``pipe``), or the word
+        for a new source.
     name
         What the user named: ``demo``, a configuration file, ``HOST:PORT``, a file or a folder.
     camera

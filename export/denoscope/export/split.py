@@ -115,7 +115,8 @@ def needs_flow(network: AnyNetwork) -> bool:
 @singledispatch
 def _parts(network: Any, flow: nn.Module | None) -> Split:  # noqa: ARG001  for methods that register theirs
     raise InvalidInput(
-        f"A network of the class {type(network).__name__} cannot be exported: register its parts."
+        f"A network of the class {type(network).__name__} cannot be exported: register its parts in "
+        "denoscope/export/split.py."
     )
 
 

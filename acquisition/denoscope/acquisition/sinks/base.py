@@ -92,7 +92,10 @@ class FrameIndex:
 
 
 class MovieSink(Protocol):
-    """Writes one movie."""
+    """Writes one movie; `open_sink` makes it with the path to write, the `Layout`, and `keep`.
+
+    With `keep` it goes on with a file that was interrupted, after so many frames; None begins a new one.
+    """
 
     def append(self, frame: npt.NDArray[Any], place: FrameIndex) -> None:
         """Write one frame (H, W)."""

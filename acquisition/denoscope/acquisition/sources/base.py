@@ -13,7 +13,9 @@ __all__ = ["Source"]
 class Source(ABC):
     """Source of frames: `open`, `start`, `pop` until `finished`, `stop`, `close`.
 
-    One thread calls `pop`, `finished` and `stop`; `open` and `close` are called before and after it.
+    One thread calls `pop`, `finished` and `stop`; `open` and `close` are called before and after it. Pixels of a
+    `Frame` belong to whoever pops it, so a buffer of the camera is copied. ``live(source=...)`` takes any source;
+    `denoscope.acquisition.testing.SourceContract` tests one.
 
     Attributes
     ----------

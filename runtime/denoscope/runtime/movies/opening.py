@@ -58,7 +58,8 @@ class MovieFormat:
     matches
         Says whether a path is of this format; looks at names and magic bytes only.
     opener
-        ``module:function`` of this room, imported when it is first needed.
+        ``module:function`` of this room, imported when it is first needed: called with the path, what is `Wanted`
+        and the largest array in bytes that one read may give, it returns a `Reader`.
     needs
         Library that the extra brings, or None.
     extra
@@ -139,6 +140,7 @@ def _ends(*endings: str) -> Callable[[Path], bool]:
     return lambda path: foreign_kind(path) in endings
 
 
+# The first that matches is taken. TIFF, the last, matches what no other does.
 FORMATS: tuple[MovieFormat, ...] = (
     MovieFormat("NDTiff", _is_ndtiff, "formats.ndtiff:open_ndtiff"),
     MovieFormat("OME-Zarr", _is_zarr, "formats.zarr:open_zarr", "zarr"),
