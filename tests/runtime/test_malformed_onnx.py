@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from denoscope.runtime import BundleDamaged
-from denoscope.runtime.bundle.graph_check import GraphNames, check_graph
+from denoscope.runtime.bundle import graph_check
+from denoscope.runtime.bundle.graph_check import GraphNames, Grid, check_graph
 from support.broken_graphs import WAYS, broken_graph
 from support.tiny_bundle import tiny_bundle
 
@@ -54,3 +55,26 @@ def test_what_an_engine_cannot_be_trusted_with_is_refused_before_it(tmp_path: Pa
         place = next(i for i, change in enumerate(WAYS) if change.__name__ == way)
         with pytest.raises(BundleDamaged, match=complaint):
             check_graph("encode.onnx", broken_graph(data, place), names)
+
+
+def test_a_graph_is_looked_at_once_and_again_where_anything_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    look = graph_check._check
+    monkeypatch.setattr(graph_check, "_check", lambda file, *rest: (looks.append(file), look(file, *rest)))
+    monkeypatch.setattr(graph_check, "_sound", set())
+    data = tiny_bundle(tmp_path / "tiny.denoscope").graph_bytes("encode")
+    names = GraphNames(("frame", "noise"), ("features",))
+    looks.clear()
+    for _ in range(3):
+        check_graph("encode.onnx", data, names, Grid(stride=16))
+    assert len(looks) == 1
+    check_graph("encode.onnx", data, names, Grid(stride=32))
+    assert len(looks) == 2
+    for _ in range(2):
+        with pytest.raises(BundleDamaged, match=r"^encode.onnx has the inputs"):
+            check_graph("encode.onnx", data, GraphNames(("frames",), ("features",)), Grid(stride=16))
+        with pytest.raises(BundleDamaged):
+            check_graph("encode.onnx", data[:-1], names, Grid(stride=16))
+    assert len(looks) == 6

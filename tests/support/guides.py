@@ -129,7 +129,7 @@ def words_of(command: str) -> list[str]:
 
 # Added to a command where time matters; the last of two equal options counts.
 _SHORTER = {
-    "demo": "--seconds 2",
+    "demo": "--seconds 1",
     "live": "--frames 20",
     "denoise": "--frames 0:12",
     "train": "--minutes 0.05 --frames 0:40",
@@ -198,7 +198,11 @@ def _folder_of_movies(path: Path) -> None:
 def _configuration(path: Path) -> None:
     from mm_test_adapters import device_adapter_path
 
-    shutil.copy(Path(device_adapter_path()) / "MMConfig_demo.cfg", path)
+    # Of its 512 x 512 pixels most commands need none: 2 x 2 of these hold the region of `guides/micro-manager.md`.
+    side = 384 if path.stem == "FILE" else 192
+    camera = "".join(f"Property,Camera,OnCameraCCD{axis}Size,{side}\n" for axis in "XY")
+    text = (Path(device_adapter_path()) / "MMConfig_demo.cfg").read_text(encoding="utf-8")
+    path.write_text(text + camera, encoding="utf-8")
 
 
 _BROUGHT: dict[str, Callable[[Path], None]] = {
@@ -211,6 +215,7 @@ _BROUGHT: dict[str, Callable[[Path], None]] = {
     "mine.denoscope": _bundle,
     "recordings": _folder_of_movies,
     "FILE.cfg": _configuration,
+    "MMConfig_demo.cfg": _configuration,
 }
 """Files that a reader has to bring, by the names that the pages give them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,7 @@ __all__ = ["GraphNames", "Grid", "check_graph", "expected_names"]
 
 _UNSCALED = Grid()
 _LARGEST_TENSOR = 1 << 28  # elements: 1 GiB in float32, a thousand times the largest network's
+_MOST_SOUND = 256  # graphs that are remembered
 
 
 class GraphNames(NamedTuple):
@@ -72,7 +74,8 @@ def check_graph(file: str, data: bytes, names: GraphNames, grid: Grid = _UNSCALE
     """Refuse a graph that is unreadable, points outside itself, takes too much memory or time, or breaks an engine.
 
     Engines do not survive every graph: a cycle, or a function that calls itself, keeps them busy for ever, and
-    `Range(0, 1e12)` asks for four terabytes.
+    `Range(0, 1e12)` asks for four terabytes. A graph that was found sound is not looked at again in this process: it
+    takes 10 ms, and a session that fills, or an evaluation, opens its bundle several times.
 
     Parameters
     ----------
@@ -90,6 +93,19 @@ def check_graph(file: str, data: bytes, names: GraphNames, grid: Grid = _UNSCALE
     BundleDamaged
         For each of these.
     """
+    known = hashlib.sha256(data).digest(), names, grid
+    if known in _sound:
+        return
+    _check(file, data, names, grid)
+    if len(_sound) >= _MOST_SOUND:
+        _sound.clear()
+    _sound.add(known)
+
+
+_sound: set[tuple[bytes, GraphNames, Grid]] = set()
+
+
+def _check(file: str, data: bytes, names: GraphNames, grid: Grid) -> None:
     import onnx
 
     try:
