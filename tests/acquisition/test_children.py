@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from denoscope.acquisition.processes.child import start_child
+from denoscope.acquisition.processes import child
+from denoscope.acquisition.processes.child import start_child, with_large_pages
 from denoscope.runtime.children import child_command, child_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,3 +83,32 @@ def test_no_other_place_starts_an_interpreter() -> None:
                 if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable":
                     found.append(path.relative_to(ROOT).as_posix())
     assert found == ["runtime/denoscope/runtime/children.py"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, "glibc.malloc.hugetlb=1"),
+        ("", "glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.check=3", "glibc.malloc.check=3:glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.hugetlb=0:glibc.malloc.check=3", "glibc.malloc.hugetlb=0:glibc.malloc.check=3"),
+    ],
+    ids=["none", "empty", "another", "the user's"],
+)
+def test_large_pages_are_asked_for_beside_what_the_user_asks(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, after: str
+) -> None:
+    given = {"PATH": "here"} if before is None else {"PATH": "here", "GLIBC_TUNABLES": before}
+    monkeypatch.setattr(child.sys, "platform", "linux")
+    assert with_large_pages(given) == {"PATH": "here", "GLIBC_TUNABLES": after}
+    monkeypatch.setattr(child.sys, "platform", "win32")
+    assert with_large_pages(given) == given
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_only_processes_that_compute_ask_for_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(child.subprocess, "Popen", popen := Mock())
+    for asks in (False, True):
+        start_child("module", large_pages=asks)
+        assert ("GLIBC_TUNABLES" in popen.call_args.kwargs["env"]) is asks

@@ -456,6 +456,11 @@ def test_a_process_that_dies_with_frames_under_way(nothing: RemoteDenoiser, by: 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_the_process_asks_for_large_pages(nothing: RemoteDenoiser) -> None:
+    assert b"glibc.malloc.hugetlb" in Path(f"/proc/{nothing.pid}/environ").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_the_shared_memory_cannot_be_taken_away(nothing: RemoteDenoiser) -> None:
     (number,) = nothing._slab.descriptors
     path = Path(f"/proc/{nothing.pid}/fd/{number}")

@@ -129,7 +129,14 @@ class RemoteDenoiser:
     def __init__(self, request: DenoiserRequest, *, patience_s: float = 20.0, module: str = _MODULE) -> None:
         self._patience_s = patience_s
         self._slab = Slab()
-        self._child = Child(module, str(os.getpid()), name="denoscope-denoiser", slab=self._slab, keep=41)
+        self._child = Child(
+            module,
+            str(os.getpid()),
+            name="denoscope-denoiser",
+            slab=self._slab,
+            large_pages=True,  # networks sweep through hundreds of MB
+            keep=41,
+        )
         self._asked: deque[_Asked] = deque()
         self._hangs = False
         self._closed = threading.Event()

@@ -18,15 +18,20 @@ from denoscope.runtime.children import child_command, child_environment
 from .shared_memory import Slab
 from .wire import Message, Wire
 
-__all__ = ["Child", "end_with", "exit_words", "overhear", "speak", "start_child"]
+__all__ = ["Child", "end_with", "exit_words", "overhear", "speak", "start_child", "with_large_pages"]
 
 _LOOK_EVERY_S = 0.5
 _PR_SET_PDEATHSIG = 1
 _SYNCHRONIZE = 0x00100000
+_LARGE_PAGES = "glibc.malloc.hugetlb"
 
 
 def start_child(
-    module: str, *words: str, descriptors: tuple[int, ...] = (), low_priority: bool = False
+    module: str,
+    *words: str,
+    descriptors: tuple[int, ...] = (),
+    low_priority: bool = False,
+    large_pages: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start ``python -m module words`` with three pipes, out of reach of the terminal's Ctrl-C.
 
@@ -38,7 +43,12 @@ def start_child(
         Open files that it inherits; POSIX only.
     low_priority
         Start it below normal priority on Windows; elsewhere the process lowers its priority itself.
+    large_pages
+        Ask for pages of 2 MB; see `with_large_pages`.
     """
+    environment = child_environment()
+    if large_pages:
+        environment = with_large_pages(environment)
     flags = 0
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
@@ -49,11 +59,23 @@ def start_child(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=child_environment(),
+        env=environment,
         creationflags=flags,
         start_new_session=sys.platform != "win32",
         pass_fds=() if sys.platform == "win32" else descriptors,
     )
+
+
+def with_large_pages(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which glibc asks Linux for pages of 2 MB in place of 4 KB for what is allocated.
+
+    A processor looks up fewer addresses then. Where Linux or the C library has no such pages, or the user has decided
+    about them, nothing changes.
+    """
+    tunables = environment.get("GLIBC_TUNABLES", "")
+    if sys.platform != "linux" or _LARGE_PAGES in tunables:
+        return dict(environment)
+    return {**environment, "GLIBC_TUNABLES": ":".join(filter(None, (tunables, f"{_LARGE_PAGES}=1")))}
 
 
 def overhear(process: subprocess.Popen[bytes], words: list[str], keep: int = 21) -> None:
@@ -76,7 +98,7 @@ class Child:
         Of its thread here.
     slab
         Memory that it shares; the first of its words then.
-    low_priority
+    low_priority, large_pages
         As for `start_child`.
     keep
         Lines of its standard error that are kept.
@@ -89,11 +111,17 @@ class Child:
         name: str,
         slab: Slab | None = None,
         low_priority: bool = False,
+        large_pages: bool = False,
         keep: int = 21,
     ) -> None:
         descriptors = slab.descriptors if slab is not None else ()
         self.process = start_child(
-            module, *words, *map(str, descriptors), descriptors=descriptors, low_priority=low_priority
+            module,
+            *words,
+            *map(str, descriptors),
+            descriptors=descriptors,
+            low_priority=low_priority,
+            large_pages=large_pages,
         )
         self.wire = Wire(cast("Any", self.process.stdout), cast("Any", self.process.stdin))
         self.said: list[str] = []
