@@ -12,7 +12,7 @@ import tifffile
 from ome_types import from_tiff
 
 from denoscope.acquisition import Frame, make_settings
-from denoscope.acquisition.offline.movie_about import about_movie
+from denoscope.acquisition.sources.movie_about import about_movie
 from denoscope.acquisition.sources.part import Part
 from support.plain_results import denoise_movie, live
 from support.recordings import scanimage

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from denoscope.acquisition.offline.movie_about import about_movie
+from denoscope.acquisition.sources.movie_about import about_movie
 from denoscope.runtime import InvalidInput, open_movie
 from support.plain_results import denoise_movie, fill_run
 

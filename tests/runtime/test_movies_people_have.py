@@ -463,3 +463,57 @@ def test_a_part_that_is_missing_is_refused_with_a_way_out(tmp_path: Path) -> Non
     ) as error:
         open_movie(tmp_path / "p0.tif", channel="RFP")
     assert "`frames`" not in str(error.value)
+
+
+def zarr_image(folder: Path, data: np.ndarray[Any, Any], names: tuple[str, ...] = ()) -> Path:
+    """Write an OME-Zarr image (T, C, H, W) without units of time, as bioformats2raw does."""
+    group = pytest.importorskip("zarr").open_group(str(folder), mode="w", zarr_format=2)
+    group.create_array("0", data=data, chunks=(1, 1, *data.shape[-2:]))
+    axes = [{"name": "t", "type": "time"}, {"name": "c", "type": "channel"}]
+    axes += [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    scale = [{"type": "scale", "scale": [1.0, 1.0, 0.5, 0.5]}]
+    image = {"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+    labels = {"omero": {"channels": [{"label": name} for name in names]}} if names else {}
+    group.attrs.update({"multiscales": [image], **labels})
+    return folder
+
+
+def test_times_and_names_beside_images_of_bioformats2raw(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 900, (2, 8, 2, 40, 48)).astype(np.uint16)
+    for number, image in enumerate(data):
+        zarr_image(tmp_path / "m.zarr" / str(number), image)
+    (tmp_path / "m.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    (tmp_path / "m.zarr" / ".zattrs").write_text('{"bioformats2raw.layout": 3}')
+    images = ""
+    for number in range(2):
+        channels = "".join(f'<Channel ID="Channel:{number}:{c}" Name="{n}"/>' for c, n in enumerate("GR"))
+        planes = "".join(
+            f'<Plane TheT="{t}" TheC="{c}" TheZ="0" DeltaT="{(number + 1) * (t + 0.1 * (t % 2)) + 0.01 * c}" '
+            'ExposureTime="20" ExposureTimeUnit="ms"/>'
+            for t in range(8)
+            for c in range(2)
+        )
+        sizes = 'SizeX="48" SizeY="40" SizeC="2" SizeZ="1" SizeT="8" Type="uint16" DimensionOrder="XYZCT"'
+        images += f'<Image ID="Image:{number}"><Pixels ID="Pixels:{number}" {sizes}>{channels}{planes}</Pixels></Image>'
+    (tmp_path / "m.zarr" / "OME").mkdir()
+    xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{images}</OME>'
+    (tmp_path / "m.zarr" / "OME" / "METADATA.ome.xml").write_text(xml)
+    movie = open_movie(tmp_path / "m.zarr", position=1, channel="R", mapped=False)
+    np.testing.assert_array_equal(np.asarray(movie), data[1, :, 1])
+    facts = movie.facts
+    assert (facts.channel, facts.exposure_s, facts.pixel_size_um) == ("R", 0.02, 0.5)
+    assert facts.times_s is not None
+    np.testing.assert_allclose(facts.times_s, [2 * (t + 0.1 * (t % 2)) for t in range(8)], atol=1e-9)
+    assert facts.increment_s == pytest.approx(2.2)
+    (tmp_path / "m.zarr" / "OME" / "METADATA.ome.xml").write_text(
+        "<OME><Image"
+    )  # damaged: facts are left out
+    assert open_movie(tmp_path / "m.zarr", position=1, channel=1, mapped=False).facts.times_s is None
+
+
+def test_two_channels_of_one_name_are_chosen_by_number(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 900, (8, 2, 40, 48)).astype(np.uint16)
+    path = zarr_image(tmp_path / "m.zarr", data, ("GCaMP", "GCaMP"))
+    with pytest.raises(InvalidInput, match="several are called GCaMP: choose one by its number"):
+        open_movie(path, channel="GCaMP")
+    np.testing.assert_array_equal(np.asarray(open_movie(path, channel=1)), data[:, 1])

@@ -16,12 +16,12 @@ from denoscope.acquisition.notes.noise_check import noise_note, rounding_note, s
 from denoscope.acquisition.notes.unusual import unusual_note
 from denoscope.acquisition.results import Denoising
 from denoscope.acquisition.sinks import format_of
+from denoscope.acquisition.sources.movie_about import movie_of
 from denoscope.acquisition.sources.part import Part
 from denoscope.runtime import InvalidInput
 
 from .chunks import CHUNK, WARM_UP, Chunk, run_chunk
 from .journal import Journal
-from .movie_about import movie_of
 from .opening import (
     Choice,
     MovieFiles,

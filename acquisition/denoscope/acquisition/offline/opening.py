@@ -17,6 +17,7 @@ from denoscope.acquisition.raw.disk import check_space
 from denoscope.acquisition.raw.pages import PageFile
 from denoscope.acquisition.results import CameraRecord, MovieProvenance, NoiseCheck
 from denoscope.acquisition.sinks import FrameIndex, Layout, MovieSink, open_sink
+from denoscope.acquisition.sources.movie_about import MovieAbout, about_movie, checked_run
 from denoscope.acquisition.sources.part import Part
 from denoscope.runtime import InvalidInput, counted
 
@@ -24,7 +25,6 @@ from .chunks import Cut
 from .given import GivenMovie
 from .input_watch import WatchedMovie, sample_hash
 from .journal import Calibrated, Journal
-from .movie_about import MovieAbout, about_movie, checked_run
 from .outputs import partial_of
 from .traces import MovieTraces
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from denoscope.acquisition.contracts import Frame, SourceInfo
 
+from .movie_about import about_movie
 from .part import WHOLE, Part
 from .uncored import UncoredSource, describe_frame
 
@@ -53,7 +54,7 @@ class FileSource(UncoredSource):
         self._movie, self._length = movie, len(movie)
         self._frames = self._length if self._frames is None else self._frames
         self._note = str(getattr(movie, "note", ""))
-        facts = getattr(movie, "facts", None)
+        about = about_movie(self._path, self._length, self._part, movie)
         return describe_frame(
             "replay",
             str(self._path),
@@ -61,9 +62,9 @@ class FileSource(UncoredSource):
             {},
             frame_rate_hz=self._fps,
             frames=self._frames,
-            pixel_size_um=getattr(facts, "pixel_size_um", None),
-            exposure_s=getattr(facts, "exposure_s", None),
-            channel=getattr(facts, "channel", None),
+            pixel_size_um=about.pixel_size_um,
+            exposure_s=about.exposure_s,
+            channel=about.channel,
             details={
                 "movie": self._path.name,
                 "movie_frames": self._length,

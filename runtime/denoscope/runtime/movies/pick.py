@@ -112,8 +112,8 @@ def pick_index(name: str, axis: Axis, wanted: int | str | None) -> int:
     if wanted is None and axis.size == 1:
         return 0
     if wanted is not None:
-        if wanted in axis.labels:
-            return axis.labels.index(str(wanted))
+        if axis.labels.count(str(wanted)) == 1 and isinstance(wanted, str):
+            return axis.labels.index(wanted)
         if isinstance(wanted, int) or wanted.isdecimal():
             number = int(wanted)
             if number < axis.size:
@@ -128,6 +128,10 @@ def pick_index(name: str, axis: Axis, wanted: int | str | None) -> int:
     what = (
         f"{name} has {axis.size} {_PLURAL[axis.kind] if axis.size > 1 else axis.kind}: {', '.join(entries)}"
     )
+    if wanted in axis.labels:
+        raise InvalidInput(
+            f"{what}; several are called {wanted}: choose one by its number with `{axis.kind}`."
+        )
     if wanted is not None:
         raise InvalidInput(f"{what}; there is no {axis.kind} {wanted}: choose another with `{axis.kind}`.")
     raise InvalidInput(f"{what}: choose with `{axis.kind}`.")

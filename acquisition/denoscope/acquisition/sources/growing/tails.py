@@ -13,6 +13,7 @@ import re
 import struct
 from abc import ABC, abstractmethod
 from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.acquisition.contracts import Tags
-from denoscope.runtime import InvalidInput
+from denoscope.runtime import InvalidInput, counted
 from denoscope.runtime.movies import (
     CYCLE,
     Cycles,
@@ -36,12 +37,13 @@ from denoscope.runtime.movies import (
 
 __all__ = ["FolderTail", "Grown", "Tail", "TiffTail", "natural", "open_tail"]
 
-_SUFFIXES = (".tif", ".tiff")
+_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 # What is not there yet and has such a name need not be waited for.
 _NEVER_WATCHED = (
     ".npy", ".npz", ".h5", ".hdf5", ".nwb", ".mat", ".mmap", ".ims", ".nd2", ".czi", ".lif", ".oib", ".oif", ".sbx",
     ".avi", ".mkv", ".mp4", ".mov",
 )  # fmt: skip
+_NUMBERED = 3  # files of another kind that are a movie, and nothing that lies beside one
 _PNG = (".png",)
 _PNG_END = b"IEND\xaeB`\x82"
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
@@ -514,6 +516,20 @@ class FolderTail(Tail):
     def found(self) -> bool:
         """Say whether there is an image, or part of one."""
         return bool(self._listed)
+
+    def never_watched(self) -> str:
+        """Return which numbered files of another kind are in a folder without images; empty where they are few."""
+        if self._listed:
+            return ""
+        kinds = Counter(
+            each.suffix.lower()
+            for each in self._path.iterdir()
+            if each.stem[-1:].isdecimal() and each.is_file()
+        )
+        alike = {
+            kind: count for kind, count in kinds.items() if kind in _NEVER_WATCHED and count >= _NUMBERED
+        }
+        return next((counted(count, f"{kind} file") for kind, count in alike.items()), "")
 
     def read(self, *, settled: bool) -> Grown | None:
         """Return the next complete frame of the files that are being read, or of the next ones."""

@@ -75,7 +75,9 @@ class WatchSource(UncoredSource):
             raise SourceUnavailable(f"no frame can appear at {self._path}: {why}.")
         began_s = time.perf_counter()
         while (first := self._look_or_close()) is None:
-            if time.perf_counter() - began_s > self._start_s or self._stop_file.exists():
+            now_s = time.perf_counter()
+            unwanted = self._left_out > 0 and now_s - self._changed_s > self._idle_s
+            if unwanted or now_s - began_s > self._start_s or self._stop_file.exists():
                 self._close_checked()
                 if self._left_out:
                     raise InvalidInput(
@@ -86,6 +88,12 @@ class WatchSource(UncoredSource):
                 raise SourceUnavailable(
                     f"no complete frame appeared at {self._path} within {self._start_s:g} s{why}; check the path, "
                     "and start the other software's recording."
+                )
+            if isinstance(self._tail, FolderTail) and (others := self._tail.never_watched()):
+                self.close()
+                raise InvalidInput(
+                    f"{self._path} holds {others}, which cannot be watched while they are written: let the other "
+                    "software write TIFF, PNG, NDTiff or OME-Zarr."
                 )
             time.sleep(_LOOK_S)
         self._first = first

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from denoscope.runtime.errors import InvalidInput
 from denoscope.runtime.movies.check import check_claim, check_dtype, check_zarr_metadata, one_line
-from denoscope.runtime.movies.headers.facts import Facts, Metadata, told
+from denoscope.runtime.movies.headers.facts import Facts, Metadata, joined_facts, told
+from denoscope.runtime.movies.headers.ome import channel_names, ome_facts, read_companion
 from denoscope.runtime.movies.headers.units import in_micrometres, in_seconds
 from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick, pick_index
@@ -51,8 +52,15 @@ def open_zarr(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         array = zarr.open_array(store=str(array_path), mode="r")
         if axes is None:
             axes = _dimension_names(array)
-        names = [str(c.get("label", i)) for i, c in enumerate(metadata.get("omero", {}).get("channels", ()))]
-        return _Array(path, array_path, array, axes, tuple(names), wanted, limit_bytes, metadata)
+        xml = told(lambda: _xml_beside(folder)) or ""
+        labelled = metadata.get("omero", {}).get("channels", ())
+        names = (
+            [str(c.get("label", i)) for i, c in enumerate(labelled)]
+            or told(lambda: _names_in(xml, folder))
+            or []
+        )
+        reader = _Array(path, array_path, array, axes, tuple(names), wanted, limit_bytes, metadata)
+        return _with_facts_in(xml, reader, axes, folder)
     except InvalidInput:
         raise
     except Exception as error:  # metadata are JSON of anybody's making
@@ -71,6 +79,26 @@ def _full_resolution(folder: Path, metadata: Metadata) -> tuple[Path, list[str] 
         raise InvalidInput(f"{folder} names an array outside itself, {array}: its metadata are damaged.")
     axes = scale.get("axes", [*_OLD_AXES])
     return array, [str(a["name"] if isinstance(a, dict) else a).lower() for a in axes]
+
+
+def _xml_beside(folder: Path) -> str:
+    """Return the OME-XML that bioformats2raw writes beside its images, checked; empty where there is none."""
+    file = folder.parent / "OME" / "METADATA.ome.xml"
+    if not folder.name.isdecimal() or not file.is_file():
+        return ""
+    return read_companion(file)
+
+
+def _with_facts_in(xml: str, reader: _Array, axes: list[str] | None, folder: Path) -> _Array:
+    """Return a reader with what OME-XML tells beside its own facts."""
+    if xml and axes is not None and (more := told(lambda: reader.facts_in(xml, axes, folder))) is not None:
+        reader.facts = joined_facts(reader.facts, more)
+    return reader
+
+
+def _names_in(xml: str, folder: Path) -> list[str]:
+    """Return the names of the channels of one image in OME-XML, where each has one."""
+    return channel_names(xml, int(folder.name)) if xml else []
 
 
 def _in_image(array: Path) -> tuple[Metadata, list[str]] | None:
@@ -229,6 +257,13 @@ class _Array:
             increment_s=told(lambda: in_seconds(*scale("t"))) if timed else None,
             channel=told(lambda: channels[channel or 0]),
         )
+
+    def facts_in(self, xml: str, axes: list[str], folder: Path) -> Facts | None:
+        """Return what OME-XML tells about the channel and plane that are read, with the time of each frame."""
+        if self._time is None or axes[self._time] != "t":
+            return None
+        chosen = {axis: str(self._index[axes.index(axis)]) if axis in axes else None for axis in "cz"}
+        return ome_facts(xml, self.shape[0], channel=chosen["c"], plane=chosen["z"], position=folder.name)
 
     def read(self, start: int, stop: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Return (stop - start, rows, columns)."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Facts", "Metadata", "facts_of", "increment_of", "told"]
+__all__ = ["Facts", "Metadata", "facts_of", "increment_of", "joined_facts", "told"]
 
 _LARGEST_PIXEL_UM = 1e5
 _LONGEST_STEP_S = 1e7
@@ -72,6 +72,13 @@ class Facts:
         if times is None or (len(frames) and max(frames) >= len(times)):
             return replace(self, times_s=None)
         return replace(self, times_s=tuple(times[i] for i in frames) or None)
+
+
+def joined_facts(first: Facts, second: Facts) -> Facts:
+    """Return the first facts, with those of the second where the first has none."""
+    return replace(
+        first, **{f.name: getattr(second, f.name) for f in fields(first) if getattr(first, f.name) is None}
+    )
 
 
 def increment_of(times: Sequence[float]) -> float | None:

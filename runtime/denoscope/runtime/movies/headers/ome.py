@@ -17,6 +17,7 @@ from .untrusted import LARGEST_XML, check_xml
 
 __all__ = [
     "OmeImage",
+    "channel_names",
     "check_names",
     "companion_of",
     "file_names",
@@ -205,6 +206,13 @@ def page_turns(xml: str, name: str) -> dict[int, tuple[int, int, int | str, int]
                     named = image.channels[c] if len(set(image.channels)) == image.sizes["C"] else c
                     found[page] = (position, t + turn * image.sizes["T"], named, z)
     return found or None
+
+
+def channel_names(xml: str, image: int) -> list[str]:
+    """Return the names of the channels of one image of OME-XML, empty unless each has one; `check_xml` comes first."""
+    pixels = ET.fromstring(xml).findall("{*}Image")[image].find("{*}Pixels")  # noqa: S314
+    names = [] if pixels is None else [each.get("Name", "") for each in pixels.findall("{*}Channel")]
+    return names if all(names) else []
 
 
 def ome_facts(
