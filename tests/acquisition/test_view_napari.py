@@ -154,6 +154,27 @@ def test_wide_pictures_stand_one_above_the_other_and_long_names_are_cut(until: C
     display.close()
 
 
+def test_both_pictures_have_the_same_unit_from_the_start() -> None:
+    """napari warns in the middle of the picture where two layers that it draws have different units."""
+    viewer = ViewerModel()
+    display = Display(viewer)
+    units: list[Any] = []
+    viewer.layers.events.inserted.connect(lambda _event: units.append(viewer.layers.extent.units))
+    display.panels.open((16, 16), 0.5)
+    assert len(units) == 2
+    assert all(units)
+    assert {layer.units for layer in viewer.layers} == {viewer.layers[0].units}
+
+
+def test_the_dock_calls_settings_as_its_fields_are_called() -> None:
+    dock = LiveDock(ViewerModel())
+    said = {"event": "failed", "message": "`exposure_ms` and `roi` need `core` FILE.cfg: leave `x` out"}
+    dock.session = SimpleNamespace(poll=[None, said].pop, close=lambda: None)
+    dock._poll()  # private: its timer would start with a session in another process
+    assert dock.words.text() == "Exposure and Camera region need Camera FILE.cfg: leave x out"
+    dock.deleteLater()
+
+
 def test_contrast_by_hand_stays(until: Callable[..., None]) -> None:
     viewer = ViewerModel()
     display = Display(viewer)

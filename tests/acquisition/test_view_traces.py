@@ -225,3 +225,18 @@ def test_many_points_are_drawn_as_few(application: QApplication) -> None:
     assert len(few) == len(thin) < 600
     assert (thin.max(), thin.min()) == (9.0, -4.0)  # a flash of one frame stays
     np.testing.assert_array_equal(thinned(times[:300], values[:300])[1], values[:300])
+
+
+@pytest.mark.filterwarnings("default")
+def test_no_line_is_drawn_over_a_pause(application: QApplication) -> None:
+    from denoscope.acquisition.view.traces.plot import unbroken
+
+    times = np.concatenate([np.arange(0, 14, 0.1), np.arange(18, 21, 0.1)])
+    values = np.sin(times)
+    values[50] = np.nan
+    parts = unbroken(times, values)
+    assert [(round(t[0], 1), round(t[-1], 1)) for t, _ in parts] == [(0.0, 4.9), (5.1, 13.9), (18.0, 20.9)]
+    slow = np.arange(0, 60, 4.0)  # frames that are four seconds apart have no gap between them
+    assert len(unbroken(slow, slow)) == 1
+    assert len(unbroken(np.repeat(slow, 2), np.repeat(slow, 2))) == 1
+    assert [len(t) for t, _ in unbroken(np.array([1.0]), np.array([2.0]))] == [1]

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QToolButton, QWidget
 
-__all__ = ["row", "scrolled_words", "unwrapped", "with_button"]
+__all__ = ["in_fields", "row", "scrolled_words", "unwrapped", "with_button"]
+
+_PARAMETER = re.compile(r"`(\w+)`")
+
+
+def in_fields(text: str, fields: Mapping[str, str]) -> str:
+    """Return a message with the parameters in it called as the fields of a form are."""
+    return _PARAMETER.sub(lambda match: fields.get(match[1], match[1]), text)
 
 
 def row(field: QWidget, *more: QWidget) -> QWidget:

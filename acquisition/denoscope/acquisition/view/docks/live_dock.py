@@ -28,7 +28,7 @@ from denoscope.runtime import DenoscopeError, list_bundles
 
 from .child_session import ChildSession
 from .drawn import RegionsField
-from .form import row, scrolled_words, unwrapped, with_button
+from .form import in_fields, row, scrolled_words, unwrapped, with_button
 
 __all__ = ["LiveDock"]
 
@@ -37,6 +37,21 @@ _LINES = 10
 _CORES = ("demo", "127.0.0.1:4827", "replay:", "watch:")
 _OWN = "the bundle's own"
 _AS_IT_IS = "binning as it is"
+_FIELDS = {
+    "core": "Camera",
+    "bundle": "Bundle",
+    "output": "Run folder",
+    "look_ahead": "Look-ahead",
+    "regions": "Regions",
+    "denoised_format": "Save as",
+    "std": "Save as",
+    "mm_dir": "Adapters",
+    "exposure_ms": "Exposure",
+    "binning": "Binning",
+    "roi": "Camera region",
+    "fps": "Frames/s",
+    "seconds": "Seconds",
+}
 
 
 class LiveDock(QWidget):
@@ -157,11 +172,11 @@ class LiveDock(QWidget):
         form.addRow("Bundle", with_button(self.bundle, self._browse_bundle))
         form.addRow("Run folder", with_button(self.output, self._browse_output))
         form.addRow("Look-ahead", self.look_ahead)
-        form.addRow("Regions", with_button(self.regions, self._browse_regions))
+        form.addRow(_FIELDS["regions"], with_button(self.regions, self._browse_regions))
         form.addRow("Save as", row(self.format, self.std))
         form.addRow("Adapters", with_button(self.mm_dir, self._browse_mm_dir))
         form.addRow("Exposure", row(self.exposure, self.binning))
-        form.addRow("Region", self.roi)
+        form.addRow(_FIELDS["roi"], self.roi)
         form.addRow("Frames/s", self.fps)
         form.addRow("Seconds", self.seconds)
         return form
@@ -222,7 +237,7 @@ class LiveDock(QWidget):
             settings = self.settings()
             make_settings(**settings)
         except DenoscopeError as error:
-            self.words.setText(str(error))
+            self.words.setText(in_fields(str(error), _FIELDS))
             return
         self.words.setText("Starting; this takes a few seconds.")
         self._enable(False)
@@ -240,9 +255,10 @@ class LiveDock(QWidget):
                 self.words.setText(f"Recording into {into}" if into else self._previewing())
                 self.display.follow(self.session.slab, event)
             elif event["event"] == "finished":
-                self._end(event["summary"], None)
+                self._end(in_fields(event["summary"], _FIELDS), None)
             else:
-                self._end(event["message"], event["message"])
+                problem = in_fields(event["message"], _FIELDS)
+                self._end(problem, problem)
 
     def _previewing(self) -> str:
         return (

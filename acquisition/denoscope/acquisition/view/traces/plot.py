@@ -17,7 +17,7 @@ from denoscope.runtime.words import rounded
 from .outlines import TRACE_COLOURS
 from .tail import Fired, TraceWindow
 
-__all__ = ["TracePlot", "thinned"]
+__all__ = ["TracePlot", "thinned", "unbroken"]
 
 Points = npt.NDArray[np.float64]
 
@@ -29,6 +29,10 @@ _AROUND_PX = 52  # legend and time axis
 _MOST_POINTS = 500
 _LEFT_PX, _RIGHT_PX = 92.0, 128.0
 _STEPS = (1.0, 2.0, 5.0)
+_GAP_S, _GAP_STEPS = (
+    1.0,
+    8.0,
+)  # frames that are further apart, in seconds and in usual steps, are not joined by a line
 
 
 def thinned(times: Points, values: Points, most: int = _MOST_POINTS) -> tuple[Points, Points]:
@@ -220,7 +224,7 @@ class TracePlot(QWidget):
                         for t, v in zip(times, part, strict=True)
                     ]
                 )
-                for times, part in _unbroken(*thinned(window.time_s, values))
+                for times, part in unbroken(*thinned(window.time_s, values))
             ]
 
         painter.setPen(Qt.PenStyle.NoPen)
@@ -281,10 +285,13 @@ def _newest(window: TraceWindow, place: int) -> list[str]:
     return [f"dF/F {round(100 * change)} %", *lines] if np.isfinite(change) else lines
 
 
-def _unbroken(times: Points, values: Points) -> list[tuple[Points, Points]]:
-    """Return the stretches of a curve between its gaps."""
+def unbroken(times: Points, values: Points) -> list[tuple[Points, Points]]:
+    """Return the stretches of a curve between its gaps: values that are no numbers, and times without frames."""
     there = np.isfinite(values)
-    edges = np.flatnonzero(np.diff(there.astype(np.int8))) + 1
+    steps = np.diff(times)
+    usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+    without = steps > max(_GAP_S, _GAP_STEPS * usual)  # in a pause, for example
+    edges = np.flatnonzero((np.diff(there.astype(np.int8)) != 0) | without) + 1
     parts = zip(np.split(times, edges), np.split(values, edges), strict=True)
     return [(t, v) for t, v in parts if len(v) and np.isfinite(v[0])]
 

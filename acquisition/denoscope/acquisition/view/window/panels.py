@@ -59,6 +59,7 @@ class Panels:
         self._setting = False
         self.pixel_um = 1.0
         """Edge of a pixel in the viewer's units."""
+        self._units = ("pixel", "pixel")
         self.numbers: dict[Slot, int | None] = dict.fromkeys(_NAMES)
         """Numbers of the frames that are shown, None before the first."""
         self.automatic = True
@@ -87,11 +88,12 @@ class Panels:
         self.pixel_um = pixel_um or 1.0
         self.outlines.close()
         self.forget_contrast()
+        self._units = ("pixel", "pixel") if pixel_um is None else ("um", "um")
         for slot in _NAMES:
             self._pixels[slot] = np.zeros(shape, np.uint16)
             self._layer(slot).data = np.zeros(shape, np.uint16)
             self._layer(slot).scale = (self.pixel_um, self.pixel_um)
-            self._layer(slot).units = ("pixel", "pixel") if pixel_um is None else ("um", "um")
+            self._layer(slot).units = self._units
         self._viewer.canvas.overlays.scale_bar.visible = pixel_um is not None
         self._lay_out(shape)
         self.compare(self._compare)
@@ -205,7 +207,10 @@ class Panels:
         """Return the layer of a slot; the user may have deleted it."""
         layer = self._layers.get(slot)
         if layer is None or layer not in self._viewer.layers:
-            layer = self._viewer.add_image(np.zeros((16, 16), np.uint16), name=_NAMES[slot], rgb=False)
+            # With the units of the other picture: napari warns where it draws two layers of different ones.
+            layer = self._viewer.add_image(
+                np.zeros((16, 16), np.uint16), name=_NAMES[slot], rgb=False, units=self._units
+            )
             layer.events.contrast_limits.connect(self._contrast_changed)
             layer.name_overlay.visible = True
             self._layers[slot] = layer
