@@ -1,6 +1,6 @@
 """Hop to the denoiser's process, host time of a push, frames a second and raw MB/s: before and after, in one run.
 
-    python benchmarks/before_after.py BASELINE [--repeat 3] [--folder PLACE] [--output FILE.json]
+    python benchmarks/before_after.py BASELINE [--repeat 3] [--only WHAT]... [--folder PLACE] [--output FILE.json]
 
 BASELINE is a checkout of an earlier version (`git worktree add BASELINE COMMIT`). Both are measured in turns, each
 turn in a separate process; a number is the best of its turns, and ratios are to be trusted more than numbers.
@@ -32,6 +32,7 @@ HERE = Path(__file__).resolve().parent
 PARTS = ("train", "export", "runtime", "acquisition", "tests")
 SIZE = 512
 HOPS, PUSHES, LANE_FRAMES, RAW_MB = 300, 200, 1500, 300
+WHAT = ("hop", "push", "lane", "raw-512", "raw-1024", "raw-2048")
 LESS_IS_BETTER = ("hop_p50_ms", "hop_p99_ms", "push_p50_ms")
 
 
@@ -166,6 +167,7 @@ def main() -> None:
     )
     parser.add_argument("baseline", type=Path)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--only", action="append", choices=WHAT, help="Measure this alone.")
     parser.add_argument("--folder", type=Path, help="Where to write; by default the temporary folder.")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -180,7 +182,7 @@ def main() -> None:
         return
     best: dict[str, dict[str, float]] = {"before": {}, "after": {}}
     for _ in range(arguments.repeat):
-        for what in ("hop", "push", "lane", "raw-512", "raw-1024", "raw-2048"):
+        for what in arguments.only or WHAT:
             for label, checkout in (("before", arguments.baseline.resolve()), ("after", HERE.parent)):
                 for name, value in measure(checkout, what, arguments.folder).items():
                     pick = min if name in LESS_IS_BETTER else max

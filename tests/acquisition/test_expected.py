@@ -167,6 +167,16 @@ def test_answers_that_come_at_once_are_looked_for(
     give(nothing, 20)
     nothing._settle()
     assert len(looks) == 20
+    for number in (21, 22, 23):
+        give(nothing, number)
+    for left in (3, 2):  # not while others are under way
+        nothing._took_s = 1e-4
+        assert nothing.under_way == left
+        nothing.collect()
+        assert len(looks) == 20
+    nothing._took_s = 1e-4
+    nothing.collect()
+    assert len(looks) == 21
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")

@@ -407,10 +407,14 @@ class RemoteDenoiser:
         return message
 
     def _look_for_answer(self) -> None:
-        """Look for the answer to a frame for a moment without a pause, where the last one came within a moment."""
+        """Look for the answer to a frame for a moment without a pause, where the last one came within a moment.
+
+        Where further frames are under way, the thread that brings more needs the time.
+        """
         self._answered += 1
-        if self._took_s < _SOON_S and self._images is not None and not self._glance.leaves_out():
-            counted, number = self._images.answered, self._answered
+        images, alone = self._images, len(self._asked) == 1
+        if images is not None and alone and self._took_s < _SOON_S and not self._glance.leaves_out():
+            counted, number = images.answered, self._answered
             self._glance.until(lambda: bool(counted[0] >= number), time.perf_counter() + LOOK_S)
 
     def _arrive(self, message: Message) -> bool:
