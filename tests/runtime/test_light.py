@@ -33,7 +33,7 @@ from denoscope.runtime.artefacts.light import (
     lit_as_one,
     under,
 )
-from support.field_inputs import active_cells, counts
+from support.field_inputs import active_cells, active_light, counts
 
 Movie = npt.NDArray[Any]
 OFFSET = 100.0
@@ -291,6 +291,24 @@ def test_a_light_that_stays_is_learned_by_several_frames() -> None:
         off.append(last.gain * 120 + last.offset - (20 * 1.4 + OFFSET))
     # Learned by one frame alone it is 0.5 counts off.
     assert np.median(np.abs(off)) < 0.35
+
+
+@pytest.mark.parametrize("photons", [6, 60])
+def test_cells_that_grow_dim_do_not_pull_the_light_that_a_step_left(photons: int) -> None:
+    """Light of dim tissue as the meter gives it, without a network, 30 frames after a step of 40 %."""
+    off = []
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        scene = active_light(64, 96, 96, random) * photons
+        dim = scene.mean(0) <= np.quantile(scene.mean(0), 0.3)
+        lit = scene * np.where(np.arange(64) < 30, 1, 1.4)[:, None, None]
+        movie = counts(random.poisson(lit) * 20.0 + OFFSET + random.normal(0, 3, lit.shape))
+        meter = LightMeter((96, 96), estimate_intensity(movie[:32]))
+        last = [meter.see(frame) for frame in movie][-1]
+        brought = (lit[-1][dim].mean() * 20 + OFFSET - last.offset) / last.gain
+        off.append((brought - OFFSET) / (scene[-1][dim].mean() * 20) - 1)
+    # Against the last frames alone it is 7 to 10 % off.
+    assert abs(np.mean(off)) < 0.03, off
 
 
 def test_a_slow_fade_of_few_photons_is_seen_within_the_window() -> None:

@@ -9,6 +9,7 @@ neighbours and the memory are mixed with it, and its denoised picture is brought
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, sqrt
 from typing import Any
@@ -54,6 +55,11 @@ _ACTIVITY = 0.03  # by which activity changes the contrast from frame to frame
 _CERTAIN, _SOME_EVIDENCE = 20.0, 4.0  # logarithms of odds
 _SAME = 2.5  # standard errors by which frames of the same light differ at most
 _HELD = 8  # frames by which the light they have is learned
+_FRESH = 2  # frames after a change of light, in which it is compared with the last frames
+_OF_MEDIAN = 1.57  # variance of a median in that of a mean
+_OWN = 8.0  # frames by which it is learned how much a block changes by itself,
+_BY_CHANCE = 1.4  # over the root of these: by how much more than noise it seems to, by chance
+_MOST_BEYOND = 100.0  # variances of its noise that a block is off at most
 _QUIET = 32  # frames without a change after which the light is steady again
 _LOOK_EVERY = 4  # frames, for that
 _LIT = 10.0  # standard deviations of a pixel: light that comes on in the dark
@@ -290,6 +296,43 @@ def _line(moments: Array, weight: Array) -> tuple[float, float, float, float, fl
     return y / total, (xy - centre * y) / spread, centre, total, spread
 
 
+class _Anchor:
+    """Blocks as they look in the reference's light while the light changes, and how much each changes by itself.
+
+    A frame is compared with what it was expected to be. Blocks that did not change by themselves are known from many
+    frames, and tell the most; those of cells that flash follow the cells, and tell little. Compared with the last few
+    frames only, the light would follow cells that grow dim after a step, frame by frame.
+
+    Parameters
+    ----------
+    blocks
+        Means over many frames.
+    variance
+        Of a block of one frame, by the camera's noise.
+    frames
+        (T, B) blocks of the last frames.
+    """
+
+    def __init__(self, blocks: Array, variance: Array, frames: Sequence[Array]) -> None:
+        self.blocks = blocks
+        self.error = variance.copy()
+        self._beyond = np.ones(len(blocks))  # squares of what was not expected, in those of noise
+        self._frames = 0.0
+        for frame in frames:
+            self.take(frame, variance)
+
+    def take(self, frame: Array, variance: Array) -> None:
+        """Learn from the blocks of a frame, brought to the reference's light, and their variance by noise there."""
+        expected = self.error + variance
+        off = frame - self.blocks
+        self._frames = min(self._frames + 1, _OWN)
+        self._beyond += (np.minimum(off * off / expected, _MOST_BEYOND) - self._beyond) / self._frames
+        share = self.error / expected
+        self.blocks = self.blocks + share * off
+        walk = np.maximum(self._beyond - 1 - _BY_CHANCE / self._frames**0.5, 0.0)
+        self.error = (1 - share) * self.error + np.maximum(walk * variance, variance / _LONG**2)
+
+
 class LightMeter:
     """Follow the light of a movie, frame by frame.
 
@@ -346,6 +389,9 @@ class LightMeter:
         self._held: Light | None = None  # of the last frames, while it stays the same,
         self._held_frames = 0  # how many they are,
         self._held_off = 0.0  # and by how many counts they were off it, all together
+        self._anchor: _Anchor | None = None  # while the light changes
+        self._since = 1  # frames since it changed from one frame to the next, that one among them
+        self._blocks_before: Array = np.zeros(0)  # of the last frame with a picture
 
     def begin(self, frames: npt.NDArray[Any]) -> None:
         """Make the reference from frames (T, H, W) of which the first will be seen next, if some of them are dark."""
@@ -393,10 +439,17 @@ class LightMeter:
             self._long, self._frames = x, 1
             self._full.append(full)
             return STEADY
-        level = self._level
-        predicted = self._last if level is STEADY else level.gain * self._last + level.offset
+        level, anchor = self._level, self._anchor
+        if anchor is not None and not self._lasts():
+            anchor = None
+        last = self._last if anchor is None else anchor.blocks
+        predicted = last if level is STEADY else level.gain * last + level.offset
         averaged = min(self._seen, 2 * _SHORT - 1)
-        variance = self._steady_variance(predicted, averaged) * (1 + level.gain**2 / averaged)
+        variance = self._steady_variance(predicted, averaged)
+        if anchor is None:
+            variance = variance * (1 + level.gain**2 / averaged)
+        else:
+            variance = variance + level.gain**2 * anchor.error
         residual = x - predicted
         weight = 1 / variance
         total, weighted = _sum(weight), weight * residual
@@ -406,7 +459,7 @@ class LightMeter:
         worst = float(weighted.dot(residual)) / len(x)
         flash = self._flash(full)
         if self._varies or abs(change) > _SIGMAS * error or worst > 4 * self._usual**2 or flash is not None:
-            light = self._judge(frame, x, residual, variance, flash)
+            light = self._judge(frame, x, residual, variance, flash, last)
             if light.unusual or light.anew:
                 return light
         else:
@@ -414,6 +467,9 @@ class LightMeter:
         self._unusual, self._other = 0, None
         self._seen = min(self._seen + 1, _MEMORY)
         steady = x if light is STEADY else (x - light.offset) / light.gain
+        self._blocks_before = x
+        if self._anchor is not None:
+            self._anchor.take(steady, self.variance_of(self._anchor.blocks) / light.gain)
         self._reference = self._reference + (steady - self._reference) / self._seen
         self._last = self._last + (steady - self._last) / min(self._seen, _SHORT)
         lines = self._blocks.lines
@@ -529,13 +585,14 @@ class LightMeter:
         residual: Array,
         variance: Array,
         flash: npt.NDArray[np.bool_] | None,
+        last: Array,
     ) -> Light:
         """Return the light of a frame that differs from the reference."""
         reference, level = self._reference, self._level
         assert reference is not None
         if self._lights_up(x, variance):
             return Light(anew=True)
-        fit = _fit(residual, reference, variance, self._last)
+        fit = _fit(residual, reference, variance, last)
         light_counts = self._light_above(fit.centre, reference)
         kind = self._unusual_kind(frame, x, fit, light_counts, variance) or self._other_picture(
             x, variance, flash
@@ -562,6 +619,7 @@ class LightMeter:
             if not (changed and even) or (slow and abs(fit.change) < _SIGMAS_SLOW * error):
                 self._usual += 0.05 * (min(fit.spread, 2 * self._usual) - self._usual)
                 return level
+            self._anchor, self._since = _Anchor(reference, self.variance_of(reference), self._calm), 1
         if not self._varies:
             self._varies = True
             self._recent.clear()
@@ -579,6 +637,15 @@ class LightMeter:
         light = self._held_light(Light(gain, offset), fit.centre, _SAME * error)
         self._settle(fit.centre)
         return light
+
+    def _lasts(self) -> bool:
+        """Count the frames since the light changed from one frame to the next; say whether they are some."""
+        seen = self._seen_blocks
+        change = abs(_median(seen - self._blocks_before))  # cells that flash move it little
+        error = self._usual * (_OF_MEDIAN * 2 * _mean(self.variance_of(seen)) / len(seen)) ** 0.5
+        jumped = change > max(_SIGMAS * error, _LEAST * self.light_above(self._seen_mean))
+        self._since = 1 if jumped else self._since + 1
+        return self._since > _FRESH
 
     def _held_light(self, light: Light, centre: float, most: float) -> Light:
         """Return the light of the frames before where that of a frame is the same but for its error.
@@ -641,9 +708,10 @@ class LightMeter:
             self._prior(fit)
         assert self._ratio is not None
         expected = self._ratio * fit.change
-        error = np.hypot(fit.slope_error, _ACTIVITY)
+        # The longer ago the light changed, the more of the contrast has changed by itself since.
+        error = np.hypot(fit.slope_error, _ACTIVITY * self._since)
         added = expected * (expected - 2 * fit.slope) / (2 * error**2)  # log of the odds that light was added
-        self._added = float(np.clip(0.8 * self._added + added, -_CERTAIN, _CERTAIN))
+        self._added = float(np.clip((1 - 0.2 / self._since) * self._added + added, -_CERTAIN, _CERTAIN))
         return 0.0 if self._added > _SOME_EVIDENCE else expected
 
     def _learn(self, fit: _Fit, error: float) -> None:
@@ -719,6 +787,7 @@ class LightMeter:
         level, slope = self._level, float(slopes.mean())
         error = float(errors.mean()) / np.sqrt(_QUIET)
         self._varies = False
+        self._anchor = None
         self._recent.clear()
         if abs(mean) > 3 * error:
             self._level = Light(level.gain + slope, level.offset + mean - slope * centre)
