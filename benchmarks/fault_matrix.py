@@ -1,4 +1,4 @@
-"""Every fault that we could think of, each in a real recording in a separate process, frames counted.
+"""Every known fault, each in a real recording in a separate process, frames counted.
 
     python benchmarks/fault_matrix.py [--part recordings|programs] [--row NAME]... [--bundle B] [--kills 50]
         [--jobs N] [--output FILE.json] [--resume] [--json]

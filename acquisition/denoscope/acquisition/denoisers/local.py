@@ -132,7 +132,7 @@ class LocalDenoiser(Router):
             Backends that `auto` has tried in vain, with the reasons.
         """
         request = self._request
-        # All streams run on it, so it is ours and not the first stream's.
+        # All streams run on it, so it is not the first stream's to close.
         self._backend, self._choice = choose_backend(
             request.backend, threads=request.threads, bundle=self._bundle, rejected=rejected
         )

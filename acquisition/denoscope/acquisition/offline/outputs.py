@@ -144,7 +144,7 @@ def locked(output: Path, std: Path | None = None, *, journal: bool = False) -> I
     Raises
     ------
     OutputExists
-        When another program writes it now, or a ``.partial`` is there that no run of ours left.
+        When another program writes it now, or a ``.partial`` is there that no run of denoscope left.
     """
     path = lock_of(output)
     if not journal and not os.path.lexists(path):

@@ -195,7 +195,7 @@ class SessionSettings(BaseModel):
 
     @property
     def frame_limit(self) -> int | None:
-        """Frames after which to stop, seconds converted where the frame rate is ours; None for no end."""
+        """Frames after which to stop, seconds converted where denoscope sets the frame rate; None for no end."""
         if self.frames is None and self.seconds is not None and self._paced:
             return max(1, round(self.seconds * self.fps))
         return self.frames

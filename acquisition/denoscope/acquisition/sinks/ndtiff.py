@@ -55,7 +55,7 @@ class Dataset:
     source
         Where the frames come from.
     summary
-        For the dataset's summary metadata, beside ours.
+        For the dataset's summary metadata, beside denoscope's.
     """
 
     def __init__(self, folder: Path, source: SourceInfo, summary: Mapping[str, Any]) -> None:

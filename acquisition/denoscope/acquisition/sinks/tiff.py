@@ -1,4 +1,4 @@
-"""OME-TIFF: the file that a live session writes."""
+"""A whole movie as OME-TIFF, by the writer of live recordings."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _number(tags: Mapping[str, Any], *names: str) -> float | None:
 
 
 class UncoredSource(Source):
-    """A source whose camera is not ours to start or stop, and which has no buffer that could overflow."""
+    """A source whose camera another program starts and stops, and which has no buffer that could overflow."""
 
     def start(self) -> None:
         """Do nothing: another program drives the camera."""

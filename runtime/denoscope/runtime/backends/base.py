@@ -261,7 +261,7 @@ class Backend(ABC):
         """Return when everything that was run is done, so that graphs and buffers may be let go."""
 
     def landing(self, shape: Sequence[int], dtype: str) -> Buffer | None:  # noqa: ARG002  for backends that overlap
-        """Return memory of the host for an output, which `array` shows; None where outputs come no other way."""
+        """Return host memory for an output of a shape and dtype, readable as `array`; None without `overlaps`."""
         return None
 
     def together(

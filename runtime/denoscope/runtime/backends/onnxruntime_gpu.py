@@ -1,7 +1,7 @@
 """ONNX Runtime on NVIDIA GPUs: its CUDA provider, and TensorRT through its two others.
 
-The memory is ours, not the library's: every buffer is bound once by its address, sessions run on our
-compute stream and return without waiting, so nothing is copied but a frame up and a mean down.
+The backend owns the memory, not the library: every buffer is bound once by its address, sessions run on the
+backend's compute stream and return without waiting, so nothing is copied but a frame up and a mean down.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class OnnxRuntimeCuda(OnnxRuntimeGpu):
 
 
 class _TensorRtProvider(OnnxRuntimeGpu):
-    """TensorRT cannot read 16-bit counts, so that a kernel of ours converts them beside it."""
+    """TensorRT cannot read 16-bit counts, so that a kernel of denoscope converts them beside it."""
 
     raw_dtypes = frozenset({"uint8", "uint16", "int16"})
 

@@ -288,7 +288,7 @@ class _LoadedEngine(Engine):
             return None, None
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-        # Runs are captured together with the kernels of ours, see `_Run`.
+        # Runs are captured together with denoscope's kernels, see `_Run`.
         config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED
         # Now rather than at a frame of the movie.
         config.dynamic_shapes_kernel_specialization_strategy = (

@@ -97,9 +97,16 @@ class TrainingMovie:
         return on_the_scene(self.frames, self.fields)
 
     def past(self, keep: npt.NDArray[np.float64], *, on_the_scene: bool, backwards: bool = False) -> Past:
-        """Return the averages of all frames before any frame of a movie in memory, as they are or on the scene.
+        """Return the running averages of all frames before any frame of a movie in memory.
 
-        `backwards` returns those of the movie turned round: of all frames after any frame.
+        Parameters
+        ----------
+        keep
+            (M,): the share that each average keeps from one frame to the next.
+        on_the_scene
+            Average frames that are aligned on the scene, instead of frames as they are.
+        backwards
+            Average all frames after any frame instead.
         """
         key = keep.tobytes(), on_the_scene, backwards
         if key not in self._pasts:
@@ -109,7 +116,7 @@ class TrainingMovie:
         return self._pasts[key]
 
     def held_bytes(self, memories: int) -> int:
-        """Return the memory that drawing windows with so many averages of the past takes beside the frames."""
+        """Return the bytes that drawing windows with so many averages of the past takes beside the frames."""
         if not in_memory(self.frames):
             return 0
         frame = 4 * math.prod(self.frames.shape[1:])

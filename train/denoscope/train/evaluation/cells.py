@@ -1,4 +1,4 @@
-"""Objects that a standard segmentation finds, whether raw counts support them, and who follows whom.
+"""Objects that a standard segmentation finds, whether raw counts support them, and their tracks.
 
 Blobs are maxima of the Laplacian of Gaussian (scikit-image's `peak_local_max`) that stand out of the
 image's noise and of its texture, and grow to a watershed within its zero crossing (Marr and Hildreth

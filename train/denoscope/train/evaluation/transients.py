@@ -1,4 +1,4 @@
-"""Are short events kept, and are none invented: events of known size in a simulated still scene.
+"""Measure whether short events are kept and none invented: events of known size in a simulated still scene.
 
 The events are added to the expected photons before the camera's noise is drawn, so that they have the
 shot noise of real ones. Everything else stands still: whatever the denoised movie does beside the

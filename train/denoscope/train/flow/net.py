@@ -257,7 +257,20 @@ class FlowNet(nn.Module):
         return self.match(functional.pixel_unshuffle(a, 2), functional.pixel_unshuffle(b, 2), noise)
 
     def match(self, a: Tensor, b: Tensor, noise: Tensor) -> Tensor:
-        """Do what `forward` does from the frames' cells (B, 4, H/2, W/2), as pixel unshuffling gives them."""
+        """Return the flow from frame a to frame b, given as cells.
+
+        Parameters
+        ----------
+        a, b
+            Cells (B, 4, H/2, W/2) float32 of the normalised frames, as pixel unshuffling gives them.
+        noise
+            (B, 2): as for `forward`.
+
+        Returns
+        -------
+        Tensor
+            (B, 2, H/4, W/4) in pixels of the frame: rows, columns.
+        """
         there = self.encode(b, noise)
         flow = self.pyramid(self.encode(a, noise), there)[-1]
         frame = functional.pixel_shuffle(a, 2)

@@ -119,7 +119,7 @@ def still(scene: SceneSettings) -> bool:
 
 
 def margin_px(scene: SceneSettings) -> int:
-    """How far the scene must reach beyond the frame for the motion not to show its border."""
+    """Return how many pixels the scene must reach beyond the frame for the motion not to show its border."""
     if still(scene):
         return 0
     local = position_rms(scene.local_motion_px, scene.local_time_frames)

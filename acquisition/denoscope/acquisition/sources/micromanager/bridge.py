@@ -300,8 +300,8 @@ class BridgeSource(CoreSource):
             return first
         if self._sequence.foreign:
             raise SourceFailed(
-                f"another program started a sequence in the Micro-Manager at {self._name} after ours was stopped; "
-                "it was left running, and the frames of ours are complete up to there."
+                f"another program started a sequence in the Micro-Manager at {self._name} after denoscope's was "
+                "stopped; it was left running, and denoscope's frames are complete up to there."
             )
         return None
 

@@ -215,7 +215,22 @@ class Flows:
     def to_centre(
         self, centre: int, window: int, area: tuple[slice, slice] = (slice(None), slice(None))
     ) -> Tensor:
-        """Compose the flows (N, 2, h, w) from every frame of a window to its centre; 0 where missing."""
+        """Compose the flows from every frame of a window to its centre.
+
+        Parameters
+        ----------
+        centre
+            Number of the centre frame in the movie.
+        window
+            Frames of the window, odd.
+        area
+            Rows and columns of the flow to return; all by default.
+
+        Returns
+        -------
+        Tensor
+            (window, 2, h, w) float32 in pixels: rows, columns; 0 for frames beyond the movie.
+        """
         half, length = window // 2, len(self.from_next) + 1
         sample = self.from_next[:1, :, area[0], area[1]]
         result = torch.zeros(window, 2, *sample.shape[2:])
