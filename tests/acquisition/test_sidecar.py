@@ -5,15 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from denoscope.acquisition import SessionReport, fill_run, read_raw
+from denoscope.acquisition import (
+    SessionReport,
+    benchmark,
+    evaluate,
+    export_bundle_precision,
+    fill_run,
+    read_raw,
+    train_bundle,
+)
 from denoscope.acquisition.bench.against import read_report
 from denoscope.acquisition.bench.results import Benchmark
 from denoscope.acquisition.bench.resumed import _read_timelines
+from denoscope.acquisition.cli.app import COMMANDS
 from denoscope.acquisition.denoisers.kept_bundle import bundle_in_log
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.offline.journal import Journal
@@ -194,6 +204,59 @@ def test_outputs_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
         OutputExists, match="cannot be the run folder: aux is the name of a device on Windows"
     ):
         refuse_existing(Path("aux"))
+
+
+MOVIES = ("movie.tif", "--output", "a.tif")
+NAMES = {
+    "demo": [("--output",)],
+    "live": [("--core", "demo", "--output"), ("--core", "demo", "--output", "run", "--rescue")],
+    "pause": [()],
+    "resume": [()],
+    "find": [()],
+    "stop": [()],
+    "denoise": [("movie.tif", "--output"), (*MOVIES, "--std"), (*MOVIES, "--traces"), ("--fill",), ()],
+    "train": [("movie.tif", "--output"), (*MOVIES, "--log"), ("--output", "b.denoscope")],
+    "evaluate": [("--output",), ("--output", "here", "--movie"), ("--output", "here", "--pair", "movie.tif")],
+    "bench": [("--output",), ("--output", "here", "--against")],
+    "doctor": [("--output",)],
+    "bundles": [],
+    "export": [("live", "--precision", "fp16", "--output")],
+    "build": [("live", "--for", "sm120", "--cache")],
+    "engines": [("--cache",)],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_refuses_names_that_are_none_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, denoscope: Callable[..., Any], command: str
+) -> None:
+    monkeypatch.setitem(no_name.__kwdefaults__, "windows", True)
+    monkeypatch.chdir(tmp_path)
+    for words in NAMES[command]:
+        done = denoscope(command, *words, "aux.tif", "--json")
+        said = done.stderr.splitlines()
+        assert done.returncode == 2, (words, said)
+        assert len(said) == 1
+        assert said[0].startswith("denoscope: ")
+        assert "aux.tif is the name of a device on Windows; name another" in said[0]
+        assert json.loads(done.stdout)["exit_code"] == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_functions_refuse_names_that_are_none_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(no_name.__kwdefaults__, "windows", True)
+    monkeypatch.chdir(tmp_path)
+    for act in (
+        lambda: train_bundle(["movie.tif"], "con.denoscope"),
+        lambda: export_bundle_precision("live", "con.denoscope", "fp16"),
+        lambda: evaluate("con", movie=["movie.tif"]),
+        lambda: benchmark("con"),
+    ):
+        with pytest.raises(InvalidInput, match=r"`output` con.* is the name of a device"):
+            act()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, "²", "-1", "1.0", "", "٣"])

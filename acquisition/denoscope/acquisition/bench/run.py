@@ -10,6 +10,7 @@ from pathlib import Path
 from denoscope.acquisition.diagnostics.machine import load_average
 from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.acquisition.processes.child import Child, exit_words
+from denoscope.acquisition.raw.in_the_way import refuse_name
 from denoscope.runtime import InvalidInput
 
 from .against import compare, compare_whole_window, read_report
@@ -191,6 +192,7 @@ def bench(
         raise InvalidInput(
             "`resume` keeps the cases that are measured and `overwrite` replaces them: give one of the two."
         )
+    refuse_name(output)
     begun = (output / REPORT).exists()
     for name in (REPORT, TIMELINES, TABLES, PICTURE):
         if (output / name).exists() and not (overwrite or (resume and begun)):

@@ -77,6 +77,7 @@ def _run(words: list[str]) -> None:
 
     from .flags import speaking_in_flags
     from .help import Command, with_grouped_help
+    from .names import refusing_names
     from .program import Program, program
 
     named = next((word for word in words if not word.startswith("-")), None)
@@ -87,7 +88,7 @@ def _run(words: list[str]) -> None:
     for name, module in COMMANDS.items():
         # Importing one command only keeps the start fast; help and a misspelt name need all.
         if named not in COMMANDS or named == name:
-            command = speaking_in_flags(getattr(import_module(module), name))
+            command = speaking_in_flags(refusing_names(getattr(import_module(module), name)))
             app.command(name, cls=Command)(with_grouped_help(command))
     app(spread_pairs(words))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from denoscope.acquisition.extras import require
 from denoscope.acquisition.notes.alternation import alternation_note
+from denoscope.acquisition.raw.in_the_way import refuse_name
 from denoscope.acquisition.sources.part import PartChoice
 
 from .results import Evaluation
@@ -129,6 +130,7 @@ def evaluate(
         require_tracker()
     bundles = [b if isinstance(b, Bundle) else Bundle.load(b) for b in bundle]
     output = Path(output)
+    refuse_name(output)
     run = _Run(listener or EvaluationListener(), output, bundles, backend, object_radius, track=track)
     choice: PartChoice = {
         "channel": channel,

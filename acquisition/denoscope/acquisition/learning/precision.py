@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.extras import require
+from denoscope.acquisition.raw.in_the_way import refuse_name
 
 from .results import PrecisionExport, PrecisionLoss
 
@@ -80,6 +81,7 @@ def export_bundle_precision(
     from denoscope.runtime.words import either
 
     output, calibrate = Path(output), None if calibrate is None else Path(calibrate)
+    refuse_name(output)
     if output.exists():
         raise OutputExists(f"`output` {output} exists: name another folder.")
     if precision not in LOSS_LIMIT_DB:

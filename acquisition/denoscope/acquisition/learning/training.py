@@ -12,6 +12,7 @@ from denoscope.acquisition.denoisers.converting import load_camera
 from denoscope.acquisition.errors import OutputExists
 from denoscope.acquisition.extras import require
 from denoscope.acquisition.notes.alternation import alternation_note
+from denoscope.acquisition.raw.in_the_way import refuse_name
 from denoscope.acquisition.sources.part import PartChoice
 
 from .results import CameraMaps, TrainingResult
@@ -373,6 +374,7 @@ class _Files:
         """Refuse to replace what an earlier training wrote; its table and what it wrote last are those of `resume`."""
         from denoscope.runtime import InvalidInput
 
+        refuse_name(self.bundle)
         if self.bundle.exists() and not (self.bundle / "bundle.json").is_file():
             raise InvalidInput(f"`output` {self.bundle} exists and is not a bundle: name another folder.")
         interrupted = self.checkpoint.is_file()

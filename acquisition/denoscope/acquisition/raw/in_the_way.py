@@ -6,11 +6,11 @@ import os
 import re
 from pathlib import Path
 
-from denoscope.runtime import bad_link
+from denoscope.runtime import InvalidInput, bad_link
 
 MANIFEST = "bundle.json"
 
-__all__ = ["in_the_way", "no_name"]
+__all__ = ["in_the_way", "no_name", "refuse_name"]
 
 _DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 _NO_CHARACTER = re.compile(r'[<>:"|?*\x00-\x1f]')
@@ -36,6 +36,25 @@ def no_name(path: Path, *, windows: bool = os.name == "nt") -> str | None:
         if part not in (".", "..") and part[-1] in ". ":
             return f"{part!r} ends with a {'dot' if part[-1] == '.' else 'space'}, which Windows leaves out"
     return None
+
+
+def refuse_name(path: Path, parameter: str = "output") -> None:
+    """Refuse a file or folder whose name Windows cannot have.
+
+    Parameters
+    ----------
+    path
+        What was given.
+    parameter
+        For which parameter.
+
+    Raises
+    ------
+    InvalidInput
+        One sentence with the name and the remedy.
+    """
+    if (why := no_name(path)) is not None:
+        raise InvalidInput(f"`{parameter}` {path} is no possible name: {why}; name another `{parameter}`.")
 
 
 def in_the_way(folder: Path) -> str | None:
