@@ -302,6 +302,33 @@ def test_a_frame_that_is_repeated_is_computed(
     assert images(run / FILLED_MOVIE) == images(complete)
 
 
+@pytest.mark.parametrize(("fill", "code"), [(True, 1), (False, 0)])
+def test_what_a_full_disk_leaves_unfilled_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill: bool, code: int
+) -> None:
+    monkeypatch.setattr(skipped_module, "free_bytes", lambda _folder: 0)
+    report = record(tmp_path / "run", frames_of(60), [*range(25, 33), 40], fill=fill)
+    outcome = report["outcome"]
+    assert (outcome["exit_code"], outcome["degraded"]) == (code, fill)
+    assert [each.split(",")[0] for each in outcome["problems"]] == (
+        ["9 skipped frames were not computed at the end"] if fill else []
+    )
+    command = f"denoscope denoise --fill {tmp_path / 'run'}"
+    assert report["fill_command"] == command
+    assert f"To fill: {command}" in summary(report)
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["outcome"] == outcome
+
+
+def test_frames_that_could_not_be_computed_are_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fill_module, "fill_in_place", lambda *_, **__: 7)
+    report = record(tmp_path / "run", frames_of(60), [*range(25, 33), 40], fill=True)
+    assert report["outcome"]["exit_code"] == 1
+    assert report["outcome"]["problems"] == ["2 skipped frames could not be computed at the end"]
+    assert report["fill_command"] is not None
+
+
 def test_filling_that_is_interrupted_leaves_a_valid_movie(
     tmp_path: Path, kept_up: Callable[..., Path]
 ) -> None:

@@ -101,8 +101,14 @@ def fill_skipped(
             report.fill_command = fill_command(run)
         return
     report.fill_command = fill_command(run)
-    due = settings.fill and skipped.shown_as == "measured" and report.outcome.reason in _FILLED_AFTER
-    if not due or caught.count or run.lane.problem is not None:
+    wanted = settings.fill and report.outcome.reason in _FILLED_AFTER
+    if wanted and settings.keep_raw and skipped.shown_as == "repeated":
+        were = counted(len(skipped.pages), "skipped frame was", "skipped frames were")
+        report.outcome.add_problem(
+            f"{were} not computed at the end, because the disk has no room for them beside half the reserve of "
+            f"{settings.reserve_mb:g} MB; free space, then fill the run"
+        )
+    if not wanted or skipped.shown_as != "measured" or caught.count or run.lane.problem is not None:
         return
     from denoscope.acquisition.offline.fill import fill_in_place
 
@@ -136,6 +142,9 @@ def fill_skipped(
         report.fill_command = None
     elif caught.count:
         report.outcome.exit_code = report.outcome.exit_code or 130
+    else:
+        left = counted(len(skipped.pages) - computed, "skipped frame", "skipped frames")
+        report.outcome.add_problem(f"{left} could not be computed at the end")
     run.files.log.write("computed afterwards", frames=computed, left=len(skipped.pages) - computed)
 
 
