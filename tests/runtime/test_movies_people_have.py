@@ -517,3 +517,58 @@ def test_two_channels_of_one_name_are_chosen_by_number(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="several are called GCaMP: choose one by its number"):
         open_movie(path, channel="GCaMP")
     np.testing.assert_array_equal(np.asarray(open_movie(path, channel=1)), data[:, 1])
+
+
+def write_real_ndtiff(folder: Path, *, named: bool = True) -> tuple[Path, npt.NDArray[Any]]:
+    """Write two channels and two rows of a tile scan with the library of NDTiff; return its folder and the frames."""
+    storage = pytest.importorskip("ndstorage")
+    data = pixels(5, 2, 2)  # time, channel, row
+    data_set = storage.NDTiffDataset(str(folder), name="nd", writable=True)
+    data_set.initialize({})
+    for t in range(5):
+        for c, channel in enumerate(("GCaMP", "mCherry")):
+            for row in range(2):
+                axes = {"time": t, "channel": channel, "row": row}
+                about = {"ElapsedTime-ms": 100.0 * t, "PixelSizeUm": 0.5, **({"Axes": axes} if named else {})}
+                data_set.put_image(axes, data[t, c, row], about)
+    left_open = data_set.current_writer.reader
+    data_set.finish()
+    data_set.close()
+    left_open.close()
+    return next(folder.glob("nd_*")), data
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.4, 0.97])
+def test_an_ndtiff_whose_index_is_lost_or_cut_is_read_from_its_files(tmp_path: Path, kept: float) -> None:
+    path, data = write_real_ndtiff(tmp_path)
+    index = path / "NDTiff.index"
+    whole = index.read_bytes()
+    index.write_bytes(whole[: int(kept * len(whole))])
+    if not kept:
+        index.unlink()
+    for c, channel in enumerate(("GCaMP", "mCherry")):
+        for row in range(2):
+            note = reads(path, data[:, c, row], channel=channel, position=row)
+            assert (
+                "found in its files: NDTiff.index " + ("ends before them" if kept else "is missing") in note
+            )
+    facts = open_movie(path, channel="mCherry", position=1, mapped=False).facts
+    assert (facts.channel, facts.pixel_size_um, facts.increment_s) == ("mCherry", 0.5, pytest.approx(0.1))
+
+
+def test_frames_that_an_ndtiff_does_not_list_and_that_name_no_axes_are_counted(tmp_path: Path) -> None:
+    path, data = write_real_ndtiff(tmp_path, named=False)
+    whole = (path / "NDTiff.index").read_bytes()
+    (path / "NDTiff.index").write_bytes(whole[: int(0.8 * len(whole))])
+    note = reads(path, data[:4, 0, 1], channel="GCaMP", position=1)
+    assert "4 frames of nd_1 left out: NDTiff.index ends before them" in note
+    (path / "NDTiff.index").unlink()
+    assert "has lost its NDTiff.index" in reads(path, data.reshape(-1, *data.shape[-2:]))
+
+
+def test_a_whole_ndtiff_is_read_without_a_note(tmp_path: Path) -> None:
+    path, data = write_real_ndtiff(tmp_path)
+    assert reads(path, data[:, 1, 0], channel=1, position=0) == ""
+    file = next(path.glob("*.tif"))
+    file.write_bytes(file.read_bytes() + bytes(5000))  # made longer than it is filled
+    assert reads(path, data[:, 1, 0], channel=1, position=0) == ""

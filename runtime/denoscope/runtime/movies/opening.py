@@ -84,7 +84,9 @@ def _starts_with(path: Path, *magic: bytes) -> bool:
 def _is_ndtiff(path: Path) -> bool:
     if "NDTiffStack" in path.name and path.is_file():  # one of the files that hold the pixels
         path = path.parent
-    return (path / "NDTiff.index").is_file() or (path / "Full resolution" / "NDTiff.index").is_file()
+    folders = (path, path / "Full resolution")
+    # Its index may be lost.
+    return any((each / "NDTiff.index").is_file() or any(each.glob("*NDTiffStack*.tif")) for each in folders)
 
 
 def _is_zarr(path: Path) -> bool:

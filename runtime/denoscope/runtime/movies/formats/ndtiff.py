@@ -18,6 +18,8 @@ from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick_index
 from denoscope.runtime.words import counted
 
+from .ndtiff_pages import unlisted_pages
+
 __all__ = ["open_ndtiff"]
 
 _KINDS = {"time": "time", "channel": "channel", "z": "plane", "position": "position"}
@@ -28,6 +30,7 @@ _LARGEST_TAGS = 2**20
 _LONGEST_TEXT = 1024  # axes of a frame, or the name of a file
 _MOST_TAGS = 5000
 _PLACE = struct.Struct("<IiiiiIii")
+_COLOUR = 2
 
 _Entry = int | str
 
@@ -56,13 +59,44 @@ def open_ndtiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
         If the index is damaged, frames differ or are missing, or the choice is ambiguous.
     """
     whole = path.parent if path.is_file() else path
-    folder = whole if (whole / "NDTiff.index").is_file() else whole / "Full resolution"
-    places = _read_index(folder / "NDTiff.index")
+    below = whole / "Full resolution"
+    folder = below if not (whole / "NDTiff.index").is_file() and below.is_dir() else whole
+    index = folder / "NDTiff.index"
+    places = _read_index(index) if index.is_file() else []
+    listed = len(places)
+    unnamed = _add_unlisted(folder, places)
+    if not places and index.is_file():
+        raise InvalidInput(f"{index} lists no frames: nothing was recorded.")
+    if not places:
+        return _page_after_page(path, wanted, limit_bytes)
     chosen, channel, note = _pick(path, places, wanted)
+    if found := len(places) - listed:
+        why = "ends before them" if index.is_file() else "is missing"
+        note = "; ".join(
+            filter(
+                None,
+                (f"{counted(found, 'frame')} of {path.name} found in its files: NDTiff.index {why}", note),
+            )
+        )
+    if unnamed:
+        left = f"{counted(unnamed, 'frame')} of {path.name} left out: NDTiff.index ends before them"
+        note = "; ".join(filter(None, (left, note)))
     if whole != path and len(files := {place.file for _, place in places}) > 1:
         said = f"{path.name} is one of {counted(len(files), 'file')} of a recording, which is read as a whole"
         note = "; ".join(filter(None, (said, note)))
     return _Frames(path, folder, chosen, channel, note, limit_bytes)
+
+
+def _page_after_page(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
+    """Open files without an index whose pages do not name their axes, as any other TIFF files."""
+    from denoscope.runtime.movies.folders.folder import open_folder
+
+    from .tiff import open_tiff
+
+    reader = (open_folder if path.is_dir() else open_tiff)(path, wanted, limit_bytes)
+    lost = f"{path.name} has lost its NDTiff.index, and its frames name no axes: they are taken in the order of pages"
+    reader.note = "; ".join(filter(None, (lost, reader.note)))
+    return reader
 
 
 def _read_index(index: Path) -> list[tuple[dict[str, _Entry], _Place]]:
@@ -104,9 +138,24 @@ def _read_index(index: Path) -> list[tuple[dict[str, _Entry], _Place]]:
             f"{index} is damaged at byte {at} ({one_line(error)}): copy the folder again, or move this index elsewhere "
             "and open the .tif files."
         ) from error
-    if not places:
-        raise InvalidInput(f"{index} lists no frames: nothing was recorded.")
     return places
+
+
+def _add_unlisted(folder: Path, places: list[tuple[dict[str, _Entry], _Place]]) -> int:
+    """Add the frames that the files hold and the index lacks; return how many do not say what they are."""
+    ends: dict[str, int] = {}
+    for _, place in places:
+        behind = max(place.about_offset + place.about_length, place.offset + place.height * place.width)
+        ends[place.file] = max(ends.get(place.file, 0), behind)
+    found = unlisted_pages(folder, ends)
+    for page in found.pages:
+        kind = _COLOUR if page.samples > 1 else int(page.bits > 8)
+        about = (page.about_offset, page.about_length, 0)
+        compression = page.compression - 1  # TIFF counts from 1
+        places.append(
+            (page.axes, _Place(page.file, page.offset, page.height, page.width, kind, compression, *about))
+        )
+    return found.unnamed
 
 
 def _text(data: bytes, at: int) -> tuple[str, int]:
