@@ -28,6 +28,8 @@ from support.skips import ALLOWED_SKIPS, Skips, allowed_skips  # noqa: E402
 
 # Two workers on two cores: the tensors of the tests are so small that more threads only get in the way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each of hundreds of processes would ask every installed package whether it is a plugin of pydantic.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 # A job that a script starts in the background ignores Ctrl-C and the end of its terminal, and so do the
 # processes that it starts.

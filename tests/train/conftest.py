@@ -24,3 +24,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def short_rehearsals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an adaptation rehearse two movies of a few frames: simulating the usual ones takes three seconds."""
+    monkeypatch.setattr("denoscope.train.networks.live.rehearsal._FRAMES", 40)
+    monkeypatch.setattr("denoscope.train.networks.live.rehearsal._MOVIES", 2)

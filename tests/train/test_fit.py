@@ -188,6 +188,7 @@ def test_the_second_stage_counts_where_truth_is_held_out(real: TrainingMovie) ->
     assert wrong == right, "real movies do not know the truth"
 
 
+@pytest.mark.usefixtures("short_rehearsals")
 def test_adaptation_never_returns_worse_weights(real: TrainingMovie) -> None:
     shape = TINY["live"]
     good = fit([real], settings=settings_of("live", steps=24, crop=32), network=shape)
