@@ -30,14 +30,17 @@ from denoscope.acquisition.offline.journal import Journal
 from denoscope.acquisition.offline.outputs import check_output
 from denoscope.acquisition.raw import sidecar
 from denoscope.acquisition.raw.in_the_way import no_name
+from denoscope.acquisition.read_whole import MOST_BYTES, read_whole
 from denoscope.acquisition.results import SessionProvenance
 from denoscope.acquisition.session.opening.run_files import refuse_existing
 from denoscope.acquisition.sources.micromanager.core import frame_from
 from denoscope.acquisition.testing import numbered_frames
 from denoscope.runtime import InvalidInput
+from denoscope.runtime.bundle.regular_file import NotReadable
 
 from .test_fill import frames_of, record
 
+ROOT = Path(__file__).parents[2]
 # Larger than the memory of any computer that runs the tests.
 SPARSE = 2**42
 
@@ -257,6 +260,21 @@ def test_functions_refuse_names_that_are_none_on_windows(
         with pytest.raises(InvalidInput, match=r"`output` con.* is the name of a device"):
             act()
     assert not list(tmp_path.iterdir())
+
+
+def test_files_that_are_read_whole_have_their_limits_in_one_table(tmp_path: Path) -> None:
+    for kind, most in MOST_BYTES.items():
+        path = tmp_path / "file"
+        with path.open("wb") as file:
+            file.truncate(most + 1)
+        with pytest.raises(NotReadable, match=f"at most {most} are read"):
+            read_whole(path, kind)
+    elsewhere = [
+        path.name
+        for path in (ROOT / "acquisition" / "denoscope").rglob("*.py")
+        if "read_regular(" in path.read_text(encoding="utf-8")
+    ]
+    assert elsewhere == ["read_whole.py"]
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, "²", "-1", "1.0", "", "٣"])

@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.read_whole import read_whole
 from denoscope.runtime import InvalidInput
-from denoscope.runtime.bundle.regular_file import read_regular
 
 from .results import (
     SCHEMA,
@@ -27,9 +27,6 @@ from .results import (
 from .whole_window import SUFFIX
 
 __all__ = ["compare", "compare_whole_window", "provenance_differences", "read_report"]
-
-# Bytes that are read of a file at most; none that denoscope writes has as many.
-_LARGEST = 2**28
 
 _Key = tuple[str, *tuple[object, ...]]
 _KEY = ("backend", "height", "width", "look_ahead", "fps", "align", "threads")
@@ -47,7 +44,7 @@ def read_report(file: Path, parameter: str = "against") -> Benchmark:
     if not path.exists():
         raise InvalidInput(f"`{parameter}` {file} does not exist: name the bench.json of an earlier run.")
     try:
-        report = json.loads(read_regular(path, _LARGEST))
+        report = json.loads(read_whole(path, "benchmark"))
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(
             f"`{parameter}` {file} cannot be read as a benchmark ({one_line(error)}): name the bench.json of an "

@@ -6,17 +6,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from denoscope.acquisition.read_whole import read_whole
 from denoscope.runtime import InvalidInput, counted
-from denoscope.runtime.bundle.regular_file import read_regular
 
 from .against import provenance_differences, read_report
 from .cases import Case
 from .results import Benchmark, CaseTimeline
 
 __all__ = ["interrupted_words", "kept", "stopped_words"]
-
-# Bytes that are read of a file at most; none that denoscope writes has as many.
-_LARGEST = 2**30
 
 
 def interrupted_words(done: int, cases: int) -> str:
@@ -77,7 +74,7 @@ def kept(
 def _read_timelines(path: Path, report: Benchmark) -> list[CaseTimeline]:
     """Return one for each case of a report, empty where the file does not hold them."""
     try:
-        found = [CaseTimeline.model_validate(each) for each in json.loads(read_regular(path, _LARGEST))]
+        found = [CaseTimeline.model_validate(each) for each in json.loads(read_whole(path, "timelines"))]
     except (OSError, ValueError, TypeError, RecursionError):
         found = []
     if [each.label for each in found] == [result.label for result in report.cases]:

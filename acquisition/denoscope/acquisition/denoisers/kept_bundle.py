@@ -7,17 +7,14 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from denoscope.acquisition.read_whole import read_whole
 from denoscope.acquisition.results import SessionProvenance
 from denoscope.runtime import BundleNotFound, InvalidInput, list_bundles
-from denoscope.runtime.bundle.regular_file import read_regular
 
 if TYPE_CHECKING:
     from denoscope.runtime import Bundle
 
 __all__ = ["KEPT_BUNDLE", "bundle_in_log", "bundle_of", "bundles_of", "keep_bundle"]
-
-# Bytes that are read of a file at most; none that denoscope writes has as many.
-_LARGEST_LOG = 2**30
 
 KEPT_BUNDLE = "bundle.denoscope"
 
@@ -56,7 +53,7 @@ def keep_bundle(bundle: str, run: Path) -> str | None:
 def bundle_in_log(run: Path) -> SessionProvenance:
     """Return which bundles and look-ahead a session had, where a crash left its log and no report."""
     try:
-        lines = read_regular(run / "log.jsonl", _LARGEST_LOG).splitlines()
+        lines = read_whole(run / "log.jsonl", "event log").splitlines()
         opened = next(each for each in map(json.loads, lines) if each["event"] == "opened")
         denoiser = opened["denoiser"]
         known = {name: denoiser[name] for name in ("bundle", "bundle_sha256", "look_ahead")}

@@ -12,13 +12,10 @@ from pydantic import BaseModel, ValidationError
 from denoscope.acquisition.errors import OutputExists, one_line
 from denoscope.acquisition.notes.nan_count import NanCount
 from denoscope.acquisition.raw.confirm import confirm
+from denoscope.acquisition.read_whole import read_whole
 from denoscope.runtime import GuardFinding, Intensity, InvalidInput, ScannerArtefacts
-from denoscope.runtime.bundle.regular_file import read_regular
 
 __all__ = ["Calibrated", "Journal"]
-
-# Bytes that are read of a file at most; none that denoscope writes has as many.
-_LARGEST = 2**28
 
 _FORMAT = "denoscope-denoise"
 _SCHEMA_VERSION = 1
@@ -81,7 +78,7 @@ class Journal:
             When the file is damaged.
         """
         try:
-            data = json.loads(read_regular(self.path, _LARGEST))
+            data = json.loads(read_whole(self.path, "journal"))
             kind = data["format"], data["schema_version"]
             self.job, self.chunks = dict(data["job"]), {int(index) for index in data["chunks"]}
             self.half = int(data["frames"]), str(data.get("frames_sha256", ""))

@@ -7,8 +7,8 @@ from typing import Self
 
 from pydantic import Field
 
+from denoscope.acquisition.read_whole import read_whole
 from denoscope.runtime import GuardFinding
-from denoscope.runtime.bundle.regular_file import read_regular
 
 from .adaptation import AdaptationRecord
 from .light import LightBudget
@@ -30,9 +30,6 @@ __all__ = [
     "StreamCount",
     "Timing",
 ]
-
-# Bytes that are read of a file at most; none that denoscope writes has as many.
-_LARGEST = 2**28
 
 REPORT_SCHEMA = 2
 """Version of ``report.json``. 1 left out what did not apply, and said less of the source; it is read too."""
@@ -298,4 +295,4 @@ class SessionReport(Record):
         """
         path = Path(run) / "report.json"
         path.stat()
-        return cls.model_validate_json(read_regular(path, _LARGEST))
+        return cls.model_validate_json(read_whole(path, "report"))

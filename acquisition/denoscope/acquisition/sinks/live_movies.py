@@ -17,8 +17,8 @@ import numpy.typing as npt
 from denoscope.acquisition.contracts import Axes, Tags
 from denoscope.acquisition.extras import require
 from denoscope.acquisition.raw.pages import replace_description
+from denoscope.acquisition.read_whole import read_whole
 from denoscope.runtime import InvalidInput
-from denoscope.runtime.bundle.regular_file import read_regular
 from denoscope.runtime.movies.headers.untrusted import parse_xml
 
 from .live import LIVE_FORMATS, channel_label, std_name, write_chunk, write_whole
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from denoscope.runtime import StreamKey
 
 __all__ = ["LiveMovie", "live_movie"]
-
-# Bytes that are read of a file at most; none that denoscope writes has as many.
-_LARGEST = 2**31
 
 FrameKey = tuple["StreamKey", int]
 
@@ -176,10 +173,10 @@ class _OmeZarr:
         self._done: set[FrameKey] = set()
         self._images = list(images)
         for image in self._images:
-            attributes = json.loads(read_regular(image / "zarr.json", _LARGEST))["attributes"]
+            attributes = json.loads(read_whole(image / "zarr.json", "movie's list"))["attributes"]
             about, channels = attributes["denoscope"], attributes.get("channels", [])
             array = frames_of(image)
-            for line in read_regular(image / "frames.jsonl", _LARGEST).splitlines():
+            for line in read_whole(image / "frames.jsonl", "movie's list").splitlines():
                 record = json.loads(line)
                 at = record["index"]
                 if at["c"] < len(channels) and at["z"] < len(about["slices"]):
@@ -225,7 +222,7 @@ class _OmeZarr:
                     lines.write((json.dumps(record) + "\n").encode())
                 lines.flush()
                 os.fsync(lines.fileno())
-            group = json.loads(read_regular(image / "zarr.json", _LARGEST))
+            group = json.loads(read_whole(image / "zarr.json", "movie's list"))
             group["attributes"]["denoscope"] |= _computed(self.measured, self._done)
             write_whole(image / "zarr.json", json.dumps(group).encode())
         self._done.clear()
@@ -285,7 +282,7 @@ class _NDTiff:
                 file.write(text.replace(old, new, 1))
         if self._done:
             about = Path(self._dataset.path) / PROVENANCE_FILE
-            values = json.loads(read_regular(about, _LARGEST)) | _computed(self.measured, self._done)
+            values = json.loads(read_whole(about, "movie's list")) | _computed(self.measured, self._done)
             write_whole(about, (json.dumps(values, indent=2) + "\n").encode())
         self._done.clear()
 

@@ -14,14 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.acquisition.read_whole import read_whole
 from denoscope.acquisition.regions.trace_file import TRACES, numbered_name
 from denoscope.acquisition.session.recording.log import LOG
-from denoscope.runtime.bundle.regular_file import read_regular
 
 __all__ = ["Fired", "TraceTail", "TraceWindow"]
-
-# Bytes that are read of a file at most; none that denoscope writes has as many.
-_LARGEST = 2**24
 
 _AT_ONCE = 1 << 20  # bytes that are read at once
 _BACK = 4 << 20  # bytes before the end of a file that was long already where reading begins
@@ -204,7 +201,7 @@ class TraceTail:
         self._stream_of = np.zeros(self._size, np.int64)
         self._values = np.zeros((self._size, 4, count), np.float32)
         with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            about = json.loads(read_regular(self._path.with_suffix(".json"), _LARGEST))
+            about = json.loads(read_whole(self._path.with_suffix(".json"), "traces' list"))
             self._dark = float(about["dark"])
 
     def _add(self, line: bytes) -> None:
