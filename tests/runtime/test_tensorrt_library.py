@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from denoscope.runtime import BackendUnavailable, DeviceFailed
+from denoscope.runtime import BackendUnavailable, DeviceFailed, InvalidInput
 from denoscope.runtime.backends.device.device import DeviceBuffer
 from denoscope.runtime.backends.tensorrt import _LoadedEngine  # a library that is played, without a GPU
 from denoscope.runtime.engines import EngineCache
@@ -178,6 +179,23 @@ def test_compiled_kernels_are_kept_after_the_first_run_not_only_at_the_end(owner
     assert owner.cache.kept("runtime", "key") is None
     run(owner.compute)
     assert owner.cache.kept("runtime", "key") == b"kernels"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), InvalidInput("Not yours alone.")])
+def test_kernels_that_cannot_be_kept_cost_no_frame(
+    owner: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    trt = Library()
+    engine = _LoadedEngine(trt, owner, b"", "key")
+    x, y = buffers(owner, 2)
+    run = engine.prepare({"x": x}, {"y": y}, owner)
+    monkeypatch.setattr(EngineCache, "keep", Mock(side_effect=error))
+    run(owner.compute)
+    engine.close()
+    assert len(trt.contexts[0].ran) == 1
+    said = owner.describe()["kernels"]
+    assert said.startswith("compiled anew at the next start, too: ")
+    assert str(error).rstrip(".") in said
 
 
 @pytest.mark.parametrize("takes", [True, False])

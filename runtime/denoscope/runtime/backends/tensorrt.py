@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from denoscope.runtime.engines import EngineCache, EngineManifest, error_log, local_gpu
-from denoscope.runtime.errors import BackendUnavailable, DeviceFailed
+from denoscope.runtime.errors import BackendUnavailable, DeviceFailed, InvalidInput
 
 from .base import Graph
 from .device.convert_raw import ConvertedGraph
@@ -278,8 +278,13 @@ class _LoadedEngine(Engine):
         """Keep what was compiled for this GPU: after the first run, and again at the end."""
         if not self._saved:
             self._saved = True
-            if (data := self._compiled.serialize()) is not None:
+            if (data := self._compiled.serialize()) is None:
+                return
+            try:
                 self._owner.cache.keep(_KEPT, self._key, bytes(data))
+            except (OSError, InvalidInput) as error:  # a full disk costs the next start time, and no frame
+                reason = str(error).splitlines()[0][:200].rstrip(".")
+                self._owner.note("kernels", f"compiled anew at the next start, too: {reason}")
 
     def _runtime_config(self) -> tuple[Any, Any]:
         """Return what TensorRT for RTX compiles kernels by; plain TensorRT has compiled them already."""
