@@ -17,6 +17,7 @@ from denoscope.acquisition.sources import Part, open_source
 from denoscope.runtime import InvalidInput, open_movie
 from denoscope.runtime.movies import opening
 from denoscope.runtime.movies.pick import Wanted
+from support.micro_manager_stack import stack_steps
 
 from .conftest import Run
 
@@ -188,3 +189,28 @@ def test_a_channel_that_never_comes_is_said_once_nothing_changes(tmp_path: Path)
     source = open_source(f"watch:{write_plain(tmp_path)}", idle_s=0.4, part=Part(channel="1"))
     with pytest.raises(InvalidInput, match=r"none of the wanted `channel` 1: there is channel `0`"):
         source.open()
+
+
+@pytest.mark.parametrize("steps", [4 + 2 * 7, 4 + 2 * 7 + 1, 4 + 2 * 4 + 1])
+@pytest.mark.parametrize("channel", [0, 1])
+def test_a_stack_whose_recording_was_killed_is_read_to_its_last_whole_frame(
+    tmp_path: Path, steps: int, channel: int
+) -> None:
+    """Two steps write the head of a Micro-Manager stack after two that make the file, and two each page."""
+    path = tmp_path / "rec_MMStack_Pos0.ome.tif"
+    frames = [
+        ({"channel": c, "slice": 0, "frame": t, "position": 0}, EVERY[0, t, c, 0])
+        for t in range(LENGTH)
+        for c in range(CHANNELS)
+    ]
+    summary = {"Channels": CHANNELS, "Frames": LENGTH, "Slices": 1}
+    for step in stack_steps(path, frames, summary, ended=False, room=100_000)[:steps]:
+        step()
+    pages = (steps - 4) // 2
+    expected = EVERY[0, : (pages + 1 - channel) // 2, channel, 0]
+    part = Part(channel=str(channel))
+    np.testing.assert_array_equal(np.asarray(open_movie(path, channel=channel)), expected)
+    np.testing.assert_array_equal(received(f"replay:{path}", part)[0], expected)
+    np.testing.assert_array_equal(received(f"watch:{path}", part)[0], expected)
+    with pytest.raises(InvalidInput, match="2 channels"):
+        open_movie(path)

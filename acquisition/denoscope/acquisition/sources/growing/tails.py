@@ -159,6 +159,7 @@ class TiffTail(Tail):
         self._pointer_at = 0  # where the place of the next page is written
         self._pages_at = self._page_at = 0  # pointer to the last page that was read, and where it led
         self._index = 0
+        self._says = False  # whether pages have metadata of their own
         self._described: _Contiguous | None = None
         self._plain: _Contiguous | None = None
         self._turns: Callable[[int, str], Mapping[str, Any]] | None = None
@@ -209,10 +210,14 @@ class TiffTail(Tail):
                 f"{self._path} has pages of the shape {pixels.shape}, and denoscope takes pages (H, W) of one "
                 "channel; save channels as pages."
             )
+        tags = _tags_of(page)
+        if self._index and self._says and not tags and not sure:
+            return None  # metadata lie behind the pixels, which are not all there then
+        self._says = bool(tags)
         axes = self._axes_of(page)
         self._pages_at, self._page_at = self._pointer_at, offset
         self._index, self._pointer_at = self._index + 1, pointer_at
-        return Grown(pixels, {**({"Axes": axes} if axes else {}), **_tags_of(page)})
+        return Grown(pixels, {**({"Axes": axes} if axes else {}), **tags})
 
     def _axes_of(self, page: Any) -> Mapping[str, Any]:
         """Return channel, slice and time of a page as the first page tells them; empty where time is all there is."""

@@ -21,6 +21,11 @@ __all__ = ["STOP_SUFFIX", "WatchSource"]
 STOP_SUFFIX = ".stop"
 _SETTLE_S = 0.25
 _LOOK_S = 0.01
+_OLD_TAGS = {
+    "channel": ("Channel", "ChannelName", "ChannelIndex"),
+    "z": ("SliceIndex",),
+    "position": ("PositionIndex",),
+}
 
 
 class WatchSource(UncoredSource):
@@ -294,5 +299,9 @@ class WatchSource(UncoredSource):
 
 
 def _axes(tags: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return channel, plane and position of a frame, as newer or older versions of Micro-Manager write them."""
     axes = tags.get("Axes")
-    return axes if isinstance(axes, Mapping) else {}
+    if isinstance(axes, Mapping):
+        return axes
+    found = ((axis, next((tags[n] for n in names if n in tags), None)) for axis, names in _OLD_TAGS.items())
+    return {axis: value for axis, value in found if isinstance(value, int | str)}

@@ -53,6 +53,7 @@ _ARRANGED = {
 _TIFF = (".tif", ".tiff", ".btf", ".tf8")
 _LEAST_IFD_BYTES = 18  # one entry in the shortest directory; a file cannot list more pages than that allows
 _SMALLER, _MASK = 1, 4  # of the tag NewSubfileType
+_LARGEST_ABOUT = 2**22  # bytes of metadata of one page
 _MICRO_MANAGER = 51123  # tag of each page with its metadata
 _LOOKED_AT = 64
 _MANY_PLANES = 1_000_000
@@ -675,12 +676,26 @@ def _is_copy(page: Any) -> bool:
 
 
 def _count_written(tif: tifffile.TiffFile) -> int:
-    """Return how many pages were written; Micro-Manager's last pointer leads to the room that it made for the next."""
+    """Return how many pages were written; Micro-Manager's last pointer leads to the room that it made for the next.
+
+    Of a recording that was killed, the last page may have been begun only.
+    """
     count = len(tif.pages)
     if count > 1:
         tif.filehandle.seek(tif.pages[count - 1].offset)
         count -= not any(tif.filehandle.read(tif.tiff.tagnosize))
+    if count > 1 and _says_itself(tif, 0) and not _says_itself(tif, count - 1):
+        count -= 1
     return count
+
+
+def _says_itself(tif: tifffile.TiffFile, page: int) -> bool:
+    """Say whether the metadata of a page, which Micro-Manager writes behind its pixels, are there to their end."""
+    tag = tif.pages.get(page, aspage=True).tags.get(_MICRO_MANAGER)  # type: ignore[union-attr]
+    if tag is None or not 0 < tag.count <= _LARGEST_ABOUT:
+        return False
+    tif.filehandle.seek(tag.valueoffset)
+    return bytes(tif.filehandle.read(tag.count)).strip(b"\0 \r\n")[-1:] == b"}"
 
 
 def _goes_on_after(tif: tifffile.TiffFile, last: int) -> bool:
