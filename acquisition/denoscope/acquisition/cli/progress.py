@@ -10,6 +10,7 @@ from typing import Any, Self
 from denoscope.runtime import counted
 
 from .shell import Shell
+from .visible import visible
 
 __all__ = ["FillBar", "ProgressLine", "duration"]
 
@@ -114,7 +115,7 @@ class ProgressLine:
             self._bar = Progress(*columns, console=Console(file=self._shell.stream))
             self._bar.start()
             self._task = self._bar.add_task("", total=total)
-        self._bar.update(self._task, completed=done, total=total, description=words)
+        self._bar.update(self._task, completed=done, total=total, description=visible(words))
 
 
 class FillBar(ProgressLine):

@@ -14,6 +14,7 @@ from denoscope.runtime.words import delay_words, rate_words, time_words
 
 from .flags import with_flags
 from .shell import Shell
+from .visible import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,7 +71,7 @@ def _table(rows: list[tuple[str, str]]) -> Table:
     table.add_column()
     for name, value in rows:
         style = "bold red" if name in ("problem", "lost before denoscope") else ""
-        table.add_row(name, Text(value, style=style))
+        table.add_row(name, Text(visible(value), style=style))
     return table
 
 

@@ -20,6 +20,7 @@ from denoscope.acquisition.results import Record
 from denoscope.runtime import DenoscopeError, NotFinite
 
 from .flags import with_flags
+from .visible import visible
 
 __all__ = ["DebugOption", "JsonOption", "QuietOption", "Shell"]
 
@@ -33,11 +34,12 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show the Python trac
 
 
 def _wrapped(text: str, stream: TextIO) -> str:
-    """Return text whose sentences are broken between words at the edge of a terminal.
+    """Return visible text whose sentences are broken between words at the edge of a terminal.
 
     Tables and lines with a command, which is to be copied in one piece, stay as they are, and so does everything that
     goes into a file.
     """
+    text = visible(text)
     if not stream.isatty():
         return text
     columns = shutil.get_terminal_size().columns

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
+from denoscope.acquisition.cli.visible import visible
 
 if TYPE_CHECKING:
     from denoscope.acquisition.diagnostics.finding import Findings
@@ -56,7 +57,7 @@ def _print(shell: Shell, report: Findings) -> None:
     shell.say(f"denoscope {report.denoscope}, Python {report.python}, {report.platform}")
     for status, topic, found in _grouped(report):
         first, *rest = textwrap.wrap(
-            f"{topic}: {found}", max(console.width - 10, 30), break_on_hyphens=False
+            visible(f"{topic}: {found}"), max(console.width - 10, 30), break_on_hyphens=False
         ) or [topic]
         console.print(Text(f"{status:<9}", style=_STYLES[status]) + Text(first), soft_wrap=True)
         for line in rest:

@@ -20,6 +20,7 @@ from denoscope.acquisition.cli.movie_options import (
 from denoscope.acquisition.cli.progress import ProgressLine
 from denoscope.acquisition.cli.range import frame_range
 from denoscope.acquisition.cli.shell import DebugOption, JsonOption, QuietOption, Shell
+from denoscope.acquisition.cli.visible import visible
 from denoscope.runtime import counted
 
 if TYPE_CHECKING:
@@ -198,12 +199,19 @@ def _print_verdicts(shell: Shell, record: PairRecord | MovieRecord) -> None:
     from denoscope.acquisition.learning.evaluation import reasons
     from denoscope.train.evaluation.records import PairRecord
 
-    table = Table(title=record.movie, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+    table = Table(
+        title=Text(visible(record.movie)),
+        title_justify="left",
+        box=None,
+        show_header=False,
+        padding=(0, 2, 0, 0),
+    )
     for width in (None, None, None):
         table.add_column(min_width=width, overflow="fold")
 
     def row(method: str, level: str, text: str) -> None:
-        table.add_row(Text(method, style="bold"), Text(level, style=_STYLES[level]), Text(with_flags(text)))
+        words = Text(visible(with_flags(text)))
+        table.add_row(Text(visible(method), style="bold"), Text(level, style=_STYLES[level]), words)
 
     if isinstance(record, PairRecord):
         for method, verdict in record.verdicts.items():
@@ -219,10 +227,11 @@ def _print_verdicts(shell: Shell, record: PairRecord | MovieRecord) -> None:
 def _print_table(shell: Shell, table: ResultTable) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    shown = Table(title=table.title, title_justify="left")
+    shown = Table(title=Text(visible(table.title)), title_justify="left")
     for index, head in enumerate(table.columns):
         shown.add_column(head, justify="left" if index < table.texts else "right")
     for row in table.rows:
-        shown.add_row(*row)
+        shown.add_row(*(Text(visible(cell)) for cell in row))
     Console(file=shell.stream, width=118).print(shown)
