@@ -38,6 +38,7 @@ __all__ = [
     "decision_table",
     "linked_names",
     "read_decisions",
+    "whole_options",
 ]
 
 _COMMANDS = "<!-- commands -->"
@@ -47,6 +48,8 @@ _NOTEBOOK = re.compile(r"<!-- notebook (\S+\.ipynb) -->")
 _FAULTS = re.compile(r"<!-- faults (\S+\.json) -->")
 _LONGEST = 240
 _CELL = re.compile(r"<td\b.*?</td>", flags=re.DOTALL)
+_INLINE = re.compile(r"(?<!<pre>)(?<!<span></span>)(<code(?: class=\"name\")?>)([^<]*)</code>")
+_OPTION = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
 _NAME = re.compile(r"<code>([\w.:/-]+)</code>")
 _HYPHEN = "\N{NON-BREAKING HYPHEN}"
 _NUMBER = re.compile(r"^# (?P<number>\d{4}): (?P<title>.+)$", flags=re.MULTILINE)
@@ -258,9 +261,18 @@ def linked_names(content: str, module: str) -> str:
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let the overview at the top of a Python page lead to what it names, and long names in tables break."""
+    """Let the overview of a Python page lead to what it names, and lines end between options, not inside."""
     del config, files
-    return breakable_names(linked_names(html, f"denoscope.{Path(page.file.src_uri).stem}"))
+    return whole_options(breakable_names(linked_names(html, f"denoscope.{Path(page.file.src_uri).stem}")))
+
+
+def whole_options(html: str) -> str:
+    """Return a page whose lines do not end inside an option such as ``--roi``, outside blocks of code."""
+
+    def whole(code: re.Match[str]) -> str:
+        return code[1] + _OPTION.sub(r'<span class="option">\g<0></span>', code[2]) + "</code>"
+
+    return _INLINE.sub(whole, html)
 
 
 def breakable_names(html: str) -> str:

@@ -67,6 +67,14 @@ def test_names_in_tables_break_and_options_do_not(site: ModuleType) -> None:
     assert site.breakable_names(option + "<code>a.b:C</code>") == option + "<code>a.b:C</code>"
 
 
+def test_an_option_is_not_broken(site: ModuleType) -> None:
+    shown = site.whole_options("<p><code>train MOVIE --guided -m</code></p>")
+    assert shown.count('<span class="option">') == 2
+    assert '<span class="option">--guided</span>' in shown
+    for kept in ("<pre><span></span><code>a --b</code></pre>", "<code>live-hq</code>", "<p>--b</p>"):
+        assert site.whole_options(kept) == kept
+
+
 def test_a_diagram_is_drawn_and_a_line_that_is_not_understood_is_named(site: ModuleType) -> None:
     chart = 'flowchart TD\n  a["room.module:do_it"] --> b[two]\n  b -.->|a < b| c[(raw.tif)]\n  a --> c'
     drawn = site.with_diagrams(f"before\n```mermaid\n{chart}\n```\nafter")
