@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
@@ -18,7 +20,8 @@ from denoscope.runtime.backends.onnxruntime_gpu import (
     OnnxRuntimeNvTensorRtRtx,
     OnnxRuntimeTensorRt,
 )
-from denoscope.runtime.engines import LocalGpu
+from denoscope.runtime.backends.tensorrt import EngineTarget, engines_for
+from denoscope.runtime.engines import EngineCache, LocalGpu
 from denoscope.runtime.testing import BackendContract, make_graph
 from support.gpu_on_host import CudaOnHost, TensorRtProviderOnHost
 from support.lazy_device import LazyDevice
@@ -145,6 +148,31 @@ def test_the_plugin_keeps_its_working_memory_for_captured_runs(
     monkeypatch.setattr(OnnxRuntimeNvTensorRtRtx, "_cache", lambda self: tmp_path)
     options = OnnxRuntimeNvTensorRtRtx(device=LazyDevice()).options()
     assert options["enable_cuda_graph"] == options["nv_persistent_context_memory"] == "1"
+
+
+@pytest.mark.parametrize("kind", [OnnxRuntimeTensorRt, OnnxRuntimeNvTensorRtRtx])
+def test_a_folder_that_cannot_be_made_lets_auto_go_on(
+    kind: type[OnnxRuntimeTensorRt | OnnxRuntimeNvTensorRtRtx],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DENOSCOPE_ENGINES", str(tmp_path / "file" / "engines"))
+    with pytest.raises(BackendUnavailable, match=r"engines, which cannot be written .*DENOSCOPE_ENGINES"):
+        kind(device=LazyDevice()).options()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="access lists decide there")
+def test_a_folder_that_others_can_write_to_lets_auto_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "engines").mkdir()
+    (tmp_path / "engines").chmod(0o777)
+    monkeypatch.setenv("DENOSCOPE_ENGINES", str(tmp_path / "engines"))
+    with pytest.raises(BackendUnavailable, match="can be written by other users"):
+        OnnxRuntimeTensorRt(device=LazyDevice()).options()
+    with pytest.raises(BackendUnavailable, match="can be written by other users"):
+        engines_for(b"onnx", EngineCache(), EngineTarget("tensorrt", "10", (8, 9), "GPU"))
 
 
 def test_a_provider_that_refuses_cuda_graphs_runs_without_and_says_so(

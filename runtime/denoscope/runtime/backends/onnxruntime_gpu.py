@@ -163,8 +163,23 @@ class _TensorRtProvider(OnnxRuntimeGpu):
         return ConvertedGraph(inner, graph, dtype)
 
     def _cache(self) -> Path:
-        """Return the private folder of what the provider builds, which is executable code."""
-        return EngineCache().private_folder(self.name)
+        """Return the private folder of what the provider builds, which is executable code.
+
+        Raises
+        ------
+        BackendUnavailable
+            Where it cannot be made, or others can write to it, so that `auto` goes on to another backend.
+        """
+        cache = EngineCache()
+        try:
+            return cache.private_folder(self.name)
+        except InvalidInput as error:
+            raise BackendUnavailable(str(error)) from error
+        except OSError as error:
+            raise BackendUnavailable(
+                f"{self.name} keeps what it builds in {cache.folder}, which cannot be written "
+                f"({error.strerror or error}): set DENOSCOPE_ENGINES to another folder, or choose another backend."
+            ) from error
 
 
 class OnnxRuntimeTensorRt(_TensorRtProvider):

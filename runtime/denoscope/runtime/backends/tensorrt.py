@@ -398,7 +398,11 @@ def engines_for(
     (major, minor), gpu, version = place.capability, place.gpu, place.version
     target = f"sm{major}{minor}"
     again = f"run `denoscope build BUNDLE --for {target} --flavour {place.flavour} --size HEIGHTxWIDTH`"
-    known = [m for m in cache.search(hashlib.sha256(onnx).hexdigest()) if m.spec.flavour == place.flavour]
+    try:
+        found = cache.search(hashlib.sha256(onnx).hexdigest())
+    except InvalidInput as error:  # others can write to the folder: `auto` goes on to another backend
+        raise BackendUnavailable(str(error)) from error
+    known = [m for m in found if m.spec.flavour == place.flavour]
     if backend:
         backend = f"{backend}: "
     if not known:
