@@ -219,6 +219,25 @@ def test_light_that_fades_and_drops_is_not_taken_for_dark() -> None:
     assert {meter.see(frame).unusual for frame in meter_sees} == {""}
 
 
+def test_a_movie_that_bleaches_to_a_tenth_is_denoised_to_its_end() -> None:
+    clean, movie = lit(0.5 ** (np.arange(72) / 20), length=72)
+    found, _, counters = denoised(movie)
+    assert not counters.unusual, "no frame is dark"
+    assert found[60:].mean() == pytest.approx(clean[60:].mean(), abs=0.2)
+    late = np.square(found[60:] - clean[60:]).mean() / np.square(movie[60:] - clean[60:]).mean()
+    assert late < 0.1, "shown as measured it is 1"
+
+
+@pytest.mark.parametrize("closing", [1, 3])
+def test_a_shutter_that_closes_within_some_frames_leaves_dark_frames(closing: int) -> None:
+    light = np.interp(np.arange(60), [30, 30 + closing, 40, 41], [1.0, 0.0, 0.0, 1.0])
+    movie = lit(light, length=60)[1]
+    meter = LightMeter((64, 64), estimate_intensity(movie[:30]))
+    lights = [meter.see(frame) for frame in movie]
+    assert {each.unusual for each in lights[30 + closing : 41]} == {"dark"}
+    assert not any(each.anew for each in lights)
+
+
 def test_light_that_is_missing_is_found_and_a_wrong_picture_is_left_alone() -> None:
     camera = Intensity(offset=200, scale=40, noise_slope=0.4, noise_floor=0.5)
     scene = 100 + 120 * np.random.default_rng(0).random((8, 8)).repeat(8, 0).repeat(8, 1)

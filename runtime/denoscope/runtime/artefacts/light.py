@@ -64,6 +64,7 @@ _QUIET = 32  # frames without a change after which the light is steady again
 _LOOK_EVERY = 4  # frames, for that
 _LIT = 10.0  # standard deviations of a pixel: light that comes on in the dark
 _DARK = 0.2  # of the reference's light: what is below has no picture
+_FADED = 0.15  # of all light that is gone: most that goes from one frame to the next where it fades
 _FULL_SHARE = 0.5  # of the pixels, of the frame or of a block
 _NOISIER = 6.0  # variance of a frame under other light, in that of the reference
 _ALIKE = 0.8  # correlation of the blocks of two frames of one scene
@@ -599,6 +600,8 @@ class LightMeter:
         )
         if not kind and self._is_striped(residual, variance, light_counts):
             kind = "striped"
+        if kind == "dark" and self._fades(x, fit.change):
+            return Light(anew=True)
         if kind:
             return self._pass_by(x, kind)
         # Brighter frames have more noise.
@@ -823,6 +826,21 @@ class LightMeter:
             if _median(ratio) > _NOISIER:
                 return "bright"
         return ""
+
+    def _fades(self, x: Array, change: float) -> bool:
+        """Say whether a frame is dark because the light faded: the frame before had a picture, and was nearly as dark.
+
+        Parameters
+        ----------
+        x
+            Blocks of the frame.
+        change
+            Counts by which it differs from steady light.
+        """
+        before = self._blocks_before
+        if self._unusual or not before.size:
+            return False
+        return abs(_mean(x - before)) < _FADED * abs(change)
 
     def _other_picture(self, x: Array, variance: Array, flash: npt.NDArray[np.bool_] | None) -> str:
         """Return why a frame shows something else, in part or as a whole; empty where it does not."""
