@@ -526,11 +526,11 @@ class FolderTail(Tail):
         """Return which numbered files of another kind are in a folder without images; empty where they are few."""
         if self._listed:
             return ""
-        kinds = Counter(
-            each.suffix.lower()
-            for each in self._path.iterdir()
-            if each.stem[-1:].isdecimal() and each.is_file()
-        )
+        try:
+            numbered = [each.suffix.lower() for each in self._path.iterdir() if each.stem[-1:].isdecimal()]
+        except OSError:  # the folder is being made again
+            return ""
+        kinds = Counter(numbered)
         alike = {
             kind: count for kind, count in kinds.items() if kind in _NEVER_WATCHED and count >= _NUMBERED
         }
