@@ -47,12 +47,18 @@ settings.load_profile("same")
 MOST_WORKERS = 8  # each may load torch, which takes most of a gigabyte
 # Files of many seconds of computing each; a name that is missing here costs time alone.
 LONG = {
+    "test_denoiser_process",
+    "test_evaluate",
+    "test_examples",
     "test_fill",
     "test_fit",
     "test_fit_resume",
     "test_flow_fit",
     "test_goes_on",
+    "test_guard",
     "test_guides",
+    "test_half",
+    "test_hook",
     "test_learning_commands",
     "test_learning_functions",
     "test_light",
@@ -62,6 +68,8 @@ LONG = {
     "test_own_kernels",
     "test_raw_safety",
     "test_readme",
+    "test_start",
+    "test_stream",
     "test_sts_uvd",
     "test_tensorrt",
 }

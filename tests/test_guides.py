@@ -149,7 +149,7 @@ def test_a_command_with_a_mistake_is_noticed(command: str, problem: str) -> None
 # The README has a separate test, at full length.
 @pytest.mark.slow
 @pytest.mark.micromanager
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", [name for name in groups() if "README" not in name])
 def test_the_commands_and_programs_of_a_page_run(name: str, tmp_path: Path) -> None:
     needs("pycromanager", "micromanager")

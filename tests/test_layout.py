@@ -165,3 +165,15 @@ def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
         if line.lstrip().startswith('"""') and riddle.match(line.lstrip())
     ]
     assert not found
+
+
+def test_the_names_that_order_the_tests_are_those_of_tests() -> None:
+    tests = ROOT / "tests"
+    for node in ast.parse((tests / "conftest.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if node.targets[0].id == "LONG":
+                assert ast.literal_eval(node.value) <= {path.stem for path in tests.rglob("test_*.py")}
+            if node.targets[0].id == "APART":
+                code = "".join(path.read_text(encoding="utf-8") for path in tests.rglob("test_*.py"))
+                missing = [name for name in ast.literal_eval(node.value) if f"def {name}(" not in code]
+                assert missing == []

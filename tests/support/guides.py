@@ -139,7 +139,7 @@ _SHORTER = {
 _MODULES = {"denoscope": "denoscope.acquisition.cli.app", "dask": "dask"}
 _SERVERS = ("dask ",)
 """Commands that end only when they are ended: they run beside all others of their page."""
-_PATIENCE_S = 240
+_PATIENCE_S = 600
 
 
 def _frames(count: int = 40, height: int = 64, width: int = 80) -> np.ndarray:
