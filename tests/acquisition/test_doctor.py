@@ -286,7 +286,7 @@ def test_the_command(denoscope: Run, tmp_path: Path) -> None:
     text = denoscope("doctor", "--output", tmp_path)
     assert text.returncode == run.returncode
     assert "would choose" in text.stdout
-    assert ("Ready to record." in text.stdout) == (not broken)
+    assert text.stdout.startswith("Not ready to record: repair" if broken else "Ready to record.\n")
 
 
 def test_a_full_path_to_a_file_stops_a_recording(denoscope: Run, tmp_path: Path) -> None:

@@ -131,6 +131,9 @@ def test_no_frame_was_denoised(bundle: Path, tmp_path: Path) -> None:
     assert "The denoised movie shows the raw frame for 12 frames." in words
     assert "Error:" not in words.replace("(RuntimeError: lost)", "")
     assert "report.png was not drawn: no frame was denoised" in words
+    kinds = [line.partition(" ")[0] for line in words.splitlines()]
+    assert kinds[1] == "Problem:", "what is wrong comes before everything but the result"
+    assert "Note:" not in kinds or kinds.index("Note:") > kinds.index("To")
     shown = tifffile.imread(run / "denoised.ome.tif")
     np.testing.assert_array_equal(shown, np.stack([frame.pixels for frame in frames]))
     result = fill_run(run)
