@@ -29,6 +29,11 @@ def test_importing_the_runtime_loads_nothing_heavy() -> None:
     assert modules_after("import denoscope.runtime") & HEAVY == set()
 
 
+def test_openvino_is_loaded_without_its_telemetry() -> None:
+    code = "from denoscope.runtime.backends.openvino import OpenVino; OpenVino.unavailable()"
+    assert modules_after(code) & {"openvino", "openvino_telemetry"} == {"openvino"}
+
+
 def test_using_the_types_loads_no_engine() -> None:
     code = "from denoscope.runtime import Bundle, Stream, FrameMeta, Intensity, estimate_intensity, choose_backend"
     assert (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,12 +27,27 @@ Array = npt.NDArray[Any]
 _FILLS = 8  # channels that fill half a vector register
 
 
+def _library() -> Any:
+    """Import OpenVINO without its telemetry, which writes an identity into the home folder and may report its use.
+
+    What it does instead is its own: it has a stub for computers without that package.
+    """
+    telemetry = "openvino_telemetry"
+    kept_out = "openvino" not in sys.modules and telemetry not in sys.modules
+    if kept_out:
+        sys.modules[telemetry] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if kept_out:
+            sys.modules.pop(telemetry, None)
+    return openvino
+
+
 @cache
 def _has_processor() -> bool:
     """Return what stays the same as long as the process lives; asking takes 5 ms."""
-    import openvino
-
-    return "CPU" in openvino.Core().available_devices
+    return "CPU" in _library().Core().available_devices
 
 
 class OpenVino(Backend):
@@ -43,15 +59,13 @@ class OpenVino(Backend):
     precision: ClassVar[str] = "f32"
 
     def __init__(self, *, threads: int | None = None) -> None:
-        import openvino
-
         super().__init__(threads=threads)
-        self._core = openvino.Core()
+        self._core = _library().Core()
 
     @classmethod
     def unavailable(cls) -> str | None:
         try:
-            import openvino  # noqa: F401  its own libraries may not load
+            _library()  # its own libraries may not load
         except ImportError as error:
             return f'openvino cannot be imported ({error}): run `python -m pip install ".[cpu]"`'
         if not _has_processor():
