@@ -34,6 +34,20 @@ def test_openvino_is_loaded_without_its_telemetry() -> None:
     assert modules_after(code) & {"openvino", "openvino_telemetry"} == {"openvino"}
 
 
+def test_onnxruntime_leaves_nothing_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    code = (
+        "from denoscope.runtime.backends.onnxruntime import OnnxRuntimeCpu; import os; "
+        "OnnxRuntimeCpu.unavailable(); sys.modules[os.environ['ORT_DISABLE_TELEMETRY']] = sys"
+    )
+    assert modules_after(code) >= {"onnxruntime", "1"}
+    assert not list(tmp_path.rglob("*onnxruntime*"))
+
+
 def test_using_the_types_loads_no_engine() -> None:
     code = "from denoscope.runtime import Bundle, Stream, FrameMeta, Intensity, estimate_intensity, choose_backend"
     assert (

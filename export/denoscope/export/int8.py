@@ -76,6 +76,9 @@ def int8(data: bytes, feeds: Sequence[Feeds]) -> bytes:
         What runs of it have read, all of one frame size. A tensor's range is the one that holds 99.999 % of
         the values met.
     """
+    from denoscope.runtime.backends.onnxruntime_library import onnxruntime_library
+
+    onnxruntime_library()
     from onnxruntime import quantization as q
 
     class Reader(q.CalibrationDataReader):  # type: ignore[misc]

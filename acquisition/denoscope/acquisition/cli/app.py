@@ -61,6 +61,9 @@ def main(arguments: list[str] | None = None) -> None:
     open_standard_streams()
     # It prints what it finds in damaged files; what matters of that is said in a sentence.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("matplotlib").setLevel(
+        logging.ERROR
+    )  # a home folder that cannot be written costs nothing
     with ended_by_interruption() if arguments is None else nullcontext():
         try:
             with Words():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from denoscope.acquisition.errors import one_line
 from denoscope.runtime import counted
+from denoscope.runtime.backends.onnxruntime_library import onnxruntime_library
 
 from .finding import Finding, Status
 from .gpu import Driver, find_driver
@@ -135,7 +136,7 @@ def check_onnxruntime() -> list[Finding]:
     if find_spec("onnxruntime") is None:
         return [judge_onnxruntime(versions, None, None)]
     try:
-        import onnxruntime
+        onnxruntime = onnxruntime_library()
     except ImportError as error:
         return [judge_onnxruntime(versions, None, one_line(error))]
     return [judge_onnxruntime(versions, list(onnxruntime.get_available_providers()), None)]

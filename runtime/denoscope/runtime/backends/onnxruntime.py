@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from denoscope.runtime.errors import BackendUnavailable, InvalidInput
 
 from .base import Backend, Buffer, Graph, HostBuffer, check_dtype, check_names
+from .onnxruntime_library import onnxruntime_library
 
 __all__ = ["OnnxRuntimeCpu"]
 
@@ -22,7 +23,7 @@ class OnnxRuntimeCpu(Backend):
     @classmethod
     def unavailable(cls) -> str | None:
         try:
-            import onnxruntime
+            onnxruntime = onnxruntime_library()
         except ImportError as error:
             return f"onnxruntime cannot be imported ({error}): run `pip install onnxruntime`"
         if "CPUExecutionProvider" not in onnxruntime.get_available_providers():
@@ -30,7 +31,7 @@ class OnnxRuntimeCpu(Backend):
         return None
 
     def describe(self) -> dict[str, str]:
-        import onnxruntime
+        onnxruntime = onnxruntime_library()
 
         return {
             "library": f"onnxruntime {onnxruntime.__version__}",
@@ -40,7 +41,7 @@ class OnnxRuntimeCpu(Backend):
         }
 
     def compile(self, onnx: bytes) -> Graph:
-        import onnxruntime
+        onnxruntime = onnxruntime_library()
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
@@ -74,7 +75,7 @@ class OnnxRuntimeCpu(Backend):
 
 class _OrtBuffer(HostBuffer):
     def __init__(self, shape: Sequence[int], dtype: str) -> None:
-        import onnxruntime
+        onnxruntime = onnxruntime_library()
 
         super().__init__(shape, dtype)
         # On the CPU the value shares the array's memory.

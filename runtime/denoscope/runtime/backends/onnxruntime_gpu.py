@@ -26,6 +26,7 @@ from denoscope.runtime.errors import BackendUnavailable, DenoscopeError, Invalid
 from .base import Graph
 from .device.convert_raw import ConvertedGraph
 from .device.device import DeviceBackend, DeviceBuffer, DeviceGraph, Work, missing_cuda
+from .onnxruntime_library import onnxruntime_library
 
 __all__ = ["OnnxRuntimeCuda", "OnnxRuntimeNvTensorRtRtx", "OnnxRuntimeTensorRt", "graph_names", "with_shapes"]
 
@@ -55,7 +56,7 @@ class OnnxRuntimeGpu(DeviceBackend):
 
     @classmethod
     def _missing_provider(cls) -> str | None:
-        import onnxruntime
+        onnxruntime = onnxruntime_library()
 
         if cls.provider not in onnxruntime.get_available_providers():
             return f"this build of onnxruntime has no {cls.provider}: run {_SWAP}"
@@ -64,7 +65,7 @@ class OnnxRuntimeGpu(DeviceBackend):
         return None
 
     def inference_library(self) -> str:
-        import onnxruntime
+        onnxruntime = onnxruntime_library()
 
         return f"onnxruntime {onnxruntime.__version__}, {self.provider}"
 
@@ -86,7 +87,7 @@ class OnnxRuntimeGpu(DeviceBackend):
         bool
             Whether its runs may be captured.
         """
-        import onnxruntime
+        onnxruntime = onnxruntime_library()
 
         refusal = ""
         for options in _with_and_without_graphs(self.options()):
@@ -120,7 +121,7 @@ class OnnxRuntimeGpu(DeviceBackend):
         )
 
     def _open(self, onnx: bytes, settings: Any, options: dict[str, str]) -> Any:
-        import onnxruntime
+        onnxruntime = onnxruntime_library()
 
         # Without enable_fallback=0 the library prints a notice and goes on with the processor.
         return onnxruntime.InferenceSession(
@@ -258,14 +259,14 @@ class OnnxRuntimeNvTensorRtRtx(_TensorRtProvider):
         }
 
     def _open(self, onnx: bytes, settings: Any, options: dict[str, str]) -> Any:
-        import onnxruntime
+        onnxruntime = onnxruntime_library()
 
         settings.add_provider_for_devices(self._devices(), options)
         return onnxruntime.InferenceSession(onnx, settings)
 
     def _devices(self) -> list[Any]:
         """Register the plugin with the library once a process, and return the first GPU it offers."""
-        import onnxruntime
+        onnxruntime = onnxruntime_library()
 
         def offered() -> list[Any]:
             return [d for d in onnxruntime.get_ep_devices() if d.ep_name == self.provider][:1]
@@ -292,7 +293,7 @@ class _SessionRun:
     """Runs a session on fixed buffers: as it is, or with a CUDA graph of the library's own."""
 
     def __init__(self, session: Any, binding: Any, buffers: object, graph: int | None) -> None:
-        import onnxruntime
+        onnxruntime = onnxruntime_library()
 
         self._session, self._binding = session, binding
         self._kept = buffers  # the binding does not own their memory
@@ -359,7 +360,7 @@ def _missing_library() -> str | None:
     Those of pip's nvidia packages are found, on Windows above all, only when they are loaded first. The
     library prints what it misses, and standard output belongs to the command's JSON.
     """
-    import onnxruntime
+    onnxruntime = onnxruntime_library()
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
