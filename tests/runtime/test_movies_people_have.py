@@ -392,9 +392,12 @@ def test_a_companion_that_names_files_elsewhere_or_itself_is_refused(tmp_path: P
         open_movie(tmp_path / "p0.tif")
 
 
-def test_a_stack_of_imagej_without_its_end_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "m.tif"
-    tifffile.imwrite(path, pixels(12), imagej=True, metadata={"axes": "TYX"})
+def test_a_stack_of_imagej_without_its_end_says_how_much_is_left(tmp_path: Path) -> None:
+    path, data = tmp_path / "m.tif", pixels(12)
+    tifffile.imwrite(path, data, imagej=True, metadata={"axes": "TYX"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert reads(path, data[:6]) == "m.tif was cut short: it ends after 6 of 12 frames"
+    tifffile.imwrite(path, data.reshape(6, 2, H, W), imagej=True, metadata={"axes": "TCYX"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InvalidInput, match="saved with 12 images and holds 1: it was cut short"):
         open_movie(path)
@@ -572,3 +575,26 @@ def test_a_whole_ndtiff_is_read_without_a_note(tmp_path: Path) -> None:
     file = next(path.glob("*.tif"))
     file.write_bytes(file.read_bytes() + bytes(5000))  # made longer than it is filled
     assert reads(path, data[:, 1, 0], channel=1, position=0) == ""
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_imagej_file_of_one_page_that_was_cut_short_is_read_to_its_end(
+    tmp_path: Path, channels: int
+) -> None:
+    """Fiji writes movies above 4 GB with one page, and all images behind it."""
+    data, path = pixels(20), tmp_path / "m.tif"
+    said = f"channels={channels}\n" if channels > 1 else ""
+    text = f"ImageJ=1.54f\nimages=20\n{said}frames={20 // channels}\nhyperstack=true\n"
+    tifffile.imwrite(path, data[:1].astype(">u2"), byteorder=">", description=text, metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        begin = tiff.pages.first.dataoffsets[0]
+    whole = path.read_bytes()[:begin] + data.astype(">u2").tobytes()
+    path.write_bytes(whole)
+    if channels == 1:
+        assert reads(path, data) == ""
+    path.write_bytes(whole[: begin + int(12.5 * 2 * H * W)])
+    if channels == 1:
+        assert reads(path, data[:12]) == "m.tif was cut short: it ends after 12 of 20 frames"
+    else:
+        with pytest.raises(InvalidInput, match="it was cut short"):
+            open_movie(path, channel=0)
