@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from denoscope.runtime import FrameMeta, GuardFinding, NotFinite, Stream, estimate_intensity
+from denoscope.runtime.stream.residuals.guard import Guard  # by itself, without a network
 from support.changed_bundle import changed_bundle
 from support.field_inputs import active_cells, counts, detected, lines_shifted
 
@@ -182,3 +183,17 @@ def test_two_findings_together() -> None:
         (-4e24, "more than 1000 times less"),
     ):
         assert f"show {said} light" in (one.model_copy(update={"largest": size}).sentence() or "")
+
+
+@pytest.mark.parametrize(("factor", "more"), [(1.05, "more"), (0.95, "less"), (1.0, "")])
+def test_five_percent_of_the_light_are_seen_although_cells_flash(factor: float, more: str) -> None:
+    """Frame means of the measured movie vary by more than that; sums of sixteen frames do not lag behind them."""
+    clean, noisy = active_cells(96)
+    guard = Guard()
+    for number, (frame, true) in enumerate(zip(counts(noisy), clean, strict=True)):
+        guard.saw(number, frame)
+        guard.look_until(guard.seen)
+        guard.check(number, counts(100 + factor * (true - 100)))
+    said = guard.finding.sentence()
+    assert guard.finding.off == (96 if more else 0)
+    assert (said is None) if not more else (said is not None and f"{more} light" in said)

@@ -39,6 +39,9 @@ _RUN = 8  # of them, on one side: a finding
 _FEWEST = 3  # frames of a short movie
 _BLOCK = 16  # frames that are summed to compare bright and dark pixels
 _BLOCKS = 2  # in a row that find the same
+_SHARE_OF_BLOCK = (
+    0.02  # of the light, by which the mean of such a sum may be off, whatever the light does in between
+)
 _KINDS = ("", "contrast", "range", "mean")  # the worst last
 _PART = 4  # the brightest and the darkest quarter
 
@@ -146,6 +149,7 @@ class Guard:
     def _forget_block(self) -> None:
         self._block: tuple[Sample, Sample] | None = None
         self._in_block = self._blocks = 0
+        self._share_before = 0.0, 0
         self._block_from = self._next_from = 0
         self._parts: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]] | None = None
 
@@ -299,6 +303,7 @@ class Guard:
             return
         measured, made = (each / np.float32(_BLOCK) for each in self._block)
         self._block = None
+        self._judge_the_sum(made - measured, measured, number, whole)
         # Chosen by the block before, so that no pixel is chosen by its own noise.
         parts = self._parts
         low, high = np.quantile(made, (1 / _PART, 1 - 1 / _PART))
@@ -321,6 +326,18 @@ class Guard:
         if self._blocks >= _BLOCKS:
             self._count(self._block_from, number, _BLOCKS * _BLOCK, worst, "contrast")
         self._block_from = self._next_from
+
+    def _judge_the_sum(self, off: Sample, measured: Sample, number: int, whole: float) -> None:
+        """Compare the means of a block of frames: light that changes is smoothed within it, but not lost."""
+        mean, light = _mean(off), _mean(measured) - self._low
+        error = _error(off, off.dot(_shares(off.shape[1])))
+        share = mean / max(light, 1e-30)
+        if not abs(mean) > _SIGMAS * error + _SHARE_OF_BLOCK * light + whole:
+            share = 0.0
+        before, self._share_before = self._share_before, (share, self._next_from)
+        if share * before[0] > 0:
+            worst = max(share, before[0], key=abs)
+            self._count(before[1], number, _BLOCKS * _BLOCK, worst, "mean")
 
 
 # Means and extremes as numpy's methods give them, without what these cost for a few thousand pixels.
