@@ -598,3 +598,11 @@ def test_an_imagej_file_of_one_page_that_was_cut_short_is_read_to_its_end(
     else:
         with pytest.raises(InvalidInput, match="it was cut short"):
             open_movie(path, channel=0)
+
+
+@pytest.mark.parametrize("ending", ["czi", "nd2", "lif", "oib", "avi", "h5", "npy", "sbx"])
+def test_a_pointer_of_git_lfs_is_named_whatever_its_name(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"m.{ending}"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 21312\n")
+    with pytest.raises(InvalidInput, match=r"is a pointer of Git LFS, .*git lfs pull"):
+        open_movie(path)

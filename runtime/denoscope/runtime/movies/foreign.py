@@ -170,6 +170,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"<!doctype html", ".html"),
     (0, b"<html", ".html"),
 )
+_INSTEAD = (".lfs", ".annex", ".html")  # what lies where a movie should be, whatever its name
 _LOOKED_AT = 10_000
 _READ = (
     ".nd2",
@@ -207,7 +208,7 @@ def foreign_kind(path: Path) -> str | None:
         return by_name if by_name in _FRONTS else None
     for at, magic, ending in _MAGIC:
         if head[at : at + len(magic)] == magic:
-            return by_name if by_name in _FORMATS else ending
+            return by_name if by_name in _FORMATS and ending not in _INSTEAD else ending
     return by_name if by_name in _FORMATS else None
 
 
