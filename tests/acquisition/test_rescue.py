@@ -681,3 +681,33 @@ def test_a_disk_that_answers_with_an_error_may_have_lost_what_it_was_given(
     else:
         assert rescue.folder is None
         assert (lane.written, lane.rescued, raw.confirmed) == (10, 0, 10)
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_an_error_that_nobody_expected_ends_no_wait_and_costs_no_frame(tmp_path: Path, times: int) -> None:
+    errors = [RuntimeError("odd")] * times
+
+    class Odd(Disk):
+        doubts = property(lambda self: 0 if self.written < 4 or not errors else self.fail(), lambda *_: None)  # type: ignore[assignment]
+
+        def fail(self) -> int:
+            raise errors.pop()
+
+    rescue = rescue_in(tmp_path)
+    lane, said = play(Odd(99, lambda: None), rescue)
+    assert said == ["saving raw frames failed after 4 frames (odd)"]
+    assert numbers(rescue.folder) == [4, 5, 6, 7, 8, 9]
+    assert (lane.written, lane.rescued, lane.lost) == (4, 6, 0)
+
+
+def test_two_errors_that_nobody_expected_end_no_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(*_: Any) -> bool:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(RawLane, "_write", odd)
+    lane, said = play(Disk(99, lambda: None), rescue_in(tmp_path), count=2)
+    assert said == [
+        "saving raw frames failed after 0 frames (odd)",
+        "saving raw frames elsewhere failed (odd)",
+    ]
+    assert lane.written == 0

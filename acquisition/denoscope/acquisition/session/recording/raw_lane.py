@@ -233,6 +233,30 @@ class RawLane:
     # -- the lane's thread
 
     def _run(self, turn: int) -> None:
+        """Save all frames; whatever goes wrong in this thread, the session waits for its end."""
+        try:
+            self._save_all(turn)
+        except Exception as error:  # noqa: BLE001  what follows is saved elsewhere
+            self._broke(turn, error)
+
+    def _broke(self, turn: int, error: Exception) -> None:
+        """Go on in the other place after an error that nobody expected; end after a second one."""
+        with self._lock:
+            if turn != self._turn:
+                return
+            given, self._writing, self._since_s = self._writing, None, None
+            if given is not None:
+                self._first.appendleft(given)
+        say = self._on_problem if self.failed.is_set() else self._on_failure
+        self.failed.set()
+        say(f"saving raw frames failed after {counted(self._raw.written, 'frame')} ({one_line(error)})")
+        try:
+            self._save_all(turn)
+        except Exception as again:  # noqa: BLE001
+            self._on_problem(f"saving raw frames elsewhere failed ({one_line(again)})")
+            self._ended.set()
+
+    def _save_all(self, turn: int) -> None:
         while (given := self._next()) is not None:
             with self._lock:
                 self._in_raw = not given.in_raw and not self.failed.is_set()
