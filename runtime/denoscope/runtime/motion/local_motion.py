@@ -35,7 +35,8 @@ _LEAK = 0.95  # of a displacement that is there in the next frame: tissue return
 _RIGID_STEPS = 1
 _RIGID = 0.03  # bins^2, how far off the rigid displacement is believed to be,
 _RIGID_REACH = 1.0  # and bins that it may be
-_STEPS = 2  # of the equations, each from where the last has led
+_STEPS = 2  # of the equations, each from where the last has led,
+_STEPS_BACK = 4  # and where time allows more
 _FARTHEST = 1.5  # pixels of one step
 _REACH = 10.0  # pixels that a part may be from where it began
 _SOLVED = 1e-3  # share of the right-hand side that may be left
@@ -57,6 +58,7 @@ class LocalMotion:
 
     def __init__(self, shape: tuple[int, int], margin: int, intensity: Intensity) -> None:
         self._scene = Scene(shape, margin, intensity)
+        self._steps = _STEPS
         step = [(n + 2 * margin) / KNOTS / self._scene.bin for n in shape]
         distance = np.subtract.outer(np.arange(KNOTS), np.arange(KNOTS))
         self._alike = [
@@ -74,6 +76,10 @@ class LocalMotion:
         self._misfit = np.ones((KNOTS, KNOTS))
         self._strength = _AT_FIRST.copy()
         self._evidence, self._spread = np.zeros(2), np.zeros((2, 2))
+
+    def search_longer(self) -> None:
+        """Take more steps for each frame from now on: those that move by pixels are then found more exactly."""
+        self._steps = _STEPS_BACK
 
     def follow(
         self, frame: npt.NDArray[Any], shift: tuple[int, int], rest: tuple[float, float]
@@ -117,7 +123,7 @@ class LocalMotion:
         for _ in range(_RIGID_STEPS):
             off = np.clip(equations.common(error(off, before), off, _RIGID), -_RIGID_REACH, _RIGID_REACH)
         change = force = np.zeros_like(before)
-        for step in range(_STEPS):
+        for step in range(self._steps):
             right = equations.right(error(off, before + change))
             if step == 0:
                 self._learn(right, equations.own)

@@ -68,6 +68,7 @@ class Placement:
         self._field = constant((0.0, 0.0))
         self._at_the_end = 0
         self.whole = (0, 0)  # pixels (y, x) by which the last frame lies off the scene, whole ones
+        self.begun = False  # whether a frame of the scene has been found
 
     @property
     def rest(self) -> tuple[float, float]:
@@ -111,16 +112,27 @@ class Placement:
         frame
             (H, W) raw counts.
         """
+        self.begun = True
         if self._registration is not None:
             y, x = self.whole = self._registration.follow(frame)
             if self._local is not None:
                 self._field = self._local.follow(frame, (y, x), self._registration.rest)
             self._at_the_end = self._at_the_end + 1 if max(abs(y), abs(x)) >= REACH - 1 else 0
-        whole_frame = slice(0, self.shape[0]), slice(0, self.shape[1])
-        place = whole_frame if self.parts else self._place(*self.whole)
+        place = self._place_of_frame()
         if self._at_the_end >= _PATIENCE:
             return place, "drifted"
         return place, "moves" if self._begins_to_move(frame) else None
+
+    def search_longer(self) -> None:
+        """Take more time for the parts of each frame from now on."""
+        if self._local is not None:
+            self._local.search_longer()
+
+    def put(self, displacement: npt.NDArray[np.float32]) -> Region:
+        """Return where on the canvas to put a frame whose `displacement` is known; only with `parts`."""
+        self.begun = True
+        self.whole, self._field = (0, 0), displacement
+        return self._place_of_frame()
 
     def _begins_to_move(self, frame: npt.NDArray[Any]) -> bool:
         """Watch one frame in so many."""
@@ -130,6 +142,12 @@ class Placement:
         self._watch.see(frame)
         return self._watch.moves()
 
+    def _place_of_frame(self) -> Region:
+        """Return where on the canvas the last frame lies."""
+        if self.parts:
+            return slice(0, self.shape[0]), slice(0, self.shape[1])
+        return self._place(*self.whole)
+
     def _place(self, y: int, x: int) -> Region:
         top, left = self._margin - y, self._margin - x
         return slice(top, top + self.shape[0]), slice(left, left + self.shape[1])
@@ -137,6 +155,7 @@ class Placement:
     def restart(self) -> None:
         """Take the next frame as the new rest position."""
         self._at_the_end = self._seen = 0
+        self.begun = False
         if self._watch is not None:
             self._watch.restart()
         if self._registration is not None:

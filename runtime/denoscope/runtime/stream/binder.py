@@ -115,6 +115,11 @@ class Binder:
         """True where the scene is known before its first frame."""
         return self._expected is not None
 
+    @property
+    def expected(self) -> Frame | None:
+        """Return the frames by which the scene of the next movie is known; None without any."""
+        return self._expected
+
     def expect(self, frames: Frame | None, *, begun: bool) -> None:
         """Know the scene of the next movie by frames (T, H, W), or no more; `begun` is whether one is in progress."""
         self._expected = frames

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.motion.field import inverse, lead
@@ -13,9 +15,17 @@ from denoscope.runtime.window.window import BoundWindow
 
 from .arrivals import Entry
 
-__all__ = ["off_the_scene", "onto_the_centre", "onto_the_next", "onto_the_scene"]
+__all__ = ["Route", "off_the_scene", "onto_the_centre", "onto_the_next", "onto_the_scene"]
 
 Field = npt.NDArray[Any]
+
+
+@dataclass(slots=True)
+class Route:
+    """Displacements of the frames of a movie by their numbers, as they are found, and how many scenes it has."""
+
+    found: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
+    scenes: int = 0
 
 
 def off_the_scene(

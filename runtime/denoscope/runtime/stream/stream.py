@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
+from copy import deepcopy
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +18,7 @@ from denoscope.runtime.backends.registry import Backend, Choice
 from denoscope.runtime.bundle.bundle import Bundle
 from denoscope.runtime.bundle.chosen import ChosenBackend
 from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.motion.both_ways import Displacement, placed_both_ways
 from denoscope.runtime.motion.field import Field
 from denoscope.runtime.motion.moves import Watch, moves
 from denoscope.runtime.movies.arguments import check_movie
@@ -37,7 +39,7 @@ from .calibration.certain import agree, is_certain
 from .calibration.intake import Intake
 from .calibration.learned import Estimate, Learned
 from .calibration.schedule import START_S, Calibration
-from .following import off_the_scene, onto_the_next
+from .following import Route, off_the_scene, onto_the_next
 from .outputs import OutputMaker
 from .passage import Passage, Turn
 from .residuals.deviation import rows_of
@@ -167,6 +169,8 @@ class Stream:
         )
         ring: Ring[Entry] = Ring(manifest.window, self.look_ahead)
         self._sides = BothSides(manifest.memory_decay) if manifest.two_sided else None
+        self._route: Route | None = None  # while the places of a recorded movie are looked for
+        self._places: dict[int, Displacement] = {}  # those that are known beforehand, by frame number
         self._maker = OutputMaker(settings, ring, self._guard, self._accounts, self._sides)
         self._passage = Passage(ring, self._maker, self._accounts, self._sides)
         self._chosen = ChosenBackend(self.bundle, backend, threads, std=std)
@@ -426,6 +430,7 @@ class Stream:
         self._passage.end_movie()
         if self._sides is not None and not self._sides.looking:
             self._sides.forget()
+            self._places = {}
         self._last_pushed = self._key = None
         self._accounts.emitted += len(turn.outputs)
         self._accounts.seconds.total += perf_counter() - start
@@ -481,12 +486,49 @@ class Stream:
                 "A movie has begun, or its noise is not known: survey a movie with a stream that was calibrated and "
                 "flushed."
             )
+        self._places = {}
+        if self._align or self.tracks_motion:
+            self._places = self._places_of(movie, first, stop)
         self._sides.begin_look()
         with self._accounts.unchanged():
             for number in range(first, stop):
                 self.push(np.asarray(movie[number]), FrameMeta(number, 0.0), skip=_SURVEY)
             self.flush(skip=_SURVEY)
         self._sides.end_look()
+
+    def _places_of(self, movie: Sequence[Frame] | AnyMovie, first: int, stop: int) -> dict[int, Displacement]:
+        """Return where frames lie on the scene, by their numbers, as those before and after show it.
+
+        A movie of several scenes has none: it is tracked forwards, as a live one.
+        """
+        assert self._sides is not None
+        expected, wanted_from = self._binder.expected, self._passage.wanted_from
+        self._sides.begin_look()
+        self._route = route = Route()
+        try:
+            with self._accounts.unchanged():
+                for number in range(first, stop):
+                    self.push(np.asarray(movie[number]), FrameMeta(number, 0.0), skip=_SURVEY)
+                bound = self._binder.now
+                placement = None if bound is None else deepcopy(bound.placement)
+                self.flush(skip=_SURVEY)
+        finally:
+            self._route = None
+        if expected is not None:
+            self.expect(expected, wanted_from)
+        if bound is None or placement is None or not placement.parts or route.scenes != 1:
+            return {}
+        scanner, intensity = bound.scanner, self._learned.intensity
+        assert intensity is not None
+
+        def frame_of(number: int) -> Frame | None:
+            frame = np.asarray(movie[number])
+            if frame.dtype.kind == "f" and not np.isfinite(frame).all():
+                return None  # it keeps what was found where its holes were filled
+            frame, _ = take_out_clipped(frame, intensity)
+            return frame if scanner is None else scanner.take_off(frame)
+
+        return placed_both_ways(placement, route.found, frame_of)
 
     def track_motion(self, on: bool) -> None:
         """Follow the motion of the scene from now on, or not, whatever was found out; only between movies."""
@@ -666,6 +708,9 @@ class Stream:
         window.set_intensity(under_light)
         field, back = off_the_scene(window, bound.placement)
         placed = perf_counter()
+        if self._route is not None:
+            passage.enter(bound, Entry(meta, pushed, placed, place), turn)
+            return
         window.write(frame, place)
         cells = None
         if self._sides is not None:
@@ -746,14 +791,23 @@ class Stream:
 
     def _locate(self, bound: Bound, frame: Frame, number: int, turn: Turn) -> tuple[Bound, Region]:
         """Find where on the canvas a frame lies; start anew when the scene begins to move or has drifted away."""
+        known = self._places.get(number)
+        if known is not None:
+            return bound, bound.placement.put(known)
+        if self._route is not None and not bound.placement.begun:
+            self._route.scenes += 1
         place, change = bound.placement.find(frame)
         if change is not None:
+            if self._route is not None:
+                self._route.scenes += 1
             assert self._kind is not None
             self._end_movie(turn)
             if change == "moves":
                 bound = self._binder.bind(self._kind, follow=True)
             place, _ = bound.placement.find(frame)
             self._accounts.start_anew(number, self._kind[0], frame.dtype, change)
+        if self._route is not None:
+            self._route.found[number] = bound.placement.displacement
         return bound, place
 
     def _pass_over(self, number: int, turn: Turn) -> None:
