@@ -2,13 +2,12 @@
 
 ::
 
-    | counts | inputs: IN_FLIGHT frames | outputs: SLOTS frames, each with room for its deviation |
+    | count of frames sent | inputs: IN_FLIGHT frames | outputs: SLOTS frames, each with room for its deviation |
 
 A `QUESTION` is the body of the message that hands over a frame; its pixels lie in an input, which is free again with
 the answer. An `ANSWER` is followed by a `RESULT` for each output, whose pixels lie in a slot that belongs to the
 recording until a later question gives it back. The count of frames sent is there before the question, so that the
-process knows whether another frame follows at once. The other counts follow the messages: whoever expects one looks at
-them in place of waiting at the pipe.
+process knows whether another frame follows at once.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ __all__ = [
     "SLOTS",
     "STAGES",
     "Description",
-    "Images",
+    "Inputs",
     "Layout",
     "PushTimes",
 ]
@@ -45,8 +44,8 @@ HEADER = 4096  # bytes before the first input: a page, since frames are copied f
 SLOTS = 8  # outputs that fit into the memory at once; a flush sends more in several turns
 
 # Input, stream, reason to skip and dtype as their places among the terms sent so far (0 for none), height, width,
-# bits of the slots that are given back, number, source index (-1 for none), received, asked.
-QUESTION = struct.Struct("<7Iqq2d")
+# bits of the slots that are given back, number, source index (-1 for none), received.
+QUESTION = struct.Struct("<7Iqqd")
 # Began, ended; received, emitted, in flight; outputs, whether more wait, numbers of `STAGES` that follow them.
 ANSWER = struct.Struct("<2d3q3I")
 # Slot, stream, height, width, dtype, whether there is a deviation; number, source index; `StageTimes`.
@@ -56,13 +55,13 @@ STAGES = ("align", "normalise", "encode", "motion", "fuse", "convert", "remember
 """Work of a frame, by the fields of `StageSeconds`; "own" is the runtime's share."""
 
 COUNT = np.dtype(np.int64)
-"""Of frames, at the beginning of the memory."""
+"""Of the frames sent, at the beginning of the memory."""
 
 DTYPES = ("uint8", "uint16", "int16", "float32")
 """Of outputs; those that a stream takes."""
 
-_ALIGNMENT = 64  # bytes; also of counts, so that the two processes do not write to one line of the caches
-_MOST_KINDS = 64  # arrays that are kept
+_ALIGNMENT = 64
+_MOST_KINDS = 64  # arrays of inputs
 
 
 class Description(TypedDict):
@@ -106,8 +105,8 @@ class Layout:
         return self.output(slot) + self.frame_bytes
 
 
-class Images:
-    """Images in the memory of a layout, as arrays that are made once, and the counts beside them.
+class Inputs:
+    """Frames that are handed over, in the memory of a layout, as arrays that are made once.
 
     Parameters
     ----------
@@ -119,35 +118,22 @@ class Images:
     Attributes
     ----------
     sent
-        (1,), frames sent, counted before the question.
-    asked
-        (1,), frames whose question is in the pipe.
-    answered
-        (1,), frames whose answer is in the pipe.
+        (1,), the count of frames sent.
     """
 
     def __init__(self, slab: Slab, layout: Layout) -> None:
         self._slab, self._layout = slab, layout
         self._made: dict[tuple[int, int, int, Any], npt.NDArray[Any]] = {}
-        self.sent, self.asked, self.answered = (
-            slab.view(place * _ALIGNMENT, (1,), COUNT) for place in range(3)
-        )
+        self.sent = slab.view(0, (1,), COUNT)
 
     def frame(self, place: int, height: int, width: int, dtype: Any) -> npt.NDArray[Any]:
         """Return the array of one place for frames of a shape and dtype."""
-        return self._array(self._layout.input(place), height, width, dtype)
-
-    def output(self, slot: int, height: int, width: int, dtype: Any) -> npt.NDArray[Any]:
-        """Return the array of one slot for outputs of a shape and dtype, for the process that writes them."""
-        return self._array(self._layout.output(slot), height, width, dtype)
-
-    def _array(self, at: int, height: int, width: int, dtype: Any) -> npt.NDArray[Any]:
-        kind = at, height, width, dtype
+        kind = place, height, width, dtype
         array = self._made.get(kind)
         if array is None:
             if len(self._made) >= _MOST_KINDS:
                 self._made.clear()
-            array = self._made[kind] = self._slab.view(at, (height, width), dtype)
+            array = self._made[kind] = self._slab.view(self._layout.input(place), (height, width), dtype)
         return array
 
 

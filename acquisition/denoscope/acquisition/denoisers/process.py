@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import math
 import sys
 import threading
 import time
@@ -15,13 +14,12 @@ import numpy as np
 
 from denoscope.acquisition.errors import one_line
 from denoscope.acquisition.processes.child import end_with, speak
-from denoscope.acquisition.processes.expected import Rhythm, looks_pay
 from denoscope.acquisition.processes.priority import go_first
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.acquisition.processes.wire import Message, Wire, Words
 from denoscope.runtime import FrameMeta, StreamKey
 
-from .exchange import ANSWER, DTYPES, HEADER, QUESTION, RESULT, SLOTS, Images, Layout
+from .exchange import ANSWER, DTYPES, HEADER, QUESTION, RESULT, SLOTS, Inputs, Layout
 
 if TYPE_CHECKING:
     from denoscope.runtime import Denoised
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _TELL_EVERY_S = 0.25
-_QUICK_S = 5e-3  # frames that are denoised within it are worth being awake for
 
 _Reply = tuple[Mapping[str, object], bytes]  # words and body of the answer to a message
 _CODES = {np.dtype(name): code for code, name in enumerate(DTYPES)}
@@ -45,10 +42,8 @@ class _Server:
         self._make = make
         self._slab = slab
         self._layout = Layout(HEADER, 0, 0)
-        self._images: Images | None = None
+        self._inputs: Inputs | None = None
         self._taken = 0  # frames
-        self._looks, self._rhythm = looks_pay() and Wire.waits, Rhythm()
-        self._took_s = math.inf  # to denoise a frame, the last time
         self._overlaps = False
         self._denoiser: Any = None
         self._due: deque[Denoised] = deque()
@@ -64,7 +59,7 @@ class _Server:
     def serve(self) -> None:
         """Answer until the other side says `close` or is gone."""
         threading.Thread(target=self._tell_steps, name="denoscope-steps", daemon=True).start()
-        while (message := self._receive()) is not None:
+        while (message := self._wire.receive()) is not None:
             self._works = True
             try:
                 if message.body:
@@ -79,19 +74,8 @@ class _Server:
             with self._writing:
                 self._works = False
                 self._wire.send(words, body)
-            if self._images is not None:
-                self._images.answered[0] = self._taken
         if self._denoiser is not None:
             self._denoiser.close()
-
-    def _receive(self) -> Message | None:
-        """Wait for a message, awake when a frame is due where frames are regular and quickly denoised."""
-        images, taken = self._images, self._taken
-        if images is not None and self._took_s < _QUICK_S:
-            asked = images.asked  # not `sent`: the question would still be on its way
-            if images.sent[0] <= taken and self._rhythm.nears(self._wire.wait):
-                self._rhythm.look(lambda: bool(asked[0] > taken))
-        return self._wire.receive()
 
     def _tell_steps(self) -> None:
         """Send the count of finished steps before an answer that takes long, each time it has grown."""
@@ -132,7 +116,7 @@ class _Server:
     def _do_grow(self, name: str, layout: list[int], nbytes: int) -> _Reply:
         self._layout = Layout(*layout)
         self._slab.follow(name, nbytes)
-        self._images = Images(self._slab, self._layout)
+        self._inputs = Inputs(self._slab, self._layout)
         self._free = list(range(SLOTS))
         return {}, b""
 
@@ -152,24 +136,20 @@ class _Server:
             else:
                 self._terms.append(term)
         values = QUESTION.unpack(message.body)
-        place, stream, skip, dtype, height, width, free, number, index, received_s, asked_s = values
-        self._rhythm.note(asked_s)
+        place, stream, skip, dtype, height, width, free, number, index, received_s = values
         self._take_back(free)
         terms = self._terms
-        images = self._images
-        if images is None:
+        inputs = self._inputs
+        if inputs is None:
             raise ValueError("a frame came before its memory")
-        frame = images.frame(place, height, width, terms[dtype])
+        frame = inputs.frame(place, height, width, terms[dtype])
         meta = FrameMeta(number, received_s, terms[stream], source_index=None if index < 0 else index)
         began_s = time.perf_counter()
         more: dict[str, bool] = {}
         if self._overlaps and self.denoiser.overlaps:
-            more["ahead"] = bool(images.sent[0] > self._taken)
+            more["ahead"] = bool(inputs.sent[0] > self._taken)
         self._due.extend(self.denoiser.push(frame, meta, skip=terms[skip], **more))
-        ended_s = time.perf_counter()
-        if self._looks:
-            self._took_s = ended_s - began_s
-        return self._answer(began_s, ended_s)
+        return self._answer(began_s, time.perf_counter())
 
     def _do_restart(self, key: list[Any], recalibrate: bool) -> _Reply:
         self._due.extend(self.denoiser.restart(StreamKey(*key), recalibrate=recalibrate))
@@ -189,13 +169,12 @@ class _Server:
 
     def _answer(self, began_s: float = 0.0, ended_s: float = 0.0) -> _Reply:
         """Put as many outputs into the shared memory as fit, and describe them."""
-        results, images = [], self._images
-        assert images is not None or not self._due
-        while images is not None and self._due and self._free:
+        results = []
+        while self._due and self._free:
             output, slot = self._due.popleft(), self._free.pop()
             frame, std, meta, times = output.frame, output.std, output.meta, output.times
             height, width = frame.shape
-            images.output(slot, height, width, frame.dtype)[...] = frame
+            self._slab.view(self._layout.output(slot), frame.shape, frame.dtype)[...] = frame
             if std is not None:
                 self._slab.view(self._layout.std(slot), frame.shape, np.float32)[...] = std
             results.append(

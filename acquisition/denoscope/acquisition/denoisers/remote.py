@@ -16,7 +16,6 @@ not answered.
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 import sys
@@ -32,7 +31,6 @@ import numpy as np
 import denoscope.runtime
 from denoscope.acquisition.errors import DenoiserFailed, DenoiserLost
 from denoscope.acquisition.processes.child import Child, exit_words
-from denoscope.acquisition.processes.expected import LOOK_S, Glance, looks_pay
 from denoscope.acquisition.processes.looks import Looks
 from denoscope.acquisition.processes.shared_memory import Slab
 from denoscope.runtime import Denoised, DenoscopeError, FrameMeta, StageTimes, StreamCounters, StreamKey
@@ -46,7 +44,7 @@ from .exchange import (
     RESULT,
     SLOTS,
     Description,
-    Images,
+    Inputs,
     Layout,
     PushTimes,
 )
@@ -66,7 +64,6 @@ _OPEN_S = 900.0  # building an engine for a new frame size takes minutes
 _LOOK_EVERY_S = 0.25
 _CLOCKS_AGREE_S = 0.001
 _CLOCK_READINGS = 5
-_SOON_S = 500e-6  # an answer that comes within it is looked for without a pause
 _HELD = SLOTS // 2  # outputs in the shared memory that may be held on to; further ones are copied
 _TIMES = 4096  # frames whose times are kept until they are asked for
 
@@ -141,12 +138,10 @@ class RemoteDenoiser:
         self._hangs = False
         self._closed = threading.Event()
         self._layout = Layout(HEADER, 0, 0)
-        self._images: Images | None = None
+        self._inputs: Inputs | None = None
         self._slots: list[_Slot] = []
         self._held: list[_Slot] = []  # whose outputs were handed out and not given back yet
-        self._pushed = self._answered = 0
-        self._took_s = math.inf  # from handing over a frame to its answer, the last time
-        self._looks, self._glance = looks_pay(), Glance()
+        self._pushed = 0
         self._terms: dict[Any, int] = {}
         self._keys: dict[int, StreamKey] = {}
         self._seen: set[tuple[StreamKey, tuple[int, ...], np.dtype[Any]]] = set()
@@ -228,10 +223,10 @@ class RemoteDenoiser:
         while len(self._asked) >= IN_FLIGHT:
             self._collect()
         self._make_room(frame.size, dtype.itemsize)
-        place, images = self._pushed % IN_FLIGHT, self._images
-        assert images is not None
+        place, inputs = self._pushed % IN_FLIGHT, self._inputs
+        assert inputs is not None
         self._pushed += 1
-        images.frame(place, height, width, dtype)[...] = frame
+        inputs.frame(place, height, width, dtype)[...] = frame
         kind = meta.key, frame.shape, dtype
         # A stream that opens or binds anew may have an engine to build.
         patience_s = self._patience_s if kind in self._seen else _OPEN_S
@@ -249,11 +244,9 @@ class RemoteDenoiser:
             meta.number,
             -1 if meta.source_index is None else meta.source_index,
             meta.t_received_s - self._apart_s,
-            time.perf_counter() - self._apart_s,
         )
-        images.sent[0] = self._pushed  # before the question: see `exchange`
+        inputs.sent[0] = self._pushed  # before the question: see `exchange`
         self._send({"terms": new} if new else None, body, _Asked(patience_s, sent_s, frame=True))
-        images.asked[0] = self._pushed
         return self._hand_out()
 
     def collect(self) -> list[Denoised]:
@@ -289,7 +282,7 @@ class RemoteDenoiser:
             with suppress(Exception):
                 self._child.process.wait(5)
         self._child.end(self._watches)
-        self._slots, self._held, self._images = [], [], None
+        self._slots, self._held, self._inputs = [], [], None
         self._slab.close()
 
     # -- the lane's thread
@@ -305,7 +298,7 @@ class RemoteDenoiser:
         name = self._slab.grow(layout.end)
         self._ask({"do": "grow", "name": name, "layout": layout.values, "nbytes": self._slab.nbytes}, _OPEN_S)
         self._layout, self._held = layout, []
-        self._images = Images(self._slab, layout)
+        self._inputs = Inputs(self._slab, layout)
         self._slots = [_Slot(self._slab, layout, slot) for slot in range(SLOTS)]
 
     def _clocks_apart_s(self) -> float:
@@ -383,8 +376,6 @@ class RemoteDenoiser:
     def _receive(self) -> Message:
         """Wait for the oldest answer; `_watch` ends a process that takes too long over a step."""
         asked = self._asked[0]
-        if asked.frame:
-            self._look_for_answer()
         while (message := self._child.receive()) is not None and "steps" in message.words:
             self.steps = message.words["steps"]
             self._asked[0] = _Asked(asked.patience_s)  # another one, so that the wait begins anew
@@ -393,8 +384,6 @@ class RemoteDenoiser:
         self._asked.popleft()
         if asked.frame and message.body:
             now_s = time.perf_counter()
-            if self._looks:
-                self._took_s = now_s - asked.sent_s
             values = ANSWER.unpack_from(message.body)
             began_s, ended_s = values[0] + self._apart_s, values[1] + self._apart_s
             count = values[7]
@@ -405,17 +394,6 @@ class RemoteDenoiser:
                 raise _error(message.words)
             self._learned.update(message.words.get("learned", {}))
         return message
-
-    def _look_for_answer(self) -> None:
-        """Look for the answer to a frame for a moment without a pause, where the last one came within a moment.
-
-        Where further frames are under way, the thread that brings more needs the time.
-        """
-        self._answered += 1
-        images, alone = self._images, len(self._asked) == 1
-        if images is not None and alone and self._took_s < _SOON_S and not self._glance.leaves_out():
-            counted, number = images.answered, self._answered
-            self._glance.until(lambda: bool(counted[0] >= number), time.perf_counter() + LOOK_S)
 
     def _arrive(self, message: Message) -> bool:
         """Keep the outputs of an answer until they are handed out; return whether more wait there.

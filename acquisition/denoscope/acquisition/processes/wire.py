@@ -12,9 +12,7 @@ than any wait in shared memory that works on Windows and Linux, and it ends when
 from __future__ import annotations
 
 import json
-import select
 import struct
-import sys
 import threading
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
@@ -118,16 +116,6 @@ class Wire:
         """Send nothing more: the other side's end of the pipe ends."""
         if self._outgoing is not None:
             self._outgoing.close()
-
-    waits = sys.platform != "win32"
-    """True where there is `wait`: Windows has none for pipes."""
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for a message, for so many seconds at most; return whether one came.
-
-        One that came in one piece with the message before it is not seen until it is received.
-        """
-        return bool(select.select([self._incoming], [], [], seconds)[0])
 
     def receive(self) -> Message | None:
         """Wait for a message; None when the other side has ended.
