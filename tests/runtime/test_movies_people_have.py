@@ -559,6 +559,30 @@ def test_an_ndtiff_whose_index_is_lost_or_cut_is_read_from_its_files(tmp_path: P
     assert (facts.channel, facts.pixel_size_um, facts.increment_s) == ("mCherry", 0.5, pytest.approx(0.1))
 
 
+def test_files_of_two_recordings_of_ndtiff_in_one_folder_are_not_mixed(tmp_path: Path) -> None:
+    path, data = write_real_ndtiff(tmp_path)
+    first = next(path.glob("*NDTiffStack.tif"))
+    stored = first.read_bytes()
+    for frame in data.reshape(-1, H, W):
+        stored = stored.replace(frame.tobytes(), (frame + 1).tobytes())
+    second = path / "other_NDTiffStack.tif"
+    second.write_bytes(stored)
+    assert reads(path, data[:, 1, 0], channel=1, position=0) == ""
+    for _ in range(2):
+        assert "is missing" in reads(second, data[:, 1, 0] + np.uint16(1), channel=1, position=0)
+        reads(first, data[:, 1, 0], channel=1, position=0)
+        (path / "NDTiff.index").unlink(missing_ok=True)
+    with pytest.raises(InvalidInput, match=r"files of 2 recordings and no NDTiff.index: open a file of one"):
+        open_movie(path, channel=1, position=0)
+
+
+def test_pages_below_full_resolution_are_read_where_the_index_is_lost(tmp_path: Path) -> None:
+    path, data = write_real_ndtiff(tmp_path, named=False)
+    (path / "NDTiff.index").unlink()
+    path.rename(tmp_path / "Full resolution")
+    assert "has lost its NDTiff.index" in reads(tmp_path, data.reshape(-1, *data.shape[-2:]))
+
+
 def test_frames_that_an_ndtiff_does_not_list_and_that_name_no_axes_are_counted(tmp_path: Path) -> None:
     path, data = write_real_ndtiff(tmp_path, named=False)
     whole = (path / "NDTiff.index").read_bytes()

@@ -18,7 +18,7 @@ from denoscope.runtime.movies.lazy import Reader
 from denoscope.runtime.movies.pick import Axis, Wanted, pick_index
 from denoscope.runtime.words import counted
 
-from .ndtiff_pages import unlisted_pages
+from .ndtiff_pages import recording_of, unlisted_pages
 
 __all__ = ["open_ndtiff"]
 
@@ -62,16 +62,24 @@ def open_ndtiff(path: Path, wanted: Wanted, limit_bytes: int) -> Reader:
     below = whole / "Full resolution"
     folder = below if not (whole / "NDTiff.index").is_file() and below.is_dir() else whole
     index = folder / "NDTiff.index"
-    places = _read_index(index) if index.is_file() else []
+    there = index.is_file()
+    places = _read_index(index) if there else []
+    recordings = {recording_of(place.file) for _, place in places}
+    if path.is_file() and recording_of(path.name) not in recordings:
+        there, places, recordings = (
+            there and not places,
+            [],
+            {recording_of(path.name)},
+        )  # the index is another's
     listed = len(places)
-    unnamed = _add_unlisted(folder, places)
-    if not places and index.is_file():
+    unnamed = _add_unlisted(folder, places, recordings)
+    if not places and there:
         raise InvalidInput(f"{index} lists no frames: nothing was recorded.")
     if not places:
-        return _page_after_page(path, wanted, limit_bytes)
+        return _page_after_page(path if path.is_file() else folder, wanted, limit_bytes)
     chosen, channel, note = _pick(path, places, wanted)
     if found := len(places) - listed:
-        why = "ends before them" if index.is_file() else "is missing"
+        why = "ends before them" if there else "is missing"
         note = "; ".join(
             filter(
                 None,
@@ -141,13 +149,13 @@ def _read_index(index: Path) -> list[tuple[dict[str, _Entry], _Place]]:
     return places
 
 
-def _add_unlisted(folder: Path, places: list[tuple[dict[str, _Entry], _Place]]) -> int:
+def _add_unlisted(folder: Path, places: list[tuple[dict[str, _Entry], _Place]], recordings: set[str]) -> int:
     """Add the frames that the files hold and the index lacks; return how many do not say what they are."""
     ends: dict[str, int] = {}
     for _, place in places:
         behind = max(place.about_offset + place.about_length, place.offset + place.height * place.width)
         ends[place.file] = max(ends.get(place.file, 0), behind)
-    found = unlisted_pages(folder, ends)
+    found = unlisted_pages(folder, ends, recordings)
     for page in found.pages:
         kind = _COLOUR if page.samples > 1 else int(page.bits > 8)
         about = (page.about_offset, page.about_length, 0)

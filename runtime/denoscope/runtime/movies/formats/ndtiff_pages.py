@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["Page", "Unlisted", "unlisted_pages"]
+from denoscope.runtime.errors import InvalidInput
+from denoscope.runtime.words import counted
+
+__all__ = ["Page", "Unlisted", "recording_of", "unlisted_pages"]
+
+_STACK = "NDTiffStack"
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PIXELS, _SAMPLES, _ABOUT = 256, 257, 258, 259, 273, 277, 51123
 _ENTRIES = range(8, 40)
@@ -57,7 +62,12 @@ class Unlisted:
     unnamed: int
 
 
-def unlisted_pages(folder: Path, ends: dict[str, int]) -> Unlisted:
+def recording_of(name: str) -> str:
+    """Return what the names of all files of one recording begin with."""
+    return name.partition(_STACK)[0]
+
+
+def unlisted_pages(folder: Path, ends: dict[str, int], recordings: set[str]) -> Unlisted:
     """Find the pages of the files of a data set that lie behind those that the index lists.
 
     Parameters
@@ -66,16 +76,30 @@ def unlisted_pages(folder: Path, ends: dict[str, int]) -> Unlisted:
         Of the files.
     ends
         For the files that the index lists, the byte behind the last frame that is listed.
+    recordings
+        Those whose files are looked at, see `recording_of`; empty for the only one of the folder.
 
     Returns
     -------
     Unlisted
         In the order of the files; pages whose pixels are not all there are left out.
+
+    Raises
+    ------
+    InvalidInput
+        If the folder holds files of several recordings, and nothing says which one is wanted.
     """
     files = sorted(
-        (each for each in folder.iterdir() if "NDTiffStack" in each.name and each.is_file()),
+        (each for each in folder.iterdir() if _STACK in each.name and each.is_file()),
         key=lambda each: (len(each.stem), each.name),
     )
+    several = {recording_of(each.name): each.name for each in reversed(files)}
+    if not recordings and len(several) > 1:
+        raise InvalidInput(
+            f"{folder} holds files of {counted(len(several), 'recording')} and no NDTiff.index: open a file of one, "
+            f"such as {files[0].name}."
+        )
+    files = [each for each in files if not recordings or recording_of(each.name) in recordings]
     last = max((i for i, each in enumerate(files) if each.name in ends), default=0)
     pages: list[Page] = []
     unnamed = 0
