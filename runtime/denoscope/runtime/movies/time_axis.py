@@ -143,9 +143,25 @@ def _sample(reader: Reader, pairs: int) -> Picture:
     columns = slice(max(width - _PIXELS, 0) // 2, (width + _PIXELS + 1) // 2 if width > _PIXELS else width)
     first = np.unique(np.linspace(0, length // 2 - 1, pairs).astype(np.intp)) * 2
     sample = np.concatenate([reader.read(int(t), int(t) + 2, rows, columns) for t in first])
-    finite = np.isfinite(sample)
-    kept = sample[:, finite.all(axis=(0, 2))][:, :, finite.all(axis=(0, 1))]
-    return kept.astype(np.float64)
+    return _without_missing(sample).astype(np.float64)
+
+
+def _without_missing(sample: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a sample without the pairs of frames, rows and columns that lack most pixels, until none is missing."""
+    missing = ~np.isfinite(sample)
+    if not missing.any():
+        return sample
+    there = (~missing.all(axis=(1, 2))).reshape(-1, 2).all(axis=1).repeat(2)
+    count = missing[there].sum(axis=0)
+    rows, columns = (np.arange(n) for n in count.shape)
+    while (lacking := count[np.ix_(rows, columns)]).any():
+        by_row, by_column = lacking.mean(axis=1), lacking.mean(axis=0)
+        if by_row.max() > by_column.max():
+            rows = np.delete(rows, by_row.argmax())
+        else:
+            columns = np.delete(columns, by_column.argmax())
+    kept: npt.NDArray[Any] = sample[there][:, rows][:, :, columns]
+    return kept
 
 
 def _without_mean(reader: Reader) -> str | None:
