@@ -6,9 +6,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from scipy import ndimage
 
 from denoscope.runtime import Intensity, estimate_intensity
+from denoscope.runtime.motion import both_ways
 from denoscope.runtime.motion.both_ways import placed_both_ways
 from denoscope.runtime.motion.field import KNOTS, between, interpolation, inverse
 from denoscope.runtime.motion.placement import Placement
@@ -63,11 +65,13 @@ class _Counts(Placement):
             SHAPE, Intensity(offset=0, scale=1, noise_slope=0, noise_floor=1), follow=True, parts=True
         )
         self._left = end
+        self.seen: list[int] = []
 
     def find(
         self, frame: npt.NDArray[np.generic]
     ) -> tuple[tuple[slice, slice], Literal["moves", "drifted"] | None]:
         self._left -= 1
+        self.seen.append(int(frame.item()))
         self.put(np.full((2, KNOTS, KNOTS), float(frame.item()), np.float32))
         return (slice(0), slice(0)), None if self._left else "drifted"
 
@@ -84,3 +88,24 @@ def test_a_frame_with_holes_keeps_its_place_and_a_scene_that_drifts_away_has_non
     assert placed_both_ways(_Counts(end=3), found, frame_of) == {}
     together = dict.fromkeys(found, ramp)  # nothing to gain where parts do not move from frame to frame
     assert placed_both_ways(_Counts(end=99), together, frame_of) == together
+
+
+@pytest.mark.parametrize(
+    ("together", "order"), [(1, [7, 4, 3, 3, 4, 7]), (2, [7, 3, 4, 3, 4, 7]), (9, [3, 4, 7] * 2)]
+)
+def test_frames_are_read_forwards_in_blocks_on_the_way_back(
+    monkeypatch: pytest.MonkeyPatch, together: int, order: list[int]
+) -> None:
+    monkeypatch.setattr(both_ways, "_TOGETHER", together * SHAPE[0] * SHAPE[1])
+    ramp = np.linspace(-1, 1, KNOTS, dtype=np.float32) * np.ones((2, KNOTS, 1), np.float32)
+    read: list[int] = []
+
+    def frame_of(number: int) -> npt.NDArray[np.int64]:
+        read.append(number)
+        return np.array(number)
+
+    placement = _Counts(end=99)
+    made = placed_both_ways(placement, {3: -ramp, 4: ramp, 7: -ramp}, frame_of)
+    assert read == order
+    assert placement.seen == [7, 4, 3, 3, 4, 7]
+    assert {number: float(place[0, 0, 0]) for number, place in made.items()} == {3: 3, 4: 4, 7: 7}

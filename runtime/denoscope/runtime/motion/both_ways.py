@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from .placement import Placement
 __all__ = ["Displacement", "placed_both_ways"]
 
 _LEAST = 0.4  # pixels that parts move from frame to frame: below, tracking forwards follows them
+_TOGETHER = 2**24  # pixels of frames that are read at once
 
 Displacement = npt.NDArray[np.float32]
 """How far each part of a frame lies off the scene, (2, KNOTS, KNOTS), in pixels; see `Placement.displacement`."""
@@ -47,9 +49,10 @@ def placed_both_ways(
     placement.search_longer()
     backwards: dict[int, Displacement] = {}
     made = dict(found)
-    for numbers in (reversed(list(found)), list(found)):
-        for number in numbers:
-            frame = frame_of(number)
+    for step in (-1, 1):
+        for number, frame in _in_turn(
+            list(found), frame_of, max(1, _TOGETHER // math.prod(placement.shape)), step
+        ):
             if frame is None:
                 continue
             _, change = placement.find(frame)
@@ -60,6 +63,21 @@ def placed_both_ways(
             else:
                 backwards[number] = placement.displacement
     return made
+
+
+def _in_turn(
+    numbers: Sequence[int],
+    frame_of: Callable[[int], npt.NDArray[np.generic] | None],
+    together: int,
+    step: int,
+) -> Iterator[tuple[int, npt.NDArray[np.generic] | None]]:
+    """Yield frames with their numbers, forwards (step 1) or backwards (-1), so many of which are read at once.
+
+    They are read forwards in either case. To read one frame, a video is decoded from the key frame before it.
+    """
+    for begin in range(0, len(numbers), together)[::step]:
+        block = [(number, frame_of(number)) for number in numbers[begin : begin + together]]
+        yield from block[::step]
 
 
 def _parts_move_by(found: Mapping[int, Displacement]) -> float:
