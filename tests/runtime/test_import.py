@@ -29,8 +29,14 @@ def test_importing_the_runtime_loads_nothing_heavy() -> None:
     assert modules_after("import denoscope.runtime") & HEAVY == set()
 
 
-def test_openvino_is_loaded_without_its_telemetry() -> None:
-    code = "from denoscope.runtime.backends.openvino import OpenVino; OpenVino.unavailable()"
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from denoscope.runtime.backends.openvino import OpenVino; OpenVino.unavailable()",
+        "from denoscope.acquisition.diagnostics.compute import check_openvino; check_openvino()",
+    ],
+)
+def test_openvino_is_loaded_without_its_telemetry(code: str) -> None:
     assert modules_after(code) & {"openvino", "openvino_telemetry"} == {"openvino"}
 
 

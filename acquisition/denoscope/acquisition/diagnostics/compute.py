@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from denoscope.acquisition.errors import one_line
 from denoscope.runtime import counted
 from denoscope.runtime.backends.onnxruntime_library import onnxruntime_library
+from denoscope.runtime.backends.openvino import openvino_library
 
 from .finding import Finding, Status
 from .gpu import Driver, find_driver
@@ -183,8 +184,7 @@ def check_openvino() -> list[Finding]:
         found = "not installed; it is the faster way to denoise on the processor"
         return [Finding("OpenVINO", Status.IMPROVE, found, 'python -m pip install ".[cpu]"')]
     try:
-        import openvino
-
+        openvino = openvino_library()
         core = openvino.Core()
         devices = {d: str(core.get_property(d, "FULL_DEVICE_NAME")) for d in core.available_devices}
         bf16 = "CPU" in devices and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -20,17 +20,17 @@ from .processor_graphs import for_processors
 if TYPE_CHECKING:
     from denoscope.runtime.bundle.bundle import Bundle
 
-__all__ = ["OpenVino", "OpenVinoBf16"]
+__all__ = ["OpenVino", "OpenVinoBf16", "openvino_library"]
 
 Array = npt.NDArray[Any]
 
 _FILLS = 8  # channels that fill half a vector register
 
 
-def _library() -> Any:
+def openvino_library() -> Any:
     """Import OpenVINO without its telemetry, which writes an identity into the home folder and may report its use.
 
-    What it does instead is its own: it has a stub for computers without that package.
+    OpenVINO then takes the stub that it has for computers without that package.
     """
     telemetry = "openvino_telemetry"
     kept_out = "openvino" not in sys.modules and telemetry not in sys.modules
@@ -46,8 +46,8 @@ def _library() -> Any:
 
 @cache
 def _has_processor() -> bool:
-    """Return what stays the same as long as the process lives; asking takes 5 ms."""
-    return "CPU" in _library().Core().available_devices
+    """Say whether OpenVINO has its plugin for processors; the answer is kept, since asking takes 5 ms."""
+    return "CPU" in openvino_library().Core().available_devices
 
 
 class OpenVino(Backend):
@@ -60,12 +60,12 @@ class OpenVino(Backend):
 
     def __init__(self, *, threads: int | None = None) -> None:
         super().__init__(threads=threads)
-        self._core = _library().Core()
+        self._core = openvino_library().Core()
 
     @classmethod
     def unavailable(cls) -> str | None:
         try:
-            _library()  # its own libraries may not load
+            openvino_library()  # its own libraries may not load
         except ImportError as error:
             return f'openvino cannot be imported ({error}): run `python -m pip install ".[cpu]"`'
         if not _has_processor():
