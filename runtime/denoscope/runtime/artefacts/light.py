@@ -315,11 +315,11 @@ class _Anchor:
     Parameters
     ----------
     blocks
-        Means over many frames.
+        (B,) means over many frames, in counts.
     variance
-        Of a block of one frame, by the camera's noise.
+        (B,) of the blocks of one frame by the camera's noise, in counts^2.
     frames
-        (T, B) blocks of the last frames.
+        (B,) blocks of each of the last frames, in counts.
     """
 
     def __init__(self, blocks: Array, variance: Array, frames: Sequence[Array]) -> None:
@@ -650,7 +650,7 @@ class LightMeter:
         return light
 
     def _lasts(self) -> bool:
-        """Count the frames since the light changed from one frame to the next; say whether they are some."""
+        """Count the frames since the light jumped; say whether more than `_FRESH` have passed."""
         seen = self._seen_blocks
         change = abs(_median(seen - self._blocks_before))  # cells that flash move it little
         error = self._usual * (_OF_MEDIAN * 2 * _mean(self.variance_of(seen)) / len(seen)) ** 0.5

@@ -1,4 +1,4 @@
-"""ONNX Runtime, loaded so that it tells nobody of its use."""
+"""Import of ONNX Runtime without its telemetry."""
 
 from __future__ import annotations
 

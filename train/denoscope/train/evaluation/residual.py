@@ -130,7 +130,7 @@ class Grid:
         Root mean square of the grid itself, in standard deviations of one pixel's noise.
     camera_rms_sigma
         The same in the noisy movie, where it stands out of its surroundings there: a camera may have a
-        separate grid.
+        grid, too.
     """
 
     stride: int
