@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["counted", "delay_words", "either", "rate_words", "time_words"]
+__all__ = ["counted", "delay_words", "either", "first_line", "rate_words", "time_words"]
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -53,6 +53,17 @@ def either(choices: Iterable[str]) -> str:
     """
     *others, last = choices
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, 300 characters at most; the name of its class if it says nothing.
+
+    Examples
+    --------
+    >>> first_line(OSError(f"no driver{chr(10)}at line 3")), first_line(MemoryError())
+    ('no driver', 'MemoryError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def rate_words(per_s: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from denoscope.runtime.errors import BackendUnavailable, InvalidInput
+from denoscope.runtime.words import first_line
 
 from .base import Backend, Buffer, Graph, HostBuffer, check_dtype, check_names
 from .onnxruntime_library import onnxruntime_library
@@ -56,7 +57,7 @@ class OnnxRuntimeCpu(Backend):
         except Exception as error:  # the library's exceptions share no other base
             raise BackendUnavailable(
                 f"{self.name} (onnxruntime {onnxruntime.__version__}) refuses the graph "
-                f"({str(error).splitlines()[0]}): choose another backend or update onnxruntime."
+                f"({first_line(error)}): choose another backend or update onnxruntime."
             ) from error
         if session.get_providers()[0] != "CPUExecutionProvider":
             raise BackendUnavailable(

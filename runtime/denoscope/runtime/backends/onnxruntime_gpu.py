@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 from denoscope.runtime.engines import EngineCache, local_gpu
 from denoscope.runtime.errors import BackendUnavailable, DenoscopeError, InvalidInput
+from denoscope.runtime.words import first_line
 
 from .base import Graph
 from .device.convert_raw import ConvertedGraph
@@ -103,7 +104,7 @@ class OnnxRuntimeGpu(DeviceBackend):
                 explained = self.device.explain(error)
                 if explained is not error:
                     raise explained from error
-                refusal = str(error).splitlines()[0][:300]
+                refusal = first_line(error)
                 continue
             if (found := session.get_providers()[0]) != self.provider:
                 raise BackendUnavailable(
@@ -279,7 +280,7 @@ class OnnxRuntimeNvTensorRtRtx(_TensorRtProvider):
                 onnxruntime.register_execution_provider_library(self.provider, library)
             except Exception as error:  # a missing library is one of several, none of which says what to do
                 raise BackendUnavailable(
-                    f"NVIDIA's plugin for onnxruntime does not load ({str(error).splitlines()[0]}): "
+                    f"NVIDIA's plugin for onnxruntime does not load ({first_line(error)}): "
                     'run `python -m pip install --force-reinstall ".[onnxruntime-rtx]"` and update the NVIDIA driver.'
                 ) from error
         if not (found := offered()):
@@ -378,7 +379,7 @@ def graph_names(backend: str, data: bytes) -> tuple[list[str], list[str]]:
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's two implementations and the checker raise different ones
         raise BackendUnavailable(
-            f"{backend} refuses the graph, which is no valid ONNX model ({str(error).splitlines()[0]}): "
+            f"{backend} refuses the graph, which is no valid ONNX model ({first_line(error)}): "
             "load the bundle again."
         ) from error
     constants = {tensor.name for tensor in model.graph.initializer}

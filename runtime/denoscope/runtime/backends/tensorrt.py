@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from denoscope.runtime.engines import EngineCache, EngineManifest, error_log, local_gpu
 from denoscope.runtime.errors import BackendUnavailable, DeviceFailed, InvalidInput
+from denoscope.runtime.words import first_line
 
 from .base import Graph
 from .device.convert_raw import ConvertedGraph
@@ -106,7 +107,7 @@ class TensorRt(DeviceBackend):
             return import_module(cls.flavour)
         except Exception as error:  # a missing library is an OSError, a wrong Python an ImportError, …
             raise BackendUnavailable(
-                f"{cls.flavour} is installed but does not load ({str(error).splitlines()[0]}): run `{cls.install}`."
+                f"{cls.flavour} is installed but does not load ({first_line(error)}): run `{cls.install}`."
             ) from error
 
     @classmethod
@@ -283,7 +284,7 @@ class _LoadedEngine(Engine):
             try:
                 self._owner.cache.keep(_KEPT, self._key, bytes(data))
             except (OSError, InvalidInput) as error:  # a full disk costs the next start time, and no frame
-                reason = str(error).splitlines()[0][:200].rstrip(".")
+                reason = first_line(error).rstrip(".")
                 self._owner.note("kernels", f"compiled anew at the next start, too: {reason}")
 
     def _runtime_config(self) -> tuple[Any, Any]:

@@ -18,6 +18,7 @@ from denoscope.runtime.errors import BackendUnavailable, DeviceFailed
 from denoscope.runtime.motion.field import Extent
 from denoscope.runtime.motion.placement import Region
 from denoscope.runtime.noise.noise import Intensity
+from denoscope.runtime.words import first_line
 
 from .both_sides import BothSides
 from .flows import Flows
@@ -357,7 +358,7 @@ class BoundWindow:
         except Exception as error:  # what a library raises for a graph that cannot run has no common base
             self.close()
             raise BackendUnavailable(
-                f"{self._backend.name} cannot run the bundle's graphs ({str(error).splitlines()[0][:200]}): "
+                f"{self._backend.name} cannot run the bundle's graphs ({first_line(error)}): "
                 "choose another backend, or export the bundle again."
             ) from error
         self._empty.clear()  # all calls have been run, on whatever their buffers held

@@ -31,6 +31,7 @@ from torch.nn import functional
 
 from denoscope.runtime import Intensity, InvalidInput
 from denoscope.runtime.motion.register import AT_FIRST, Registration
+from denoscope.runtime.words import first_line
 
 from .warp import warp
 
@@ -400,7 +401,7 @@ def load_flow(path: Path | None = None, *, passes: int = 2) -> FlowNet:
             with resources.as_file(resources.files("denoscope.train") / "weights/flow.safetensors") as file:
                 network.load_state_dict(load_file(file))
     except (SafetensorError, OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InvalidInput(
             f"{path or 'The shipped file'} does not hold the weights of a flow network ({reason}): "
             "give a file that fit_flow wrote, or none for the shipped weights."

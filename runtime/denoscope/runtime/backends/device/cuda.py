@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from denoscope.runtime.errors import BackendUnavailable
+from denoscope.runtime.words import first_line
 
 from .convert_raw import kernel_source
 from .device import Device, Memory, Pinned, Work
@@ -47,7 +48,7 @@ def compile_kernels(architecture: str, source: str | None = None, *, exact: bool
         return Program(kernel_source() if source is None else source, "c++", options).compile("cubin")
     except Exception as error:  # what is missing, or refused, has no common base
         raise BackendUnavailable(
-            f"NVRTC does not compile the kernels for {architecture} ({str(error).splitlines()[0]}): "
+            f"NVRTC does not compile the kernels for {architecture} ({first_line(error)}): "
             'run `python -m pip install --upgrade ".[cuda]"`.'
         ) from error
 
@@ -160,7 +161,7 @@ class CudaDevice(Device):
             return _PinnedMemory(self._page_locked.allocate(size), size)
         except Exception as error:
             raise BackendUnavailable(
-                f"{size / 2**20:.1f} MiB of page-locked memory cannot be had ({str(error).splitlines()[0]}): "
+                f"{size / 2**20:.1f} MiB of page-locked memory cannot be had ({first_line(error)}): "
                 "close other programs, or choose a smaller region of interest."
             ) from error
 
@@ -256,6 +257,6 @@ def _refused(error: Exception) -> Exception:
     if explained is not error:
         return explained
     return BackendUnavailable(
-        f"The NVIDIA driver does not open the GPU ({str(error).splitlines()[0]}): run nvidia-smi, and reinstall "
+        f"The NVIDIA driver does not open the GPU ({first_line(error)}): run nvidia-smi, and reinstall "
         "the driver if that fails too."
     )

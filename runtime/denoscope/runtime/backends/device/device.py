@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.backends.base import Backend, Buffer, FrameCall, Graph, check_dtype, check_names
 from denoscope.runtime.errors import BackendUnavailable, DeviceFailed, InvalidInput
+from denoscope.runtime.words import first_line
 
 __all__ = [
     "Device",
@@ -432,7 +433,7 @@ class _Run:
         try:
             self._work = device.capture(compute, self._work)
         except Exception as error:  # noqa: BLE001  what cannot be captured can still be run
-            self._work = self._graph.uncaptured(self._work, str(error).splitlines()[0][:200])
+            self._work = self._graph.uncaptured(self._work, first_line(error))
             self.captures = False
         else:
             self._owner.note("CUDA graphs", "captured")
@@ -567,7 +568,7 @@ class DeviceBackend(Backend):
         try:
             whole = _Together(self, up, runs[0], down, runs[1])
         except Exception as error:  # noqa: BLE001  each part can still be run
-            self.note("frames", f"launched in parts: {str(error).splitlines()[0][:200]}")
+            self.note("frames", f"launched in parts: {first_line(error)}")
             return None
         self.note("frames", "one captured graph each")
         try:
@@ -575,7 +576,7 @@ class DeviceBackend(Backend):
                 whole.aim(place, buffer.pinned)
         except Exception as error:  # noqa: BLE001  then pictures are copied once more
             self._lands = False
-            self.note("pictures", f"copied once more on the way out: {str(error).splitlines()[0][:200]}")
+            self.note("pictures", f"copied once more on the way out: {first_line(error)}")
         return whole
 
     def finish(self) -> None:
