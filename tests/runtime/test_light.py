@@ -18,6 +18,7 @@ from denoscope.runtime import (
     StreamCounters,
     estimate_intensity,
 )
+from denoscope.runtime.artefacts.hot_pixels import hot_pixels
 from denoscope.runtime.artefacts.kept_light import (
     Change,
     changed,
@@ -226,6 +227,38 @@ def test_a_movie_that_bleaches_to_a_tenth_is_denoised_to_its_end() -> None:
     assert found[60:].mean() == pytest.approx(clean[60:].mean(), abs=0.2)
     late = np.square(found[60:] - clean[60:]).mean() / np.square(movie[60:] - clean[60:]).mean()
     assert late < 0.1, "shown as measured it is 1"
+
+
+def hot_and_alternating(photons: float) -> tuple[Movie, Movie, npt.NDArray[np.bool_]]:
+    """Return clean and measured counts of cells at full and half light in turn, and which pixels are hot."""
+    random = np.random.default_rng(511)
+    rate = active_light(72, 96, 96, np.random.default_rng(111)) * photons
+    rate *= np.where(np.arange(72) % 2, 1, 0.5)[:, None, None]
+    hot = random.random((96, 96)) < 0.003
+    noisy = random.poisson(rate) * 20.0 + OFFSET + random.normal(0, 3, rate.shape) + 3000 * hot
+    return rate * 20 + OFFSET + 3000 * hot, counts(noisy), hot
+
+
+@pytest.mark.parametrize("photons", [1, 6])
+def test_hot_pixels_do_not_follow_light_that_alternates(photons: float) -> None:
+    clean, movie, hot = hot_and_alternating(photons)
+    found, _, counters = denoised(movie)
+    assert not counters.unusual, "no frame is dark"
+    left, raw = (np.square(frames - clean).mean((1, 2)) for frames in (found, movie.astype(float)))
+    assert (left[5:] / raw[5:]).max() < 0.5, "it was 2.5 to 8"
+    beside = ~hot & (np.roll(hot, 1, 0) | np.roll(hot, 1, 1) | np.roll(hot, -1, 0) | np.roll(hot, -1, 1))
+    off = (found - clean)[5:, beside].mean(1)
+    assert np.abs(off).max() < 0.3 * 20 * photons
+
+
+def test_hot_pixels_are_found_and_structures_are_not() -> None:
+    camera = Intensity(offset=220, scale=409**0.5 * 6**0.5, noise_slope=0.4, noise_floor=0.02)
+    _, movie, hot = hot_and_alternating(6)
+    assert hot_pixels(movie[:32], camera).tolist() == np.flatnonzero(hot).tolist()
+    assert not hot_pixels(active_cells(32, 96, 96)[1], camera).size
+    struck = counts(active_cells(32, 96, 96)[1])
+    struck[7, 40, 40] = 60000
+    assert not hot_pixels(struck, camera).size
 
 
 @pytest.mark.parametrize("closing", [1, 3])

@@ -39,6 +39,7 @@ class Entry:
     lit: Lit | None = None
     shown: npt.NDArray[Any] | None = None
     clipped: Clipped | None = None  # its saturated structures
+    hot: Clipped | None = None  # its hot pixels
     rows: Rows | None = None  # as measured, to learn from how true the deviation is
     cells: npt.NDArray[np.float32] | None = None  # (C, h, w) on the scene, for a memory of both sides
 

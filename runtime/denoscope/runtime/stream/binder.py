@@ -137,6 +137,9 @@ class Binder:
         )
         canvas = (placement.canvas, dtype), placement.parts
         before, self.now = self.now, None
+        lights = self._lights(shape)
+        if before is not None:
+            lights.know_hot_pixels_of(before.lights)
         if before is not None and before.canvas == canvas:
             window = before.window
         else:
@@ -149,7 +152,7 @@ class Binder:
         if learned.intensity is not None:
             window.set_intensity(learned.intensity)
         put_back = None if scanner.idle else scanner
-        self.now = Bound(window, canvas, placement, put_back, self._lights(shape))
+        self.now = Bound(window, canvas, placement, put_back, lights)
         return self.now
 
     def close(self) -> None:
@@ -175,7 +178,7 @@ class Binder:
         # The noise that a bundle comes with was not measured on this movie, so nothing says what is a change.
         if intensity is None or not (self._light and self._learned.of_this_movie):
             return Lights(intensity, None)
-        meter = LightMeter(shape, intensity)
+        lights = Lights(intensity, LightMeter(shape, intensity))
         if self._expected is not None and self._expected.shape[1:] == shape:
-            meter.begin(self._expected)
-        return Lights(intensity, meter)
+            lights.begin(self._expected)
+        return lights

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
+from denoscope.runtime.artefacts.hot_pixels import HotPixels
 from denoscope.runtime.artefacts.kept_light import Change, missing_light
-from denoscope.runtime.artefacts.light import STEADY, Light, LightMeter, Lit, under
+from denoscope.runtime.artefacts.light import STEADY, Light, LightMeter, Lit, noise_of, under
+from denoscope.runtime.noise.clipped import Clipped
 from denoscope.runtime.noise.noise import Intensity
 
 __all__ = ["Lights"]
@@ -35,6 +38,7 @@ class Lights:
     def __init__(self, intensity: Intensity | None, meter: LightMeter | None) -> None:
         self.intensity = intensity
         self.meter = meter
+        self._hot: HotPixels | None = None
         self._made: tuple[Light, Intensity] | None = None  # under the last light that was not steady
 
     def under(self, light: Light) -> Intensity:
@@ -54,10 +58,30 @@ class Lights:
         """Return what was measured of the frame seen last; None where light is not looked at."""
         return None if self.meter is None else self.meter.lit(number, light)
 
+    def without_hot(self, frame: Frame, measured: Frame) -> tuple[Frame, Clipped | None]:
+        """Return a frame (H, W) whose hot pixels are filled, and what they were in the one as measured.
+
+        The frame itself comes back, with None, where there are none.
+        """
+        hot = self._hot
+        if hot is None or self.intensity is None or not frame.shape == measured.shape == hot.shape:
+            return frame, None
+        counts = measured.take(hot.at)
+        return hot.filled(frame), Clipped(hot.at, counts, noise_of(counts, self.intensity))
+
+    def know_hot_pixels_of(self, before: Lights) -> None:
+        """Take over the hot pixels that are known of the same camera, unless others are."""
+        self._hot = self._hot or before._hot
+
     def begin(self, frames: Frame) -> None:
         """Learn from frames (T, H, W) of the scene."""
-        if self.meter is not None:
-            self.meter.begin(frames)
+        if self.meter is None:
+            return
+        assert self.intensity is not None
+        self._hot = hot = HotPixels.of(frames, self.intensity)
+        if hot is not None:
+            frames = np.stack([hot.filled(frame) for frame in frames])
+        self.meter.begin(frames)
 
     def begin_with(self, frame: Frame) -> None:
         """Take a frame (H, W) as the first of another scene."""

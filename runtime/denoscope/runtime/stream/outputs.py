@@ -189,6 +189,8 @@ class OutputMaker:
         if scanner is not None:
             frame = scanner.put_back(frame)
         std = self._scaled_std(pending, frame) if self._std else None
+        if entry.hot is not None:
+            entry.hot.put_back(frame, std)
         self._guard.check(entry.meta.number, frame)
         if entry.clipped is not None:
             clipped = entry.clipped

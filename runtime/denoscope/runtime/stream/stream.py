@@ -698,6 +698,7 @@ class Stream:
         as_scanned = frame
         if bound.scanner is not None:
             frame = bound.scanner.take_off(frame)
+        frame, hot = bound.lights.without_hot(frame, as_scanned)
         light = self._light_of(bound, frame, None if clipped is None else measured, number, turn)
         if self._is_set_aside(bound, Held(measured, meta, pushed), frame, light, turn):
             return
@@ -745,6 +746,7 @@ class Stream:
             light,
             lit,
             clipped=clipped,
+            hot=hot,
             rows=rows,
             cells=cells,
         )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from denoscope.runtime.artefacts.hot_pixels import HotPixels
 from denoscope.runtime.artefacts.light import lit_as_one
 from denoscope.runtime.artefacts.scanner import Scanner, ScannerArtefacts, measure_scanner
 from denoscope.runtime.noise.clipped import filled_estimate
@@ -123,6 +124,11 @@ class Learned:
         frames, estimated = filled_estimate(frames)
         as_one = lit_as_one(frames) if self._light else frames
         if estimated is None or as_one is not frames:
+            estimated = estimate_intensity(as_one)
+        hot = HotPixels.of(frames, estimated) if self._light else None
+        if hot is not None:
+            # Their noise is not that of the light.
+            as_one = lit_as_one(np.stack([hot.filled(frame) for frame in frames]))
             estimated = estimate_intensity(as_one)
         self._seconds.estimates += 1
         return Estimate(as_one, frames, estimated, artefacts)
