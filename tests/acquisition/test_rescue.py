@@ -700,14 +700,93 @@ def test_an_error_that_nobody_expected_ends_no_wait_and_costs_no_frame(tmp_path:
     assert (lane.written, lane.rescued, lane.lost) == (4, 6, 0)
 
 
-def test_two_errors_that_nobody_expected_end_no_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_nobody_expected_leaves_nothing_unconfirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, disk = RawLane._write, Disk(99, lambda: None, confirms=2)
+
+    def odd(self: RawLane, turn: int, given: Any) -> bool | None:
+        if not self.failed.is_set() and disk.written == 4:
+            raise RuntimeError("odd")
+        return write(self, turn, given)
+
+    monkeypatch.setattr(RawLane, "_write", odd)
+    rescue = rescue_in(tmp_path)
+    lane, _said = play(disk, rescue)
+    assert numbers(rescue.folder) == list(range(2, 10))
+    assert (lane.written, lane.rescued, lane.in_both, lane.lost) == (2, 8, 2, 0)
+
+
+@pytest.mark.parametrize("room", [1, 64])
+def test_errors_that_nobody_expected_end_no_wait_and_what_they_cost_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
     def odd(*_: Any) -> bool:
         raise RuntimeError("odd")
 
     monkeypatch.setattr(RawLane, "_write", odd)
-    lane, said = play(Disk(99, lambda: None), rescue_in(tmp_path), count=2)
+    disk = Disk(99, lambda: None)
+    lane, said = play(disk, rescue_in(tmp_path), room=room)
     assert said == [
         "saving raw frames failed after 0 frames (odd)",
         "saving raw frames elsewhere failed (odd)",
     ]
-    assert lane.written == 0
+    assert (lane.written, lane.rescued, lane.lost, disk.closed) == (0, 0, 10, True)
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_an_error_that_nobody_expected_at_the_end_ends_no_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    errors, confirm = [RuntimeError("odd")] * times, RawLane._confirm
+
+    def odd(self: RawLane, turn: int) -> None:
+        if errors:
+            raise errors.pop()
+        confirm(self, turn)
+
+    monkeypatch.setattr(RawLane, "_confirm", odd)
+    lane, said = play(Disk(99, lambda: None), rescue_in(tmp_path))
+    assert said[0] == "saving raw frames failed after 10 frames (odd)"
+    assert (lane.written, lane.lost, lane.failed.is_set()) == (10, 0, True)
+
+
+def test_what_the_disk_does_not_confirm_at_the_end_is_saved_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux tells an error once, and a short recording is confirmed once: at its end."""
+    answers = [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+    def fsync(_number: int) -> None:
+        if answers:
+            raise answers.pop()
+
+    (tmp_path / "run").mkdir()
+    raw, rescue = RawWriter(tmp_path / "run", INFO, "1.2.3"), rescue_in(tmp_path)
+    monkeypatch.setattr(writer, "_SYNC_EVERY_S", 1e9)
+    monkeypatch.setattr(os, "fsync", fsync)
+    lane, said = play(raw, rescue)
+    assert said == []
+    assert "frames written shortly before may be missing there" in " ".join(raw.problems)
+    assert numbers(tmp_path / "run") == list(range(10))
+    assert numbers(rescue.folder) == list(range(10))
+    assert (lane.written, lane.rescued, lane.in_both, lane.lost) == (0, 10, 10, 0)
+
+
+def test_a_disk_that_cannot_be_asked_at_the_end_has_not_confirmed_it(tmp_path: Path) -> None:
+    rescue = rescue_in(tmp_path)
+    lane, said = play(Disk(99, lambda: None, sync=gone, confirms=3), rescue)
+    assert numbers(rescue.folder) == list(range(3, 10))
+    assert (lane.written, lane.rescued, lane.in_both, lane.lost) == (3, 7, 7, 0)
+    assert len(said) == 1
+
+
+def test_another_place_that_hangs_after_the_end_is_given_up(
+    tmp_path: Path, gate: threading.Event, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rescue, disk = rescue_in(tmp_path), Disk(99, lambda: None, sync=gone, confirms=3)
+    monkeypatch.setattr(rescue, "append", lambda _frame: limits.hang(gate))
+    lane, said = play(disk, rescue)
+    assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (10, 0, 0, False)
+    assert "the other place did not answer for 0 s while writing raw frames" in said[1]
+    assert disk.closed

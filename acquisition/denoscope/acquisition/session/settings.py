@@ -43,7 +43,7 @@ class SessionSettings(BaseModel):
     buffer_mb
         Size of the core's circular buffer in MB.
     raw_queue_mb
-        Frames that may wait for the disk outside the core, in MB.
+        Frames that may wait for the disk outside the core, in MB; as many more stay until the disk has confirmed them.
     rescue
         Folder, best on another disk, where raw frames are saved that the disk of `output` does not take; None for
         ``denoscope-rescued`` in the home folder, or else among the temporary files.

@@ -94,6 +94,8 @@ class RawLane:
         self._raw = raw
         self._queue: queue.Queue[Frame | None] = queue.Queue(room)
         self._first: deque[_Waiting] = deque()  # before those of the queue, for the other place
+        self._end_read = False  # nothing follows in the queue
+        self._errors = 0  # that nobody expected
         self._unconfirmed = Unconfirmed(room)
         self._doubts = 0  # of the disk, that were answered
         self._rescue = rescue
@@ -221,9 +223,9 @@ class RawLane:
                 f"the other place did not answer for {self._looks.waited_s:.0f} s while {what} raw frames and was "
                 "given up"
             )
-        if given is None:  # all are written, and the end was read
-            self._queue.put(None)
-        elif self._turn > 1:  # the other place does not answer either, and takes nothing from now on
+        if (
+            given is not None and self._turn > 1
+        ):  # the other place does not answer either, and takes nothing more
             self.lost += not given.in_raw
         self._begin()
 
@@ -234,45 +236,73 @@ class RawLane:
 
     def _run(self, turn: int) -> None:
         """Save all frames; whatever goes wrong in this thread, the session waits for its end."""
-        try:
-            self._save_all(turn)
-        except Exception as error:  # noqa: BLE001  what follows is saved elsewhere
-            self._broke(turn, error)
+        goes_on = True
+        while goes_on:
+            goes_on = False
+            try:
+                self._save_all(turn)
+            except Exception as error:  # noqa: BLE001  what follows is saved elsewhere
+                goes_on = self._broke(turn, error)
 
-    def _broke(self, turn: int, error: Exception) -> None:
-        """Go on in the other place after an error that nobody expected; end after a second one."""
+    def _broke(self, turn: int, error: Exception) -> bool:
+        """Go on in the other place after an error that nobody expected; return False where nothing is left to do.
+
+        After the first error its frame, and those that the disk has not confirmed, are saved there. The frame of a
+        later error is lost.
+        """
         with self._lock:
             if turn != self._turn:
-                return
+                return False
             given, self._writing, self._since_s = self._writing, None, None
-            if given is not None:
-                self._first.appendleft(given)
-        say = self._on_problem if self.failed.is_set() else self._on_failure
-        self.failed.set()
-        say(f"saving raw frames failed after {counted(self._raw.written, 'frame')} ({one_line(error)})")
-        try:
-            self._save_all(turn)
-        except Exception as again:  # noqa: BLE001
-            self._on_problem(f"saving raw frames elsewhere failed ({one_line(again)})")
+            self._errors += 1
+            if self._errors == 1:
+                kept = self._unconfirmed.take(self._raw.confirmed)
+                again = [_Waiting(frame, in_raw=True) for frame in kept] + ([] if given is None else [given])
+                self._first.extendleft(reversed(again))
+            elif given is not None:
+                self.lost += not given.in_raw
+        if self._errors == 1:
+            say = self._on_problem if self.failed.is_set() else self._on_failure
+            self.failed.set()
+            say(f"saving raw frames failed after {counted(self._raw.written, 'frame')} ({one_line(error)})")
+        elif self._errors == 2:
+            self._on_problem(f"saving raw frames elsewhere failed ({one_line(error)})")
+        if given is None and self._end_read and self._errors > 1:
             self._ended.set()
+            return False
+        return True
 
     def _save_all(self, turn: int) -> None:
         while (given := self._next()) is not None:
-            with self._lock:
-                self._in_raw = not given.in_raw and not self.failed.is_set()
-                self._writing, self._since_s = given, time.perf_counter()
-            if not self._answered(turn, given, self._write(turn, given)):
+            if not self._save(turn, given):
                 return
+        if not self._waits_for(turn, self._confirm):
+            return
+        while self._first:  # what the disk did not confirm
+            if not self._save(turn, self._first.popleft()):
+                return
+        if self._waits_for(turn, self._close):
+            self._ended.set()
+
+    def _save(self, turn: int, given: _Waiting) -> bool:
+        """Save a frame; return False where the disk was given up meanwhile."""
+        with self._lock:
+            self._in_raw = not given.in_raw and not self.failed.is_set()
+            self._writing, self._since_s = given, time.perf_counter()
+        return self._answered(turn, given, self._write(turn, given))
+
+    def _waits_for(self, turn: int, action: Callable[[int], None]) -> bool:
+        """Do what ends a recording; return False where the disk was given up meanwhile."""
         with self._lock:
             self._since_s = time.perf_counter()
-        self._close(turn)
-        if self._answered(turn, None, None):
-            self._ended.set()
+        action(turn)
+        return self._answered(turn, None, None)
 
     def _next(self) -> _Waiting | None:
         if self._first:
             return self._first.popleft()
-        frame = self._queue.get()
+        frame = None if self._end_read else self._queue.get()
+        self._end_read = frame is None
         return None if frame is None else _Waiting(frame)
 
     def _answered(self, turn: int, given: _Waiting | None, saved: bool | None) -> bool:
@@ -296,9 +326,8 @@ class RawLane:
         if self._rescue is None or self.failed.is_set():
             return
         self._unconfirmed.add(frame, self._raw.written)
-        if (
-            self._raw.doubts > self._doubts
-        ):  # what it was given before may be gone, whatever it confirms later
+        # What the disk was given before it answered with an error may be gone, whatever it confirms later.
+        if self._raw.doubts > self._doubts:
             self._doubts = self._raw.doubts
             self._save_unconfirmed()
         self._unconfirmed.let_go(self._raw.confirmed)
@@ -345,21 +374,34 @@ class RawLane:
             if not reached:
                 self._first.append(_Waiting(frame))
 
+    def _confirm(self, turn: int) -> None:
+        """Have the disk confirm what it has; what it answers with an error about is to be saved elsewhere."""
+        if self.hangs or self._raw_closed:
+            return
+        self._in_raw = True
+        answered = self._try("the disk did not confirm the last second of raw data", self._raw.sync)
+        with self._lock:
+            if turn != self._turn or self.failed.is_set():
+                return
+            if not answered or self._raw.doubts > self._doubts:
+                self._save_unconfirmed()
+
     def _close(self, turn: int) -> None:
-        """Have the disks confirm, and close the files of those that answer."""
+        """Close the files of the disks that answer, once the other place has confirmed what it has."""
         if not self.hangs and not self._raw_closed:
             self._in_raw = self._raw_closed = True
-            self._try("the disk did not confirm the last second of raw data", self._raw.sync)
             self._try("the raw recording could not be finished", self._raw.close)
         self._in_raw = False
         if turn == self._turn < 2 and self._rescue is not None:
             self._try("the disk did not confirm the last second of the saved frames", self._rescue.close)
 
-    def _try(self, what: str, action: Callable[[], None]) -> None:
+    def _try(self, what: str, action: Callable[[], None]) -> bool:
         try:
             action()
         except Exception as error:  # noqa: BLE001  the end of the recording waits for this thread
             self._on_problem(f"{what}: {one_line(error)}")
+            return False
+        return True
 
 
 def _before_it(error: Exception, written: int, confirmed: int) -> str:
