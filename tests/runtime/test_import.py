@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import denoscope.runtime
 from denoscope.runtime import backends
+from denoscope.runtime.backends.onnxruntime_library import onnxruntime_library
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "pydantic", "safetensors", "numpy", "tifffile", "rich"}
@@ -38,6 +40,33 @@ def test_importing_the_runtime_loads_nothing_heavy() -> None:
 )
 def test_openvino_is_loaded_without_its_telemetry(code: str) -> None:
     assert modules_after(code) & {"openvino", "openvino_telemetry"} == {"openvino"}
+
+
+def test_libraries_with_telemetry_are_loaded_in_one_place_each() -> None:
+    found = set()
+    for part in ("acquisition", "export", "train", "runtime"):
+        for path in (ROOT / part / "denoscope").rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            for node in ast.walk(ast.parse(text)) if "import o" in text else ():
+                names = {each.name for each in node.names} if isinstance(node, ast.Import) else set()
+                if names & {"openvino", "onnxruntime"}:
+                    found.add(path.name)
+    assert found == {"onnxruntime_library.py", "openvino.py"}
+
+
+@pytest.mark.parametrize(("asked", "calls"), [(None, 1), ("1", 1), ("0", 0)])
+def test_the_events_of_onnxruntime_on_windows_are_off_unless_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None, calls: int
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("off = []\ndef disable_telemetry_events(): off.append(1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", asked)
+    for _ in range(2):
+        assert len(onnxruntime_library().off) == calls
+    sys.modules.pop("onnxruntime")
 
 
 def test_onnxruntime_leaves_nothing_in_the_home_folder(

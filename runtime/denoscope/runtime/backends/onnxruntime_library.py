@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 __all__ = ["onnxruntime_library"]
@@ -18,7 +19,10 @@ def onnxruntime_library() -> Any:
     ImportError
         When it is not installed, or its libraries do not load.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    off = os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1") != "0"
+    first = "onnxruntime" not in sys.modules
     import onnxruntime
 
+    if first and off:
+        onnxruntime.disable_telemetry_events()  # those of Windows do not heed the variable
     return onnxruntime

@@ -73,7 +73,7 @@ class OpenVino(Backend):
         return None
 
     def describe(self) -> dict[str, str]:
-        import openvino
+        openvino = openvino_library()
 
         return {
             "library": f"openvino {openvino.__version__}",
@@ -128,7 +128,7 @@ class OpenVinoBf16(OpenVino):
         reason = super().unavailable()
         if reason is not None:
             return reason
-        import openvino
+        openvino = openvino_library()
 
         if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             return "this processor does not compute in bfloat16: use openvino"
@@ -141,7 +141,7 @@ class OpenVinoBf16(OpenVino):
 
 class _OvBuffer(HostBuffer):
     def __init__(self, shape: Sequence[int], dtype: str) -> None:
-        import openvino
+        openvino = openvino_library()
 
         super().__init__(shape, dtype)
         self.tensor = openvino.Tensor(self.array, shared_memory=True)
@@ -151,7 +151,7 @@ class _OvFeatures(Buffer):
     """Features (1, C, h, w) in two parts, in the order of memory of convolutions; see `feature_layout`."""
 
     def __init__(self, shape: Sequence[int], planes: int, *, bfloat16: bool) -> None:
-        import openvino
+        openvino = openvino_library()
 
         self.shape = tuple(shape)
         batch, channels, *size = shape
