@@ -13,7 +13,9 @@ import pytest
 import tifffile
 
 from denoscope.acquisition import SourceInfo
+from denoscope.acquisition.errors import SourceUnavailable
 from denoscope.acquisition.sources import Part, open_source
+from denoscope.acquisition.sources.growing.watch import WatchSource
 from denoscope.runtime import InvalidInput, open_movie
 from denoscope.runtime.movies import opening
 from denoscope.runtime.movies.pick import Wanted
@@ -183,6 +185,16 @@ def test_a_folder_of_arrays_is_refused_at_once(tmp_path: Path) -> None:
     source = open_source(f"watch:{tmp_path}")
     with pytest.raises(InvalidInput, match=r"holds 6 \.npy files, which cannot be watched"):
         source.open()
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".avi", ".h5"])
+def test_files_of_earlier_trials_do_not_keep_a_folder_from_being_watched(tmp_path: Path, suffix: str) -> None:
+    for trial in range(LENGTH):
+        (tmp_path / f"trial_{trial}{suffix}").write_bytes(b"of another program")
+    with pytest.raises(SourceUnavailable, match="no complete frame appeared"):  # it waits
+        WatchSource(tmp_path, start_s=0.1).open()
+    tifffile.imwrite(tmp_path / "img_0000.tif", FLAT[0])
+    assert received(f"watch:{tmp_path}", Part())[0].shape == (1, H, W)
 
 
 def test_a_channel_that_never_comes_is_said_once_nothing_changes(tmp_path: Path) -> None:

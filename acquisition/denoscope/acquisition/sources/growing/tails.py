@@ -43,7 +43,10 @@ _NEVER_WATCHED = (
     ".npy", ".npz", ".h5", ".hdf5", ".nwb", ".mat", ".mmap", ".ims", ".nd2", ".czi", ".lif", ".oib", ".oif", ".sbx",
     ".avi", ".mkv", ".mp4", ".mov",
 )  # fmt: skip
-_NUMBERED = 3  # files of another kind that are a movie, and nothing that lies beside one
+# A numbered file of these is a frame. One of another kind may be of a trial or a second camera, beside a recording
+# that begins later.
+_FRAMES_OF_OTHERS = (".npy", ".npz")
+_NUMBERED = 3  # that are a movie, and nothing that lies beside one
 _PNG = (".png",)
 _PNG_END = b"IEND\xaeB`\x82"
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
@@ -523,7 +526,7 @@ class FolderTail(Tail):
         return bool(self._listed)
 
     def never_watched(self) -> str:
-        """Return which numbered files of another kind are in a folder without images; empty where they are few."""
+        """Return which numbered arrays are in a folder without images; empty where they are few."""
         if self._listed:
             return ""
         try:
@@ -531,10 +534,8 @@ class FolderTail(Tail):
         except OSError:  # the folder is being made again
             return ""
         kinds = Counter(numbered)
-        alike = {
-            kind: count for kind, count in kinds.items() if kind in _NEVER_WATCHED and count >= _NUMBERED
-        }
-        return next((counted(count, f"{kind} file") for kind, count in alike.items()), "")
+        alike = (kind for kind in _FRAMES_OF_OTHERS if kinds[kind] >= _NUMBERED)
+        return next((counted(kinds[kind], f"{kind} file") for kind in alike), "")
 
     def read(self, *, settled: bool) -> Grown | None:
         """Return the next complete frame of the files that are being read, or of the next ones."""
