@@ -337,7 +337,7 @@ def values(**changes: Any) -> dict[str, Any]:
         ({"free_bytes": 3 * 10**8}, Level.WARNING, "disk full in 83 s"),
         ({"free_bytes": None}, Level.GOOD, "recording 12 s"),
         ({"problems": ["denoising failed (x)"]}, Level.BAD, "denoising failed (x)"),
-        ({"latency_s": {}, "emitted": 0}, Level.GOOD, "measuring the brightness: the denoised picture comes"),
+        ({"latency_s": {}, "emitted": 0}, Level.GOOD, "measuring the noise: the denoised picture comes"),
         (
             {"latency_s": {}, "emitted": 0, "received": 0},
             Level.GOOD,

@@ -61,9 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
     open_standard_streams()
     # It prints what it finds in damaged files; what matters of that is said in a sentence.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
-    logging.getLogger("matplotlib").setLevel(
-        logging.ERROR
-    )  # a home folder that cannot be written costs nothing
+    # A home folder that cannot be written costs nothing.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with ended_by_interruption() if arguments is None else nullcontext():
         try:
             with Words():

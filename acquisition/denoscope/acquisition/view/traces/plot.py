@@ -29,10 +29,8 @@ _AROUND_PX = 52  # legend and time axis
 _MOST_POINTS = 500
 _LEFT_PX, _RIGHT_PX = 92.0, 128.0
 _STEPS = (1.0, 2.0, 5.0)
-_GAP_S, _GAP_STEPS = (
-    1.0,
-    8.0,
-)  # frames that are further apart, in seconds and in usual steps, are not joined by a line
+# Frames that are further apart, in seconds and in usual steps, are not joined by a line.
+_GAP_S, _GAP_STEPS = 1.0, 8.0
 
 
 def thinned(times: Points, values: Points, most: int = _MOST_POINTS) -> tuple[Points, Points]:

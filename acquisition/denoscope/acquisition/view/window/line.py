@@ -158,4 +158,4 @@ def _no_delay(status: ViewStatus) -> str:
         return "catching up"
     if not status["received"]:
         return "waiting for the first frame"
-    return "measuring the brightness: the denoised picture comes after that"
+    return "measuring the noise: the denoised picture comes after that"
