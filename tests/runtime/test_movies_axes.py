@@ -264,3 +264,18 @@ def test_movies_with_missing_pixels_are_read_without_a_question(
         movie[30:33] = np.nan
     np.save(tmp_path / "m.npy", movie)
     assert open_movie(tmp_path / "m.npy").shape == shape
+
+
+@pytest.mark.parametrize("shape", [(200, 128, 160), (64, 96, 96)])
+def test_rows_without_their_means_are_not_called_time(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    """Some programs take the mean off each row, against noise of lines."""
+    movie = active_cells(*shape, photons=2.0)[1]
+    rows, changes = movie - movie.mean(axis=2, keepdims=True), np.moveaxis(movie - movie.mean(axis=0), 0, -1)
+    for array in (rows.astype(np.float32), np.ascontiguousarray(changes, np.float32)):
+        np.save(tmp_path / "m.npy", array)
+        with pytest.raises(
+            InvalidInput, match=r"does not say which axis is time: give `axes` YXT .*or `axes` TYX"
+        ):
+            open_movie(tmp_path / "m.npy")
+    tifffile.imwrite(tmp_path / "m.tif", rows.astype(np.float32), photometric="minisblack")
+    assert open_movie(tmp_path / "m.tif").shape == shape

@@ -165,9 +165,12 @@ def _without_missing(sample: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _without_mean(reader: Reader) -> str | None:
-    """Return the axis along which a mean was taken off each pixel, as of movies of changes, or None."""
+    """Return the axis along which a mean was taken off each pixel, as of movies of changes, or None.
+
+    Along the last axis it may be the mean of each row that was taken off, against noise of lines: ``unclear``.
+    """
     length, height, width = reader.shape
-    for axis, found in ((0, "first"), (2, "last")):
+    for axis, found in ((0, "first"), (2, "unclear")):
         rows = slice(height // 2 - 4, height // 2 + 4)
         columns = slice(width // 2 - 4, width // 2 + 4) if axis == 0 else slice(0, width)
         start, stop = (0, length) if axis == 0 else (length // 2 - 4, length // 2 + 4)
