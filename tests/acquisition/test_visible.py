@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from denoscope.acquisition.cli.commands.evaluate import _print_table
+from denoscope.acquisition.cli.commands.doctor import _print
+from denoscope.acquisition.cli.commands.evaluate import _print_table, _print_verdicts
+from denoscope.acquisition.cli.progress import ProgressLine
+from denoscope.acquisition.cli.screen import _table
 from denoscope.acquisition.cli.shell import Shell
 from denoscope.acquisition.cli.visible import visible
+from denoscope.acquisition.diagnostics.finding import Finding, Findings, Status
 from denoscope.train.evaluation.tables import ResultTable
 from support.tiny_bundle import tiny_bundle
 
@@ -61,3 +69,28 @@ def test_a_table_shows_any_name(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "[/b]" in shown
     assert _is_plain(shown)
+
+
+def test_verdicts_findings_and_the_live_table_show_any_name(capsys: pytest.CaptureFixture[str]) -> None:
+    method = SimpleNamespace(method=EVIL, verdict="fine", verdicts=[], frame_s=0.0)
+    _print_verdicts(Shell(), SimpleNamespace(movie=EVIL, methods=[method]))  # type: ignore[arg-type]
+    finding = Finding(EVIL, Status.BROKEN, EVIL, EVIL)
+    _print(Shell(), Findings(can_record=False, findings=[finding], denoscope="1", python="3", platform="x"))
+    Console().print(_table([("problem", EVIL)]))
+    shown = capsys.readouterr().out
+    assert shown.count("a\\x1b[2J") == 8
+    assert _is_plain(shown)
+
+
+def test_a_progress_line_shows_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "200")
+    with ProgressLine(Shell(), "denoising", "frame") as line:
+        line.show(1, 2, EVIL)
+    shown = sys.stdout.getvalue()  # type: ignore[attr-defined]
+    assert "a\\x1b[2J" in shown
+    assert "\x1b]0;title" not in shown

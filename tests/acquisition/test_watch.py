@@ -30,6 +30,7 @@ from denoscope.acquisition.sources.growing.watch import STOP_SUFFIX, WatchSource
 from denoscope.acquisition.testing import Movie, SourceContract, numbered_frames, pop_all
 from denoscope.runtime import InvalidInput
 from support.plain_results import live
+from support.races import Race, interleaved
 from support.recordings import interleaved_pages, named_images, scanimage, turn
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -669,3 +670,30 @@ def test_the_order_of_axes_is_for_complete_files(tmp_path: Path) -> None:
 def test_a_file_that_can_never_be_watched_is_not_waited_for(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInput, match="cannot be watched while it grows"):
         open_source(f"watch:{tmp_path / name}").open()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_folder_of_files_that_can_never_be_watched_is_not_waited_for(tmp_path: Path, count: int) -> None:
+    for number in range(count):
+        (tmp_path / f"scan_{number}.NPY").write_bytes(b"anything")
+    race = Race([], lambda _call: 0)
+    error, said = (
+        (InvalidInput, r"holds 3 \.npy files, which cannot be watched")
+        if count == 3
+        else (SourceUnavailable, "no complete frame")  # something that lies beside a movie
+    )
+    with interleaved(race), pytest.raises(error, match=said):
+        WatchSource(tmp_path, start_s=60).open()
+    assert (race.now_s > 1060) == (count == 2)
+
+
+def test_a_channel_that_never_comes_is_not_waited_for_to_the_end(tmp_path: Path) -> None:
+    big_tiff(tmp_path / "movie.tif", numbered_frames(3), lambda: None)
+    race = Race([], lambda _call: 0)
+    source = WatchSource(tmp_path / "movie.tif", idle_s=5, start_s=600, part=Part(channel="5"))
+    with (
+        interleaved(race),
+        pytest.raises(InvalidInput, match=r"3 frames appeared .* none of the wanted `channel` 5"),
+    ):
+        source.open()
+    assert 1005 < race.now_s < 1010

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from denoscope.acquisition.sources import Part
+from denoscope.acquisition.sources.growing.watch import WatchSource
+from denoscope.acquisition.testing import pop_all
 from denoscope.runtime import InvalidInput, open_movie
 from support.micro_manager_stack import stack_steps
 from support.races import Race, Recorded, run_race
@@ -61,6 +64,14 @@ def test_parts_of_an_interrupted_stack_are_one_movie(tmp_path: Path, channels: i
 def test_a_stack_that_ended_before_its_first_frame(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="holds no complete frame"):
         open_movie(written(tmp_path / NAME, last=0))
+
+
+def test_one_channel_of_a_stack_is_watched(tmp_path: Path) -> None:
+    source = WatchSource(written(tmp_path / NAME, ended=True), idle_s=0.3, part=Part(channel="1"))
+    source.open()
+    source.start()
+    np.testing.assert_array_equal([frame.pixels for frame in pop_all(source)], MOVIE[:, 1])
+    source.close()
 
 
 @pytest.mark.parametrize("call", range(0, 12, 3))

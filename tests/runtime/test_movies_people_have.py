@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import tifffile
 
 from denoscope.runtime import InvalidInput, LazyMovie, open_movie
+from denoscope.runtime.movies.formats.ndtiff_pages import unlisted_pages
 
 H, W = 20, 28
 
@@ -591,6 +593,52 @@ def test_frames_that_an_ndtiff_does_not_list_and_that_name_no_axes_are_counted(t
     assert "4 frames of nd_1 left out: NDTiff.index ends before them" in note
     (path / "NDTiff.index").unlink()
     assert "has lost its NDTiff.index" in reads(path, data.reshape(-1, *data.shape[-2:]))
+
+
+def nd_folder(folder: Path, frames: Sequence[np.ndarray[Any, Any]]) -> Path:
+    """Write an NDTiff of one channel whose index is lost; return its folder."""
+    data_set = pytest.importorskip("ndstorage").NDTiffDataset(str(folder), name="nd", writable=True)
+    data_set.initialize({})
+    for t, frame in enumerate(frames):
+        data_set.put_image({"time": t}, frame, {"Axes": {"time": t}})
+    left_open = data_set.current_writer.reader
+    data_set.finish()
+    data_set.close()
+    left_open.close()
+    path = next(folder.glob("nd_*"))
+    (path / "NDTiff.index").unlink()
+    return path
+
+
+def test_an_ndtiff_of_bytes_that_lost_its_index_and_its_end_is_read(tmp_path: Path) -> None:
+    data = pixels(6).astype(np.uint8)
+    path = nd_folder(tmp_path, data)
+    assert "found in its files" in reads(path, data)
+    file = next(path.glob("*.tif"))
+    whole = file.read_bytes()
+    place = whole.index(data[4].tobytes())
+    file.write_bytes(whole[: place + H * W // 2])  # killed within the fifth frame
+    assert "4 frames of nd_1 found in its files" in reads(path, data[:4])
+
+
+def test_colour_in_an_ndtiff_that_lost_its_index_is_refused(tmp_path: Path) -> None:
+    path = nd_folder(tmp_path, pixels(3))
+    file = next(path.glob("*.tif"))
+    grey, colour = (struct.pack("<HHII", 277, 3, 1, samples) for samples in (1, 3))
+    file.write_bytes(file.read_bytes().replace(grey, colour))
+    with pytest.raises(InvalidInput, match="NDTiff type 2"):
+        open_movie(path)
+
+
+def test_files_of_an_ndtiff_are_looked_at_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    path = nd_folder(tmp_path, pixels(2))
+    file = next(path.glob("*.tif"))
+    names = [file.name, *(f"{file.stem}_{number}.tif" for number in (1, 2, 10))]
+    for name in names[1:]:
+        (path / name).write_bytes(file.read_bytes())
+    assert [page.file for page in unlisted_pages(path, {}).pages[::2]] == names
+    after = unlisted_pages(path, {names[0]: file.stat().st_size, names[2]: file.stat().st_size})
+    assert [page.file for page in after.pages[::2]] == names[3:]  # the earlier ones were complete
 
 
 def test_a_whole_ndtiff_is_read_without_a_note(tmp_path: Path) -> None:

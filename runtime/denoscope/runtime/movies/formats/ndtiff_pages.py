@@ -16,7 +16,16 @@ __all__ = ["Page", "Unlisted", "recording_of", "unlisted_pages"]
 
 _STACK = "NDTiffStack"
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PIXELS, _SAMPLES, _ABOUT = 256, 257, 258, 259, 273, 277, 51123
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PIXELS, _SAMPLES, _BYTES, _ABOUT = (
+    256,
+    257,
+    258,
+    259,
+    273,
+    277,
+    279,
+    51123,
+)
 _ENTRIES = range(8, 40)
 _ENTRY = 12
 _SHORT = 3
@@ -154,6 +163,9 @@ def _page(file: IO[bytes], name: str, at: int, order: str, size: int) -> Page | 
     width, height, offset = (tags[tag][1] for tag in (_WIDTH, _HEIGHT, _PIXELS))
     samples = tags.get(_SAMPLES, (1, 1))[1]
     bits = 8 if samples > 1 else tags.get(_BITS, (1, 16))[1]
+    compression = tags.get(_COMPRESSION, (1, 1))[1]
+    if compression == 1 and tags.get(_BYTES, (1, 0))[1] == height * width:
+        bits = 8  # the library of NDTiff for Python says 16 of these too
     length, about = tags[_ABOUT]
     pixels_end = offset + height * width * samples * bits // 8
     if not (
@@ -161,7 +173,7 @@ def _page(file: IO[bytes], name: str, at: int, order: str, size: int) -> Page | 
     ):
         return None
     return Page(
-        _axes(file, about, length), name, offset, height, width, bits, samples, tags.get(_COMPRESSION, (1, 1))[1],
+        _axes(file, about, length), name, offset, height, width, bits, samples, compression,
         about, length,
     )  # fmt: skip
 
