@@ -279,3 +279,20 @@ def test_rows_without_their_means_are_not_called_time(tmp_path: Path, shape: tup
             open_movie(tmp_path / "m.npy")
     tifffile.imwrite(tmp_path / "m.tif", rows.astype(np.float32), photometric="minisblack")
     assert open_movie(tmp_path / "m.tif").shape == shape
+
+
+@pytest.mark.parametrize("kind", ["npy", "tif"])
+def test_layers_that_move_up_and_down_are_no_picture_over_time(tmp_path: Path, kind: str) -> None:
+    """The rows of all columns change alike, as if one picture (time, row) stayed from column to column."""
+    random = np.random.default_rng(3)
+    rows, columns = np.indices((136, 96))
+    scene = 20 + 10 * np.sin(rows / 4) + 10 * np.sin(rows / 5) * np.sin(columns / 6)
+    places = np.cumsum(random.integers(-2, 3, 48)).clip(-20, 20) + 20
+    movie = random.poisson(np.stack([scene[at : at + 96] for at in places]).clip(0)).astype(np.uint16)
+    path = tmp_path / f"m.{kind}"
+    (np.save if kind == "npy" else tifffile.imwrite)(path, movie)
+    if kind == "tif":
+        assert open_movie(path).shape == movie.shape
+        return
+    with pytest.raises(InvalidInput, match="does not say which axis is time: give `axes` YXT"):
+        open_movie(path)

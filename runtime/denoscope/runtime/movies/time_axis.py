@@ -22,6 +22,7 @@ _CERTAIN = 4.5  # standard errors
 _LIKE = 0.5
 _CLEARLY = 2.0
 _FAR_MORE = 4.0
+_LITTLE = 0.3
 _MOST_ASPECT = 16
 _ASPECT_ASKED = 4
 _NO_MEAN = 1e-4
@@ -211,7 +212,7 @@ class _Agreement:
 
 
 def _told_by_pictures(sample: Picture) -> str:
-    """Say along which axis, the first or the last, one picture stays.
+    """Say along which axis one picture stays; see `_time_axis`.
 
     Light that varies, noise of lines and motion also look like a picture along the wrong axis: the first has the form
     of a product and is taken out, the second has no neighbours that are alike, the third stays less.
@@ -223,7 +224,8 @@ def _told_by_pictures(sample: Picture) -> str:
     if first.certain and first.smooth > _CLEARLY * last.smooth:
         return "first"
     if last.certain and last.smooth > _CLEARLY * first.smooth:
-        return "last"
+        moving = _in_neighbouring_frames(sample) / last.smooth
+        return "last" if moving < _LITTLE else "unclear"
     if last.certain:
         return "unclear"
     # What moves shows no picture from end to end.
@@ -234,6 +236,18 @@ def _told_by_pictures(sample: Picture) -> str:
     # Pixels that differ from each other, as those of a camera.
     fixed = first.white > _CERTAIN * first.error and last.white < _CERTAIN * last.error
     return "first" if moves or fixed else "unclear"
+
+
+def _in_neighbouring_frames(sample: Picture) -> float:
+    """Return how far neighbouring frames show the same, in the units of `_Agreement.smooth`; 0 if that may be noise.
+
+    Where a layered scene moves up and down, the rows of all columns change alike, which looks like a picture that stays
+    along the last axis. Neighbouring frames of such a scene are alike; what stays along the last axis is not in them.
+    """
+    pairs = [_agreement(*sample[start : start + 2]) for start in range(0, sample.shape[0] - 1, 2)]
+    smooth = float(np.mean([pair.smooth for pair in pairs]))
+    error = float(np.mean([pair.error for pair in pairs])) / len(pairs) ** 0.5
+    return smooth if smooth > _CERTAIN * error else 0.0
 
 
 def _agreement(one: Picture, other: Picture, *, pairs: bool = False) -> _Agreement:
