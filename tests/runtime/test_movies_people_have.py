@@ -649,27 +649,32 @@ def test_a_whole_ndtiff_is_read_without_a_note(tmp_path: Path) -> None:
     assert reads(path, data[:, 1, 0], channel=1, position=0) == ""
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_an_imagej_file_of_one_page_that_was_cut_short_is_read_to_its_end(
-    tmp_path: Path, channels: int
-) -> None:
-    """Fiji writes movies above 4 GB with one page, and all images behind it."""
+@pytest.mark.parametrize(
+    "said",
+    ["", "frames=20\nhyperstack=true\n", "slices=20\n", "channels=2\nframes=10\n", "slices=2\nframes=10\n"],
+)
+def test_an_imagej_file_of_one_page_that_was_cut_short_is_read_to_its_end(tmp_path: Path, said: str) -> None:
+    """Fiji writes movies above 4 GB with one page, and all images behind it; slices unless it was told of time."""
     data, path = pixels(20), tmp_path / "m.tif"
-    said = f"channels={channels}\n" if channels > 1 else ""
-    text = f"ImageJ=1.54f\nimages=20\n{said}frames={20 // channels}\nhyperstack=true\n"
+    text = f"ImageJ=1.54f\nimages=20\n{said}"
+    planes = "m.tif has {} planes and one time point: the planes are taken for points in time"
     tifffile.imwrite(path, data[:1].astype(">u2"), byteorder=">", description=text, metadata=None)
     with tifffile.TiffFile(path) as tiff:
         begin = tiff.pages.first.dataoffsets[0]
     whole = path.read_bytes()[:begin] + data.astype(">u2").tobytes()
     path.write_bytes(whole)
-    if channels == 1:
-        assert reads(path, data) == ""
-    path.write_bytes(whole[: begin + int(12.5 * 2 * H * W)])
-    if channels == 1:
-        assert reads(path, data[:12]) == "m.tif was cut short: it ends after 12 of 20 frames"
-    else:
+    cut = whole[: begin + int(12.5 * 2 * H * W)]
+    if "channels" in said or "slices=2\n" in said:
+        path.write_bytes(cut)
         with pytest.raises(InvalidInput, match="it was cut short"):
-            open_movie(path, channel=0)
+            open_movie(path, channel=0 if "channels" in said else None)
+        return
+    assert reads(path, data) == (planes.format(20) if "slices" in said else "")
+    path.write_bytes(cut)
+    ends = "m.tif was cut short: it ends after 12 of 20 frames"
+    assert reads(path, data[:12]) == (f"{ends}; {planes.format(12)}" if "slices" in said else ends)
+    with pytest.raises(InvalidInput, match="channel"):
+        open_movie(path, channel=1)
 
 
 @pytest.mark.parametrize("ending", ["czi", "nd2", "lif", "oib", "avi", "h5", "npy", "sbx"])

@@ -425,27 +425,32 @@ def _place_of(tif: tifffile.TiffFile, page: int) -> tuple[int, int | str, int, i
     return int(time), channel, int(plane), position
 
 
-def _imagej_cut_short(
-    tif: tifffile.TiffFile, path: Path, said: dict[str, Any], limit_bytes: int
+def _imagej_behind_one_page(
+    tif: tifffile.TiffFile, path: Path, said: dict[str, Any], wanted: Wanted, limit_bytes: int
 ) -> Reader | None:
-    """Open what is left of an ImageJ file of one page with all images behind it; None where it is another kind.
+    """Open what is there of an ImageJ file of one page with all images behind it; None where it is another kind.
 
     Fiji writes movies above 4 GB so, and ImageJ's smaller ones.
     """
     page = tif.pages.first
     if len(tif.pages) > 1 or page.compression != 1 or len(page.shape) != 2 or len(page.dataoffsets) != 1:
         return None
-    if any(said.get(axis, 1) != 1 for axis in ("channels", "slices")):
+    several = [axis for axis in ("channels", "slices", "frames") if said.get(axis, 1) != 1]
+    if "channels" in several or len(several) > 1 or _MICRO_MANAGER in page.tags:
         return None
     stored = np.dtype(page.dtype).newbyteorder(tif.byteorder)
     height, width = page.shape
     frame = height * width * stored.itemsize
     begin = page.dataoffsets[0]
-    whole = (tif.filehandle.size - begin) // frame
-    if not 0 < whole < said["images"] or frame > limit_bytes:
+    whole = min((tif.filehandle.size - begin) // frame, said["images"])
+    if whole < 1 or frame > limit_bytes:
+        return None
+    chosen = pick(str(path), [Axis("plane" if several == ["slices"] else "time", whole)], wanted)
+    if wanted.plane is not None:
         return None
     reader = DenseReader(path, (whole, height, width), stored, begin, frame)
-    reader.note = f"{path.name} was cut short: it ends after {whole} of {counted(said['images'], 'frame')}"
+    ends = f"{path.name} was cut short: it ends after {whole} of {counted(said['images'], 'frame')}"
+    reader.note = "; ".join(filter(None, (ends if whole < said["images"] else "", chosen.note)))
     return reader
 
 
@@ -470,7 +475,7 @@ def _imagej_pages(
     if not isinstance(planned, int):
         return None
     if count < planned:
-        if (there := _imagej_cut_short(tif, path, said, limit_bytes)) is not None:
+        if (there := _imagej_behind_one_page(tif, path, said, wanted, limit_bytes)) is not None:
             return there
         raise InvalidInput(
             f"{path} was saved with {counted(planned, 'image')} and holds {count}: it was cut short or is "
