@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .middle import middle_of
+
 __all__ = ["alternation_note"]
 
 _FRAMES, _EDGE = 32, 192  # that are looked at, in the middle of the movie and of the picture
@@ -26,10 +28,10 @@ def alternation_note(frames: Any) -> str | None:
     frames
         (T, H, W); a part of 32 frames is read.
     """
-    length, height, width = frames.shape
-    count = min(length, _FRAMES)
-    begin, top, left = (length - count) // 2, max(height - _EDGE, 0) // 2, max(width - _EDGE, 0) // 2
-    part = np.asarray(frames[begin : begin + count, top : top + _EDGE, left : left + _EDGE])
+    count = min(frames.shape[0], _FRAMES)
+    if not count:
+        return None
+    part = middle_of(frames, count, _EDGE, _EDGE)
     shown = part.reshape(count, -1).astype(np.float64)
     shown = shown[:, np.isfinite(shown).all(axis=0)]
     if shown.shape[1] < _FEWEST_PIXELS:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from denoscope.acquisition.contracts import RECORDED
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.notes.line_light import line_light_note
 from denoscope.acquisition.notes.noise_check import noise_note, rounding_note, scanner_notes
 from denoscope.acquisition.notes.unusual import unusual_note
 from denoscope.acquisition.results import Denoising
@@ -419,6 +420,7 @@ class _Work:
             unusual,
             self.journal.nan.note(),
             *scanner,
+            line_light_note(self.movie.frames),
             self.movie.sidecar_note,
             unlocked,
             said,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from denoscope.acquisition.denoisers.facts import UNKNOWN
 from denoscope.acquisition.errors import one_line
+from denoscope.acquisition.notes.alternation import alternation_note
+from denoscope.acquisition.notes.line_light import line_light_note
 from denoscope.acquisition.notes.noise_check import (
     check_noise,
     late_offset_note,
@@ -192,20 +194,24 @@ def _add_notes(run: OpenRun, origin: SessionProvenance, supervisor: Supervisor, 
     log.flush()
     notes += scanner_notes(origin.scanner, fixed=run.settings.fix_line_offset)
     if not hurry:
-        supervisor.beside("measuring the line offset", lambda: _note_late_offset(run, origin))
+        supervisor.beside("measuring the line offset", lambda: _note_lines(run, origin))
     if log.problem:
         notes.append(log.problem)
 
 
-def _note_late_offset(run: OpenRun, origin: SessionProvenance) -> None:
-    """Look at the whole recording for an offset between lines, where there is one stream of one size."""
+def _note_lines(run: OpenRun, origin: SessionProvenance) -> None:
+    """Look at the recording for an offset and other light of lines, and for pictures that take turns.
+
+    Only where there is one stream of one size.
+    """
     from denoscope.runtime import InvalidInput
 
     if not run.settings.keep_raw or len(run.routes.received) > 1:
         return
     with suppress(InvalidInput, OSError):  # frames of several shapes, or the folder was moved
-        if (note := late_offset_note(origin.scanner, raw_pages(run.files.folder))) is not None:
-            run.notes.append(note)
+        frames = raw_pages(run.files.folder)
+        said = late_offset_note(origin.scanner, frames), line_light_note(frames), alternation_note(frames)
+        run.notes.extend(note for note in said if note)
 
 
 def _check_noise(run: OpenRun) -> NoiseCheck | None:
