@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import onnxruntime
 import pytest
@@ -173,6 +174,14 @@ def test_a_folder_that_others_can_write_to_lets_auto_go_on(
         OnnxRuntimeTensorRt(device=LazyDevice()).options()
     with pytest.raises(BackendUnavailable, match="can be written by other users"):
         engines_for(b"onnx", EngineCache(), EngineTarget("tensorrt", "10", (8, 9), "GPU"))
+
+
+def test_a_folder_of_engines_that_cannot_be_read_lets_auto_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EngineCache, "search", Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(BackendUnavailable, match=r"cannot be read .*Permission denied.*DENOSCOPE_ENGINES"):
+        engines_for(b"onnx", EngineCache(tmp_path), EngineTarget("tensorrt", "10", (8, 9), "GPU"))
 
 
 def test_a_provider_that_refuses_cuda_graphs_runs_without_and_says_so(

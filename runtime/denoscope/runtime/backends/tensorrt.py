@@ -403,6 +403,11 @@ def engines_for(
         found = cache.search(hashlib.sha256(onnx).hexdigest())
     except InvalidInput as error:  # others can write to the folder: `auto` goes on to another backend
         raise BackendUnavailable(str(error)) from error
+    except OSError as error:
+        raise BackendUnavailable(
+            f"the folder of engines {cache.folder} cannot be read ({first_line(error)}): set "
+            "DENOSCOPE_ENGINES to another folder"
+        ) from error
     known = [m for m in found if m.spec.flavour == place.flavour]
     if backend:
         backend = f"{backend}: "
