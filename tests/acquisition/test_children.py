@@ -112,3 +112,10 @@ def test_only_processes_that_compute_ask_for_large_pages(monkeypatch: pytest.Mon
     for asks in (False, True):
         start_child("module", large_pages=asks)
         assert ("GLIBC_TUNABLES" in popen.call_args.kwargs["env"]) is asks
+
+
+@pytest.mark.skipif(not hasattr(os, "getsid"), reason="Windows has process groups instead")
+def test_a_child_is_out_of_reach_of_the_terminal() -> None:
+    with start_child("code") as process:  # it reads what it should do from the pipe
+        assert os.getsid(process.pid) == process.pid
+        process.communicate(b"", timeout=280)

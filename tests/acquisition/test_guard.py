@@ -78,11 +78,13 @@ def test_a_recorded_movie_is_not_stored_where_a_bundle_gives_no_numbers(
     assert "Traceback" not in done.stderr
 
 
-def test_denoise_says_that_a_picture_is_false(movie: Path, tmp_path: Path) -> None:
+def test_denoise_says_that_a_picture_is_false(movie: Path, tmp_path: Path, denoscope: Run) -> None:
     bundle = changed_bundle(tmp_path / "off.denoscope", shift=3.0)
     wrong = denoise_movie(movie, tmp_path / "wrong.tif", bundle=str(bundle.folder))
     assert "not to be trusted" in wrong["untrue"]
     assert wrong["guard"]["off"] >= 8
+    said = denoscope("denoise", movie, "--output", tmp_path / "said.tif", "--bundle", bundle.folder).stdout
+    assert f"Problem: {wrong['untrue'].split(';')[0]}" in said
     right = denoise_movie(movie, tmp_path / "right.tif", bundle="live-fast")
     assert right["untrue"] is None
     assert right["guard"]["checked"] == 40

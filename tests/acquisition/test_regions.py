@@ -809,3 +809,11 @@ def test_a_table_without_shapes_is_one_sentence(tmp_path: Path) -> None:
         read_regions(path, (8, 8))
     assert "holds no shapes of napari" in str(caught.value)
     assert str(caught.value).count("save the layer of shapes again") == 1
+
+
+def test_one_frame_without_a_mean_costs_no_later_deviation() -> None:
+    rng, deviation = np.random.default_rng(6), MeanDeviation(np.array([40]))
+    for number in range(60):
+        raw = np.array([np.nan if number == 45 else 200 + rng.normal()])
+        found = deviation.add(raw, raw, np.array([8.0]))
+        assert np.isfinite(found).all()

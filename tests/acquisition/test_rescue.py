@@ -25,6 +25,7 @@ from denoscope.acquisition.session.ending.skipped import Skipped, fill_skipped
 from denoscope.acquisition.session.live import _write_report
 from denoscope.acquisition.session.recording import raw_lane as module
 from denoscope.acquisition.session.recording.raw_lane import RawLane, frames_that_fit
+from denoscope.acquisition.session.recording.session import Session
 from denoscope.runtime import InvalidInput, open_movie
 from support.plain_results import live
 from support.tiny_bundle import tiny_bundle
@@ -790,3 +791,43 @@ def test_another_place_that_hangs_after_the_end_is_given_up(
     assert (lane.written, lane.rescued, lane.lost, lane.hangs) == (10, 0, 0, False)
     assert "the other place did not answer for 0 s while writing raw frames" in said[1]
     assert disk.closed
+
+
+def test_a_frame_that_a_disk_took_and_did_not_confirm_is_saved_elsewhere(tmp_path: Path) -> None:
+    class Late(Disk):
+        def append(self, frame: Frame) -> None:
+            super().append(frame)
+            if self.written == 6:
+                gone()
+
+    rescue = rescue_in(tmp_path)
+    lane, _ = play(Late(99, lambda: None, sync=gone, confirms=2), rescue)
+    assert numbers(rescue.folder) == list(range(2, 10))
+    assert (lane.written, lane.rescued, lane.in_both, lane.lost) == (2, 8, 4, 0)
+
+
+@pytest.mark.parametrize(
+    ("in_both", "hangs", "unsure", "says"),
+    [
+        (0, False, 0, ["did not confirm them (denoscope"]),
+        (0, True, 0, ["did not confirm them, and the first of them may be in both places ("]),
+        (2, True, 0, ["did not confirm them, and the first 3 may be in both places ("]),
+        (
+            2,
+            False,
+            1,
+            ["the first 2 may be", "1 raw frame was written before and neither confirmed by the disk nor"],
+        ),
+    ],
+)
+def test_frames_in_two_places_or_in_none_for_sure_are_said(
+    in_both: int, hangs: bool, unsure: int, says: list[str]
+) -> None:
+    said: list[str] = []
+    failed = threading.Event()
+    failed.set()
+    lane = SimpleNamespace(rescued=8, in_both=in_both, hangs=hangs, unsure=unsure, lost=0, failed=failed)
+    session: Any = SimpleNamespace(_raw_lane=lane, rescue_folder=Path("elsewhere"), add_problem=said.append)
+    Session._say_where_frames_are(session)
+    assert len(said) == len(says)
+    assert all(words in sentence for words, sentence in zip(says, said, strict=True)), said

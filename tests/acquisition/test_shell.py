@@ -20,6 +20,7 @@ from acquisition.conftest import environment
 from denoscope import runtime
 from denoscope.acquisition import BundleChoice, make_settings, read_raw
 from denoscope.acquisition.cli import commands
+from denoscope.acquisition.cli.commands.bundles import _without_history
 from denoscope.acquisition.cli.shell import Shell
 from denoscope.acquisition.diagnostics import bundle_choice
 from denoscope.runtime import InvalidInput
@@ -263,3 +264,15 @@ def test_nothing_heavy_is_imported() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment(), check=True
     )
     assert run.stdout.strip() == "[] []"
+
+
+def test_trainings_that_a_bundle_began_from_are_counted() -> None:
+    began = "started from c (started from b (started from a (simulated)), 3 movies), own movie"
+    assert (
+        _without_history(began)
+        == "started from c (after 3 trainings, see README.md in its folder), own movie"
+    )
+    assert _without_history("started from a (simulated)") == (
+        "started from a (after 1 training, see README.md in its folder)"
+    )
+    assert _without_history("simulated") == "simulated"

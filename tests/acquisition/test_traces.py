@@ -15,8 +15,11 @@ import tifffile
 from denoscope.acquisition import OutputExists, SessionReport, denoise_movie, hook, live, read_raw
 from denoscope.acquisition.frames.live_frame import LiveFrame
 from denoscope.acquisition.offline import denoise as denoise_module
+from denoscope.acquisition.offline import traces as traces_module
+from denoscope.acquisition.offline.traces import name_traces
 from denoscope.acquisition.regions import search
 from denoscope.acquisition.regions.trace_file import read_traces
+from denoscope.acquisition.results import TracesRecord
 from denoscope.acquisition.session.recording.watchers import Watchers
 from denoscope.acquisition.session.running import LiveSession
 from denoscope.acquisition.triggers.trigger import Trigger
@@ -124,16 +127,24 @@ def test_traces_get_their_names_where_only_the_names_were_missing(
     def killed(_path: Path) -> None:
         raise KeyboardInterrupt
 
+    confirmed: list[int] = []
     with monkeypatch.context() as patched:
         patched.setattr(denoise_module, "name_traces", killed)
+        patched.setattr(traces_module, "confirm", confirmed.append)
         with pytest.raises(KeyboardInterrupt):
             denoise_movie(flashing, output, **job)
     assert not (tmp_path / "clean_traces.csv").exists()
+    assert len(confirmed) == 1  # the picture of the regions
     done = denoise_movie(flashing, output, resume=True, **job)
     assert done.traces is not None
     assert (done.traces.frames, done.traces.regions, done.traces.file) == (48, 2, "clean_traces.csv")
     assert len(read_traces(tmp_path / "clean_traces.csv")) == 48
     assert tifffile.imread(tmp_path / "clean_regions.tif").max() == 2
+
+
+def test_a_movie_too_short_to_find_regions_has_no_traces(tmp_path: Path) -> None:
+    assert name_traces(tmp_path / "clean_traces.csv") == TracesRecord()
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_file_of_traces_takes_the_place_of_another(flashing: Path, bundle: Path, tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ import pytest
 import tifffile
 
 from denoscope.acquisition.sources import Part
+from denoscope.acquisition.sources.growing.tails import TiffTail
 from denoscope.acquisition.sources.growing.watch import WatchSource
 from denoscope.acquisition.testing import pop_all
 from denoscope.runtime import InvalidInput, open_movie
 from support.micro_manager_stack import stack_steps
-from support.races import Race, Recorded, run_race
+from support.races import Race, Recorded, put, run_race
 
 MOVIE = np.arange(1, 5 * 2 * 64 + 1, dtype=np.uint16).reshape(5, 2, 8, 8)
 NAME = "x_MMStack_Pos0.ome.tif"
@@ -123,3 +124,17 @@ def test_a_tiff_that_still_grows_gives_whole_frames_or_a_sentence(
         np.testing.assert_array_equal(frames, MOVIE[: len(frames), 0])
         most = max(most, len(frames))
     assert most == 3
+
+
+def test_a_page_is_not_taken_before_its_metadata(tmp_path: Path) -> None:
+    path = written(tmp_path / NAME, last=4)
+    whole = path.read_bytes()
+    about = whole.rindex(b'{"ChannelIndex"')
+    end = whole.index(b"}", about) + 1
+    put(path, about, bytes(end - about))
+    tail = TiffTail(path)
+    grown = [tail.read(settled=number == 3) for number in range(4)]
+    put(path, about, whole[about:end])
+    grown.append(tail.read(settled=True))
+    tail.close()
+    assert [None if each is None else each.tags["ChannelIndex"] for each in grown] == [0, 1, 0, None, 1]
