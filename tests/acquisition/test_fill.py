@@ -430,9 +430,11 @@ def test_what_does_not_fit_the_run_is_refused(denoscope: Run, tmp_path: Path) ->
         fill_run(tmp_path / "run", bundle=str(tmp_path / "other.denoscope"))
     with pytest.raises(InvalidInput, match="is not a run folder"):
         fill_run(tmp_path)
-    done = denoscope("denoise", "--fill", tmp_path / "run", "--std", tmp_path / "std.tif")
-    assert done.returncode == 2
-    assert "does not go with --fill" in done.stderr
+    for words in (["--std", tmp_path / "std.tif"], ["--dark", "100"], ["--picture"]):
+        done = denoscope("denoise", "--fill", tmp_path / "run", *words)
+        assert done.returncode == 2
+        assert f"{words[0]} " in done.stderr
+        assert "does not go with --fill" in done.stderr
     done = denoscope("denoise", tmp_path / "run" / "raw.tif")
     assert done.returncode == 2
     assert "--output is missing" in done.stderr

@@ -160,7 +160,7 @@ def denoise(
     def fill_it(run: Path, on_frame: _Report) -> Filling:
         from denoscope.acquisition import fill_run
 
-        _refuse(movie=movie, frames=frames, **choices)
+        _refuse(movie=movie, frames=frames, dark=dark or None, picture=picture or None, **choices)
         return fill_run(run, output, bundle=bundle, backend=backend, camera=camera(), on_frame=on_frame)
 
     def action() -> tuple[Mapping[str, Any] | Record, int]:
@@ -223,7 +223,7 @@ def _refuse(**values: object) -> None:
     for name, value in values.items():
         if value is not None and value is not False:
             raise InvalidInput(
-                f"`{name}` {value} does not go with `fill`, which takes it from the run: leave it out."
+                f"`{name}` {value} does not go with `fill`, whose settings are those of the run: leave it out."
             )
 
 
