@@ -41,6 +41,8 @@ def test_other_changes_are_no_channels() -> None:
     (scene, other), times = scenes(2), np.arange(48)[:, None, None]
     odd = noisy(np.tile(scene, (48, 1, 1))).astype(np.float32)
     odd[:, :, :5] = np.nan
+    hot = 300 * (np.random.default_rng(4).random((48, 64)) < 0.003)
+    leak = 80 * ((times % 9 == 4) & (np.arange(48)[:, None] > 36))
     for name, movie in {
         "still": noisy(np.tile(scene, (48, 1, 1))),
         "light flickers": noisy(scene * (1 + 0.3 * (times % 2))),
@@ -48,6 +50,8 @@ def test_other_changes_are_no_channels() -> None:
         "bleaches": noisy(scene * np.exp(-times / 10) + other),
         "moves": noisy([np.roll(scene, t // 2, 1) for t in range(48)]),
         "beats": noisy([np.roll(scene, round(3 * np.sin(t * 0.86)), 1) for t in range(48)]),
+        "light halves beside hot pixels": noisy(scene * (1 - 0.5 * (times % 2))) + hot,
+        "light leaks in every ninth frame": noisy(scene + leak),
         "dark": np.zeros((48, 48, 64), np.uint16),
         "missing": odd,
         "short": taking_turns(2, 8),
