@@ -14,6 +14,7 @@ import pytest
 
 from denoscope.acquisition.frames.live_frame import LiveFrame
 from denoscope.acquisition.regions.measure import FrameTraces
+from denoscope.acquisition.triggers import actions
 from denoscope.acquisition.triggers import trigger as trigger_module
 from denoscope.acquisition.triggers.actions import Firing, open_action
 from denoscope.acquisition.triggers.condition import parse_condition
@@ -329,3 +330,30 @@ def test_a_line_is_sent_over_a_serial_port() -> None:
 def test_settings_that_make_no_sense_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         Trigger("frame raw > 1", **values)
+
+
+def test_regions_without_light_beside_others_are_no_problem() -> None:
+    trigger = RunningTrigger(Trigger("any region dff > 0.5"))
+    for number in range(3):
+        trigger.watch(frame(number, math.nan))
+    assert trigger.close().problem is None
+
+
+def test_every_nan_of_a_program_is_counted() -> None:
+    answers = iter([math.nan, math.nan, True, math.nan, 0.5])
+    trigger = RunningTrigger(Trigger(lambda _frame: next(answers)))
+    for number in range(5):
+        trigger.watch(frame(number))
+    assert trigger.close().problem == "its condition gave NaN 3 times, which counts as not met"
+
+
+def test_a_socket_has_time_for_each_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        action: Any = open_action(f"socket {server.getsockname()[1]} FIRE")
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(b"ready")  # what it says is passed over
+            action(Firing("x", 12, 12, "", 0.75, 0.0, 0.0))
+            assert peer.recv(100) == b"FIRE\n"
+            assert action._socket.gettimeout() == actions._SEND_S  # private: no line here fills the buffers
+        action.close()

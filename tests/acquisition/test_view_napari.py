@@ -172,6 +172,10 @@ def test_the_dock_calls_settings_as_its_fields_are_called() -> None:
     dock.session = SimpleNamespace(poll=[None, said].pop, close=lambda: None)
     dock._poll()  # private: its timer would start with a session in another process
     assert dock.words.text() == "Exposure and Camera region need Camera FILE.cfg: leave x out"
+    dock.roi.setText("nonsense")
+    dock.start.click()
+    assert "Camera region" in dock.words.text()
+    assert "`" not in dock.words.text()
     dock.deleteLater()
 
 

@@ -697,3 +697,14 @@ def test_a_channel_that_never_comes_is_not_waited_for_to_the_end(tmp_path: Path)
     ):
         source.open()
     assert 1005 < race.now_s < 1010
+
+
+@pytest.mark.parametrize("ending", ["btf", "tf8", "TIF"])
+def test_every_ending_of_tiff_is_watched(tmp_path: Path, ending: str) -> None:
+    frames = numbered_frames(3)
+    big_tiff(tmp_path / f"movie.{ending}", frames, lambda: None)
+    source = WatchSource(tmp_path / f"movie.{ending}", idle_s=0.3, start_s=5)
+    source.open()
+    source.start()
+    np.testing.assert_array_equal([frame.pixels for frame in pop_all(source)], frames)
+    source.close()

@@ -138,3 +138,15 @@ def test_a_page_is_not_taken_before_its_metadata(tmp_path: Path) -> None:
     grown.append(tail.read(settled=True))
     tail.close()
     assert [None if each is None else each.tags["ChannelIndex"] for each in grown] == [0, 1, 0, None, 1]
+
+
+def test_a_page_without_metadata_between_others_is_taken(tmp_path: Path) -> None:
+    path = written(tmp_path / NAME, last=4)
+    whole = path.read_bytes()
+    about = [at for at in range(len(whole)) if whole.startswith(b'{"ChannelIndex"', at)][2]
+    put(path, about, bytes(whole.index(b"}", about) + 1 - about))
+    tail = TiffTail(path)
+    grown = [tail.read(settled=number == 3) for number in range(4)]
+    tail.close()
+    assert [None if each is None else each.tags.get("ChannelIndex") for each in grown] == [0, 1, None, 1]
+    assert None not in grown
