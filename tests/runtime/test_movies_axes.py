@@ -249,21 +249,26 @@ def test_noise_alone_does_not_say_which_axis_is_time(tmp_path: Path, shape: tupl
     assert open_movie(tmp_path / "m.npy", axes="TYX").shape == shape
 
 
-@pytest.mark.parametrize("kind", ["border", "moving border", "frame"])
+@pytest.mark.parametrize("kind", ["border", "moving border", "frame", "dead pixels"])
 @pytest.mark.parametrize("shape", [(64, 128, 128), (96, 80, 96)])
 def test_movies_with_missing_pixels_are_read_without_a_question(
     tmp_path: Path, kind: str, shape: tuple[int, int, int]
 ) -> None:
-    """As motion correction leaves them."""
+    """As motion correction and masks of dead pixels leave them."""
     movie = with_frames_of("cells", *shape).astype(np.float32)
     for number in range(shape[0]):
         width = 5 if kind == "border" else 2 + number % 7
-        if kind != "frame":
+        if "border" in kind:
             movie[number, :, :width] = movie[number, -width:] = np.nan
     if kind == "frame":
         movie[30:33] = np.nan
+    if kind == "dead pixels":
+        movie[:, np.random.default_rng(0).random(shape[1:]) < 0.02] = np.nan
     np.save(tmp_path / "m.npy", movie)
     assert open_movie(tmp_path / "m.npy").shape == shape
+    np.save(tmp_path / "m.npy", np.ascontiguousarray(np.moveaxis(movie, 0, -1)))
+    with pytest.raises(InvalidInput, match="axes` YXT"):
+        open_movie(tmp_path / "m.npy")
 
 
 @pytest.mark.parametrize("shape", [(200, 128, 160), (64, 96, 96)])
