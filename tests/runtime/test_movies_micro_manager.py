@@ -150,3 +150,12 @@ def test_a_page_without_metadata_between_others_is_taken(tmp_path: Path) -> None
     tail.close()
     assert [None if each is None else each.tags.get("ChannelIndex") for each in grown] == [0, 1, None, 1]
     assert None not in grown
+
+
+def test_a_last_page_that_was_begun_only_is_left_out(tmp_path: Path) -> None:
+    path = written(tmp_path / NAME, last=4)
+    whole = path.read_bytes()
+    about = whole.rindex(b'{"ChannelIndex"')
+    put(path, about, bytes(whole.index(b"}", about) + 1 - about))
+    for channel, frames in ((0, 2), (1, 1)):
+        np.testing.assert_array_equal(np.asarray(open_movie(path, channel=channel)), MOVIE[:frames, channel])

@@ -683,3 +683,21 @@ def test_a_pointer_of_git_lfs_is_named_whatever_its_name(tmp_path: Path, ending:
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 21312\n")
     with pytest.raises(InvalidInput, match=r"is a pointer of Git LFS, .*git lfs pull"):
         open_movie(path)
+
+
+def test_metadata_of_an_ndtiff_may_end_with_zeros(tmp_path: Path) -> None:
+    data = pixels(3)
+    path = nd_folder(tmp_path, data)
+    file = next(path.glob("*.tif"))
+    whole = file.read_bytes()
+    for t in range(3):
+        whole = whole.replace(b'{"Axes": {"time": %d}}' % t, b'{"Axes":{"time":%d}}\0\0' % t)
+    file.write_bytes(whole)
+    assert "3 frames of nd_1 found in its files" in reads(path, data)
+
+
+def test_numbers_of_channels_are_no_names(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 900, (8, 2, 40, 48)).astype(np.uint16)
+    path = zarr_image(tmp_path / "m.zarr", data, ("1", "0"))
+    np.testing.assert_array_equal(np.asarray(open_movie(path, channel=1)), data[:, 1])
+    np.testing.assert_array_equal(np.asarray(open_movie(path, channel="1")), data[:, 0])
