@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from denoscope.runtime import Intensity
-from denoscope.train.evaluation.residual import REACH, analyse_residual, noise_sigma
+from denoscope.train.evaluation.residual import _CONFIDENCE, REACH, _two_sided, analyse_residual, noise_sigma
 
 SIGMA = 10.0
 READ_NOISE = Intensity(offset=500, scale=SIGMA, noise_slope=0, noise_floor=1)
@@ -126,3 +126,10 @@ def test_shot_noise_by_brightness() -> None:
         assert part.residual == pytest.approx(part.mean, rel=0.1)
         assert part.model == pytest.approx(part.mean, rel=0.01)
     assert noise_sigma(np.float32(8), model) == pytest.approx(3)
+
+
+@pytest.mark.parametrize("tried", [1, 10])
+def test_the_largest_of_normal_values_exceeds_its_bound_as_rarely_as_said(tried: int) -> None:
+    largest = np.abs(np.random.default_rng(0).normal(size=(100_000 // tried, tried))).max(axis=1)
+    expected = 1 - _CONFIDENCE
+    assert (largest > _two_sided(tried)).mean() == pytest.approx(expected, rel=0.35)
