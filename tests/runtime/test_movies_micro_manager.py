@@ -152,10 +152,14 @@ def test_a_page_without_metadata_between_others_is_taken(tmp_path: Path) -> None
     assert None not in grown
 
 
-def test_a_last_page_that_was_begun_only_is_left_out(tmp_path: Path) -> None:
-    path = written(tmp_path / NAME, last=4)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_last_page_that_was_begun_only_is_left_out(tmp_path: Path, channels: int) -> None:
+    path = written(tmp_path / NAME, last=4, channels=channels)
     whole = path.read_bytes()
     about = whole.rindex(b'{"ChannelIndex"')
     put(path, about, bytes(whole.index(b"}", about) + 1 - about))
+    if channels == 1:
+        np.testing.assert_array_equal(np.asarray(open_movie(path)), MOVIE[:3, 0])
+        return
     for channel, frames in ((0, 2), (1, 1)):
         np.testing.assert_array_equal(np.asarray(open_movie(path, channel=channel)), MOVIE[:frames, channel])

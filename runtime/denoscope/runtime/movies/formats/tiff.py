@@ -784,7 +784,11 @@ def _open_series(
     pages_per_frame = key.size // (height * width)
     if pages_per_frame != 1 or len(series.pages) != math.prod(a.size for a in axes):
         raise InvalidInput(f"{path} packs several frames into a compressed page: save it again from Fiji.")
-    present = np.array([series.pages[int(i)] is not None for i in places])
+    whole = {
+        id(part): _count_written(part) for part in {page.parent for page in written} if part.is_micromanager
+    }
+    found = [series.pages[int(i)] for i in places]
+    present = np.array([p is not None and p.index < whole.get(id(p.parent), p.index + 1) for p in found])
     length = int(np.flatnonzero(present).max(initial=-1)) + 1
     if not present[:length].all() or length == 0:
         raise InvalidInput(
