@@ -307,6 +307,8 @@ class MovieDock(QWidget):
             "regions": regions,
             "frames": [self.first.value(), self.last.value() or None],
             "judge": self.judge.isChecked(),
+            # A layer that was written for this has time first, as the viewer shows it; a file may say otherwise.
+            "axes": None if self._scratch is None else "TYX",
         }
         left = "What is done is kept: Denoise goes on from there"
         self.job = ChildSession(request, module=_MODULE, what="movie", left=left)

@@ -69,7 +69,7 @@ def _run(request: Words, dock: _Dock) -> None:
         pixel_um=None if pixel_m is None else pixel_m * 1e6,
         words=list(_sentences(done)),
     )
-    verdicts = _judge(Path(request["movie"]), request["bundle"], frames, output, dock) if judge else []
+    verdicts = _judge(request, frames, output, dock) if judge else []
     dock.tell("finished", verdicts=verdicts)
 
 
@@ -87,7 +87,7 @@ def _sentences(done: Denoising) -> Iterator[str]:
         yield f"Note: {note.rstrip('.')}."
 
 
-def _judge(movie: Path, bundle: str, frames: slice, output: Path, dock: _Dock) -> list[dict[str, str]]:
+def _judge(request: Words, frames: slice, output: Path, dock: _Dock) -> list[dict[str, str]]:
     """Return what ``denoscope evaluate`` says of the bundle on this movie, for each method that it judges."""
     from denoscope.acquisition.learning.evaluation import EvaluationListener, evaluate, reasons
 
@@ -102,7 +102,14 @@ def _judge(movie: Path, bundle: str, frames: slice, output: Path, dock: _Dock) -
 
     dock.tell("progress", what="judging", done=0, total=0)
     folder = output.with_name(output.name.partition(".")[0] + "_verdict")
-    found = evaluate(folder, movie=[movie], bundle=[bundle], frames=frames, listener=_Told())
+    found = evaluate(
+        folder,
+        movie=[Path(request["movie"])],
+        bundle=[request["bundle"]],
+        frames=frames,
+        axes=request["axes"],
+        listener=_Told(),
+    )
     return [
         {"method": each.method, "level": each.verdict, "words": reasons(each.verdicts)}
         for record in found.movies
