@@ -18,21 +18,16 @@ Floats = npt.NDArray[np.float64]
 
 _FRAMES, _EDGE = 48, 512  # that are looked at, in the middle of the movie and of the picture
 _FEWEST, _FEWEST_LINES, _FEWEST_PIXELS = 12, 16, 4  # frames, lines, pixels of a line in one part
-_PARTS, _QUARTERS = (
-    16,
-    4,
-)  # of each line, side by side; these must all show it: what moves or flashes is in some
+# Of each line, side by side; all quarters must show it: what moves or flashes is in some.
+_PARTS, _QUARTERS = 16, 4
 _LEAST_QUARTER = 0.25  # of what the quarters have in common on average, that every two of them have
 _BETWEEN = 3  # parts of a line, between two that are compared
 _FOLLOWS = 0.5  # of a change that grows with the light of a part, at least
 _LEAST = 0.025  # of the light: less is not said
 _ERRORS = 5.0
 _AROUND = 1.5  # variance of a frame less the mean of two others, in that of the frame
-_APART = (
-    1,
-    2,
-    3,
-)  # frames that are compared with the two around them: bands may move by little from one to the next
+# Frames that are compared with the two around them: bands may move by little from one to the next.
+_APART = (1, 2, 3)
 
 
 def line_light_note(frames: Any) -> str | None:

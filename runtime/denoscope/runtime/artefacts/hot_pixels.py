@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoscope.runtime.movies.holes import fill_sources
-from denoscope.runtime.noise.noise import Intensity
+from denoscope.runtime.noise.noise import Intensity, noise_of
 
 __all__ = ["HotPixels", "hot_pixels"]
 
@@ -48,23 +48,16 @@ def hot_pixels(frames: Frame, intensity: Intensity) -> Places:
     wide = np.pad(mean, 1, mode="reflect")
     around = (wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:]) / 4
     # With one of the four as hot, three quarters are left.
-    row, column = np.nonzero(least - around > 0.7 * _SIGMAS * _noise(around, intensity))
+    row, column = np.nonzero(least - around > 0.7 * _SIGMAS * noise_of(around, intensity))
     if not len(row):
         return none
     beside = np.sort([wide[row + 1 + y, column + 1 + x] for y, x in _BESIDE], axis=0)
     middle = (beside[3] + beside[4]) / 2
     excess = least[row, column] - middle
-    hot = (excess > _SIGMAS * _noise(middle, intensity)) & (excess > _BEYOND * (beside[-2] - middle))
+    hot = (excess > _SIGMAS * noise_of(middle, intensity)) & (excess > _BEYOND * (beside[-2] - middle))
     if np.count_nonzero(hot) > _MOST * mean.size:
         return none
     return np.asarray(row[hot] * mean.shape[1] + column[hot], np.intp)
-
-
-def _noise(counts: Frame, intensity: Intensity) -> npt.NDArray[np.float32]:
-    """Return the standard deviation of counts in one frame."""
-    z = (counts - np.float32(intensity.offset)) / np.float32(intensity.scale)
-    variance = np.maximum(1 + np.float32(intensity.noise_slope) * z, np.float32(intensity.noise_floor))
-    return np.asarray(np.sqrt(variance) * np.float32(intensity.scale), np.float32)
 
 
 class HotPixels:

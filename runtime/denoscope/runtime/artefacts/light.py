@@ -22,7 +22,7 @@ from denoscope.runtime.noise.saturation import is_full
 
 from .other_picture import CALM_FRAMES, LEAST_PART, other_picture
 
-__all__ = ["STEADY", "Light", "LightMeter", "Lit", "lit_as_one", "noise_of", "under"]
+__all__ = ["STEADY", "Light", "LightMeter", "Lit", "lit_as_one", "under"]
 
 Array = npt.NDArray[np.float64]
 
@@ -134,13 +134,6 @@ def under(intensity: Intensity, light: Light, brightest: float = 3.0) -> Intensi
         noise_slope=max(0.0, slope / gain + (middle - 1) / top),
         noise_floor=max(intensity.noise_floor / gain**2, middle if middle > 1 else 0.0),
     )
-
-
-def noise_of(frame: npt.NDArray[Any], intensity: Intensity) -> npt.NDArray[np.float32]:
-    """Return the standard deviation (H, W) float32 of a frame as measured, in raw counts."""
-    z = (frame.astype(np.float32) - np.float32(intensity.offset)) / np.float32(intensity.scale)
-    variance = np.maximum(intensity.noise_slope * z + 1, intensity.noise_floor)
-    return np.asarray(np.sqrt(variance) * intensity.scale, np.float32)
 
 
 def _median(values: Array) -> float:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from denoscope.runtime.movies.holes import fill_sources
 
-from .noise import Intensity, estimate_intensity
+from .noise import Intensity, estimate_intensity, noise_of
 from .saturation import ends_at, saturated_part
 
 __all__ = ["Clipped", "all_without_clipped", "filled_estimate", "saturated_pixels", "take_out_clipped"]
@@ -90,7 +90,7 @@ def take_out_clipped(frame: Frame, intensity: Intensity) -> tuple[Frame, Clipped
     dark = _around(frame, wide, beside)
     lit = dark - np.float32(intensity.offset)
     stands_out = (lit < _DARK * (ceiling - intensity.offset)) & (
-        ceiling - dark > _STEP * _noise_of(dark, intensity)
+        ceiling - dark > _STEP * noise_of(dark, intensity)
     )
     chosen = stands_out[which]
     if not chosen.any():
@@ -99,7 +99,7 @@ def take_out_clipped(frame: Frame, intensity: Intensity) -> tuple[Frame, Clipped
     out = frame.copy()
     out.ravel()[at] = frame.ravel()[source]
     measured = frame.ravel()[at]
-    return out, Clipped(at, measured, _noise_of(measured, intensity))
+    return out, Clipped(at, measured, noise_of(measured, intensity))
 
 
 def saturated_pixels(frame: Frame, intensity: Intensity) -> Mask | None:
@@ -174,7 +174,7 @@ def _plateau(frame: Frame, full: Mask, intensity: Intensity) -> float | None:
     if counts.size < _FEWEST:
         return None
     ordered = np.sort(counts[:: max(1, counts.size // _LOOKED_AT)])
-    noise = float(_noise_of(ordered[-1:], intensity)[0])
+    noise = float(noise_of(ordered[-1:], intensity)[0])
     width = max(_EVEN * noise, 2.0 if frame.dtype.kind in "iu" else 0.0)
     ends = np.searchsorted(ordered, ordered + width, side="right")
     best = int(np.argmax(ends - np.arange(len(ends))))
@@ -222,9 +222,3 @@ def _around(frame: Frame, wide: Mask, places: npt.NDArray[np.intp]) -> Floats:
             total += np.where(stays, frame[y, x], 0)
             count += stays
     return np.asarray(total / count)
-
-
-def _noise_of(counts: Frame, intensity: Intensity) -> Floats:
-    z = (counts.astype(np.float32) - np.float32(intensity.offset)) / np.float32(intensity.scale)
-    variance = np.maximum(intensity.noise_slope * z + 1, intensity.noise_floor)
-    return np.asarray(np.sqrt(variance) * np.float32(intensity.scale), np.float32)

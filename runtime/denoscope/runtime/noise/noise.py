@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from .correlation import FEWEST_FRAMES, LEAST_EDGE, measure_noise_correlation
 from .few_photons import FewPhotons
 from .saturation import ends_at, is_full
 
-__all__ = ["Intensity", "estimate_intensity"]
+__all__ = ["Intensity", "estimate_intensity", "noise_of"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -103,6 +103,13 @@ class Intensity(BaseModel):
     def gain(self) -> float:
         """Raw counts per detected photon, the slope of the photon-transfer line."""
         return self.noise_slope * self.scale
+
+
+def noise_of(counts: npt.NDArray[Any], intensity: Intensity) -> npt.NDArray[np.float32]:
+    """Return the standard deviation of counts as measured, float32 of any shape, in raw counts."""
+    z = (counts.astype(np.float32) - np.float32(intensity.offset)) / np.float32(intensity.scale)
+    variance = np.maximum(intensity.noise_slope * z + 1, intensity.noise_floor)
+    return np.asarray(np.sqrt(variance) * intensity.scale, np.float32)
 
 
 def estimate_intensity(frames: npt.ArrayLike) -> Intensity:

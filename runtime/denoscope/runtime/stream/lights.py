@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from denoscope.runtime.artefacts.hot_pixels import HotPixels
 from denoscope.runtime.artefacts.kept_light import Change, missing_light
-from denoscope.runtime.artefacts.light import STEADY, Light, LightMeter, Lit, noise_of, under
+from denoscope.runtime.artefacts.light import STEADY, Light, LightMeter, Lit, under
 from denoscope.runtime.noise.clipped import Clipped
-from denoscope.runtime.noise.noise import Intensity
+from denoscope.runtime.noise.noise import Intensity, noise_of
 
 __all__ = ["Lights"]
 

@@ -17,8 +17,8 @@ from denoscope.runtime.artefacts.kept_light import (
     lost_in_rounding,
     some_counts_more,
 )
-from denoscope.runtime.artefacts.light import noise_of
 from denoscope.runtime.noise.few_photons_mean import keep_mean
+from denoscope.runtime.noise.noise import noise_of
 from denoscope.runtime.types import Denoised, StageTimes
 from denoscope.runtime.window.both_sides import BothSides
 from denoscope.runtime.window.picture import Made

@@ -223,9 +223,7 @@ class RawLane:
                 f"the other place did not answer for {self._looks.waited_s:.0f} s while {what} raw frames and was "
                 "given up"
             )
-        if (
-            given is not None and self._turn > 1
-        ):  # the other place does not answer either, and takes nothing more
+        if given is not None and self._turn > 1:  # the other place takes nothing more, either
             self.lost += not given.in_raw
         self._begin()
 

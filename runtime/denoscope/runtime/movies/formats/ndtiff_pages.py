@@ -16,16 +16,8 @@ __all__ = ["Page", "Unlisted", "recording_of", "unlisted_pages"]
 
 _STACK = "NDTiffStack"
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PIXELS, _SAMPLES, _BYTES, _ABOUT = (
-    256,
-    257,
-    258,
-    259,
-    273,
-    277,
-    279,
-    51123,
-)
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION = 256, 257, 258, 259
+_PIXELS, _SAMPLES, _BYTES, _ABOUT = 273, 277, 279, 51123
 _ENTRIES = range(8, 40)
 _ENTRY = 12
 _SHORT = 3
